@@ -1,0 +1,56 @@
+"""Writing so that a reader never meets half a file or half a folder."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from octorec.errors import InputError
+
+
+@contextmanager
+def new_folder(path: str | Path, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it becomes `path`, on error it is removed.
+
+    An existing `path` is an InputError unless `force`, which replaces it as a whole at the very end.
+    """
+    path = Path(path)
+    refuse_existing(path, force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    scratch.chmod(0o755)
+    try:
+        yield scratch
+        if path.exists():
+            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            os.replace(path, retired / path.name)
+            os.replace(scratch, path)
+            shutil.rmtree(retired)
+        else:
+            os.replace(scratch, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success it is renamed to `path`, on error it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    scratch = Path(name)
+    scratch.chmod(0o644)
+    try:
+        yield scratch
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def refuse_existing(path: str | Path, force: bool) -> None:
+    """Raise InputError when `path` exists and `force` is off; call it before long work, not after."""
+    if Path(path).exists() and not force:
+        raise InputError("out", str(path), "it exists already: choose another name, or --force to replace it")

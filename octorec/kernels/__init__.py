@@ -1,0 +1,1 @@
+"""The operations a generative recommender is made of: `reference` specifies each in plain PyTorch."""

@@ -1,0 +1,272 @@
+"""Every operation in plain PyTorch: the specification that the kernels are tested against.
+
+This module is one value of the `ops` argument that models take; the GPU's kernels are another, name for name.
+All products accumulate in float32 and return to the activations' type; the heads' stay float32.
+
+Letters: B requests, W beams, T = B * W rows, S context items, H heads, G KV groups, D head width, C = H * D model
+width, E experts, F expert width, V codes a level, N and K the output and input width of a weight [N, K].
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from octorec.kernels.quantized import Granularity, Quantized, dequantize, quantize
+
+Operand = Tensor | Quantized
+DEAD = 2**31 - 1  # the trie node of a dead beam: larger than every node, so that beams stay ascending
+
+
+def linear(x: Operand, weight: Operand) -> Tensor:
+    """x [T, K] times weight [N, K] transposed -> [T, N] in x's type. FP8 values multiply exactly, sums are float32."""
+    if isinstance(x, Quantized):
+        return (dequantize(x) @ dequantize(weight).T).to(x.dtype)
+    return F.linear(x, weight)
+
+
+def head(x: Tensor, weight: Tensor) -> Tensor:
+    """Logits: x [T, C] and weight [V, C] in 16 bit (or float32) -> [T, V] float32, never rounded to 16 bit."""
+    return x.float() @ weight.float().T
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in float32, in x's type."""
+    x32 = x.float()
+    return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)
+
+
+def add_rms_norm(
+    residual: Tensor, delta: Tensor | None, weight: Tensor, eps: float, quantize_to: Granularity | None
+) -> tuple[Tensor, Operand]:
+    """residual + delta, and its RMSNorm (quantized where the next product wants it): both [T, C].
+
+    The sum is rounded to the residual's type; the norm is computed in float32 from the rounded sum, rounded to the
+    residual's type and then quantized, so that FP8 and 16 bit see the same numbers.
+    """
+    if delta is not None:
+        residual = residual + delta
+    return residual, maybe_quantize(rms_norm(residual, weight, eps), quantize_to)
+
+
+def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
+    """silu(gate) * up for gate_up [T, 2F] = [gate | up] -> [T, F]; float32 inside, rounded once before quantizing."""
+    gate, up = gate_up.float().chunk(2, -1)
+    return maybe_quantize((F.silu(gate) * up).to(gate_up.dtype), quantize_to)
+
+
+def cross_attention(
+    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
+) -> Operand:
+    """Attention of a request's beams over its one context (OneRec-V2 section 3: no mask but the length).
+
+    q [B, W, H, D]; keys, values [B, S, G, D], head h reads group h * G // H; lengths [B] integers in 1..S -> [B*W, C].
+    """
+    heads, groups, width = q.shape[2], keys.shape[2], q.shape[3]
+    keys, values = (t.repeat_interleave(heads // groups, 2).transpose(1, 2) for t in (keys, values))  # [B, H, S, D]
+    outside = torch.arange(keys.shape[2], device=q.device) >= lengths[:, None]  # [B, S]
+    scores = (q.transpose(1, 2).float() @ keys.float().mT) * width**-0.5  # [B, H, W, S]
+    weights = scores.masked_fill(outside[:, None, None], float("-inf")).softmax(-1)
+    out = (weights @ values.float()).to(q.dtype)
+    return maybe_quantize(out.transpose(1, 2).flatten(2).flatten(0, 1), quantize_to)
+
+
+def self_attention(
+    qkv: Tensor, past: list[Tensor], ancestors: list[Tensor], quantize_to: Granularity | None
+) -> Operand:
+    """Attention of each beam over its own earlier positions and itself, without moving any cache.
+
+    qkv [B, W, 3, H, D]: this level's q, k, v. past[s] [B, W_s, 3, H, D]: level s's, as it was computed there.
+    ancestors[s] [B, W] integers: which of level s's beams each beam descends from. -> [B*W, C].
+    """
+    q, k, v = (t[:, :, None].float() for t in qkv.unbind(2))  # [B, W, 1, H, D]
+    rows = torch.arange(qkv.shape[0], device=qkv.device)[:, None]
+    earlier = [level[rows, index].float() for level, index in zip(past, ancestors, strict=True)]  # [B, W, 3, H, D]
+    k = torch.cat([level[:, :, None, 1] for level in earlier] + [k], 2)  # [B, W, positions, H, D]
+    v = torch.cat([level[:, :, None, 2] for level in earlier] + [v], 2)
+    weights = ((q * k).sum(-1, keepdim=True) * q.shape[-1] ** -0.5).softmax(2)
+    out = (weights * v).sum(2).to(qkv.dtype)
+    return maybe_quantize(out.flatten(2).flatten(0, 1), quantize_to)
+
+
+def causal_attention(qkv: Tensor) -> Tensor:
+    """Self-attention over all target positions at once, for training: qkv [B, L, 3, H, D] -> [B*L, C]."""
+    q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))  # [B, H, L, D]
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return out.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+class Routing(NamedTuple):
+    """Which experts each row goes to. experts [T, R] int64, weights [T, R] float32; R counts the shared ones too."""
+
+    experts: Tensor
+    weights: Tensor
+
+
+def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> Routing:
+    """DeepSeek-V3 routing: sigmoid scores, `bias` used for the choice alone, weights normalised over the top-k.
+
+    x [T, C], gate [E, C], bias [E] float32. The top_k come by descending biased score, a tie to the lower expert;
+    then the shared experts E .. E+n_shared-1 with weight 1, so that they ride in the same grouped product.
+    """
+    scores = (x.float() @ gate.float().T).sigmoid()
+    chosen = (scores + bias).sort(dim=-1, descending=True, stable=True).indices[:, :top_k]
+    weights = scores.gather(1, chosen)
+    weights = weights / weights.sum(-1, keepdim=True)
+    shared = torch.arange(len(gate), len(gate) + n_shared, device=x.device).expand(len(x), -1)
+    ones = weights.new_ones(shared.shape)
+    return Routing(torch.cat([chosen, shared], 1), torch.cat([weights, ones], 1))
+
+
+def moe(x: Tensor, routing: Routing, gate_up: Operand, down: Operand, quantize_to: Granularity | None) -> Tensor:
+    """Sum over a row's experts of weight * down(swiglu(gate_up(x))): x [T, C] -> [T, C].
+
+    gate_up [E, 2F, C], down [E, C, F], in 16 bit, or in FP8 with `quantize_to` as the activations' granularity.
+    Each expert's output is rounded to x's type; the weighted sum is float32, in the order of the experts' numbers.
+    """
+    out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
+    for expert in range(_stacked(gate_up).shape[0]):
+        rows, slot = (routing.experts == expert).nonzero(as_tuple=True)
+        if len(rows) == 0:
+            continue
+        hidden = linear(maybe_quantize(x[rows], quantize_to), _expert(gate_up, expert))
+        part = linear(swiglu(hidden, quantize_to), _expert(down, expert))
+        out = out.index_add(0, rows, part.float() * routing.weights[rows, slot, None])
+    return out.to(x.dtype)
+
+
+class TrieLevel(NamedTuple):
+    """The children of one level's trie nodes, as flat arrays; nodes are numbered in ascending prefix order.
+
+    child_start [nodes + 1] int32: node n's children are the nodes child_start[n] .. child_start[n+1]-1 of the next
+    level. child_code [children] int16 or int32: the code that leads there. child_live [children] int32: live items
+    below. child_sets [children, words] int64 or None: bit s of the words says that a live item of named set s is below
+    (last level only).
+    """
+
+    child_start: Tensor
+    child_code: Tensor
+    child_live: Tensor
+    child_sets: Tensor | None
+
+
+class Beams(NamedTuple):
+    """W beams a request, all [B, W]. scores float32, -inf for a dead one; nodes int64 trie nodes, DEAD for a dead one;
+    parents int64, the beam of the level before that it extends; codes int64, the code it extends it by."""
+
+    scores: Tensor
+    nodes: Tensor
+    parents: Tensor
+    codes: Tensor
+
+
+class LeafFilter(NamedTuple):
+    """What each request forbids at the last level. banned [B, X] int64: leaves none of whose items may be returned,
+    filled up with DEAD. allowed_sets [B, words] int64: bits of the named sets that may be returned. restricted [B]
+    bool: whether allowed_sets counts for this request."""
+
+    banned: Tensor
+    allowed_sets: Tensor
+    restricted: Tensor
+
+
+def beam_step(
+    logits: Tensor,
+    scores: Tensor,
+    nodes: Tensor,
+    level: TrieLevel,
+    widths: Tensor,
+    out_width: int,
+    leaf_filter: LeafFilter | None = None,
+) -> Beams:
+    """One step of beam search over the item trie: the best `widths[b]` of a request's W x V extensions.
+
+    logits [B, W, V] float32; scores and nodes [B, W] of the beams they extend, nodes ascending; widths [B].
+    Log-softmax over the whole codebook, then the trie masks (as Hugging Face's constrained search); a beam's score is
+    the sum over levels. A tie goes to the lower flat index w * V + v, which is the order of the code tuples. Beams come
+    back in ascending prefix order, the dead ones last. With `leaf_filter` (given at the last level, and only there)
+    they come back by score descending, prefix ascending.
+    """
+    vocabulary = logits.shape[2]
+    total = logits.log_softmax(-1) + scores[..., None]  # [B, W, V]
+    child = _children(nodes, level, vocabulary)  # [B, W, V], -1 where there is none
+    alive = (child >= 0) & (level.child_live[child.clamp(min=0)] > 0)
+    if leaf_filter is not None:
+        alive &= ~_filtered(child, nodes, level, leaf_filter)
+    total = total.masked_fill(~alive, float("-inf")).flatten(1)
+    index = _best_ascending(total, widths, out_width)  # [B, out_width] flat indices, -1 dead
+    dead = index < 0
+    at = index.clamp(min=0)
+    beams = Beams(
+        total.gather(1, at).masked_fill(dead, float("-inf")),
+        child.flatten(1).gather(1, at).masked_fill(dead, DEAD),
+        at // vocabulary,
+        at % vocabulary,
+    )
+    if leaf_filter is None:
+        return beams
+    order = beams.scores.sort(dim=1, descending=True, stable=True).indices
+    return Beams(*(field.gather(1, order) for field in beams))
+
+
+def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:
+    """`x` [T, K] itself, or quantized with `granularity`."""
+    return x if granularity is None else quantize(x, granularity)
+
+
+def _stacked(weight: Operand) -> Tensor:
+    return weight.values if isinstance(weight, Quantized) else weight
+
+
+def _expert(weight: Operand, expert: int) -> Operand:
+    if isinstance(weight, Quantized):
+        return Quantized(weight.values[expert], weight.scale[expert], weight.granularity, weight.dtype)
+    return weight[expert]
+
+
+def _children(nodes: Tensor, level: TrieLevel, vocabulary: int) -> Tensor:
+    """The child of each node by code, [B, W, V] int64, -1 where there is none or the node is dead."""
+    dead = nodes == DEAD
+    at = nodes.masked_fill(dead, 0)
+    start, end = level.child_start[at].long(), level.child_start[at + 1].long()
+    slots = start[..., None] + torch.arange(vocabulary, device=nodes.device)
+    real = (slots < end[..., None]) & ~dead[..., None]
+    code = level.child_code[slots.clamp(max=len(level.child_code) - 1)].long()
+    table = slots.new_full((*nodes.shape, vocabulary + 1), -1)  # the last column takes what is not real
+    return table.scatter_(2, torch.where(real, code, vocabulary), slots.masked_fill(~real, -1))[..., :vocabulary]
+
+
+def _filtered(child: Tensor, nodes: Tensor, level: TrieLevel, leaf_filter: LeafFilter) -> Tensor:
+    """Which of the candidates [B, W, V] the requests' exclusions and allow-lists forbid."""
+    forbidden = torch.zeros_like(child, dtype=torch.bool)
+    if level.child_sets is not None:
+        sets = level.child_sets[child.clamp(min=0)]  # [B, W, V, words]
+        allowed = ((sets & leaf_filter.allowed_sets[:, None, None]) != 0).any(-1)
+        forbidden = ~allowed & leaf_filter.restricted[:, None, None]
+    banned = leaf_filter.banned
+    parent = torch.searchsorted(level.child_start.long(), banned, right=True) - 1
+    beam = torch.searchsorted(nodes.contiguous(), parent).clamp(max=nodes.shape[1] - 1)  # nodes ascend
+    hit = (banned != DEAD) & (nodes.gather(1, beam) == parent)
+    code = level.child_code[banned.clamp(max=len(level.child_code) - 1)].long()
+    flat = torch.where(hit, beam * child.shape[2] + code, child.shape[1] * child.shape[2])
+    table = forbidden.new_zeros(len(child), child.shape[1] * child.shape[2] + 1).scatter_(1, flat, True)
+    return forbidden | table[:, :-1].unflatten(1, child.shape[1:])
+
+
+def _best_ascending(total: Tensor, widths: Tensor, out_width: int) -> Tensor:
+    """Flat indices of the `widths[b]` largest of each row of `total` [B, n], ascending, filled up with -1.
+
+    The threshold is the width-th largest value; what equals it is taken from the left until the width is reached.
+    """
+    n = total.shape[1]
+    best = total.topk(min(out_width, n), dim=1).values  # [B, <= out_width] descending
+    threshold = best.gather(1, (widths[:, None] - 1).clamp(max=best.shape[1] - 1))
+    above = total > threshold
+    equal = (total == threshold) & (total > float("-inf"))
+    taken = above | (equal & (equal.cumsum(1) <= widths[:, None] - above.sum(1, keepdim=True)))
+    rank = taken.cumsum(1) - 1
+    index = total.new_full((len(total), out_width + 1), -1, dtype=torch.long)
+    place = torch.where(taken, rank, out_width)
+    source = torch.arange(n, device=total.device).expand_as(total).masked_fill(~taken, -1)
+    return index.scatter_(1, place, source)[:, :out_width]

@@ -1,0 +1,1 @@
+"""Decoders as plain modules, their presets, and reading and writing their checkpoints."""

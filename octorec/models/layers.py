@@ -1,0 +1,142 @@
+"""The parts a decoder is made of. Each takes its operations as `ops`: a module with the names of `kernels.reference`.
+
+Letters as in `kernels.reference`.
+"""
+
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from octorec.kernels.quantized import Granularity
+from octorec.kernels.reference import Operand
+
+
+class Linear(nn.Module):
+    """y = x W^T without bias: x [T, K] -> [T, N]. `quant.FP8Linear` is its twin."""
+
+    input_granularity: Granularity | None = None  # how an FP8 twin wants its input quantized
+
+    def __init__(self, n_in: int, n_out: int, ops: ModuleType):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_out, n_in))  # [N, K]
+        self.ops = ops
+
+    def forward(self, x: Operand) -> Tensor:
+        return self.ops.linear(x, self.weight)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm with a learned weight over the last dimension."""
+
+    def __init__(self, width: int, eps: float, ops: ModuleType):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+        self.ops = ops
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ops.rms_norm(x, self.weight, self.eps)
+
+    def add(self, residual: Tensor, delta: Tensor | None, granularity: Granularity | None) -> tuple[Tensor, Operand]:
+        """residual + delta, and its norm in the form the next product wants: both [T, C]."""
+        return self.ops.add_rms_norm(residual, delta, self.weight, self.eps, granularity)
+
+
+class DenseFFN(nn.Module):
+    """SwiGLU feed-forward: x [T, C] -> [T, C]."""
+
+    def __init__(self, width: int, hidden: int, ops: ModuleType):
+        super().__init__()
+        self.gate_up_proj = Linear(width, 2 * hidden, ops)  # rows: gate, then up
+        self.down_proj = Linear(hidden, width, ops)
+        self.ops = ops
+
+    @property
+    def input_granularity(self) -> Granularity | None:
+        return self.gate_up_proj.input_granularity
+
+    def forward(self, x: Operand) -> Tensor:
+        hidden = self.gate_up_proj(x)
+        return self.down_proj(self.ops.swiglu(hidden, self.down_proj.input_granularity))
+
+
+class Experts(nn.Module):
+    """The weights of all experts of one block, the shared ones last. `quant.FP8Experts` is its twin."""
+
+    def __init__(self, n_expert: int, width: int, hidden: int, ops: ModuleType):
+        super().__init__()
+        self.gate_up_proj = nn.Parameter(torch.empty(n_expert, 2 * hidden, width))  # [E, 2F, C]
+        self.down_proj = nn.Parameter(torch.empty(n_expert, width, hidden))  # [E, C, F]
+        self.ops = ops
+
+    def forward(self, x: Tensor, routing: tuple[Tensor, Tensor]) -> Tensor:
+        return self.ops.moe(x, routing, self.gate_up_proj, self.down_proj, None)
+
+
+class Router(nn.Module):
+    """Sigmoid scores over the routed experts; `bias` moves the choice alone (auxiliary-loss-free balancing)."""
+
+    def __init__(self, n_expert: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_expert, width))  # [E, C]
+        self.register_buffer("bias", torch.zeros(n_expert))  # float32, moved by the trainer, not by a gradient
+
+
+class MoE(nn.Module):
+    """Routed experts and the shared one: x [T, C] in 16 bit (or float32) -> [T, C]."""
+
+    input_granularity: Granularity | None = None  # the router reads 16 bit; rows are quantized as they are gathered
+
+    def __init__(self, n_expert: int, n_shared: int, top_k: int, width: int, hidden: int, ops: ModuleType):
+        super().__init__()
+        self.router = Router(n_expert, width)
+        self.experts = Experts(n_expert + n_shared, width, hidden, ops)
+        self.n_shared = n_shared
+        self.top_k = top_k
+        self.ops = ops
+
+    def forward(self, x: Tensor) -> Tensor:
+        routing = self.ops.route(x, self.router.weight, self.router.bias, self.top_k, self.n_shared)
+        return self.experts(x, routing)
+
+
+class CrossAttention(nn.Module):
+    """Query and output projections only: keys and values are the context's."""
+
+    def __init__(self, width: int, n_head: int, ops: ModuleType):
+        super().__init__()
+        self.q_proj = Linear(width, width, ops)
+        self.o_proj = Linear(width, width, ops)
+        self.n_head = n_head
+        self.ops = ops
+
+    def forward(self, x: Operand, keys: Tensor, values: Tensor, lengths: Tensor) -> Tensor:
+        """x [B*W, C], keys and values [B, S, G, D], lengths [B] -> [B*W, C]."""
+        q = self.q_proj(x).view(len(lengths), -1, self.n_head, keys.shape[-1])
+        out = self.ops.cross_attention(q, keys, values, lengths, self.o_proj.input_granularity)
+        return self.o_proj(out)
+
+
+class SelfAttention(nn.Module):
+    """Attention over the target's own positions."""
+
+    def __init__(self, width: int, n_head: int, ops: ModuleType):
+        super().__init__()
+        self.qkv_proj = Linear(width, 3 * width, ops)  # rows: q, k, v
+        self.o_proj = Linear(width, width, ops)
+        self.n_head = n_head
+        self.ops = ops
+
+    def forward(self, x: Operand, batch: int) -> Tensor:
+        """All positions of a target at once: x [B*L, C] -> [B*L, C]."""
+        return self.o_proj(self.ops.causal_attention(self._qkv(x, batch)))
+
+    def step(self, x: Operand, batch: int, past: list[Tensor], ancestors: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """One level: x [B*W, C] -> [B*W, C], and this level's q, k, v [B, W, 3, H, D] for the levels after it."""
+        qkv = self._qkv(x, batch)
+        out = self.ops.self_attention(qkv, past, ancestors, self.o_proj.input_granularity)
+        return self.o_proj(out), qkv
+
+    def _qkv(self, x: Operand, batch: int) -> Tensor:
+        return self.qkv_proj(x).unflatten(-1, (3, self.n_head, -1)).unflatten(0, (batch, -1))

@@ -1,0 +1,169 @@
+"""OneRec-V2's lazy decoder (arXiv 2508.20900), readable from top to bottom.
+
+An engine asks two things of a model: `encode_context`, once a request, and `decode_level`, once a level.
+Letters as in `kernels.reference`; L counts the levels of an item's codes.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from octorec.errors import InputError
+from octorec.kernels import reference
+from octorec.models.config import OneRecConfig
+from octorec.models.context import ContextBatch, ContextProcessor
+from octorec.models.layers import CrossAttention, DenseFFN, Linear, MoE, RMSNorm, SelfAttention
+
+
+@dataclass
+class ContextKV:
+    """What is kept of a batch between its levels.
+
+    keys, values: a tensor [B, S, G, D] for each KV layer (the same one twice when S_kv = 1). lengths [B].
+    past[block][level] [B, W_level, 3, H, D]: the q, k, v each level left. ancestors[level] [B, W]: the beam of that
+    level which each present beam descends from.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    lengths: Tensor
+    past: list[list[Tensor]]
+    ancestors: list[Tensor] = field(default_factory=list)
+
+    def follow(self, parents: Tensor) -> None:
+        """Let `parents` [B, W] of the present beams take their place, as the beam of the level before each extends."""
+        self.ancestors = [ancestor.gather(1, parents) for ancestor in self.ancestors] + [parents]
+
+
+class Block(nn.Module):
+    """One lazy decoder block: cross-attention, self-attention, FFN, each on the norm of the residual stream.
+
+    The sum of a sublayer's result is left to the next norm, which adds it and reads each row once.
+    """
+
+    def __init__(self, config: OneRecConfig, index: int, ops: ModuleType):
+        super().__init__()
+        width, eps = config.d_model, config.rms_eps
+        self.kv_layer = index * config.l_kv // config.n_layer
+        self.cross_norm = RMSNorm(width, eps, ops)
+        self.cross_attn = CrossAttention(width, config.n_head, ops)
+        self.self_norm = RMSNorm(width, eps, ops)
+        self.self_attn = SelfAttention(width, config.n_head, ops)
+        self.ffn_norm = RMSNorm(width, eps, ops)
+        if index < config.dense_blocks:
+            self.ffn: DenseFFN | MoE = DenseFFN(width, config.ffn_width, ops)
+        else:
+            self.ffn = MoE(config.n_expert, config.n_shared, config.top_k, width, config.expert_width, ops)
+
+    def forward(
+        self, h: Tensor, delta: Tensor | None, kv: ContextKV, attend: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """h and delta [T, C]: the residual stream and what the block before still has to add -> the same two."""
+        h, x = self.cross_norm.add(h, delta, self.cross_attn.q_proj.input_granularity)
+        delta = self.cross_attn(x, kv.keys[self.kv_layer], kv.values[self.kv_layer], kv.lengths)
+        h, x = self.self_norm.add(h, delta, self.self_attn.qkv_proj.input_granularity)
+        delta = attend(x)
+        h, x = self.ffn_norm.add(h, delta, self.ffn.input_granularity)
+        return h, self.ffn(x)
+
+
+class OneRecV2(nn.Module):
+    """The whole model. `ops` are the operations it runs on; the references by default."""
+
+    def __init__(self, config: OneRecConfig, ops: ModuleType = reference):
+        super().__init__()
+        width = config.d_model
+        self.config = config
+        self.context = ContextProcessor(config, ops)
+        self.key_norm = nn.ModuleList([RMSNorm(config.kv_slice, config.rms_eps, ops) for _ in range(config.l_kv)])
+        self.value_norm = nn.ModuleList(
+            [RMSNorm(config.kv_slice, config.rms_eps, ops) for _ in range(config.l_kv * (config.s_kv - 1))]
+        )
+        self.bos = nn.Parameter(torch.empty(width))
+        self.position = nn.Parameter(torch.empty(len(config.codebook_sizes), width))
+        self.code_embed = nn.ModuleList([nn.Embedding(size, width) for size in config.codebook_sizes[:-1]])
+        self.blocks = nn.ModuleList([Block(config, index, ops) for index in range(config.n_layer)])
+        self.head_norm = nn.ModuleList([RMSNorm(width, config.rms_eps, ops) for _ in config.codebook_sizes])
+        self.head = nn.ModuleList([Linear(width, size, ops) for size in config.codebook_sizes])
+        self.ops = ops
+
+    def encode_context(self, batch: ContextBatch) -> ContextKV:
+        """The keys and values every level of the batch will read."""
+        context = self.context(batch) if batch.context is None else batch.context
+        return self.context_kv(context, batch.lengths)
+
+    def context_kv(self, context: Tensor, lengths: Tensor) -> ContextKV:
+        """Slice context [B, S, d_context] into normed keys and values (section 3): no projection, no encoder."""
+        config = self.config
+        if context.shape[-1] != config.d_context:
+            raise InputError("context", tuple(context.shape), f"the last dimension must be {config.d_context}")
+        slices = context.unflatten(-1, (config.l_kv, config.s_kv, config.kv_slice))
+        heads = (config.groups, config.d_head)
+        keys = [norm(slices[:, :, layer, 0]).unflatten(-1, heads) for layer, norm in enumerate(self.key_norm)]
+        values = [norm(slices[:, :, layer, 1]).unflatten(-1, heads) for layer, norm in enumerate(self.value_norm)]
+        return ContextKV(keys, values or keys, lengths, past=[[] for _ in self.blocks])
+
+    def decode_level(self, level: int, codes: Tensor | None, parents: Tensor | None, kv: ContextKV) -> Tensor:
+        """Logits [B, W, V_level] float32 of the next code of each beam.
+
+        codes [B, W] extend the beams `parents` [B, W] of the level before; both None at level 0, where W is 1.
+        """
+        batch = len(kv.lengths)
+        if codes is None or parents is None:
+            h = self.bos.expand(batch, 1, -1)
+        else:
+            kv.follow(parents)
+            h = self.code_embed[level - 1](codes)
+        h = (h + self.position[level]).flatten(0, 1)  # [B*W, C]
+        delta = None
+        for block, past in zip(self.blocks, kv.past, strict=True):
+
+            def attend(x: Tensor, block: Block = block, past: list[Tensor] = past) -> Tensor:
+                out, qkv = block.self_attn.step(x, batch, past, kv.ancestors)
+                past.append(qkv)
+                return out
+
+            h, delta = block(h, delta, kv, attend)
+        return self._logits(level, h, delta).unflatten(0, (batch, -1))
+
+    def forward(self, batch: ContextBatch, codes: Tensor) -> list[Tensor]:
+        """Training: logits [B, V_l] of every level l, each given the true codes [B, L] before it."""
+        kv = self.encode_context(batch)
+        size = len(codes)
+        slots = [self.bos.expand(size, -1)] + [embed(codes[:, i]) for i, embed in enumerate(self.code_embed)]
+        h = (torch.stack(slots, 1) + self.position).flatten(0, 1)  # [B*L, C]
+        delta = None
+        for block in self.blocks:
+            h, delta = block(h, delta, kv, lambda x, block=block: block.self_attn(x, size))
+        h, delta = (t.unflatten(0, (size, -1)) for t in (h, delta))  # [B, L, C]
+        return [self._logits(level, h[:, level], delta[:, level]) for level in range(codes.shape[1])]
+
+    def _logits(self, level: int, h: Tensor, delta: Tensor) -> Tensor:
+        _, x = self.head_norm[level].add(h, delta, None)
+        return self.ops.head(x, self.head[level].weight)
+
+
+def initialize(model: OneRecV2, seed: int) -> None:
+    """Normal weights of deviation 0.02, output projections divided by sqrt(2 * layers) (GPT-2's rule)."""
+    generator = torch.Generator(device=model.bos.device).manual_seed(seed)
+    depth = math.sqrt(2 * model.config.n_layer)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.ones_(parameter)
+            continue
+        output = name.endswith(("o_proj.weight", "down_proj.weight", "down_proj"))
+        torch.nn.init.normal_(parameter, std=0.02 / depth if output else 0.02, generator=generator)
+
+
+def block_params(config: OneRecConfig) -> tuple[int, int]:
+    """Parameters in attention, FFN and expert matrices: (all, active for one row), the published sizes' count."""
+    width = config.d_model
+    attention = config.n_layer * 6 * width * width
+    dense = config.dense_blocks * 3 * width * config.ffn_width
+    expert = (config.n_layer - config.dense_blocks) * 3 * width * config.expert_width
+    total = attention + dense + expert * (config.n_expert + config.n_shared)
+    return total, attention + dense + expert * (config.top_k + config.n_shared)
