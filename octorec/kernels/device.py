@@ -1,0 +1,48 @@
+"""What the kernels ask of the device they run on."""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from octorec.errors import InputError
+
+FP8_CAPABILITY = (8, 9)
+
+
+def check_device(x: Tensor) -> None:
+    """Refuse what Triton cannot run on: everything but CUDA, and the CPU when Triton's interpreter is on.
+
+    Meta tensors pass: on them a launch is compiled, never run.
+    """
+    if x.device.type in ("cuda", "meta"):
+        return
+    import triton
+
+    if not triton.knobs.runtime.interpret:
+        allowed = "the kernels need a CUDA GPU; elsewhere hand the model octorec.kernels.reference as its operations"
+        raise InputError("device", str(x.device), allowed)
+
+
+def check_fp8(device: torch.device) -> None:
+    """Refuse FP8 products on a GPU that has no FP8 tensor cores."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < FP8_CAPABILITY:
+        name = torch.cuda.get_device_name(device)
+        raise InputError("device", name, "FP8 needs compute capability 8.9 or more: serve the 16-bit checkpoint here")
+
+
+def capability(device: torch.device) -> tuple[int, int]:
+    """Compute capability; of tensors that are on no GPU, the one that Triton compiles for, or Hopper's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)
+    if device.type == "meta":
+        from triton.runtime import driver
+
+        return divmod(driver.active.get_current_target().arch, 10)
+    return (9, 0)
+
+
+@functools.cache
+def processors(device: torch.device) -> int:
+    """Multiprocessors: how many programs a persistent kernel starts. Few where nothing runs in parallel anyway."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 3

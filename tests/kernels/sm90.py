@@ -1,0 +1,110 @@
+"""What a kernel becomes on a GPU that is not here: compile its launches to machine code and read that.
+
+`compile_launches` runs a call on meta tensors in a process of its own, where Triton is not interpreting and believes in
+a GPU of the wanted compute capability. Each launch is specialised exactly as on that GPU, compiled and not run.
+"""
+
+import functools
+import multiprocessing
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAX_SHARED = {90: 227 * 1024, 89: 99 * 1024}  # bytes a block
+
+
+@dataclass(frozen=True)
+class MachineCode:
+    """One compiled launch.
+
+    instructions: opcodes with their counts, as `cuobjdump -sass` prints them up to the first dot.
+    registers a thread, warps a program, shared bytes a program.
+    """
+
+    name: str
+    instructions: dict[str, int]
+    registers: int
+    warps: int
+    shared: int
+
+    @property
+    def spills(self) -> int:
+        """Loads from and stores to local memory."""
+        return self.instructions.get("LDL", 0) + self.instructions.get("STL", 0)
+
+    def uses(self, opcode: str) -> bool:
+        """QGMMA is the FP8 tensor core of sm_90, HGMMA its 16-bit one; QMMA and HMMA are the older ones' names."""
+        return opcode in self.instructions
+
+
+def compile_launches(call: Callable[..., Any], *args: Any, capability: int = 90) -> list[MachineCode]:
+    """The machine code of every Triton launch that `call(*args)` makes, in order; `call` is a module's function."""
+    return _worker().submit(_compile_launches, call, args, capability).result()
+
+
+@functools.cache
+def _worker() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_compile_for_real)
+
+
+def _compile_for_real() -> None:
+    os.environ.pop("TRITON_INTERPRET", None)
+
+
+class _PretendedGPU:
+    """A Triton driver of which only the target is ever asked; the device's number is its compute capability."""
+
+    def __init__(self, capability: int):
+        self.capability = capability
+
+    def get_current_device(self) -> int:
+        return self.capability
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget("cuda", self.capability, 32)
+
+
+def _compile_launches(call: Callable[..., Any], args: tuple[Any, ...], capability: int) -> list[MachineCode]:
+    from triton.runtime import driver
+    from triton.runtime.jit import JITFunction
+
+    run, found = JITFunction.run, []
+
+    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        kernel = run(self, *args, grid=grid, warmup=True, **kwargs)
+        found.append(_read(kernel))
+        return kernel
+
+    driver.set_active(_PretendedGPU(capability))
+    JITFunction.run = compile_only
+    try:
+        call(*args)
+    finally:
+        JITFunction.run = run
+    return found
+
+
+def _read(kernel: Any) -> MachineCode:
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        text = subprocess.run([tool, "-sass", "-res-usage", file.name], check=True, capture_output=True, text=True)
+    counts: dict[str, int] = {}
+    for opcode in re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+ )?([A-Z][A-Z0-9]*)", text.stdout, re.MULTILINE):
+        counts[opcode] = counts.get(opcode, 0) + 1
+    registers = int(re.search(r"REG:(\d+)", text.stdout + text.stderr)[1])
+    return MachineCode(kernel.name, counts, registers, kernel.metadata.num_warps, kernel.metadata.shared)
