@@ -1,0 +1,170 @@
+"""Reading interactions: what is accepted, the order, and every refusal."""
+
+import datetime
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from octorec.data.interactions import Interactions, read_interactions, read_sequences
+from octorec.errors import InputError
+
+GOOD = {"user_id": ["b", "a", "b", "b"], "item_id": ["10", "3", "9", "2"], "timestamp": [5, 1, 5, 4]}
+
+
+def write(folder, columns, suffix=".parquet"):
+    path = folder / f"log{suffix}"
+    table = columns if isinstance(columns, pa.Table) else pa.table(columns)
+    if suffix == ".csv":
+        pyarrow.csv.write_csv(table, path)
+    else:
+        pyarrow.parquet.write_table(table, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_users_as_first_seen_and_items_oldest_first(tmp_path, suffix):
+    interactions = read_interactions(write(tmp_path, {**GOOD, "rating": [1, 2, 3, 4]}, suffix))
+    assert list(interactions.histories().items()) == [("b", ["2", "9", "10"]), ("a", ["3"])]
+    assert interactions.table.column_names == ["user_id", "item_id", "timestamp"]
+    assert len(interactions) == 4
+
+
+def test_ties_in_time_go_by_text_when_one_id_is_no_integer():
+    table = pa.table({"user_id": ["u"] * 3, "item_id": ["9", "10", "x"], "timestamp": [0, 0, 0]})
+    assert Interactions.from_table(table).histories() == {"u": ["10", "9", "x"]}
+
+
+def test_order_agrees_with_python_sorting(tmp_path):
+    users = [str(i * 7 % 13) for i in range(400)]
+    items = [str(i * 31 % 97 - 40) for i in range(400)]
+    times = [i * i % 11 for i in range(400)]
+    expected: dict[str, list[tuple[int, int]]] = {}
+    for user, item, time in zip(users, items, times, strict=True):
+        expected.setdefault(user, []).append((time, int(item)))
+    table = pa.table({"user_id": users, "item_id": items, "timestamp": times})
+    chunked = pa.concat_tables([table.slice(0, 150), table.slice(150)])  # several chunks a column
+    histories = Interactions.from_table(chunked).histories()
+    assert list(histories) == list(expected)
+    assert histories == {user: [str(item) for _, item in sorted(rows)] for user, rows in expected.items()}
+
+
+def test_csv_ids_keep_leading_zeros(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("timestamp,user_id,item_id\n1,007,010\n0,007,2\n")
+    assert read_interactions(path).histories() == {"007": ["2", "010"]}
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (pa.array([7, 8], pa.int32()), ["7", "8"]),
+        (pa.array(["x", "y"]).dictionary_encode(), ["x", "y"]),
+        (pa.array(["x", "y"], pa.large_string()), ["x", "y"]),
+    ],
+)
+def test_ids_of_other_types_become_text(ids, expected):
+    table = pa.table({"user_id": ids, "item_id": ids, "timestamp": [1, 2]})
+    result = Interactions.from_table(table).table
+    assert result["user_id"].to_pylist() == result["item_id"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("times", "kind"),
+    [
+        (pa.array([2.5, 1.5]), pa.float64()),
+        (pa.array([2, 1], pa.uint8()), pa.int64()),
+        (pa.array([datetime.datetime(2020, 1, 2), datetime.datetime(2020, 1, 1)]), pa.int64()),
+        (pa.array([datetime.date(2020, 1, 2), datetime.date(2020, 1, 1)]), pa.int64()),
+    ],
+)
+def test_timestamps_of_other_types(times, kind):
+    table = pa.table({"user_id": ["u", "u"], "item_id": ["late", "early"], "timestamp": times})
+    interactions = Interactions.from_table(table)
+    assert interactions.histories() == {"u": ["early", "late"]}
+    assert interactions.table.schema.field("timestamp").type == kind
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"item_id": None}, "column item_id is missing"),
+        ({"item_id": [1.0, 2.0, 3.0, 4.0]}, "column item_id: got 'double'; must hold text or integers"),
+        ({"item_id": ["1", None, "2", None]}, "column item_id: got 'null in row 2 and 1 more'"),
+        ({"user_id": ["1", "", "2", "3"]}, "column user_id: got 'empty text in row 2'"),
+        ({"timestamp": ["1", "2", "3", "x"]}, "column timestamp: got 'string'"),
+        ({"timestamp": [True, False, True, True]}, "column timestamp: got 'bool'"),
+        ({"timestamp": [1, None, 3, 4]}, "column timestamp: got 'null in row 2'"),
+        ({"timestamp": [1.0, float("nan"), 3.0, 4.0]}, "column timestamp: got 'NaN or infinity in row 2'"),
+        ({"timestamp": pa.array([1, 2, 3, 2**64 - 1], pa.uint64())}, "column timestamp"),
+    ],
+)
+def test_bad_columns_are_named(tmp_path, change, message):
+    columns = {name: value for name, value in {**GOOD, **change}.items() if value is not None}
+    path = write(tmp_path, columns)
+    with pytest.raises(InputError) as caught:
+        read_interactions(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_duplicate_columns_are_refused(tmp_path, suffix):
+    twice = pa.table([["u"], ["1"], ["2"], [3]], names=["user_id", "item_id", "item_id", "timestamp"])
+    with pytest.raises(InputError, match="duplicated: item_id"):
+        read_interactions(write(tmp_path, twice, suffix))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_empty_tables_are_refused(tmp_path, suffix):
+    with pytest.raises(InputError, match="no rows"):
+        read_interactions(write(tmp_path, pa.table(GOOD).slice(0, 0), suffix))
+
+
+@pytest.mark.parametrize("name", ["log.parquet", "log.csv"])
+@pytest.mark.parametrize("content", [b"", b"user_id,item_id,timestamp\n\xff,1,2\n"])
+def test_files_of_another_kind_are_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="must be a whole"):
+        read_interactions(tmp_path / name)
+
+
+def test_truncated_parquet_is_refused(tmp_path):
+    path = write(tmp_path, GOOD)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="must be a whole"):
+        read_interactions(path)
+
+
+def test_missing_file_and_unknown_suffix(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_interactions(tmp_path / "none.csv")
+    (tmp_path / "log.json").write_text("{}")
+    with pytest.raises(InputError, match=r"allowed: \.parquet, \.csv"):
+        read_interactions(tmp_path / "log.json")
+
+
+def test_sequences_keep_their_order(tmp_path):
+    path = tmp_path / "beauty.txt"
+    path.write_text("1 30 2 7\n\n2 5\n3 7 7 1\n")
+    interactions = read_sequences(path)
+    assert interactions.histories() == {"1": ["30", "2", "7"], "2": ["5"], "3": ["7", "7", "1"]}
+    assert interactions.table["timestamp"].to_pylist() == [0, 1, 2, 0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"1 2 3\n2\n", "line 2"),
+        (b"1 2 3\n1 4\n", "line 1 is its too"),
+        (b"\n\n", "no lines"),
+        (b"\xff 1 2\n", "UTF-8"),
+    ],
+)
+def test_bad_sequences(tmp_path, text, message):
+    (tmp_path / "s.txt").write_bytes(text)
+    with pytest.raises(InputError, match=message):
+        read_sequences(tmp_path / "s.txt")
+    with pytest.raises(InputError, match="no such file"):
+        read_sequences(tmp_path / "t.txt")
