@@ -1,0 +1,1 @@
+"""Requests in, ranked items out: batching, beam search over the item trie, exclusions and allow-lists."""

@@ -1,0 +1,94 @@
+"""From requests to the tensors of a batch, on the host.
+
+Letters: B requests, S context items, L levels, X banned leaves.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octorec.catalog.catalog import Catalog
+from octorec.engine.items import ItemFilter, banned_leaves, item_filter, lookup
+from octorec.engine.request import Request
+from octorec.engine.search import SearchBatch
+from octorec.errors import InputError
+from octorec.kernels.reference import DEAD, LeafFilter
+from octorec.models.config import UserField, encode_user
+from octorec.models.context import ContextBatch
+
+
+@dataclass(frozen=True)
+class ParsedRequest:
+    """A request after every check. codes [1..max_context, L] int64 (-1 for an empty history), user [fields]."""
+
+    codes: np.ndarray
+    user: list[float]
+    filter: ItemFilter
+    k: int
+    width: int
+    notes: list[str]
+
+
+def parse(
+    request: Request, catalog: Catalog, max_context: int, fields: tuple[UserField, ...], default_width: int, widest: int
+) -> ParsedRequest:
+    """Check a request against the catalog and the engine's limits, and look everything up."""
+    width = default_width if request.beam_width is None else request.beam_width
+    if width > widest:
+        raise InputError("beam_width", width, f"at most {widest} in this engine")
+    if request.k > width:
+        raise InputError("k", request.k, f"at most beam_width = {width}")
+    user = encode_user(fields, dict(request.user))
+    notes = []
+    history = lookup(catalog, "history", request.history)
+    if len(history) > max_context:
+        notes.append(f"history has {len(history)} items: the newest {max_context} are used")
+        history = history[-max_context:]
+    if len(history) == 0 and not request.user:
+        allowed = "give at least one item" + (", or user fields" if fields else "")
+        raise InputError("history", list(request.history), allowed)
+    codes = catalog.codes[history].astype(np.int64) if len(history) else np.full((1, catalog.codes.shape[1]), -1)
+    return ParsedRequest(codes, user, item_filter(catalog, request.exclude, request.allow), request.k, width, notes)
+
+
+def context_batch(parsed: Sequence[ParsedRequest], size: int, max_context: int, device: torch.device) -> ContextBatch:
+    """Codes and user fields of `parsed`, filled up to `size` requests (copies of an item of code 0, length 1)."""
+    levels = parsed[0].codes.shape[1]
+    codes = np.zeros((size, max_context, levels), dtype=np.int64)
+    lengths = np.ones(size, dtype=np.int64)
+    user = np.zeros((size, len(parsed[0].user)), dtype=np.float32)
+    for row, request in enumerate(parsed):
+        lengths[row] = len(request.codes)
+        codes[row, : lengths[row]] = request.codes
+        user[row] = request.user
+    return ContextBatch(_to(lengths, device), _to(codes, device), _to(user, device))
+
+
+def search_batch(
+    parsed: Sequence[ParsedRequest], catalog: Catalog, size: int, max_context: int, device: torch.device
+) -> SearchBatch:
+    """Everything the search reads of `parsed`, filled up to `size` requests."""
+    widths = np.ones(size, dtype=np.int64)
+    widths[: len(parsed)] = [request.width for request in parsed]
+    context = context_batch(parsed, size, max_context, device)
+    return SearchBatch(context, _to(widths, device), leaf_filter(parsed, catalog, size, device))
+
+
+def leaf_filter(parsed: Sequence[ParsedRequest], catalog: Catalog, size: int, device: torch.device) -> LeafFilter:
+    """The exclusions and allow-lists of a batch as the last level of the trie reads them."""
+    banned = [banned_leaves(catalog, request.filter) for request in parsed]
+    table = np.full((size, max([1, *map(len, banned)])), DEAD, dtype=np.int64)
+    words = catalog.item_sets.shape[1]
+    sets, restricted = np.zeros((size, words), dtype=np.int64), np.zeros(size, dtype=bool)
+    for row, (request, leaves) in enumerate(zip(parsed, banned, strict=True)):
+        table[row, : len(leaves)] = leaves
+        if request.filter.sets is not None:
+            sets[row], restricted[row] = request.filter.sets, True
+    return LeafFilter(_to(table, device), _to(sets, device), _to(restricted, device))
+
+
+def _to(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device)

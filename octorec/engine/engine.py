@@ -1,0 +1,125 @@
+"""The engine: a model and a catalog that answer requests.
+
+The same code runs on the CPU through the reference operations and on a GPU through the kernels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import torch
+
+from octorec.catalog.catalog import Catalog
+from octorec.engine.batch import ParsedRequest, context_batch, parse, search_batch
+from octorec.engine.items import items_of, lookup
+from octorec.engine.request import Answer, Request
+from octorec.engine.search import Model, device_trie, score, search
+from octorec.errors import InputError
+from octorec.kernels import reference
+from octorec.kernels.reference import Beams
+from octorec.models.config import UserField
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What an engine is built for. A batch runs in the smallest bucket (batch size, beam width) that holds it."""
+
+    max_context: int
+    user_fields: tuple[UserField, ...] = ()
+    batch_sizes: tuple[int, ...] = (1, 8, 32)
+    beam_widths: tuple[int, ...] = (32, 128, 512)
+    default_beam_width: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("batch_sizes", "beam_widths"):
+            sizes = getattr(self, name)
+            if not sizes or list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
+                raise InputError(name, sizes, "must be ascending integers above 0")
+        if not 1 <= self.default_beam_width <= self.beam_widths[-1]:
+            raise InputError("default_beam_width", self.default_beam_width, f"1 to {self.beam_widths[-1]}")
+
+
+class Engine:
+    """Answers requests with `model` over `catalog`. `octorec.load` makes one from a checkpoint folder."""
+
+    def __init__(
+        self,
+        model: Model,
+        catalog: Catalog,
+        config: EngineConfig,
+        device: str | torch.device = "cpu",
+        ops: ModuleType = reference,
+    ):
+        self.model, self.catalog, self.config, self.ops = model, catalog, config, ops
+        self.device = torch.device(device)
+        self.trie = device_trie(catalog.trie, self.device)
+
+    @torch.inference_mode()
+    def recommend(self, requests: Sequence[Request]) -> list[Answer]:
+        """The best items of each request; a request's answer does not depend on the others beside it."""
+        parsed = [self._parse(request) for request in requests]
+        answers: list[Answer] = []
+        for chunk in _chunks(parsed, self.config.batch_sizes[-1]):
+            answers += self._answer(chunk)
+        return answers
+
+    @torch.inference_mode()
+    def score(self, requests: Sequence[Request], targets: Sequence[str]) -> np.ndarray:
+        """Teacher-forced log-probabilities of the targets' codes given the histories: [n, levels] float32."""
+        codes = self.catalog.codes[lookup(self.catalog, "targets", targets)].astype(np.int64)
+        parsed = [self._parse(request) for request in requests]
+        size = self.config.batch_sizes[-1]
+        out = [np.zeros((0, codes.shape[1]), dtype=np.float32)]
+        for start in range(0, len(parsed), size):
+            chunk = parsed[start : start + size]
+            bucket = _bucket(self.config.batch_sizes, len(chunk))
+            context = context_batch(chunk, bucket, self.config.max_context, self.device)
+            forced = np.zeros((bucket, codes.shape[1]), dtype=np.int64)
+            forced[: len(chunk)] = codes[start : start + size]
+            logp = score(self.model, context, torch.from_numpy(forced).to(self.device))
+            out.append(logp[: len(chunk)].cpu().numpy())
+        return np.concatenate(out)
+
+    def _parse(self, request: Request) -> ParsedRequest:
+        config = self.config
+        return parse(
+            request,
+            self.catalog,
+            config.max_context,
+            config.user_fields,
+            config.default_beam_width,
+            config.beam_widths[-1],
+        )
+
+    def _answer(self, chunk: list[ParsedRequest]) -> list[Answer]:
+        config = self.config
+        size = _bucket(config.batch_sizes, len(chunk))
+        width = _bucket(config.beam_widths, max(request.width for request in chunk))
+        batch = search_batch(chunk, self.catalog, size, config.max_context, self.device)
+        beams = search(self.model, self.trie, batch, width, self.ops)
+        return [self._ranked(request, beams, row) for row, request in enumerate(chunk)]
+
+    def _ranked(self, request: ParsedRequest, beams: Beams, row: int) -> Answer:
+        """A row's live beams as items, at most k of them."""
+        scores = beams.scores[row].cpu().numpy()
+        live = np.isfinite(scores)
+        leaves, scores = beams.nodes[row].cpu().numpy()[live], scores[live]
+        items, position = items_of(self.catalog, leaves, request.filter)
+        items, position = items[: request.k], position[: request.k]
+        return Answer(
+            items=[self.catalog.item_ids[item] for item in items],
+            scores=[float(score) for score in scores[position]],
+            codes=[tuple(map(int, self.catalog.codes[item])) for item in items],
+            titles=[self.catalog.titles[item] for item in items],
+            complete=len(items) == request.k,
+            notes=request.notes,
+        )
+
+
+def _bucket(sizes: tuple[int, ...], need: int) -> int:
+    return next(size for size in sizes if size >= need)
+
+
+def _chunks(parsed: list[ParsedRequest], size: int) -> list[list[ParsedRequest]]:
+    return [parsed[start : start + size] for start in range(0, len(parsed), size)]

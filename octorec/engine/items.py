@@ -1,0 +1,60 @@
+"""Between items and the trie's leaves: which leaves a request forbids, and which items its beams' leaves hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from octorec.catalog.catalog import Catalog
+from octorec.errors import InputError
+
+
+@dataclass(frozen=True)
+class ItemFilter:
+    """What one request may be given. excluded: ascending item indices. sets [words] int64 bits, or None for any."""
+
+    excluded: np.ndarray
+    sets: np.ndarray | None
+
+
+def lookup(catalog: Catalog, field: str, item_ids: Sequence[str]) -> np.ndarray:
+    """Item indices of `item_ids`; an id that the catalog lacks is an InputError naming `field`."""
+    try:
+        return np.array([catalog.index[item] for item in item_ids], dtype=np.int64)
+    except KeyError as error:
+        raise InputError(field, error.args[0], "is no item of the catalog") from None
+
+
+def item_filter(catalog: Catalog, exclude: Sequence[str], allow: Sequence[str]) -> ItemFilter:
+    """Look up a request's exclusions and allow-lists."""
+    excluded = np.unique(lookup(catalog, "exclude", exclude))
+    if not allow:
+        return ItemFilter(excluded, None)
+    for name in allow:
+        if name not in catalog.set_bit:
+            raise InputError("allow", name, f"is no item set; known: {', '.join(sorted(catalog.set_bit)) or 'none'}")
+    sets = np.zeros(catalog.item_sets.shape[1], dtype=np.uint64)
+    for name in allow:
+        bit = catalog.set_bit[name]
+        sets[bit // 64] |= np.uint64(1) << np.uint64(bit % 64)
+    return ItemFilter(excluded, sets.view(np.int64))
+
+
+def items_of(catalog: Catalog, leaves: np.ndarray, chosen: ItemFilter) -> tuple[np.ndarray, np.ndarray]:
+    """The items that may be returned of `leaves`, in the leaves' order: (item indices, position of each one's leaf)."""
+    start = catalog.trie.leaf_items[leaves].astype(np.int64)
+    count = catalog.trie.leaf_items[leaves + 1] - start
+    position = np.repeat(np.arange(len(leaves)), count)
+    within = np.arange(len(position)) - np.repeat(np.cumsum(count) - count, count)
+    items = start[position] + within
+    may = catalog.live[items] & ~np.isin(items, chosen.excluded)
+    if chosen.sets is not None:
+        may &= (catalog.item_sets[items] & chosen.sets).any(1)
+    return items[may], position[may]
+
+
+def banned_leaves(catalog: Catalog, chosen: ItemFilter) -> np.ndarray:
+    """Leaves none of whose items may be returned because of the exclusions: a shared tuple dies with its last item."""
+    leaves = np.unique(catalog.item_leaf[chosen.excluded]).astype(np.int64)
+    _, position = items_of(catalog, leaves, chosen)
+    return leaves[np.bincount(position, minlength=len(leaves)) == 0]

@@ -1,0 +1,49 @@
+"""From a checkpoint folder to an engine."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from octorec.catalog.catalog import Catalog
+from octorec.engine.engine import Engine, EngineConfig
+from octorec.errors import InputError, MismatchError
+from octorec.models.config import OneRecConfig
+from octorec.quant.load import load_model
+
+
+def load(
+    checkpoint: str | Path, catalog: str | Path | Catalog | None = None, device: str = "cpu", **engine: Any
+) -> Engine:
+    """Open a 16-bit or FP8 checkpoint folder as an engine.
+
+    catalog: a catalog or its folder; None for the one inside the checkpoint folder. On the CPU the arithmetic around
+    the FP8 products is float32, on a GPU bfloat16. engine: fields of EngineConfig to set (`batch_sizes`, ...).
+    Raises MismatchError when the catalog was made with another codebook than the checkpoint.
+    """
+    folder = Path(checkpoint)
+    if not isinstance(catalog, Catalog):
+        catalog = Catalog.load(folder / "catalog" if catalog is None else catalog)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    model = load_model(folder, device=device, dtype=dtype)
+    check_codebook(model.config, catalog, folder)
+    return Engine(model, catalog, engine_config(model.config, engine), device)
+
+
+def check_codebook(config: OneRecConfig, catalog: Catalog, folder: Path) -> None:
+    """A model reads and writes the codes of one codebook: any other catalog would be silent garbage."""
+    if config.codebook_fingerprint != catalog.fingerprint:
+        allowed = f"the catalog's is {catalog.fingerprint}: use the catalog the checkpoint was trained with"
+        raise MismatchError(f"checkpoint {folder}: codebook_fingerprint", config.codebook_fingerprint, allowed)
+    if tuple(config.codebook_sizes) != tuple(catalog.codebook_sizes):
+        allowed = f"the catalog's are {tuple(catalog.codebook_sizes)}"
+        raise MismatchError(f"checkpoint {folder}: codebook_sizes", config.codebook_sizes, allowed)
+
+
+def engine_config(model: OneRecConfig, changes: dict[str, Any]) -> EngineConfig:
+    known = [field.name for field in dataclasses.fields(EngineConfig)]
+    for name in changes:
+        if name not in known:
+            raise InputError("engine option", name, f"known: {', '.join(known)}")
+    return EngineConfig(**{"max_context": model.max_context, "user_fields": model.user_fields, **changes})

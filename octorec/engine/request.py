@@ -1,0 +1,64 @@
+"""What is asked of an engine and what it answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from octorec.errors import InputError
+
+
+@dataclass(frozen=True)
+class Request:
+    """One user's request.
+
+    history: item ids, oldest first. k: how many items to return, at most beam_width.
+    beam_width: beams kept a level; None for the engine's default. exclude: item ids never to return.
+    allow: named item sets to return from, their union; empty for every item. user: values of the model's user fields.
+    """
+
+    history: Sequence[str]
+    k: int = 10
+    beam_width: int | None = None
+    exclude: Sequence[str] = ()
+    allow: Sequence[str] = ()
+    user: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("history", "exclude", "allow"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Sequence):
+                raise InputError(name, value, "must be a list of ids" if name != "allow" else "must be a list of names")
+            object.__setattr__(self, name, tuple(_as_id(name, item) for item in value))
+        _positive("k", self.k)
+        if self.beam_width is not None:
+            _positive("beam_width", self.beam_width)
+            if self.k > self.beam_width:
+                raise InputError("k", self.k, f"at most beam_width = {self.beam_width}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best items of one request, best first.
+
+    scores: each item's log-probability, the sum over its codes; items that share a code tuple share it and stand in the
+    catalog's order. codes: each item's tuple. complete: whether all k were found. notes: what was done to the request
+    that its sender may not expect.
+    """
+
+    items: list[str]
+    scores: list[float]
+    codes: list[tuple[int, ...]]
+    titles: list[str]
+    complete: bool
+    notes: list[str] = field(default_factory=list)
+
+
+def _as_id(name: str, item: Any) -> str:
+    if isinstance(item, bool) or not isinstance(item, (str, int)):
+        raise InputError(name, item, "ids are text (or integers, which are read as text)")
+    return str(item)
+
+
+def _positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(name, value, "must be an integer above 0")

@@ -1,0 +1,74 @@
+"""Beam search over the item trie: what runs on the device between a batch's tensors and its ranked code tuples.
+
+Letters: B requests, W beams, S context items, L levels.
+"""
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from octorec.catalog.trie import Trie
+from octorec.kernels.reference import Beams, LeafFilter, TrieLevel
+from octorec.models.context import ContextBatch
+from octorec.models.onerec import ContextKV
+
+
+class Model(Protocol):
+    """All that an engine asks of a model."""
+
+    def encode_context(self, batch: ContextBatch) -> ContextKV: ...
+
+    def decode_level(self, level: int, codes: Tensor | None, parents: Tensor | None, kv: ContextKV) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class SearchBatch:
+    """A batch as the device sees it. widths [B] int64: each request's beam width."""
+
+    context: ContextBatch
+    widths: Tensor
+    leaf_filter: LeafFilter
+
+
+def device_trie(trie: Trie, device: torch.device) -> tuple[TrieLevel, ...]:
+    """The trie's flat arrays as tensors on `device`."""
+
+    def tensor(array) -> Tensor | None:  # type: ignore[no-untyped-def]
+        return None if array is None else torch.from_numpy(array).to(device)
+
+    return tuple(
+        TrieLevel(*map(tensor, (level.child_start, level.child_code, level.child_live, level.child_sets)))
+        for level in trie.levels
+    )
+
+
+def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: ModuleType) -> Beams:
+    """The `widths[b]` <= `width` best code tuples of each request, by score descending, tuple ascending.
+
+    Beams.nodes are leaves of the trie [B, width], DEAD (with score -inf) where a request has fewer.
+    """
+    kv = model.encode_context(batch.context)
+    requests = len(batch.widths)
+    scores = torch.zeros(requests, 1, device=batch.widths.device)
+    nodes = torch.zeros(requests, 1, dtype=torch.long, device=batch.widths.device)
+    beams = Beams(scores, nodes, None, None)  # type: ignore[arg-type]  # the root extends nothing
+    for number, level in enumerate(trie):
+        logits = model.decode_level(number, beams.codes, beams.parents, kv)
+        leaf_filter = batch.leaf_filter if number == len(trie) - 1 else None
+        beams = ops.beam_step(logits, beams.scores, beams.nodes, level, batch.widths, width, leaf_filter)
+    return beams
+
+
+def score(model: Model, context: ContextBatch, codes: Tensor) -> Tensor:
+    """Teacher-forced log-probabilities [B, L] float32 of the codes [B, L], over each level's whole codebook."""
+    kv = model.encode_context(context)
+    parents = torch.zeros_like(codes[:, :1])
+    out = []
+    for level in range(codes.shape[1]):
+        before = (None, None) if level == 0 else (codes[:, level - 1 : level], parents)
+        logits = model.decode_level(level, *before, kv)[:, 0]  # [B, V]
+        out.append(logits.log_softmax(-1).gather(1, codes[:, level : level + 1]))
+    return torch.cat(out, 1)

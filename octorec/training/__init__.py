@@ -1,0 +1,1 @@
+"""A small trainer: enough to make honest checkpoints."""

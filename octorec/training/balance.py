@@ -1,0 +1,45 @@
+"""Auxiliary-loss-free load balancing (DeepSeek-V3): each step moves a router's bias against the load it saw."""
+
+import torch
+from torch import Tensor, nn
+
+from octorec.kernels.reference import Routing
+from octorec.models.layers import Experts, MoE
+from octorec.models.onerec import OneRecV2
+
+
+class ExpertBalance:
+    """Counts the rows each routed expert receives and corrects `router.bias` by `rate` a step, up or down."""
+
+    def __init__(self, model: OneRecV2, rate: float):
+        self.rate = rate
+        self.moes = [module for module in model.modules() if isinstance(module, MoE)]
+        self.counts = [torch.zeros_like(moe.router.bias) for moe in self.moes]  # since the last `load`
+        self._step_counts = [torch.zeros_like(moe.router.bias) for moe in self.moes]
+        for index, moe in enumerate(self.moes):
+            moe.experts.register_forward_pre_hook(self._counter(index))
+
+    def _counter(self, index: int):  # type: ignore[no-untyped-def]
+        def count(module: nn.Module, inputs: tuple[Tensor, Routing]) -> None:
+            assert isinstance(module, Experts)
+            if not module.training:
+                return
+            routed = self._step_counts[index]
+            chosen = inputs[1].experts.detach().flatten()
+            routed += torch.bincount(chosen, minlength=len(module.down_proj))[: len(routed)]
+
+        return count
+
+    def update(self) -> None:
+        """One step: an expert above the mean load loses `rate` of bias, one below gains it."""
+        for moe, total, counts in zip(self.moes, self.counts, self._step_counts, strict=True):
+            moe.router.bias += self.rate * torch.sign(counts.mean() - counts)
+            total += counts
+            counts.zero_()
+
+    def load(self) -> list[list[float]]:
+        """Share of the routed rows that each expert of each MoE block received since the last call."""
+        shares = [(count / count.sum().clamp(min=1)).tolist() for count in self.counts]
+        for count in self.counts:
+            count.zero_()
+        return shares

@@ -1,0 +1,78 @@
+"""Training examples: every interaction of a user, predicted from the ones before it.
+
+Letters: n examples, S context items, L levels.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octorec.catalog.catalog import Catalog
+from octorec.data.interactions import Interactions
+from octorec.errors import InputError
+from octorec.models.config import UserField, encode_user
+from octorec.models.context import ContextBatch
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """All examples as flat arrays. codes [interactions, L]: the codes of every user's items, user after user.
+
+    first [n]: where the example's user begins in `codes`; target [n]: where its target lies; user [n, fields] float32.
+    """
+
+    codes: Tensor
+    first: Tensor
+    target: Tensor
+    user: Tensor
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def batch(self, index: Tensor, size: int) -> tuple[ContextBatch, Tensor]:
+        """The examples `index` [B]: the newest `size` items before each target, and the target's codes [B, L]."""
+        target = self.target[index]
+        lengths = (target - self.first[index]).clamp(max=size)
+        slots = (target - lengths)[:, None] + torch.arange(size, device=target.device)  # [B, S]
+        codes = self.codes[slots.clamp(max=len(self.codes) - 1)]
+        empty = lengths == 0
+        codes[empty] = -1  # an empty history is one item without codes
+        return ContextBatch(lengths.clamp(min=1), codes, self.user[index]), self.codes[target]
+
+    def to(self, device: str | torch.device) -> "TrainingSet":
+        return TrainingSet(*(t.to(device) for t in (self.codes, self.first, self.target, self.user)))
+
+
+def training_set(
+    interactions: Interactions,
+    catalog: Catalog,
+    fields: tuple[UserField, ...] = (),
+    users: dict[str, dict[str, Any]] | None = None,
+) -> TrainingSet:
+    """Examples of `interactions`. With user fields a user's first item is one too, from an empty history."""
+    histories = interactions.histories()
+    skip = 0 if fields else 1
+    items, first, target, user = [], [], [], []
+    for user_id, history in histories.items():
+        begin = len(items)
+        items += history
+        count = max(len(history) - skip, 0)
+        first += [begin] * count
+        target += range(begin + skip, begin + skip + count)
+        known = (users or {}).get(user_id, {})
+        user += [encode_user(fields, {field.name: known.get(field.name) for field in fields})] * count
+    if not target:
+        raise InputError("interactions", f"{len(items)} rows", "need at least one user with two interactions")
+    unknown = next((item for item in items if item not in catalog.index), None)
+    if unknown is not None:
+        raise InputError("interactions: item_id", unknown, "is no item of the catalog")
+    codes = catalog.codes[np.array([catalog.index[item] for item in items])].astype(np.int64)
+    return TrainingSet(
+        torch.from_numpy(codes),
+        torch.tensor(first),
+        torch.tensor(target),
+        torch.tensor(user, dtype=torch.float32).view(len(target), len(fields)),
+    )

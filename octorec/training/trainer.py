@@ -1,0 +1,183 @@
+"""AdamW on the mean NLL of the target's codes, with warm-up, cosine decay and expert-bias balancing.
+
+The state between two steps is a folder that is replaced as a whole, so that an interrupted training resumes with the
+same bits: weights, both moments, and the step, which alone decides what comes next.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from octorec.errors import InputError, MismatchError
+from octorec.files import new_folder
+from octorec.models.onerec import OneRecV2
+from octorec.training.balance import ExpertBalance
+from octorec.training.examples import TrainingSet
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """steps of batch_size examples each; warmup and *_every count steps. bias_rate: see `balance`."""
+
+    steps: int = 1000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    clip_norm: float = 1.0
+    bias_rate: float = 1e-3
+    validate_every: int = 250
+    save_every: int = 250
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise InputError(name, getattr(self, name), "must be an integer above 0")
+        for name in ("learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise InputError(name, getattr(self, name), "must be above 0")
+        for name in ("warmup", "weight_decay", "bias_rate", "label_smoothing"):
+            if not getattr(self, name) >= 0:
+                raise InputError(name, getattr(self, name), "must be 0 or more")
+
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class Trainer:
+    """Trains `model` in place on `data`. `run` goes on from whatever step the trainer stands at."""
+
+    def __init__(self, model: OneRecV2, data: TrainingSet, config: TrainConfig):
+        self.model, self.data, self.config = model, data, config
+        self.step = 0
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(model, config.weight_decay),
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        self.balance = ExpertBalance(model, config.bias_rate)
+        self.history: list[dict[str, Any]] = []
+
+    def run(
+        self,
+        state: Path | None = None,
+        validate: Callable[[OneRecV2], dict[str, float]] | None = None,
+        progress: Progress | None = None,
+    ) -> list[dict[str, Any]]:
+        """Train up to config.steps. state: folder to save into every `save_every` steps.
+
+        validate: measures the model every `validate_every` steps and at the end. progress: called after every step with
+        step, loss, and where they were taken recall and expert load. Returns those records, one a validation.
+        """
+        config = self.config
+        while self.step < config.steps:
+            loss = self._one_step()
+            last = self.step == config.steps
+            record: dict[str, Any] = {"step": self.step, "loss": loss}
+            if last or self.step % config.validate_every == 0:
+                record["expert_load"] = self.balance.load()
+                if validate is not None:
+                    self.model.eval()
+                    record.update(validate(self.model))
+                    self.model.train()
+                self.history.append(record)
+            if state is not None and not last and self.step % config.save_every == 0:
+                self.save(state)
+            if progress is not None:
+                progress(record)
+        return self.history
+
+    def _one_step(self) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.config)
+        context, codes = self.data.batch(self._examples(), self.model.config.max_context)
+        loss = nll(self.model(context, codes), codes, self.config.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.balance.update()
+        self.step += 1
+        return float(loss.detach())
+
+    def _examples(self) -> Tensor:
+        """This step's examples: every epoch is a permutation that the seed and its number decide."""
+        size, n = self.config.batch_size, len(self.data)
+        positions = torch.arange(self.step * size, (self.step + 1) * size)
+        out = torch.empty(size, dtype=torch.long)
+        for epoch in (positions // n).unique().tolist():
+            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
+            here = positions // n == epoch
+            out[here] = torch.randperm(n, generator=generator)[positions[here] % n]
+        return out.to(self.data.target.device)
+
+    def save(self, folder: Path) -> None:
+        """Write the whole state into `folder`, replacing what is there at the end."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{name}.{key}"] = value
+        for index, count in enumerate(self.balance.counts):
+            tensors[f"balance.{index}"] = count
+        with new_folder(folder, force=True) as scratch:
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, scratch / "state.safetensors")
+            about = {"step": self.step, "history": self.history, **self._identity()}
+            (scratch / "state.json").write_text(json.dumps(about, indent=1))
+
+    def restore(self, folder: Path) -> None:
+        """Go on from a folder that `save` wrote, with the same configuration and data."""
+        if not (folder / "state.json").exists():
+            raise InputError("resume", str(folder), "holds no saved training state")
+        about = json.loads((folder / "state.json").read_text())
+        for name, value in self._identity().items():
+            if about[name] != value:
+                raise MismatchError(f"resume: {name}", value, f"the saved training had {about[name]!r}")
+        tensors = load_file(folder / "state.safetensors")
+        self.model.load_state_dict({name[6:]: t for name, t in tensors.items() if name.startswith("model.")})
+        for name, parameter in self.model.named_parameters():
+            prefix = f"optimizer.{name}."
+            self.optimizer.state[parameter] = {
+                key.removeprefix(prefix): value.to(parameter.device) if key.endswith("avg") or "sq" in key else value
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
+        self.balance.counts = [tensors[f"balance.{i}"].to(c.device) for i, c in enumerate(self.balance.counts)]
+        self.step, self.history = about["step"], about["history"]
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a resumed training to be the same training."""
+        model = json.loads(json.dumps(self.model.config.to_dict()))
+        return {"train_config": asdict(self.config), "model_config": model, "examples": len(self.data)}
+
+
+def nll(logits: list[Tensor], codes: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean negative log-likelihood of the codes [B, L] over requests and levels (arXiv 2508.20900, the loss)."""
+    losses = [F.cross_entropy(level, codes[:, i], label_smoothing=label_smoothing) for i, level in enumerate(logits)]
+    return torch.stack(losses).mean()
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then a cosine down to a tenth."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
+
+
+def _parameter_groups(model: OneRecV2, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices alone: not on norms, embeddings, positions."""
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        (decayed if "proj" in name or "router" in name else plain).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
