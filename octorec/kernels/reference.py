@@ -22,7 +22,9 @@ DEAD = 2**31 - 1  # the trie node of a dead beam: larger than every node, so tha
 def linear(x: Operand, weight: Operand) -> Tensor:
     """x [T, K] times weight [N, K] transposed -> [T, N] in x's type. FP8 values multiply exactly, sums are float32."""
     if isinstance(x, Quantized):
+        assert isinstance(weight, Quantized), "an FP8 input needs an FP8 weight"
         return (dequantize(x) @ dequantize(weight).T).to(x.dtype)
+    assert isinstance(weight, Tensor), "an FP8 weight needs an FP8 input"
     return F.linear(x, weight)
 
 

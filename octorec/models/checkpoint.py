@@ -14,19 +14,21 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from octorec.errors import InputError, MismatchError
 from octorec.models.config import OneRecConfig
+from octorec.models.layers import MoE
+from octorec.models.onerec import OneRecV2
 
 SHARD_BYTES = 10**9
 INDEX = "model.safetensors.index.json"
 PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
 
-def disk_tensors(model: nn.Module) -> dict[str, Tensor]:
+def disk_tensors(model: OneRecV2) -> dict[str, Tensor]:
     """Every tensor of a OneRecV2, 16 bit or FP8, under its name on disk: views, so that copying into one loads it."""
-    shared = {name: module.n_shared for name, module in model.named_modules() if hasattr(module, "n_shared")}
+    shared = {name: module.n_shared for name, module in model.named_modules() if isinstance(module, MoE)}
     out: dict[str, Tensor] = {}
     for name, tensor in model.state_dict(keep_vars=False).items():
         match = re.fullmatch(r"(.*)\.experts\.(\w+_proj)(.*)", name)
@@ -87,7 +89,7 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=1))
 
 
-def save(model: nn.Module, folder: Path, dtype: torch.dtype) -> int:
+def save(model: OneRecV2, folder: Path, dtype: torch.dtype) -> int:
     """Write a 16-bit (or float32) OneRecV2 into `folder`; the router's bias stays float32. Returns its bytes."""
     write_config(folder, {**model.config.to_dict(), "torch_dtype": str(dtype).removeprefix("torch.")})
     tensors = disk_tensors(model).items()
@@ -148,7 +150,7 @@ class Checkpoint:
         return files
 
 
-def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
+def load_into(model: OneRecV2, checkpoint: Checkpoint) -> None:
     """Copy every tensor of `checkpoint` into `model`, whose names and shapes must be exactly the checkpoint's."""
     wanted = disk_tensors(model)
     present = set(checkpoint.names())

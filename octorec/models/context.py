@@ -66,12 +66,13 @@ class ContextProcessor(nn.Module):
     def _user(self, user: Tensor) -> list[Tensor]:
         out = []
         for column, field in enumerate(self.config.user_fields):
-            table = self.field_embed[field.name]
+            table = self.field_embed[field.name].weight
+            assert isinstance(table, Tensor)
             value = user[:, column]
             if field.kind == "category":
-                out.append(table(value.long()))
+                out.append(table[value.long()])
             else:
-                out.append(table.weight[0] + value[:, None].to(table.weight.dtype) * table.weight[1])
+                out.append(table[0] + value[:, None].to(table.dtype) * table[1])
         return out
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from octorec.kernels.quantized import Granularity
-from octorec.kernels.reference import Operand
+from octorec.kernels.reference import Operand, Routing
 
 
 class Linear(nn.Module):
@@ -70,12 +70,14 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(n_expert, width, hidden))  # [E, C, F]
         self.ops = ops
 
-    def forward(self, x: Tensor, routing: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, routing: Routing) -> Tensor:
         return self.ops.moe(x, routing, self.gate_up_proj, self.down_proj, None)
 
 
 class Router(nn.Module):
     """Sigmoid scores over the routed experts; `bias` moves the choice alone (auxiliary-loss-free balancing)."""
+
+    bias: Tensor
 
     def __init__(self, n_expert: int, width: int):
         super().__init__()
@@ -96,7 +98,8 @@ class MoE(nn.Module):
         self.top_k = top_k
         self.ops = ops
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Operand) -> Tensor:
+        assert isinstance(x, Tensor)
         routing = self.ops.route(x, self.router.weight, self.router.bias, self.top_k, self.n_shared)
         return self.experts(x, routing)
 

@@ -7,6 +7,7 @@ Letters as in `kernels.reference`; L counts the levels of an item's codes.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from octorec.errors import InputError
 from octorec.kernels import reference
+from octorec.kernels.reference import Operand
 from octorec.models.config import OneRecConfig
 from octorec.models.context import ContextBatch, ContextProcessor
 from octorec.models.layers import CrossAttention, DenseFFN, Linear, MoE, RMSNorm, SelfAttention
@@ -60,7 +62,7 @@ class Block(nn.Module):
             self.ffn = MoE(config.n_expert, config.n_shared, config.top_k, width, config.expert_width, ops)
 
     def forward(
-        self, h: Tensor, delta: Tensor | None, kv: ContextKV, attend: Callable[[Tensor], Tensor]
+        self, h: Tensor, delta: Tensor | None, kv: ContextKV, attend: Callable[[Operand], Tensor]
     ) -> tuple[Tensor, Tensor]:
         """h and delta [T, C]: the residual stream and what the block before still has to add -> the same two."""
         h, x = self.cross_norm.add(h, delta, self.cross_attn.q_proj.input_granularity)
@@ -119,15 +121,10 @@ class OneRecV2(nn.Module):
             kv.follow(parents)
             h = self.code_embed[level - 1](codes)
         h = (h + self.position[level]).flatten(0, 1)  # [B*W, C]
-        delta = None
+        delta: Tensor | None = None
         for block, past in zip(self.blocks, kv.past, strict=True):
-
-            def attend(x: Tensor, block: Block = block, past: list[Tensor] = past) -> Tensor:
-                out, qkv = block.self_attn.step(x, batch, past, kv.ancestors)
-                past.append(qkv)
-                return out
-
-            h, delta = block(h, delta, kv, attend)
+            assert isinstance(block, Block)
+            h, delta = block(h, delta, kv, partial(_step, block.self_attn, kv, past))
         return self._logits(level, h, delta).unflatten(0, (batch, -1))
 
     def forward(self, batch: ContextBatch, codes: Tensor) -> list[Tensor]:
@@ -136,15 +133,24 @@ class OneRecV2(nn.Module):
         size = len(codes)
         slots = [self.bos.expand(size, -1)] + [embed(codes[:, i]) for i, embed in enumerate(self.code_embed)]
         h = (torch.stack(slots, 1) + self.position).flatten(0, 1)  # [B*L, C]
-        delta = None
+        delta: Tensor | None = None
         for block in self.blocks:
-            h, delta = block(h, delta, kv, lambda x, block=block: block.self_attn(x, size))
-        h, delta = (t.unflatten(0, (size, -1)) for t in (h, delta))  # [B, L, C]
+            assert isinstance(block, Block)
+            h, delta = block(h, delta, kv, partial(block.self_attn, batch=size))
+        assert delta is not None
+        h, delta = h.unflatten(0, (size, -1)), delta.unflatten(0, (size, -1))  # [B, L, C]
         return [self._logits(level, h[:, level], delta[:, level]) for level in range(codes.shape[1])]
 
-    def _logits(self, level: int, h: Tensor, delta: Tensor) -> Tensor:
-        _, x = self.head_norm[level].add(h, delta, None)
+    def _logits(self, level: int, h: Tensor, delta: Tensor | None) -> Tensor:
+        _, x = self.ops.add_rms_norm(h, delta, self.head_norm[level].weight, self.config.rms_eps, None)
         return self.ops.head(x, self.head[level].weight)
+
+
+def _step(attention: SelfAttention, kv: ContextKV, past: list[Tensor], x: Operand) -> Tensor:
+    """One level of a block's self-attention, which leaves its q, k, v in `past`."""
+    out, qkv = attention.step(x, len(kv.lengths), past, kv.ancestors)
+    past.append(qkv)
+    return out
 
 
 def initialize(model: OneRecV2, seed: int) -> None:

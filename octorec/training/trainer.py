@@ -61,10 +61,7 @@ class Trainer:
         self.model, self.data, self.config = model, data, config
         self.step = 0
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, config.weight_decay),
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-            fused=True,
+            _parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
         )
         self.balance = ExpertBalance(model, config.bias_rate)
         self.history: list[dict[str, Any]] = []
@@ -131,7 +128,9 @@ class Trainer:
         for index, count in enumerate(self.balance.counts):
             tensors[f"balance.{index}"] = count
         with new_folder(folder, force=True) as scratch:
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, scratch / "state.safetensors")
+            save_file(
+                {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, scratch / "state.safetensors"
+            )
             about = {"step": self.step, "history": self.history, **self._identity()}
             (scratch / "state.json").write_text(json.dumps(about, indent=1))
 
