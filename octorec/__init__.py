@@ -1,3 +1,29 @@
-"""OctoRec: FP8 inference for generative recommenders, with proof that recommendations did not get worse."""
+"""OctoRec: FP8 inference for generative recommenders, with proof that recommendations did not get worse.
+
+import octorec
+
+engine = octorec.load("runs/demo/fp8")
+answer = engine.recommend([octorec.Request(history=["50", "181"], k=5)])[0]
+"""
+
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["Answer", "Engine", "Request", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch and the engine when first asked for, so that `import octorec` stays quick."""
+    if name == "load":
+        from octorec.engine.load import load
+
+        return load
+    if name in ("Request", "Answer"):
+        from octorec.engine import request
+
+        return getattr(request, name)
+    if name == "Engine":
+        from octorec.engine.engine import Engine
+
+        return Engine
+    raise AttributeError(f"module 'octorec' has no attribute {name!r}")

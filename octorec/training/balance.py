@@ -1,9 +1,11 @@
 """Auxiliary-loss-free load balancing (DeepSeek-V3): each step moves a router's bias against the load it saw."""
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable
+from typing import Any
 
-from octorec.kernels.reference import Routing
+import torch
+from torch import nn
+
 from octorec.models.layers import Experts, MoE
 from octorec.models.onerec import OneRecV2
 
@@ -19,8 +21,8 @@ class ExpertBalance:
         for index, moe in enumerate(self.moes):
             moe.experts.register_forward_pre_hook(self._counter(index))
 
-    def _counter(self, index: int):  # type: ignore[no-untyped-def]
-        def count(module: nn.Module, inputs: tuple[Tensor, Routing]) -> None:
+    def _counter(self, index: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def count(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             assert isinstance(module, Experts)
             if not module.training:
                 return

@@ -1,0 +1,35 @@
+# One command a purpose; each sets up what it needs and is quick the second time.
+# PIP_ARGS is handed to pip, to choose a package index for example.
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+
+.PHONY: install demo test test-all check bench clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[dev]' -c constraints.txt
+	touch $@
+
+demo: install
+	$(BIN)/octorec demo --out runs/demo --force $(if $(PIP_ARGS),--pip-args '$(PIP_ARGS)')
+
+test: install
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+test-all: test
+	$(BIN)/python -m pytest -m 'slow or gpu'
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_house.py
+
+bench: install
+	$(BIN)/python -m benchmarks.quantize
+
+clean:
+	rm -rf .venv .cache build *.egg-info

@@ -1,0 +1,33 @@
+"""What a training is made of. Imports no torch, so that the command line can read its defaults."""
+
+from dataclasses import dataclass
+
+from octorec.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """steps of batch_size examples each; warmup and *_every count steps. bias_rate: see `balance`."""
+
+    steps: int = 1000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.0
+    clip_norm: float = 1.0
+    bias_rate: float = 1e-3
+    validate_every: int = 250
+    save_every: int = 250
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise InputError(name, getattr(self, name), "must be an integer above 0")
+        for name in ("learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise InputError(name, getattr(self, name), "must be above 0")
+        for name in ("warmup", "weight_decay", "bias_rate", "label_smoothing"):
+            if not getattr(self, name) >= 0:
+                raise InputError(name, getattr(self, name), "must be 0 or more")

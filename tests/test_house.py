@@ -1,0 +1,64 @@
+"""The rooms import one way only, as docs/architecture.md says, and heavy packages wait until they are needed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "octorec"
+LEAVES = {"errors", "files", "__init__"}  # every room may import them
+MAY_IMPORT = {
+    "data": set(),
+    "catalog": {"data"},
+    "kernels": set(),
+    "models": {"kernels"},
+    "quant": {"kernels", "models"},
+    "numerics": {"kernels", "models", "quant"},
+    "engine": {"kernels", "models", "quant", "catalog"},
+    "evaluate": {"engine", "catalog", "data"},
+    "training": {"models", "catalog", "data", "evaluate"},
+    "serve": {"engine", "catalog"},
+}
+
+
+def rooms() -> list[str]:
+    return sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names += [node.module or ""] + [f"{node.module}.{alias.name}" for alias in node.names]
+    parts = [name.split(".") for name in names]
+    return {p[1] for p in parts if p[0] == "octorec" and len(p) > 1}
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_imports_run_one_way(room: str) -> None:
+    assert room in MAY_IMPORT, f"{room} is a new room: say in docs/architecture.md what it may import"
+    for path in (PACKAGE / room).rglob("*.py"):
+        foreign = imported_rooms(path) - MAY_IMPORT[room] - LEAVES - {room}
+        assert not foreign, f"{path.relative_to(PACKAGE)} imports {', '.join(sorted(foreign))}"
+
+
+def test_leaves_import_no_room() -> None:
+    for leaf in ("errors", "files"):
+        assert imported_rooms(PACKAGE / f"{leaf}.py") <= LEAVES
+
+
+def test_triton_waits_until_a_kernel_is_launched() -> None:
+    code = "import sys, octorec.engine.load, octorec.cli, octorec.training.trainer; print('triton' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
+def test_the_package_itself_imports_in_a_moment() -> None:
+    code = "import sys, octorec; print('torch' in sys.modules, octorec.__version__)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split()[0] == "False"
