@@ -1,8 +1,8 @@
 """The operations on a GPU: name for name, and signature for signature, those of `kernels.reference`.
 
-A value of the `ops` argument that models take. Each operation goes to its own Triton kernel, imported at its first call,
-so that this module can be imported where triton cannot. What a kernel cannot do is an InputError that says what to do;
-nothing falls back to the references by itself. Those operations that are one library call stay one.
+A value of the `ops` argument that models take. Each operation goes to its own Triton kernel, imported at the first
+call, so that this module can be imported where triton cannot. What a kernel cannot do is an InputError that says what
+to do; nothing falls back to the references by itself. The operations that are one library call stay one.
 """
 
 import torch

@@ -2,7 +2,8 @@
 
 As it comes, it truncates float32 to BF16, loses the carry and the saturation of casts to FP8, and multiplies or adds
 the raw bits of both (triton 3.6 and 3.7). Here every cast goes through torch, a product of BF16 or FP8 values is exact
-with float32 sums, and any other arithmetic on raw BF16 or FP8 is refused: a kernel should convert to float32 first.
+with float32 sums, `fma` rounds once, and any other arithmetic on raw BF16 or FP8 is refused: a kernel should convert to
+float32 first.
 """
 
 from typing import Any
@@ -28,6 +29,7 @@ def install() -> None:
     builder = interpreter.InterpreterBuilder
     interpreter._convert_float = convert
     builder.create_dot = _dot
+    builder.create_fma = _fma
     for name in ("binary_op", "unary_op"):
         setattr(builder, name, _refusing_raw_bits(getattr(builder, name)))
     interpreter.ReduceOps.apply_impl = _refusing_raw_reductions(interpreter.ReduceOps.apply_impl)
@@ -48,6 +50,12 @@ def _dot(self: Any, a: TensorHandle, b: TensorHandle, c: TensorHandle, *_: Any) 
     """a @ b + c, the products summed in c's type."""
     product = np.matmul(_widened(a), _widened(b), dtype=c.data.dtype)
     return TensorHandle(product + c.data, c.dtype.scalar)
+
+
+def _fma(self: Any, x: TensorHandle, y: TensorHandle, z: TensorHandle) -> TensorHandle:
+    """x * y + z of float32, rounded once but for the last bit of float64."""
+    exact = x.data.astype(np.float64) * y.data.astype(np.float64) + z.data.astype(np.float64)
+    return TensorHandle(exact.astype(z.data.dtype), z.dtype.scalar)
 
 
 def _widened(handle: TensorHandle) -> np.ndarray:

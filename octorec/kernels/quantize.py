@@ -1,0 +1,164 @@
+# mypy: allow-untyped-defs
+"""Casts to FP8 E4M3 with one scale absmax/448 a group: bit for bit those of `quantized.quantize`.
+
+Quotients are IEEE's: an approximate one would round to another E4M3 value near a tie. Each value is read and written
+once. Kernels that quantize what they computed share `to_e4m3`, `store_row` and `empty_quantized`.
+
+Letters: T rows, N and K the height and width of a matrix, G = ceil(K/128) groups a row.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octorec.errors import InputError
+from octorec.kernels.quantized import E4M3, GROUP, Granularity, Quantized
+
+MAX_WIDTH = 16384  # a program holds a whole row in registers
+
+
+def quantize(x: Tensor, granularity: Granularity) -> Quantized:
+    """Round contiguous `x` [..., N, K] of 16 or 32 bit to E4M3: `token`, `channel`, `group` or `block`."""
+    assert x.is_contiguous()
+    rows = x.view(-1, x.shape[-1])
+    if granularity == "block":
+        return _quantize_blocks(x)
+    out = empty_quantized(rows.shape, granularity, x.dtype, x.device)
+    groups, warps = row_tile(x.shape[-1])
+    _quantize_row[(len(rows),)](
+        rows, out.values, out.scale, rows.shape[1], *out.scale.stride(),
+        GROUPS=groups, PER_GROUP=granularity == "group", num_warps=warps,
+    )  # fmt: skip
+    return Quantized(out.values.view(x.shape), _leading(out.scale, x.shape[:-1]), granularity, x.dtype)
+
+
+def empty_quantized(
+    shape: torch.Size | tuple[int, int], granularity: Granularity, dtype: torch.dtype, device: torch.device
+) -> Quantized:
+    """Unwritten values [T, K] with a scale for each token, channel or group.
+
+    Scales a group lie M-major with T padded to a multiple of 4: shape [T, G], stride (1, T4), as Hopper's block
+    products read them.
+    """
+    rows, width = shape
+    values = torch.empty(rows, width, dtype=E4M3, device=device)
+    if granularity in ("token", "channel"):
+        scale = torch.empty(rows, 1, dtype=torch.float32, device=device)
+    elif granularity == "group":
+        padded = torch.empty(triton.cdiv(width, GROUP), triton.cdiv(rows, 4) * 4, dtype=torch.float32, device=device)
+        scale = padded.T[:rows]
+    else:
+        allowed = "rows can be quantized by 'token', 'channel' or 'group' on a GPU; weights also by 'block'"
+        raise InputError("granularity", granularity, allowed)
+    return Quantized(values, scale, granularity, dtype)
+
+
+def row_tile(width: int) -> tuple[int, int]:
+    """(groups of 128 values, a power of two; warps) of a program that holds a row of `width` values."""
+    if not 0 < width <= MAX_WIDTH:
+        raise InputError("row width", width, f"the row kernels take 1 to {MAX_WIDTH} values a row")
+    groups = triton.next_power_of_2(triton.cdiv(width, GROUP))
+    return groups, 4 if groups <= 16 else 8
+
+
+@triton.jit
+def load_row(ptr, row, width, GROUPS: tl.constexpr):
+    """A row of `width` values as float32 [GROUPS, 128], zero beyond its end."""
+    column = row_columns(GROUPS)
+    return tl.load(ptr + row.to(tl.int64) * width + column, column < width, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def row_columns(GROUPS: tl.constexpr):
+    return tl.arange(0, GROUPS)[:, None] * 128 + tl.arange(0, 128)[None, :]
+
+
+@triton.jit
+def to_e4m3(x, absmax):
+    """float32 `x` in E4M3, and the scale absmax/448 (1 for zeros); absmax broadcasts against x. NaN stays NaN."""
+    scale = tl.where(absmax > 0, tl.div_rn(absmax, 448.0), 1.0)
+    x = tl.clamp(_divide(x, scale), -448.0, 448.0, propagate_nan=tl.PropagateNan.ALL)
+    return x.to(tl.float8e4nv), scale
+
+
+@triton.jit
+def _divide(x, scale):
+    """x / scale, correctly rounded, for |x| <= 448 * scale: six instructions a value, where `div_rn` takes a dozen.
+
+    Markstein's theorem: from the rounded reciprocal and a quotient less than an ulp off, one step with an exact
+    remainder rounds correctly; the first step makes the quotient that good. Doubling tiny numbers 64 times keeps the
+    remainders exact.
+    """
+    lift = tl.where(scale < 1e-20, 18446744073709551616.0, 1.0)  # 2^64
+    scale = scale * lift
+    negative = x * -lift  # so signed, -0 stays -0
+    reciprocal = tl.div_rn(-1.0, scale)
+    quotient = negative * reciprocal
+    for _ in tl.static_range(2):
+        quotient = tl.fma(tl.fma(quotient, scale, negative), reciprocal, quotient)
+    return quotient
+
+
+@triton.jit
+def store_row(
+    x, row, values_ptr, scale_ptr, width, scale_row, scale_group, GROUPS: tl.constexpr, PER_GROUP: tl.constexpr
+):
+    """Quantize a row, float32 [GROUPS, 128] with zeros beyond `width`, with one scale for it or one for each group.
+
+    scale_row and scale_group: strides of the scales [T, 1 or G].
+    """
+    column = row_columns(GROUPS)
+    absmax = tl.max(tl.abs(x), 1, keep_dims=True)  # [GROUPS, 1]
+    if not PER_GROUP:
+        absmax = tl.max(absmax, 0, keep_dims=True)  # [1, 1]
+    values, scale = to_e4m3(x, absmax)
+    row = row.to(tl.int64)
+    tl.store(values_ptr + row * width + column, values, column < width)
+    if PER_GROUP:
+        group = tl.arange(0, GROUPS)[:, None]
+        tl.store(scale_ptr + row * scale_row + group * scale_group, scale, group * 128 < width)
+    else:
+        tl.store(scale_ptr + row * scale_row + tl.zeros((1, 1), tl.int32), scale)
+
+
+@triton.jit
+def _quantize_row(
+    x_ptr, values_ptr, scale_ptr, width, scale_row, scale_group, GROUPS: tl.constexpr, PER_GROUP: tl.constexpr
+):
+    """One program a row."""
+    row = tl.program_id(0)
+    x = load_row(x_ptr, row, width, GROUPS)
+    store_row(x, row, values_ptr, scale_ptr, width, scale_row, scale_group, GROUPS, PER_GROUP)
+
+
+def _quantize_blocks(x: Tensor) -> Quantized:
+    """x [..., N, K] -> a scale for each 128 x 128 values."""
+    height, width = x.shape[-2:]
+    blocks = (triton.cdiv(height, GROUP), triton.cdiv(width, GROUP))
+    values = torch.empty(x.shape, dtype=E4M3, device=x.device)
+    scale = torch.empty(*x.shape[:-2], *blocks, dtype=torch.float32, device=x.device)
+    matrices = x.numel() // (height * width)
+    _quantize_block[(blocks[1], blocks[0], matrices)](x, values, scale, height, width, num_warps=8)
+    return Quantized(values, scale, "block", x.dtype)
+
+
+@triton.jit
+def _quantize_block(x_ptr, values_ptr, scale_ptr, height, width):
+    """One program a block: program (k, n, matrix)."""
+    k, n, matrix = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    row = n * 128 + tl.arange(0, 128)[:, None]
+    column = k * 128 + tl.arange(0, 128)[None, :]
+    inside = (row < height) & (column < width)
+    at = (matrix.to(tl.int64) * height + row) * width + column
+    x = tl.load(x_ptr + at, inside, other=0.0).to(tl.float32)
+    absmax = tl.max(tl.max(tl.abs(x), 1, keep_dims=True), 0, keep_dims=True)
+    values, scale = to_e4m3(x, absmax)
+    tl.store(values_ptr + at, values, inside)
+    block = (matrix * tl.num_programs(1) + n) * tl.num_programs(0) + k
+    tl.store(scale_ptr + block + tl.zeros((1, 1), tl.int32), scale)
+
+
+def _leading(scale: Tensor, leading: torch.Size) -> Tensor:
+    """Scales [T, G] with T split into the leading dimensions, without a copy."""
+    return scale.unflatten(0, tuple(leading)) if len(leading) > 1 else scale
