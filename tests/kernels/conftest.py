@@ -20,12 +20,6 @@ def device() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _skip_without_gpu(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("gpu") and not ON_GPU:
-        pytest.skip("needs a CUDA GPU")
-
-
-@pytest.fixture(autouse=True)
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fresh memory holds NaN, or 0x7f bytes where a type has none: an output that nobody wrote cannot pass."""
     for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
