@@ -81,7 +81,7 @@ def leaf_filter(parsed: Sequence[ParsedRequest], catalog: Catalog, size: int, de
     """The exclusions and allow-lists of a batch as the last level of the trie reads them."""
     banned = [banned_leaves(catalog, request.filter) for request in parsed]
     table = np.full((size, max([1, *map(len, banned)])), DEAD, dtype=np.int64)
-    words = catalog.item_sets.shape[1]
+    words = 0 if catalog.item_sets is None else catalog.item_sets.shape[1]
     sets, restricted = np.zeros((size, words), dtype=np.int64), np.zeros(size, dtype=bool)
     for row, (request, leaves) in enumerate(zip(parsed, banned, strict=True)):
         table[row, : len(leaves)] = leaves

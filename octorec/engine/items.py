@@ -28,16 +28,7 @@ def lookup(catalog: Catalog, field: str, item_ids: Sequence[str]) -> np.ndarray:
 def item_filter(catalog: Catalog, exclude: Sequence[str], allow: Sequence[str]) -> ItemFilter:
     """Look up a request's exclusions and allow-lists."""
     excluded = np.unique(lookup(catalog, "exclude", exclude))
-    if not allow:
-        return ItemFilter(excluded, None)
-    for name in allow:
-        if name not in catalog.set_bit:
-            raise InputError("allow", name, f"is no item set; known: {', '.join(sorted(catalog.set_bit)) or 'none'}")
-    sets = np.zeros(catalog.item_sets.shape[1], dtype=np.uint64)
-    for name in allow:
-        bit = catalog.set_bit[name]
-        sets[bit // 64] |= np.uint64(1) << np.uint64(bit % 64)
-    return ItemFilter(excluded, sets.view(np.int64))
+    return ItemFilter(excluded, catalog.set_mask(allow, "allow") if allow else None)
 
 
 def items_of(catalog: Catalog, leaves: np.ndarray, chosen: ItemFilter) -> tuple[np.ndarray, np.ndarray]:
@@ -49,6 +40,7 @@ def items_of(catalog: Catalog, leaves: np.ndarray, chosen: ItemFilter) -> tuple[
     items = start[position] + within
     may = catalog.live[items] & ~np.isin(items, chosen.excluded)
     if chosen.sets is not None:
+        assert catalog.item_sets is not None
         may &= (catalog.item_sets[items] & chosen.sets).any(1)
     return items[may], position[may]
 

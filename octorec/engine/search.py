@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from octorec.catalog.trie import Trie
+from octorec.catalog.trie import TrieLevel as HostLevel
 from octorec.kernels.reference import Beams, LeafFilter, TrieLevel
 from octorec.models.context import ContextBatch
 from octorec.models.onerec import ContextKV
@@ -36,13 +37,13 @@ class SearchBatch:
 def device_trie(trie: Trie, device: torch.device) -> tuple[TrieLevel, ...]:
     """The trie's flat arrays as tensors on `device`."""
 
-    def tensor(array) -> Tensor | None:  # type: ignore[no-untyped-def]
-        return None if array is None else torch.from_numpy(array).to(device)
+    def level(host: HostLevel) -> TrieLevel:
+        start, code, live = (torch.from_numpy(array).to(device) for array in host[:3])
+        return TrieLevel(
+            start, code, live, None if host.child_sets is None else torch.from_numpy(host.child_sets).to(device)
+        )
 
-    return tuple(
-        TrieLevel(*map(tensor, (level.child_start, level.child_code, level.child_live, level.child_sets)))
-        for level in trie.levels
-    )
+    return tuple(level(host) for host in trie.levels)
 
 
 def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: ModuleType) -> Beams:
@@ -68,7 +69,7 @@ def score(model: Model, context: ContextBatch, codes: Tensor) -> Tensor:
     parents = torch.zeros_like(codes[:, :1])
     out = []
     for level in range(codes.shape[1]):
-        before = (None, None) if level == 0 else (codes[:, level - 1 : level], parents)
-        logits = model.decode_level(level, *before, kv)[:, 0]  # [B, V]
+        before = None if level == 0 else codes[:, level - 1 : level]
+        logits = model.decode_level(level, before, None if level == 0 else parents, kv)[:, 0]  # [B, V]
         out.append(logits.log_softmax(-1).gather(1, codes[:, level : level + 1]))
     return torch.cat(out, 1)

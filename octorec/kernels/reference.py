@@ -16,6 +16,7 @@ from torch import Tensor
 from octorec.kernels.quantized import Granularity, Quantized, dequantize, quantize
 
 Operand = Tensor | Quantized
+FEW_ROWS = 16  # below it BLAS picks other kernels, and a row's bits would depend on how many rows share its expert
 DEAD = 2**31 - 1  # the trie node of a dead beam: larger than every node, so that beams stay ascending
 
 
@@ -132,8 +133,9 @@ def moe(x: Tensor, routing: Routing, gate_up: Operand, down: Operand, quantize_t
         rows, slot = (routing.experts == expert).nonzero(as_tuple=True)
         if len(rows) == 0:
             continue
-        hidden = linear(maybe_quantize(x[rows], quantize_to), _expert(gate_up, expert))
-        part = linear(swiglu(hidden, quantize_to), _expert(down, expert))
+        gathered = F.pad(x[rows], (0, 0, 0, max(0, FEW_ROWS - len(rows))))
+        hidden = linear(maybe_quantize(gathered, quantize_to), _expert(gate_up, expert))
+        part = linear(swiglu(hidden, quantize_to), _expert(down, expert))[: len(rows)]
         out = out.index_add(0, rows, part.float() * routing.weights[rows, slot, None])
     return out.to(x.dtype)
 

@@ -55,7 +55,10 @@ def training_set(
     """Examples of `interactions`. With user fields a user's first item is one too, from an empty history."""
     histories = interactions.histories()
     skip = 0 if fields else 1
-    items, first, target, user = [], [], [], []
+    items: list[str] = []
+    first: list[int] = []
+    target: list[int] = []
+    user: list[list[float]] = []
     for user_id, history in histories.items():
         begin = len(items)
         items += history

@@ -148,7 +148,8 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 def _parameter_groups(model: OneRecV2, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay on matrices alone: not on norms, embeddings, positions."""
-    decayed, plain = [], []
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
     for name, parameter in model.named_parameters():
         (decayed if "proj" in name or "router" in name else plain).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]

@@ -1,0 +1,73 @@
+"""A made-up model of known probabilities, and small random catalogs, for tests of the engine."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from octorec.catalog.catalog import Catalog
+from octorec.models.context import ContextBatch
+
+
+@dataclass
+class State:
+    """What is kept of a batch: each request's seed, and the code path of each present beam [B, W, levels so far]."""
+
+    seeds: Tensor
+    paths: Tensor
+
+
+class MadeUpModel:
+    """Logits drawn from a hash of (the request's newest item, the path so far): every path has its own distribution."""
+
+    def __init__(self, codebook_sizes: tuple[int, ...], levels_of_score: int | None = None):
+        self.codebook_sizes = codebook_sizes
+        self.levels_of_score = levels_of_score  # so few distinct logits that ties abound
+
+    def encode_context(self, batch: ContextBatch) -> State:
+        newest = batch.codes[torch.arange(len(batch.lengths)), batch.lengths - 1]  # [B, levels]
+        return State(
+            newest @ torch.tensor([1, 31, 977, 7919][: newest.shape[1]]), torch.zeros(len(newest), 1, 0).long()
+        )
+
+    def decode_level(self, level: int, codes: Tensor | None, parents: Tensor | None, kv: State) -> Tensor:
+        if codes is not None:
+            rows = torch.arange(len(codes))[:, None]
+            kv.paths = torch.cat([kv.paths[rows, parents], codes[..., None]], -1)
+        seeds, paths = kv.seeds.tolist(), kv.paths.tolist()
+        rows = [
+            [self.logits(seed, tuple(path), level) for path in beams] for seed, beams in zip(seeds, paths, strict=True)
+        ]
+        return torch.tensor(np.array(rows), dtype=torch.float32)
+
+    def logits(self, seed: int, path: tuple[int, ...], level: int) -> np.ndarray:
+        return draw(seed, path, self.codebook_sizes[level], self.levels_of_score)
+
+
+@lru_cache(maxsize=100_000)
+def draw(seed: int, path: tuple[int, ...], size: int, levels_of_score: int | None) -> np.ndarray:
+    generator = np.random.default_rng([abs(seed), *path])
+    if levels_of_score:
+        return generator.integers(0, levels_of_score, size).astype(np.float64)
+    return generator.normal(size=size) * 2
+
+
+def random_catalog(
+    n: int, sizes: tuple[int, ...], seed: int = 0, withdrawn: float = 0.0, sets: tuple[str, ...] = ("red", "blue")
+) -> Catalog:
+    """`n` items with random codes (so that tuples are shared), random sets, a share of them withdrawn."""
+    generator = np.random.default_rng(seed)
+    codes = np.stack([generator.integers(0, size, n) for size in sizes], 1)
+    columns = {
+        "item_id": [f"i{number}" for number in range(n)],
+        "title": [f"Item {number}" for number in range(n)],
+        "codes": pa.array(codes.tolist(), pa.list_(pa.int32())),
+        "live": generator.random(n) >= withdrawn,
+    }
+    if sets:
+        chosen = [[name for name in sets if generator.random() < 0.3] for _ in range(n)]
+        columns["sets"] = pa.array(chosen, pa.list_(pa.string()))
+    return Catalog.of_items(pa.table(columns), sizes)

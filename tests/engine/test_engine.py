@@ -1,0 +1,225 @@
+"""The engine against brute force over a made-up model whose probabilities are known."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from made_up import MadeUpModel, random_catalog
+
+from octorec.catalog.catalog import Catalog
+from octorec.engine.engine import Engine, EngineConfig
+from octorec.engine.request import Answer, Request
+from octorec.errors import InputError
+
+SIZES = (6, 5, 7)
+
+
+def engine(catalog: Catalog, widest: int = 300, ties: bool = False, **config: object) -> Engine:
+    model = MadeUpModel(catalog.codebook_sizes, levels_of_score=2 if ties else None)
+    options = {"max_context": 8, "batch_sizes": (4,), "beam_widths": (widest,), "default_beam_width": widest, **config}
+    return Engine(model, catalog, EngineConfig(**options))
+
+
+def log_probability(model: MadeUpModel, catalog: Catalog, history: Sequence[str], codes: np.ndarray) -> np.float32:
+    seed = int(catalog.codes[catalog.index[history[-1]]].astype(int) @ np.array([1, 31, 977, 7919][: codes.shape[0]]))
+    total = np.float32(0)
+    for level, code in enumerate(codes):
+        logits = model.logits(seed, tuple(codes[:level].tolist()), level)
+        total += np.float32(logits[code] - np.log(np.exp(logits).sum()))
+    return total
+
+
+def brute_force(model: MadeUpModel, catalog: Catalog, request: Request) -> list[tuple[str, float]]:
+    """Every item that may be returned, by score descending, then code tuple, then id in the catalog's order."""
+    scored = []
+    for place, item in enumerate(catalog.item_ids):
+        wanted = not request.allow or set(request.allow) & set(catalog.sets[place])
+        if catalog.live[place] and item not in request.exclude and wanted:
+            scored.append((-log_probability(model, catalog, request.history, catalog.codes[place]), place, item))
+    scored.sort(key=lambda entry: (round(float(entry[0]), 4), entry[1]))
+    return [(item, -float(score)) for score, _, item in scored[: request.k]]
+
+
+def assert_same(answer: Answer, expected: list[tuple[str, float]], k: int) -> None:
+    assert answer.items == [item for item, _ in expected]
+    np.testing.assert_allclose(answer.scores, [score for _, score in expected], rtol=1e-5)
+    assert answer.complete == (len(expected) == k)
+
+
+CASES = {
+    "plain": {},
+    "exclusions": {"exclude": tuple(f"i{n}" for n in range(0, 120, 2))},
+    "allow-list": {"allow": ("red",)},
+    "two allow-lists": {"allow": ("red", "blue")},
+    "allow-list and exclusions": {"allow": ("blue",), "exclude": tuple(f"i{n}" for n in range(0, 120, 3))},
+    "fewer than k": {"allow": ("blue",), "exclude": tuple(f"i{n}" for n in range(115))},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("n", [120, 500])
+def test_a_beam_as_wide_as_the_catalog_is_brute_force(case: str, n: int) -> None:
+    catalog = random_catalog(n, SIZES, withdrawn=0.2)
+    assert catalog.n_sharing > 0
+    subject = engine(catalog)
+    for history in (["i3"], ["i5", "i9", "i60"]):
+        request = Request(history, k=40, **CASES[case])
+        assert_same(subject.recommend([request])[0], brute_force(subject.model, catalog, request), 40)
+
+
+@pytest.mark.parametrize("sizes", [(9,), (4, 6), (3, 4, 3, 5)])
+def test_any_number_of_levels(sizes: tuple[int, ...]) -> None:
+    catalog = random_catalog(60, sizes, withdrawn=0.1)
+    subject = engine(catalog)
+    request = Request(["i1"], k=30)
+    assert_same(subject.recommend([request])[0], brute_force(subject.model, catalog, request), 30)
+
+
+def beam_search_by_hand(model: MadeUpModel, catalog: Catalog, request: Request, width: int) -> list[str]:
+    """Textbook beam search over prefixes that lead to a live item; ties to the smaller prefix."""
+    live = catalog.codes[catalog.live]
+    seed = int(catalog.codes[catalog.index[request.history[-1]]].astype(int) @ np.array([1, 31, 977]))
+    beams: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    for level in range(3):
+        last = level == 2
+        candidates = []
+        for score, prefix in beams:
+            logits = model.logits(seed, prefix, level)
+            logp = logits - np.log(np.exp(logits).sum())
+            for code in range(catalog.codebook_sizes[level]):
+                path = (*prefix, code)
+                below = live[(live[:, : level + 1] == path).all(1)]
+                items = _items(catalog, path) if last else []
+                if len(below) and (not last or any(item not in request.exclude for item in items)):
+                    candidates.append((round(score + float(logp[code]), 5), path))
+        candidates.sort(key=lambda c: (-c[0], c[1]))
+        beams = candidates[:width]
+    items = [item for _, path in beams for item in _items(catalog, path) if item not in request.exclude]
+    return items[: request.k]
+
+
+def _items(catalog: Catalog, path: tuple[int, ...]) -> list[str]:
+    places = np.flatnonzero((catalog.codes == path).all(1) & catalog.live)
+    return [catalog.item_ids[place] for place in places]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("width", [1, 3, 8])
+def test_narrow_beams_are_textbook_beam_search(width: int, ties: bool) -> None:
+    catalog = random_catalog(300, SIZES, withdrawn=0.3, seed=3)
+    subject = engine(catalog, widest=16, ties=ties)
+    for number in range(6):
+        history = [f"i{number * 7}"]
+        request = Request(history, k=width, beam_width=width, exclude=tuple(f"i{n}" for n in range(0, 300, 4)))
+        expected = beam_search_by_hand(subject.model, catalog, request, width)
+        assert subject.recommend([request])[0].items == expected
+
+
+def test_mixed_widths_in_one_bucket_answer_as_alone() -> None:
+    catalog = random_catalog(400, SIZES, withdrawn=0.1, seed=1)
+    subject = engine(catalog, widest=64, batch_sizes=(8,))
+    generator = np.random.default_rng(0)
+    requests = []
+    for number in range(21):
+        width = int(generator.integers(1, 65))
+        exclude = tuple(f"i{n}" for n in generator.integers(0, 400, number))
+        requests.append(Request([f"i{number}"], k=min(5, width), beam_width=width, exclude=exclude))
+    together = subject.recommend(requests)
+    alone = [subject.recommend([request])[0] for request in requests]
+    assert together == alone
+    order = generator.permutation(21)
+    assert subject.recommend([requests[i] for i in order]) == [alone[i] for i in order]
+
+
+def test_dead_beams_are_never_returned() -> None:
+    catalog = random_catalog(5, SIZES)
+    subject = engine(catalog, widest=64)
+    answer = subject.recommend([Request(["i1"], k=64)])[0]
+    assert sorted(answer.items) == sorted(catalog.item_ids)
+    assert not answer.complete
+    assert np.isfinite(answer.scores).all()
+
+
+def test_a_shared_tuple_dies_with_its_last_item() -> None:
+    catalog = random_catalog(40, (2, 2, 2))
+    subject = engine(catalog, widest=8)
+    best = subject.recommend([Request(["i0"], k=1)])[0]
+    tuple_items = [
+        i for i, codes in zip(catalog.item_ids, catalog.codes.tolist(), strict=True) if tuple(codes) == best.codes[0]
+    ]
+    assert len(tuple_items) > 1
+    rest = subject.recommend([Request(["i0"], k=8, exclude=tuple_items[:-1])])[0]
+    assert rest.items[0] == tuple_items[-1]
+    gone = subject.recommend([Request(["i0"], k=8, exclude=tuple_items)])[0]
+    assert best.codes[0] not in gone.codes
+    assert gone.complete
+
+
+def test_scores_are_the_teacher_forced_log_probabilities() -> None:
+    catalog = random_catalog(100, SIZES)
+    subject = engine(catalog, batch_sizes=(4,))
+    requests = [Request([f"i{n}"], k=20) for n in range(6)]
+    for request, answer in zip(requests, subject.recommend(requests), strict=True):
+        forced = subject.score([request] * 20, answer.items)
+        np.testing.assert_allclose(forced.sum(1), answer.scores, rtol=1e-5)
+    assert subject.score([], []).shape == (0, 3)
+
+
+def test_a_long_history_keeps_the_newest_and_says_so() -> None:
+    subject = engine(random_catalog(100, SIZES))
+    history = [f"i{n}" for n in range(20)]
+    long, short = subject.recommend([Request(history, k=5), Request(history[-8:], k=5)])
+    assert long.items == short.items
+    assert long.notes == ["history has 20 items: the newest 8 are used"]
+    assert short.notes == []
+
+
+def test_titles_and_codes_are_the_items_own() -> None:
+    catalog = random_catalog(100, SIZES)
+    answer = engine(catalog).recommend([Request(["i0"], k=20)])[0]
+    for item, title, codes in zip(answer.items, answer.titles, answer.codes, strict=True):
+        assert title == f"Item {item[1:]}"
+        assert codes == tuple(catalog.codes[catalog.index[item]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"history": ["i0", "x"]}, r"history: got 'x'; is no item of the catalog"),
+        ({"history": []}, r"history: got \[\]; give at least one item"),
+        ({"history": "i0"}, r"history: got 'i0'; must be a list of ids"),
+        ({"history": [1.5]}, r"history: got 1.5; ids are text"),
+        ({"history": ["i0"], "k": 0}, r"k: got 0; must be an integer above 0"),
+        ({"history": ["i0"], "k": -1}, r"k: got -1"),
+        ({"history": ["i0"], "k": True}, r"k: got True"),
+        ({"history": ["i0"], "k": 301}, r"k: got 301; at most beam_width = 300"),
+        ({"history": ["i0"], "k": 5, "beam_width": 4}, r"k: got 5; at most beam_width = 4"),
+        ({"history": ["i0"], "beam_width": 0}, r"beam_width: got 0; must be an integer above 0"),
+        ({"history": ["i0"], "beam_width": -3}, r"beam_width: got -3"),
+        ({"history": ["i0"], "beam_width": 301}, r"beam_width: got 301; at most 300 in this engine"),
+        ({"history": ["i0"], "exclude": ["nothing"]}, r"exclude: got 'nothing'; is no item of the catalog"),
+        ({"history": ["i0"], "allow": ["green"]}, r"allow: got 'green'; allowed: blue, red"),
+        ({"history": ["i0"], "user": {"age": 3}}, r"user: got 'age'; allowed: no field"),
+    ],
+)
+def test_bad_requests(arguments: dict, message: str) -> None:
+    subject = engine(random_catalog(50, SIZES))
+    with pytest.raises(InputError, match=message):
+        subject.recommend([Request(**arguments)])
+
+
+def test_integer_ids_are_read_as_text() -> None:
+    assert Request([3, "4"], exclude=[5]) == Request(("3", "4"), exclude=("5",))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_sizes": ()}, r"batch_sizes: got \(\); must be ascending integers above 0"),
+        ({"beam_widths": (8, 4)}, r"beam_widths: got \(8, 4\)"),
+        ({"default_beam_width": 301}, r"default_beam_width: got 301; 1 to 300"),
+    ],
+)
+def test_bad_engine_configurations(change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        engine(random_catalog(10, SIZES), **change)

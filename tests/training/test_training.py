@@ -1,0 +1,182 @@
+"""The trainer learns, resumes with the same bits, and balances its experts."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from octorec.catalog.catalog import Catalog
+from octorec.data.interactions import Interactions
+from octorec.errors import InputError, MismatchError
+from octorec.models.checkpoint import Checkpoint, load_into, read_config
+from octorec.models.config import UserField
+from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.presets import preset
+from octorec.training.config import TrainConfig
+from octorec.training.examples import training_set
+from octorec.training.run import train
+from octorec.training.trainer import Trainer, learning_rate, nll
+
+N_ITEMS = 40
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    generator = np.random.default_rng(0)
+    codes = np.stack([generator.integers(0, size, N_ITEMS) for size in (7, 5, 6)], 1)
+    columns = {"item_id": [f"i{n}" for n in range(N_ITEMS)], "codes": pa.array(codes.tolist(), pa.list_(pa.int32()))}
+    return Catalog.of_items(pa.table(columns), (7, 5, 6))
+
+
+def walk(users: int, length: int) -> Interactions:
+    """Everyone walks through the items in order, from a start of their own: the next item is certain."""
+    rows = [(f"u{u}", f"i{(u + t) % N_ITEMS}", t) for u in range(users) for t in range(length + u % 3)]
+    columns = zip(*rows, strict=True)
+    return Interactions.from_table(
+        pa.table(dict(zip(("user_id", "item_id", "timestamp"), map(list, columns), strict=True)))
+    )
+
+
+def trainer(catalog: Catalog, **config: object) -> Trainer:
+    model = OneRecV2(preset("tiny", codebook_fingerprint=catalog.fingerprint))
+    initialize(model, seed=0)
+    return Trainer(model, training_set(walk(30, 8), catalog), TrainConfig(**{"batch_size": 32, "warmup": 5, **config}))
+
+
+def test_examples_are_every_prefix(catalog: Catalog) -> None:
+    interactions = walk(3, 4)
+    data = training_set(interactions, catalog)
+    context, targets = data.batch(torch.arange(len(data)), size=3)
+    expected = []
+    for history in interactions.histories().values():
+        expected += [(history[max(0, t - 3) : t], history[t]) for t in range(1, len(history))]
+    assert len(data) == len(expected)
+    for row, (history, target) in enumerate(expected):
+        codes = catalog.codes[[catalog.index[item] for item in history]]
+        assert context.lengths[row] == len(history)
+        assert torch.equal(context.codes[row, : len(history)], torch.from_numpy(codes).long())
+        assert targets[row].tolist() == catalog.codes[catalog.index[target]].tolist()
+
+
+def test_user_fields_make_the_first_item_an_example(catalog: Catalog) -> None:
+    fields = (UserField("plan", "category", ("free", "paid")),)
+    data = training_set(walk(3, 4), catalog, fields, {"u1": {"plan": "paid"}})
+    assert len(data) == len(walk(3, 4))
+    context, _ = data.batch(torch.tensor([0, 4, 5]), size=3)  # u0's first, u1's first and second
+    assert context.lengths.tolist() == [1, 1, 1]
+    assert (context.codes[:2] == -1).all()
+    assert context.user[:, 0].tolist() == [0, 2, 2]
+
+
+def test_loss_is_the_mean_nll_of_the_codes() -> None:
+    logits = [torch.randn(4, 7), torch.randn(4, 5)]
+    codes = torch.stack([torch.randint(0, 7, (4,)), torch.randint(0, 5, (4,))], 1)
+    by_hand = -sum(logits[i][b].softmax(0)[codes[b, i]].log() for b in range(4) for i in range(2)) / 8
+    torch.testing.assert_close(nll(logits, codes), by_hand)
+
+
+def test_it_learns_a_certain_sequence(catalog: Catalog) -> None:
+    subject = trainer(catalog, steps=150, learning_rate=5e-3)
+    losses: list[float] = []
+    subject.run(progress=lambda record: losses.append(record["loss"]))
+    assert losses[0] > 1.5
+    assert losses[-1] < 0.15
+
+
+def test_resume_is_exact(catalog: Catalog, tmp_path: Path) -> None:
+    whole = trainer(catalog, steps=12, save_every=5)
+    whole.run()
+    first = trainer(catalog, steps=12, save_every=5)
+
+    def stop(record: dict) -> None:
+        if record["step"] == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.run(state=tmp_path / "state", progress=stop)
+    second = trainer(catalog, steps=12, save_every=5)
+    second.restore(tmp_path / "state")
+    assert second.step == 5
+    second.run()
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name]), name
+    assert whole.history == second.history
+
+
+def test_resume_refuses_another_training(catalog: Catalog, tmp_path: Path) -> None:
+    subject = trainer(catalog, steps=12)
+    subject.save(tmp_path / "state")
+    with pytest.raises(MismatchError, match=r"resume: train_config"):
+        trainer(catalog, steps=13).restore(tmp_path / "state")
+    with pytest.raises(InputError, match=r"resume: .*holds no saved training state"):
+        subject.restore(tmp_path / "nothing")
+
+
+def test_balancing_moves_the_bias_against_the_load(catalog: Catalog) -> None:
+    subject = trainer(catalog, steps=1, bias_rate=0.01)
+    subject.run()
+    load = torch.tensor(subject.history[-1]["expert_load"])
+    assert load.shape == (2, 3)
+    torch.testing.assert_close(load.sum(1), torch.ones(2))
+    bias = torch.stack([moe.router.bias for moe in subject.balance.moes])
+    torch.testing.assert_close(bias, 0.01 * torch.sign(1 / 3 - load))
+
+
+def test_balancing_evens_out_a_skewed_router(catalog: Catalog) -> None:
+    spread = {}
+    for rate in (0.0, 0.02):
+        subject = trainer(catalog, steps=60, bias_rate=rate, learning_rate=1e-5)
+        for moe in subject.balance.moes:
+            moe.router.bias[0] = 0.5
+        subject.run()
+        subject.balance.load()
+        subject.config = TrainConfig(**{**subject.config.__dict__, "steps": 70})
+        subject.run()
+        spread[rate] = max(max(shares) - min(shares) for shares in subject.history[-1]["expert_load"])
+    assert spread[0.0] > 0.3
+    assert spread[0.02] < spread[0.0] / 2
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    config = TrainConfig(steps=100, warmup=10, learning_rate=1.0)
+    rates = [learning_rate(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_train_writes_a_checkpoint_with_its_catalog(catalog: Catalog, tmp_path: Path) -> None:
+    config = preset("tiny", codebook_fingerprint=catalog.fingerprint)
+    out = tmp_path / "model"
+    about = train(walk(10, 6), catalog, config, TrainConfig(steps=3, batch_size=8), out)
+    assert [record["step"] for record in about["records"]] == [3]
+    saved = Checkpoint(out)
+    load_into(OneRecV2(read_config(saved)), saved)
+    assert Catalog.load(out / "catalog").fingerprint == catalog.fingerprint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+    with pytest.raises(InputError, match=r"out: .*exists already: choose another name, or --force"):
+        train(walk(10, 6), catalog, config, TrainConfig(steps=3), out)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, r"steps: got 0; must be an integer above 0"),
+        ({"learning_rate": 0.0}, r"learning_rate: got 0.0; must be above 0"),
+        ({"warmup": -1}, r"warmup: got -1; must be 0 or more"),
+    ],
+)
+def test_bad_configurations(change: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TrainConfig(**change)
+
+
+def test_bad_data(catalog: Catalog) -> None:
+    with pytest.raises(InputError, match=r"interactions: got '1 rows'; need at least one user with two"):
+        training_set(walk(1, 1), catalog)
+    table = pa.table({"user_id": ["a", "a"], "item_id": ["i0", "nothing"], "timestamp": [1, 2]})
+    with pytest.raises(InputError, match=r"item_id: got 'nothing'; is no item of the catalog"):
+        training_set(Interactions.from_table(table), catalog)
