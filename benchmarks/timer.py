@@ -1,0 +1,41 @@
+"""The one timer: CUDA events around each run, warm-up first, median and spread."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one run: median, 20th, 80th and 99th percentile over `runs` runs."""
+
+    median: float
+    p20: float
+    p80: float
+    p99: float
+    runs: int
+
+
+def time_gpu(run: Callable[[], object], runs: int = 20, warmup: int = 3) -> Timing:
+    """Time `run` on the current GPU. Events bracket each run; the host waits once, at the end."""
+    for _ in range(warmup):
+        run()
+    torch.cuda.synchronize()
+    events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(runs)]
+    for start, end in events:
+        start.record()
+        run()
+        end.record()
+    torch.cuda.synchronize()
+    return of_samples([start.elapsed_time(end) for start, end in events])
+
+
+def of_samples(milliseconds: list[float]) -> Timing:
+    """The same summary of times taken elsewhere, such as host-to-host ones."""
+    ordered = sorted(milliseconds)
+
+    def at(share: float) -> float:
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+    return Timing(at(0.5), at(0.2), at(0.8), at(0.99), len(ordered))
