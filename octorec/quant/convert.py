@@ -1,0 +1,188 @@
+"""Quantize a checkpoint folder tensor by tensor, without building the model.
+
+Reads memory-mapped shards and holds one output shard at a time, so that a folder of any size fits.
+"""
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from octorec.errors import InputError
+from octorec.files import new_folder, refuse_existing
+from octorec.kernels import reference
+from octorec.kernels.quantized import E4M3
+from octorec.models.checkpoint import INDEX, Checkpoint, write_config, write_tensors
+from octorec.models.config import OneRecConfig
+from octorec.quant.format import to_quantization_config
+from octorec.quant.load import empty_model
+from octorec.quant.recipe import ActivationGranularity, Group, Recipe, WeightGranularity, load_recipe, matrices
+from octorec.quant.rounding import Rounded, absmax, one_thread, round_weight
+
+REPORT = "quantization.json"
+SHARD_BYTES = 5 * 10**8  # half of what a shard may have: older safetensors copy a shard while they write it
+COPIED_BYTES = 2**26  # other files up to this size come along; what is larger is training state
+
+Progress = Callable[[int, int], None]  # bytes read, bytes in all
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """What rounding one matrix lost. sqnr_db is None where nothing was lost."""
+
+    name: str
+    shape: tuple[int, int]
+    weights: WeightGranularity
+    activations: ActivationGranularity
+    sqnr_db: float | None
+    relative_error: float
+    absmax: float
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """What became of a checkpoint; `quantization.json` in the new folder holds the same.
+
+    Bytes are of tensors: of the quantized matrices alone (their scales included), and of the whole checkpoint.
+    quantized_ratio compares with the same matrices in 16 bit. left_behind: files too large to be copied along.
+    """
+
+    recipe: str
+    tensors: tuple[TensorReport, ...]
+    quantized_bytes_before: int
+    quantized_bytes_after: int
+    quantized_ratio: float
+    total_bytes_before: int
+    total_bytes_after: int
+    left_behind: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def quantize_checkpoint(
+    folder: str | Path,
+    out: str | Path,
+    recipe: str | Path | Recipe,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> QuantizationReport:
+    """Write the FP8 form of the checkpoint `folder` to `out`, as `recipe` (a name, a path or a Recipe) says.
+
+    Any folder of 2-D safetensors will do; the recipe's patterns choose by name. `progress` is called after each tensor.
+    Raises InputError: `out` exists (without `force`), an unknown recipe, a pattern that matches nothing, a checkpoint
+    that is quantized already or does not suit FP8 modules, NaN or Inf in a tensor. Nothing is left at `out` then.
+    """
+    refuse_existing(out, force)
+    checkpoint = Checkpoint(folder)
+    _check_apart(checkpoint.folder, Path(out))
+    chosen = load_recipe(recipe)
+    shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
+    _check_plain(checkpoint)
+    chosen.check_matches(shapes)
+    config = {**checkpoint.config, "quantization_config": to_quantization_config(chosen, matrices(shapes))}
+    if config.get("model_type") == "onerec_v2":  # refuse now what could not be loaded later
+        empty_model(OneRecConfig.from_dict(config), config["quantization_config"], reference, torch.bfloat16)
+    with new_folder(out, force) as scratch, one_thread():
+        work = _Conversion(checkpoint, chosen.assign(matrices(shapes)), progress)
+        written = write_tensors(scratch, work.tensors(), SHARD_BYTES)
+        left_behind = _copy_rest(checkpoint.folder, scratch)
+        report = work.report(chosen.name, written, left_behind)
+        write_config(scratch, config)
+        (scratch / REPORT).write_text(json.dumps(report.to_dict(), indent=1, allow_nan=False))
+    return report
+
+
+class _Conversion:
+    """The stream of new tensors, and the counts that the report is made of once it has run dry."""
+
+    def __init__(self, checkpoint: Checkpoint, assigned: dict[str, Group], progress: Progress | None):
+        self.checkpoint = checkpoint
+        self.assigned = assigned
+        self.progress = progress
+        self.reports: list[TensorReport] = []
+        self.read = self.before = self.after = self.values = 0
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        total = sum(self.checkpoint.load(name).nbytes for name in self.checkpoint.names())
+        for name, tensor in self.checkpoint.items():
+            group = self.assigned.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+            if group is None:
+                if tensor.is_floating_point():
+                    _check_finite(name, tensor, absmax(tensor))
+                yield name, tensor
+            else:
+                rounded = self._round(name, tensor, group)
+                yield name, rounded.values
+                yield f"{name}_scale", rounded.scale
+            self.read += tensor.nbytes
+            if self.progress is not None:
+                self.progress(self.read, total)
+
+    def _round(self, name: str, tensor: Tensor, group: Group) -> Rounded:
+        if not tensor.is_floating_point():
+            raise InputError(f"weight {name}", str(tensor.dtype), "only floating-point matrices can be quantized")
+        rounded = round_weight(tensor, group.weights)
+        _check_finite(name, tensor, rounded.absmax)
+        sqnr = rounded.sqnr_db if math.isfinite(rounded.sqnr_db) else None
+        shape = (tensor.shape[0], tensor.shape[1])
+        self.reports.append(
+            TensorReport(name, shape, group.weights, group.activations, sqnr, rounded.relative_error, rounded.absmax)
+        )
+        self.before += tensor.nbytes
+        self.after += rounded.values.nbytes + rounded.scale.nbytes
+        self.values += tensor.numel()
+        return rounded
+
+    def report(self, recipe: str, written: int, left_behind: list[str]) -> QuantizationReport:
+        return QuantizationReport(
+            recipe=recipe,
+            tensors=tuple(self.reports),
+            quantized_bytes_before=self.before,
+            quantized_bytes_after=self.after,
+            quantized_ratio=self.after / (2 * self.values),
+            total_bytes_before=self.read,
+            total_bytes_after=written,
+            left_behind=tuple(left_behind),
+        )
+
+
+def _check_apart(folder: Path, out: Path) -> None:
+    """`--force` must not replace the checkpoint it reads."""
+    if folder.resolve().is_relative_to(out.resolve()):
+        raise InputError("out", str(out), "must not be the checkpoint's folder nor contain it")
+
+
+def _check_plain(checkpoint: Checkpoint) -> None:
+    fp8 = [name for name in checkpoint.names() if checkpoint.load(name).dtype == E4M3]
+    if checkpoint.quantization is not None or fp8:
+        found = "quantization_config in config.json" if checkpoint.quantization is not None else f"{fp8[0]} in E4M3"
+        raise InputError(f"checkpoint {checkpoint.folder}", found, "is quantized already: give its 16-bit parent")
+
+
+def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
+    if not math.isfinite(largest):
+        found = f"{int(tensor.isnan().sum())} NaN and {int(tensor.isinf().sum())} Inf among {tensor.numel()} values"
+        raise InputError(f"weight {name}", found, "must be finite; `octorec analyze` lists every such tensor")
+
+
+def _copy_rest(folder: Path, scratch: Path) -> list[str]:
+    """Copy `catalog/` and small files along; the names of those left behind."""
+    if (folder / "catalog").is_dir():
+        shutil.copytree(folder / "catalog", scratch / "catalog")
+    left_behind = []
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or path.suffix == ".safetensors" or path.name in (INDEX, "config.json", REPORT):
+            continue
+        if path.stat().st_size <= COPIED_BYTES:
+            shutil.copy2(path, scratch / path.name)
+        else:
+            left_behind.append(path.name)
+    return left_behind

@@ -1,0 +1,164 @@
+"""Recipes: which matrices of a checkpoint become FP8, and with which scales, as data.
+
+A recipe is a YAML file:
+
+    name: mine
+    groups:
+      - targets: ['blocks\\.\\d+\\.ffn\\.down_proj']   # regular expressions on the whole name of a module on disk
+        weights: channel                             # channel | block | tensor
+        activations: token                           # token | group | tensor
+        optional: false                              # true: a checkpoint without such matrices is fine
+    ignore: ['blocks\\.0\\..*']                        # stays as it is, whatever the targets say
+
+Of several groups that match a module the first has it. What no group matches stays as it is. A pattern that matches
+nothing is an error: it is a slip of the pen, or a recipe for another model.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from octorec.errors import InputError
+
+WeightGranularity = Literal["channel", "block", "tensor"]
+ActivationGranularity = Literal["token", "group", "tensor"]
+SHIPPED = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The modules that `targets` match, and the granularity of their scales (`kernels.quantized` has the table)."""
+
+    targets: tuple[str, ...]
+    weights: WeightGranularity
+    activations: ActivationGranularity
+    optional: bool = False  # whether a checkpoint without such modules is fine
+
+    def __post_init__(self) -> None:
+        _check_patterns("targets", self.targets)
+        if not self.targets:
+            raise InputError("targets", self.targets, "a group needs at least one regular expression")
+        for name, kinds in (("weights", WeightGranularity), ("activations", ActivationGranularity)):
+            if getattr(self, name) not in get_args(kinds):
+                raise InputError(name, getattr(self, name), f"allowed: {', '.join(get_args(kinds))}")
+        if not isinstance(self.optional, bool):
+            raise InputError("optional", self.optional, "allowed: true, false")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Groups in order of precedence, and what they must leave alone."""
+
+    name: str
+    groups: tuple[Group, ...]
+    ignore: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError("recipe: name", self.name, "must be a text")
+        if not self.groups:
+            raise InputError("recipe: groups", self.groups, "needs at least one group")
+        _check_patterns("ignore", self.ignore)
+
+    def assign(self, modules: Iterable[str]) -> dict[str, Group]:
+        """The group of each of `modules` that has one; the others stay as they are."""
+        assigned = {}
+        for module in modules:
+            group = next((group for group in self.groups if matches(group.targets, module)), None)
+            if group is not None and not matches(self.ignore, module):
+                assigned[module] = group
+        return assigned
+
+    def check_matches(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise an InputError for a pattern that matches nothing of a checkpoint whose tensors have these `shapes`."""
+        names = matrices(shapes)
+        for group in self.groups:
+            for target in group.targets:
+                self._check_match("targets", target, names, group.optional)
+        everything = sorted({name.rpartition(".")[0] or name for name in shapes})
+        for pattern in self.ignore:
+            self._check_match("ignore", pattern, everything, optional=False)
+        if not self.assign(names):
+            raise InputError(f"recipe {self.name}", self.name, f"quantizes nothing of a checkpoint with {_some(names)}")
+
+    def _check_match(self, field: str, pattern: str, names: list[str], optional: bool) -> None:
+        if not optional and not any(re.fullmatch(pattern, name) for name in names):
+            allowed = f"matches nothing of a checkpoint with {_some(names)}"
+            raise InputError(f"recipe {self.name}: {field}", pattern, allowed)
+
+
+def _some(names: list[str]) -> str:
+    if not names:
+        return "no matrix"
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def matrices(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The modules with a 2-D `.weight` that is not empty: what a recipe chooses from."""
+    chosen = [name for name, shape in shapes.items() if name.endswith(".weight") and len(shape) == 2 and all(shape)]
+    return [name.removesuffix(".weight") for name in chosen]
+
+
+def matches(patterns: Iterable[str], module: str) -> bool:
+    return any(re.fullmatch(pattern, module) for pattern in patterns)
+
+
+def shipped_recipes() -> list[str]:
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_recipe(recipe: str | Path | Recipe) -> Recipe:
+    """A recipe by the name of a shipped one or by the path of a YAML file; a Recipe is returned as it is."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    shipped = str(recipe) in shipped_recipes()
+    path = SHIPPED / f"{recipe}.yaml" if shipped else Path(recipe)
+    if not path.is_file():
+        raise InputError("recipe", str(recipe), f"allowed: {', '.join(shipped_recipes())}, or the path of a YAML file")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError("recipe", str(path), f"is no YAML ({error})") from error
+    return _parse(raw)
+
+
+def _parse(raw: Any) -> Recipe:
+    _check_keys("recipe", raw, Recipe, required=("name", "groups"))
+    groups = raw["groups"] if isinstance(raw["groups"], list) else []
+    for group in groups:
+        _check_keys("recipe: group", group, Group, required=("targets", "weights", "activations"))
+    parsed = [Group(**{**group, "targets": _texts("targets", group["targets"])}) for group in groups]
+    return Recipe(raw["name"], tuple(parsed), _texts("ignore", raw.get("ignore") or []))
+
+
+def _texts(field: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise InputError(f"recipe: {field}", value, "must be a list of regular expressions")
+    return tuple(value)
+
+
+def _check_patterns(field: str, patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise InputError(f"recipe: {field}", pattern, "must be a text")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InputError(f"recipe: {field}", pattern, f"is no regular expression ({error})") from error
+
+
+def _check_keys(where: str, raw: Any, kind: type, required: tuple[str, ...]) -> None:
+    known = [field.name for field in dataclasses.fields(kind)]
+    if not isinstance(raw, dict):
+        raise InputError(where, raw, f"must have the keys {', '.join(known)}")
+    for key in raw:
+        if key not in known:
+            raise InputError(where, key, f"unknown key; known: {', '.join(known)}")
+    for key in required:
+        if key not in raw:
+            raise InputError(f"{where}: {key}", None, "is required")

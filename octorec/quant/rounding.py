@@ -1,0 +1,113 @@
+"""Rounding a weight to FP8 and measuring what that loses, in stripes of rows that stay in a core's cache.
+
+The values and scales are those of `kernels.quantized.quantize`, bit for bit; that one asks for several times the
+weight's memory, this one for the FP8 values and a few MB.
+
+Letters: N and K the output and input width of a weight, R the rows of a stripe.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from octorec.kernels.quantized import E4M3, E4M3_MAX, GROUP
+from octorec.quant.recipe import WeightGranularity
+
+STRIPE = 2**18  # float32 values a stripe holds, about 1 MB
+_VALUES = torch.arange(256, dtype=torch.uint8).view(E4M3).float()  # of each bit pattern; a look-up beats the cast 5x
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A weight in FP8 and what the rounding lost.
+
+    values [N, K] E4M3; scale float32 in compressed-tensors' shape: channel [N, 1], block [ceil(N/128), ceil(K/128)],
+    tensor [1]. absmax of the weight, NaN or Inf when it holds one. signal and noise: the sums of its squares and of the
+    squared errors.
+    """
+
+    values: Tensor
+    scale: Tensor
+    absmax: float
+    signal: float
+    noise: float
+
+    @property
+    def sqnr_db(self) -> float:
+        """Signal-to-quantization-noise ratio in dB; infinite where nothing is lost."""
+        return sqnr_db(self.signal, self.noise)
+
+    @property
+    def relative_error(self) -> float:
+        """|error| / |weight|, both root-sum-square."""
+        return math.sqrt(self.noise / self.signal) if self.noise else 0.0
+
+
+def sqnr_db(signal: float, noise: float) -> float:
+    return 10 * math.log10(signal / noise) if noise else math.inf
+
+
+def round_weight(weight: Tensor, granularity: WeightGranularity) -> Rounded:
+    """Quantize `weight` [N, K] of any float type."""
+    values = torch.empty(weight.shape, dtype=E4M3)
+    whole = max((x.abs().amax() for _, x in _stripes(weight)), default=None) if granularity == "tensor" else None
+    scales, absmax, signal, noise = [], [], 0.0, 0.0
+    for rows, x in _stripes(weight):
+        groups = _groups(x, granularity)  # [R/h, h, K/w, w] with a scale for each h x w
+        largest = groups.abs().amax((1, 3), keepdim=True)
+        absmax.append(largest.amax())
+        scale = _scale(largest if whole is None else whole.view(1, 1, 1, 1))
+        rounded = (groups / scale).clamp_(-E4M3_MAX, E4M3_MAX).to(E4M3)
+        back = _VALUES.index_select(0, rounded.view(torch.uint8).flatten().int()).view(groups.shape)
+        error = back.mul_(scale).sub_(groups).flatten()
+        signal += float(torch.dot(x.flatten(), x.flatten()))
+        noise += float(torch.dot(error, error))
+        values[rows].copy_(rounded.view(x.shape)[: len(values[rows]), : weight.shape[1]])
+        scales.append(scale.squeeze(3).squeeze(1))
+    scale = scales[0].view(1) if granularity == "tensor" else torch.cat(scales)
+    rows_of_scales = {"tensor": 1, "channel": len(weight), "block": -(-len(weight) // GROUP)}[granularity]
+    return Rounded(values, scale[:rows_of_scales].clone(), float(torch.stack(absmax).amax()), signal, noise)
+
+
+def absmax(tensor: Tensor) -> float:
+    """The largest magnitude of a tensor of any shape, NaN or Inf when it holds one; 0 when it is empty."""
+    pieces = [piece.float().abs().amax() for piece in tensor.flatten().split(STRIPE) if piece.numel()]
+    return float(torch.stack(pieces).amax()) if pieces else 0.0
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch work on one core: handing a stripe to several takes longer than rounding it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _stripes(weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of `weight` in float32, [R, K], both filled up with zeros to multiples of 128; the buffer is used again."""
+    n, k = weight.shape
+    height = max(GROUP, STRIPE // max(k, 1) // GROUP * GROUP)
+    buffer = torch.zeros(min(height, n + -n % GROUP), k + -k % GROUP)
+    for start in range(0, n, height):
+        rows = slice(start, min(start + height, n))
+        count = rows.stop - start
+        buffer[:count, :k].copy_(weight[rows])
+        yield rows, F.pad(buffer[:count], (0, 0, 0, -count % GROUP))
+
+
+def _groups(x: Tensor, granularity: WeightGranularity) -> Tensor:
+    if granularity == "block":
+        return x.view(-1, GROUP, x.shape[1] // GROUP, GROUP)
+    return x.view(-1, 1, 1, x.shape[1])
+
+
+def _scale(absmax: Tensor) -> Tensor:
+    return torch.where(absmax > 0, absmax / E4M3_MAX, 1.0)

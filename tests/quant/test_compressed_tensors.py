@@ -1,0 +1,150 @@
+"""Our FP8 checkpoints through the eyes of the compressed-tensors library."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from compressed_tensors.compressors import BaseCompressor
+from compressed_tensors.quantization import QuantizationConfig
+from compressed_tensors.utils.match import match_name
+from safetensors.torch import save_file
+
+from octorec.errors import InputError
+from octorec.models.checkpoint import Checkpoint, write_config
+from octorec.quant.convert import quantize_checkpoint
+from octorec.quant.format import from_quantization_config, to_quantization_config
+from octorec.quant.load import DequantizedCheckpoint
+from octorec.quant.recipe import Group, Recipe, load_recipe
+
+SHAPES = {"a": (256, 384), "b": (130, 200), "c": (64, 1000)}
+NAMES = ["blocks.0.ffn.up_proj", "blocks.0.ffn.down_proj", "head.0", "extra"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of another model than ours."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    tensors = {f"{n}.weight": torch.randn(s, generator=generator).bfloat16() for n, s in SHAPES.items()}
+    save_file(tensors, folder / "model.safetensors")
+    write_config(folder, {"model_type": "another"})
+    return folder
+
+
+def test_it_decompresses_our_weights_to_the_same_numbers(folder: Path, tmp_path: Path) -> None:
+    groups = {"a": ("block", "group"), "b": ("channel", "token"), "c": ("tensor", "tensor")}
+    recipe = Recipe("all", tuple(Group((name,), *scheme) for name, scheme in groups.items()))
+    quantize_checkpoint(folder, tmp_path / "fp8", recipe)
+    checkpoint, ours = Checkpoint(tmp_path / "fp8"), DequantizedCheckpoint(tmp_path / "fp8")
+    config = QuantizationConfig.model_validate(checkpoint.quantization)
+    compressor = BaseCompressor.get_value_from_registry(config.format)
+    for name in SHAPES:
+        scheme = only(s for s in config.config_groups.values() if any(match_name(name, t) for t in s.targets))
+        assert (scheme.weights.strategy, scheme.input_activations.strategy) == groups[name]
+        tensors = {key: checkpoint.load(f"{name}.{key}") for key in ("weight", "weight_scale")}
+        theirs = compressor.decompress(tensors, scheme)["weight"]
+        assert theirs.dtype == torch.float32
+        assert torch.equal(theirs, ours.load(f"{name}.weight")), name
+
+
+def test_a_block_of_ours_under_odd_widths_is_theirs(folder: Path, tmp_path: Path) -> None:
+    recipe = Recipe("blocks", (Group((".*",), "block", "group"),))
+    quantize_checkpoint(folder, tmp_path / "fp8", recipe)
+    checkpoint, ours = Checkpoint(tmp_path / "fp8"), DequantizedCheckpoint(tmp_path / "fp8")
+    scheme = QuantizationConfig.model_validate(checkpoint.quantization).config_groups["group_0"]
+    compressor = BaseCompressor.get_value_from_registry("float-quantized")
+    for name in SHAPES:
+        tensors = {key: checkpoint.load(f"{name}.{key}") for key in ("weight", "weight_scale")}
+        assert torch.equal(compressor.decompress(tensors, scheme)["weight"], ours.load(f"{name}.weight"))
+
+
+@pytest.mark.parametrize("recipe", ["fp8", "fp8-channel", "fp8-block"])
+def test_it_assigns_every_module_as_our_recipe_does(recipe: str, make_checkpoint: Any, tmp_path: Path) -> None:
+    quantize_checkpoint(make_checkpoint("demo"), tmp_path / "fp8", recipe)
+    checkpoint = Checkpoint(tmp_path / "fp8")
+    config = QuantizationConfig.model_validate(checkpoint.quantization)
+    for name in checkpoint.names():
+        module, _, kind = name.rpartition(".")
+        schemes = [s for s in config.config_groups.values() if any(match_name(module, t) for t in s.targets)]
+        ignored = any(match_name(module, target) for target in config.ignore)
+        if f"{module}.weight_scale" in checkpoint.names():
+            assert not ignored
+            assert only(schemes)
+        elif kind == "weight":
+            assert ignored
+            assert not schemes
+
+
+def test_precedence_survives_a_reader_without_it() -> None:
+    recipe = Recipe(
+        "r",
+        (Group((r".*up_proj",), "channel", "token"), Group((r"blocks\..*", "other|extra"), "block", "group")),
+        ignore=("head.*",),
+    )
+    raw = to_quantization_config(recipe, [*NAMES, "left"])
+    config = QuantizationConfig.model_validate(raw)
+    for name, wanted in (("blocks.0.ffn.up_proj", "channel"), ("blocks.0.ffn.down_proj", "block"), ("extra", "block")):
+        scheme = only(s for s in config.config_groups.values() if any(match_name(name, t) for t in s.targets))
+        assert scheme.weights.strategy == wanted
+    assert "left" in config.ignore
+    back = from_quantization_config(raw)
+    mine = {name: (group.weights, group.activations) for name, group in recipe.assign(NAMES).items()}
+    assert {name: (group.weights, group.activations) for name, group in back.assign(NAMES).items()} == mine
+
+
+def test_reading_another_writers_config() -> None:
+    """llm-compressor's form: expressions for a name's beginning, plain names, two schemes."""
+    args = {"num_bits": 8, "type": "float", "symmetric": True, "observer": "minmax", "actorder": None}
+    group = {
+        "targets": ["re:.*ffn", "extra"],
+        "weights": {**args, "strategy": "channel", "dynamic": False},
+        "input_activations": {**args, "strategy": "token", "dynamic": True},
+    }
+    raw = {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {"group_0": group}}
+    recipe = from_quantization_config({**raw, "ignore": ["lm_head", "re:.*down"]})
+    assert recipe.assign([*NAMES, "extras", "extra.a"]).keys() == {"blocks.0.ffn.up_proj", "extra"}
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    raw: dict[str, Any] = to_quantization_config(load_recipe("fp8-block"), ["blocks.0.ffn.up_proj"])
+    at = raw
+    *way, last = path.split(".")
+    for key in way:
+        at = at[key]
+    at[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("quant_method", "fp8", "quant_method: got 'fp8'; allowed: compressed-tensors"),
+        ("format", "int-quantized", "format: got 'int-quantized'; allowed: float-quantized"),
+        ("config_groups", {}, "at least one group"),
+        ("config_groups.group_0.weights", None, "group_0.weights: got None"),
+        ("config_groups.group_0.weights.num_bits", 4, "weights.num_bits: got 4; allowed: 8"),
+        ("config_groups.group_0.weights.type", "int", "weights.type: got 'int'; allowed: float"),
+        ("config_groups.group_0.weights.strategy", "group", "weights: got 'group'; allowed: channel, block, tensor"),
+        (
+            "config_groups.group_0.weights.block_structure",
+            [64, 64],
+            "block_structure: got [64, 64]; allowed: [128, 128]",
+        ),
+        ("config_groups.group_0.weights.symmetric", False, "weights.symmetric: got False; allowed: True"),
+        ("config_groups.group_0.input_activations", None, "input_activations: got None"),
+        ("config_groups.group_0.input_activations.dynamic", False, "dynamic: got False; allowed: True"),
+        ("config_groups.group_0.input_activations.group_size", 64, "group_size: got 64; allowed: 128"),
+        ("config_groups.group_0.targets", [], "at least one regular expression"),
+    ],
+)
+def test_what_our_modules_cannot_do_is_refused(path: str, value: object, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        from_quantization_config(changed(path, value))
+    assert message in str(error.value)
+
+
+def only(things: Any) -> Any:
+    (thing,) = things
+    return thing

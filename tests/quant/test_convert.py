@@ -1,0 +1,253 @@
+"""Conversion of checkpoint folders, and everything it must refuse."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from octorec.errors import InputError
+from octorec.kernels.quantized import E4M3, quantize
+from octorec.models.checkpoint import INDEX, Checkpoint, write_config, write_tensors
+from octorec.quant import convert
+from octorec.quant.convert import REPORT, quantize_checkpoint
+from octorec.quant.recipe import Group, Recipe
+
+ALL = Recipe("all", (Group((".*",), "channel", "token"),))
+
+
+def plain_folder(path: Path, tensors: dict[str, torch.Tensor], shard_bytes: int = 10**9) -> Path:
+    path.mkdir()
+    write_tensors(path, tensors.items(), shard_bytes)
+    write_config(path, {"model_type": "another"})
+    return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_every_tensor_is_the_reference_cast_or_untouched(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    report = quantize_checkpoint(source, tmp_path / "fp8", "fp8")
+    before, after = Checkpoint(source), Checkpoint(tmp_path / "fp8")
+    quantized = {tensor.name: tensor for tensor in report.tensors}
+    assert set(after.names()) == set(before.names()) | {f"{name}_scale" for name in quantized}
+    for name in before.names():
+        tensor = before.load(name)
+        if name not in quantized:
+            assert after.load(name).dtype == tensor.dtype
+            assert torch.equal(after.load(name), tensor)
+            continue
+        granularity = "block" if "experts" in name else "channel"
+        reference = quantize(tensor, granularity)
+        assert quantized[name].weights == granularity
+        assert quantized[name].shape == tuple(tensor.shape)
+        assert quantized[name].absmax == float(tensor.abs().max())
+        assert after.load(name).dtype == E4M3
+        assert torch.equal(after.load(name).view(torch.uint8), reference.values.view(torch.uint8))
+        assert torch.equal(after.load(f"{name}_scale"), reference.scale)
+
+
+def test_the_report(make_checkpoint: Any, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    source = make_checkpoint("demo")
+    report = quantize_checkpoint(
+        source, tmp_path / "fp8", "fp8", progress=lambda done, total: calls.append((done, total))
+    )
+    written = json.loads((tmp_path / "fp8" / REPORT).read_text())
+    assert written == json.loads(json.dumps(report.to_dict()))
+    assert report.recipe == "fp8"
+    for tensor in report.tensors:
+        assert tensor.sqnr_db is not None
+        assert 25 < tensor.sqnr_db < 40  # E4M3 rounds to 3 bits: about 31.5 dB
+        assert tensor.relative_error == pytest.approx(10 ** (-tensor.sqnr_db / 20))
+
+    def size(folder: Path, names: list[str]) -> int:
+        return sum(Checkpoint(folder).load(name).nbytes for name in names)
+
+    names = [tensor.name for tensor in report.tensors]
+    scales = [f"{name}_scale" for name in names]
+    assert report.quantized_bytes_before == size(source, names)
+    assert report.quantized_bytes_after == size(tmp_path / "fp8", names + scales)
+    assert report.total_bytes_before == size(source, Checkpoint(source).names())
+    assert report.total_bytes_after == size(tmp_path / "fp8", Checkpoint(tmp_path / "fp8").names())
+    assert calls[-1] == (report.total_bytes_before, report.total_bytes_before)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+@pytest.mark.parametrize("weights", ["channel", "block", "tensor"])
+def test_fp8_is_at_most_0_53_of_bf16_at_the_presets_widths(tmp_path: Path, weights: Any) -> None:
+    expert = {"expert.weight": torch.randn(1408, 1408).bfloat16()}  # one of the MoE-4B's
+    recipe = Recipe("r", (Group(("expert",), weights, "token"),))
+    report = quantize_checkpoint(plain_folder(tmp_path / "in", expert), tmp_path / "out", recipe)
+    assert report.quantized_bytes_before == 2 * 1408 * 1408
+    assert report.quantized_ratio == report.quantized_bytes_after / report.quantized_bytes_before
+    assert 0.5 < report.quantized_ratio <= 0.53
+
+
+def test_the_ratio_of_a_float32_checkpoint_is_against_16_bit(tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "in", {"a.weight": torch.randn(256, 256)})
+    report = quantize_checkpoint(source, tmp_path / "out", ALL)
+    assert report.quantized_bytes_before == 4 * 256 * 256
+    assert report.quantized_ratio == pytest.approx((256 * 256 + 4 * 256) / (2 * 256 * 256))
+
+
+def test_any_folder_of_matrices_in_any_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "SHARD_BYTES", 40_000)
+    tensors = {f"layer.{i}.weight": torch.randn(100, 90 + i).half() for i in range(9)}
+    tensors |= {"norm.weight": torch.ones(7), "ids": torch.arange(5), "deep": torch.zeros(2, 3, 4)}
+    report = quantize_checkpoint(plain_folder(tmp_path / "in", tensors, 50_000), tmp_path / "out", ALL)
+    assert len(report.tensors) == 9
+    shards = sorted((tmp_path / "out").glob("*.safetensors"))
+    assert len(shards) > 2
+    assert all(sum(t.nbytes for t in load_file(shard).values()) <= 40_000 for shard in shards)
+    index = json.loads((tmp_path / "out" / INDEX).read_text())
+    assert index["metadata"]["total_size"] == report.total_bytes_after
+    for name, shard in index["weight_map"].items():
+        with safe_open(tmp_path / "out" / shard, "pt") as handle:
+            assert name in handle.keys()  # noqa: SIM118 (a handle is no dictionary)
+    after = Checkpoint(tmp_path / "out")
+    for name in ("norm.weight", "ids", "deep"):
+        assert torch.equal(after.load(name), tensors[name])
+
+
+def test_zeros_lose_nothing_and_the_report_stays_json(tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "in", {"a.weight": torch.zeros(128, 128).bfloat16()})
+    report = quantize_checkpoint(source, tmp_path / "out", ALL)
+    assert report.tensors[0].sqnr_db is None
+    assert report.tensors[0].relative_error == 0
+
+
+def test_twice_is_the_same(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    quantize_checkpoint(source, tmp_path / "one", "fp8")
+    quantize_checkpoint(source, tmp_path / "two", "fp8")
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_catalog_and_small_files_come_along(
+    make_checkpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convert, "COPIED_BYTES", 10)
+    source = make_checkpoint("demo")
+    (source / "catalog" / "deep").mkdir(parents=True)
+    (source / "catalog" / "deep" / "items.parquet").write_bytes(b"items, more than ten bytes")
+    (source / "notes.txt").write_text("small")
+    (source / "optimizer.pt").write_bytes(bytes(11))
+    report = quantize_checkpoint(source, tmp_path / "fp8", "fp8")
+    assert (tmp_path / "fp8/catalog/deep/items.parquet").read_bytes() == b"items, more than ten bytes"
+    assert (tmp_path / "fp8/notes.txt").read_text() == "small"
+    assert not (tmp_path / "fp8/optimizer.pt").exists()
+    assert report.left_behind == ("optimizer.pt",)
+
+
+def refused(source: Path, out: Path, recipe: Any = "fp8", force: bool = False) -> str:
+    """The message of the refusal; nothing may be left beside what was there."""
+    beside = sorted(out.parent.iterdir())
+    with pytest.raises(InputError) as error:
+        quantize_checkpoint(source, out, recipe, force)
+    assert sorted(out.parent.iterdir()) == beside
+    return str(error.value)
+
+
+@pytest.mark.parametrize("where", ["blocks.1.ffn.experts.2.up_proj.weight", "head.1.weight", "bos"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_not_finite(make_checkpoint: Any, tmp_path: Path, where: str, value: float) -> None:
+    source = make_checkpoint("demo")
+    shard = next(source.glob("*.safetensors"))
+    tensors = load_file(shard)
+    tensors[where].view(-1)[5] = value
+    save_file(tensors, shard)
+    message = refused(source, tmp_path / "fp8")
+    assert where in message
+    assert ("1 NaN and 0 Inf" if math.isnan(value) else "0 NaN and 1 Inf") in message
+
+
+def test_quantized_already(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    quantize_checkpoint(source, tmp_path / "fp8", "fp8")
+    assert "is quantized already" in refused(tmp_path / "fp8", tmp_path / "again")
+    config = json.loads((tmp_path / "fp8/config.json").read_text())
+    del config["quantization_config"]
+    write_config(tmp_path / "fp8", config)
+    assert "is quantized already" in refused(tmp_path / "fp8", tmp_path / "again")
+
+
+def test_unknown_recipe_and_recipe_of_another_model(make_checkpoint: Any, tmp_path: Path) -> None:
+    assert "fp8, fp8-block, fp8-channel" in refused(make_checkpoint("demo"), tmp_path / "out", "fp9")
+    source = plain_folder(tmp_path / "another", {"a.weight": torch.ones(4, 4)})
+    assert "matches nothing of a checkpoint with a" in refused(source, tmp_path / "out")
+
+
+def test_out_exists(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious").write_text("kept")
+    assert "exists already" in refused(source, out)
+    assert (out / "precious").read_text() == "kept"
+    quantize_checkpoint(source, out, "fp8", force=True)
+    assert not (out / "precious").exists()
+    assert Checkpoint(out).quantization is not None
+
+
+def test_force_never_replaces_the_source(make_checkpoint: Any) -> None:
+    source = make_checkpoint("demo")
+    before = files(source)
+    assert "must not be the checkpoint's folder" in refused(source, source, force=True)
+    assert "must not be the checkpoint's folder" in refused(source, source.parent, force=True)
+    assert files(source) == before
+
+
+def test_a_failure_with_force_keeps_what_was_there(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    quantize_checkpoint(source, tmp_path / "fp8", "fp8")
+    before = files(tmp_path / "fp8")
+    shard = next(source.glob("*.safetensors"))
+    tensors = load_file(shard)
+    tensors["head.2.weight"][0, 0] = math.nan  # the last tensors of the folder
+    save_file(tensors, shard)
+    refused(source, tmp_path / "fp8", force=True)
+    assert files(tmp_path / "fp8") == before
+
+
+def test_truncated_missing_and_foreign_folders(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    shard = next(source.glob("*.safetensors"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1000])
+    assert "is truncated" in refused(source, tmp_path / "out")
+    shard.write_bytes(whole[:4])
+    assert "is truncated" in refused(source, tmp_path / "out")
+    shard.unlink()
+    assert "is named by model.safetensors.index.json but missing" in refused(source, tmp_path / "out")
+    assert "must be a folder" in refused(tmp_path / "nowhere", tmp_path / "out")
+    shutil.rmtree(source)
+    source.mkdir()
+    assert "config.json" in refused(source, tmp_path / "out")
+
+
+def test_a_matrix_of_integers(tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "in", {"a.weight": torch.ones(4, 4, dtype=torch.int32)})
+    assert "only floating-point" in refused(source, tmp_path / "out", ALL)
+
+
+def test_what_could_not_be_loaded_is_refused_before_the_work(make_checkpoint: Any, tmp_path: Path) -> None:
+    message = refused(make_checkpoint("tiny"), tmp_path / "out")  # experts 24 wide
+    assert "rows of blocks.1.ffn.experts.0.gate_proj: got 24" in message
+    assert "fp8-channel" in message
+    message = refused(make_checkpoint("tiny"), tmp_path / "out", "fp8-block")
+    assert "rows of blocks.0.self_attn.q_proj: got 32" in message
+    heads = Recipe("heads", (Group((r"head\.\d+",), "channel", "token"),))
+    message = refused(make_checkpoint("demo"), tmp_path / "out", heads)
+    assert "quantization groups: got 'head.0'" in message
+    assert "under `ignore`" in message
+    half = Recipe("half", (Group((r".*self_attn\.[qk]_proj",), "channel", "token"),))
+    message = refused(make_checkpoint("demo"), tmp_path / "out", half)
+    assert "got 'blocks.0.self_attn.v_proj'; it must be in the group of blocks.0.self_attn.q_proj" in message

@@ -1,0 +1,229 @@
+"""Both kinds of checkpoint as models: what is loaded, in which types, and how near FP8 stays to 16 bit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from octorec.errors import InputError, MismatchError
+from octorec.kernels import reference
+from octorec.kernels.quantized import E4M3, GROUP, Quantized, dequantize, quantize
+from octorec.models.checkpoint import Checkpoint, disk_tensors
+from octorec.models.context import ContextBatch
+from octorec.models.onerec import OneRecV2
+from octorec.quant.convert import quantize_checkpoint
+from octorec.quant.load import DequantizedCheckpoint, load_dequantized, load_model
+from octorec.quant.modules import FP8Experts, FP8Linear
+from octorec.quant.recipe import Group, Recipe
+
+RECIPES = [("demo", "fp8"), ("demo", "fp8-channel"), ("demo", "fp8-block"), ("tiny", "fp8-channel")]
+
+
+def requests(model: OneRecV2, count: int = 24, seed: int = 0) -> tuple[ContextBatch, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def codes(*shape: int) -> Tensor:
+        columns = [torch.randint(size, shape, generator=generator) for size in model.config.codebook_sizes]
+        return torch.stack(columns, -1)
+
+    lengths = torch.randint(1, 9, (count,), generator=generator)
+    return ContextBatch(lengths, codes(count, 8), torch.zeros(count, 0)), codes(count)
+
+
+def logits(model: OneRecV2) -> Tensor:
+    with torch.no_grad():
+        return torch.cat(model(*requests(model)), -1)
+
+
+def relative(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_16_bit_is_what_was_saved(make_checkpoint: Any, dtype: torch.dtype) -> None:
+    folder = make_checkpoint("demo", torch.bfloat16)
+    model = load_model(folder, dtype=dtype)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    for name, tensor in disk_tensors(model).items():
+        assert tensor.dtype == (torch.float32 if name.endswith("router.bias") else dtype), name
+        assert torch.equal(tensor, Checkpoint(folder).load(name).to(tensor.dtype)), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("preset", "recipe"), RECIPES)
+def test_fp8_is_what_was_saved(
+    make_checkpoint: Any, tmp_path: Path, preset: str, recipe: str, dtype: torch.dtype
+) -> None:
+    quantize_checkpoint(make_checkpoint(preset), tmp_path / "fp8", recipe)
+    model, checkpoint = load_model(tmp_path / "fp8", dtype=dtype), Checkpoint(tmp_path / "fp8")
+    tensors = disk_tensors(model)
+    assert set(tensors) == set(checkpoint.names())
+    for name, tensor in tensors.items():
+        scaled = f"{name}_scale" in tensors
+        kept = torch.float32 if name.endswith(("router.bias", "_scale")) else dtype
+        assert tensor.dtype == (E4M3 if scaled else kept), name
+        assert torch.equal(tensor.float(), checkpoint.load(name).to(tensor.dtype).float()), name
+    twins = [module for module in model.modules() if isinstance(module, FP8Linear | FP8Experts)]
+    assert len(twins) == 3 * 4 + 2 + 2  # attention, the dense FFN, the experts of two blocks
+    assert all(twin.dtype == dtype for twin in twins)
+
+
+@pytest.mark.parametrize(("preset", "recipe"), RECIPES)
+def test_fp8_stays_within_the_quantization_error(
+    make_checkpoint: Any, tmp_path: Path, preset: str, recipe: str
+) -> None:
+    folder = make_checkpoint(preset)
+    quantize_checkpoint(folder, tmp_path / "fp8", recipe)
+    wanted, found = logits(load_model(folder)), logits(load_model(tmp_path / "fp8"))
+    # Rounding to 3 bits of mantissa costs 2.6 % of each operand, so 3.7 % of a product; the embedding that the residual
+    # stream carries dilutes it, layers in a row add to it. Scales 5 % wrong would give 0.065.
+    assert 0.02 < relative(found, wanted) < 0.05
+
+
+def test_bf16_activations_add_little(make_checkpoint: Any, tmp_path: Path) -> None:
+    folder = make_checkpoint("demo")
+    quantize_checkpoint(folder, tmp_path / "fp8", "fp8")
+    found = logits(load_model(tmp_path / "fp8", dtype=torch.bfloat16))
+    assert found.dtype == torch.float32
+    assert 0.02 < relative(found, logits(load_model(folder))) < 0.05
+
+
+def test_a_tensors_one_scale_serves_all_channels(make_checkpoint: Any, tmp_path: Path) -> None:
+    recipe = Recipe("tensor", (Group((r"blocks.*_proj",), "tensor", "tensor"),))
+    quantize_checkpoint(make_checkpoint("demo"), tmp_path / "fp8", recipe)
+    model, disk = load_model(tmp_path / "fp8"), DequantizedCheckpoint(tmp_path / "fp8")
+    attention = model.blocks[0].self_attn.qkv_proj
+    assert attention.granularity == "channel"
+    assert attention.weight_scale.shape == (3 * 128, 1)
+    operand = Quantized(attention.weight, attention.weight_scale, "channel", torch.float32)
+    parts = [disk.load(f"blocks.0.self_attn.{part}_proj.weight") for part in "qkv"]
+    assert torch.equal(dequantize(operand), torch.cat(parts))
+    assert len(attention.weight_scale.unique()) == 3  # q, k and v keep scales of their own
+    assert logits(model).isfinite().all()
+
+
+@pytest.mark.parametrize("recipe", ["fp8", "fp8-channel"])
+def test_dequantized_is_the_model_of_the_rounded_weights(make_checkpoint: Any, tmp_path: Path, recipe: str) -> None:
+    folder = make_checkpoint("demo")
+    quantize_checkpoint(folder, tmp_path / "fp8", recipe)
+    model = load_dequantized(tmp_path / "fp8")
+    assert not any(isinstance(module, FP8Linear | FP8Experts) for module in model.modules())
+    plain = Checkpoint(folder)
+    for name, tensor in disk_tensors(model).items():
+        wanted = plain.load(name).float()
+        if f"{name}_scale" in Checkpoint(tmp_path / "fp8").names():
+            wanted = dequantize(quantize(wanted, "block" if "experts" in name and recipe == "fp8" else "channel"))
+        assert torch.equal(tensor, wanted), name
+
+
+def test_other_writers_scales_are_read(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(200, 300, generator=generator)
+    q, per_row = quantize(w, "block"), quantize(w, "channel")
+    tensors = {"a.weight": q.values, "a.weight_scale_inv": q.scale, "b.weight": per_row.values}
+    tensors |= {"b.weight_scale": per_row.scale.flatten(), "c.weight": w}
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
+    checkpoint = DequantizedCheckpoint(tmp_path)
+    assert sorted(checkpoint.names()) == ["a.weight", "b.weight", "c.weight"]
+    assert torch.equal(checkpoint.load("a.weight"), dequantize(q))
+    assert torch.equal(checkpoint.load("b.weight"), dequantize(per_row))
+    assert torch.equal(checkpoint.load("c.weight"), w)
+
+
+def test_scales_that_fit_no_granularity(tmp_path: Path) -> None:
+    values, scale = torch.zeros(200, 300).to(E4M3), torch.ones(3, 2)
+    tensors = {"a.weight": values, "a.weight_scale": scale, "b.weight": values.clone()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(MismatchError, match=r"a.weight_scale: got \(3, 2\); one of \(1, 1\), \(200, 1\), \(2, 3\)"):
+        DequantizedCheckpoint(tmp_path).load("a.weight")
+    with pytest.raises(InputError, match=r"needs its b\.weight_scale beside it"):
+        DequantizedCheckpoint(tmp_path).load("b.weight")
+
+
+@pytest.mark.parametrize(
+    ("lie", "message"),
+    [
+        (lambda config: config.pop("quantization_config"), "unexpected|its config.json says 16 bit"),
+        (lambda config: config["quantization_config"]["ignore"].append("re:.*o_proj"), "config.json says 16 bit"),
+        (lambda config: group(config)["weights"].update(strategy="channel", block_structure=None), "weight_scale"),
+        (lambda config: uncover(config, "re:context.proj"), "config.json says FP8"),
+        (lambda config: config.update(d_expert=256), "its config.json says"),
+    ],
+)
+def test_config_and_tensors_disagree(make_checkpoint: Any, tmp_path: Path, lie: Any, message: str) -> None:
+    quantize_checkpoint(make_checkpoint("demo"), tmp_path / "fp8", "fp8")
+    path = tmp_path / "fp8" / "config.json"
+    config = json.loads(path.read_text())
+    lie(config)
+    path.write_text(json.dumps(config))
+    with pytest.raises(MismatchError, match=message):
+        load_model(tmp_path / "fp8")
+
+
+def uncover(config: dict[str, Any], target: str) -> None:
+    """Claim that `target` was quantized."""
+    config["quantization_config"]["ignore"].clear()
+    group(config)["targets"].append(target)
+
+
+def group(config: dict[str, Any]) -> dict[str, Any]:
+    """The experts' group."""
+    return config["quantization_config"]["config_groups"]["group_1"]
+
+
+def test_missing_scale_and_truncated_shard(make_checkpoint: Any, tmp_path: Path) -> None:
+    quantize_checkpoint(make_checkpoint("demo"), tmp_path / "fp8", "fp8")
+    shard = next((tmp_path / "fp8").glob("*.safetensors"))
+    tensors = load_file(shard)
+    scale = tensors.pop("blocks.0.ffn.up_proj.weight_scale")
+    save_file(tensors, shard)
+    with pytest.raises(MismatchError, match=r"missing blocks.0.ffn.up_proj.weight_scale; unexpected nothing"):
+        load_model(tmp_path / "fp8")
+    save_file({**tensors, "blocks.0.ffn.up_proj.weight_scale": scale[:-1].clone()}, shard)
+    with pytest.raises(MismatchError, match=r"up_proj.weight_scale: got \(511, 1\); its config.json says \(512, 1\)"):
+        load_model(tmp_path / "fp8")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(InputError, match="is truncated"):
+        load_model(tmp_path / "fp8")
+
+
+def test_another_model(tmp_path: Path) -> None:
+    save_file({"a.weight": torch.ones(2, 2)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+    with pytest.raises(InputError, match="model_type: got 'qwen3'; allowed: 'onerec_v2'"):
+        load_model(tmp_path)
+
+
+def test_blocks_under_odd_widths_that_are_not_fused(make_checkpoint: Any, tmp_path: Path) -> None:
+    """Where nothing lies over anything, blocks may end short: o_proj and down_proj of a model 160 wide."""
+    folder = make_checkpoint("demo", d_model=160, n_dense=3)
+    recipe = Recipe("r", (Group((r".*\.(o|down)_proj",), "block", "group"),))
+    quantize_checkpoint(folder, tmp_path / "fp8", recipe)
+    model = load_model(tmp_path / "fp8")
+    assert model.blocks[0].ffn.down_proj.weight_scale.shape == (-(-160 // GROUP), 640 // GROUP)
+    assert relative(logits(model), logits(load_model(folder))) < 0.05
+
+
+def test_operations_reach_every_module(make_checkpoint: Any, tmp_path: Path) -> None:
+    class Counting:
+        """The references, counting what runs through them."""
+
+        def __init__(self) -> None:
+            self.calls: dict[str, int] = {}
+
+        def __getattr__(self, name: str) -> Any:
+            self.calls[name] = self.calls.get(name, 0) + 1
+            return getattr(reference, name)
+
+    quantize_checkpoint(make_checkpoint("demo"), tmp_path / "fp8", "fp8")
+    ops: Any = Counting()
+    logits(load_model(tmp_path / "fp8", ops=ops))
+    assert ops.calls["moe"] == 2
+    assert ops.calls["linear"] == 3 * 4 + 2 + 1  # attention, the dense FFN, the context projection
