@@ -81,7 +81,7 @@ def _sets(column: pa.Array, where: str) -> pa.Array:
     if is_text(column.type):  # a CSV has no lists
         column = column.cast(pa.string())
         column = pc.split_pattern(pc.if_else(pc.equal(column, ""), None, column), "|")
-    if pa.types.is_null(column.type):
+    if pa.types.is_null(column.type) or column.type == pa.list_(pa.null()):  # nothing but nulls or empty lists
         column = column.cast(pa.list_(pa.string()))
     if not (_is_list(column.type) and is_text(column.type.value_type)):
         raise InputError(where, str(column.type), 'must hold lists of text, or text that "|" separates')

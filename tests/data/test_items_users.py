@@ -43,6 +43,11 @@ def test_csv_items_separate_sets_with_bars(tmp_path):
     assert read_items(tmp_path / "items.csv").to_pydict() == expected
 
 
+def test_sets_may_all_be_empty():
+    for sets in ([[], []], [None, None]):
+        assert check_items(pa.table({"item_id": [1, 2], "sets": sets})).to_pydict()["sets"] == [[], []]
+
+
 def test_a_slice_of_a_table_reads_its_own_rows():
     table = pa.table({"item_id": ["1", "2", "3"], "vector": [[1.0], [2.0], [3.0]], "sets": [["a"], ["b"], ["c"]]})
     items = check_items(table.slice(1))

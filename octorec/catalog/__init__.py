@@ -1,0 +1,1 @@
+"""Semantic IDs, the item table with its named sets, and the trie of all items."""

@@ -1,0 +1,266 @@
+"""The catalog: every item's semantic ID, title and named sets, and the trie of them all.
+
+On disk a folder: `catalog.json`, `items.parquet` (item_id, title, codes, sets, live, in code order),
+`codebook.safetensors` (not where the codes came from elsewhere) and `attributes.parquet` (where items have attributes).
+Letters: n items, L levels, words = ceil(named sets / 64).
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from octorec.catalog.attributes import AttributeMap
+from octorec.catalog.codebook import Codebook, check_sizes, digest
+from octorec.catalog.sets import distinct_sets, set_bits
+from octorec.catalog.trie import Trie, build_trie, code_order
+from octorec.data.items import matrix, read_items
+from octorec.data.tables import id_rank, one_array
+from octorec.errors import InputError, MismatchError
+from octorec.files import new_folder
+
+FORMAT_VERSION = 1
+COLUMNS = ["item_id", "title", "codes", "sets", "live"]
+ABOUT = {  # keys of catalog.json
+    "format_version": int,
+    "fingerprint": str,
+    "codebook_sizes": list,
+    "levels": int,
+    "n_items": int,
+    "version": str,
+    "given_vectors": bool,
+    "unique": bool,
+    "attributes": bool,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """Items in code order: by code tuple, those of one tuple by id. Make one with `of_items`, `build_catalog`, `load`.
+
+    items: item_id string, title string, codes list<int32>, sets list<string>, live bool; one chunk a column.
+    codes [n, L] int32. set_names: bit s of the words is set_names[s]. item_sets [n, words] int64, None without sets.
+    codebook: None where the codes came from elsewhere. attribute_map: None where no item has attributes.
+    given_vectors: whether the codebook is over vectors that the item table brought. unique: no tuple has two items.
+    """
+
+    items: pa.Table
+    codes: np.ndarray
+    codebook_sizes: tuple[int, ...]
+    fingerprint: str
+    set_names: tuple[str, ...]
+    item_sets: np.ndarray | None
+    trie: Trie
+    codebook: Codebook | None = None
+    attribute_map: AttributeMap | None = None
+    given_vectors: bool = False
+    unique: bool = False
+
+    @classmethod
+    def of_items(
+        cls,
+        items: pa.Table,
+        codebook_sizes: Sequence[int],
+        codebook: Codebook | None = None,
+        attribute_map: AttributeMap | None = None,
+        given_vectors: bool = False,
+        unique: bool = False,
+    ) -> "Catalog":
+        """A catalog of a checked item table (`data.items.check_items`) with codes, in any order.
+
+        title is "", sets are none and live is true where the table lacks the column.
+        """
+        sizes = tuple(codebook_sizes)
+        _check_codes(items, sizes)
+        items = with_defaults(items).select(COLUMNS)
+        codes = matrix(items["codes"])
+        order = code_order(codes, sizes, id_rank(one_array(items["item_id"])))
+        items, codes = items.take(order).combine_chunks(), codes[order]
+        names = distinct_sets(items["sets"])
+        bits = set_bits(items["sets"], names)
+        trie = build_trie(codes, sizes, np.asarray(items["live"]), bits)
+        ids = json.dumps(items["item_id"].to_pylist()).encode()
+        fingerprint = codebook.fingerprint if codebook else digest(sizes, codes, ids)
+        return cls(items, codes, sizes, fingerprint, names, bits, trie, codebook, attribute_map, given_vectors, unique)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @cached_property
+    def version(self) -> str:
+        """12 hexadecimal digits that change with any item's id, title, codes, sets or being live."""
+        columns = [json.dumps(self.items[name].to_pylist()).encode() for name in ("item_id", "title", "sets", "live")]
+        return digest(self.codebook_sizes, self.codes, *columns)[:12]
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        return self.items["item_id"].to_pylist()
+
+    @cached_property
+    def titles(self) -> list[str]:
+        """Each item's title, "" where there is none."""
+        return self.items["title"].to_pylist()
+
+    @cached_property
+    def sets(self) -> list[list[str]]:
+        """Each item's named sets."""
+        return self.items["sets"].to_pylist()
+
+    @cached_property
+    def live(self) -> np.ndarray:
+        """[n] bool: False for a withdrawn item."""
+        return np.asarray(self.items["live"])
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Item id -> its place in code order."""
+        return {item_id: place for place, item_id in enumerate(self.item_ids)}
+
+    @cached_property
+    def item_leaf(self) -> np.ndarray:
+        """[n] int32: the trie's leaf of each item."""
+        counts = np.diff(self.trie.leaf_items)
+        return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+
+    def index_of(self, item_id: str | int, field: str = "item_id") -> int:
+        """An item's place in code order; an unknown id is an InputError about `field`."""
+        place = self.index.get(str(item_id))
+        if place is None:
+            allowed = f"must be one of the catalog's {len(self)} items, such as {self.item_ids[0]!r}"
+            raise InputError(field, item_id, allowed)
+        return place
+
+    def set_mask(self, names: Iterable[str], field: str = "allow") -> np.ndarray:
+        """[words] int64 with the bits of the named sets; an unknown name is an InputError about `field`."""
+        bits = np.zeros(max(1, -(-len(self.set_names) // 64)), np.uint64)
+        for name in names:
+            if name not in self.set_bit:
+                raise InputError(field, name, f"allowed: {', '.join(self.set_names) or 'nothing: no item has sets'}")
+            bits[self.set_bit[name] // 64] |= np.uint64(1 << self.set_bit[name] % 64)
+        return bits.view(np.int64)
+
+    @cached_property
+    def set_bit(self) -> dict[str, int]:
+        """Named set -> its bit."""
+        return {name: bit for bit, name in enumerate(self.set_names)}
+
+    @property
+    def n_sharing(self) -> int:
+        """Items whose tuple another item has too."""
+        counts = np.diff(self.trie.leaf_items)
+        return int(counts[counts > 1].sum())
+
+    def save(self, folder: str | Path, force: bool = False) -> None:
+        """Write the catalog's folder; an existing one is an InputError unless `force`, which replaces it as a whole."""
+        about = {
+            "format_version": FORMAT_VERSION,
+            "fingerprint": self.fingerprint,
+            "codebook_sizes": self.codebook_sizes,
+            "levels": len(self.codebook_sizes),
+            "n_items": len(self),
+            "version": self.version,
+            "given_vectors": self.given_vectors,
+            "unique": self.unique,
+            "attributes": self.attribute_map is not None,
+        }
+        with new_folder(folder, force) as new:
+            (new / "catalog.json").write_text(json.dumps(about, indent=1))
+            pyarrow.parquet.write_table(self.items, new / "items.parquet")
+            if self.codebook:
+                self.codebook.save(new / "codebook.safetensors")
+            if self.attribute_map:
+                self.attribute_map.save(new / "attributes.parquet")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Catalog":
+        """Read what `save` wrote and check it: an InputError for a damaged or foreign folder, a MismatchError for files
+        that do not belong together."""
+        folder = Path(folder)
+        about = _read_about(folder)
+        codebook = attribute_map = None
+        if (folder / "codebook.safetensors").exists():
+            codebook = Codebook.load(folder / "codebook.safetensors")
+        if (folder / "attributes.parquet").exists():
+            attribute_map = AttributeMap.load(folder / "attributes.parquet")
+        items = read_items(folder / "items.parquet")
+        flags = about["given_vectors"], about["unique"]
+        catalog = cls.of_items(items, about["codebook_sizes"], codebook, attribute_map, *flags)
+        _check_belonging(folder, about, catalog)
+        return catalog
+
+
+def with_defaults(items: pa.Table) -> pa.Table:
+    """`items` with the columns title, sets and live, filled with "", none and true where they are missing."""
+    n = items.num_rows
+    defaults = {
+        "title": pa.array([""] * n),
+        "sets": pa.array([[]] * n, pa.list_(pa.string())),
+        "live": pa.array(np.ones(n, bool)),
+    }
+    for name, column in defaults.items():
+        if name not in items.column_names:
+            items = items.append_column(name, column)
+    return items
+
+
+def _check_codes(items: pa.Table, sizes: tuple[int, ...]) -> None:
+    check_sizes(sizes)
+    if items.num_rows == 0:
+        raise InputError("items", "no rows", "a catalog needs at least one item")
+    if "codes" not in items.column_names:
+        raise InputError("items: columns", items.column_names, "column codes is missing")
+    codes = matrix(items["codes"])
+    if codes.shape[1] != len(sizes):
+        raise MismatchError(
+            "items: column codes", f"{codes.shape[1]} codes a row", f"codebook_sizes {sizes} needs {len(sizes)}"
+        )
+    outside = np.flatnonzero((codes >= np.array(sizes)).any(1))
+    if len(outside):
+        raise InputError(
+            f"items: column codes, row {outside[0] + 1}", codes[outside[0]].tolist(), f"must be below {sizes}"
+        )
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    """catalog.json with every key there and of its type."""
+    path = folder / "catalog.json"
+    if not path.is_file():
+        raise InputError("catalog", str(folder), "must be a folder that OctoRec wrote; it has no catalog.json")
+    try:
+        about = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(str(path), str(error), "is damaged or no JSON") from error
+    if not isinstance(about, dict) or about.get("format_version") != FORMAT_VERSION:
+        raise InputError(f"{path}: format_version", about, f"this OctoRec reads format version {FORMAT_VERSION}")
+    for key, kind in ABOUT.items():
+        if not isinstance(about.get(key), kind):
+            raise InputError(f"{path}: {key}", about.get(key), f"must be of type {kind.__name__}")
+    unknown = sorted(set(about) - set(ABOUT))
+    if unknown:
+        raise InputError(str(path), unknown[0], f"unknown key; known: {', '.join(ABOUT)}")
+    if not all(isinstance(size, int) for size in about["codebook_sizes"]):
+        raise InputError(f"{path}: codebook_sizes", about["codebook_sizes"], "must be integers")
+    return about
+
+
+def _check_belonging(folder: Path, about: dict[str, Any], catalog: Catalog) -> None:
+    codebook, attribute_map = catalog.codebook, catalog.attribute_map
+    if codebook and codebook.sizes != catalog.codebook_sizes:
+        allowed = f"catalog.json says {catalog.codebook_sizes}"
+        raise MismatchError(f"{folder / 'codebook.safetensors'}: sizes", codebook.sizes, allowed)
+    if attribute_map and not (codebook and len(attribute_map.bias) == codebook.width):
+        allowed = "as wide as the codebook's centroids"
+        raise MismatchError(f"{folder / 'attributes.parquet'}: width", len(attribute_map.bias), allowed)
+    found: dict[str, Any] = {"levels": len(catalog.codebook_sizes), "n_items": len(catalog)}
+    found |= {"fingerprint": catalog.fingerprint, "version": catalog.version, "attributes": attribute_map is not None}
+    for key, value in found.items():
+        if about[key] != value:
+            raise MismatchError(
+                f"{folder}: {key}", value, f"catalog.json says {about[key]!r}: copy the folder as a whole"
+            )

@@ -1,0 +1,89 @@
+"""Reading the `.index.json` files of MiniOneRec and LETTER: `{"0": ["<a_1>", "<b_7>", "<c_3>"], ...}`."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from octorec.catalog.catalog import Catalog, with_defaults
+from octorec.data.items import check_items
+from octorec.data.tables import one_array
+from octorec.errors import InputError
+
+TOKEN = re.compile(r"<([a-z])_(\d{1,9})>")
+SHAPE = 'must be {"item id": ["<a_1>", "<b_7>", ...], ...} with the letters a, b, ... in order'
+
+
+def read_index(path: str | Path, items: pa.Table | None = None, codebook_sizes: Sequence[int] | None = None) -> Catalog:
+    """A catalog of the index's items. It has no codebook: its fingerprint is over the table of codes.
+
+    items: their title, sets and live; rows of other items are left out. codebook_sizes: None takes each level's largest
+    code + 1, which may be less than what a model was trained with.
+    """
+    rows = _read(Path(path))
+    codes = _codes(path, rows)
+    sizes = codes.max(0) + 1 if codebook_sizes is None else codebook_sizes
+    table = pa.table({"item_id": list(rows), "codes": pa.array(list(codes))})
+    if items is not None:
+        table = _with_details(table, check_items(items))
+    return Catalog.of_items(check_items(table, str(path)), [int(size) for size in sizes])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        if twice:
+            raise InputError(f"{path}: item {twice[0]}", "stands more than once", "each item may stand once")
+        return dict(pairs)
+
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_duplicates)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(str(path), str(error), "must be a readable JSON file") from error
+    if not isinstance(rows, dict) or not rows:
+        raise InputError(str(path), type(rows).__name__, SHAPE)
+    return rows
+
+
+def _codes(path: str | Path, rows: dict[str, Any]) -> np.ndarray:
+    """[items, levels] int32."""
+    codes = [_tuple(f"{path}: item {item}", tokens) for item, tokens in rows.items()]
+    for item, row in zip(rows, codes, strict=True):
+        if len(row) != len(codes[0]):
+            raise InputError(
+                f"{path}: item {item}", rows[item], f"must have {len(codes[0])} codes, as the first item has"
+            )
+    return np.array(codes, np.int32)
+
+
+def _tuple(where: str, tokens: Any) -> list[int]:
+    if not isinstance(tokens, list) or not tokens:
+        raise InputError(where, tokens, SHAPE)
+    codes = []
+    for level, token in enumerate(tokens):
+        match = TOKEN.fullmatch(token) if isinstance(token, str) else None
+        if not match or match[1] != chr(ord("a") + level):
+            raise InputError(where, token, SHAPE)
+        codes.append(int(match[2]))
+    return codes
+
+
+def _with_details(table: pa.Table, items: pa.Table) -> pa.Table:
+    """`table` with what `items` knows of its rows."""
+    rows = pc.index_in(table["item_id"], one_array(items["item_id"]))
+    missing = table["item_id"].filter(pc.is_null(rows)).to_pylist()
+    if missing:
+        found = f"{len(missing)} items of the index are missing: {', '.join(missing[:5])}"
+        raise InputError("items: column item_id", found, "must hold every item of the index")
+    details = with_defaults(items).select(["title", "sets", "live"]).take(one_array(rows))
+    for name in details.column_names:
+        table = table.append_column(name, details[name])
+    return table

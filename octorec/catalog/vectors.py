@@ -1,0 +1,127 @@
+"""Item vectors: who is met together with whom, and what the items' attributes say.
+
+An item's vector is [INTERACTION_WEIGHT * a, ATTRIBUTE_WEIGHT * b] at length 1, where a (length 1) comes from
+co-occurrence in the users' histories and b (length 1) from named sets and title words. An item that nobody met has its
+vector predicted from its attributes. Letters: n items, D vector width.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse as sp
+from sklearn.decomposition import TruncatedSVD
+from threadpoolctl import threadpool_limits
+
+from octorec.catalog.attributes import NEEDS, AttributeMap, fit_map, fit_vocabulary
+from octorec.data.interactions import Interactions
+from octorec.data.items import matrix
+from octorec.data.tables import one_array
+from octorec.errors import InputError
+
+WINDOW = 5  # items at most so far apart in a history count as met together
+SMOOTHING = 0.75  # power of the context's frequency: keeps rare items from drawing all attention
+INTERACTION_WIDTH, ATTRIBUTE_WIDTH = 64, 32  # of a and b, or less on a small catalog
+INTERACTION_WEIGHT, ATTRIBUTE_WEIGHT = 1.0, 0.5
+
+
+class ItemVectors(NamedTuple):
+    """vectors [n, D] float32; attribute_map predicts them from sets and titles, None where no item has any."""
+
+    vectors: np.ndarray
+    attribute_map: AttributeMap | None
+
+
+def item_vectors(interactions: Interactions | None, items: pa.Table, seed: int) -> ItemVectors:
+    """A vector for each row of `items` (item_id, title, sets, vector?): its own `vector` as it is, where there is that
+    column; else made from `interactions` and attributes, of length 1. One thread, so that a seed says it all.
+    """
+    vocabulary = fit_vocabulary(items)
+    features = vocabulary.features(items)
+    with threadpool_limits(1):
+        if "vector" in items.column_names:
+            vectors, known = matrix(items["vector"]), np.ones(items.num_rows, bool)
+        else:
+            vectors, known = _joint(interactions, items, features, seed)
+        attribute_map = fit_map(vocabulary, features[known], vectors[known]) if features.nnz else None
+    if not known.all():
+        vectors[~known] = predicted_vectors(attribute_map, items.filter(~known), unit=True)
+    return ItemVectors(vectors, attribute_map)
+
+
+def predicted_vectors(attribute_map: AttributeMap | None, items: pa.Table, unit: bool) -> np.ndarray:
+    """Vectors [n, D] (unit: of length 1) from the attributes; an InputError where nothing is known of an item."""
+    if attribute_map is None:
+        some = ", ".join(items["item_id"].slice(0, 5).to_pylist())
+        raise InputError("items", f"{items.num_rows} items of which nothing is known: {some}", NEEDS)
+    vectors = attribute_map.predict(items)
+    return _unit_rows(vectors) if unit else vectors
+
+
+def item_rows(interactions: Interactions, items: pa.Table) -> np.ndarray:
+    """Row of `items` [len(interactions)] that each interaction is about; an item that is not there is an InputError."""
+    rows = pc.index_in(one_array(interactions.table["item_id"]), one_array(items["item_id"]))
+    unknown = pc.unique(interactions.table["item_id"].filter(pc.is_null(rows))).to_pylist()
+    if unknown:
+        found = f"{len(unknown)} items that the item table lacks: {', '.join(unknown[:5])}"
+        raise InputError("interactions: column item_id", found, "every item met must be in the item table")
+    return np.asarray(rows).astype(np.int64)
+
+
+def _joint(
+    interactions: Interactions | None, items: pa.Table, features: sp.csr_matrix, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors [n, D], and which of them [n] know interactions."""
+    if interactions is None:
+        raise InputError("interactions", None, "needed where the items have no vector column")
+    met = _svd(_ppmi(_counts(interactions, items)), INTERACTION_WIDTH, 0.5, seed)
+    known = np.any(met, axis=1)
+    if not np.any(known):
+        raise InputError("interactions", f"{len(interactions)} rows", "some user must have met two different items")
+    about = _svd(features, ATTRIBUTE_WIDTH, 1.0, seed)
+    joint = np.hstack([INTERACTION_WEIGHT * _unit_rows(met), ATTRIBUTE_WEIGHT * _unit_rows(about)])
+    return _unit_rows(joint).astype(np.float32), known
+
+
+def _unit_rows(x: np.ndarray) -> np.ndarray:
+    """Each row at length 1; zeros stay."""
+    length = np.sqrt((x * x).sum(1, keepdims=True))
+    return x / np.where(length > 0, length, 1)
+
+
+def _counts(interactions: Interactions, items: pa.Table) -> sp.csr_matrix:
+    """[n, n]: how often two different items stand at most WINDOW apart in a user's history; symmetric."""
+    item = item_rows(interactions, items)
+    starts = interactions.user_starts()
+    user = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    n = items.num_rows
+    counts = sp.csr_matrix((n, n))
+    for apart in range(1, WINDOW + 1):
+        pair = (user[apart:] == user[:-apart]) & (item[apart:] != item[:-apart])
+        left, right = item[:-apart][pair], item[apart:][pair]
+        counts += sp.csr_matrix((np.ones(len(left)), (left, right)), shape=(n, n))
+    return counts + counts.T
+
+
+def _ppmi(counts: sp.csr_matrix) -> sp.csr_matrix:
+    """Positive pointwise mutual information with smoothed contexts: max(0, log(P(i, j) / (P(i) * P(j)^s / norm)))."""
+    pairs = counts.tocoo()
+    total = np.asarray(counts.sum(1)).ravel()
+    context = total**SMOOTHING / max((total**SMOOTHING).sum(), 1)
+    information = np.log(pairs.data / (total[pairs.row] * context[pairs.col]))
+    out = sp.csr_matrix((information.clip(min=0), (pairs.row, pairs.col)), shape=counts.shape)
+    out.eliminate_zeros()
+    return out
+
+
+def _svd(rows: sp.csr_matrix, width: int, power: float, seed: int) -> np.ndarray:
+    """U * S^power of the `width` largest singular values (fewer, if there are fewer columns or rows): [n, <= width]."""
+    width = min(width, *rows.shape)
+    if width == 0 or rows.nnz == 0:
+        return np.zeros((rows.shape[0], width))
+    svd = TruncatedSVD(width, random_state=seed)
+    scaled = svd.fit_transform(rows)  # U * S
+    largest = svd.singular_values_.max()
+    real = svd.singular_values_ > 1e-6 * largest
+    return scaled[:, real] * svd.singular_values_[real] ** (power - 1)

@@ -1,0 +1,217 @@
+"""The catalog's order, look-ups and folder, and every damage to it."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from octorec.catalog.catalog import Catalog
+from octorec.catalog.codebook import Codebook, fit_codebook
+from octorec.data.items import check_items
+from octorec.errors import InputError, MismatchError
+
+ROWS = {
+    "item_id": ["10", "9", "7", "8"],
+    "codes": [[1, 0], [1, 0], [0, 2], [1, 1]],
+    "title": ["ten", "nine", "seven", "eight"],
+    "sets": [["x"], ["y", "x"], [], ["z"]],
+    "live": [True, True, False, True],
+}
+
+
+def make(**change):
+    return Catalog.of_items(check_items(pa.table({**ROWS, **change})), (2, 3))
+
+
+def built(n=40, **options):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(n, 4)).astype(np.float32)
+    codebook = fit_codebook(vectors, (4, 4), seed=0)
+    codes = pa.array(codebook.assign(vectors).tolist(), pa.list_(pa.int32()))
+    return Catalog.of_items(pa.table({"item_id": [str(i) for i in range(n)], "codes": codes}), (4, 4), codebook)
+
+
+def test_items_come_in_code_order_ties_by_id_as_integer():
+    catalog = make()
+    assert catalog.item_ids == ["7", "9", "10", "8"]
+    assert catalog.titles == ["seven", "nine", "ten", "eight"]
+    assert catalog.codes.tolist() == [[0, 2], [1, 0], [1, 0], [1, 1]]
+    assert catalog.sets == [[], ["y", "x"], ["x"], ["z"]]
+    assert catalog.live.tolist() == [False, True, True, True]
+    assert catalog.item_leaf.tolist() == [0, 1, 1, 2]
+    assert catalog.trie.leaf_items.tolist() == [0, 1, 3, 4]
+    assert catalog.trie.levels[1].child_live.tolist() == [0, 2, 1]
+    assert (len(catalog), catalog.n_sharing) == (4, 2)
+    assert catalog.codes.dtype == np.int32
+
+
+def test_order_does_not_depend_on_the_tables():
+    shuffled = pa.table(ROWS).take([2, 0, 3, 1])
+    assert Catalog.of_items(check_items(shuffled), (2, 3)).version == make().version
+
+
+def test_lookups():
+    catalog = make()
+    assert [catalog.index_of(item) for item in ("9", 10, "7")] == [1, 2, 0]
+    with pytest.raises(InputError, match=r"history: got '11'; must be one of the catalog's 4 items"):
+        catalog.index_of("11", "history")
+    assert catalog.set_names == ("x", "y", "z")
+    assert catalog.item_sets.tolist() == [[0], [3], [1], [4]]
+    assert catalog.set_mask(["z", "x"]).tolist() == [5]
+    assert catalog.set_mask([]).tolist() == [0]
+    with pytest.raises(InputError, match="allow: got 'w'; allowed: x, y, z"):
+        catalog.set_mask(["w"])
+
+
+def test_columns_that_are_missing_have_defaults():
+    catalog = Catalog.of_items(check_items(pa.table({"item_id": ["a"], "codes": [[1]]})), (2,))
+    assert (catalog.titles, catalog.sets, catalog.live.tolist()) == ([""], [[]], [True])
+    assert catalog.item_sets is None
+    assert catalog.trie.levels[0].child_sets is None
+    with pytest.raises(InputError, match="no item has sets"):
+        catalog.set_mask(["x"])
+
+
+def test_version_changes_with_any_content_and_the_fingerprint_with_codes_alone():
+    catalog = make()
+    changes = {"title": ["a"] * 4, "sets": [[]] * 4, "live": [True] * 4}
+    for name, value in changes.items():
+        assert make(**{name: value}).version != catalog.version
+        assert make(**{name: value}).fingerprint == catalog.fingerprint
+    for name, value in {"codes": [[1, 0], [1, 0], [0, 1], [1, 1]], "item_id": ["a", "b", "c", "d"]}.items():
+        assert make(**{name: value}).version != catalog.version
+        assert make(**{name: value}).fingerprint != catalog.fingerprint
+    wider = Catalog.of_items(check_items(pa.table(ROWS)), (2, 4))
+    assert wider.fingerprint != catalog.fingerprint
+
+
+def test_the_fingerprint_of_a_codebook_is_the_catalogs():
+    catalog = built()
+    assert catalog.fingerprint == catalog.codebook.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("columns", "sizes", "message"),
+    [
+        ({"item_id": ["1"]}, (2,), "column codes is missing"),
+        ({"item_id": ["1"], "codes": [[0, 1]]}, (2, 2, 2), r"2 codes a row.*needs 3"),
+        ({"item_id": ["1", "2"], "codes": [[0, 1], [1, 2]]}, (2, 2), r"row 2: got \[1, 2\]; must be below"),
+        ({"item_id": ["1"], "codes": [[0]]}, (), "codebook_sizes"),
+        ({"item_id": ["1"], "codes": [[0]]}, (0,), "codebook_sizes"),
+    ],
+)
+def test_bad_codes(columns, sizes, message):
+    with pytest.raises(InputError, match=message):
+        Catalog.of_items(check_items(pa.table(columns)), sizes)
+
+
+def test_no_items():
+    with pytest.raises(InputError, match="no rows"):
+        Catalog.of_items(pa.table(ROWS).slice(0, 0), (2, 3))
+
+
+@pytest.mark.parametrize("catalog", [make(), built()])
+def test_on_disk(catalog, tmp_path):
+    catalog.save(tmp_path / "catalog")
+    loaded = Catalog.load(tmp_path / "catalog")
+    assert loaded.items.equals(catalog.items)
+    assert (loaded.fingerprint, loaded.version) == (catalog.fingerprint, catalog.version)
+    assert loaded.codebook_sizes == catalog.codebook_sizes
+    np.testing.assert_array_equal(loaded.trie.levels[1].child_live, catalog.trie.levels[1].child_live)
+    with pytest.raises(InputError, match="it exists already"):
+        catalog.save(tmp_path / "catalog")
+    catalog.save(tmp_path / "catalog", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["catalog"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "reads format version 1"),
+        ({"format_version": None}, "reads format version 1"),
+        ({"codebook_sizes": "4,4"}, "codebook_sizes: got '4,4'; must be of type list"),
+        ({"codebook_sizes": [4.0, 4.0]}, "must be integers"),
+        ({"colour": "red"}, "unknown key"),
+        ({"version": None}, "version"),
+    ],
+)
+def test_bad_catalog_json(change, message, tmp_path):
+    built().save(tmp_path / "catalog")
+    path = tmp_path / "catalog" / "catalog.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(InputError, match=message):
+        Catalog.load(tmp_path / "catalog")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"codebook_sizes": [4, 5]}, "codebook.*sizes"),
+        ({"codebook_sizes": [4, 4, 4]}, "2 codes a row"),
+        ({"levels": 3}, "levels"),
+        ({"n_items": 41}, "n_items"),
+        ({"fingerprint": "0" * 16}, "fingerprint"),
+        ({"version": "0" * 12}, "version"),
+        ({"attributes": True}, "attributes"),
+    ],
+)
+def test_catalog_json_that_disagrees_with_the_rest(change, message, tmp_path):
+    built().save(tmp_path / "catalog")
+    path = tmp_path / "catalog" / "catalog.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(MismatchError, match=message):
+        Catalog.load(tmp_path / "catalog")
+
+
+def test_files_of_another_catalog(tmp_path):
+    catalog = built()
+    catalog.save(tmp_path / "catalog")
+    folder = tmp_path / "catalog"
+    other = Codebook(tuple(level + 1 for level in catalog.codebook.centroids))
+    other.save(folder / "codebook.safetensors")
+    with pytest.raises(MismatchError, match="fingerprint"):
+        Catalog.load(folder)
+    (folder / "codebook.safetensors").unlink()
+    with pytest.raises(MismatchError, match="fingerprint"):
+        Catalog.load(folder)
+    catalog.codebook.save(folder / "codebook.safetensors")
+    pyarrow.parquet.write_table(catalog.items.slice(1), folder / "items.parquet")
+    with pytest.raises(MismatchError, match="n_items"):
+        Catalog.load(folder)
+    twice = pa.concat_tables([catalog.items, catalog.items.slice(0, 1)])
+    pyarrow.parquet.write_table(twice, folder / "items.parquet")
+    with pytest.raises(InputError, match="stands more than once"):
+        Catalog.load(folder)
+
+
+def test_damaged_folders(tmp_path):
+    with pytest.raises(InputError, match=r"no catalog\.json"):
+        Catalog.load(tmp_path)
+    built().save(tmp_path / "catalog")
+    folder = tmp_path / "catalog"
+    for name in ("catalog.json", "items.parquet", "codebook.safetensors"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(InputError, match=name):
+            Catalog.load(folder)
+        (folder / name).write_bytes(whole)
+    Catalog.load(folder)
+    (folder / "catalog.json").write_text("[1]")
+    with pytest.raises(InputError, match="format_version"):
+        Catalog.load(folder)
+    built().save(folder, force=True)
+    (folder / "items.parquet").unlink()
+    with pytest.raises(InputError, match="no such file"):
+        Catalog.load(folder)
+
+
+def test_a_failing_save_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Codebook, "save", full)
+    with pytest.raises(OSError, match="disk full"):
+        built().save(tmp_path / "catalog")
+    assert list(tmp_path.iterdir()) == []
