@@ -68,19 +68,29 @@ def context_batch(parsed: Sequence[ParsedRequest], size: int, max_context: int, 
 
 
 def search_batch(
-    parsed: Sequence[ParsedRequest], catalog: Catalog, size: int, max_context: int, device: torch.device
+    parsed: Sequence[ParsedRequest],
+    catalog: Catalog,
+    size: int,
+    max_context: int,
+    max_banned: int,
+    device: torch.device,
 ) -> SearchBatch:
     """Everything the search reads of `parsed`, filled up to `size` requests."""
     widths = np.ones(size, dtype=np.int64)
     widths[: len(parsed)] = [request.width for request in parsed]
     context = context_batch(parsed, size, max_context, device)
-    return SearchBatch(context, _to(widths, device), leaf_filter(parsed, catalog, size, device))
+    return SearchBatch(context, _to(widths, device), leaf_filter(parsed, catalog, size, max_banned, device))
 
 
-def leaf_filter(parsed: Sequence[ParsedRequest], catalog: Catalog, size: int, device: torch.device) -> LeafFilter:
-    """The exclusions and allow-lists of a batch as the last level of the trie reads them."""
+def leaf_filter(
+    parsed: Sequence[ParsedRequest], catalog: Catalog, size: int, max_banned: int, device: torch.device
+) -> LeafFilter:
+    """The exclusions and allow-lists of a batch as the last level of the trie reads them; X is max_banned."""
     banned = [banned_leaves(catalog, request.filter) for request in parsed]
-    table = np.full((size, max([1, *map(len, banned)])), DEAD, dtype=np.int64)
+    for leaves in banned:
+        if len(leaves) > max_banned:
+            raise InputError("exclude", f"{len(leaves)} code tuples", f"at most max_banned = {max_banned}: raise it")
+    table = np.full((size, max_banned), DEAD, dtype=np.int64)
     words = 0 if catalog.item_sets is None else catalog.item_sets.shape[1]
     sets, restricted = np.zeros((size, words), dtype=np.int64), np.zeros(size, dtype=bool)
     for row, (request, leaves) in enumerate(zip(parsed, banned, strict=True)):

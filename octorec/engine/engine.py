@@ -5,6 +5,7 @@ The same code runs on the CPU through the reference operations and on a GPU thro
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.batch import ParsedRequest, context_batch, parse, search_batch
+from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import items_of, lookup
 from octorec.engine.request import Answer, Request
-from octorec.engine.search import Model, device_trie, score, search
+from octorec.engine.search import Model, SearchBatch, device_trie, score, search
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.reference import Beams
@@ -30,12 +32,16 @@ class EngineConfig:
     batch_sizes: tuple[int, ...] = (1, 8, 32)
     beam_widths: tuple[int, ...] = (32, 128, 512)
     default_beam_width: int = 128
+    max_banned: int = 1024  # code tuples that a request's exclusions may empty
 
     def __post_init__(self) -> None:
         for name in ("batch_sizes", "beam_widths"):
             sizes = getattr(self, name)
             if not sizes or list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
                 raise InputError(name, sizes, "must be ascending integers above 0")
+        for name in ("max_context", "max_banned"):
+            if getattr(self, name) < 1:
+                raise InputError(name, getattr(self, name), "must be an integer above 0")
         if not 1 <= self.default_beam_width <= self.beam_widths[-1]:
             raise InputError("default_beam_width", self.default_beam_width, f"1 to {self.beam_widths[-1]}")
 
@@ -54,6 +60,15 @@ class Engine:
         self.model, self.catalog, self.config, self.ops = model, catalog, config, ops
         self.device = torch.device(device)
         self.trie = device_trie(catalog.trie, self.device)
+        self._graphs: dict[tuple[int, int], GraphedSearch] = {}
+
+    @torch.inference_mode()
+    def warm_up(self) -> list[BucketCost]:
+        """Compile and capture every bucket, so that no request waits for it. Nothing to do on the CPU."""
+        if self.device.type != "cuda":
+            return []
+        sizes = [(size, width) for size in self.config.batch_sizes for width in self.config.beam_widths]
+        return [self._graph(size, width).cost for size, width in reversed(sizes)]  # the largest makes the memory pool
 
     @torch.inference_mode()
     def recommend(self, requests: Sequence[Request]) -> list[Answer]:
@@ -96,15 +111,31 @@ class Engine:
         config = self.config
         size = _bucket(config.batch_sizes, len(chunk))
         width = _bucket(config.beam_widths, max(request.width for request in chunk))
-        batch = search_batch(chunk, self.catalog, size, config.max_context, self.device)
-        beams = search(self.model, self.trie, batch, width, self.ops)
-        return [self._ranked(request, beams, row) for row, request in enumerate(chunk)]
+        batch = self._batch(chunk, size)
+        beams = self._graph(size, width)(batch) if self.device.type == "cuda" else self._search(batch, width)
+        scores, leaves = beams.scores.cpu().numpy(), beams.nodes.cpu().numpy()
+        return [self._ranked(request, scores[row], leaves[row]) for row, request in enumerate(chunk)]
 
-    def _ranked(self, request: ParsedRequest, beams: Beams, row: int) -> Answer:
-        """A row's live beams as items, at most k of them."""
-        scores = beams.scores[row].cpu().numpy()
+    def _batch(self, chunk: list[ParsedRequest], size: int) -> SearchBatch:
+        config = self.config
+        return search_batch(chunk, self.catalog, size, config.max_context, config.max_banned, self.device)
+
+    def _search(self, batch: SearchBatch, width: int) -> Beams:
+        return search(self.model, self.trie, batch, width, self.ops)
+
+    def _graph(self, size: int, width: int) -> GraphedSearch:
+        """The captured search of a bucket; captured now if it was not."""
+        if (size, width) not in self._graphs:
+            pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
+            any_item = Request([self.catalog.item_ids[0]], k=1, beam_width=1)
+            example = self._batch([self._parse(any_item)], size)
+            self._graphs[size, width] = GraphedSearch(partial(self._search, width=width), example, pool)
+        return self._graphs[size, width]
+
+    def _ranked(self, request: ParsedRequest, scores: np.ndarray, leaves: np.ndarray) -> Answer:
+        """A request's live beams as items, at most k of them."""
         live = np.isfinite(scores)
-        leaves, scores = beams.nodes[row].cpu().numpy()[live], scores[live]
+        leaves, scores = leaves[live], scores[live]
         items, position = items_of(self.catalog, leaves, request.filter)
         items, position = items[: request.k], position[: request.k]
         return Answer(
