@@ -116,9 +116,9 @@ def fit_codebook(
             raise InputError("codebook_sizes", tuple(codebook_sizes), f"at most {distinct}, the distinct item vectors")
         with threadpool_limits(1):
             fitted = KMeans(min(size, distinct), n_init=1, random_state=seed).fit(rest).cluster_centers_
+            rest -= fitted[_nearest(rest, fitted)]
         unused = np.repeat(fitted[:1], size - len(fitted), axis=0)
         centroids.append(np.concatenate([fitted, unused]).astype(np.float32))
-        rest -= fitted[_nearest(rest, fitted)]
     return Codebook(tuple(centroids))
 
 

@@ -36,7 +36,10 @@ class ItemVectors(NamedTuple):
 def item_vectors(interactions: Interactions | None, items: pa.Table, seed: int) -> ItemVectors:
     """A vector for each row of `items` (item_id, title, sets, vector?): its own `vector` as it is, where there is that
     column; else made from `interactions` and attributes, of length 1. One thread, so that a seed says it all.
+    Every item met must be in `items`.
     """
+    if interactions is not None:
+        item_rows(interactions, items)
     vocabulary = fit_vocabulary(items)
     features = vocabulary.features(items)
     with threadpool_limits(1):

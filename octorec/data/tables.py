@@ -115,7 +115,7 @@ def refuse_rows(bad: pa.Array | pa.ChunkedArray, where: str, found: str, allowed
 
 
 def is_text(kind: Any) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:

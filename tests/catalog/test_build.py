@@ -1,5 +1,7 @@
 """Building a catalog, and new versions of it."""
 
+import time
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,8 @@ from octorec.catalog.build import assign, build_catalog, restore, withdraw
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.index_json import read_index
 from octorec.data.interactions import Interactions
+from octorec.data.movielens import movielens_100k
+from octorec.data.splits import leave_last_out
 from octorec.errors import InputError
 
 SIZES = (6, 5, 4)
@@ -176,3 +180,18 @@ def test_items_withdrawn_from_the_start():
     catalog = build_catalog(interactions(), items().append_column("live", [live]), SIZES)
     assert catalog.trie.levels[0].child_live.sum() == 59
     assert not catalog.live[catalog.index["3"]]
+
+
+@pytest.mark.slow
+def test_movielens(tmp_path):
+    data = movielens_100k(tmp_path)
+    train, _ = leave_last_out(data.interactions, 10)
+    start = time.perf_counter()
+    catalog = build_catalog(train, data.items, (64, 64, 64))
+    seconds = time.perf_counter() - start
+    print(f"\n1,682 films: {seconds:.1f} s, {catalog.n_sharing} share their tuple")
+    assert seconds < 20
+    assert catalog.n_sharing < 0.3 * 1682
+    assert build_catalog(train, data.items, (64, 64, 64), unique=True).n_sharing == 0
+    star_trek = [catalog.codes[place, 0] for place, title in enumerate(catalog.titles) if title.startswith("Star Trek")]
+    assert np.bincount(star_trek).max() >= len(star_trek) / 2

@@ -98,6 +98,8 @@ def test_what_vectors_need():
         item_vectors(None, ITEMS, 0)
     with pytest.raises(InputError, match=r"12 items that the item table lacks: .*every item met"):
         item_vectors(groups(), ITEMS.slice(0, 12), 0)
+    with pytest.raises(InputError, match="that the item table lacks"):
+        item_vectors(groups(), ITEMS.append_column("vector", pa.array([[1.0]] * 25)).slice(0, 12), 0)
     bare = table([""] * 25, [[]] * 25)
     with pytest.raises(InputError, match=r"1 items of which nothing is known: 24'; .*or a vector"):
         item_vectors(groups(), bare, 0)
