@@ -1,0 +1,180 @@
+"""Whole batches: stock PyTorch against OctoRec, on random weights.
+
+    python -m benchmarks.engine --rows octorec --out benchmarks/results/engine.jsonl
+
+Each row is appended as it is done; `--rows` takes the rows whose name contains a text (several with commas). A row that
+fails is recorded with its error.
+"""
+
+import argparse
+import dataclasses
+import gc
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import records
+from benchmarks.random_model import random_catalog, random_model, random_requests
+from benchmarks.stock import StockOneRec
+from benchmarks.timer import Timing, of_samples, time_gpu
+from octorec.engine.engine import Engine, EngineConfig
+from octorec.kernels import fused
+from octorec.models.config import OneRecConfig
+from octorec.models.onerec import block_params
+from octorec.models.presets import preset
+
+PEAK_TFLOPS = {"bf16": 989.0, "fp16": 989.0, "fp8": 1979.0}  # H100 SXM's data sheet, dense
+SHAPES = [(32, 512, 512), (8, 512, 3000), (1, 512, 512)]
+SYSTEMS = [
+    ("stock eager", "bf16"),
+    ("stock eager", "fp16"),
+    ("stock graph", "bf16"),
+    ("stock graph", "fp8"),
+    ("octorec", "bf16"),
+    ("octorec", "fp8"),
+]
+N_ITEMS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    system: str
+    preset: str
+    precision: str
+    batch: int
+    beam: int
+    context: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.system} {self.preset} {self.precision} {self.batch}x{self.beam}x{self.context}"
+
+
+def rows() -> list[Row]:
+    """Every row there is: all systems at the main shapes, ours and eager at the others."""
+    main = [Row(system, "moe-4b-a0.5b", precision, *shape) for shape in SHAPES for system, precision in SYSTEMS]
+    short = [s for s in SYSTEMS if s[0] == "octorec" or s == ("stock eager", "bf16")]
+    narrow = [Row(system, "moe-4b-a0.5b", precision, 32, 128, 512) for system, precision in short]
+    dense = [Row(system, "1b", precision, 32, 512, 512) for system, precision in short]
+    return main + narrow + dense
+
+
+def flop(config: OneRecConfig, batch: int, beam: int, context: int) -> float:
+    """Floating-point operations of one batch: products, heads and cross-attention over all B * (1 + 2W) rows."""
+    levels = len(config.codebook_sizes)
+    decoded = batch * (1 + (levels - 1) * beam)
+    _, active = block_params(config)
+    active += (config.n_layer - config.dense_blocks) * config.d_model * config.n_expert  # the routers
+    linear = 2 * decoded * (active + config.d_model * config.codebook_sizes[0])
+    return linear + 4.0 * config.n_layer * config.d_model * context * decoded
+
+
+def measure_stock(row: Row, runs: int) -> dict[str, Any]:
+    config = preset(row.preset)
+    dtype = torch.float16 if row.precision == "fp16" else torch.bfloat16
+    with torch.device("cuda"):
+        model = StockOneRec(config, dtype, fp8=row.precision == "fp8")
+        features = torch.randn(row.batch, row.context, 4 * config.embed_dim, dtype=dtype)
+    run: Callable[[], object] = lambda: model(features, row.beam)  # noqa: E731
+    if row.system == "stock graph":
+        model.compile()
+        run = captured(run)
+    return {"timing": time_gpu(run, runs)}
+
+
+def captured(run: Callable[[], object]) -> Callable[[], object]:
+    for _ in range(3):
+        run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
+    config = preset(row.preset)
+    catalog = random_catalog(config, N_ITEMS)
+    limits = EngineConfig(
+        max_context=row.context, batch_sizes=(row.batch,), beam_widths=(row.beam,), default_beam_width=row.beam
+    )
+    engine = Engine(random_model(config, row.precision), catalog, limits, "cuda", fused)
+    (cost,) = engine.warm_up()
+    graph = engine._graph(row.batch, row.beam)
+    requests = random_requests(row.batch, N_ITEMS, row.context, row.beam)
+    engine.recommend(requests)  # fills the graph's inputs with these requests
+    timing = time_gpu(graph.graph.replay, runs)
+    return {"timing": timing, "host": host_to_host(engine, requests, 200 if row.batch == 1 else 20), "capture": cost}
+
+
+def host_to_host(engine: Engine, requests: list[Any], runs: int) -> Timing:
+    """From item ids on the host to answers on the host."""
+    samples = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        engine.recommend(requests)
+        samples.append((time.perf_counter() - start) * 1e3)
+    return of_samples(samples[len(samples) // 10 :])
+
+
+def result(row: Row, measured: dict[str, Any]) -> dict[str, Any]:
+    config, timing = preset(row.preset), measured["timing"]
+    tflops = flop(config, row.batch, row.beam, row.context) / timing.median / 1e9
+    out = {
+        **dataclasses.asdict(row),
+        "requests_per_s": round(row.batch / timing.median * 1e3, 1),
+        "ms_per_batch": round(timing.median, 3),
+        "ms_p20": round(timing.p20, 3),
+        "ms_p80": round(timing.p80, 3),
+        "tflops": round(tflops, 1),
+        "mfu": round(tflops / PEAK_TFLOPS[row.precision], 3),
+        "memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
+    }
+    if "host" in measured:
+        out |= {"p50_ms": round(measured["host"].median, 3), "p99_ms": round(measured["host"].p99, 3)}
+        out |= {"capture_s": round(measured["capture"].seconds, 1), "n_items": N_ITEMS}
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", default="", help="texts of which one must be in a row's name, with commas")
+    parser.add_argument("--out", type=Path, default=records.RESULTS / "engine.jsonl")
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    chosen = [row for row in rows() if any(text in row.name for text in options.rows.split(","))]
+    for row in chosen:
+        if options.list:
+            print(row.name)
+            continue
+        print(measure(row, options.runs, options.out), flush=True)
+
+
+@torch.inference_mode()
+def measure(row: Row, runs: int, out: Path) -> str:
+    """Measure one row, append it, and say it in a line."""
+    torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    try:
+        measured = (measure_octorec if row.system == "octorec" else measure_stock)(row, runs)
+        done = result(row, measured)
+        line = f"{done['ms_per_batch']:8.2f} ms {done['requests_per_s']:7.1f}/s {done['tflops']:6.1f} TFLOP/s"
+        line += f" p50 {done['p50_ms']:.2f} ms" if "p50_ms" in done else ""
+    except Exception as error:  # a row that fails must not take the others with it
+        traceback.print_exc()
+        done = {**dataclasses.asdict(row), "error": f"{type(error).__name__}: {error}"[:500]}
+        line = done["error"][:100]
+    records.append(out, done)
+    gc.collect()
+    torch._dynamo.reset()
+    torch.cuda.empty_cache()
+    return f"{row.name:45s} {line} ({time.perf_counter() - start:.0f} s)"
+
+
+if __name__ == "__main__":
+    main()

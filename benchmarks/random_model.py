@@ -1,0 +1,55 @@
+"""A OneRec-V2 with random weights and a random catalog, made where they are used: for time, never for quality."""
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from octorec.catalog.catalog import Catalog
+from octorec.engine.request import Request
+from octorec.kernels import fused
+from octorec.models.checkpoint import disk_tensors
+from octorec.models.config import OneRecConfig
+from octorec.models.onerec import OneRecV2
+from octorec.quant.format import to_quantization_config
+from octorec.quant.load import empty_model
+from octorec.quant.recipe import load_recipe, matrices
+
+
+def random_model(config: OneRecConfig, precision: str, seed: int = 0) -> OneRecV2:
+    """On the current GPU, in the layout a checkpoint would be loaded into. precision: `bf16` or a recipe's name."""
+    quantization = None
+    if precision != "bf16":
+        with torch.device("meta"):
+            shapes = {name: tuple(t.shape) for name, t in disk_tensors(OneRecV2(config)).items()}
+        quantization = to_quantization_config(load_recipe(precision), matrices(shapes))
+    model = empty_model(config, quantization, fused, torch.bfloat16).to_empty(device="cuda").eval()
+    generator = torch.Generator("cuda").manual_seed(seed)
+    for name, tensor in model.state_dict().items():
+        if "norm" in name:
+            tensor.fill_(1)
+        elif name.endswith("router.bias"):
+            tensor.zero_()
+        elif name.endswith("_scale"):
+            tensor.fill_(0.02 / 100)
+        elif tensor.dtype == torch.float8_e4m3fn:
+            for part in tensor.flatten(0, -2).split(2**16):  # E4M3 of deviation 100, a stripe at a time
+                part.copy_((torch.randn(part.shape, device="cuda", generator=generator) * 100).clamp(-448, 448))
+        else:
+            tensor.normal_(std=0.02, generator=generator)
+    return model
+
+
+def random_catalog(config: OneRecConfig, n: int, seed: int = 0) -> Catalog:
+    """`n` items on random code tuples."""
+    generator = np.random.default_rng(seed)
+    codes = np.stack([generator.integers(0, size, n, dtype=np.int32) for size in config.codebook_sizes], 1)
+    flat = pa.array(codes.ravel(), pa.int32())
+    offsets = pa.array(np.arange(0, codes.size + 1, codes.shape[1], dtype=np.int32))
+    columns = {"item_id": pa.array(np.arange(n)).cast(pa.string()), "codes": pa.ListArray.from_arrays(offsets, flat)}
+    return Catalog.of_items(pa.table(columns), config.codebook_sizes)
+
+
+def random_requests(n: int, n_items: int, context: int, width: int, seed: int = 0) -> list[Request]:
+    """`n` requests of `context` items each that want as many items as beams."""
+    ids = np.random.default_rng(seed).integers(0, n_items, (n, context)).astype(str).tolist()
+    return [Request(history, k=width, beam_width=width) for history in ids]
