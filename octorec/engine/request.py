@@ -1,7 +1,10 @@
 """What is asked of an engine and what it answers."""
 
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from octorec.errors import InputError
@@ -51,6 +54,26 @@ class Answer:
     titles: list[str]
     complete: bool
     notes: list[str] = field(default_factory=list)
+
+
+def read_requests(path: str | Path) -> list[Request]:
+    """Requests as JSON lines, each an object with the fields of `Request`; only `history` must be there."""
+    known = [field.name for field in dataclasses.fields(Request)]
+    requests = []
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}: line {number}"
+        try:
+            raw = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(where, line[:80], f"is no JSON ({error})") from error
+        if not isinstance(raw, dict) or "history" not in raw or set(raw) - set(known):
+            raise InputError(where, line[:80], f"must be an object with history and any of {', '.join(known[1:])}")
+        requests.append(Request(**raw))
+    if not requests:
+        raise InputError("requests", str(path), "holds no request")
+    return requests
 
 
 def _as_id(name: str, item: Any) -> str:

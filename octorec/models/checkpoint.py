@@ -65,7 +65,9 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_byt
 
     def flush() -> None:
         shards.append(list(pending))
-        save_file(pending, folder / _shard_name(len(shards), 0), metadata={"format": "pt"})
+        path = folder / _shard_name(len(shards), 0)
+        save_file(pending, path, metadata={"format": "pt"})
+        path.chmod(0o644)  # safetensors writes files that only their owner reads
         pending.clear()
 
     for name, tensor in tensors:

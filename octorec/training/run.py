@@ -1,8 +1,9 @@
 """From interactions to a checkpoint folder that an engine can open."""
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,30 @@ import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions
+from octorec.data.splits import Example
+from octorec.errors import InputError
+from octorec.evaluate.validation import recall_on
 from octorec.files import new_folder, refuse_existing
 from octorec.models import checkpoint
 from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.presets import preset
 from octorec.training.config import TrainConfig
 from octorec.training.examples import training_set
 from octorec.training.trainer import Progress, Trainer
+
+
+def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
+    """The dimensions a preset's name or a config.json gives, with the catalog's codebook."""
+    path = Path(source)
+    if path.suffix == ".json":
+        if not path.is_file():
+            raise InputError("config", str(path), "is no file")
+        base = OneRecConfig.from_dict({"model_type": "onerec_v2", **json.loads(path.read_text())})
+    else:
+        base = preset(str(source))
+    codebook = {"codebook_sizes": catalog.codebook_sizes, "codebook_fingerprint": catalog.fingerprint}
+    return dataclasses.replace(base, **codebook)
 
 
 def train(
@@ -30,10 +48,12 @@ def train(
     device: str = "cpu",
     force: bool = False,
     resume: bool = False,
-    validate: Callable[[OneRecV2], dict[str, float]] | None = None,
+    validation: Sequence[Example] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train a model and write its BF16 checkpoint, with the catalog inside, as the folder `out`.
+
+    users: values of the model's user fields by user id. validation: held-out examples for recall on the way.
 
     Until it is done the state lies in `OUT.training/`, from which `resume` goes on with the same bits; it is removed at
     the end. Returns what `training.json` in `out` holds: configuration, records, bytes.
@@ -49,6 +69,7 @@ def train(
         trainer.restore(state)
     else:
         refuse_existing(state, force)
+    validate = recall_on(validation, catalog, users or {}, device) if validation else None
     records = trainer.run(state, validate, progress)
     with new_folder(out, force) as scratch:
         size = checkpoint.save(model, scratch, torch.bfloat16)

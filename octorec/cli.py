@@ -1,0 +1,309 @@
+"""The command line: one verb a stage. Rooms are imported inside the verbs, so that `--help` is quick."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+import octorec
+from octorec.errors import InputError
+from octorec.terminal import console, counting
+from octorec.training.config import TrainConfig
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
+catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
+app.add_typer(catalog_app, name="catalog")
+
+Force = Annotated[bool, typer.Option("--force", help="Replace what --out names, at the very end.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or FP8.")]
+OtherCatalog = Annotated[
+    Path | None, typer.Option("--catalog", help="Catalog folder; the checkpoint's own if not given.")
+]
+Users = Annotated[Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.")]
+Interactions = Annotated[
+    Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
+]
+
+
+@app.command()
+def train(
+    data: Interactions,
+    catalog: Annotated[Path, typer.Option(help="Catalog folder whose codes the model learns.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
+    preset: Annotated[str, typer.Option(help="Model dimensions by name; codebook sizes are the catalog's.")] = "demo",
+    config: Annotated[Path | None, typer.Option(help="Model dimensions as config.json, instead of a preset.")] = None,
+    users: Users = None,
+    hold_out: Annotated[int, typer.Option(help="Newest interactions of each user kept for validation.")] = 1,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = TrainConfig.steps,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = TrainConfig.batch_size,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = TrainConfig.learning_rate,
+    warmup: Annotated[int, typer.Option(help="Steps of warm-up.")] = TrainConfig.warmup,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay, on matrices.")] = TrainConfig.weight_decay,
+    label_smoothing: Annotated[float, typer.Option(help="Of the codes' cross-entropy.")] = TrainConfig.label_smoothing,
+    validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = TrainConfig.validate_every,
+    save_every: Annotated[int, typer.Option(help="Steps between saved states.")] = TrainConfig.save_every,
+    seed: Annotated[int, typer.Option(help="Of weights and order.")] = TrainConfig.seed,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT.training.")] = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on interactions and write its BF16 checkpoint."""
+    from octorec.catalog.catalog import Catalog
+    from octorec.data.interactions import read_interactions
+    from octorec.data.splits import leave_last_out
+    from octorec.data.users import read_users
+    from octorec.training.progress import training_progress
+    from octorec.training.run import model_config, train
+
+    settings = TrainConfig(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup=warmup,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        validate_every=validate_every,
+        save_every=save_every,
+        seed=seed,
+    )
+    interactions, items = read_interactions(data), Catalog.load(catalog)
+    known = read_users(users) if users else {}
+    train_part, examples = leave_last_out(interactions, hold_out) if hold_out else (interactions, [])
+    dimensions = model_config(config or preset, items)
+    with training_progress(console, steps) as progress:
+        about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, progress)
+    show(as_json, about, f"wrote {out}: {about['bytes'] / 1e6:.1f} MB, {about['examples']} examples")
+
+
+@app.command()
+def quantize(
+    checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
+    out: Annotated[Path, typer.Option(help="FP8 checkpoint folder to write.")],
+    recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = "fp8",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Quantize a checkpoint to FP8, tensor by tensor, without building the model."""
+    from octorec.quant.convert import quantize_checkpoint
+
+    with counting("quantizing") as progress:
+        report = quantize_checkpoint(checkpoint, out, recipe, force, progress)
+    text = f"wrote {out}: {report.quantized_ratio:.3f} of the bytes over the quantized parts"
+    show(as_json, report.to_dict(), text)
+
+
+@app.command()
+def recommend(
+    checkpoint: Checkpoint,
+    history: Annotated[str, typer.Option(help="Item ids with commas, oldest first.")],
+    k: Annotated[int, typer.Option(help="Items to return, at most the beam width.")] = 10,
+    beam_width: Annotated[int | None, typer.Option(help="Beams a level; the engine's default if not given.")] = None,
+    exclude: Annotated[str, typer.Option(help="Item ids never to return, with commas.")] = "",
+    allow: Annotated[list[str] | None, typer.Option(help="A named item set to return from; may be repeated.")] = None,
+    user: Annotated[list[str] | None, typer.Option(help="A user field as name=value; may be repeated.")] = None,
+    catalog: OtherCatalog = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Recommend items for one history."""
+    from dataclasses import asdict
+
+    from octorec.engine.load import load
+    from octorec.engine.request import Request
+
+    engine = load(checkpoint, catalog, device)
+    fields = user_fields(user or [], {field.name: field.kind for field in engine.config.user_fields})
+    request = Request(_ids(history), k, beam_width, _ids(exclude), allow or [], fields)
+    answer = engine.recommend([request])[0]
+    lines = [f"{rank:4d}  {score:8.4f}  {item:>8s}  {title}" for rank, (item, score, title) in enumerate(
+        zip(answer.items, answer.scores, answer.titles, strict=True), 1)]  # fmt: skip
+    lines += [f"note: {note}" for note in answer.notes]
+    lines += [] if answer.complete else [f"only {len(answer.items)} items may be returned"]
+    show(as_json, asdict(answer), "\n".join(lines))
+
+
+@app.command()
+def evaluate(
+    baseline: Checkpoint,
+    candidate: Checkpoint,
+    data: Annotated[
+        Path | None, typer.Option(help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
+    ] = None,
+    last: Annotated[int, typer.Option(help="Newest interactions of each user to predict, one at a time.")] = 1,
+    requests: Annotated[Path | None, typer.Option(help="Shadow: requests without labels, JSON lines.")] = None,
+    k: Annotated[int, typer.Option(help="Items a list.")] = 10,
+    margin: Annotated[float, typer.Option(help="Largest relative loss to accept.")] = 0.05,
+    beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
+    users: Users = None,
+    catalog: OtherCatalog = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
+    from octorec.data.interactions import read_interactions
+    from octorec.data.splits import leave_last_out
+    from octorec.data.users import read_users
+    from octorec.engine.load import load
+    from octorec.engine.request import read_requests
+    from octorec.evaluate.compare import compare
+    from octorec.evaluate.render import render, render_shadow
+    from octorec.evaluate.shadow import shadow
+
+    if (data is None) == (requests is None):
+        raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
+    limits = {"max_banned": 16384}
+    engines = load(baseline, catalog, device, **limits), load(candidate, catalog, device, **limits)
+    if requests is not None:
+        with counting("shadow") as progress:
+            seen = shadow(*engines, read_requests(requests), progress=progress)
+        show(as_json, seen.to_dict(), render_shadow(seen))
+        return
+    assert data is not None
+    _, examples = leave_last_out(read_interactions(data), last)
+    known = read_users(users) if users else {}
+    with counting("evaluating") as progress:
+        result = compare(*engines, examples, k, margin, beam_width, users=known, progress=progress)
+    show(as_json, result.to_dict(), render(result))
+    raise typer.Exit(result.verdict.exit_code)
+
+
+@catalog_app.command("build")
+def catalog_build(
+    out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
+    data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.")] = None,
+    codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = "8192,8192,8192",
+    unique: Annotated[bool, typer.Option("--unique", help="Give every item a tuple of its own.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the clustering.")] = 0,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Give items semantic IDs by residual k-means over their vectors."""
+    from octorec.catalog.build import build_catalog
+    from octorec.data.interactions import read_interactions
+    from octorec.data.items import read_items
+    from octorec.files import refuse_existing
+
+    refuse_existing(out, force)
+    if data is None and items is None:
+        raise InputError("data", None, "give --data, --items or both")
+    sizes = _sizes(codebook_sizes)
+    with counting("building") as progress:
+        made = build_catalog(
+            read_interactions(data) if data else None,
+            read_items(items) if items else None,
+            sizes,
+            seed,
+            unique,
+            progress,
+        )
+    made.save(out, force)
+    show_catalog(as_json, made, out)
+
+
+@catalog_app.command("assign")
+def catalog_assign(
+    catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.")],
+    items: Annotated[Path, typer.Option(help="New items: item_id and any of title, sets, vector.")],
+    out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Give new items codes by the saved centroids; no old item's codes move."""
+    from octorec.catalog.build import assign
+    from octorec.catalog.catalog import Catalog
+    from octorec.data.items import read_items
+    from octorec.files import refuse_existing
+
+    refuse_existing(out, force)
+    made = assign(Catalog.load(catalog), read_items(items))
+    made.save(out, force)
+    show_catalog(as_json, made, out)
+
+
+@catalog_app.command("import")
+def catalog_import(
+    index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.")],
+    out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
+    items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.")] = None,
+    codebook_sizes: Annotated[str | None, typer.Option(help="Codes a level; inferred if not given.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Read semantic IDs that another project made."""
+    from octorec.catalog.index_json import read_index
+    from octorec.data.items import read_items
+    from octorec.files import refuse_existing
+
+    refuse_existing(out, force)
+    sizes = _sizes(codebook_sizes) if codebook_sizes else None
+    made = read_index(index, read_items(items) if items else None, sizes)
+    made.save(out, force)
+    show_catalog(as_json, made, out)
+
+
+def show(as_json: bool, result: Any, text: RenderableType) -> None:
+    """Print a result: an object for programs, or text and tables for people, whole where nobody watches."""
+    if as_json:
+        print(json.dumps(result))
+    else:
+        out = Console(width=None if sys.stdout.isatty() else 200)
+        out.print(text, markup=False, highlight=False, soft_wrap=isinstance(text, str))
+
+
+def show_catalog(as_json: bool, catalog: Any, out: Path) -> None:
+    about = {
+        "items": len(catalog),
+        "sharing": catalog.n_sharing,
+        "codebook_sizes": list(catalog.codebook_sizes),
+        "fingerprint": catalog.fingerprint,
+        "version": catalog.version,
+    }
+    text = f"wrote {out}: {about['items']} items, {about['sharing']} on shared tuples, codebook {about['fingerprint']}"
+    show(as_json, about, text)
+
+
+def user_fields(given: list[str], kinds: dict[str, str]) -> dict[str, Any]:
+    """`name=value` texts as values of the model's user fields."""
+    out: dict[str, Any] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise InputError("user", text, "must be name=value")
+        if kinds.get(name) != "number":
+            out[name] = value
+            continue
+        try:
+            out[name] = float(value)
+        except ValueError:
+            raise InputError(f"user.{name}", value, "must be a number") from None
+    return out
+
+
+def _ids(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError("codebook_sizes", text, "must be integers with commas, one a level") from None
+
+
+def main() -> None:
+    """Run the command line: what a user caused is one line on stderr and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

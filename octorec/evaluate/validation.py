@@ -1,0 +1,32 @@
+"""Recall while a model trains: a quick look at a sample of held-out examples, not a verdict."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from octorec.catalog.catalog import Catalog
+from octorec.data.splits import Example
+from octorec.engine.engine import Engine
+from octorec.engine.load import engine_config
+from octorec.evaluate.predictions import predict
+
+SAMPLE = 500  # examples, spread evenly over all
+BEAM_WIDTH = 32
+
+
+def recall_on(
+    examples: Sequence[Example], catalog: Catalog, users: Mapping[str, Mapping[str, Any]], device: str
+) -> Callable[[Any], dict[str, float]]:
+    """A function that measures a model's recall@10 on a sample of `examples`, their histories excluded.
+
+    Each example's history is excluded, so `max_banned` is the longest one's length.
+    """
+    sample = examples[:: max(1, len(examples) // SAMPLE)][:SAMPLE]
+    longest = max(len(example.history) for example in sample)
+
+    def measure(model: Any) -> dict[str, float]:
+        limits = {"batch_sizes": (64,), "beam_widths": (BEAM_WIDTH,), "default_beam_width": BEAM_WIDTH}
+        config = engine_config(model.config, {**limits, "max_banned": longest})
+        predictions = predict(Engine(model, catalog, config, device), sample, k=10, users=users)
+        return {"recall@10": float(predictions.values()["recall@10"].mean())}
+
+    return measure
