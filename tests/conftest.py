@@ -1,9 +1,19 @@
-"""Where there is no GPU: Triton interprets its kernels, and tests marked `gpu` are skipped and say so."""
+"""Where there is no GPU: Triton interprets its kernels, and tests marked `gpu` are skipped and say so.
+
+And small OneRec-V2 checkpoints for whoever needs one.
+"""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+
+from octorec.files import new_folder
+from octorec.models.checkpoint import save
+from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.presets import preset
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # has to be set before triton is first imported
@@ -16,3 +26,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
+    """make_checkpoint(preset name, dtype, changes...) -> a folder with an initialised model, router biases uneven."""
+
+    def make(name: str = "demo", dtype: torch.dtype = torch.bfloat16, **changes: object) -> Path:
+        model = OneRecV2(preset(name, **changes))
+        initialize(model, seed=0)
+        for router in (module for module in model.modules() if hasattr(module, "bias")):
+            router.bias.copy_(torch.linspace(-0.01, 0.01, len(router.bias)) + 1e-5)
+        folder = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
+        with new_folder(folder) as scratch:
+            save(model, scratch, dtype)
+        return folder
+
+    return make

@@ -53,6 +53,10 @@ class DequantizedCheckpoint(Checkpoint):
         scales = {name + suffix for name in names for suffix in ("_scale", "_scale_inv")}
         return [name for name in names if name not in scales]
 
+    def stored(self, name: str) -> Tensor:
+        """The tensor as it lies on disk."""
+        return super().load(name)
+
     def load(self, name: str) -> Tensor:
         values = super().load(name)
         scales = [name + suffix for suffix in ("_scale", "_scale_inv") if name + suffix in self._files]
