@@ -34,8 +34,8 @@ def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
         base = OneRecConfig.from_dict({"model_type": "onerec_v2", **json.loads(path.read_text())})
     else:
         base = preset(str(source))
-    codebook = {"codebook_sizes": catalog.codebook_sizes, "codebook_fingerprint": catalog.fingerprint}
-    return dataclasses.replace(base, **codebook)
+    sizes, fingerprint = catalog.codebook_sizes, catalog.fingerprint
+    return dataclasses.replace(base, codebook_sizes=sizes, codebook_fingerprint=fingerprint)
 
 
 def train(
