@@ -1,0 +1,1 @@
+"""Recall and NDCG, the floors beside them, and the paired verdict between two checkpoints."""

@@ -1,0 +1,130 @@
+"""The floors a trained model has to beat: popularity, and a Markov chain of counts.
+
+Both learn from the train interactions alone and rank every item that occurs there, without those of the history. Ties
+go to the more popular item, then to the lower item id (as integers where all are integers, else as text).
+
+Letters: V items, n examples.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+
+from octorec.data.interactions import Interactions
+from octorec.data.splits import Example
+from octorec.data.tables import id_rank
+from octorec.errors import InputError
+from octorec.evaluate.metrics import RankedItems
+
+CHUNK = 1024  # examples ranked at a time
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """Items by their number of interactions. item_ids [V] object: the most popular first; counts [V] int64."""
+
+    item_ids: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def fit(cls, interactions: Interactions) -> "Popularity":
+        ids = interactions.table.column("item_id").combine_chunks()
+        rank = id_rank(ids)
+        by_id = np.empty(rank.max(initial=-1) + 1, dtype=object)
+        by_id[rank] = ids.to_pylist()
+        counts = np.bincount(rank, minlength=len(by_id))
+        order = np.argsort(-counts, kind="stable")
+        return cls(by_id[order], counts[order])
+
+    def rank(self, examples: Sequence[Example], k: int) -> RankedItems:
+        """The `k` most popular unseen items of each example, [n, k]."""
+        empty = scipy.sparse.csr_matrix((len(self.item_ids), len(self.item_ids)))
+        return MarkovChain(self, empty, decay=0.0).rank(examples, k)
+
+
+@dataclass(frozen=True)
+class MarkovChain:
+    """What came next, counted: N(i, j) is how often item j came at most `window` places after i in a user's training.
+
+    With the history h_1 .. h_m, oldest first, item j scores
+
+        sum over a = 0 .. m-1 of  decay^a * N(h_(m-a), j)
+
+    The last item speaks first: alone it would order the items as P(j | h_m) does. Each item before it has `decay` times
+    the weight of the one after it, and one that was left more often has more to say. Items that score 0 follow in the
+    order of popularity. transitions: N, [V, V] sparse, rows and columns in the order of popularity.
+    """
+
+    popularity: Popularity
+    transitions: scipy.sparse.csr_matrix
+    decay: float
+
+    @classmethod
+    def fit(cls, interactions: Interactions, decay: float = 0.7, window: int = 2) -> "MarkovChain":
+        """decay: 0 (the last item alone) to 1 (all items alike). window: places, 1 for direct successors alone."""
+        if not 0 <= decay <= 1:
+            raise InputError("decay", decay, "must be from 0 to 1")
+        if window < 1:
+            raise InputError("window", window, "must be 1 or more")
+        popularity = Popularity.fit(interactions)
+        index = _index(popularity.item_ids)
+        items = np.array([index[item] for item in interactions.table.column("item_id").to_pylist()], dtype=np.int64)
+        starts = interactions.user_starts()
+        user = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        transitions = scipy.sparse.csr_matrix((len(index), len(index)))
+        for places in range(1, window + 1):
+            same = user[:-places] == user[places:]
+            pair = (items[:-places][same], items[places:][same])
+            transitions += scipy.sparse.csr_matrix((np.ones(len(pair[0])), pair), shape=transitions.shape)
+        return cls(popularity, transitions, decay)
+
+    def rank(self, examples: Sequence[Example], k: int) -> RankedItems:
+        """The `k` best unseen items of each example, [n, k]."""
+        if k < 1:
+            raise InputError("k", k, "must be 1 or more")
+        index = _index(self.popularity.item_ids)
+        names = np.append(self.popularity.item_ids, "")  # position -1 is the end of a list
+        parts = [names[self._rank(chunk, k)] for chunk in _histories(examples, index)]
+        return np.concatenate([np.empty((0, k), dtype=object), *parts])
+
+    def _rank(self, histories: list[list[int]], k: int) -> np.ndarray:
+        """Positions of the best items, [len(histories), k] int64, -1 behind the end."""
+        lengths = np.array([len(history) for history in histories])
+        owner = np.repeat(np.arange(len(histories)), lengths)
+        seen = np.concatenate([np.array(history, dtype=np.int64) for history in histories])
+        ages = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(len(seen))
+        shape = (len(histories), len(self.popularity.item_ids))
+        weights = scipy.sparse.csr_matrix((self.decay ** ages.astype(float), (owner, seen)), shape=shape)
+        scored = (weights @ self.transitions).tocoo()
+        popular = min(shape[1], k + lengths.max())  # enough when a whole history is popular
+        row = np.concatenate([scored.row.astype(np.int64), np.repeat(np.arange(len(histories)), popular)])
+        item = np.concatenate([scored.col.astype(np.int64), np.tile(np.arange(popular), len(histories))])
+        score = np.concatenate([scored.data, np.zeros(len(row) - scored.nnz)])
+        order = np.lexsort((item, -score, row))
+        order = order[~np.isin(row[order] * shape[1] + item[order], owner * shape[1] + seen)]
+        return _first(row[order], item[order], shape[0], k)
+
+
+def _first(row: np.ndarray, item: np.ndarray, rows: int, k: int) -> np.ndarray:
+    """The first `k` different items of each row, [rows, k], -1 behind the end. `row` ascends."""
+    _, first = np.unique(row * (item.max(initial=0) + 1) + item, return_index=True)
+    first.sort()  # a scored item stands again among the popular ones, behind
+    row, item = row[first], item[first]
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    out = np.full((rows, k), -1, dtype=np.int64)
+    kept = place < k
+    out[row[kept], place[kept]] = item[kept]
+    return out
+
+
+def _index(item_ids: np.ndarray) -> dict[str, int]:
+    return {item: position for position, item in enumerate(item_ids)}
+
+
+def _histories(examples: Sequence[Example], index: dict[str, int]) -> Iterator[list[list[int]]]:
+    """Histories as positions, CHUNK examples at a time; an item training never met is left out."""
+    for start in range(0, len(examples), CHUNK):
+        chunk = examples[start : start + CHUNK]
+        yield [[index[item] for item in example.history if item in index] for example in chunk]

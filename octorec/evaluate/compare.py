@@ -1,0 +1,184 @@
+"""Two checkpoints on the same targets: metrics, paired intervals, and the verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from octorec.data.interactions import Interactions
+from octorec.data.splits import Example
+from octorec.errors import InputError, MismatchError
+from octorec.evaluate.baselines import MarkovChain, Popularity
+from octorec.evaluate.metrics import overlap
+from octorec.evaluate.paired import RESAMPLES, Estimate, Paired, estimate, mean, relative
+from octorec.evaluate.predictions import Engine, Predictions, Progress, cutoffs, of_examples, predict, require_examples
+from octorec.evaluate.verdict import Verdict, check_margin, decide
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two engines answer. overlap: mean share of a top-k list that both hold. identical: share of lists that
+    are equal as sets. max_drift, mean_drift: |difference| of teacher-forced log-probabilities, one a level, in nats.
+    """
+
+    overlap: float
+    identical: float
+    max_drift: float
+    mean_drift: float
+
+    @classmethod
+    def of(cls, shared: np.ndarray, drift: np.ndarray) -> "Agreement":
+        """shared [n]: `metrics.overlap`. drift [m, levels]: differences of log-probabilities."""
+        return cls(float(shared.mean()), float((shared == 1).mean()), float(drift.max()), float(drift.mean()))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate beside its baseline.
+
+    metrics: of each side, `recall@10` and the like and `nll` (mean over the targets both know, in nats).
+    differences: relative difference of each recall and NDCG. nll: mean difference, candidate - baseline.
+    not_in_catalog: targets that each side's catalog lacks, counted as misses. in_history: targets that stand in their
+    own history, which is masked: misses for both.
+    """
+
+    k: int
+    users: int
+    targets: int
+    not_in_catalog: tuple[int, int]
+    in_history: int
+    baseline: dict[str, float]
+    candidate: dict[str, float]
+    differences: dict[str, Estimate]
+    nll: Estimate
+    agreement: Agreement
+    verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "k": self.k,
+            "users": self.users,
+            "targets": self.targets,
+            "targets_not_in_catalog": dict(zip(("baseline", "candidate"), self.not_in_catalog, strict=True)),
+            "targets_in_history": self.in_history,
+            "baseline": self.baseline,
+            "candidate": self.candidate,
+            "relative_difference": {name: value.to_dict() for name, value in self.differences.items()},
+            "nll_difference": self.nll.to_dict(),
+            "agreement": vars(self.agreement),
+            "verdict": self.verdict.to_dict(),
+        }
+
+
+def compare(
+    baseline: Engine,
+    candidate: Engine,
+    examples: Sequence[Example],
+    k: int = 10,
+    margin: float = 0.05,
+    beam_width: int | None = None,
+    seed: int = 0,
+    users: Mapping[str, Mapping[str, Any]] | None = None,
+    batch: int = 256,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Ask both engines for every example and judge the candidate; see `predict` and `compare_predictions`."""
+    check_margin(margin)
+    require_examples(examples)
+    total = 2 * len(examples)
+    before = predict(baseline, examples, k, beam_width, users, batch, _part(progress, 0, total))
+    after = predict(candidate, examples, k, beam_width, users, batch, _part(progress, len(examples), total))
+    return compare_predictions(before, after, margin, seed)
+
+
+def compare_predictions(
+    baseline: Predictions, candidate: Predictions, margin: float = 0.05, seed: int = 0, resamples: int = RESAMPLES
+) -> Comparison:
+    """Compare two engines' answers to the same examples; the largest of `cutoffs(k)` gives the verdict."""
+    check_margin(margin)
+    _require_same_targets(baseline, candidate)
+    drift, nll = _log_prob_differences(baseline, candidate)
+    before, after = {**baseline.values(), "nll": nll[0]}, {**candidate.values(), "nll": nll[1]}
+    estimates = estimate(baseline.user_ids, _paired(before, after), resamples=resamples, seed=seed)
+    nll_estimate = estimates.pop("nll")
+    decisive = [f"{name}@{cutoffs(baseline.k)[-1]}" for name in ("recall", "ndcg")]
+    return Comparison(
+        k=baseline.k,
+        users=nll_estimate.users,
+        targets=len(baseline),
+        not_in_catalog=(int((~baseline.known).sum()), int((~candidate.known).sum())),
+        in_history=int(baseline.seen.sum()),
+        baseline={name: float(np.nanmean(values)) for name, values in before.items()},
+        candidate={name: float(np.nanmean(values)) for name, values in after.items()},
+        differences=estimates,
+        nll=nll_estimate,
+        agreement=Agreement.of(overlap(baseline.ranked, candidate.ranked), drift),
+        verdict=decide({name: estimates[name] for name in decisive}, margin),
+    )
+
+
+def evaluate_baselines(train: Interactions, examples: Sequence[Example], k: int = 10) -> dict[str, Predictions]:
+    """The floors' answers to `examples`, learned from `train` alone; `known` is then: the target occurs in `train`."""
+    require_examples(examples)
+    markov = MarkovChain.fit(train)
+    items = set(markov.popularity.item_ids)
+    known = np.array([example.target in items for example in examples])
+    floors: dict[str, Popularity | MarkovChain] = {"popularity": markov.popularity, "markov": markov}
+    return {name: of_examples(examples, floor.rank(examples, k), known) for name, floor in floors.items()}
+
+
+def difference(
+    predictions: Predictions, floor: Predictions, metric: str = "recall@10", seed: int = 0, resamples: int = RESAMPLES
+) -> Estimate:
+    """Mean difference of `metric` between an engine and a floor. It beats the floor when the low end is above 0."""
+    _require_same_targets(floor, predictions)
+    before, after = floor.values(), predictions.values()
+    for values in (before, after):
+        if metric not in values:
+            raise InputError("metric", metric, f"allowed: {', '.join(values)}")
+    pair = mean(before[metric], after[metric], bounded=True, step=1.0 if metric.startswith("recall") else 0.0)
+    return estimate(predictions.user_ids, {metric: pair}, resamples=resamples, seed=seed)[metric]
+
+
+def _part(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Progress of one of several stages, `before` the requests of the earlier ones."""
+    return None if progress is None else lambda done, _: progress(before + done, total)
+
+
+def _paired(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict[str, Paired]:
+    """Every metric of two systems as what `estimate` takes."""
+    out = {}
+    for name, values in before.items():
+        if name == "nll":
+            out[name] = mean(values, after[name])
+        elif name.startswith("recall"):
+            out[name] = relative(values, after[name], least=1.0, step=1.0)
+        else:
+            out[name] = relative(values, after[name], least=1 / np.log2(int(name.split("@")[1]) + 1))
+    return out
+
+
+def _require_same_targets(baseline: Predictions, candidate: Predictions) -> None:
+    for name in ("user_ids", "targets"):
+        if not np.array_equal(getattr(baseline, name), getattr(candidate, name)):
+            raise MismatchError(f"predictions: {name}", len(candidate), f"must be the baseline's {len(baseline)}")
+    if baseline.k != candidate.k:
+        raise MismatchError("predictions: k", candidate.k, f"the baseline's is {baseline.k}")
+
+
+def _log_prob_differences(baseline: Predictions, candidate: Predictions) -> tuple[np.ndarray, list[np.ndarray]]:
+    """|difference| a level of the targets both know [m, levels], and both sides' NLL [n], NaN elsewhere."""
+    sides = [baseline.log_probs, candidate.log_probs]
+    if sides[0] is None or sides[1] is None:
+        raise InputError("predictions: log_probs", None, "needed on both sides: a floor has none, see `difference`")
+    if sides[0].shape != sides[1].shape:
+        allowed = f"the baseline has {sides[0].shape[1]}: both need one catalog"
+        raise MismatchError("predictions: levels", sides[1].shape[1], allowed)
+    both = baseline.known & candidate.known
+    if not both.any():
+        raise MismatchError("predictions: targets", len(both), "no target is in both catalogs")
+    wide = [side.astype(np.float64) for side in sides if side is not None]
+    nll = [np.where(both, -side.sum(1), np.nan) for side in wide]
+    return np.abs(wide[1] - wide[0])[both], nll

@@ -1,0 +1,75 @@
+"""From intervals to one word that a program can act on."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from octorec.errors import InputError
+from octorec.evaluate.paired import Estimate
+
+Outcome = Literal["not_inferior", "inferior", "inconclusive"]
+EXIT_CODES: dict[Outcome, int] = {"not_inferior": 0, "inferior": 3, "inconclusive": 4}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """outcome for `margin`. users_needed: only when inconclusive, None where that cannot be told."""
+
+    outcome: Outcome
+    margin: float
+    metrics: tuple[str, ...]
+    users_needed: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.outcome]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome,
+            "exit_code": self.exit_code,
+            "margin": self.margin,
+            "metrics": list(self.metrics),
+            "users_needed": self.users_needed,
+        }
+
+
+def decide(differences: Mapping[str, Estimate], margin: float) -> Verdict:
+    """Judge relative differences (candidate / baseline - 1), one a metric, against the loss `margin` that is allowed.
+
+    not_inferior: every low end is above -margin. inferior: some high end is below it. inconclusive: neither.
+    """
+    check_margin(margin)
+    metrics = tuple(differences)
+    if all(difference.low > -margin for difference in differences.values()):
+        return Verdict("not_inferior", margin, metrics)
+    if any(difference.high < -margin for difference in differences.values()):
+        return Verdict("inferior", margin, metrics)
+    open_ = [difference for difference in differences.values() if difference.low <= -margin]
+    needed = [users_needed(difference, margin) for difference in open_]
+    return Verdict("inconclusive", margin, metrics, None if None in needed else max(n for n in needed if n is not None))
+
+
+def users_needed(difference: Estimate, margin: float) -> int | None:
+    """How many users in all would bring the low end above -margin if those still to come showed no difference.
+
+    With n users the interval reaches h = value - low below the observed value. With N > n of them the value becomes
+    value * n / N and the reach h * sqrt(n / N). Put x = sqrt(n / N): value x^2 - h x = -margin has the root
+
+        x = 2 margin / (h + sqrt(h^2 - 4 value margin)),    N = n / x^2,
+
+    which is n (h / margin)^2 where value is 0, and more than n wherever low <= -margin. Users who do show a loss decide
+    for `inferior` instead. None where the low end is unbounded: the baseline has no hit to lose. An exact interval
+    narrows faster than the square root, so that there this is an upper limit.
+    """
+    reach = difference.value - difference.low
+    if not math.isfinite(reach):
+        return None
+    root = reach + math.sqrt(max(0.0, reach**2 - 4 * difference.value * margin))
+    return math.ceil(difference.users * (root / (2 * margin)) ** 2)
+
+
+def check_margin(margin: float) -> None:
+    if not 0 < margin < 1:
+        raise InputError("margin", margin, "must be between 0 and 1: 0.01 allows a loss of 1 %")

@@ -1,0 +1,242 @@
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+from table_engine import TableEngine, random_table, sampled_examples
+
+from octorec.data.interactions import Interactions
+from octorec.data.splits import Example, leave_last_out
+from octorec.engine.request import Request
+from octorec.errors import InputError, MismatchError
+from octorec.evaluate.compare import compare, compare_predictions, difference, evaluate_baselines
+from octorec.evaluate.predictions import predict
+from octorec.evaluate.render import render, render_shadow
+from octorec.evaluate.shadow import shadow
+
+
+@pytest.fixture
+def engine():
+    return TableEngine(random_table(np.random.default_rng(0)))
+
+
+@pytest.fixture
+def examples(engine):
+    return sampled_examples(np.random.default_rng(1), engine, users=400, targets=2)
+
+
+def text_of(renderable):
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def tables(before, after):
+    """Two engines over items 0..3; only what follows item 0 matters. One level."""
+    tables = [np.full((4, 4, 1), -9.0) for _ in range(2)]
+    tables[0][0, :, 0], tables[1][0, :, 0] = before, after
+    return [TableEngine(table) for table in tables]
+
+
+def test_every_number_by_hand():
+    baseline, candidate = tables([-9, -1.0, -2.0, -3.0], [-9, -2.0, -1.0, -3.5])  # the first two change places
+    examples = [
+        Example("u", ("0",), "1"),
+        Example("u", ("0",), "3"),
+        Example("v", ("0",), "2"),
+        Example("w", ("0",), "x"),
+    ]
+    result = compare(baseline, candidate, examples, k=2, margin=0.5)
+    assert (result.users, result.targets, result.not_in_catalog, result.in_history) == (3, 4, (1, 1), 0)
+    gain = 1 / math.log2(3)
+    assert result.baseline == pytest.approx({"recall@2": 0.5, "ndcg@2": (1 + gain) / 4, "nll": 2.0})
+    assert result.candidate == pytest.approx({"recall@2": 0.5, "ndcg@2": (1 + gain) / 4, "nll": 6.5 / 3})
+    assert result.differences["recall@2"].value == 0
+    assert (result.differences["recall@2"].discordant, result.differences["ndcg@2"].discordant) == (0, 2)
+    assert result.nll.value == pytest.approx(0.5 / 3)
+    assert vars(result.agreement) == pytest.approx(
+        {"overlap": 1.0, "identical": 1.0, "max_drift": 1.0, "mean_drift": 2.5 / 3}
+    )
+
+
+def test_overlap_of_lists_that_share_one_item_of_two():
+    baseline, candidate = tables([-9, -1, -2, -3], [-9, -1, -3, -2])
+    agreement = compare(baseline, candidate, [Example("u", ("0",), "1")], k=2).agreement
+    assert (agreement.overlap, agreement.identical) == (0.5, 0.0)
+
+
+def test_the_same_engine_is_not_inferior(engine, examples):
+    result = compare(engine, engine, examples, margin=0.05)
+    assert result.verdict.outcome == "not_inferior"
+    assert result.differences["recall@10"].method == "exact"
+    assert -0.05 < result.differences["recall@10"].low < 0 < result.differences["recall@10"].high
+    assert (result.agreement.overlap, result.agreement.max_drift) == (1.0, 0.0)
+
+
+def test_a_slightly_shaken_engine_is_not_inferior_and_its_differences_are_seen(engine, examples):
+    noise = np.random.default_rng(2).normal(0, 0.02, engine.log_probs.shape)
+    result = compare(engine, TableEngine(engine.log_probs + noise), examples, margin=0.05)
+    assert result.verdict.exit_code == 0
+    assert result.nll.method == "bootstrap"
+    assert result.nll.low < result.nll.value < result.nll.high
+    assert result.agreement.mean_drift == pytest.approx(0.02 * math.sqrt(2 / math.pi), rel=0.1)
+    assert 0.9 < result.agreement.overlap < 1
+
+
+def test_a_worse_engine_turns_the_verdict_red(engine, examples):
+    noise = np.random.default_rng(3).normal(0, 3, engine.log_probs.shape)
+    result = compare(engine, TableEngine(engine.log_probs + noise), examples, margin=0.05)
+    assert (result.verdict.outcome, result.verdict.exit_code) == ("inferior", 3)
+    assert result.candidate["recall@10"] < 0.95 * result.baseline["recall@10"]
+    assert "inferior at a margin" in text_of(render(result))
+
+
+def test_few_users_are_inconclusive_and_told_how_many_would_decide(engine, examples):
+    noise = np.random.default_rng(4).normal(0, 0.1, engine.log_probs.shape)
+    result = compare(engine, TableEngine(engine.log_probs + noise), examples[:60], margin=0.01)
+    assert (result.verdict.outcome, result.verdict.exit_code) == ("inconclusive", 4)
+    assert result.verdict.users_needed > 30
+    assert f"about {result.verdict.users_needed:,} users" in text_of(render(result))
+
+
+def test_json_and_table(engine, examples):
+    odd = [Example("odd", ("1",), "not there"), Example("odd", ("1", "2"), "1")]
+    result = compare(engine, engine, examples + odd)
+    read = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert read["verdict"] == {
+        "outcome": "not_inferior",
+        "exit_code": 0,
+        "margin": 0.05,
+        "metrics": ["recall@10", "ndcg@10"],
+        "users_needed": None,
+    }
+    assert read["nll_difference"]["low"] is None  # nothing differed and nothing bounds it
+    assert read["targets_not_in_catalog"] == {"baseline": 1, "candidate": 1}
+    assert read["targets_in_history"] == 1
+    text = text_of(render(result))
+    for part in (
+        "802 targets of 401 users",
+        "recall@10",
+        "exact",
+        "baseline 1, candidate 1",
+        "masked",
+        "overlap 100.00%",
+    ):
+        assert part in text
+
+
+def test_predictions_made_once_give_the_same_comparison(engine, examples):
+    other = TableEngine(engine.log_probs[::-1])
+    once = compare(engine, other, examples, seed=3)
+    again = compare_predictions(predict(engine, examples), predict(other, examples), seed=3)
+    assert again == once
+    assert compare_predictions(predict(engine, examples), predict(other, examples), seed=4) != once
+
+
+def test_progress_counts_both_engines(engine, examples):
+    calls = []
+    compare(engine, engine, examples[:5], batch=3, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(3, 10), (5, 10), (8, 10), (10, 10)]
+
+
+@pytest.mark.parametrize("margin", [0, 1.5])
+def test_a_bad_margin_is_refused_before_any_work(engine, examples, margin):
+    with pytest.raises(InputError, match="margin"):
+        compare(engine, engine, examples, margin=margin)
+    assert engine.recommended == []
+
+
+def test_predictions_that_do_not_belong_together(engine, examples):
+    here = predict(engine, examples[:10])
+    with pytest.raises(MismatchError, match="user_ids"):
+        compare_predictions(here, predict(engine, examples[10:20]))
+    with pytest.raises(MismatchError, match="k: got 5"):
+        compare_predictions(here, predict(engine, examples[:10], k=5))
+    with pytest.raises(MismatchError, match="levels: got 1"):
+        compare_predictions(here, predict(TableEngine(engine.log_probs[..., :1]), examples[:10]))
+    nobody = [[Example("u", ("0",), "1"), Example("u", ("0",), target)] for target in ("2", "9")]
+    small = TableEngine(engine.log_probs[:3, :3])
+    with pytest.raises(MismatchError, match="targets"):
+        compare_predictions(predict(small, nobody[0]), predict(small, nobody[1]))
+
+
+def test_catalogs_without_a_target_in_common():
+    small, large = TableEngine(np.zeros((2, 2, 1))), TableEngine(np.zeros((4, 4, 1)))
+    small.catalog.item_ids = ["0", "1"]
+    large.catalog.item_ids = ["0", "2", "3"]
+    with pytest.raises(MismatchError, match="no target is in both"):
+        compare(small, large, [Example("u", ("0",), "1"), Example("v", ("0",), "2")], k=1)
+
+
+def test_shadow_by_hand():
+    baseline, candidate = tables([-9, -1.0, -2.0, -3.0], [-9, -1.25, -4.0, -3.0])
+    result = shadow(baseline, candidate, [Request(["0"], k=2, exclude=["0"])], batch=1)
+    assert (result.requests, result.answers) == (1, 2)
+    assert vars(result.agreement) == {"overlap": 0.5, "identical": 0.0, "max_drift": 2.0, "mean_drift": 1.125}
+    assert json.loads(json.dumps(result.to_dict()))["agreement"]["overlap"] == 0.5
+    assert "2 answers" in text_of(render_shadow(result))
+
+
+def test_shadow_takes_requests_of_every_kind_in_batches(engine):
+    requests = [Request([str(item)], k=1 + item % 4, exclude=[str(item)]) for item in range(30)]
+    calls = []
+    result = shadow(engine, engine, requests, batch=8, progress=lambda *call: calls.append(call))
+    assert result.answers == sum(request.k for request in requests)
+    assert (result.agreement.overlap, result.agreement.max_drift) == (1, 0)
+    assert calls == [(8, 30), (16, 30), (24, 30), (30, 30)]
+
+
+def test_shadow_without_anything_to_compare(engine):
+    with pytest.raises(InputError, match="requests: got 0"):
+        shadow(engine, engine, [])
+    with pytest.raises(InputError, match="batch: got 0"):
+        shadow(engine, engine, [Request(["0"])], batch=0)
+    everything = [str(item) for item in range(40)]
+    with pytest.raises(InputError, match="none of them"):
+        shadow(engine, engine, [Request(["0"], exclude=everything)])
+
+
+@pytest.fixture
+def walks():
+    """Users who walk round a ring of 40 items: what comes next is certain, and every item equally popular."""
+    rng = np.random.default_rng(5)
+    starts = rng.integers(40, size=300)
+    rows = [(f"u{user}", str((start + step) % 40), step) for user, start in enumerate(starts) for step in range(6)]
+    users, items, times = zip(*rows, strict=True)
+    return Interactions.from_table(pa.table({"user_id": users, "item_id": items, "timestamp": times}))
+
+
+def test_floors_on_the_same_targets(walks):
+    train, examples = leave_last_out(walks)
+    floors = evaluate_baselines(train, examples, k=10)
+    assert list(floors) == ["popularity", "markov"]
+    assert floors["markov"].values()["recall@5"].mean() == 1
+    assert floors["popularity"].values()["recall@10"].mean() < 0.6
+    beats = difference(floors["markov"], floors["popularity"])
+    assert beats.low > 0.3
+    loses = difference(floors["popularity"], floors["markov"])
+    assert loses.high < -0.3
+    even = difference(floors["markov"], floors["markov"])
+    assert (even.method, even.value) == ("exact", 0)
+    assert even.low < 0 < even.high
+
+
+def test_floors_count_targets_they_never_met(walks):
+    train, examples = leave_last_out(walks)
+    floors = evaluate_baselines(train, [*examples, Example("u", ("1",), "new")], k=10)
+    assert int((~floors["markov"].known).sum()) == 1
+    assert floors["markov"].values()["recall@10"][-1] == 0
+
+
+def test_floors_have_no_verdict_and_know_their_metrics(walks):
+    train, examples = leave_last_out(walks)
+    floor = evaluate_baselines(train, examples)["markov"]
+    with pytest.raises(InputError, match="log_probs"):
+        compare_predictions(floor, floor)
+    with pytest.raises(InputError, match="recall@5, ndcg@5, recall@10, ndcg@10"):
+        difference(floor, floor, metric="recall@20")
+    with pytest.raises(InputError, match="examples"):
+        evaluate_baselines(train, [])
