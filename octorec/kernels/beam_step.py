@@ -1,0 +1,326 @@
+# mypy: allow-untyped-defs
+"""Triton kernels of `reference.beam_step`: the best widths[b] of W x V extensions in one read of the logits.
+
+A candidate is a child of a beam's trie node. Candidates are numbered in ascending prefix order and compared by
+(total descending, number ascending), which is a strict order; "the best k" are the k first in it. They are found in
+three selections, each of k from a fixed number of keys that fit in registers, whatever the data:
+
+    children in tiles of 256 -> the k best tiles -> the k best subtiles of 16 in them -> the k best candidates
+
+A tile (and a subtile) is a run of consecutive candidates, represented by its best total.
+
+Why this is exact. Order the tiles by (best total descending, position ascending), and choose the k first. Take any
+candidate c of a tile that was not chosen, and any chosen tile with best candidate m. Either m's total is above the best
+total of c's tile, and so above c's; or they are equal and m's tile stands before c's, so that m's total is at least c's
+and m's number is lower. Both ways m comes before c. So k candidates, one a chosen tile, come before c, and c is not
+among the k best. Where fewer than k tiles hold a candidate, all of them are chosen. The same holds of the subtiles in
+the chosen tiles. Ties need no extra room: exactly k tiles are chosen, of equal ones the first.
+
+Why one read. Within a row, total = ((logit - max) - log sum exp(logit - max)) + score never falls as the logit rises,
+rounding included. So a tile's best total is the total of its largest logit: the pass over the rows keeps largest logits
+and the row's two statistics, and only the chosen tiles (k x 256 values a request) are read again.
+
+Which children count. The children that hold a tile's largest logit are looked up first, and all of the tile only where
+none of those has a live, permitted item. So a trie costs its codes (2 bytes a child) and about a sector a tile. Banned
+leaves are taken out before that: each program compares its request's list with the range of children at hand.
+
+Sums are made in a fixed order and nothing is synchronised with the host: a request's result is a function of that
+request alone, and the launches can be captured in a CUDA graph.
+
+Letters: B requests, W beams, V codes a level, K = out_width, X banned leaves a request.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octorec.errors import InputError
+from octorec.kernels.reference import DEAD, Beams, LeafFilter, TrieLevel
+from octorec.kernels.returnable import (
+    filter_arguments,
+    is_limited,
+    largest_returnable,
+    next_banned,
+    returnable,
+    without_banned,
+)
+from octorec.kernels.selection import choose, sortable
+
+_DEAD = tl.constexpr(DEAD)
+MOST_KEYS = 16384  # that a selection holds in registers
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How the candidates are cut up; the result does not depend on it. All are powers of two.
+
+    tile, subtile: candidates each. block: logits of a row in registers at once. chunk: children looked up at once.
+    scan_warps, choose_warps: warps of a program of the pass over the rows, and of a selection.
+    """
+
+    tile: int = 256
+    subtile: int = 16
+    block: int = 8192
+    chunk: int = 1024
+    scan_warps: int = 4
+    choose_warps: int = 16
+
+    def keys(self, beams: int, vocabulary: int, out_width: int) -> tuple[int, int, int]:
+        """What the three selections hold: tiles, subtiles, candidates; powers of two."""
+        counts = (beams * triton.cdiv(vocabulary, self.tile), out_width * self.tile // self.subtile)
+        tiles, subtiles, candidates = map(triton.next_power_of_2, (*counts, out_width * self.subtile))
+        return tiles, subtiles, candidates
+
+
+def tiling_for(beams: int, vocabulary: int, out_width: int) -> Tiling:
+    """The smallest tiles whose selections fit in registers; InputError where none do."""
+    for tile in (256, 512, 1024):
+        tiling = Tiling(tile=tile)
+        if max(tiling.keys(beams, vocabulary, out_width)) <= MOST_KEYS:
+            return tiling
+    allowed = f"the beam kernel has no room for {out_width} of {beams} x {vocabulary} candidates: lower the beam width"
+    raise InputError("beam_width", out_width, allowed)
+
+
+def beam_step(
+    logits: Tensor,
+    scores: Tensor,
+    nodes: Tensor,
+    level: TrieLevel,
+    widths: Tensor,
+    out_width: int,
+    leaf_filter: LeafFilter | None = None,
+    tiling: Tiling | None = None,
+) -> Beams:
+    """As `reference.beam_step`: the same arguments, and the same result up to the rounding of the totals.
+
+    logits [B, W, V] float32, scores [B, W] float32, nodes [B, W] int64, all contiguous; widths [B] integers in
+    1..out_width. 512 of 512 x 16384 candidates fit; what does not is an InputError. Moves 4 * B * W * V bytes and
+    little else, in four launches, five with `leaf_filter`.
+    """
+    batch, beams, vocabulary = logits.shape
+    assert all(t.is_contiguous() for t in (logits, scores, nodes))
+    assert logits.dtype == torch.float32
+    tiling = tiling or tiling_for(beams, vocabulary, out_width)
+    tiles, subtiles, slots = (
+        -(-vocabulary // tiling.tile),
+        tiling.tile // tiling.subtile,
+        triton.next_power_of_2(out_width),
+    )
+    keys = tiling.keys(beams, vocabulary, out_width)
+    filters, words = filter_arguments(level, leaf_filter)
+    trie = (level.child_code, level.child_live, *filters)
+    shape = {"V": vocabulary, "TILE": tiling.tile, "TILES": tiles, "WORDS": words}
+
+    def scratch(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(batch, *size, dtype=dtype, device=logits.device)
+
+    rows = (scratch(beams), scratch(beams), scratch(beams, dtype=torch.int32), scratch(beams, dtype=torch.int32))
+    tile_best = scratch(beams, tiles)
+    _scan_rows[(batch * beams,)](
+        logits, scores, nodes, level.child_start, *trie, *rows, tile_best, beams, **shape,
+        BLOCK=min(tiling.block, max(triton.next_power_of_2(vocabulary), tiling.tile)),
+        CHUNK=max(tiling.chunk, tiling.tile), TILES_PAD=triton.next_power_of_2(tiles), num_warps=tiling.scan_warps,
+    )  # fmt: skip
+    chosen = scratch(out_width, dtype=torch.int32)
+    _choose_tiles[(batch,)](
+        tile_best, widths, chosen, beams * tiles, out_width, KEYS=keys[0], SLOTS=slots, num_warps=tiling.choose_warps
+    )
+    totals, subtile_best = scratch(out_width, tiling.tile), scratch(out_width, subtiles)
+    _read_tiles[(batch, out_width)](
+        logits, scores, *rows, *trie, chosen, totals, subtile_best, beams, out_width, **shape, SUBTILE=tiling.subtile,
+        num_warps=max(1, tiling.tile // 256),
+    )  # fmt: skip
+    found = Beams(scratch(out_width), *(scratch(out_width, dtype=torch.int64) for _ in range(3)))
+    _choose_candidates[(batch,)](
+        totals, subtile_best, widths, chosen, rows[2], level.child_code, scratch(2, out_width, dtype=torch.int32),
+        *found, beams, out_width, TILE=tiling.tile, TILES=tiles, SUBTILE=tiling.subtile, KEYS=keys[1],
+        CANDIDATES=keys[2], SLOTS=slots, num_warps=tiling.choose_warps,
+    )  # fmt: skip
+    return found if leaf_filter is None else _ranked(found)
+
+
+def _ranked(found: Beams) -> Beams:
+    """Beams by score descending, position ascending."""
+    batch, width = found.scores.shape
+    slots = triton.next_power_of_2(width)
+    part = min(32, slots)
+    ranked = Beams(*(torch.empty_like(field) for field in found))
+    _rank[(batch, slots // part)](*found, *ranked, width, SLOTS=slots, PART=part, num_warps=4)
+    return ranked
+
+
+@triton.jit
+def _scan_rows(
+    logits_ptr, scores_ptr, nodes_ptr, child_start_ptr, child_code_ptr, child_live_ptr, child_sets_ptr, banned_ptr,
+    X, allowed_ptr, restricted_ptr, top_ptr, log_sum_ptr, start_ptr, count_ptr, tile_best_ptr, W,
+    V: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, WORDS: tl.constexpr,
+    BLOCK: tl.constexpr, CHUNK: tl.constexpr, TILES_PAD: tl.constexpr,
+):  # fmt: skip
+    """A program a row: its maximum and log sum exp, its node's children, and the best total of each tile of them."""
+    row = tl.program_id(0).to(tl.int64)
+    request = row // W
+    logits_ptr += row * V
+    tile_best_ptr += row * TILES
+    node = tl.load(nodes_ptr + row)
+    start = tl.load(child_start_ptr + node, mask=node != _DEAD, other=0)
+    count = tl.load(child_start_ptr + node + 1, mask=node != _DEAD, other=0) - start
+
+    tile, lane = tl.arange(0, BLOCK // TILE), tl.arange(0, TILE)[None, :]
+    code = tile[:, None] * TILE + lane
+    x = tl.load(logits_ptr + code, mask=code < V, other=float("-inf"))  # [BLOCK / TILE, TILE]
+    best = tl.max(x, 1)
+    top = tl.max(best, 0)
+    total = tl.sum(tl.sum(tl.exp(x - top), 1), 0)
+    for first in range(BLOCK, V, BLOCK):
+        more = tl.load(logits_ptr + first + code, mask=first + code < V, other=float("-inf"))
+        higher = tl.maximum(top, tl.max(tl.max(more, 1), 0))
+        total = total * tl.exp(top - higher) + tl.sum(tl.sum(tl.exp(more - higher), 1), 0)
+        top = higher
+    score, log_sum = tl.load(scores_ptr + row), tl.log(total)
+    tl.store(top_ptr + row, top)
+    tl.store(log_sum_ptr + row, log_sum)
+    tl.store(start_ptr + row, start)
+    tl.store(count_ptr + row, count)
+
+    if banned_ptr is not None:
+        banned_ptr += request * X
+    if WORDS > 0:
+        allowed_ptr += request * WORDS
+    limited = is_limited(restricted_ptr, request)
+    todo = count
+    if (BLOCK >= V) & (count == V) & (next_banned(banned_ptr, start - 1, X) >= start + V):
+        largest = start + tile * TILE + tl.argmax(x, 1)  # every code is a child: its logit is at hand
+        ok = returnable(largest, tile < TILES, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS)
+        if tl.sum(ok.to(tl.int32), 0) == TILES:
+            tl.store(tile_best_ptr + tile, _total(best, top, log_sum, score), mask=tile < TILES)
+            todo = 0
+
+    part = tl.arange(0, CHUNK // TILE)
+    for chunk in range(0, todo, CHUNK):
+        child = chunk + part[:, None] * TILE + lane
+        child_code = tl.load(child_code_ptr + start + child, mask=child < count, other=0)
+        logit = tl.load(logits_ptr + child_code, mask=child < count, other=float("-inf"))
+        logit = without_banned(logit, start + child, start + chunk, banned_ptr, X)
+        first_slot = start + chunk + part * TILE
+        largest = largest_returnable(logit, first_slot, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS)
+        at = chunk // TILE + part
+        tl.store(tile_best_ptr + at, _total(largest, top, log_sum, score), mask=at < tl.cdiv(count, TILE))
+    every = tl.arange(0, TILES_PAD)
+    tl.store(tile_best_ptr + every, float("-inf"), mask=(every >= tl.cdiv(count, TILE)) & (every < TILES))
+
+
+@triton.jit
+def _choose_tiles(tile_best_ptr, widths_ptr, chosen_ptr, tiles, K, KEYS: tl.constexpr, SLOTS: tl.constexpr):
+    """A program a request: which of its W * TILES tiles may hold one of the best, ascending, then -1."""
+    request = tl.program_id(0).to(tl.int64)
+    wanted = tl.minimum(tl.load(widths_ptr + request).to(tl.int32), K)
+    index = tl.arange(0, KEYS)
+    best = tl.load(tile_best_ptr + request * tiles + index, mask=index < tiles, other=float("-inf"))
+    choose(best, wanted, chosen_ptr + request * K, K, SLOTS)
+
+
+@triton.jit
+def _read_tiles(
+    logits_ptr, scores_ptr, top_ptr, log_sum_ptr, start_ptr, count_ptr, child_code_ptr, child_live_ptr, child_sets_ptr,
+    banned_ptr, X, allowed_ptr, restricted_ptr, chosen_ptr, totals_ptr, subtile_best_ptr, W, K,
+    V: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, WORDS: tl.constexpr,
+    SUBTILE: tl.constexpr,
+):  # fmt: skip
+    """A program a chosen tile: its candidates' totals, -inf for what is none, and the best of each subtile."""
+    request = tl.program_id(0).to(tl.int64)
+    place = request * K + tl.program_id(1)
+    chosen = tl.load(chosen_ptr + place)
+    row = request * W + tl.maximum(chosen, 0) // TILES
+    first = tl.maximum(chosen, 0) % TILES * TILE
+    start = tl.load(start_ptr + row)
+    child = first + tl.arange(0, TILE)
+    inside = (child < tl.load(count_ptr + row)) & (chosen >= 0)
+    slot = start + child
+    code = tl.load(child_code_ptr + slot, mask=inside, other=0)
+    x = tl.load(logits_ptr + row * V + code, mask=inside, other=float("-inf"))
+    if banned_ptr is not None:
+        banned_ptr += request * X
+    x = without_banned(x, slot, start + first, banned_ptr, X)
+    if WORDS > 0:
+        allowed_ptr += request * WORDS
+    limited = is_limited(restricted_ptr, request)
+    ok = returnable(slot, inside, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS)
+    total = _total(x, tl.load(top_ptr + row), tl.load(log_sum_ptr + row), tl.load(scores_ptr + row))
+    total = tl.where(ok, total, float("-inf"))
+    tl.store(totals_ptr + place * TILE + tl.arange(0, TILE), total)
+    best = tl.max(tl.reshape(total, (TILE // SUBTILE, SUBTILE)), 1)
+    tl.store(subtile_best_ptr + place * (TILE // SUBTILE) + tl.arange(0, TILE // SUBTILE), best)
+
+
+@triton.jit
+def _choose_candidates(
+    totals_ptr, subtile_best_ptr, widths_ptr, chosen_ptr, start_ptr, child_code_ptr, best_ptr,
+    out_scores_ptr, out_nodes_ptr, out_parents_ptr, out_codes_ptr, W, K,
+    TILE: tl.constexpr, TILES: tl.constexpr, SUBTILE: tl.constexpr,
+    KEYS: tl.constexpr, CANDIDATES: tl.constexpr, SLOTS: tl.constexpr,
+):  # fmt: skip
+    """A program a request: the best subtiles of the chosen tiles, their best candidates, and these as beams.
+
+    best [B, 2, K] is where the two choices are put, so that each thread can read what others chose.
+    """
+    request = tl.program_id(0).to(tl.int64)
+    totals_ptr += request * K * TILE
+    subtile_best_ptr += request * K * (TILE // SUBTILE)
+    best_ptr += request * 2 * K
+    wanted = tl.minimum(tl.load(widths_ptr + request).to(tl.int32), K)
+
+    index = tl.arange(0, KEYS)
+    inside = index < K * (TILE // SUBTILE)
+    choose(tl.load(subtile_best_ptr + index, mask=inside, other=float("-inf")), wanted, best_ptr, K, SLOTS)
+    tl.debug_barrier()
+
+    index = tl.arange(0, CANDIDATES)
+    subtile = tl.load(best_ptr + index // SUBTILE, mask=index < K * SUBTILE, other=-1)
+    candidate = subtile * SUBTILE + index % SUBTILE  # in totals [K, TILE]
+    total = tl.load(totals_ptr + candidate, mask=subtile >= 0, other=float("-inf"))
+    choose(total, wanted, best_ptr + K, K, SLOTS)
+    tl.debug_barrier()
+
+    slot = tl.arange(0, SLOTS)
+    index = tl.load(best_ptr + K + slot, mask=slot < K, other=-1)  # among the candidates
+    real = index >= 0
+    candidate = tl.load(best_ptr + index // SUBTILE, mask=real, other=0) * SUBTILE + index % SUBTILE
+    tile = tl.load(chosen_ptr + request * K + candidate // TILE, mask=real, other=0)
+    parent = tile // TILES
+    node = tl.load(start_ptr + request * W + parent, mask=real, other=0) + tile % TILES * TILE + candidate % TILE
+    code = tl.load(child_code_ptr + node, mask=real, other=0)
+    out = request * K + slot
+    score = tl.load(totals_ptr + candidate, mask=real, other=float("-inf"))
+    tl.store(out_scores_ptr + out, score, mask=slot < K)
+    tl.store(out_nodes_ptr + out, tl.where(real, node, _DEAD).to(tl.int64), mask=slot < K)
+    tl.store(out_parents_ptr + out, parent.to(tl.int64), mask=slot < K)
+    tl.store(out_codes_ptr + out, code.to(tl.int64), mask=slot < K)
+
+
+@triton.jit
+def _rank(
+    scores_ptr, nodes_ptr, parents_ptr, codes_ptr, out_scores_ptr, out_nodes_ptr, out_parents_ptr, out_codes_ptr, K,
+    SLOTS: tl.constexpr, PART: tl.constexpr,
+):  # fmt: skip
+    """A program for PART of a request's beams: each goes where as many stand before it by score, then position."""
+    first = tl.program_id(0).to(tl.int64) * K
+    other, mine = tl.arange(0, SLOTS), tl.program_id(1) * PART + tl.arange(0, PART)
+    key = sortable(tl.load(scores_ptr + first + other, mask=other < K, other=float("-inf")))[None, :]
+    score = tl.load(scores_ptr + first + mine, mask=mine < K, other=float("-inf"))
+    my_key = sortable(score)[:, None]
+    before = (key > my_key) | ((key == my_key) & (other[None, :] < mine[:, None]))
+    out = first + tl.sum(before.to(tl.int32), 1)
+    tl.store(out_scores_ptr + out, score, mask=mine < K)
+    tl.store(out_nodes_ptr + out, tl.load(nodes_ptr + first + mine, mask=mine < K), mask=mine < K)
+    tl.store(out_parents_ptr + out, tl.load(parents_ptr + first + mine, mask=mine < K), mask=mine < K)
+    tl.store(out_codes_ptr + out, tl.load(codes_ptr + first + mine, mask=mine < K), mask=mine < K)
+
+
+@triton.jit
+def _total(logit, top, log_sum, score):
+    """A candidate's total; the order of the operations makes it rise with the logit and agree wherever it is made."""
+    return ((logit - top) - log_sum) + score

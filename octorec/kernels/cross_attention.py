@@ -1,0 +1,149 @@
+# mypy: allow-untyped-defs
+"""Attention of a request's beams over its one context: the beams are the rows of a matrix product.
+
+Online softmax over tiles of the context, scores and sums in float32, both products on the tensor cores. Where keys are
+values (S_kv = 1) a tile is read once and serves both products. Tiles have one size whatever the batch, and a row's
+result does not depend on the rows beside it.
+
+At the model's shape that is 4 * T * S * C operations on 4 * T * C bytes and a small context: bound by the tensor cores.
+
+Letters: B requests, W beams, T = B * W rows, S context items, H heads, G KV groups, D head width, C = H * D.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octorec.errors import InputError
+from octorec.kernels.device import capability
+from octorec.kernels.quantize import empty_quantized, quantize, to_e4m3
+from octorec.kernels.quantized import GROUP, Granularity
+from octorec.kernels.reference import Operand
+from octorec.kernels.self_attention import HEAD_WIDTHS
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """rows (beams) and context items of a tile, powers of two; warps of a program; stages of its loads."""
+
+    rows: int = 128
+    items: int = 128
+    warps: int = 8
+    stages: int = 2
+
+
+HOPPER = Tiling()
+OLDER = Tiling(items=32)  # sums of the older tensor cores leave room for no more
+
+
+def cross_attention(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor,
+    quantize_to: Granularity | None,
+    tiling: Tiling | None = None,
+) -> Operand:
+    """As `reference.cross_attention`: q [B, W, H, D], keys and values [B, S, G, D], lengths [B] in 1..S -> [B*W, C].
+
+    Contiguous, of one 16-bit type; D one of HEAD_WIDTHS. Keys that are values (the same tensor) are read once. Lengths
+    are read on the device, and items beyond them never.
+    Weights are rounded to the 16-bit type before the second product. One launch, a program for each tile of rows, head
+    and request; by `group` with D = 128 it quantizes too, else a second launch does.
+    """
+    batch, beams, heads, width = q.shape
+    groups = keys.shape[2]
+    if width not in HEAD_WIDTHS:
+        raise InputError("d_head", width, f"the attention kernels take {', '.join(map(str, HEAD_WIDTHS))}")
+    if q.dtype not in (torch.bfloat16, torch.float16):
+        raise InputError("dtype", q.dtype, "cross-attention takes bfloat16 or float16")
+    assert q.is_contiguous()
+    assert keys.is_contiguous()
+    assert values.is_contiguous()
+    assert heads % groups == 0
+    tiling = tiling or (HOPPER if capability(q.device) >= (9, 0) else OLDER)
+    fused = quantize_to == "group" and width == GROUP
+    out: Operand
+    if fused:
+        out = empty_quantized((batch * beams, heads * width), "group", q.dtype, q.device)
+        written, scale = out.values, out.scale
+    else:
+        out = written = scale = torch.empty(batch * beams, heads * width, dtype=q.dtype, device=q.device)
+    _cross_attention[(triton.cdiv(beams, tiling.rows), heads, batch)](
+        q, keys, values, lengths, written, scale, beams, keys.shape[1], heads, groups, width**-0.5, *scale.stride(),
+        D=width, ROWS=tiling.rows, ITEMS=tiling.items, SHARED=keys is values,
+        QUANTIZE=fused, num_warps=tiling.warps, num_stages=tiling.stages,
+    )  # fmt: skip
+    return out if fused or quantize_to is None else quantize(written, quantize_to)
+
+
+@triton.jit
+def _cross_attention(
+    q_ptr, keys_ptr, values_ptr, lengths_ptr, out_ptr, scale_ptr, W, S, H, G, softmax_scale, scale_row, scale_group,
+    D: tl.constexpr, ROWS: tl.constexpr, ITEMS: tl.constexpr, SHARED: tl.constexpr, QUANTIZE: tl.constexpr,
+):  # fmt: skip
+    """One program for ROWS beams of a request and one head."""
+    head, request = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    beam = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    inside = (beam < W)[:, None]
+    at = ((request * W + beam) * H + head)[:, None] * D + tl.arange(0, D)[None, :]
+    q = tl.load(q_ptr + at, inside, other=0.0)
+    tile = tl.arange(0, ITEMS)[:, None] * (G * D) + tl.arange(0, D)[None, :]
+    context = request * S * G * D + head * G // H * D
+    keys_ptr += context + tile
+    values_ptr += context + tile
+    length = tl.load(lengths_ptr + request).to(tl.int32)
+
+    top = tl.full((ROWS,), float("-inf"), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    out = tl.zeros((ROWS, D), tl.float32)
+    scale = softmax_scale * 1.4426950408889634  # exp(x) = exp2(x * log2(e))
+    full = length // ITEMS * ITEMS
+    if full < length:  # first, so that it is read together with q
+        top, total, out = _attend(
+            q, keys_ptr + full * (G * D), values_ptr + full * (G * D), length - full, scale, top, total, out,
+            ITEMS, SHARED, True,
+        )  # fmt: skip
+    for first in range(0, full, ITEMS):
+        top, total, out = _attend(
+            q, keys_ptr + first * (G * D), values_ptr + first * (G * D), ITEMS, scale, top, total, out,
+            ITEMS, SHARED, False,
+        )  # fmt: skip
+    x = (out / total[:, None]).to(q_ptr.dtype.element_ty)
+    if QUANTIZE:
+        x = x.to(tl.float32)
+        absmax = tl.max(tl.abs(x), 1, keep_dims=True)
+        values, group_scale = to_e4m3(x, absmax)
+        tl.store(out_ptr + at, values, inside)
+        row = (request * W + beam)[:, None]
+        tl.store(scale_ptr + row * scale_row + head * scale_group, group_scale, inside)
+    else:
+        tl.store(out_ptr + at, x, inside)
+
+
+@triton.jit
+def _attend(
+    q, keys_ptr, values_ptr, count, scale, top, total, out,
+    ITEMS: tl.constexpr, SHARED: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """Take the `count` items of a tile into the running maximum [ROWS], sum [ROWS] and output [ROWS, D]."""
+    item = tl.arange(0, ITEMS)
+    keys = tl.load(keys_ptr, (item < count)[:, None], other=0.0) if MASKED else tl.load(keys_ptr)
+    scores = tl.dot(q, keys.T)  # [ROWS, ITEMS]
+    if MASKED:
+        scores = tl.where((item < count)[None, :], scores, float("-inf"))
+    higher = tl.maximum(top, tl.max(scores, 1) * scale)
+    weights = tl.exp2(scores * scale - higher[:, None])
+    shrink = tl.exp2(top - higher)
+    total = total * shrink + tl.sum(weights, 1)
+    if SHARED:
+        values = keys
+    elif MASKED:
+        values = tl.load(values_ptr, (item < count)[:, None], other=0.0)
+    else:
+        values = tl.load(values_ptr)
+    out = tl.dot(weights.to(values.dtype), values, out * shrink[:, None])
+    return higher, total, out

@@ -1,0 +1,96 @@
+# mypy: allow-untyped-defs
+"""Routing to experts in one kernel: gate product, sigmoid, biased choice, normalised weights.
+
+The product runs on the tensor cores with float32 sums; x is read once, the gate (a few hundred KB) comes from L2.
+
+Letters: T rows, C model width, E routed experts, R = top_k + n_shared experts a row.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octorec.errors import InputError
+from octorec.kernels.reference import Routing
+
+MOST_EXPERTS, MOST_CHOSEN = 256, 8
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """rows of a program, columns of x at a time (powers of two); warps; stages of its loads."""
+
+    rows: int = 64
+    columns: int = 64
+    warps: int = 4
+    stages: int = 4
+
+
+TILING = Tiling()
+
+
+def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tiling: Tiling = TILING) -> Routing:
+    """As `reference.route`: x [T, C], gate [E, C] of one 16-bit type, bias [E] float32 -> experts, weights [T, R].
+
+    E up to 256, top_k up to 8. A tie of biased scores goes to the lower expert. One launch.
+    """
+    rows, width = x.shape
+    experts = len(gate)
+    if not 0 < top_k <= min(MOST_CHOSEN, experts):
+        raise InputError("top_k", top_k, f"routing chooses 1 to {min(MOST_CHOSEN, experts)} of {experts} experts")
+    if experts > MOST_EXPERTS:
+        raise InputError("n_expert", experts, f"the routing kernel takes up to {MOST_EXPERTS} experts")
+    if x.dtype not in (torch.bfloat16, torch.float16):
+        raise InputError("dtype", x.dtype, "routing takes bfloat16 or float16")
+    assert x.is_contiguous()
+    assert gate.is_contiguous()
+    assert x.dtype == gate.dtype
+    chosen = torch.empty(rows, top_k + n_shared, dtype=torch.int64, device=x.device)
+    weights = torch.empty(rows, top_k + n_shared, dtype=torch.float32, device=x.device)
+    _route[(triton.cdiv(rows, tiling.rows),)](
+        x, gate, bias, chosen, weights, rows, width, E=experts, TOP_K=top_k, SHARED=n_shared, ROWS=tiling.rows,
+        COLUMNS=tiling.columns, EXPERTS=max(16, triton.next_power_of_2(experts)),
+        SLOTS=triton.next_power_of_2(top_k + n_shared), num_warps=tiling.warps, num_stages=tiling.stages,
+    )  # fmt: skip
+    return Routing(chosen, weights)
+
+
+@triton.jit
+def _route(
+    x_ptr, gate_ptr, bias_ptr, chosen_ptr, weights_ptr, T, C,
+    E: tl.constexpr, TOP_K: tl.constexpr, SHARED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    EXPERTS: tl.constexpr, SLOTS: tl.constexpr,
+):  # fmt: skip
+    """One program for ROWS rows: scores [ROWS, EXPERTS], then TOP_K times the best that is left."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    expert = tl.arange(0, EXPERTS)
+    column = tl.arange(0, COLUMNS)
+    x_ptr += row.to(tl.int64)[:, None] * C + column[None, :]
+    gate_ptr += expert[:, None] * C + column[None, :]
+    sums = tl.zeros((ROWS, EXPERTS), tl.float32)
+    for first in range(0, C, COLUMNS):
+        inside = (first + column < C)[None, :]
+        x = tl.load(x_ptr + first, (row < T)[:, None] & inside, other=0.0)
+        gate = tl.load(gate_ptr + first, (expert < E)[:, None] & inside, other=0.0)
+        sums = tl.dot(x, gate.T, sums)
+    scores = tl.sigmoid(sums)
+    biased = scores + tl.load(bias_ptr + expert, expert < E, other=0.0)[None, :]
+    biased = tl.where((expert < E)[None, :], biased, float("-inf"))
+
+    slot = tl.arange(0, SLOTS)[None, :]
+    chosen = E + slot - TOP_K + tl.zeros((ROWS, 1), tl.int32)  # [ROWS, SLOTS]: the shared experts, where none is chosen
+    weights = tl.full((ROWS, SLOTS), 0.0, tl.float32)
+    for k in tl.static_range(TOP_K):
+        best = tl.argmax(biased, 1)[:, None]  # of equal ones the first
+        is_best = expert[None, :] == best
+        chosen = tl.where(slot == k, tl.minimum(best, E - 1), chosen)  # within bounds even where x is NaN
+        weights = tl.where(slot == k, tl.sum(tl.where(is_best, scores, 0.0), 1)[:, None], weights)
+        biased = tl.where(is_best, float("-inf"), biased)
+    weights = tl.where(slot < TOP_K, weights / tl.sum(weights, 1)[:, None], 1.0)
+    at = row.to(tl.int64)[:, None] * (TOP_K + SHARED) + slot
+    inside = (row < T)[:, None] & (slot < TOP_K + SHARED)
+    tl.store(chosen_ptr + at, chosen.to(tl.int64), inside)
+    tl.store(weights_ptr + at, weights, inside)

@@ -1,0 +1,88 @@
+# mypy: allow-untyped-defs
+"""Self-attention of a beam over its own earlier positions, read where they were written.
+
+The levels' q, k, v stay in place; a row finds its ancestors' through the indices. At the model's third level a row
+reads five vectors (its own three, its parent's k and v; the first level's are one row a request) and writes one:
+memory-bound.
+
+Letters: B requests, W beams, H heads, D head width, C = H * D, P earlier positions, G = ceil(C/128) groups a row.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octorec.errors import InputError
+from octorec.kernels.quantize import empty_quantized, row_tile, store_row
+from octorec.kernels.quantized import Granularity
+from octorec.kernels.reference import Operand
+
+HEAD_WIDTHS = (16, 32, 64, 128)
+
+
+def self_attention(
+    qkv: Tensor, past: list[Tensor], ancestors: list[Tensor], quantize_to: Granularity | None
+) -> Operand:
+    """As `reference.self_attention`: qkv [B, W, 3, H, D], past[p] [B, W_p, 3, H, D], ancestors[p] [B, W] -> [B*W, C].
+
+    Contiguous, of one 16-bit type or float32; D one of HEAD_WIDTHS. One launch, a program a row: all heads of a row are
+    at hand, so that a scale a token costs no second pass. Scores, softmax and sums are float32.
+    """
+    batch, beams, _, heads, width = qkv.shape
+    if width not in HEAD_WIDTHS:
+        raise InputError("d_head", width, f"the attention kernels take {', '.join(map(str, HEAD_WIDTHS))}")
+    assert all(t.is_contiguous() for t in (qkv, *past, *ancestors))
+    rows, columns = batch * beams, heads * width
+    out: Operand
+    if quantize_to is None:
+        out = values = scale = torch.empty(rows, columns, dtype=qkv.dtype, device=qkv.device)
+    else:
+        out = empty_quantized((rows, columns), quantize_to, qkv.dtype, qkv.device)
+        values, scale = out.values, out.scale
+    groups, warps = row_tile(columns)
+    _self_attention[(rows,)](
+        qkv, tuple(past), tuple(ancestors), values, scale, beams, tuple(level.shape[1] for level in past), columns,
+        width**-0.5, *scale.stride(), P=len(past), D=width, GROUPS=groups, QUANTIZE=quantize_to is not None,
+        PER_GROUP=quantize_to == "group", num_warps=warps,
+    )  # fmt: skip
+    return out
+
+
+@triton.jit
+def _self_attention(
+    qkv_ptr, past_ptrs, ancestor_ptrs, out_ptr, scale_ptr, W, past_widths, C, softmax_scale, scale_row, scale_group,
+    P: tl.constexpr, D: tl.constexpr, GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
+):  # fmt: skip
+    """One program a row, held as [heads, D] with heads up to GROUPS * 128 / D. All is loaded before any is used."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, GROUPS * 128 // D)[:, None] * D + tl.arange(0, D)[None, :]
+    inside = column < C
+    own = qkv_ptr + row * 3 * C + column
+    q = tl.load(own, inside, other=0.0)
+    keys = (tl.load(own + C, inside, other=0.0),)
+    values = (tl.load(own + 2 * C, inside, other=0.0),)
+    for p in tl.static_range(P):
+        ancestor = (row // W) * past_widths[p] + tl.load(ancestor_ptrs[p] + row).to(tl.int64)
+        earlier = past_ptrs[p] + ancestor * 3 * C + column
+        keys += (tl.load(earlier + C, inside, other=0.0),)  # type: ignore[assignment]
+        values += (tl.load(earlier + 2 * C, inside, other=0.0),)  # type: ignore[assignment]
+
+    q = q.to(tl.float32) * softmax_scale
+    scores = (tl.sum(q * keys[0].to(tl.float32), 1, keep_dims=True),)  # [heads, 1] each
+    top = scores[0]
+    for p in tl.static_range(P):
+        scores += (tl.sum(q * keys[p + 1].to(tl.float32), 1, keep_dims=True),)  # type: ignore[assignment]
+        top = tl.maximum(top, scores[p + 1])
+    total = tl.zeros_like(top)
+    out = tl.zeros_like(q)
+    for p in tl.static_range(P + 1):
+        weight = tl.exp(scores[p] - top)
+        total += weight
+        out += weight * values[p].to(tl.float32)
+    out = (out / total).to(qkv_ptr.dtype.element_ty)
+    if QUANTIZE:
+        x = tl.reshape(out.to(tl.float32), (GROUPS, 128))
+        store_row(x, row, out_ptr, scale_ptr, C, scale_row, scale_group, GROUPS, PER_GROUP)
+    else:
+        tl.store(out_ptr + row * C + column, out, inside)
