@@ -76,6 +76,23 @@ def test_the_same_engine_is_not_inferior(engine, examples):
     assert (result.agreement.overlap, result.agreement.max_drift) == (1.0, 0.0)
 
 
+def test_nll_is_the_sum_over_levels(engine, examples):
+    result = compare(engine, engine, examples)
+    joint = [engine.log_probs[int(e.history[0]), int(e.target)].astype(float).sum() for e in examples]
+    assert result.baseline["nll"] == pytest.approx(-np.mean(joint))
+
+
+def test_exact_ndcg_bound_knows_the_smallest_hit(engine):
+    """One target a user: losing every bit of a user, over Hoeffding's lower bound of a hit's mean gain."""
+    examples = sampled_examples(np.random.default_rng(6), engine, users=300)
+    gains = predict(engine, examples).values()["ndcg@10"]
+    gains = gains[gains > 0]
+    least = 1 / math.log2(11)
+    mean = gains.mean() - (1 - least) * math.sqrt(math.log(1 / 0.0125) / (2 * len(gains)))
+    expected = (1 - 0.0125 ** (1 / len(gains))) / mean
+    assert compare(engine, engine, examples).differences["ndcg@10"].low == pytest.approx(-expected)
+
+
 def test_a_slightly_shaken_engine_is_not_inferior_and_its_differences_are_seen(engine, examples):
     noise = np.random.default_rng(2).normal(0, 0.02, engine.log_probs.shape)
     result = compare(engine, TableEngine(engine.log_probs + noise), examples, margin=0.05)

@@ -131,9 +131,10 @@ def test_a_user_who_loses_one_target_and_gains_another_is_not_discordant():
 
 
 def test_rounding_makes_no_discordant_user():
-    values = np.array([0.1, 0.2, 0.3])
-    result = one(["a"] * 3, relative(values, values[[2, 0, 1]], least=0.1))
-    assert result.discordant == 0
+    values = np.array([0.1, 0.7, 0.3])
+    changed = values[[1, 2, 0]]
+    assert (changed - values).sum() != 0
+    assert one(["a"] * 3, relative(values, changed, least=0.1)).discordant == 0
 
 
 def test_more_targets_a_user_widen_the_exact_interval():
