@@ -109,8 +109,6 @@ def test_experts(model: OneRecV2) -> None:
     assert hidden.distribution.absmax == pytest.approx(float(torch.cat(between).abs().max()), rel=1e-4)
     assert hidden.distribution.variance == pytest.approx(float(torch.cat(between).var(correction=0)), rel=1e-3)
     for scheme, (of_weights, of_activations) in SCHEMES.items():
-        if "tensor" in scheme:
-            continue  # one scale for all experts' weights: the operation's business, not repeated here
         errors = found[name].errors[scheme]
         assert errors.weights == pytest.approx(relative(run(of_weights, None)[0], exact), rel=0.01)
         assert errors.activations == pytest.approx(relative(run(None, of_activations)[0], exact), rel=0.01)

@@ -1,0 +1,159 @@
+"""The analysis of a folder: its table, its report, its Parquet files and its JSON agree with each other."""
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from octorec.errors import InputError
+from octorec.models.checkpoint import Checkpoint
+from octorec.models.context import ContextBatch
+from octorec.numerics.analyze import analyze, folded
+from octorec.numerics.render import render
+from octorec.numerics.stats import weight_stats
+from octorec.quant.convert import quantize_checkpoint
+
+
+def requests(count: int = 6) -> tuple[ContextBatch, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    history = torch.randint(0, 64, (count, 5, 3), generator=generator)
+    batch = ContextBatch(torch.full((count,), 5), history, torch.zeros(count, 0))
+    return batch, torch.randint(0, 64, (count, 3), generator=generator)
+
+
+def printed(analysis: Any, width: int) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width).print(render(analysis))
+    return file.getvalue()
+
+
+def test_weights_alone(make_checkpoint: Any, tmp_path: Path) -> None:
+    folder = make_checkpoint("demo")
+    calls: list[tuple[int, int]] = []
+    found = analyze(folder, tmp_path / "out", progress=lambda done, total: calls.append((done, total)))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "stats.parquet"]
+    assert len(calls) == len(Checkpoint(folder).names())
+    rows = pq.read_table(tmp_path / "out/stats.parquet").to_pylist()
+    assert [row["name"] for row in rows] == [stats.name for stats in found.weights]
+    for row, stats in zip(rows, found.weights, strict=True):
+        weight = Checkpoint(folder).load(row["name"]).double()
+        assert row["absmax"] == float(weight.abs().max())
+        assert row["variance"] == pytest.approx(float(weight.var(correction=0)), rel=1e-4, abs=1e-12)
+        assert row["shape"] == list(weight.shape) == list(stats.shape)
+        assert sum(row["octaves"]) == weight.numel()
+        assert (row["sqnr_block"] is None) == (weight.dim() != 2)
+    assert found.to_dict()["activations"] == []
+    text = json.dumps(found.to_dict(), allow_nan=False)
+    assert "octaves" not in text
+    assert len(json.loads(text)["weights"]) == len(rows)
+
+
+def test_activations_of_real_requests(make_checkpoint: Any, tmp_path: Path) -> None:
+    found = analyze(make_checkpoint("demo"), tmp_path / "out", requests())
+    names = ["activations.parquet", "report.html", "stats.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    rows = pq.read_table(tmp_path / "out/activations.parquet").to_pylist()
+    assert [row["name"] for row in rows] == [stats.name for stats in found.activations]
+    assert {row["rows"] for row in rows} == {6 * 5, 6 * 3, 6 * 3 * 3}  # context items, positions, positions x experts
+    plain = found.to_dict()["activations"]
+    assert [row["error_channel/token_both"] for row in plain] == [row["error_channel/token_both"] for row in rows]
+    page = (tmp_path / "out/report.html").read_text()
+    for word in ("Activations", "blocks.0.self_attn.qkv_proj", "blocks.1.ffn.experts.down_proj"):
+        assert word in page
+
+
+def test_the_experts_of_a_block_are_one_row(make_checkpoint: Any) -> None:
+    folder = make_checkpoint("demo", n_layer=12, n_dense=1)
+    rows = {row["tensor"]: row for row in folded(weight_stats(folder))}
+    names = [f"blocks.2.ffn.experts.{expert}.up_proj.weight" for expert in range(4)]
+    weights = [Checkpoint(folder).load(name).double() for name in names]
+    row = rows["blocks.2.ffn.experts.*.up_proj.weight"]
+    together = torch.cat(weights)
+    assert row["shape"] == "4 x (128 x 128)"
+    assert row["absmax"] == float(together.abs().max())
+    assert row["mean |w|"] == pytest.approx(float(together.abs().mean()))
+    assert row["variance"] == pytest.approx(float(together.var(correction=0)), rel=1e-5)
+    assert row["p99.9"] == max(np.quantile(w.abs().numpy(), 0.999, method="inverted_cdf") for w in weights)
+    assert "blocks.2.ffn.shared_experts.0.up_proj.weight" in rows
+    order = [name for name in rows if name.endswith("router.weight")]
+    assert order == [f"blocks.{block}.ffn.router.weight" for block in range(1, 12)]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_names_are_never_cut(make_checkpoint: Any, tmp_path: Path, width: int) -> None:
+    found = analyze(make_checkpoint("demo"), tmp_path / "out", requests())
+    text = printed(found, width)
+    assert "…" not in text
+    if width == 200:
+        for name in [row["tensor"] for row in folded(found.weights)] + [stats.name for stats in found.activations]:
+            assert name in text
+
+
+def test_nan_is_named_and_the_rest_analyzed(make_checkpoint: Any, tmp_path: Path) -> None:
+    folder = make_checkpoint("demo")
+    shard = next(folder.glob("*.safetensors"))
+    tensors = load_file(shard)
+    tensors["head.1.weight"][0, :2] = torch.tensor([math.nan, math.inf])
+    save_file(tensors, shard)
+    found = analyze(folder, tmp_path / "out", requests())
+    assert found.activations == ()
+    assert "head.1.weight holds 1 NaN and 1 Inf; the rest was measured." in found.notes
+    assert any("Activations were not measured" in note for note in found.notes)
+    assert "head.1.weight holds 1 NaN" in (tmp_path / "out/report.html").read_text()
+    assert "head.1.weight holds 1 NaN" in printed(found, 200)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_an_fp8_checkpoint(make_checkpoint: Any, tmp_path: Path) -> None:
+    quantize_checkpoint(make_checkpoint("demo"), tmp_path / "fp8", "fp8")
+    found = analyze(tmp_path / "fp8", tmp_path / "out", requests())
+    assert any("quantized already" in note for note in found.notes)
+    assert found.activations
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_a_folder_of_another_model(tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    tensors = {"layers.0.bias": torch.zeros(3), "ids": torch.arange(4), "none": torch.empty(0)}
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text("{}")
+    found = analyze(folder, tmp_path / "out")
+    assert "holds no floating-point matrix" in (tmp_path / "out/report.html").read_text()
+    assert len(found.weights) == 3
+    assert "layers.0.bias" in printed(found, 200)
+    with pytest.raises(InputError, match="model_type"):
+        analyze(folder, tmp_path / "other-out", requests())
+    assert not (tmp_path / "other-out").exists()
+
+
+def test_out_exists(make_checkpoint: Any, tmp_path: Path) -> None:
+    folder = make_checkpoint("demo")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious").write_text("kept")
+    with pytest.raises(InputError, match="exists already"):
+        analyze(folder, out)
+    assert (out / "precious").read_text() == "kept"
+    analyze(folder, out, force=True)
+    assert not (out / "precious").exists()
+
+
+def test_missing_and_truncated(make_checkpoint: Any, tmp_path: Path) -> None:
+    folder = make_checkpoint("demo")
+    shard = next(folder.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(InputError, match="is truncated"):
+        analyze(folder, tmp_path / "out")
+    with pytest.raises(InputError, match="must be a folder"):
+        analyze(tmp_path / "nowhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
