@@ -1,6 +1,7 @@
 """The command line: one verb a stage. Rooms are imported inside the verbs, so that `--help` is quick."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,6 +79,27 @@ def train(
     with training_progress(console, steps) as progress:
         about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, progress)
     show(as_json, about, f"wrote {out}: {about['bytes'] / 1e6:.1f} MB, {about['examples']} examples")
+
+
+@app.command()
+def analyze(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder of safetensors, 16 bit or FP8.")],
+    out: Annotated[Path, typer.Option(help="Folder to write report.html and stats.parquet into.")],
+    data: Annotated[Path | None, typer.Option(help="Interactions: measures activations on real requests too.")] = None,
+    requests: Annotated[int, typer.Option(help="How many requests to take from --data.")] = 256,
+    users: Users = None,
+    catalog: OtherCatalog = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Measure weights, and activations on real requests: is FP8 safe for this checkpoint?"""
+    from octorec.numerics.analyze import analyze
+    from octorec.numerics.render import render
+
+    batch = measured_requests(checkpoint, data, users, catalog, requests) if data else None
+    with counting("analyzing") as progress:
+        found = analyze(checkpoint, out, batch, force, progress)
+    show(as_json, found.to_dict(), render(found))
 
 
 @app.command()
@@ -172,6 +194,19 @@ def evaluate(
     raise typer.Exit(result.verdict.exit_code)
 
 
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
+    cache: Annotated[Path, typer.Option(help="Where MovieLens-100K is kept.")] = Path(".cache"),
+    pip_args: Annotated[str, typer.Option(help="Arguments of pip for fetching it, such as an index.")] = "",
+    force: Force = False,
+) -> None:
+    """The whole story on MovieLens-100K, on a CPU; the last line of stdout is one JSON object."""
+    from octorec.demo import run_demo
+
+    print(json.dumps(run_demo(out, cache, shlex.split(pip_args), force)))
+
+
 @catalog_app.command("build")
 def catalog_build(
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
@@ -247,6 +282,23 @@ def catalog_import(
     show_catalog(as_json, made, out)
 
 
+def measured_requests(checkpoint: Path, data: Path, users: Path | None, catalog: Path | None, count: int) -> Any:
+    """The newest interaction of `count` users as requests with their true answers, as a model reads them."""
+    from octorec.data.interactions import read_interactions
+    from octorec.data.splits import leave_last_out
+    from octorec.data.users import read_users
+    from octorec.engine.load import load
+    from octorec.engine.request import Request
+
+    if count < 1:
+        raise InputError("requests", count, "must be an integer above 0")
+    known = read_users(users) if users else {}
+    _, examples = leave_last_out(read_interactions(data))
+    sample = examples[:: max(1, len(examples) // count)][:count]
+    requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
+    return load(checkpoint, catalog).forced_batch(requests, [example.target for example in sample])
+
+
 def show(as_json: bool, result: Any, text: RenderableType) -> None:
     """Print a result: an object for programs, or text and tables for people, whole where nobody watches."""
     if as_json:
@@ -296,10 +348,10 @@ def _sizes(text: str) -> list[int]:
         raise InputError("codebook_sizes", text, "must be integers with commas, one a level") from None
 
 
-def main() -> None:
-    """Run the command line: what a user caused is one line on stderr and exit code 2."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: what a user caused is one line on stderr and exit code 2."""
     try:
-        app()
+        app(arguments)
     except InputError as error:
         console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

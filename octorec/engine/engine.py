@@ -21,6 +21,7 @@ from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.reference import Beams
 from octorec.models.config import UserField
+from octorec.models.context import ContextBatch
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,26 @@ class Engine:
     @torch.inference_mode()
     def score(self, requests: Sequence[Request], targets: Sequence[str]) -> np.ndarray:
         """Teacher-forced log-probabilities of the targets' codes given the histories: [n, levels] float32."""
+        size = self.config.batch_sizes[-1]
+        out = [np.zeros((0, self.catalog.codes.shape[1]), dtype=np.float32)]
+        for start in range(0, len(requests), size):
+            chunk = requests[start : start + size]
+            context, codes = self.forced_batch(chunk, targets[start : start + size])
+            out.append(score(self.model, context, codes)[: len(chunk)].cpu().numpy())
+        return np.concatenate(out)
+
+    def forced_batch(self, requests: Sequence[Request], targets: Sequence[str]) -> tuple[ContextBatch, torch.Tensor]:
+        """What a model reads of requests, and the codes [B, levels] of their true answers.
+
+        Filled up to the smallest bucket that holds them, or not at all where they are more than any.
+        """
         codes = self.catalog.codes[lookup(self.catalog, "targets", targets)].astype(np.int64)
         parsed = [self._parse(request) for request in requests]
-        size = self.config.batch_sizes[-1]
-        out = [np.zeros((0, codes.shape[1]), dtype=np.float32)]
-        for start in range(0, len(parsed), size):
-            chunk = parsed[start : start + size]
-            bucket = _bucket(self.config.batch_sizes, len(chunk))
-            context = context_batch(chunk, bucket, self.config.max_context, self.device)
-            forced = np.zeros((bucket, codes.shape[1]), dtype=np.int64)
-            forced[: len(chunk)] = codes[start : start + size]
-            logp = score(self.model, context, torch.from_numpy(forced).to(self.device))
-            out.append(logp[: len(chunk)].cpu().numpy())
-        return np.concatenate(out)
+        size = next((size for size in self.config.batch_sizes if size >= len(parsed)), len(parsed))
+        forced = np.zeros((size, codes.shape[1]), dtype=np.int64)
+        forced[: len(codes)] = codes
+        context = context_batch(parsed, size, self.config.max_context, self.device)
+        return context, torch.from_numpy(forced).to(self.device)
 
     def _parse(self, request: Request) -> ParsedRequest:
         config = self.config

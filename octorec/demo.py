@@ -1,0 +1,176 @@
+"""The whole story on MovieLens-100K, on a CPU: train, analyze, quantize, judge, recommend."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from octorec.catalog.build import build_catalog
+from octorec.catalog.catalog import Catalog
+from octorec.data.interactions import Interactions
+from octorec.data.movielens import MovieLens, movielens_100k
+from octorec.data.splits import Example, leave_last_out
+from octorec.demo_report import Findings, summary, write_demo_report
+from octorec.engine.engine import Engine
+from octorec.engine.load import load
+from octorec.engine.request import Answer, Request
+from octorec.evaluate.compare import compare_predictions, difference, evaluate_baselines
+from octorec.evaluate.predictions import Predictions, predict
+from octorec.evaluate.render import render
+from octorec.files import refuse_existing
+from octorec.models.config import UserField
+from octorec.models.presets import preset
+from octorec.numerics.analyze import Analysis, analyze
+from octorec.quant.convert import quantize_checkpoint
+from octorec.terminal import console, counting
+from octorec.training.config import TrainConfig
+from octorec.training.progress import training_progress
+from octorec.training.run import train
+
+CODEBOOK_SIZES = (64, 64, 64)
+HELD_OUT = 10  # newest interactions of each user, predicted one at a time
+MARGIN = 0.05  # 943 users cannot decide 1 %
+BEAM_WIDTH = 32
+PERSON = "405"  # whose recommendations are shown
+MEASURED = 256  # requests whose activations are measured
+TRAINING = TrainConfig(steps=900, learning_rate=1.5e-3, label_smoothing=0.1, validate_every=150, save_every=300)
+
+
+def run_demo(
+    out: Path, cache: Path, pip_args: Sequence[str] = (), force: bool = False, training: TrainConfig = TRAINING
+) -> dict[str, Any]:
+    """Write `out`/bf16, `out`/fp8, `out`/analysis and `out`/report.html; returns what the last line of stdout says.
+
+    cache: where MovieLens-100K is kept. pip_args: for fetching it, see `movielens_100k`.
+    """
+    refuse_existing(out, force)
+    seconds: dict[str, float] = {}
+    with _stage("data", "MovieLens-100K, every rating an interaction", seconds):
+        movies = movielens_100k(cache, pip_args)
+        learned, examples = leave_last_out(movies.interactions, HELD_OUT)
+        _say(f"{len(learned):,} interactions to learn from, {len(examples):,} to predict")
+    with _stage("catalog", f"semantic IDs by residual k-means, codebooks {CODEBOOK_SIZES}", seconds):
+        catalog = build_catalog(learned, movies.items, CODEBOOK_SIZES)
+        _say(f"{len(catalog):,} films, {catalog.n_sharing} of them on shared tuples")
+    with _stage("train", "a OneRec-V2 MoE, float32 on the CPU", seconds):
+        about = _train(learned, catalog, movies, out / "bf16", force, training)
+    with _stage("quantize", "recipe fp8", seconds), counting("quantizing") as progress:
+        quantized = quantize_checkpoint(out / "bf16", out / "fp8", "fp8", force, progress)
+        _say(f"{quantized.quantized_ratio:.3f} of the bytes over the quantized parts")
+    engines = {name: load(out / name, **_limits(examples)) for name in ("bf16", "fp8")}
+    with _stage("analyze", f"weights, and activations of {MEASURED} requests", seconds):
+        analysis = _analyze(out / "bf16", out / "analysis", engines["bf16"], movies, examples, force)
+    with _stage("evaluate", f"{len(examples):,} held-out interactions, seen films masked", seconds):
+        predictions = {name: _predict(name, engine, examples, movies) for name, engine in engines.items()}
+        predictions |= evaluate_baselines(learned, examples)
+        comparison = compare_predictions(predictions["bf16"], predictions["fp8"], MARGIN)
+        against = {name: difference(predictions["bf16"], predictions[name]) for name in ("popularity", "markov")}
+        console.print(render(comparison), _floors(predictions), highlight=False)
+    with _stage("recommend", f"user {PERSON}", seconds):
+        watched, answers = _recommend(engines, movies)
+        console.print(_lists(answers, movies, watched), highlight=False)
+    found = Findings(about, analysis, quantized, predictions, comparison, against, watched, answers, seconds)
+    write_demo_report(out / "report.html", found)
+    _say(f"\nwrote {out / 'report.html'}")
+    return summary(found)
+
+
+@contextmanager
+def _stage(name: str, what: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Say what begins, and keep how long it took."""
+    _say(f"\n{name}: {what}", style="bold")
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 1)
+
+
+def _say(text: str, style: str | None = None) -> None:
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def user_schema(users: Mapping[str, Mapping[str, Any]]) -> tuple[UserField, ...]:
+    """MovieLens' user fields: age standardised, gender and occupation by their values."""
+    ages = [float(user["age"]) for user in users.values()]
+    mean = sum(ages) / len(ages)
+    std = (sum((age - mean) ** 2 for age in ages) / len(ages)) ** 0.5
+    categories = {
+        name: tuple(sorted({str(user[name]) for user in users.values()})) for name in ("gender", "occupation")
+    }
+    age = UserField("age", "number", mean=round(mean, 2), std=round(std, 2))
+    return (age, *(UserField(name, "category", values) for name, values in categories.items()))
+
+
+def _train(
+    learned: Interactions, catalog: Catalog, movies: MovieLens, out: Path, force: bool, training: TrainConfig
+) -> dict[str, Any]:
+    config = preset(
+        "demo",
+        codebook_sizes=catalog.codebook_sizes,
+        codebook_fingerprint=catalog.fingerprint,
+        user_fields=user_schema(movies.users),
+    )
+    _, validation = leave_last_out(learned, 1)
+    with training_progress(console, training.steps) as progress:
+        return train(
+            learned,
+            catalog,
+            config,
+            training,
+            out,
+            users=movies.users,
+            force=force,
+            validation=validation,
+            progress=progress,
+        )
+
+
+def _limits(examples: Sequence[Example]) -> dict[str, Any]:
+    """One bucket for everything; exclusions may be as many as the longest history."""
+    longest = max(len(example.history) for example in examples)
+    widths = {"beam_widths": (BEAM_WIDTH,), "default_beam_width": BEAM_WIDTH}
+    return {"batch_sizes": (64,), "max_banned": longest, **widths}
+
+
+def _analyze(
+    checkpoint: Path, out: Path, engine: Engine, movies: MovieLens, examples: Sequence[Example], force: bool
+) -> Analysis:
+    sample = examples[:: len(examples) // MEASURED][:MEASURED]
+    requests = [Request(example.history, user=movies.users[example.user_id]) for example in sample]
+    batch = engine.forced_batch(requests, [example.target for example in sample])
+    with counting("analyzing") as progress:
+        return analyze(checkpoint, out, batch, force, progress)
+
+
+def _predict(name: str, engine: Engine, examples: Sequence[Example], movies: MovieLens) -> Predictions:
+    with counting(f"asking {name}") as progress:
+        return predict(engine, examples, k=10, users=movies.users, progress=progress)
+
+
+def _recommend(engines: Mapping[str, Engine], movies: MovieLens) -> tuple[list[str], dict[str, Answer]]:
+    """The person's newest films, and ten recommendations of each engine from the whole history."""
+    history = movies.interactions.histories()[PERSON]
+    request = Request(history, k=10, exclude=history, user=movies.users[PERSON])
+    catalog = next(iter(engines.values())).catalog
+    watched = [catalog.titles[catalog.index[item]] for item in history[-10:][::-1]]
+    return watched, {name: engine.recommend([request])[0] for name, engine in engines.items()}
+
+
+def _floors(predictions: Mapping[str, Predictions]) -> Table:
+    table = Table("system", title="Beside the floors", title_justify="left")
+    rows = {name: found.values() for name, found in predictions.items()}
+    for metric in rows["bf16"]:
+        table.add_column(metric, justify="right")
+    for name, values in rows.items():
+        table.add_row(name, *(f"{column.mean():.4f}" for column in values.values()))
+    return table
+
+
+def _lists(answers: Mapping[str, Answer], movies: MovieLens, watched: Sequence[str]) -> Table:
+    about = ", ".join(f"{name} {value}" for name, value in movies.users[PERSON].items())
+    table = Table("", "watched last", *answers, title=f"User {PERSON}: {about}", title_justify="left")
+    for rank, row in enumerate(zip(watched, *(answer.titles for answer in answers.values()), strict=False), 1):
+        table.add_row(str(rank), *row)
+    return table

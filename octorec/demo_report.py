@@ -1,0 +1,150 @@
+"""What the demo found, as report.html and as the JSON of its last line."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octorec.engine.request import Answer
+from octorec.evaluate.compare import Comparison
+from octorec.evaluate.paired import Estimate, estimate, mean
+from octorec.evaluate.predictions import Predictions
+from octorec.numerics import plots
+from octorec.numerics.analyze import Analysis, sections
+from octorec.numerics.report import Figure, Section, SideBySide, Table, Text, write_report
+from octorec.quant.convert import QuantizationReport
+
+METRICS = ("recall@10", "ndcg@10")
+NAMES = {"bf16": "OneRec-V2, BF16", "fp8": "OneRec-V2, FP8", "popularity": "popularity", "markov": "Markov chain"}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """training: as training.json. predictions: of NAMES. against: recall@10 of BF16 minus a floor's.
+
+    watched: titles of the person's newest films. answers: of bf16 and fp8. seconds: a stage.
+    """
+
+    training: dict[str, Any]
+    analysis: Analysis
+    quantized: QuantizationReport
+    predictions: Mapping[str, Predictions]
+    comparison: Comparison
+    against: Mapping[str, Estimate]
+    watched: Sequence[str]
+    answers: Mapping[str, Answer]
+    seconds: Mapping[str, float]
+
+
+def summary(found: Findings) -> dict[str, Any]:
+    """The last line of stdout."""
+    comparison = found.comparison
+    means = {name: predictions.values() for name, predictions in found.predictions.items()}
+    return {
+        **{name: {metric: _rounded(values[metric].mean()) for metric in METRICS} for name, values in means.items()},
+        "difference": {metric: comparison.differences[metric].to_dict() for metric in METRICS},
+        "nll_difference": comparison.nll.to_dict(),
+        "beats": {name: difference.low > 0 for name, difference in found.against.items()},
+        "margin": comparison.verdict.margin,
+        "verdict": comparison.verdict.outcome,
+        "users_needed": comparison.verdict.users_needed,
+        "bytes": {"bf16": found.quantized.total_bytes_before, "fp8": found.quantized.total_bytes_after},
+        "quantized_ratio": _rounded(found.quantized.quantized_ratio),
+        "seconds": dict(found.seconds),
+    }
+
+
+def write_demo_report(path: Path, found: Findings) -> None:
+    """The story in one self-contained page."""
+    lead = (
+        "A OneRec-V2 MoE trained on MovieLens-100K, quantized to FP8, and judged against its BF16 parent on each "
+        "user's last 10 interactions, one at a time, films already seen masked."
+    )
+    weights, *rest = sections(found.analysis)
+    parts = [_verdict(found), _lists(found), _training(found), _bytes(found), weights, *rest]
+    write_report(path, "OctoRec on MovieLens-100K", lead, parts)
+
+
+def _verdict(found: Findings) -> Section:
+    comparison, verdict = found.comparison, found.comparison.verdict
+    said = {
+        "not_inferior": f"FP8 is not inferior: with 95 % confidence it loses less than {verdict.margin:.0%}.",
+        "inferior": f"FP8 is inferior: with 95 % confidence it loses more than {verdict.margin:.0%}.",
+        "inconclusive": f"Inconclusive at a margin of {verdict.margin:.0%}: {_users(verdict.users_needed)}.",
+    }
+    rows = []
+    for name, difference in comparison.differences.items():
+        sides = comparison.baseline[name], comparison.candidate[name]
+        rows.append([name, *sides, *(f"{x:+.2%}" for x in (difference.value, difference.low, difference.high))])
+    nll = comparison.nll
+    rows.append(["nll", comparison.baseline["nll"], comparison.candidate["nll"],
+                 *(f"{x:+.4f}" for x in (nll.value, nll.low, nll.high))])  # fmt: skip
+    columns = ["metric", "BF16", "FP8", "difference", "low", "high"]
+    caption = "95 % intervals, paired and clustered by user; recall and NDCG relative, NLL absolute (nats)."
+    systems = {NAMES[name]: predictions for name, predictions in found.predictions.items()}
+    means = {metric: {name: _mean(p, metric) for name, p in systems.items()} for metric in METRICS}
+    overlap = comparison.agreement
+    agreement = (
+        f"The two precisions share {overlap.overlap:.1%} of the top 10; the log-probabilities of the targets' codes "
+        f"differ by {overlap.mean_drift:.4f} on average and {overlap.max_drift:.3f} at most."
+    )
+    parts = [
+        Text(said[verdict.outcome]),
+        Text(" ".join(_against(name, difference) for name, difference in found.against.items())),
+        Table(columns, rows, caption),
+        Figure(plots.intervals(means), "Means with 95 % intervals, clustered by user, beside two floors."),
+        Text(agreement),
+    ]
+    return Section("The verdict", parts)
+
+
+def _against(floor: str, difference: Estimate) -> str:
+    word = "beats" if difference.low > 0 else ("is beaten by" if difference.high < 0 else "is level with")
+    return (
+        f"BF16 {word} {NAMES[floor]}: recall@10 {difference.value:+.4f}, 95 % interval {difference.low:+.4f} .. "
+        f"{difference.high:+.4f}."
+    )
+
+
+def _lists(found: Findings) -> Section:
+    lists = [("Watched last", list(found.watched))]
+    lists += [(NAMES[name], answer.titles) for name, answer in found.answers.items()]
+    recommended = SideBySide(lists[1:], "Ten recommendations; a film in bold stands in both lists.")
+    return Section("One person", [SideBySide(lists[:1], "What this person saw last, newest first."), recommended])
+
+
+def _training(found: Findings) -> Section:
+    records = found.training["records"]
+    rows = [[record["step"], record["loss"], record.get("recall@10")] for record in records]
+    shares = [" ".join(f"{share:.0%}" for share in block) for block in records[-1]["expert_load"]]
+    load = "; ".join(f"MoE block {number}: {text}" for number, text in enumerate(shares, 1))
+    table = Table(["step", "loss", "validation recall@10"], rows, f"{found.training['examples']:,} examples.")
+    return Section("Training", [table, Text(f"Load of the routed experts at the end: {load}.")])
+
+
+def _bytes(found: Findings) -> Section:
+    q = found.quantized
+    sizes = {
+        "quantized parts": (q.quantized_bytes_before, q.quantized_bytes_after),
+        "whole checkpoint": (q.total_bytes_before, q.total_bytes_after),
+    }
+    rows = [[name, before, after, f"{after / before:.3f}"] for name, (before, after) in sizes.items()]
+    caption = "A model this small is mostly embeddings and heads, which stay in 16 bit."
+    return Section("Bytes", [Table(["", "BF16", "FP8", "ratio"], rows, caption)])
+
+
+def _mean(predictions: Predictions, metric: str) -> tuple[float, float, float]:
+    """(low, mean, high) of a metric, clustered by user."""
+    values = predictions.values()[metric]
+    found = estimate(predictions.user_ids, {metric: mean(np.zeros_like(values), values, bounded=True)})[metric]
+    return found.low, found.value, found.high
+
+
+def _users(needed: int | None) -> str:
+    return f"about {needed:,} users would decide it" if needed else "no number of users would decide it"
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 5)

@@ -1,0 +1,189 @@
+"""The command line from data to recommendations, on a small walk through items, and its errors."""
+
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from octorec import cli
+
+N_ITEMS = 30
+TRAIN = ("train", "--data", "{w}/data.csv", "--catalog", "{w}/catalog")
+CONFIG = {
+    "d_model": 32, "n_layer": 2, "n_head": 2, "embed_dim": 8, "max_context": 8, "n_dense": 1, "n_expert": 3,
+    "n_shared": 1, "top_k": 2, "d_expert": 128, "recency_buckets": 8,
+    "user_fields": [
+        {"name": "plan", "kind": "category", "values": ["free", "paid"]}, {"name": "age", "kind": "number"},
+    ],
+}  # fmt: skip
+
+
+@dataclass
+class Done:
+    code: int
+    stdout: str
+    stderr: str
+
+
+def octorec(*arguments: object, expect: int | None = 0) -> Done:
+    """Run the command line in this process, as `octorec ARGUMENTS` would be in a shell."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli.console, "file", err)
+        try:
+            cli.main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = exit_.code if isinstance(exit_.code, int) else 0
+    done = Done(code, out.getvalue(), err.getvalue())
+    assert expect is None or code == expect, done
+    return done
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, a catalog, a trained checkpoint and its FP8 form, each made by the command line."""
+    folder = tmp_path_factory.mktemp("work")
+    rows = [(f"u{u}", f"{(u + t) % N_ITEMS}", t) for u in range(60) for t in range(8)]
+    users, items, times = map(list, zip(*rows, strict=True))
+    pyarrow.csv.write_csv(pa.table({"user_id": users, "item_id": items, "timestamp": times}), folder / "data.csv")
+    sets = [["even"] if n % 2 == 0 else ["odd"] for n in range(N_ITEMS)]
+    titles = [f"Film {n}" for n in range(N_ITEMS)]
+    ids = [str(n) for n in range(N_ITEMS)]
+    pyarrow.parquet.write_table(pa.table({"item_id": ids, "title": titles, "sets": sets}), folder / "items.parquet")
+    known = pa.table({"user_id": [f"u{n}" for n in range(60)], "plan": ["free", "paid"] * 30, "age": [30.0] * 60})
+    pyarrow.parquet.write_table(known, folder / "users.parquet")
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    data, catalog = folder / "data.csv", folder / "catalog"
+    octorec("catalog", "build", "--data", data, "--items", folder / "items.parquet", "--codebook-sizes", "6,5,4",
+            "--out", catalog, "--json")  # fmt: skip
+    octorec("train", "--data", data, "--catalog", catalog, "--config", folder / "config.json", "--out", folder / "bf16",
+            "--users", folder / "users.parquet", "--steps", "40", "--batch-size", "64", "--warmup", "5")  # fmt: skip
+    octorec("quantize", folder / "bf16", "--out", folder / "fp8")
+    return folder
+
+
+def test_train_shows_loss_recall_and_load(work: Path) -> None:
+    about = json.loads((work / "bf16" / "training.json").read_text())
+    last = about["records"][-1]
+    assert last["step"] == 40
+    assert 0 < last["recall@10"] <= 1
+    assert len(last["expert_load"]) == 1
+    assert not (work / "bf16.training").exists()
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp8"])
+def test_recommend(work: Path, kind: str) -> None:
+    arguments = ("recommend", work / kind, "--history", "3,4,5", "--k", "4", "--exclude", "6", "--allow", "even",
+                 "--user", "plan=paid", "--user", "age=31")  # fmt: skip
+    answer = json.loads(octorec(*arguments, "--json").stdout)
+    assert len(answer["items"]) == 4
+    assert "6" not in answer["items"]
+    assert all(int(item) % 2 == 0 for item in answer["items"])
+    assert answer["titles"] == [f"Film {item}" for item in answer["items"]]
+    text = octorec(*arguments).stdout
+    assert answer["titles"][0] in text
+
+
+def test_evaluate(work: Path) -> None:
+    arguments = ("evaluate", work / "bf16", work / "fp8", "--data", work / "data.csv", "--last", "2", "--margin", "0.9")
+    done = octorec(*arguments, "--json", expect=None)
+    result = json.loads(done.stdout)
+    assert result["targets"] == 120
+    assert done.code == result["verdict"]["exit_code"]
+    same = octorec("evaluate", work / "bf16", work / "bf16", "--data", work / "data.csv", "--margin", "0.5", "--json")
+    assert json.loads(same.stdout)["agreement"]["identical"] == 1.0
+
+
+def test_shadow(work: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"history": [str(n), n + 1], "k": 5, "user": {"plan": "free"}}) for n in range(10)]
+    (tmp_path / "requests.jsonl").write_text("\n".join(lines))
+    done = octorec("evaluate", work / "bf16", work / "fp8", "--requests", tmp_path / "requests.jsonl", "--json")
+    assert json.loads(done.stdout)["requests"] == 10
+    (tmp_path / "bad.jsonl").write_text('{"history": ["1"], "kk": 5}')
+    failed = octorec("evaluate", work / "bf16", work / "fp8", "--requests", tmp_path / "bad.jsonl", expect=2)
+    assert "line 1" in failed.stderr
+    assert "history and any of k, beam_width" in failed.stderr
+
+
+def test_analyze(work: Path, tmp_path: Path) -> None:
+    done = octorec("analyze", work / "bf16", "--out", tmp_path / "analysis")
+    assert "blocks.1.ffn.shared_experts.0.down_proj.weight" in done.stdout  # names are never shortened
+    assert (tmp_path / "analysis" / "report.html").exists()
+    assert json.loads(octorec("analyze", work / "fp8", "--out", tmp_path / "fp8", "--json").stdout)
+
+
+def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
+    new = pa.table({"item_id": ["n1", "n2"], "title": ["New", "Newer"], "sets": [["even"], ["odd"]]})
+    pyarrow.parquet.write_table(new, tmp_path / "new.parquet")
+    octorec("catalog", "assign", "--catalog", work / "catalog", "--items", tmp_path / "new.parquet", "--out",
+            tmp_path / "larger")  # fmt: skip
+    arguments = (
+        "recommend",
+        work / "fp8",
+        "--catalog",
+        tmp_path / "larger",
+        "--history",
+        "n1,3",
+        "--user",
+        "plan=free",
+    )
+    assert octorec(*arguments, "--k", "3").stdout
+    (tmp_path / "x.index.json").write_text(json.dumps({"0": ["<a_1>", "<b_2>"], "1": ["<a_0>", "<b_2>"]}))
+    done = octorec("catalog", "import", "--index", tmp_path / "x.index.json", "--out", tmp_path / "imported", "--json")
+    assert json.loads(done.stdout)["items"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("recommend", "{w}/fp8", "--history", "3,99"), "history: got '99'; is no item of the catalog"),
+        (("recommend", "{w}/fp8", "--history", ""), "history: got []; give at least one item, or user fields"),
+        (("recommend", "{w}/fp8", "--history", "3", "--k", "0"), "k: got 0; must be an integer above 0"),
+        (
+            ("recommend", "{w}/fp8", "--history", "3", "--k", "9", "--beam-width", "8"),
+            "k: got 9; at most beam_width = 8",
+        ),
+        (("recommend", "{w}/fp8", "--history", "3", "--user", "plan"), "user: got 'plan'; must be name=value"),
+        (("recommend", "{w}/fp8", "--history", "3", "--user", "age=x"), "user.age: got 'x'; must be a number"),
+        (("recommend", "{w}/nothing", "--history", "3"), "catalog"),
+        (("quantize", "{w}/bf16", "--out", "{w}/fp8"), "it exists already: choose another name, or --force"),
+        (("quantize", "{w}/bf16", "--out", "{w}/x", "--recipe", "fp9"), "fp8-block"),
+        (("quantize", "{w}/fp8", "--out", "{w}/x"), "quantized"),
+        (("evaluate", "{w}/bf16", "{w}/fp8"), "give either --data (with labels) or --requests (without)"),
+        (("catalog", "build", "--out", "{w}/x"), "give --data, --items or both"),
+        (
+            ("catalog", "build", "--data", "{w}/data.csv", "--codebook-sizes", "a", "--out", "{w}/x"),
+            "codebook_sizes: got",
+        ),
+        (
+            ("train", "--data", "{w}/data.csv", "--catalog", "{w}/catalog", "--preset", "9b", "--out", "{w}/x"),
+            "allowed: 0.1b",
+        ),
+        (("train", "--data", "{w}/data.csv", "--catalog", "{w}/catalog", "--out", "{w}/bf16"), "it exists already"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(work: Path, arguments: tuple[str, ...], said: str) -> None:
+    before = sorted(path.name for path in work.iterdir())
+    done = octorec(*(argument.replace("{w}", str(work)) for argument in arguments), expect=2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert sorted(path.name for path in work.iterdir()) == before
+
+
+def test_the_command_itself() -> None:
+    """As a shell runs it: exit codes and streams are the process's own."""
+    command = [sys.executable, "-m", "octorec.cli", "recommend", "/nowhere", "--history", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stdout == ""
