@@ -129,7 +129,7 @@ def exact_interval(
     least = most (recall of one target a user: there `low` is the exact bound of the share of hits that are lost).
 
     High end. Given the N users, E[d] <= U(m+ of N) * most - L(m- of N) * step, and E[w] lies between
-    L(H of N) * c and most: divide by whichever makes the end larger.
+    L(H of N) * c and most: divide by whichever makes the end larger. With w fixed its mean stands in place of both.
 
     Each end gets alpha / 2, shared equally among the bounds it needs (Bonferroni). Low is never under -1, for d >= -w.
     """
@@ -181,7 +181,7 @@ def _user_sums(users: np.ndarray, count: int, metric: Paired) -> tuple[np.ndarra
 
 
 def _exact(difference: np.ndarray, weight: np.ndarray, targets: np.ndarray, metric: Paired, alpha: float) -> Estimate:
-    most = float(targets.max()) if metric.bounded else math.inf
+    most = float(targets.max()) if metric.bounded else math.inf  # 1 for each target of the user who has the most
     fixed = metric.kind == "mean"
     low, high = exact_interval(difference, weight, most, metric.least, metric.step, fixed, alpha)
     return Estimate(_ratio(difference, weight), low, high, "exact", len(weight), int(np.count_nonzero(difference)))
