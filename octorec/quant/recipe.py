@@ -15,6 +15,7 @@ nothing is an error: it is a slip of the pen, or a recipe for another model.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Recipe:
             raise InputError(f"recipe {self.name}", self.name, f"quantizes nothing of a checkpoint with {_some(names)}")
 
     def _check_match(self, field: str, pattern: str, names: list[str], optional: bool) -> None:
-        if not optional and not any(re.fullmatch(pattern, name) for name in names):
+        if not optional and not any(matches((pattern,), name) for name in names):
             allowed = f"matches nothing of a checkpoint with {_some(names)}"
             raise InputError(f"recipe {self.name}: {field}", pattern, allowed)
 
@@ -104,8 +105,14 @@ def matrices(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     return [name.removesuffix(".weight") for name in chosen]
 
 
-def matches(patterns: Iterable[str], module: str) -> bool:
-    return any(re.fullmatch(pattern, module) for pattern in patterns)
+def matches(patterns: tuple[str, ...], module: str) -> bool:
+    return any(pattern.fullmatch(module) for pattern in _compiled(patterns))
+
+
+@functools.lru_cache
+def _compiled(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    """Kept, because a checkpoint's `ignore` may hold thousands of names, each tried on thousands of modules."""
+    return tuple(re.compile(pattern) for pattern in patterns)
 
 
 def shipped_recipes() -> list[str]:

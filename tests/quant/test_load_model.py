@@ -1,6 +1,7 @@
 """Both kinds of checkpoint as models: what is loaded, in which types, and how near FP8 stays to 16 bit."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from octorec.kernels.quantized import E4M3, GROUP, Quantized, dequantize, quanti
 from octorec.models.checkpoint import Checkpoint, disk_tensors
 from octorec.models.context import ContextBatch
 from octorec.models.onerec import OneRecV2
+from octorec.models.presets import preset as preset_config
 from octorec.quant.convert import quantize_checkpoint
-from octorec.quant.load import DequantizedCheckpoint, load_dequantized, load_model
+from octorec.quant.format import to_quantization_config
+from octorec.quant.load import DequantizedCheckpoint, empty_model, load_dequantized, load_model
 from octorec.quant.modules import FP8Experts, FP8Linear
-from octorec.quant.recipe import Group, Recipe
+from octorec.quant.recipe import Group, Recipe, matrices
 
 RECIPES = [("demo", "fp8"), ("demo", "fp8-channel"), ("demo", "fp8-block"), ("tiny", "fp8-channel")]
 
@@ -209,6 +212,21 @@ def test_blocks_under_odd_widths_that_are_not_fused(make_checkpoint: Any, tmp_pa
     model = load_model(tmp_path / "fp8")
     assert model.blocks[0].ffn.down_proj.weight_scale.shape == (-(-160 // GROUP), 640 // GROUP)
     assert relative(logits(model), logits(load_model(folder))) < 0.05
+
+
+def test_a_long_ignore_list_is_no_burden() -> None:
+    """Attention alone on the MoE 4B leaves 1,944 experts' matrices under `ignore`, each by its name."""
+    config = preset_config("moe-4b-a0.5b")
+    tensors = disk_tensors(empty_model(config, None, reference, torch.bfloat16))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    recipe = Recipe("attention", (Group((r".*_attn\..*",), "channel", "token"),))
+    quantization = to_quantization_config(recipe, matrices(shapes))
+    assert len(quantization["ignore"]) > 1944
+    start = time.process_time()
+    model = empty_model(config, quantization, reference, torch.bfloat16)
+    assert time.process_time() - start < 10
+    assert isinstance(model.blocks[13].self_attn.qkv_proj, FP8Linear)
+    assert not any(isinstance(module, FP8Experts) for module in model.modules())
 
 
 def test_operations_reach_every_module(make_checkpoint: Any, tmp_path: Path) -> None:
