@@ -9,6 +9,7 @@ import torch
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.errors import InputError, MismatchError
+from octorec.kernels import fused, reference
 from octorec.models.config import OneRecConfig
 from octorec.quant.load import load_model
 
@@ -25,10 +26,11 @@ def load(
     folder = Path(checkpoint)
     if not isinstance(catalog, Catalog):
         catalog = Catalog.load(folder / "catalog" if catalog is None else catalog)
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    model = load_model(folder, device=device, dtype=dtype)
+    on_gpu = torch.device(device).type == "cuda"
+    ops, dtype = (fused, torch.bfloat16) if on_gpu else (reference, torch.float32)
+    model = load_model(folder, ops, device, dtype)
     check_codebook(model.config, catalog, folder)
-    return Engine(model, catalog, engine_config(model.config, engine), device)
+    return Engine(model, catalog, engine_config(model.config, engine), device, ops)
 
 
 def check_codebook(config: OneRecConfig, catalog: Catalog, folder: Path) -> None:

@@ -1,0 +1,18 @@
+"""Run the demo and append what its last line says to benchmarks/results/demo.jsonl."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from benchmarks.records import RESULTS, append
+from octorec.demo import run_demo
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        found = run_demo(Path(folder) / "demo", Path(".cache"))
+    append(RESULTS / "demo.jsonl", {**found, "cores": os.cpu_count()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Render recorded rows into README.md and docs, between `<!-- rows: NAME -->` and `<!-- end -->`.
+
+    python -m benchmarks.report            # rewrite
+    python -m benchmarks.report --check    # fail when a page is not what the rows say
+
+A page shows the newest row of each kind; nothing is typed by hand.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from benchmarks.records import RESULTS, read
+
+ROOT = RESULTS.parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"(<!-- rows: (\w+) -->\n).*?(<!-- end -->)", re.S)
+
+Row = dict[str, Any]
+
+
+def newest(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[Row]:
+    """The last row of each key, in the order the keys first came."""
+    out: dict[Any, Row] = {}
+    for row in rows:
+        out[key(row)] = row
+    return list(out.values())
+
+
+def table(columns: list[str], rows: Iterable[list[Any]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def demo() -> str:
+    """The newest demo: both precisions beside the floors."""
+    row = read(RESULTS / "demo.jsonl")[-1]
+    names = {
+        "bf16": "OneRec-V2 MoE, BF16",
+        "fp8": "the same in FP8",
+        "markov": "Markov chain",
+        "popularity": "popularity",
+    }
+    rows = [[label, f"{row[name]['recall@10']:.4f}", f"{row[name]['ndcg@10']:.4f}"] for name, label in names.items()]
+    recall = row["difference"]["recall@10"]
+    verdict = row["verdict"].replace("_", " ")
+    said = (
+        f"FP8 against BF16, recall@10: {recall['value']:+.2%}, 95 % interval {recall['low']:+.2%} .. "
+        f"{recall['high']:+.2%}; verdict at a margin of {row['margin']:.0%}: **{verdict}**. "
+        f"The demo took {sum(row['seconds'].values()):.0f} s on {row['cores']} cores, {row['seconds']['train']:.0f} s "
+        f"of it training ({row['date']}, torch {row['torch']}, commit {row['commit']})."
+    )
+    return table(["MovieLens-100K, last 10 of each user", "recall@10", "ndcg@10"], rows) + "\n\n" + said
+
+
+def quantize() -> str:
+    """The newest conversion of each preset and recipe."""
+    found = newest(read(RESULTS / "quantize.jsonl"), lambda row: (row["preset"], row["recipe"]))
+    rows = [
+        [
+            row["preset"],
+            row["recipe"],
+            f"{row['seconds']:.0f} s",
+            f"{row['peak_rss_anon_mb']:.0f} MB",
+            f"{row['bytes_before'] / 1e9:.2f} GB",
+            f"{row['bytes_after'] / 1e9:.2f} GB",
+        ]
+        for row in found
+    ]
+    return table(["quantizing, 2 CPU cores", "recipe", "time", "peak anonymous memory", "before", "after"], rows)
+
+
+def engine() -> str:
+    """The newest row of each system and shape that succeeded."""
+    key = ("system", "preset", "precision", "batch", "beam", "context")
+    found = newest(
+        (row for row in read(RESULTS / "engine.jsonl") if "error" not in row), lambda row: tuple(row[k] for k in key)
+    )
+    rows = [
+        [
+            f"{row['system']}, {row['precision']}",
+            row["preset"],
+            f"{row['batch']} / {row['beam']} / {row['context']}",
+            f"{row['ms_per_batch']:.1f}",
+            f"{row['requests_per_s']:.0f}",
+            f"{row['tflops']:.0f}",
+            f"{row['p50_ms']:.1f}" if "p50_ms" in row else "",
+            row["gpu"].removeprefix("NVIDIA "),
+        ]
+        for row in sorted(found, key=lambda row: (row["preset"] != "moe-4b-a0.5b", -row["batch"], -row["beam"]))
+    ]
+    columns = [
+        "system",
+        "model",
+        "batch / beam / context",
+        "ms a batch",
+        "requests/s",
+        "TFLOP/s",
+        "p50 ms, host to host",
+    ]
+    return table([*columns, "GPU"], rows)
+
+
+RENDER: dict[str, Callable[[], str]] = {"demo": demo, "quantize": quantize, "engine": engine}
+
+
+def rendered(text: str) -> str:
+    return BLOCK.sub(lambda m: m[1] + RENDER[m[2]]() + "\n" + m[3], text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = []
+    for page in PAGES:
+        text = page.read_text()
+        if rendered(text) != text:
+            stale.append(str(page.relative_to(ROOT)))
+            if not check:
+                page.write_text(rendered(text))
+    if check and stale:
+        sys.exit(f"not what the recorded rows say: {', '.join(stale)}; run python -m benchmarks.report")
+    print(f"{len(PAGES)} pages, {len(stale)} {'rewritten' if stale else 'changed'}")
+
+
+if __name__ == "__main__":
+    main()
