@@ -57,12 +57,13 @@ def run_demo(
         _say(f"{len(catalog):,} films, {catalog.n_sharing} of them on shared tuples")
     with _stage("train", "a OneRec-V2 MoE, float32 on the CPU", seconds):
         about = _train(learned, catalog, movies, out / "bf16", force, training)
+    engines = {"bf16": load(out / "bf16", **_limits(examples))}
+    with _stage("analyze", f"weights, and activations of {MEASURED} requests", seconds):
+        analysis = _analyze(out / "bf16", out / "analysis", engines["bf16"], movies, examples, force)
     with _stage("quantize", "recipe fp8", seconds), counting("quantizing") as progress:
         quantized = quantize_checkpoint(out / "bf16", out / "fp8", "fp8", force, progress)
         _say(f"{quantized.quantized_ratio:.3f} of the bytes over the quantized parts")
-    engines = {name: load(out / name, **_limits(examples)) for name in ("bf16", "fp8")}
-    with _stage("analyze", f"weights, and activations of {MEASURED} requests", seconds):
-        analysis = _analyze(out / "bf16", out / "analysis", engines["bf16"], movies, examples, force)
+    engines["fp8"] = load(out / "fp8", **_limits(examples))
     with _stage("evaluate", f"{len(examples):,} held-out interactions, seen films masked", seconds):
         predictions = {name: _predict(name, engine, examples, movies) for name, engine in engines.items()}
         predictions |= evaluate_baselines(learned, examples)
