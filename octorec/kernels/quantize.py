@@ -77,42 +77,45 @@ def row_columns(GROUPS: tl.constexpr):
 @triton.jit
 def to_e4m3(x, absmax):
     """float32 `x` in E4M3, and the scale absmax/448 (1 for zeros); absmax broadcasts against x. NaN stays NaN."""
-    scale = tl.where(absmax > 0, tl.div_rn(absmax, 448.0), 1.0)
-    x = tl.clamp(_divide(x, scale), -448.0, 448.0, propagate_nan=tl.PropagateNan.ALL)
-    return x.to(tl.float8e4nv), scale
+    tiny = absmax < 1e-18
+    lift = tl.where(tiny, 18446744073709551616.0, 1.0)  # 2^64, which keeps the remainders of a division exact
+    scale = tl.where(absmax > 0, _divide(absmax * -lift, 448.0), 1.0)
+    x = tl.clamp(_divide(x * -lift, scale), -448.0, 448.0, propagate_nan=tl.PropagateNan.ALL)
+    return x.to(tl.float8e4nv), tl.where(tiny & (absmax > 0), scale * 5.421010862427522e-20, scale)  # 2^-64
 
 
 @triton.jit
-def _divide(x, scale):
-    """x / scale, correctly rounded, for |x| <= 448 * scale: six instructions a value, where `div_rn` takes a dozen.
+def _divide(negative, y):
+    """-negative / y, correctly rounded, for 0 < y: half of `div_rn`'s instructions, and no call, which would spill.
 
-    Markstein's theorem: from the rounded reciprocal and a quotient less than an ulp off, one step with an exact
-    remainder rounds correctly; the first step makes the quotient that good. Doubling tiny numbers 64 times keeps the
-    remainders exact.
+    Markstein's theorem: from a correctly rounded reciprocal and a quotient less than an ulp off, one step with an exact
+    remainder rounds correctly; the steps before make them that good. The dividend comes negated so that -0 stays -0.
     """
-    lift = tl.where(scale < 1e-20, 18446744073709551616.0, 1.0)  # 2^64
-    scale = scale * lift
-    negative = x * -lift  # so signed, -0 stays -0
-    reciprocal = tl.div_rn(-1.0, scale)
+    reciprocal = -1.0 / y
+    for _ in tl.static_range(2):
+        reciprocal = tl.fma(tl.fma(reciprocal, y, 1.0), reciprocal, reciprocal)
     quotient = negative * reciprocal
     for _ in tl.static_range(2):
-        quotient = tl.fma(tl.fma(quotient, scale, negative), reciprocal, quotient)
+        quotient = tl.fma(tl.fma(quotient, y, negative), reciprocal, quotient)
     return quotient
 
 
 @triton.jit
-def store_row(
-    x, row, values_ptr, scale_ptr, width, scale_row, scale_group, GROUPS: tl.constexpr, PER_GROUP: tl.constexpr
-):
-    """Quantize a row, float32 [GROUPS, 128] with zeros beyond `width`, with one scale for it or one for each group.
-
-    scale_row and scale_group: strides of the scales [T, 1 or G].
-    """
-    column = row_columns(GROUPS)
-    absmax = tl.max(tl.abs(x), 1, keep_dims=True)  # [GROUPS, 1]
+def quantize_row(x, PER_GROUP: tl.constexpr):
+    """A row, float32 [GROUPS, 128], in E4M3 with its scale [1, 1], or with those of its groups [GROUPS, 1]."""
+    absmax = tl.max(tl.abs(x), 1, keep_dims=True)
     if not PER_GROUP:
-        absmax = tl.max(absmax, 0, keep_dims=True)  # [1, 1]
-    values, scale = to_e4m3(x, absmax)
+        absmax = tl.max(absmax, 0, keep_dims=True)
+    return to_e4m3(x, absmax)
+
+
+@triton.jit
+def write_row(
+    values, scale, row, values_ptr, scale_ptr, width, scale_row, scale_group,
+    GROUPS: tl.constexpr, PER_GROUP: tl.constexpr,
+):  # fmt: skip
+    """Write what `quantize_row` gave as row `row`; scale_row and scale_group: strides of the scales [T, 1 or G]."""
+    column = row_columns(GROUPS)
     row = row.to(tl.int64)
     tl.store(values_ptr + row * width + column, values, column < width)
     if PER_GROUP:
@@ -120,6 +123,15 @@ def store_row(
         tl.store(scale_ptr + row * scale_row + group * scale_group, scale, group * 128 < width)
     else:
         tl.store(scale_ptr + row * scale_row + tl.zeros((1, 1), tl.int32), scale)
+
+
+@triton.jit
+def store_row(
+    x, row, values_ptr, scale_ptr, width, scale_row, scale_group, GROUPS: tl.constexpr, PER_GROUP: tl.constexpr
+):
+    """Quantize a row, float32 [GROUPS, 128] with zeros beyond `width`, and write it."""
+    values, scale = quantize_row(x, PER_GROUP)
+    write_row(values, scale, row, values_ptr, scale_ptr, width, scale_row, scale_group, GROUPS, PER_GROUP)
 
 
 @triton.jit

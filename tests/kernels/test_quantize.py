@@ -59,7 +59,7 @@ def test_every_quotient_of_bf16_mantissas(device: str) -> None:
     mantissas = torch.arange(128, 256, device=device) / 128
     smaller = (mantissas * 2.0 ** -torch.tensor([1, 2, 6, 15, 16, 17, 18], device=device)[:, None]).flatten()
     x = torch.cat([mantissas[:, None], smaller.expand(128, -1)], 1).to(torch.bfloat16)
-    for power, rows in ((0, x), (-126, x[::16]), (120, x[::16])):
+    for power, rows in ((0, x), (-110, x[::16]), (120, x[::16])):
         scaled = rows * 2.0**power
         assert_same_bits(quantize(scaled, "token"), reference_quantize(scaled, "token"))
 
