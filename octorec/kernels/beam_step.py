@@ -65,7 +65,7 @@ class Tiling:
     subtile: int = 16
     block: int = 8192
     chunk: int = 1024
-    scan_warps: int = 4
+    scan_warps: int = 8
     choose_warps: int = 16
 
     def keys(self, beams: int, vocabulary: int, out_width: int) -> tuple[int, int, int]:
@@ -169,11 +169,12 @@ def _scan_rows(
     start = tl.load(child_start_ptr + node, mask=node != _DEAD, other=0)
     count = tl.load(child_start_ptr + node + 1, mask=node != _DEAD, other=0) - start
 
-    tile, lane = tl.arange(0, BLOCK // TILE), tl.arange(0, TILE)[None, :]
-    code = tile[:, None] * TILE + lane
-    x = tl.load(logits_ptr + code, mask=code < V, other=float("-inf"))  # [BLOCK / TILE, TILE]
-    best = tl.max(x, 1)
-    top = tl.max(best, 0)
+    RUN: tl.constexpr = min(TILE, 128)  # what one warp reads at once: its maximum needs no other warp
+    run = tl.arange(0, BLOCK // RUN)
+    code = run[:, None] * RUN + tl.arange(0, RUN)[None, :]
+    x = tl.load(logits_ptr + code, mask=code < V, other=float("-inf"))  # [BLOCK / RUN, RUN]
+    run_best = tl.max(x, 1)
+    top = tl.max(run_best, 0)
     total = tl.sum(tl.sum(tl.exp(x - top), 1), 0)
     for first in range(BLOCK, V, BLOCK):
         more = tl.load(logits_ptr + first + code, mask=first + code < V, other=float("-inf"))
@@ -193,18 +194,21 @@ def _scan_rows(
     limited = is_limited(restricted_ptr, request)
     todo = count
     if (BLOCK >= V) & (count == V) & (next_banned(banned_ptr, start - 1, X) >= start + V):
-        largest = start + tile * TILE + tl.argmax(x, 1)  # every code is a child: its logit is at hand
-        ok = returnable(largest, tile < TILES, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS)
-        if tl.sum(ok.to(tl.int32), 0) == TILES:
-            tl.store(tile_best_ptr + tile, _total(best, top, log_sum, score), mask=tile < TILES)
+        largest = start + run * RUN + tl.argmax(x, 1)  # every code is a child: its logit is at hand
+        ok = returnable(largest, run * RUN < V, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS)
+        if tl.sum(ok.to(tl.int32), 0) == tl.cdiv(V, RUN):
+            best = _total(tl.max(tl.reshape(run_best, (BLOCK // TILE, TILE // RUN)), 1), top, log_sum, score)
+            tile = tl.arange(0, BLOCK // TILE)
+            tl.store(tile_best_ptr + tile, best, mask=tile < TILES)
             todo = 0
 
     part = tl.arange(0, CHUNK // TILE)
     for chunk in range(0, todo, CHUNK):
-        child = chunk + part[:, None] * TILE + lane
+        child = chunk + tl.arange(0, CHUNK)
         child_code = tl.load(child_code_ptr + start + child, mask=child < count, other=0)
         logit = tl.load(logits_ptr + child_code, mask=child < count, other=float("-inf"))
         logit = without_banned(logit, start + child, start + chunk, banned_ptr, X)
+        logit = tl.reshape(logit, (CHUNK // TILE, TILE))
         first_slot = start + chunk + part * TILE
         largest = largest_returnable(logit, first_slot, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS)
         at = chunk // TILE + part
