@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.files import new_folder, refuse_existing
+from octorec.files import new_folder
 from octorec.kernels import reference
 from octorec.kernels.quantized import E4M3
 from octorec.models.checkpoint import INDEX, Checkpoint, write_config, write_tensors
@@ -80,7 +80,6 @@ def quantize_checkpoint(
     Raises InputError: `out` exists (without `force`), an unknown recipe, a pattern that matches nothing, a checkpoint
     that is quantized already or does not suit FP8 modules, NaN or Inf in a tensor. Nothing is left at `out` then.
     """
-    refuse_existing(out, force)
     checkpoint = Checkpoint(folder)
     _check_apart(checkpoint.folder, Path(out))
     chosen = load_recipe(recipe)

@@ -110,4 +110,5 @@ def _groups(x: Tensor, granularity: WeightGranularity) -> Tensor:
 
 
 def _scale(absmax: Tensor) -> Tensor:
-    return torch.where(absmax > 0, absmax / E4M3_MAX, 1.0)
+    scale = absmax / E4M3_MAX
+    return torch.where(scale > 0, scale, 1.0)  # also where the quotient underflows: such a group is zeros, not NaN

@@ -47,6 +47,15 @@ def test_nothing_lost() -> None:
     assert torch.equal(rounded.scale, torch.ones(4, 1))
 
 
+@pytest.mark.parametrize("granularity", ["channel", "block", "tensor"])
+def test_what_is_too_small_for_a_scale_is_zero(granularity: str) -> None:
+    w = torch.zeros(2, 3)
+    w[0, 0] = 1e-43  # 1e-43 / 448 underflows to 0, and 0 / 0 is NaN
+    rounded = round_weight(w, granularity)
+    assert torch.equal(rounded.values.float(), torch.zeros(2, 3))
+    assert (rounded.scale == 1).all()
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("granularity", ["channel", "block", "tensor"])
 def test_absmax_shows_what_is_not_finite(bad: float, granularity: str) -> None:
