@@ -109,10 +109,9 @@ def _against(floor: str, difference: Estimate) -> str:
 
 
 def _lists(found: Findings) -> Section:
-    lists = [("Watched last", list(found.watched))]
-    lists += [(NAMES[name], answer.titles) for name, answer in found.answers.items()]
-    recommended = SideBySide(lists[1:], "Ten recommendations; a film in bold stands in both lists.")
-    return Section("One person", [SideBySide(lists[:1], "What this person saw last, newest first."), recommended])
+    lists = [(NAMES[name], answer.titles) for name, answer in found.answers.items()]
+    watched = Text(f"Seen last, newest first: {'; '.join(found.watched)}.")
+    return Section("One person", [watched, SideBySide(lists, "A film in bold stands in both lists.")])
 
 
 def _training(found: Findings) -> Section:
@@ -131,7 +130,7 @@ def _bytes(found: Findings) -> Section:
         "whole checkpoint": (q.total_bytes_before, q.total_bytes_after),
     }
     rows = [[name, before, after, f"{after / before:.3f}"] for name, (before, after) in sizes.items()]
-    caption = "A model this small is mostly embeddings and heads, which stay in 16 bit."
+    caption = "FP8 values with their float32 scales; embeddings, norms, routers and heads stay in 16 bit."
     return Section("Bytes", [Table(["", "BF16", "FP8", "ratio"], rows, caption)])
 
 
