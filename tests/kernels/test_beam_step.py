@@ -167,6 +167,15 @@ def test_banned_leaves(share: float, device: str) -> None:
     assert_best(got, given, [8, 8], forbid)
 
 
+def test_banned_leaves_at_the_ends_of_tiles_and_chunks(device: str) -> None:
+    logits, *rest, level = inputs(1, 2, 32, trie_level(2, 32, 1.1))
+    ends = [0, 7, 8, 15, 16, 31]
+    logits[:, :, ends] += 9
+    given = (logits, *rest, level)
+    forbid = leaf_filter(level, [[beam * 32 + code for beam in range(2) for code in ends]], [0])
+    assert_best(run(given, [8], 8, forbid, device), given, [8], forbid)
+
+
 @pytest.mark.parametrize("share", [0.4, 1.1], ids=["half", "dense"])
 def test_allowed_sets(share: float, device: str) -> None:
     given = inputs(3, 4, 32, trie_level(6, 32, share, live=0.7, sets=3))
