@@ -20,6 +20,11 @@ def device() -> str:
 
 
 @pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fresh memory holds NaN, or 0x7f bytes where a type has none: an output that nobody wrote cannot pass."""
     for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):

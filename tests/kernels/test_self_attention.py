@@ -15,7 +15,7 @@ SHAPES = {  # B, W, H, D, widths of the earlier levels
     "first level": (2, 1, 3, 128, ()),
     "second level": (2, 3, 11, 128, (1,)),
     "third level": (2, 3, 5, 64, (1, 4)),
-    "odd heads": (1, 2, 3, 16, (1, 3)),
+    "odd heads": (1, 20, 3, 16, (1, 3)),
     "eight positions": (1, 2, 2, 64, (1, 2, 2, 2, 2, 2, 2)),
 }
 
