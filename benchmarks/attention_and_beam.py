@@ -206,9 +206,9 @@ def beam_cases(trie: list[TrieLevel], sweep: bool) -> Iterator[Case]:
 
 
 BEAM_SWEEP = [
-    beam.Tiling(scan_warps=4), beam.Tiling(scan_warps=16), beam.Tiling(block=4096), beam.Tiling(block=4096, scan_warps=4),
-    beam.Tiling(block=2048, scan_warps=4), beam.Tiling(chunk=512), beam.Tiling(chunk=2048), beam.Tiling(tile=512),
-    beam.Tiling(subtile=32), beam.Tiling(choose_warps=32), beam.Tiling(choose_warps=8),
+    beam.Tiling(scan_warps=4), beam.Tiling(scan_warps=16), beam.Tiling(block=4096), beam.Tiling(chunk=512),
+    beam.Tiling(block=4096, scan_warps=4), beam.Tiling(block=2048, scan_warps=4), beam.Tiling(chunk=2048),
+    beam.Tiling(tile=512), beam.Tiling(subtile=32), beam.Tiling(choose_warps=32), beam.Tiling(choose_warps=8),
 ]  # fmt: skip
 
 

@@ -20,9 +20,9 @@ Why one read. Within a row, total = ((logit - max) - log sum exp(logit - max)) +
 rounding included. So a tile's best total is the total of its largest logit: the pass over the rows keeps largest logits
 and the row's two statistics, and only the chosen tiles (k x 256 values a request) are read again.
 
-Which children count. The children that hold a tile's largest logit are looked up first, and all of the tile only where
-none of those has a live, permitted item. So a trie costs its codes (2 bytes a child) and about a sector a tile. Banned
-leaves are taken out before that: each program compares its request's list with the range of children at hand.
+Which children count. The child with a tile's largest logit is looked up, and all of the tile only where that one has no
+live, permitted item. So a trie costs its codes (2 bytes a child) and about a sector a tile. Banned leaves are taken out
+before that: each program compares its request's list with the range of children at hand.
 
 Sums are made in a fixed order and nothing is synchronised with the host: a request's result is a function of that
 request alone, and the launches can be captured in a CUDA graph.
@@ -55,7 +55,8 @@ MOST_KEYS = 16384  # that a selection holds in registers
 
 @dataclass(frozen=True)
 class Tiling:
-    """How the candidates are cut up; the result does not depend on it. All are powers of two.
+    """How the candidates are cut up, in powers of two. The choice is exact with any; block and scan_warps set the order
+    in which a row's exponentials are summed, and so the last bits of its totals.
 
     tile, subtile: candidates each. block: logits of a row in registers at once. chunk: children looked up at once.
     scan_warps, choose_warps: warps of a program of the pass over the rows, and of a selection.
