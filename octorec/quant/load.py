@@ -98,8 +98,8 @@ def empty_model(
 
 
 def _filled(model: OneRecV2, checkpoint: Checkpoint, device: str) -> OneRecV2:
-    model.to_empty(device=device)
     _check_types(model, checkpoint)
+    model.to_empty(device=device)
     load_into(model, checkpoint)
     return model.eval()
 
