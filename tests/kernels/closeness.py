@@ -32,3 +32,12 @@ def assert_same_quantized(got: Quantized, expected: Quantized, allowed_share: fl
     assert (difference <= 2**-3 * 1.02 * expected_x.abs() + smallest).all(), difference.max()
     moved = difference > 2 * STEP[expected.dtype] * expected_x.abs()
     assert moved.double().mean() <= allowed_share
+
+
+def assert_product(got: Tensor, x: Tensor, weight: Tensor) -> None:
+    """`got` is x [.., K] @ weight [.., N, K] transposed, rounded once from float32 sums; float64 knows the truth."""
+    x, weight = x.double(), weight.double()
+    exact, size = x @ weight.mT, x.abs() @ weight.mT.abs()
+    difference = (got.double() - exact).abs()
+    assert not difference.isnan().any()
+    assert (difference <= STEP[got.dtype] / 2 * 1.01 * exact.abs() + 2**-20 * size).all(), difference.max()

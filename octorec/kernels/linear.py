@@ -1,0 +1,45 @@
+"""FP8 linear layers: torch's row-wise product or our own, as measured for each weight's shape.
+
+`accumulate` says where the sums are kept: `float32` is the recipe's; `fast` leaves all of K to the tensor cores, which
+keep about 14 bits of mantissa in a running sum, and is for where its error is measured to be small beside FP8's own.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from octorec.errors import InputError
+from octorec.kernels.gemm import check_pair, gemm
+from octorec.kernels.quantized import Quantized
+from octorec.kernels.reference import Operand
+
+Accumulate = Literal["float32", "fast"]
+Backend = Literal["torch", "triton"]
+
+BACKENDS: dict[tuple[Accumulate, int, int], Backend] = {}  # (accumulate, N, K) -> the faster one; unlisted: torch's
+
+
+def linear(x: Operand, weight: Operand, accumulate: Accumulate = "float32", backend: Backend | None = None) -> Tensor:
+    """x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
+
+    Token and channel scales: torch or triton, by the table unless `backend` says; N and K multiples of 16. Group and
+    block scales: triton, always with float32 sums. 16-bit operands go to torch (`fused.linear`).
+    """
+    if isinstance(x, Quantized) and isinstance(weight, Quantized) and x.granularity == "token":
+        n, k = weight.values.shape
+        if (backend or BACKENDS.get((accumulate, n, k), "torch")) == "torch":
+            return _torch_linear(x, weight, accumulate == "fast")
+    out = gemm(x, weight, promote=accumulate == "float32")
+    assert isinstance(out, Tensor)
+    return out
+
+
+def _torch_linear(x: Quantized, weight: Quantized, fast: bool) -> Tensor:
+    """torch's row-wise scaled product."""
+    check_pair(x, weight)
+    for name, width in zip(("output", "input"), weight.values.shape, strict=True):
+        if width % 16:
+            raise InputError(f"{name} width of a product", width, "torch's FP8 product takes multiples of 16")
+    scales = {"scale_a": x.scale, "scale_b": weight.scale.T}
+    return torch._scaled_mm(x.values, weight.values.T, **scales, out_dtype=x.dtype, use_fast_accum=fast)

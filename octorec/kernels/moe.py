@@ -1,0 +1,126 @@
+# mypy: allow-untyped-defs
+"""A mixture of experts: rows quantized into their experts' slots, two grouped products, a weighted sum back.
+
+    x [T, C] -> slots [P, C] -> silu(gate) * up [P, F] -> parts [P, C] -> sum over a row's R experts [T, C]
+
+Each row is read and quantized once and written R times; between the products the hidden rows are quantized as they
+leave the tensor cores. No sum is atomic: a row adds its parts in the order of the experts' numbers.
+
+Letters: T rows, R experts a row, E experts, P slots (`plan`), C model width, F expert width, G groups a row.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octorec.kernels.gemm import choose_tile, gemm
+from octorec.kernels.plan import ExpertPlan, plan_experts
+from octorec.kernels.quantize import empty_quantized, load_row, quantize, quantize_row, row_columns, row_tile, write_row
+from octorec.kernels.quantized import GROUP, Granularity, Quantized
+from octorec.kernels.reference import Operand, Routing
+from octorec.kernels.swiglu import swiglu
+
+
+def moe(x: Tensor, routing: Routing, gate_up: Operand, down: Operand, quantize_to: Granularity | None) -> Tensor:
+    """As `reference.moe`: x [T, C] in 16 bit, gate_up [E, 2F, C], down [E, C, F] -> [T, C].
+
+    Experts in 16 bit with quantize_to None; or FP8 by `block` with `group`, or by `channel` with `token`.
+    """
+    n_expert, width, _ = (gate_up.values if isinstance(gate_up, Quantized) else gate_up).shape
+    plan = plan_experts(routing.experts, n_expert, max(choose_tile(gate_up).rows, choose_tile(down).rows))
+    hidden = _hidden(dispatch(x, plan, quantize_to), gate_up, plan, width // 2)
+    parts = gemm(hidden, down, plan)
+    assert isinstance(parts, Tensor)
+    return combine(parts, plan, routing.weights)
+
+
+def _hidden(slots: Operand, gate_up: Operand, plan: ExpertPlan, width: int) -> Operand:
+    """swiglu(gate_up(slots)) [P, F], quantized as `slots` is."""
+    if not isinstance(slots, Quantized):
+        return gemm(slots, gate_up, plan, swiglu=True)
+    if slots.granularity == "group" and width % GROUP == 0:
+        return gemm(slots, gate_up, plan, swiglu=True, quantize=True)
+    if slots.granularity == "group":  # gate and up share scale blocks
+        gate_and_up = gemm(slots, gate_up, plan)
+        assert isinstance(gate_and_up, Tensor)
+        return swiglu(gate_and_up, "group")
+    hidden = gemm(slots, gate_up, plan, swiglu=True)
+    assert isinstance(hidden, Tensor)
+    return quantize(hidden, slots.granularity)
+
+
+def dispatch(x: Tensor, plan: ExpertPlan, quantize_to: Granularity | None) -> Operand:
+    """Copy each row of contiguous x [T, C] into its R slots [P, C], quantized by `token` or `group` or not at all.
+
+    Slots without a row stay unwritten.
+    """
+    rows, width = x.shape
+    assert x.is_contiguous()
+    slots: Operand
+    if quantize_to is None:
+        slots = out = scale = torch.empty(plan.slots, width, dtype=x.dtype, device=x.device)
+    else:
+        slots = empty_quantized((plan.slots, width), quantize_to, x.dtype, x.device)
+        out, scale = slots.values, slots.scale
+    groups, warps = row_tile(width)
+    _dispatch[(rows,)](
+        x, plan.slot_of, out, scale, width, *scale.stride(), R=plan.slot_of.shape[1], GROUPS=groups,
+        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=warps,
+    )  # fmt: skip
+    return slots
+
+
+def combine(parts: Tensor, plan: ExpertPlan, weights: Tensor) -> Tensor:
+    """Sum over r of weights[t, r] * parts[slot_of[t, r]], in float32 and in the order of the slots.
+
+    parts [P, C] in 16 bit, weights [T, R] float32 -> [T, C] in parts' type.
+    """
+    (rows, per_row), width = weights.shape, parts.shape[1]
+    assert parts.is_contiguous()
+    assert weights.is_contiguous()
+    out = torch.empty(rows, width, dtype=parts.dtype, device=parts.device)
+    groups, warps = row_tile(width)
+    _combine[(rows,)](
+        parts, plan.slot_of, weights, out, width, R=per_row, SLOTS=triton.next_power_of_2(per_row), GROUPS=groups,
+        num_warps=warps, enable_fp_fusion=False,  # products rounded before they are added, as the reference does
+    )  # fmt: skip
+    return out
+
+
+@triton.jit
+def _dispatch(
+    x_ptr, slot_of_ptr, out_ptr, scale_ptr, width, scale_row, scale_group,
+    R: tl.constexpr, GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
+):  # fmt: skip
+    """One program a row."""
+    row = tl.program_id(0).to(tl.int64)
+    column = row_columns(GROUPS)
+    x = load_row(x_ptr, row, width, GROUPS)
+    if QUANTIZE:
+        values, scale = quantize_row(x, PER_GROUP)
+    for r in tl.static_range(R):
+        slot = tl.load(slot_of_ptr + row * R + r).to(tl.int64)
+        if QUANTIZE:
+            write_row(values, scale, slot, out_ptr, scale_ptr, width, scale_row, scale_group, GROUPS, PER_GROUP)
+        else:
+            tl.store(out_ptr + slot * width + column, x.to(out_ptr.dtype.element_ty), column < width)
+
+
+@triton.jit
+def _combine(
+    parts_ptr, slot_of_ptr, weights_ptr, out_ptr, width, R: tl.constexpr, SLOTS: tl.constexpr, GROUPS: tl.constexpr
+):
+    """One program a row, held as [GROUPS, 128]."""
+    row = tl.program_id(0).to(tl.int64)
+    r = tl.arange(0, SLOTS)
+    slots = tl.load(slot_of_ptr + row * R + r, r < R, other=2**31 - 1)
+    weights = tl.load(weights_ptr + row * R + r, r < R, other=0.0)
+    total = tl.zeros((GROUPS, 128), tl.float32)
+    for _ in tl.static_range(R):
+        slot = tl.min(slots, 0)
+        weight = tl.sum(tl.where(slots == slot, weights, 0.0), 0)
+        slots = tl.where(slots == slot, 2**31 - 1, slots)
+        total += load_row(parts_ptr, slot, width, GROUPS) * weight
+    column = row_columns(GROUPS)
+    tl.store(out_ptr + row * width + column, total.to(out_ptr.dtype.element_ty), column < width)

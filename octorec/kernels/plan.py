@@ -1,0 +1,108 @@
+# mypy: allow-untyped-defs
+"""Where the rows of each expert lie for a grouped product, worked out on the device.
+
+An expert's rows take consecutive slots, in the order of the rows, from a multiple of `block_m` on, so that a tile of
+`block_m` slots belongs to one expert. How many those are is known to the device alone: buffers have room for the worst
+routing of T rows to R experts each, and a kernel reads how many tiles there really are.
+
+Letters: T rows, R experts a row, E experts, P slots, Z = T * R entries (row t's r-th expert is entry t * R + r).
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+CHUNK = 256  # entries a program
+
+
+class ExpertPlan(NamedTuple):
+    """Slots ascend with the expert; those without a row are padding.
+
+    slot_of [T, R] int32: where the input and the result of row t's r-th expert lie. tile_expert [P / block_m] int32:
+    the expert of each tile, -1 beyond the last. n_tiles [1] int32: the tiles that hold rows.
+    """
+
+    slot_of: Tensor
+    tile_expert: Tensor
+    n_tiles: Tensor
+    block_m: int
+
+    @property
+    def slots(self) -> int:
+        return len(self.tile_expert) * self.block_m
+
+
+def most_tiles(rows: int, experts_a_row: int, n_expert: int, block_m: int) -> int:
+    """Tiles that are enough, whatever the routing: each expert with a row wastes less than one."""
+    entries = rows * experts_a_row
+    return (entries + min(n_expert, entries) * (block_m - 1)) // block_m
+
+
+def plan_experts(experts: Tensor, n_expert: int, block_m: int) -> ExpertPlan:
+    """experts [T, R] integers in 0..E-1, contiguous: the choices of each row, shared experts among them."""
+    assert experts.is_contiguous()
+    rows, per_row = experts.shape
+    tiles, chunks = most_tiles(rows, per_row, n_expert, block_m), triton.cdiv(experts.numel(), CHUNK)
+    bins = triton.next_power_of_2(n_expert + 1)  # the last ones take the entries that are none
+    slot_of, tile_expert, n_tiles, counts = (
+        torch.empty(shape, dtype=torch.int32, device=experts.device)
+        for shape in (experts.shape, (tiles,), (1,), (chunks, bins))
+    )
+    _count[(chunks,)](experts, counts, experts.numel(), n_expert, CHUNK=CHUNK, BINS=bins)
+    _place[(chunks,)](
+        experts, counts, slot_of, tile_expert, n_tiles, experts.numel(), n_expert, tiles, block_m,
+        CHUNK=CHUNK, BINS=bins, CHUNKS=min(triton.next_power_of_2(chunks), 16384 // bins), num_warps=8,
+    )  # fmt: skip
+    return ExpertPlan(slot_of, tile_expert, n_tiles, block_m)
+
+
+@triton.jit
+def _chunk(experts_ptr, entries, n_expert, CHUNK: tl.constexpr):
+    """This program's entries and their experts [CHUNK], n_expert beyond the end."""
+    entry = tl.program_id(0) * CHUNK + tl.arange(0, CHUNK)
+    return entry, tl.load(experts_ptr + entry, entry < entries, other=n_expert).to(tl.int32)
+
+
+@triton.jit
+def _count(experts_ptr, counts_ptr, entries, n_expert, CHUNK: tl.constexpr, BINS: tl.constexpr):
+    """counts [chunks, BINS]: how many entries of the chunk go to each expert."""
+    _, expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
+    bins = tl.arange(0, BINS)
+    count = tl.histogram(expert, BINS)
+    tl.store(counts_ptr + tl.program_id(0) * BINS + bins, tl.where(bins < n_expert, count, 0))
+
+
+@triton.jit
+def _place(
+    experts_ptr, counts_ptr, slot_of_ptr, tile_expert_ptr, n_tiles_ptr, entries, n_expert, tiles, block_m,
+    CHUNK: tl.constexpr, BINS: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
+    """An entry's slot: its expert's first, and the number of entries before it that go there too."""
+    chunk, chunks = tl.program_id(0), tl.num_programs(0)
+    bins = tl.arange(0, BINS)
+    total = tl.zeros((BINS,), tl.int32)  # entries of each expert
+    before = tl.zeros((BINS,), tl.int32)  # those of them in earlier chunks
+    for first in range(0, chunks, CHUNKS):
+        other = first + tl.arange(0, CHUNKS)[:, None]
+        count = tl.load(counts_ptr + other * BINS + bins[None, :], other < chunks, other=0)
+        total += tl.sum(count, 0)
+        before += tl.sum(tl.where(other < chunk, count, 0), 0)
+    tiles_of = (total + block_m - 1) // block_m
+    end = tl.cumsum(tiles_of, 0)  # of each expert's tiles
+
+    entry, expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
+    mine = expert[None, :] == bins[:, None]  # [BINS, CHUNK]
+    rank = tl.cumsum(mine.to(tl.int32), 1) - 1
+    start = (end - tiles_of) * block_m + before
+    tl.store(slot_of_ptr + entry, tl.sum(tl.where(mine, start[:, None] + rank, 0), 0), entry < entries)
+
+    last = tl.sum(tiles_of, 0)
+    if chunk == 0:
+        tl.store(n_tiles_ptr, last)
+    for first in range(chunk * CHUNK, tiles, chunks * CHUNK):
+        tile = first + tl.arange(0, CHUNK)
+        owner = tl.sum((end[:, None] <= tile[None, :]).to(tl.int32), 0)  # as many experts end before the tile
+        tl.store(tile_expert_ptr + tile, tl.where(tile < last, owner, -1), tile < tiles)

@@ -1,0 +1,194 @@
+"""The matrix product on identical operands, against float64; what its fused epilogues do, against the reference."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sm90
+import torch
+from closeness import assert_product, assert_same_quantized, assert_within_a_step
+from torch import Tensor
+
+from octorec.errors import InputError
+from octorec.kernels import gemm as gemm_module
+from octorec.kernels import reference
+from octorec.kernels.gemm import HOPPER, Tile, choose_tile, gemm
+from octorec.kernels.plan import plan_experts
+from octorec.kernels.quantized import Quantized, dequantize, quantize
+
+SMALL = Tile(rows=32, columns=128, halves=2, depth=128, band=2)
+PAIRS = {"none": (None, None), "rows": ("token", "channel"), "groups": ("group", "block")}
+
+
+def operands(scales: str, x: Tensor, weight: Tensor) -> tuple[Any, Any]:
+    of_x, of_weight = PAIRS[scales]
+    if of_x is None:
+        return x, weight
+    return quantize(x, of_x), quantize(weight, of_weight)
+
+
+def random(*shape: int, device: str, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """Rows and columns of different sizes, so that a scale in a wrong place shows."""
+    rows, columns = torch.rand(*shape[:-1], 1) * 2 + 0.2, torch.rand(shape[-1]) * 2 + 0.2
+    return (torch.randn(*shape) * rows * columns).to(device, dtype)
+
+
+def plain(operand: Any) -> Tensor:
+    return dequantize(operand) if isinstance(operand, Quantized) else operand
+
+
+@pytest.mark.parametrize("scales", ["none", "rows", "groups"])
+@pytest.mark.parametrize(("rows", "n", "k"), [(1, 8, 16), (70, 264, 272), (33, 392, 144), (96, 128, 256)])
+def test_product(scales: str, rows: int, n: int, k: int, device: str) -> None:
+    x, weight = operands(scales, random(rows, k, device=device), random(n, k, device=device))
+    out = gemm(x, weight, tile=SMALL)
+    assert out.dtype == torch.bfloat16
+    assert_product(out, plain(x), plain(weight))
+
+
+@pytest.mark.gpu  # numpy's products, which the interpreter uses, depend on their shape
+@pytest.mark.parametrize("tile", [replace(SMALL, halves=1), replace(SMALL, rows=64, band=8)], ids=str)
+@pytest.mark.parametrize("scales", ["none", "rows", "groups"])
+def test_the_tile_is_no_matter_of_the_result(scales: str, tile: Tile, device: str) -> None:
+    x, weight = operands(scales, random(70, 272, device=device), random(264, 272, device=device))
+    assert torch.equal(gemm(x, weight, tile=tile), gemm(x, weight, tile=SMALL))
+
+
+def test_sums_left_to_the_tensor_cores_and_narrow_tiles(device: str) -> None:
+    x, weight = operands("rows", random(20, 208, device=device), random(72, 208, device=device))
+    out = gemm(x, weight, promote=False, tile=Tile(rows=16, columns=32, halves=1, depth=64))
+    if device == "cpu":
+        assert_product(out, plain(x), plain(weight))
+    else:
+        assert ((out - plain(x) @ plain(weight).T).norm() / out.norm()) < 1e-2
+
+
+def test_float16(device: str) -> None:
+    x, weight = operands("groups", *(random(n, 128, device=device, dtype=torch.float16) for n in (5, 24)))
+    assert_product(gemm(x, weight, tile=SMALL), plain(x), plain(weight))
+
+
+@pytest.mark.parametrize(("scales", "width"), [("none", 40), ("rows", 144), ("groups", 256)])
+def test_swiglu_as_it_leaves(scales: str, width: int, device: str) -> None:
+    x = random(50, 208, device=device)
+    x, weight = operands(scales, x * 0.1, random(2 * width, 208, device=device) * 0.1)
+    hidden = gemm(x, weight, swiglu=True, tile=SMALL)
+    assert_hidden(hidden, gemm(x, weight, tile=SMALL))
+
+
+def assert_hidden(hidden: Tensor, gate_up: Tensor) -> None:
+    """The epilogue's silu(gate) * up is that of the rounded products."""
+    expected = reference.swiglu(gate_up, None)
+    assert_within_a_step(hidden, expected)
+
+
+def test_swiglu_quantized_as_it_leaves(device: str) -> None:
+    x, weight = operands("groups", random(50, 208, device=device) * 0.1, random(512, 208, device=device) * 0.1)
+    hidden = gemm(x, weight, swiglu=True, quantize=True, tile=SMALL)
+    assert hidden.scale.stride() == (1, 52)
+    assert_same_quantized(hidden, reference.swiglu(gemm(x, weight, tile=SMALL), "group"))
+
+
+@pytest.mark.parametrize("scales", ["none", "rows", "groups"])
+@pytest.mark.parametrize("block_m", [32, 64])
+def test_experts(scales: str, block_m: int, device: str) -> None:
+    experts = torch.stack([torch.randperm(5)[:2] for _ in range(45)]).to(device)
+    experts[experts == 3] = 1  # nobody goes to 3
+    plan = plan_experts(experts, 5, block_m)
+    weight = random(5, 136, 144, device=device)
+    x = torch.full((plan.slots, 144), float("nan"), dtype=torch.bfloat16, device=device)  # padding must not leak
+    rows = random(45, 144, device=device)
+    for r in range(2):
+        x[plan.slot_of[:, r].long()] = rows
+    x, weight = operands(scales, x, weight)
+    out = gemm(x, weight, plan, tile=SMALL)
+    for r in range(2):
+        slots = plan.slot_of[:, r].long()
+        for expert in range(5):
+            mine = slots[experts[:, r] == expert]
+            assert_product(out[mine], plain(x)[mine], plain(weight)[expert])
+
+
+def test_a_row_does_not_depend_on_the_others(device: str) -> None:
+    x, weight = random(70, 272, device=device), quantize(random(264, 272, device=device), "block")
+    together = gemm(quantize(x, "group"), weight, tile=SMALL)
+    alone = gemm(quantize(x[41:42], "group"), weight, tile=SMALL)
+    assert torch.equal(together[41:42], alone)
+
+
+def test_refuses_what_it_cannot_do(device: str) -> None:
+    x, weight = random(4, 32, device=device), random(24, 32, device=device)
+    with pytest.raises(InputError, match="granularities"):
+        gemm(quantize(x, "token"), quantize(weight, "block"))
+    with pytest.raises(InputError, match="both in FP8"):
+        gemm(quantize(x, "token"), weight)
+    with pytest.raises(InputError, match="float16"):
+        gemm(x.float(), weight.float())
+    with pytest.raises(InputError, match="input width"):
+        gemm(quantize(x[:, :24].contiguous(), "token"), quantize(weight[:, :24].contiguous(), "channel"))
+    with pytest.raises(InputError, match="output width"):
+        gemm(x, weight[:12].contiguous())
+    with pytest.raises(InputError, match="expert width"):
+        gemm(quantize(x, "group"), quantize(weight[:16].contiguous(), "block"), swiglu=True)
+
+
+def test_measured_tiles_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.empty(24, 32, dtype=torch.bfloat16)
+    monkeypatch.setitem(gemm_module.TILES, ("none", 24, 32), SMALL)
+    assert choose_tile(weight) is SMALL
+    assert choose_tile(weight[:8]) == replace(HOPPER, depth=64)
+    assert choose_tile(quantize(weight, "block")) is HOPPER
+
+
+LAUNCHES: dict[str, tuple[str, int, int, int, dict[str, Any]]] = {  # scales, E, N, K, what is fused
+    "qkv": ("rows", 0, 4224, 1408, {}),
+    "qkv fast": ("rows", 0, 4224, 1408, {"promote": False}),
+    "qkv by groups": ("groups", 0, 4224, 1408, {}),
+    "experts up": ("groups", 54, 2816, 1408, {"swiglu": True, "quantize": True}),
+    "experts down": ("groups", 54, 1408, 1408, {}),
+    "experts up by rows": ("rows", 54, 2816, 1408, {"swiglu": True}),
+    "experts up in 16 bit": ("none", 54, 2816, 1408, {"swiglu": True}),
+    "experts down in 16 bit": ("none", 54, 1408, 1408, {}),
+}
+
+
+def launch(name: str, tile: Tile | None = None) -> None:
+    scales, n_expert, n, k, fused = LAUNCHES[name]
+    plan = None
+    if n_expert:
+        plan = plan_experts(torch.empty(16384, 4, dtype=torch.int64, device="meta"), n_expert, 128)
+    x = torch.empty(plan.slots if plan else 16384, k, dtype=torch.bfloat16, device="meta")
+    weight = torch.empty(*([n_expert] if n_expert else []), n, k, dtype=torch.bfloat16, device="meta")
+    gemm(*operands(scales, x, weight), plan, tile=tile, **fused)
+
+
+def slowly(*names: str) -> list[Any]:
+    """All launches, those not named marked as slow."""
+    return [pytest.param(name, marks=() if name in names else pytest.mark.slow) for name in LAUNCHES]
+
+
+@pytest.mark.parametrize("name", slowly("qkv", "experts up", "experts up in 16 bit"))
+def test_machine_code(name: str) -> None:
+    code = sm90.compile_launches(launch, name)[-1]
+    assert code.uses("HGMMA" if LAUNCHES[name][0] == "none" else "QGMMA")
+    assert code.uses("UTMALDG")
+    assert code.uses("UTMASTG")
+    assert code.spills == 0
+    assert code.shared <= sm90.MAX_SHARED[90]
+
+
+@pytest.mark.parametrize("name", slowly("experts up"))
+def test_machine_code_of_warp_specialized_tiles(name: str) -> None:
+    depth = 64 if LAUNCHES[name][0] == "none" else 128
+    code = sm90.compile_launches(launch, name, replace(HOPPER, depth=depth, warps=4, specialize=True))[-1]
+    assert code.uses("USETMAXREG")
+    assert code.spills == 0
+    assert code.shared <= sm90.MAX_SHARED[90]
+
+
+@pytest.mark.parametrize("name", slowly("experts down"))
+def test_machine_code_for_ada(name: str) -> None:
+    code = sm90.compile_launches(launch, name, capability=89)[-1]
+    assert code.uses("HMMA" if LAUNCHES[name][0] == "none" else "QMMA")
+    assert code.spills == 0
+    assert code.shared <= sm90.MAX_SHARED[89]

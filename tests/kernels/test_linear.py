@@ -1,0 +1,59 @@
+"""FP8 linear layers: both backends are the reference's product, and say what they cannot do."""
+
+import pytest
+import torch
+from closeness import assert_product
+
+from octorec.errors import InputError
+from octorec.kernels import fused, reference
+from octorec.kernels import linear as linear_module
+from octorec.kernels.linear import linear
+from octorec.kernels.quantized import Quantized, dequantize, quantize
+
+
+def operands(of_x: str, of_weight: str, device: str) -> tuple[Quantized, Quantized]:
+    x, weight = (
+        torch.randn(37, 80, device=device),
+        torch.randn(48, 80, device=device) * torch.rand(48, 1, device=device),
+    )
+    return quantize(x.to(torch.bfloat16), of_x), quantize(weight.to(torch.bfloat16), of_weight)
+
+
+@pytest.mark.parametrize(
+    ("of_x", "of_weight", "backend"),
+    [("token", "channel", "torch"), ("token", "channel", "triton"), ("group", "block", None)],
+)
+@pytest.mark.parametrize("accumulate", ["float32", "fast"])
+def test_product(of_x: str, of_weight: str, backend: str, accumulate: str, device: str) -> None:
+    x, weight = operands(of_x, of_weight, device)
+    out = linear(x, weight, accumulate, backend)
+    expected = reference.linear(x, weight)
+    assert out.dtype == expected.dtype
+    if device == "cpu" or accumulate == "float32":
+        assert_product(out, dequantize(x), dequantize(weight))
+    assert (out.float() - expected.float()).norm() / expected.float().norm() < 5e-3
+
+
+def test_the_table_chooses(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    x, weight = operands("token", "channel", device)
+    monkeypatch.setattr(torch, "_scaled_mm", lambda *args, **kwargs: "torch")
+    assert linear(x, weight) == "torch"
+    monkeypatch.setitem(linear_module.BACKENDS, ("float32", 48, 80), "triton")
+    assert_product(linear(x, weight), dequantize(x), dequantize(weight))
+    assert linear(x, weight, "fast") == "torch"
+
+
+def test_16_bit_goes_to_torch(device: str) -> None:
+    x, weight = torch.randn(3, 12, device=device), torch.randn(5, 12, device=device)
+    assert torch.equal(fused.linear(x, weight), torch.nn.functional.linear(x, weight))
+
+
+def test_refuses_what_it_cannot_do(device: str) -> None:
+    x, weight = operands("token", "channel", device)
+    narrow = Quantized(weight.values[:40], weight.scale[:40], "channel", weight.dtype)
+    with pytest.raises(InputError, match="output width"):
+        linear(x, narrow, backend="torch")
+    with pytest.raises(InputError, match="granularities"):
+        linear(x, operands("group", "block", device)[1])
+    with pytest.raises(InputError, match="both in FP8"):
+        linear(x, torch.randn(48, 80, device=device))

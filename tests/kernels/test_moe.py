@@ -1,0 +1,111 @@
+"""The mixture of experts, whole and in its parts, against the reference."""
+
+from typing import Any
+
+import pytest
+import sm90
+import torch
+from torch import Tensor
+
+from octorec.kernels import fused, gemm, reference
+from octorec.kernels.gemm import Tile
+from octorec.kernels.moe import combine, dispatch, moe
+from octorec.kernels.plan import plan_experts
+from octorec.kernels.quantized import Quantized, quantize
+from octorec.kernels.reference import Routing
+
+pytestmark = pytest.mark.filterwarnings("ignore:All-NaN")  # slots without a row, which nobody reads
+GRANULARITIES = {None: None, "group": "block", "token": "channel"}  # of activations: of weights
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    if device == "cpu":
+        monkeypatch.setattr(gemm, "HOPPER", Tile(rows=16))
+
+
+def routing(rows: int, n_expert: int, top_k: int, n_shared: int, device: str) -> Routing:
+    """Random choices in no order, the shared experts last; weights as `route` gives them."""
+    chosen = torch.stack([torch.randperm(n_expert)[:top_k] for _ in range(rows)]).reshape(rows, top_k)
+    shared = torch.arange(n_expert, n_expert + n_shared).expand(rows, -1)
+    weights = torch.rand(rows, top_k) + 0.1
+    weights = torch.cat([weights / weights.sum(1, keepdim=True), torch.ones(rows, n_shared)], 1)
+    return Routing(torch.cat([chosen, shared], 1).to(device), weights.to(device))
+
+
+def weights(n_expert: int, width: int, hidden: int, device: str) -> tuple[Tensor, Tensor]:
+    gate_up, down = torch.randn(n_expert, 2 * hidden, width), torch.randn(n_expert, width, hidden)
+    return (gate_up * 0.2).to(device, torch.bfloat16), (down * 0.2).to(device, torch.bfloat16)
+
+
+@pytest.mark.parametrize("quantize_to", GRANULARITIES, ids=str)
+@pytest.mark.parametrize(("rows", "width", "hidden"), [(1, 64, 128), (29, 144, 128), (20, 48, 80)])
+def test_moe(rows: int, width: int, hidden: int, quantize_to: Any, device: str) -> None:
+    routed = routing(rows, 4, 2, 1, device)
+    x = torch.randn(rows, width, device=device).to(torch.bfloat16)
+    gate_up, down = weights(5, width, hidden, device)
+    if quantize_to:
+        gate_up, down = (quantize(weight, GRANULARITIES[quantize_to]) for weight in (gate_up, down))
+    out = fused.moe(x, routed, gate_up, down, quantize_to)
+    expected = reference.moe(x, routed, gate_up, down, quantize_to)
+    assert out.dtype == expected.dtype
+    difference = (out.float() - expected.float()).norm() / expected.float().norm()
+    assert difference < 4e-3  # two roundings to bfloat16, and where sums differ in order a neighbouring E4M3 value
+
+
+def test_a_row_does_not_depend_on_its_neighbours(device: str) -> None:
+    routed = routing(40, 4, 2, 1, device)
+    x = torch.randn(40, 64, device=device).to(torch.bfloat16)
+    gate_up, down = (quantize(weight, "block") for weight in weights(5, 64, 128, device))
+    together = moe(x, routed, gate_up, down, "group")
+    alone = moe(
+        x[17:18].clone(), Routing(routed.experts[17:18].clone(), routed.weights[17:18].clone()), gate_up, down, "group"
+    )
+    assert torch.equal(together[17:18], alone)
+
+
+@pytest.mark.parametrize("quantize_to", GRANULARITIES, ids=str)
+def test_dispatch(quantize_to: Any, device: str) -> None:
+    experts = routing(21, 5, 3, 0, device).experts
+    plan = plan_experts(experts, 5, 16)
+    x = torch.randn(21, 200, device=device).to(torch.bfloat16)
+    slots = dispatch(x, plan, quantize_to)
+    expected = x if quantize_to is None else quantize(x, quantize_to)
+    for r in range(3):
+        at = plan.slot_of[:, r].long()
+        if isinstance(slots, Quantized):
+            assert torch.equal(slots.values[at].view(torch.uint8), expected.values.view(torch.uint8))
+            assert torch.equal(slots.scale[at], expected.scale)
+        else:
+            assert torch.equal(slots[at], expected)
+
+
+def test_combine_adds_in_the_order_of_the_experts(device: str) -> None:
+    routed = routing(19, 6, 4, 1, device)
+    plan = plan_experts(routed.experts, 7, 16)
+    parts = (torch.randn(plan.slots, 200, device=device) * 10).to(torch.bfloat16)
+    expected = torch.zeros(19, 200, device=device)
+    for row in range(19):
+        for r in routed.experts[row].argsort().tolist():
+            expected[row] += parts[plan.slot_of[row, r]].float() * routed.weights[row, r]
+    assert torch.equal(combine(parts, plan, routed.weights), expected.to(torch.bfloat16))
+
+
+def launch(quantize_to: Any, rows: int) -> None:
+    empty = torch.empty
+    gate_up, down = (empty(54, n, 1408, dtype=torch.bfloat16, device="meta") for n in (2816, 1408))
+    if quantize_to:
+        gate_up, down = (quantize(weight, GRANULARITIES[quantize_to]) for weight in (gate_up, down))
+    experts = empty(rows, 4, dtype=torch.int64, device="meta")
+    x = empty(rows, 1408, dtype=torch.bfloat16, device="meta")
+    moe(x, Routing(experts, empty(rows, 4, device="meta")), gate_up, down, quantize_to)
+
+
+@pytest.mark.parametrize("quantize_to", ["group", *(pytest.param(g, marks=pytest.mark.slow) for g in (None, "token"))])
+def test_machine_code(quantize_to: Any) -> None:
+    codes = sm90.compile_launches(launch, quantize_to, 16384)
+    names = ["_count", "_place", "_dispatch", "_gemm", "_gemm", "_combine"]
+    if quantize_to == "token":
+        names.insert(4, "_quantize_row")
+    assert [code.name for code in codes] == names
+    assert all(code.spills == 0 for code in codes)
