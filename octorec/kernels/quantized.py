@@ -46,7 +46,8 @@ def quantize(x: Tensor, granularity: Granularity) -> Quantized:
     """Round `x` [..., N, K] to E4M3 with one scale absmax/448 a group (OneRec-V2 recipe, round to nearest even)."""
     groups = _grouped(x.float(), granularity)  # [..., n, rows, k, columns]
     absmax = groups.abs().amax((-3, -1), keepdim=True)
-    scale = torch.where(absmax > 0, absmax / E4M3_MAX, 1.0)
+    scale = absmax / torch.full_like(absmax, E4M3_MAX)  # by a tensor: CUDA multiplies by a scalar's reciprocal
+    scale = torch.where(scale > 0, scale, 1.0)  # 1 also where the quotient underflows
     values = (groups / scale).clamp(-E4M3_MAX, E4M3_MAX).to(E4M3)
     return Quantized(_ungrouped(values, x), scale.squeeze((-3, -1)), granularity, x.dtype)
 
