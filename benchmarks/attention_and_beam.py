@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks import records
 from benchmarks.attention_and_beam_checks import check_all, flat_level, normal, random_beams, random_filter, random_trie
-from benchmarks.timer import Timing, time_gpu
+from benchmarks.timer import time_graph
 from octorec.kernels import beam_step as beam
 from octorec.kernels import cross_attention as cross
 from octorec.kernels import route as routing
@@ -53,23 +53,9 @@ def on_each(given: Sequence[tuple[Any, ...]], operation: Callable[..., object], 
     return [partial(operation, *inputs, *rest) for inputs in given]
 
 
-def timed(calls: list[Call], runs: int) -> Timing:
-    """Milliseconds of one of the calls, all captured in one graph."""
-    for call in calls:
-        call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for call in calls:
-            call()
-    t = time_gpu(graph.replay, runs)
-    n = len(calls)
-    return Timing(t.median / n, t.p20 / n, t.p80 / n, t.p99 / n, t.runs)
-
-
 def measure(case: Case, runs: int) -> dict[str, Any]:
-    timing = timed(case.calls, runs)
-    stock = timed(case.stock, runs).median if case.stock else None
+    timing = time_graph(case.calls, runs)
+    stock = time_graph(case.stock, runs).median if case.stock else None
     rate = case.moved / timing.median / 1e6  # GB/s
     return {
         "op": case.op,

@@ -43,6 +43,7 @@ class Tile:
 
     rows x columns: of an accumulator; `halves` accumulators lie side by side and share the rows of x. depth: of K a
     step. band: row tiles that are walked column by column, so that they stay in L2. stages: steps of K in flight.
+    resident: programs a multiprocessor, of which there are as many as fit at once.
     specialize: Hopper only: one warp group loads, two more multiply half of the rows each (then warps is 4).
     """
 
@@ -53,6 +54,7 @@ class Tile:
     band: int = 8
     warps: int = 8
     stages: int = 4
+    resident: int = 1
     specialize: bool = False
 
 
@@ -109,7 +111,7 @@ def gemm(
     triton.set_allocator(_scratch)
     span = tile.columns * (1 if swiglu else tile.halves)
     tiles = triton.cdiv(rows, tile.rows) * triton.cdiv(width, span)
-    _gemm[(min(tiles, processors(values.device)),)](
+    _gemm[(min(tiles, processors(values.device) * tile.resident),)](
         values, x_scale, weights, weight_scale, out, out_scale,
         values if plan is None else plan.tile_expert, values if plan is None else plan.n_tiles,
         rows, weights.numel() // k, *x_scale.stride(), out_scale.stride(1),
