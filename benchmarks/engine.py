@@ -108,7 +108,17 @@ def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
     requests = random_requests(row.batch, N_ITEMS, row.context, row.beam)
     engine.recommend(requests)  # fills the graph's inputs with these requests
     timing = time_gpu(graph.graph.replay, runs)
-    return {"timing": timing, "host": host_to_host(engine, requests, 200 if row.batch == 1 else 20), "capture": cost}
+    host = host_to_host(engine, requests, 200 if row.batch == 1 else 20)
+    return {"timing": timing, "host": host, "capture": cost, "kernels": kernels(graph.graph.replay)}
+
+
+def kernels(run: Callable[[], object], most: int = 30) -> list[dict[str, Any]]:
+    """Milliseconds by kernel of one call of `run`, the largest first."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        run()
+        torch.cuda.synchronize()
+    events = sorted(profile.key_averages(), key=lambda event: -event.device_time_total)[:most]
+    return [{"kernel": e.key[:80], "calls": e.count, "ms": round(e.device_time_total / 1e3, 3)} for e in events]
 
 
 def host_to_host(engine: Engine, requests: list[Any], runs: int) -> Timing:
@@ -137,6 +147,7 @@ def result(row: Row, measured: dict[str, Any]) -> dict[str, Any]:
     if "host" in measured:
         out |= {"p50_ms": round(measured["host"].median, 3), "p99_ms": round(measured["host"].p99, 3)}
         out |= {"capture_s": round(measured["capture"].seconds, 1), "n_items": N_ITEMS}
+        out["kernels"] = measured["kernels"]
     return out
 
 
@@ -165,6 +176,8 @@ def measure(row: Row, runs: int, out: Path) -> str:
         done = result(row, measured)
         line = f"{done['ms_per_batch']:8.2f} ms {done['requests_per_s']:7.1f}/s {done['tflops']:6.1f} TFLOP/s"
         line += f" p50 {done['p50_ms']:.2f} ms" if "p50_ms" in done else ""
+        for kernel in done.get("kernels", []):
+            print(f"    {kernel['ms']:8.3f} ms x{kernel['calls']:4d} {kernel['kernel']}")
     except Exception as error:  # a row that fails must not take the others with it
         traceback.print_exc()
         done = {**dataclasses.asdict(row), "error": f"{type(error).__name__}: {error}"[:500]}

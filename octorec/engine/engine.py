@@ -145,13 +145,14 @@ class Engine:
         live = np.isfinite(scores)
         leaves, scores = leaves[live], scores[live]
         items, position = items_of(self.catalog, leaves, request.filter)
-        items, position = items[: request.k], position[: request.k]
+        items, scores = items[: request.k], scores[position[: request.k]]
+        ids, titles, at = self.catalog.item_ids, self.catalog.titles, items.tolist()
         return Answer(
-            items=[self.catalog.item_ids[item] for item in items],
-            scores=[float(score) for score in scores[position]],
-            codes=[tuple(map(int, self.catalog.codes[item])) for item in items],
-            titles=[self.catalog.titles[item] for item in items],
-            complete=len(items) == request.k,
+            items=[ids[item] for item in at],
+            scores=scores.tolist(),
+            codes=list(map(tuple, self.catalog.codes[items].tolist())),
+            titles=[titles[item] for item in at],
+            complete=len(at) == request.k,
             notes=request.notes,
         )
 

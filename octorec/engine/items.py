@@ -20,7 +20,7 @@ class ItemFilter:
 def lookup(catalog: Catalog, field: str, item_ids: Sequence[str]) -> np.ndarray:
     """Item indices of `item_ids`; an id that the catalog lacks is an InputError naming `field`."""
     try:
-        return np.array([catalog.index[item] for item in item_ids], dtype=np.int64)
+        return np.fromiter(map(catalog.index.__getitem__, item_ids), dtype=np.int64, count=len(item_ids))
     except KeyError as error:
         raise InputError(field, error.args[0], "is no item of the catalog") from None
 
