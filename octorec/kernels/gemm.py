@@ -208,13 +208,16 @@ def _gemm(
         row_tile, column_tile = _order(tile, down, across, BAND)
         expert = tl.load(tile_expert_ptr + row_tile // SPLIT) if SPLIT else 0
         first_row = row_tile * ROWS
-        row = first_row + tl.arange(0, ROWS)
+        # Pointers and bounds of the tile's rows are made of first_row before arange joins: where programs specialize,
+        # Triton (3.6, 3.7) halves first_row + arange by shifting both terms for the second half.
+        row = tl.arange(0, ROWS)
+        row_inside = row < rows - first_row
         column = column_tile * SPAN
         weight_row = expert * N + column
         if SCALES == "groups":
             left_scale_ptr = weight_scale_ptr + (expert * ((N + 127) // 128) + column // 128) * BLOCKS
             right_scale_ptr = left_scale_ptr + (RIGHT // 128) * BLOCKS
-            x_group_ptr = x_scale_ptr + row * x_scale_row
+            x_group_ptr = x_scale_ptr + first_row * x_scale_row + row * x_scale_row
         left = tl.zeros((ROWS, COLUMNS), tl.float32)
         if HALVES == 2:
             right = tl.zeros((ROWS, COLUMNS), tl.float32)
@@ -222,7 +225,7 @@ def _gemm(
             x = x_desc.load([first_row, k])
             weight = weight_desc.load([weight_row, k])
             if SCALES == "groups":
-                x_scale = tl.load(x_group_ptr + (k // 128) * x_scale_group, row < rows, other=0.0)
+                x_scale = tl.load(x_group_ptr + (k // 128) * x_scale_group, row_inside, other=0.0)
                 scale = x_scale * tl.load(left_scale_ptr + k // 128)
                 left += tl.dot(x, weight.T) * scale[:, None]
             elif PROMOTE:
@@ -241,7 +244,8 @@ def _gemm(
                 else:
                     right = tl.dot(x, weight.T, right)
         if SCALES == "rows":
-            x_scale = tl.load(x_scale_ptr + row * x_scale_row, row < rows, other=0.0)[:, None]
+            x_row_ptr = x_scale_ptr + first_row * x_scale_row + row * x_scale_row
+            x_scale = tl.load(x_row_ptr, row_inside, other=0.0)[:, None]
             inside = column + tl.arange(0, COLUMNS) < WIDTH
             scale_ptr = weight_scale_ptr + weight_row + tl.arange(0, COLUMNS)
             left *= x_scale * tl.load(scale_ptr, inside, other=0.0)[None, :]
@@ -255,8 +259,8 @@ def _gemm(
                 hidden = hidden.to(tl.float32)
                 values, scale = to_e4m3(hidden, tl.max(tl.abs(hidden), 1, keep_dims=True))
                 out_desc.store([first_row, column], values)
-                group_ptr = out_scale_ptr + column_tile.to(tl.int64) * out_scale_group
-                tl.store(group_ptr + row[:, None], scale, row[:, None] < rows)
+                group_ptr = out_scale_ptr + column_tile.to(tl.int64) * out_scale_group + first_row
+                tl.store(group_ptr + row[:, None], scale, row_inside[:, None])
             else:
                 out_desc.store([first_row, column], hidden)
         else:
