@@ -59,7 +59,7 @@ class Tile:
 
 
 HOPPER = Tile()
-ADA = Tile(rows=64, stages=3)  # 99 KiB of shared memory
+ADA = Tile(rows=32, stages=3)  # 99 KiB of shared memory
 TILES: dict[tuple[str, int, int], Tile] = {}  # (scales, N, K) -> measured on an H100; what is not here takes HOPPER
 
 
