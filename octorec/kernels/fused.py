@@ -102,5 +102,14 @@ def beam_step(
     return beam_step(logits, scores, nodes, level, widths, out_width, leaf_filter)
 
 
+def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:
+    if granularity is None:
+        return x
+    from octorec.kernels.quantize import quantize
+
+    check_device(x)
+    return quantize(x, granularity)
+
+
 def _values(x: Operand) -> Tensor:
     return x.values if isinstance(x, Quantized) else x

@@ -20,9 +20,15 @@ OPERATIONS = [
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "maybe_quantize"])
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_same_signature_as_the_reference(name: str) -> None:
     assert inspect.signature(getattr(fused, name)) == inspect.signature(getattr(reference, name))
+
+
+def test_maybe_quantize(device: str) -> None:
+    x = torch.randn(3, 16, device=device)
+    assert fused.maybe_quantize(x, None) is x
+    assert torch.equal(fused.maybe_quantize(x, "token").scale, reference.maybe_quantize(x, "token").scale)
 
 
 def test_loads_without_triton() -> None:
