@@ -30,13 +30,15 @@ from octorec.training.config import TrainConfig
 from octorec.training.progress import training_progress
 from octorec.training.run import train
 
-CODEBOOK_SIZES = (64, 64, 64)
+CODEBOOK_SIZES = (256, 256, 256)
 HELD_OUT = 10  # newest interactions of each user, predicted one at a time
 MARGIN = 0.05  # 943 users cannot decide 1 %
 BEAM_WIDTH = 32
 PERSON = "350"  # whose recommendations are shown
 MEASURED = 256  # requests whose activations are measured
-TRAINING = TrainConfig(steps=900, learning_rate=1.5e-3, label_smoothing=0.1, validate_every=150, save_every=300)
+TRAINING = TrainConfig(
+    steps=900, learning_rate=1e-3, weight_decay=0.2, label_smoothing=0.1, validate_every=150, save_every=300
+)
 
 
 def run_demo(
