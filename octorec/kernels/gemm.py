@@ -60,18 +60,18 @@ class Tile:
 
 HOPPER = Tile()
 ADA = Tile(rows=32, stages=3)  # 99 KiB of shared memory
-TILES: dict[tuple[str, int, int], Tile] = {}  # (scales, N, K) -> measured on an H100; what is not here takes HOPPER
+# Measured on an H100, by the shape of a weight [N, K] or of experts' [E, N, K], E written as -1; the rest takes HOPPER.
+TILES: dict[tuple[Scales, tuple[int, ...]], Tile] = {}
 
 
 def choose_tile(weight: Operand) -> Tile:
     """The tile for products with weights [.., N, K]: HOPPER's or ADA's, unless a better one was measured."""
     values, scales = _values_and_scales(weight)
-    if capability(values.device) < (9, 0):
-        tile = ADA
-    elif (scales, *values.shape[-2:]) in TILES:
-        return TILES[(scales, *values.shape[-2:])]
-    else:
-        tile = HOPPER
+    shape = (-1,) * (values.ndim - 2) + tuple(values.shape[-2:])
+    hopper = capability(values.device) >= (9, 0)
+    if hopper and (scales, shape) in TILES:
+        return TILES[scales, shape]
+    tile = HOPPER if hopper else ADA
     return replace(tile, depth=tile.depth // 2) if scales == "none" else tile  # as many bytes
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from octorec.errors import InputError
 from octorec.kernels import gemm as gemm_module
 from octorec.kernels import reference
-from octorec.kernels.gemm import HOPPER, Tile, choose_tile, gemm
+from octorec.kernels.gemm import ADA, HOPPER, Tile, choose_tile, gemm
 from octorec.kernels.plan import plan_experts
 from octorec.kernels.quantized import Quantized, dequantize, quantize
 
@@ -154,8 +154,10 @@ def test_refuses_what_it_cannot_do(device: str) -> None:
 
 def test_measured_tiles_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = torch.empty(24, 32, dtype=torch.bfloat16)
-    monkeypatch.setitem(gemm_module.TILES, ("none", 24, 32), SMALL)
+    monkeypatch.setitem(gemm_module.TILES, ("none", (24, 32)), SMALL)
+    monkeypatch.setitem(gemm_module.TILES, ("none", (-1, 24, 32)), ADA)
     assert choose_tile(weight) is SMALL
+    assert choose_tile(weight.expand(3, -1, -1)) is ADA
     assert choose_tile(weight[:8]) == replace(HOPPER, depth=64)
     assert choose_tile(quantize(weight, "block")) is HOPPER
 
@@ -172,12 +174,12 @@ LAUNCHES: dict[str, tuple[str, int, int, int, dict[str, Any]]] = {  # scales, E,
 }
 
 
-def launch(name: str, tile: Tile | None = None) -> None:
+def launch(name: str, tile: Tile | None = None, rows: int = 16384) -> None:
     scales, n_expert, n, k, fused = LAUNCHES[name]
     plan = None
     if n_expert:
-        plan = plan_experts(torch.empty(16384, 4, dtype=torch.int64, device="meta"), n_expert, 128)
-    x = torch.empty(plan.slots if plan else 16384, k, dtype=torch.bfloat16, device="meta")
+        plan = plan_experts(torch.empty(rows, 4, dtype=torch.int64, device="meta"), n_expert, 128)
+    x = torch.empty(plan.slots if plan else rows, k, dtype=torch.bfloat16, device="meta")
     weight = torch.empty(*([n_expert] if n_expert else []), n, k, dtype=torch.bfloat16, device="meta")
     gemm(*operands(scales, x, weight), plan, tile=tile, **fused)
 
@@ -195,6 +197,11 @@ def test_machine_code(name: str) -> None:
     assert code.uses("UTMASTG")
     assert code.spills == 0
     assert code.shared <= sm90.MAX_SHARED[90]
+
+
+def test_machine_code_for_one_row() -> None:
+    code = sm90.compile_launches(launch, "qkv by groups", None, 1)[-1]  # a 1 is compiled in
+    assert code.spills == 0
 
 
 @pytest.mark.parametrize("name", slowly("experts up"))
