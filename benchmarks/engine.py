@@ -23,6 +23,7 @@ from benchmarks.stock import StockOneRec
 from benchmarks.timer import Timing, of_samples, time_gpu
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.kernels import fused
+from octorec.kernels.linear import ACCUMULATE
 from octorec.models.config import OneRecConfig
 from octorec.models.onerec import block_params
 from octorec.models.presets import preset
@@ -147,7 +148,7 @@ def result(row: Row, measured: dict[str, Any]) -> dict[str, Any]:
     if "host" in measured:
         out |= {"p50_ms": round(measured["host"].median, 3), "p99_ms": round(measured["host"].p99, 3)}
         out |= {"capture_s": round(measured["capture"].seconds, 1), "n_items": N_ITEMS}
-        out["kernels"] = measured["kernels"]
+        out |= {"accumulate": {"row-wise": ACCUMULATE, "grouped": "float32"}, "kernels": measured["kernels"]}
     return out
 
 

@@ -1,7 +1,9 @@
 """FP8 linear layers: torch's row-wise product or our own, as measured for each weight's shape.
 
 `accumulate` says where the sums are kept: `float32` is the recipe's; `fast` leaves all of K to the tensor cores, which
-keep about 14 bits of mantissa in a running sum, and is for where its error is measured to be small beside FP8's own.
+keep about 14 bits of mantissa in a running sum. On an H100, against float64 (benchmarks/results/tune_gemm.jsonl), it
+adds a relative error of 0.07 % at K 1408 and 0.16 % at K 5632. FP8's own error, 3.6 %, grows by a thousandth of
+itself from that, far below the tenth that is allowed: row-wise products are `fast`, and result rows say so.
 """
 
 from typing import Literal
@@ -17,10 +19,11 @@ from octorec.kernels.reference import Operand
 Accumulate = Literal["float32", "fast"]
 Backend = Literal["torch", "triton"]
 
+ACCUMULATE: Accumulate = "fast"
 BACKENDS: dict[tuple[Accumulate, int, int], Backend] = {}  # (accumulate, N, K) -> the faster one; unlisted: torch's
 
 
-def linear(x: Operand, weight: Operand, accumulate: Accumulate = "float32", backend: Backend | None = None) -> Tensor:
+def linear(x: Operand, weight: Operand, accumulate: Accumulate = ACCUMULATE, backend: Backend | None = None) -> Tensor:
     """x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
 
     Token and channel scales: torch or triton, by the table unless `backend` says; N and K multiples of 16. Group and
