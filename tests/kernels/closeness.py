@@ -6,6 +6,7 @@ from torch import Tensor
 from octorec.kernels.quantized import Quantized, dequantize
 
 STEP = {torch.bfloat16: 2**-7, torch.float16: 2**-10, torch.float32: 2**-20}  # of a value's size, between neighbours
+SUMS = 2**-12 if torch.cuda.is_available() else 2**-20  # of a sum's size: a GPU sums 128 FP8 products in about 14 bits
 
 
 def assert_within_a_step(got: Tensor, expected: Tensor, allowed_share: float = 0.01) -> None:
@@ -40,4 +41,4 @@ def assert_product(got: Tensor, x: Tensor, weight: Tensor) -> None:
     exact, size = x @ weight.mT, x.abs() @ weight.mT.abs()
     difference = (got.double() - exact).abs()
     assert not difference.isnan().any()
-    assert (difference <= STEP[got.dtype] / 2 * 1.01 * exact.abs() + 2**-20 * size).all(), difference.max()
+    assert (difference <= STEP[got.dtype] / 2 * 1.01 * exact.abs() + SUMS * size).all(), difference.max()
