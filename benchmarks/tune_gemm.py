@@ -4,8 +4,7 @@
 
 Takes under four minutes; `--seconds` bounds the sweep, `--only` keeps the cases whose name holds a word. Rows of one
 run compare; a row is the time of one call in a CUDA graph of calls on different weights. The first tile of a case is
-checked, and the others' results are compared with its bits. Tiles are compiled beforehand, in parallel; those that are
-warp-specialized, which is young in Triton, first run in a process of their own that may hang or fail.
+checked, and the others' results are compared with its bits. Tiles are compiled beforehand, in parallel.
 """
 
 import argparse
@@ -34,7 +33,6 @@ from octorec.kernels.reference import Operand
 
 EXPERTS, SHARED, TOP_K = 53, 1, 3
 DENSE = [(4224, 1408), (1408, 1408), (11264, 1408), (1408, 5632)]
-OTHER_BITS = "other bits than the first tile's"
 COLD_BYTES = 120e6  # weights of all calls in a graph, more than the L2 cache holds
 GRANULARITY = {"rows": ("token", "channel"), "groups": ("group", "block")}
 
@@ -91,18 +89,14 @@ def cases() -> list[Case]:
 
 def tiles(case: Case) -> list[Tile]:
     """The first is the one without surprises. With few rows only those that could matter there."""
-    special, one = replace(HOPPER, specialize=True, warps=4), replace(HOPPER, halves=1)
-    found = [HOPPER, special, Tile(rows=64, warps=4, stages=2, resident=2)]
+    one = replace(HOPPER, halves=1)
+    found = [HOPPER, Tile(rows=64, warps=4, stages=2, resident=2)]
     if not case.swiglu:
         found += [one, Tile(rows=64, halves=1, warps=4, stages=2, resident=3)]
     if case.rows > 1024:
-        found += [replace(special, band=16), replace(special, stages=3)]
-        if not case.swiglu:
-            found += [replace(one, specialize=True, warps=4, stages=stages) for stages in (4, 6)]
+        found += [replace(HOPPER, band=16), replace(HOPPER, stages=3)]
         if not case.swiglu and not case.adds_products:  # without a second set of sums wider tiles fit
-            found += [replace(one, columns=256, specialize=True, warps=4, stages=3)]
             found += [replace(one, warps=4, stages=2, resident=2)]
-            found += [] if case.experts_a_row else [replace(one, rows=256, specialize=True, warps=4, stages=3)]
     if case.scales == "none":
         found = [replace(tile, depth=64) for tile in found]
     return found
@@ -263,55 +257,13 @@ def _empty(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.bfloat16, device="cuda")
 
 
-def probe(wanted: list[tuple[Case, Tile]], patience: float, most_failures: int = 3) -> dict[tuple[Case, Tile], str]:
-    """What is wrong with each tile ('' for nothing), found by running it in another process, replaced when it fails.
-
-    After `patience` seconds of silence a tile hangs. After `most_failures` the rest is not tried.
-    """
-    verdicts: dict[tuple[Case, Tile], str] = {}
-    failures, left = 0, list(wanted)
-    while left and failures < most_failures:
-        here, there = multiprocessing.Pipe()
-        process = multiprocessing.get_context("spawn").Process(target=_run_each, args=(there, left), daemon=True)
-        process.start()
-        there.close()
-        ready = here.poll(60) and here.recv()
-        while left and ready:
-            try:
-                verdicts[left[0]] = here.recv() if here.poll(patience) else "hangs"
-            except EOFError:
-                verdicts[left[0]] = "its process died"
-            failed = verdicts[left.pop(0)]
-            if failed and failed != OTHER_BITS:
-                failures += 1
-                break
-        process.kill()
-        if not ready:
-            break
-    return {**verdicts, **dict.fromkeys(left, "not tried: others like it failed")}
-
-
-def _run_each(connection: Any, wanted: list[tuple[Case, Tile]]) -> None:
-    """Run each and send what is wrong with it."""
-    torch.cuda.init()
-    connection.send("ready")
-    for case, tile in wanted:
-        try:
-            expected = bits(product(case, inputs(case).weights[0], tiles(case)[0]), case)
-            got = bits(product(case, inputs(case).weights[0], tile), case)
-            connection.send("" if torch.equal(got, expected) else OTHER_BITS)
-        except Exception as failure:
-            connection.send(one_line(failure))
-
-
 def one_line(failure: Exception) -> str:
     return f"{type(failure).__name__}: {str(failure)[:100]}".replace("\n", " ")
 
 
 def describe(tile: Tile) -> str:
-    kind = "specialized" if tile.specialize else f"{tile.warps} warps"
     wide = f"{tile.rows}x{tile.columns}" + ("x2" if tile.halves == 2 else "")
-    return f"{wide}x{tile.depth} stages {tile.stages} band {tile.band} {kind} resident {tile.resident}"
+    return f"{wide}x{tile.depth} stages {tile.stages} band {tile.band} {tile.warps} warps resident {tile.resident}"
 
 
 def report(out: Path, case: Case, what: str, milliseconds: float, **more: Any) -> float:
@@ -323,7 +275,7 @@ def report(out: Path, case: Case, what: str, milliseconds: float, **more: Any) -
     return milliseconds
 
 
-def run_case(case: Case, out: Path, verdicts: dict[tuple[Case, Tile], str], until: float) -> str:
+def run_case(case: Case, out: Path, until: float) -> str:
     """Check and time a case; says which of its tiles was the fastest, and which of torch's."""
     given = inputs(case)
     times: dict[str, float] = {}
@@ -346,9 +298,7 @@ def run_case(case: Case, out: Path, verdicts: dict[tuple[Case, Tile], str], unti
         calls = [functools.partial(multiply, weight) for weight in given.weights]
         times[what] = report(out, case, what, time_graph(calls, 10).median, error=found, rounding=floor)
     for tile in tiles(case):
-        verdict = verdicts.get((anonymous(case), tile), "")
-        if time.monotonic() > until and tile is not first:
-            verdict = "not measured: out of time"
+        verdict = "not measured: out of time" if time.monotonic() > until and tile is not first else ""
         try:
             same = verdict == "" and torch.equal(bits(product(case, given.weights[0], tile), case), expected)
         except Exception as failure:  # too many registers or too much shared memory
@@ -375,13 +325,7 @@ def main() -> None:
     wanted = [(case, tile) for case in chosen for tile in tiles(case)]
     compile_all(wanted)
     print(f"{len(wanted)} tiles compiled in {time.monotonic() - start:.0f} s", flush=True)
-    found = probe([(case, tile) for case, tile in wanted if tile.specialize and case.rows > 1024], patience=20)
-    verdicts = {(anonymous(case), tile): verdict for (case, tile), verdict in found.items()}
-    for (case, tile), verdict in found.items():
-        if verdict:
-            print(f"{case.name:38} {describe(tile):58} {verdict}")
-    print(f"specialized tiles tried after {time.monotonic() - start:.0f} s", flush=True)
-    bests = {case.name: run_case(case, args.out, verdicts, start + args.seconds) for case in chosen}
+    bests = {case.name: run_case(case, args.out, start + args.seconds) for case in chosen}
     print("\nbest of ours | best of torch's")
     for name, best in bests.items():
         print(f"{name:38} {best}")

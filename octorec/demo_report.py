@@ -90,7 +90,7 @@ def _verdict(found: Findings) -> Section:
         f"The two precisions share {overlap.overlap:.1%} of the top 10; the log-probabilities of the targets' codes "
         f"differ by {overlap.mean_drift:.4f} on average and {overlap.max_drift:.3f} at most."
     )
-    parts = [
+    parts: list[Text | Table | Figure | SideBySide] = [
         Text(said[verdict.outcome]),
         Text(" ".join(_against(name, difference) for name, difference in found.against.items())),
         Table(columns, rows, caption),

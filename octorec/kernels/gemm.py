@@ -44,7 +44,6 @@ class Tile:
     rows x columns: of an accumulator; `halves` accumulators lie side by side and share the rows of x. depth: of K a
     step. band: row tiles that are walked column by column, so that they stay in L2. stages: steps of K in flight.
     resident: programs a multiprocessor, of which there are as many as fit at once.
-    specialize: Hopper only: one warp group loads, two more multiply half of the rows each (then warps is 4).
     """
 
     rows: int = 128
@@ -55,7 +54,6 @@ class Tile:
     warps: int = 8
     stages: int = 4
     resident: int = 1
-    specialize: bool = False
 
 
 HOPPER = Tile()
@@ -118,7 +116,7 @@ def gemm(
         N=n, K=k, KIND=getattr(tl, str(kind).removeprefix("torch.")), SCALES=scales,
         SPLIT=0 if plan is None else plan.block_m // tile.rows, SWIGLU=swiglu, QUANTIZE=quantize,
         PROMOTE=promote and scales == "rows", ROWS=tile.rows, COLUMNS=tile.columns, HALVES=tile.halves,
-        DEPTH=tile.depth, BAND=tile.band, SPECIALIZE=tile.specialize, num_warps=tile.warps, num_stages=tile.stages,
+        DEPTH=tile.depth, BAND=tile.band, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return result
 
@@ -187,7 +185,7 @@ def _gemm(
     rows, weight_rows, x_scale_row, x_scale_group, out_scale_group,
     N: tl.constexpr, K: tl.constexpr, KIND: tl.constexpr, SCALES: tl.constexpr, SPLIT: tl.constexpr,
     SWIGLU: tl.constexpr, QUANTIZE: tl.constexpr, PROMOTE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    HALVES: tl.constexpr, DEPTH: tl.constexpr, BAND: tl.constexpr, SPECIALIZE: tl.constexpr,
+    HALVES: tl.constexpr, DEPTH: tl.constexpr, BAND: tl.constexpr,
 ):  # fmt: skip
     """Each program walks tiles of ROWS rows and SPAN columns of the result.
 
@@ -204,12 +202,10 @@ def _gemm(
     x_desc = tl.make_tensor_descriptor(x_ptr, [rows, K], [K, 1], [ROWS, DEPTH])
     weight_desc = tl.make_tensor_descriptor(weight_ptr, [weight_rows, K], [K, 1], [COLUMNS, DEPTH])
     out_desc = tl.make_tensor_descriptor(out_ptr, [rows, WIDTH], [WIDTH, 1], [ROWS, COLUMNS])
-    for tile in tl.range(tl.program_id(0), down * across, tl.num_programs(0), warp_specialize=SPECIALIZE):
+    for tile in tl.range(tl.program_id(0), down * across, tl.num_programs(0)):
         row_tile, column_tile = _order(tile, down, across, BAND)
         expert = tl.load(tile_expert_ptr + row_tile // SPLIT) if SPLIT else 0
         first_row = row_tile * ROWS
-        # Pointers and bounds of the tile's rows are made of first_row before arange joins: where programs specialize,
-        # Triton (3.6, 3.7) halves first_row + arange by shifting both terms for the second half.
         row = tl.arange(0, ROWS)
         row_inside = row < rows - first_row
         column = column_tile * SPAN

@@ -18,8 +18,8 @@ PRESETS: dict[str, OneRecConfig] = {
         d_model=1408, n_layer=14, n_head=11, embed_dim=70, n_dense=2, n_expert=53, n_shared=1, top_k=3, d_expert=1408
     ),
     "demo": OneRecConfig(
-        d_model=128, n_layer=3, n_head=4, embed_dim=32, codebook_sizes=(256, 256, 256), max_context=50, recency_buckets=32,
-        n_dense=1, n_expert=4, n_shared=1, top_k=2, d_expert=128,
+        d_model=128, n_layer=3, n_head=4, embed_dim=32, codebook_sizes=(256, 256, 256), max_context=50,
+        recency_buckets=32, n_dense=1, n_expert=4, n_shared=1, top_k=2, d_expert=128,
     ),
     "tiny": OneRecConfig(
         d_model=32, n_layer=3, n_head=2, embed_dim=8, codebook_sizes=(7, 5, 6), max_context=12, recency_buckets=8,

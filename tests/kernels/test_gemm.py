@@ -17,7 +17,6 @@ from octorec.kernels.plan import plan_experts
 from octorec.kernels.quantized import Quantized, dequantize, quantize
 
 SMALL = Tile(rows=32, columns=128, halves=2, depth=128, band=2)
-SPECIAL = replace(HOPPER, specialize=True, warps=4)
 PAIRS = {"none": (None, None), "rows": ("token", "channel"), "groups": ("group", "block")}
 
 
@@ -48,30 +47,12 @@ def test_product(scales: str, rows: int, n: int, k: int, device: str) -> None:
 
 
 @pytest.mark.gpu  # numpy's products, which the interpreter uses, depend on their shape
-@pytest.mark.parametrize("tile", [replace(HOPPER, halves=1), replace(HOPPER, rows=64, warps=4), SPECIAL], ids=str)
+@pytest.mark.parametrize("tile", [replace(HOPPER, halves=1), replace(HOPPER, rows=64, warps=4)], ids=str)
 @pytest.mark.parametrize("scales", ["none", "rows", "groups"])
 def test_the_tile_is_no_matter_of_the_result(scales: str, tile: Tile, device: str) -> None:
     tile, hopper = (replace(t, depth=64) if scales == "none" else t for t in (tile, HOPPER))
-    if tile.specialize and torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("specialized tiles are for compute capability 9.0")
     x, weight = operands(scales, random(700, 272, device=device), random(520, 272, device=device))
     assert torch.equal(gemm(x, weight, tile=tile), gemm(x, weight, tile=hopper))
-
-
-@pytest.mark.gpu
-def test_experts_of_specialized_tiles(device: str) -> None:
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("specialized tiles are for compute capability 9.0")
-    experts = torch.rand(3000, 9, device=device).topk(3).indices
-    plan = plan_experts(experts, 9, 128)
-    x, weight = random(plan.slots, 272, device=device), random(9, 512, 272, device=device) * 0.1
-    x, weight = operands("groups", x, weight)
-    expected = gemm(x, weight, plan, swiglu=True, quantize=True)
-    for _ in range(20):
-        hidden = gemm(x, weight, plan, swiglu=True, quantize=True, tile=SPECIAL)
-        slots = plan.slot_of.flatten().long()
-        assert torch.equal(hidden.values[slots].view(torch.uint8), expected.values[slots].view(torch.uint8))
-        assert torch.equal(hidden.scale[slots], expected.scale[slots])
 
 
 def test_sums_left_to_the_tensor_cores_and_narrow_tiles(device: str) -> None:
@@ -202,15 +183,6 @@ def test_machine_code(name: str) -> None:
 def test_machine_code_for_one_row() -> None:
     code = sm90.compile_launches(launch, "qkv by groups", None, 1)[-1]  # a 1 is compiled in
     assert code.spills == 0
-
-
-@pytest.mark.parametrize("name", slowly("experts up"))
-def test_machine_code_of_warp_specialized_tiles(name: str) -> None:
-    depth = 64 if LAUNCHES[name][0] == "none" else 128
-    code = sm90.compile_launches(launch, name, replace(SPECIAL, depth=depth))[-1]
-    assert code.uses("USETMAXREG")
-    assert code.spills == 0
-    assert code.shared <= sm90.MAX_SHARED[90]
 
 
 @pytest.mark.parametrize("name", slowly("experts down"))

@@ -50,7 +50,9 @@ def test_moe(rows: int, width: int, hidden: int, quantize_to: Any, device: str) 
     expected = reference.moe(x, routed, gate_up, down, quantize_to)
     assert out.dtype == expected.dtype
     difference = (out.float() - expected.float()).norm() / expected.float().norm()
-    assert difference < 4e-3  # two roundings to bfloat16, and where sums differ in order a neighbouring E4M3 value
+    # Two roundings to bfloat16, and where sums differ a neighbouring E4M3 value: more often on a GPU, whose tensor
+    # cores sum 128 FP8 products in about 14 bits (0.0052 was seen on an H100).
+    assert difference < (8e-3 if device == "cuda" else 4e-3)
 
 
 def test_a_row_does_not_depend_on_its_neighbours(device: str) -> None:
