@@ -1,0 +1,118 @@
+"""Is the GPU engine right on trained weights? Against the reference operations, in mixed batches, and for long.
+
+    python -m benchmarks.correctness runs/demo --out benchmarks/results/correctness.jsonl
+
+Takes the demo's folder (`bf16/` and `fp8/`). The bounds stand here, committed before a run; a row says whether they
+held, and the exit code is 1 where one did not. The reference is the same checkpoint on the CPU, float32 around FP8's
+products; the GPU computes in bfloat16, so that even 16-bit engines differ by its rounding.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import records
+from octorec.engine.engine import Engine
+from octorec.engine.load import load
+from octorec.engine.request import Request
+
+BOUNDS = {  # of the GPU engine against the reference engine
+    "mean_drift": 0.03,  # mean |difference| of teacher-forced log-probabilities, nats a code
+    "max_drift": 1.0,
+    "top10_overlap": 0.90,  # mean share of the ten best items that both return
+    "beam_overlap": 0.93,  # the same of all items of 128 beams
+}
+WIDTH = 128
+BUCKET = {"batch_sizes": (16,), "beam_widths": (WIDTH,), "default_beam_width": WIDTH}
+MIXES = 64
+
+
+def random_requests(engine: Engine, n: int, seed: int) -> list[Request]:
+    """Histories, widths, k, exclusions and sets of all kinds, over the catalog's live items."""
+    generator = np.random.default_rng(seed)
+    ids, sets = engine.catalog.item_ids, engine.catalog.set_names
+    out = []
+    for number in range(n):
+        history = [ids[i] for i in generator.integers(0, len(ids), generator.integers(1, 80))]
+        width = WIDTH if number % 2 else int(generator.integers(1, WIDTH + 1))
+        allow = [sets[generator.integers(len(sets))]] if sets and number % 5 == 0 else []
+        exclude = history if number % 3 else []
+        out.append(Request(history, k=min(10, width), beam_width=width, exclude=exclude, allow=allow))
+    return out
+
+
+def against_reference(reference: Engine, engine: Engine) -> dict[str, float]:
+    requests = random_requests(engine, 256, seed=1)
+    generator = np.random.default_rng(2)
+    targets = [engine.catalog.item_ids[i] for i in generator.integers(0, len(engine.catalog), len(requests))]
+    drift = np.abs(engine.score(requests, targets) - reference.score(requests, targets))
+    wide = [Request(r.history, k=WIDTH, beam_width=WIDTH, exclude=r.exclude, allow=r.allow) for r in requests]
+    pairs = list(zip(engine.recommend(wide), reference.recommend(wide), strict=True))
+    return {
+        "mean_drift": float(drift.mean()),
+        "max_drift": float(drift.max()),
+        "top10_overlap": float(np.mean([shared(a.items[:10], b.items[:10]) for a, b in pairs])),
+        "beam_overlap": float(np.mean([shared(a.items, b.items) for a, b in pairs])),
+    }
+
+
+def shared(a: list[str], b: list[str]) -> float:
+    return len(set(a) & set(b)) / max(len(a), len(b), 1)
+
+
+def differing_answers(engine: Engine) -> int:
+    """Answers that change by a bit when the same requests are put together in MIXES other ways, or asked again."""
+    requests = random_requests(engine, 48, seed=3)
+    expected = engine.recommend(requests)
+    generator = np.random.default_rng(4)
+    differing = 0
+    for _ in range(MIXES):
+        order = generator.permutation(len(requests))[: generator.integers(1, len(requests) + 1)]
+        answers = engine.recommend([requests[i] for i in order])
+        differing += sum(answer != expected[i] for answer, i in zip(answers, order, strict=True))
+    return differing
+
+
+def long_run(engine: Engine, batches: int) -> dict[str, Any]:
+    """`batches` single requests: invalid answers, and megabytes of GPU memory gained."""
+    requests = random_requests(engine, 512, seed=5)
+    known = set(engine.catalog.item_ids)
+    engine.recommend(requests[:8])
+    before, invalid = torch.cuda.memory_reserved(), 0
+    for number in range(batches):
+        answer = engine.recommend([requests[number % len(requests)]])[0]
+        invalid += not (np.isfinite(answer.scores).all() and known.issuperset(answer.items))
+    return {"batches": batches, "invalid": invalid, "memory_gained_mb": (torch.cuda.memory_reserved() - before) / 2**20}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, default=records.RESULTS / "correctness.jsonl")
+    parser.add_argument("--batches", type=int, default=10_000)
+    options = parser.parse_args()
+    held = True
+    for precision in ("bf16", "fp8"):
+        path = options.folder / precision
+        engine = load(path, device="cuda", **BUCKET)
+        found = against_reference(load(path, **BUCKET), engine)
+        within = all(
+            found[name] >= bound if "overlap" in name else found[name] <= bound for name, bound in BOUNDS.items()
+        )
+        differing = differing_answers(engine)
+        single = load(path, device="cuda", **{**BUCKET, "batch_sizes": (1,)})
+        run = long_run(single, options.batches)
+        good = within and differing == 0 and run["invalid"] == 0 and run["memory_gained_mb"] == 0
+        held &= good
+        row = {"precision": precision, **found, "bounds": BOUNDS, "mixes": MIXES, "differing": differing, **run}
+        records.append(options.out, {**row, "held": good})
+        print(precision, {**row, "held": good}, flush=True)
+    sys.exit(0 if held else 1)
+
+
+if __name__ == "__main__":
+    main()
