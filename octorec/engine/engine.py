@@ -125,8 +125,9 @@ class Engine:
         return [self._ranked(request, scores[row], leaves[row]) for row, request in enumerate(chunk)]
 
     def _batch(self, chunk: list[ParsedRequest], size: int) -> SearchBatch:
+        """In the host's memory: a graph copies it into its own."""
         config = self.config
-        return search_batch(chunk, self.catalog, size, config.max_context, config.max_banned, self.device)
+        return search_batch(chunk, self.catalog, size, config.max_context, config.max_banned, torch.device("cpu"))
 
     def _search(self, batch: SearchBatch, width: int) -> Beams:
         return search(self.model, self.trie, batch, width, self.ops)
@@ -137,7 +138,7 @@ class Engine:
             pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
             any_item = Request([self.catalog.item_ids[0]], k=1, beam_width=1)
             example = self._batch([self._parse(any_item)], size)
-            self._graphs[size, width] = GraphedSearch(partial(self._search, width=width), example, pool)
+            self._graphs[size, width] = GraphedSearch(partial(self._search, width=width), example, self.device, pool)
         return self._graphs[size, width]
 
     def _ranked(self, request: ParsedRequest, scores: np.ndarray, leaves: np.ndarray) -> Answer:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from octorec.engine.search import SearchBatch
-from octorec.kernels.reference import Beams
+from octorec.kernels.reference import Beams, LeafFilter
+from octorec.models.context import ContextBatch
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class BucketCost:
 
 
 class GraphedSearch:
-    """`run` on batches of one shape, captured once. `example` fixes the shape of every tensor of a batch.
+    """`run` on batches of one shape, captured once. `example`, a batch on the host, fixes every tensor's shape.
 
     pool: the memory pool of an earlier graph to share, or None.
     """
 
-    def __init__(self, run: Callable[[SearchBatch], Beams], example: SearchBatch, pool: Any):
-        self.batch = example
+    def __init__(self, run: Callable[[SearchBatch], Beams], example: SearchBatch, device: torch.device, pool: Any):
+        self.batch = moved(example, device)
         start, before = time.perf_counter(), torch.cuda.memory_reserved()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -49,11 +50,21 @@ class GraphedSearch:
         self.cost = BucketCost(size, width, time.perf_counter() - start, megabytes)
 
     def __call__(self, batch: SearchBatch) -> Beams:
-        """The beams of `batch`, in memory that the next call overwrites."""
+        """The beams of `batch`, which is on the host, in memory that the next call overwrites."""
         for target, source in zip(tensors(self.batch), tensors(batch), strict=True):
             target.copy_(source, non_blocking=True)
         self.graph.replay()
         return self.beams
+
+
+def moved(batch: SearchBatch, device: torch.device) -> SearchBatch:
+    """The batch on `device`."""
+
+    def on_device(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(device)
+
+    context = ContextBatch(*(on_device(getattr(batch.context, field.name)) for field in fields(batch.context)))  # type: ignore[arg-type]
+    return SearchBatch(context, batch.widths.to(device), LeafFilter(*(t.to(device) for t in batch.leaf_filter)))
 
 
 def tensors(batch: SearchBatch) -> list[Tensor]:
