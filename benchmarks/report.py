@@ -85,7 +85,7 @@ def engine() -> str:
             row["preset"],
             f"{row['batch']} / {row['beam']} / {row['context']}",
             f"{row['ms_per_batch']:.1f}",
-            f"{row['requests_per_s']:.0f}",
+            f"{row['requests_per_s']:.1f}",
             f"{row['tflops']:.0f}",
             f"{row['p50_ms']:.1f}" if "p50_ms" in row else "",
             row["gpu"].removeprefix("NVIDIA "),
@@ -104,7 +104,31 @@ def engine() -> str:
     return table([*columns, "GPU"], rows)
 
 
-RENDER: dict[str, Callable[[], str]] = {"demo": demo, "quantize": quantize, "engine": engine}
+def correctness() -> str:
+    """The newest check of each precision on trained weights."""
+    found = newest(read(RESULTS / "correctness.jsonl"), lambda row: row["precision"])
+    rows = [
+        [
+            row["precision"],
+            f"{row['top10_overlap']:.3f}",
+            f"{row['beam_overlap']:.3f}",
+            f"{row['mean_drift']:.4f} / {row['max_drift']:.2f}",
+            f"{row['differing']} in {row['mixes']} mixes",
+            f"{row['invalid']} in {row['batches']:,} batches, {row['memory_gained_mb']:.0f} MB gained",
+            "held" if row["held"] else "not held",
+        ]
+        for row in found
+    ]
+    columns = ["the demo's checkpoint", "top 10 shared", "128 beams shared", "log-probabilities, mean / max difference"]
+    return table([*columns, "answers that differ", "invalid", "bounds"], rows)
+
+
+RENDER: dict[str, Callable[[], str]] = {
+    "demo": demo,
+    "quantize": quantize,
+    "engine": engine,
+    "correctness": correctness,
+}
 
 
 def rendered(text: str) -> str:
