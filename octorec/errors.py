@@ -1,5 +1,7 @@
 """The errors a user can cause. What only OctoRec can cause is an `assert`."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -18,3 +20,16 @@ class InputError(ValueError):
 
 class MismatchError(InputError):
     """Two things that belong together do not: a checkpoint and a catalog, a config and its tensors."""
+
+
+def check_keys(where: str, raw: Any, kind: type, required: Sequence[str]) -> None:
+    """Refuse what a file held where it is no mapping, has keys that the dataclass `kind` lacks, or lacks required ones."""
+    known = [field.name for field in dataclasses.fields(kind)]
+    if not isinstance(raw, dict):
+        raise InputError(where, raw, f"must have the keys {', '.join(known)}")
+    for key in raw:
+        if key not in known:
+            raise InputError(where, key, f"unknown key; known: {', '.join(known)}")
+    for key in required:
+        if key not in raw:
+            raise InputError(f"{where}: {key}", None, "is required")

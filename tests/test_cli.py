@@ -118,6 +118,10 @@ def test_analyze(work: Path, tmp_path: Path) -> None:
     done = octorec("analyze", work / "bf16", "--out", tmp_path / "analysis")
     assert "blocks.1.ffn.shared_experts.0.down_proj.weight" in done.stdout  # names are never shortened
     assert (tmp_path / "analysis" / "report.html").exists()
+    real = ("--data", work / "data.csv", "--users", work / "users.parquet", "--requests", "20")
+    measured = octorec("analyze", work / "bf16", "--out", tmp_path / "activations", *real, "--json")
+    assert {row["rows"] for row in json.loads(measured.stdout)["activations"]} >= {20 * 3}
+    assert (tmp_path / "activations" / "activations.parquet").exists()
     assert json.loads(octorec("analyze", work / "fp8", "--out", tmp_path / "fp8", "--json").stdout)
 
 

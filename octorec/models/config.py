@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from octorec.errors import InputError
+from octorec.errors import InputError, check_keys
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,7 @@ class OneRecConfig:
             raise InputError("config.json: model_type", model_type, "allowed: 'onerec_v2'")
         raw.pop("quantization_config", None)
         raw.pop("torch_dtype", None)
-        known = [field.name for field in dataclasses.fields(cls)]
-        _check_keys("config.json", raw, known, required=known[:4])
+        check_keys("config.json", raw, cls, required=("d_model", "n_layer", "n_head", "embed_dim"))
         fields = tuple(_user_field(field) for field in raw.pop("user_fields", ()))
         sizes = tuple(raw.pop("codebook_sizes", cls.codebook_sizes))
         return cls(**raw, codebook_sizes=sizes, user_fields=fields)
@@ -148,17 +147,8 @@ def encode_user(fields: tuple[UserField, ...], user: dict[str, Any]) -> list[flo
 
 
 def _user_field(raw: dict[str, Any]) -> UserField:
-    _check_keys("user_fields", raw, [field.name for field in dataclasses.fields(UserField)], required=["name", "kind"])
+    check_keys("user_fields", raw, UserField, required=("name", "kind"))
     return UserField(**{**raw, "values": tuple(raw.get("values", ()))})
-
-
-def _check_keys(where: str, raw: dict[str, Any], known: list[str], required: list[str]) -> None:
-    for key in raw:
-        if key not in known:
-            raise InputError(where, key, f"unknown key; known: {', '.join(known)}")
-    for key in required:
-        if key not in raw:
-            raise InputError(f"{where}: {key}", None, "is required")
 
 
 def _require(condition: bool, name: str, config: OneRecConfig, allowed: str) -> None:

@@ -14,7 +14,6 @@ Of several groups that match a module the first has it. What no group matches st
 nothing is an error: it is a slip of the pen, or a recipe for another model.
 """
 
-import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -24,7 +23,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from octorec.errors import InputError
+from octorec.errors import InputError, check_keys
 
 WeightGranularity = Literal["channel", "block", "tensor"]
 ActivationGranularity = Literal["token", "group", "tensor"]
@@ -135,10 +134,10 @@ def load_recipe(recipe: str | Path | Recipe) -> Recipe:
 
 
 def _parse(raw: Any) -> Recipe:
-    _check_keys("recipe", raw, Recipe, required=("name", "groups"))
+    check_keys("recipe", raw, Recipe, required=("name", "groups"))
     groups = raw["groups"] if isinstance(raw["groups"], list) else []
     for group in groups:
-        _check_keys("recipe: group", group, Group, required=("targets", "weights", "activations"))
+        check_keys("recipe: group", group, Group, required=("targets", "weights", "activations"))
     parsed = [Group(**{**group, "targets": _texts("targets", group["targets"])}) for group in groups]
     return Recipe(raw["name"], tuple(parsed), _texts("ignore", raw.get("ignore") or []))
 
@@ -157,15 +156,3 @@ def _check_patterns(field: str, patterns: tuple[str, ...]) -> None:
             re.compile(pattern)
         except re.error as error:
             raise InputError(f"recipe: {field}", pattern, f"is no regular expression ({error})") from error
-
-
-def _check_keys(where: str, raw: Any, kind: type, required: tuple[str, ...]) -> None:
-    known = [field.name for field in dataclasses.fields(kind)]
-    if not isinstance(raw, dict):
-        raise InputError(where, raw, f"must have the keys {', '.join(known)}")
-    for key in raw:
-        if key not in known:
-            raise InputError(where, key, f"unknown key; known: {', '.join(known)}")
-    for key in required:
-        if key not in raw:
-            raise InputError(f"{where}: {key}", None, "is required")

@@ -1,0 +1,60 @@
+"""Nobody meets half a file or half a folder, and nothing is lost when a write fails."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from octorec.errors import InputError
+from octorec.files import new_file, new_folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def fail_within(writing: AbstractContextManager[Path], name: str = "") -> None:
+    with writing as scratch:
+        (scratch / name if name else scratch).write_text("half")
+        raise ZeroDivisionError
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out") as scratch:
+        (scratch / "a").write_text("1")
+        assert names(tmp_path) == [scratch.name]
+    assert names(tmp_path) == ["out"]
+    assert (tmp_path / "out" / "a").read_text() == "1"
+
+
+def test_a_failed_folder_leaves_nothing_and_keeps_the_old_one(tmp_path: Path) -> None:
+    for force in (False, True):
+        with pytest.raises(ZeroDivisionError):
+            fail_within(new_folder(tmp_path / "out", force), "a")
+        assert names(tmp_path) == (["out"] if force else [])
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "old").write_text("old")
+    assert names(tmp_path / "out") == ["old"]
+
+
+def test_an_existing_folder_is_replaced_only_by_force(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    with pytest.raises(InputError, match=r"out: got .*it exists already"), new_folder(tmp_path / "out"):
+        pass
+    with new_folder(tmp_path / "out", force=True) as scratch:
+        (scratch / "new").write_text("new")
+    assert names(tmp_path / "out") == ["new"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError):
+        fail_within(new_file(path))
+    assert path.read_text() == "old"
+    with new_file(path) as scratch:
+        scratch.write_text("new")
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["rows.json"]
