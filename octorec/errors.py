@@ -23,7 +23,7 @@ class MismatchError(InputError):
 
 
 def check_keys(where: str, raw: Any, kind: type, required: Sequence[str]) -> None:
-    """Refuse what a file held where it is no mapping, has keys that the dataclass `kind` lacks, or lacks required ones."""
+    """Refuse what is no mapping, has keys that the dataclass `kind` lacks, or lacks a key of `required`."""
     known = [field.name for field in dataclasses.fields(kind)]
     if not isinstance(raw, dict):
         raise InputError(where, raw, f"must have the keys {', '.join(known)}")
