@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -170,6 +171,7 @@ def evaluate(
     from octorec.data.interactions import read_interactions
     from octorec.data.splits import leave_last_out
     from octorec.data.users import read_users
+    from octorec.engine.engine import Engine
     from octorec.engine.load import load
     from octorec.engine.request import read_requests
     from octorec.evaluate.compare import compare
@@ -178,18 +180,24 @@ def evaluate(
 
     if (data is None) == (requests is None):
         raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
-    limits = {"max_banned": 16384}
-    engines = load(baseline, catalog, device, **limits), load(candidate, catalog, device, **limits)
+
+    def engines(exclusions: Iterable[Sequence[str]]) -> tuple[Engine, Engine]:
+        most = max(1, *map(len, exclusions))
+        before, after = (load(path, catalog, device, max_banned=most) for path in (baseline, candidate))
+        return before, after
+
     if requests is not None:
+        asked = read_requests(requests)
         with counting("shadow") as progress:
-            seen = shadow(*engines, read_requests(requests), progress=progress)
+            seen = shadow(*engines(request.exclude for request in asked), asked, progress=progress)
         show(as_json, seen.to_dict(), render_shadow(seen))
         return
     assert data is not None
     _, examples = leave_last_out(read_interactions(data), last)
+    pair = engines(example.history for example in examples)
     known = read_users(users) if users else {}
     with counting("evaluating") as progress:
-        result = compare(*engines, examples, k, margin, beam_width, users=known, progress=progress)
+        result = compare(*pair, examples, k, margin, beam_width, users=known, progress=progress)
     show(as_json, result.to_dict(), render(result))
     raise typer.Exit(result.verdict.exit_code)
 
