@@ -103,7 +103,7 @@ def _verdict(found: Findings) -> Section:
 def _against(floor: str, difference: Estimate) -> str:
     word = "beats" if difference.low > 0 else ("is beaten by" if difference.high < 0 else "is level with")
     return (
-        f"BF16 {word} {NAMES[floor]}: recall@10 {difference.value:+.4f}, 95 % interval {difference.low:+.4f} .. "
+        f"BF16 {word} {'the ' if floor == 'markov' else ''}{NAMES[floor]}: recall@10 {difference.value:+.4f}, 95 % interval {difference.low:+.4f} .. "
         f"{difference.high:+.4f}."
     )
 
