@@ -102,10 +102,9 @@ def _verdict(found: Findings) -> Section:
 
 def _against(floor: str, difference: Estimate) -> str:
     word = "beats" if difference.low > 0 else ("is beaten by" if difference.high < 0 else "is level with")
-    return (
-        f"BF16 {word} {'the ' if floor == 'markov' else ''}{NAMES[floor]}: recall@10 {difference.value:+.4f}, 95 % interval {difference.low:+.4f} .. "
-        f"{difference.high:+.4f}."
-    )
+    name = {"popularity": "popularity", "markov": "the Markov chain"}[floor]
+    interval = f"95 % interval {difference.low:+.4f} .. {difference.high:+.4f}"
+    return f"BF16 {word} {name}: recall@10 {difference.value:+.4f}, {interval}."
 
 
 def _lists(found: Findings) -> Section:
