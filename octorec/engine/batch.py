@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from octorec.catalog.catalog import Catalog
+from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.items import ItemFilter, banned_leaves, item_filter, lookup
 from octorec.engine.request import Request
 from octorec.engine.search import SearchBatch
@@ -68,36 +69,30 @@ def context_batch(parsed: Sequence[ParsedRequest], size: int, max_context: int, 
 
 
 def search_batch(
-    parsed: Sequence[ParsedRequest],
-    catalog: Catalog,
-    size: int,
-    max_context: int,
-    max_banned: int,
-    device: torch.device,
+    parsed: Sequence[ParsedRequest], on_device: DeviceCatalog, size: int, max_context: int, max_banned: int
 ) -> SearchBatch:
-    """Everything the search reads of `parsed`, filled up to `size` requests."""
+    """Everything the search reads of `parsed`, filled up to `size` requests, in the host's memory."""
+    host = torch.device("cpu")
     widths = np.ones(size, dtype=np.int64)
     widths[: len(parsed)] = [request.width for request in parsed]
-    context = context_batch(parsed, size, max_context, device)
-    return SearchBatch(context, _to(widths, device), leaf_filter(parsed, catalog, size, max_banned, device))
+    roots = np.full((size, 1), on_device.root, dtype=np.int64)
+    context = context_batch(parsed, size, max_context, host)
+    return SearchBatch(context, _to(roots, host), _to(widths, host), leaf_filter(parsed, on_device, size, max_banned))
 
 
-def leaf_filter(
-    parsed: Sequence[ParsedRequest], catalog: Catalog, size: int, max_banned: int, device: torch.device
-) -> LeafFilter:
+def leaf_filter(parsed: Sequence[ParsedRequest], on_device: DeviceCatalog, size: int, max_banned: int) -> LeafFilter:
     """The exclusions and allow-lists of a batch as the last level of the trie reads them; X is max_banned."""
-    banned = [banned_leaves(catalog, request.filter) for request in parsed]
+    banned = [banned_leaves(on_device.catalog, request.filter) for request in parsed]
     for leaves in banned:
         if len(leaves) > max_banned:
             raise InputError("exclude", f"{len(leaves)} code tuples", f"at most max_banned = {max_banned}: raise it")
     table = np.full((size, max_banned), DEAD, dtype=np.int64)
-    words = 0 if catalog.item_sets is None else catalog.item_sets.shape[1]
-    sets, restricted = np.zeros((size, words), dtype=np.int64), np.zeros(size, dtype=bool)
+    sets, restricted = np.zeros((size, on_device.set_words), dtype=np.int64), np.zeros(size, dtype=bool)
     for row, (request, leaves) in enumerate(zip(parsed, banned, strict=True)):
-        table[row, : len(leaves)] = leaves
+        table[row, : len(leaves)] = leaves + on_device.first_leaf
         if request.filter.sets is not None:
-            sets[row], restricted[row] = request.filter.sets, True
-    return LeafFilter(_to(table, device), _to(sets, device), _to(restricted, device))
+            sets[row, : len(request.filter.sets)], restricted[row] = request.filter.sets, True
+    return LeafFilter(*(torch.from_numpy(array) for array in (table, sets, restricted)))
 
 
 def _to(array: np.ndarray, device: torch.device) -> Tensor:

@@ -13,10 +13,11 @@ import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.batch import ParsedRequest, context_batch, parse, search_batch
+from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import items_of, lookup
 from octorec.engine.request import Answer, Request
-from octorec.engine.search import Model, SearchBatch, device_trie, score, search
+from octorec.engine.search import Model, SearchBatch, score, search
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.reference import Beams
@@ -34,14 +35,15 @@ class EngineConfig:
     beam_widths: tuple[int, ...] = (32, 128, 512)
     default_beam_width: int = 128
     max_banned: int = 1024  # code tuples that a request's exclusions may empty
+    max_items: int | None = None  # room for a catalog that grows; None: a tenth more than it has
 
     def __post_init__(self) -> None:
         for name in ("batch_sizes", "beam_widths"):
             sizes = getattr(self, name)
             if not sizes or list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
                 raise InputError(name, sizes, "must be ascending integers above 0")
-        for name in ("max_context", "max_banned"):
-            if getattr(self, name) < 1:
+        for name in ("max_context", "max_banned", "max_items"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "must be an integer above 0")
         if not 1 <= self.default_beam_width <= self.beam_widths[-1]:
             raise InputError("default_beam_width", self.default_beam_width, f"1 to {self.beam_widths[-1]}")
@@ -58,10 +60,24 @@ class Engine:
         device: str | torch.device = "cpu",
         ops: ModuleType = reference,
     ):
-        self.model, self.catalog, self.config, self.ops = model, catalog, config, ops
+        self.model, self.config, self.ops = model, config, ops
         self.device = torch.device(device)
-        self.trie = device_trie(catalog.trie, self.device)
+        room = len(catalog) + len(catalog) // 10 if config.max_items is None else config.max_items
+        self._on_device = DeviceCatalog(catalog, room, self.device)
         self._graphs: dict[tuple[int, int], GraphedSearch] = {}
+
+    @property
+    def catalog(self) -> Catalog:
+        """The version that answers."""
+        return self._on_device.catalog
+
+    def replace_catalog(self, catalog: Catalog) -> None:
+        """Answer from another version of the catalog from the next call on; not while `recommend` runs.
+
+        Captures nothing again. Raises MismatchError for another codebook and InputError where `max_items` is too few;
+        the old version then goes on.
+        """
+        self._on_device.replace(catalog)
 
     @torch.inference_mode()
     def warm_up(self) -> list[BucketCost]:
@@ -127,10 +143,10 @@ class Engine:
     def _batch(self, chunk: list[ParsedRequest], size: int) -> SearchBatch:
         """In the host's memory: a graph copies it into its own."""
         config = self.config
-        return search_batch(chunk, self.catalog, size, config.max_context, config.max_banned, torch.device("cpu"))
+        return search_batch(chunk, self._on_device, size, config.max_context, config.max_banned)
 
     def _search(self, batch: SearchBatch, width: int) -> Beams:
-        return search(self.model, self.trie, batch, width, self.ops)
+        return search(self.model, self._on_device.levels, batch, width, self.ops)
 
     def _graph(self, size: int, width: int) -> GraphedSearch:
         """The captured search of a bucket; captured now if it was not."""
@@ -144,7 +160,7 @@ class Engine:
     def _ranked(self, request: ParsedRequest, scores: np.ndarray, leaves: np.ndarray) -> Answer:
         """A request's live beams as items, at most k of them."""
         live = np.isfinite(scores)
-        leaves, scores = leaves[live], scores[live]
+        leaves, scores = leaves[live] - self._on_device.first_leaf, scores[live]
         items, position = items_of(self.catalog, leaves, request.filter)
         items, scores = items[: request.k], scores[position[: request.k]]
         ids, titles, at = self.catalog.item_ids, self.catalog.titles, items.tolist()

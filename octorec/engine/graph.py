@@ -64,10 +64,11 @@ def moved(batch: SearchBatch, device: torch.device) -> SearchBatch:
         return None if tensor is None else tensor.to(device)
 
     context = ContextBatch(*(on_device(getattr(batch.context, field.name)) for field in fields(batch.context)))  # type: ignore[arg-type]
-    return SearchBatch(context, batch.widths.to(device), LeafFilter(*(t.to(device) for t in batch.leaf_filter)))
+    roots, widths = batch.roots.to(device), batch.widths.to(device)
+    return SearchBatch(context, roots, widths, LeafFilter(*(t.to(device) for t in batch.leaf_filter)))
 
 
 def tensors(batch: SearchBatch) -> list[Tensor]:
     """Every tensor of a batch, in a fixed order."""
     context = [getattr(batch.context, field.name) for field in fields(batch.context)]
-    return [tensor for tensor in (*context, batch.widths, *batch.leaf_filter) if tensor is not None]
+    return [tensor for tensor in (*context, batch.roots, batch.widths, *batch.leaf_filter) if tensor is not None]

@@ -10,8 +10,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from octorec.catalog.trie import Trie
-from octorec.catalog.trie import TrieLevel as HostLevel
 from octorec.kernels.reference import Beams, LeafFilter, TrieLevel
 from octorec.models.context import ContextBatch
 from octorec.models.onerec import ContextKV
@@ -27,23 +25,13 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class SearchBatch:
-    """A batch as the device sees it. widths [B] int64: each request's beam width."""
+    """A batch as the device sees it. roots [B, 1] int64: the trie node that each request's search starts at, of the
+    catalog version that answers it. widths [B] int64: each request's beam width."""
 
     context: ContextBatch
+    roots: Tensor
     widths: Tensor
     leaf_filter: LeafFilter
-
-
-def device_trie(trie: Trie, device: torch.device) -> tuple[TrieLevel, ...]:
-    """The trie's flat arrays as tensors on `device`."""
-
-    def level(host: HostLevel) -> TrieLevel:
-        start, code, live = (torch.from_numpy(array).to(device) for array in host[:3])
-        return TrieLevel(
-            start, code, live, None if host.child_sets is None else torch.from_numpy(host.child_sets).to(device)
-        )
-
-    return tuple(level(host) for host in trie.levels)
 
 
 def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: ModuleType) -> Beams:
@@ -52,10 +40,8 @@ def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width:
     Beams.nodes are leaves of the trie [B, width], DEAD (with score -inf) where a request has fewer.
     """
     kv = model.encode_context(batch.context)
-    requests = len(batch.widths)
-    scores = torch.zeros(requests, 1, device=batch.widths.device)
-    nodes = torch.zeros(requests, 1, dtype=torch.long, device=batch.widths.device)
-    beams = Beams(scores, nodes, None, None)  # type: ignore[arg-type]  # the root extends nothing
+    scores = torch.zeros(batch.roots.shape, device=batch.roots.device)
+    beams = Beams(scores, batch.roots, None, None)  # type: ignore[arg-type]  # the root extends nothing
     for number, level in enumerate(trie):
         logits = model.decode_level(number, beams.codes, beams.parents, kv)
         leaf_filter = batch.leaf_filter if number == len(trie) - 1 else None
