@@ -120,7 +120,8 @@ def test_analyze(work: Path, tmp_path: Path) -> None:
     assert (tmp_path / "analysis" / "report.html").exists()
     real = ("--data", work / "data.csv", "--users", work / "users.parquet", "--requests", "20")
     measured = octorec("analyze", work / "bf16", "--out", tmp_path / "activations", *real, "--json")
-    assert {row["rows"] for row in json.loads(measured.stdout)["activations"]} >= {20 * 3}
+    rows = {row["rows"] for row in json.loads(measured.stdout)["activations"]}
+    assert rows == {20 * 7, 20 * 3, 20 * 3 * 3}  # context items, target positions, and what their three experts see
     assert (tmp_path / "activations" / "activations.parquet").exists()
     assert json.loads(octorec("analyze", work / "fp8", "--out", tmp_path / "fp8", "--json").stdout)
 

@@ -103,18 +103,21 @@ class Engine:
         out = [np.zeros((0, self.catalog.codes.shape[1]), dtype=np.float32)]
         for start in range(0, len(requests), size):
             chunk = requests[start : start + size]
-            context, codes = self.forced_batch(chunk, targets[start : start + size])
+            bucket = _bucket(self.config.batch_sizes, len(chunk))
+            context, codes = self.forced_batch(chunk, targets[start : start + size], bucket)
             out.append(score(self.model, context, codes)[: len(chunk)].cpu().numpy())
         return np.concatenate(out)
 
-    def forced_batch(self, requests: Sequence[Request], targets: Sequence[str]) -> tuple[ContextBatch, torch.Tensor]:
+    def forced_batch(
+        self, requests: Sequence[Request], targets: Sequence[str], size: int | None = None
+    ) -> tuple[ContextBatch, torch.Tensor]:
         """What a model reads of requests, and the codes [B, levels] of their true answers.
 
-        Filled up to the smallest bucket that holds them, or not at all where they are more than any.
+        Filled up to `size` requests; None: as many as there are.
         """
         codes = self.catalog.codes[lookup(self.catalog, "targets", targets)].astype(np.int64)
         parsed = [self._parse(request) for request in requests]
-        size = next((size for size in self.config.batch_sizes if size >= len(parsed)), len(parsed))
+        size = len(parsed) if size is None else size
         forced = np.zeros((size, codes.shape[1]), dtype=np.int64)
         forced[: len(codes)] = codes
         context = context_batch(parsed, size, self.config.max_context, self.device)

@@ -69,12 +69,15 @@ def activation_stats(model: OneRecV2, batch: ContextBatch, codes: Tensor) -> lis
     """Of every Linear and Experts that `model`, with plain weights, runs for `batch` and the true `codes` [B, L].
 
     The heads stay in 16 bit and are left out. Needs about six times the memory of one block's experts.
+    Context items beyond a request's length are no data and are left out too.
     """
     found: list[ActivationStats] = []
+    items = torch.arange(batch.codes.shape[1], device=codes.device) < batch.lengths[:, None]  # [B, S]
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, Linear | Experts):
-            hooks.append(module.register_forward_pre_hook(_hook(name, found)))
+            rows = items.flatten() if name == "context.proj" else None
+            hooks.append(module.register_forward_pre_hook(_hook(name, rows, found)))
     try:
         model(batch, codes)
     finally:
@@ -83,9 +86,11 @@ def activation_stats(model: OneRecV2, batch: ContextBatch, codes: Tensor) -> lis
     return found
 
 
-def _hook(name: str, found: list[ActivationStats]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+def _hook(name: str, rows: Tensor | None, found: list[ActivationStats]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """A forward hook that measures a layer's input; `rows` [T] bool: which of its rows are data, None for all."""
+
     def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-        x = args[0].float()
+        x = args[0].float() if rows is None else args[0][rows].float()
         if isinstance(module, Experts):
             routing = reference.Routing(*args[1])
             hidden = _hidden(x, routing, module.gate_up_proj.float())

@@ -30,16 +30,19 @@ def requests(model: OneRecV2, count: int = 10) -> tuple[ContextBatch, Tensor]:
 
 
 def recorded(model: OneRecV2) -> tuple[dict[str, tuple[Any, ...]], dict[str, ActivationStats]]:
-    """The arguments each module really got, and what was said of them."""
+    """The arguments each module really got, and what was said of them; of the context, the items that there are."""
     seen: dict[str, tuple[Any, ...]] = {}
     hooks = [
         module.register_forward_hook(lambda _, args, out, name=name: seen.update({name: args}))
         for name, module in model.named_modules()
         if isinstance(module, Linear | Experts)
     ]
-    found = activation_stats(model, *requests(model))
+    batch, codes = requests(model)
+    found = activation_stats(model, batch, codes)
     for hook in hooks:
         hook.remove()
+    items = seen["context.proj"][0].unflatten(0, batch.codes.shape[:2])
+    seen["context.proj"] = (torch.cat([row[:length] for row, length in zip(items, batch.lengths, strict=True)]),)
     return seen, {stats.name: stats for stats in found}
 
 
