@@ -48,7 +48,11 @@ def requests() -> list[Request]:
 
 
 @pytest.mark.parametrize(
-    ("ops", "order"), [(reference, (1, 2, 0, 3, 1, 0)), (fused, (1, 2, 3))], ids=["cpu", "kernels"]
+    ("ops", "order"),
+    [
+        pytest.param(reference, (1, 2, 0, 3, 1, 0), id="references"),
+        pytest.param(fused, (1, 2, 3), id="kernels", marks=pytest.mark.slow),
+    ],
 )
 def test_every_version_answers_as_if_it_were_the_only_one(ops: object, order: tuple[int, ...]) -> None:
     versions = [version(150, 1), version(220, 2), version(101, 3), withdraw(version(150, 1), ["i3", "i7"])]
