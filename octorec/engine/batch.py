@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.device_catalog import DeviceCatalog
@@ -65,19 +64,19 @@ def context_batch(parsed: Sequence[ParsedRequest], size: int, max_context: int, 
         lengths[row] = len(request.codes)
         codes[row, : lengths[row]] = request.codes
         user[row] = request.user
-    return ContextBatch(_to(lengths, device), _to(codes, device), _to(user, device))
+    return ContextBatch(*(torch.from_numpy(array).to(device) for array in (lengths, codes, user)))
 
 
 def search_batch(
     parsed: Sequence[ParsedRequest], on_device: DeviceCatalog, size: int, max_context: int, max_banned: int
 ) -> SearchBatch:
     """Everything the search reads of `parsed`, filled up to `size` requests, in the host's memory."""
-    host = torch.device("cpu")
     widths = np.ones(size, dtype=np.int64)
     widths[: len(parsed)] = [request.width for request in parsed]
     roots = np.full((size, 1), on_device.root, dtype=np.int64)
-    context = context_batch(parsed, size, max_context, host)
-    return SearchBatch(context, _to(roots, host), _to(widths, host), leaf_filter(parsed, on_device, size, max_banned))
+    context = context_batch(parsed, size, max_context, torch.device("cpu"))
+    filters = leaf_filter(parsed, on_device, size, max_banned)
+    return SearchBatch(context, torch.from_numpy(roots), torch.from_numpy(widths), filters)
 
 
 def leaf_filter(parsed: Sequence[ParsedRequest], on_device: DeviceCatalog, size: int, max_banned: int) -> LeafFilter:
@@ -93,7 +92,3 @@ def leaf_filter(parsed: Sequence[ParsedRequest], on_device: DeviceCatalog, size:
         if request.filter.sets is not None:
             sets[row, : len(request.filter.sets)], restricted[row] = request.filter.sets, True
     return LeafFilter(*(torch.from_numpy(array) for array in (table, sets, restricted)))
-
-
-def _to(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(array).to(device)
