@@ -3,15 +3,16 @@
 Letters: B requests, S context items, L levels, X banned leaves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.device_catalog import DeviceCatalog
-from octorec.engine.items import ItemFilter, banned_leaves, item_filter, lookup
+from octorec.engine.items import ItemFilter, banned_leaves, item_filter, known_items, lookup
 from octorec.engine.request import Request
 from octorec.engine.search import SearchBatch
 from octorec.errors import InputError
@@ -22,36 +23,74 @@ from octorec.models.context import ContextBatch
 
 @dataclass(frozen=True)
 class ParsedRequest:
-    """A request after every check. codes [1..max_context, L] int64 (-1 for an empty history), user [fields]."""
+    """A request after every check against one version of the catalog; what it asks for is in no other version's terms.
 
+    codes [1..max_context, L] int64 (-1 for an empty history), user [fields]. banned: leaves that its exclusions empty.
+    """
+
+    catalog: Catalog
     codes: np.ndarray
     user: list[float]
     filter: ItemFilter
+    banned: np.ndarray
     k: int
     width: int
     notes: list[str]
 
 
-def parse(
-    request: Request, catalog: Catalog, max_context: int, fields: tuple[UserField, ...], default_width: int, widest: int
-) -> ParsedRequest:
-    """Check a request against the catalog and the engine's limits, and look everything up."""
-    width = default_width if request.beam_width is None else request.beam_width
-    if width > widest:
-        raise InputError("beam_width", width, f"at most {widest} in this engine")
+@dataclass(frozen=True)
+class Limits:
+    """What an engine can take of one request. See `EngineConfig`."""
+
+    max_context: int
+    fields: tuple[UserField, ...]
+    default_width: int
+    widest: int
+    max_banned: int
+
+
+def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool = False) -> ParsedRequest:
+    """Check a request against the catalog and the engine's limits, and look everything up.
+
+    drop_unknown: leave ids that the catalog lacks out of history and exclude, with a note, instead of an InputError.
+    """
+    width = limits.default_width if request.beam_width is None else request.beam_width
+    if width > limits.widest:
+        raise InputError("beam_width", width, f"at most {limits.widest} in this engine")
     if request.k > width:
         raise InputError("k", request.k, f"at most beam_width = {width}")
-    user = encode_user(fields, dict(request.user))
-    notes = []
-    history = lookup(catalog, "history", request.history)
+    user = encoded_user(limits.fields, request.user)
+    notes: list[str] = []
+    ids, exclude = request.history, request.exclude
+    if drop_unknown:
+        ids, exclude = known_items(catalog, "history", ids, notes), known_items(catalog, "exclude", exclude, notes)
+    history, max_context = lookup(catalog, "history", ids), limits.max_context
     if len(history) > max_context:
         notes.append(f"history has {len(history)} items: the newest {max_context} are used")
         history = history[-max_context:]
     if len(history) == 0 and not request.user:
-        allowed = "give at least one item" + (", or user fields" if fields else "")
-        raise InputError("history", list(request.history), allowed)
+        allowed = "give at least one item" + (", or user fields" if limits.fields else "")
+        raise InputError("history", list(ids), "; ".join([allowed, *notes]))
     codes = catalog.codes[history].astype(np.int64) if len(history) else np.full((1, catalog.codes.shape[1]), -1)
-    return ParsedRequest(codes, user, item_filter(catalog, request.exclude, request.allow), request.k, width, notes)
+    chosen = item_filter(catalog, exclude, request.allow)
+    banned = banned_leaves(catalog, chosen)
+    if len(banned) > limits.max_banned:
+        raise InputError("exclude", f"{len(banned)} code tuples", f"at most max_banned = {limits.max_banned}: raise it")
+    return ParsedRequest(catalog, codes, user, chosen, banned, request.k, width, notes)
+
+
+def encoded_user(fields: tuple[UserField, ...], user: Mapping[str, Any]) -> list[float]:
+    """`encode_user`, with every value finite in float32."""
+    try:
+        values = encode_user(fields, dict(user))
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(np.asarray(values, dtype=np.float32))
+    except OverflowError:
+        raise InputError("user", "an integer of hundreds of digits", "must fit float32") from None
+    if not finite.all():
+        name = fields[int(np.argmin(finite))].name
+        raise InputError(f"user.{name}", user[name], "must be finite in float32")
+    return values
 
 
 def context_batch(parsed: Sequence[ParsedRequest], size: int, max_context: int, device: torch.device) -> ContextBatch:
@@ -81,14 +120,10 @@ def search_batch(
 
 def leaf_filter(parsed: Sequence[ParsedRequest], on_device: DeviceCatalog, size: int, max_banned: int) -> LeafFilter:
     """The exclusions and allow-lists of a batch as the last level of the trie reads them; X is max_banned."""
-    banned = [banned_leaves(on_device.catalog, request.filter) for request in parsed]
-    for leaves in banned:
-        if len(leaves) > max_banned:
-            raise InputError("exclude", f"{len(leaves)} code tuples", f"at most max_banned = {max_banned}: raise it")
     table = np.full((size, max_banned), DEAD, dtype=np.int64)
     sets, restricted = np.zeros((size, on_device.set_words), dtype=np.int64), np.zeros(size, dtype=bool)
-    for row, (request, leaves) in enumerate(zip(parsed, banned, strict=True)):
-        table[row, : len(leaves)] = leaves + on_device.first_leaf
+    for row, request in enumerate(parsed):
+        table[row, : len(request.banned)] = request.banned + on_device.first_leaf
         if request.filter.sets is not None:
             sets[row, : len(request.filter.sets)], restricted[row] = request.filter.sets, True
     return LeafFilter(*(torch.from_numpy(array) for array in (table, sets, restricted)))

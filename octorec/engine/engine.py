@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from octorec.catalog.catalog import Catalog
-from octorec.engine.batch import ParsedRequest, context_batch, parse, search_batch
+from octorec.engine.batch import Limits, ParsedRequest, context_batch, parse, search_batch
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
-from octorec.engine.items import items_of, lookup
+from octorec.engine.items import lookup
+from octorec.engine.rank import Found
 from octorec.engine.request import Answer, Request
 from octorec.engine.search import Model, SearchBatch, score, search
 from octorec.errors import InputError
@@ -90,11 +91,35 @@ class Engine:
     @torch.inference_mode()
     def recommend(self, requests: Sequence[Request]) -> list[Answer]:
         """The best items of each request; a request's answer does not depend on the others beside it."""
-        parsed = [self._parse(request) for request in requests]
+        parsed = [self.parse(request) for request in requests]
+        size = self.config.batch_sizes[-1]
         answers: list[Answer] = []
-        for chunk in _chunks(parsed, self.config.batch_sizes[-1]):
-            answers += self._answer(chunk)
+        for start in range(0, len(parsed), size):
+            chunk = parsed[start : start + size]
+            found = self.search(chunk)
+            answers += [found.ranked(row, request).answer() for row, request in enumerate(chunk)]
         return answers
+
+    def parse(self, request: Request, drop_unknown: bool = False) -> ParsedRequest:
+        """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
+        config = self.config
+        widths = config.default_beam_width, config.beam_widths[-1]
+        limits = Limits(config.max_context, config.user_fields, *widths, config.max_banned)
+        return parse(request, self.catalog, limits, drop_unknown)
+
+    @torch.inference_mode()
+    def search(self, parsed: Sequence[ParsedRequest]) -> Found:
+        """The beams of at most `batch_sizes[-1]` requests, parsed with the catalog that answers now.
+
+        This alone needs the device; `Found.ranked` makes the answers, on any thread.
+        """
+        assert all(request.catalog is self.catalog for request in parsed), "parse anew after replace_catalog"
+        config = self.config
+        size = _bucket(config.batch_sizes, len(parsed))
+        width = _bucket(config.beam_widths, max(request.width for request in parsed))
+        batch = self._batch(parsed, size)
+        beams = self._graph(size, width)(batch) if self.device.type == "cuda" else self._search(batch, width)
+        return Found(beams.scores.cpu().numpy(), beams.nodes.cpu().numpy() - self._on_device.first_leaf)
 
     @torch.inference_mode()
     def score(self, requests: Sequence[Request], targets: Sequence[str]) -> np.ndarray:
@@ -116,34 +141,14 @@ class Engine:
         Filled up to `size` requests; None: as many as there are.
         """
         codes = self.catalog.codes[lookup(self.catalog, "targets", targets)].astype(np.int64)
-        parsed = [self._parse(request) for request in requests]
+        parsed = [self.parse(request) for request in requests]
         size = len(parsed) if size is None else size
         forced = np.zeros((size, codes.shape[1]), dtype=np.int64)
         forced[: len(codes)] = codes
         context = context_batch(parsed, size, self.config.max_context, self.device)
         return context, torch.from_numpy(forced).to(self.device)
 
-    def _parse(self, request: Request) -> ParsedRequest:
-        config = self.config
-        return parse(
-            request,
-            self.catalog,
-            config.max_context,
-            config.user_fields,
-            config.default_beam_width,
-            config.beam_widths[-1],
-        )
-
-    def _answer(self, chunk: list[ParsedRequest]) -> list[Answer]:
-        config = self.config
-        size = _bucket(config.batch_sizes, len(chunk))
-        width = _bucket(config.beam_widths, max(request.width for request in chunk))
-        batch = self._batch(chunk, size)
-        beams = self._graph(size, width)(batch) if self.device.type == "cuda" else self._search(batch, width)
-        scores, leaves = beams.scores.cpu().numpy(), beams.nodes.cpu().numpy()
-        return [self._ranked(request, scores[row], leaves[row]) for row, request in enumerate(chunk)]
-
-    def _batch(self, chunk: list[ParsedRequest], size: int) -> SearchBatch:
+    def _batch(self, chunk: Sequence[ParsedRequest], size: int) -> SearchBatch:
         """In the host's memory: a graph copies it into its own."""
         config = self.config
         return search_batch(chunk, self._on_device, size, config.max_context, config.max_banned)
@@ -156,30 +161,10 @@ class Engine:
         if (size, width) not in self._graphs:
             pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
             any_item = Request([self.catalog.item_ids[0]], k=1, beam_width=1)
-            example = self._batch([self._parse(any_item)], size)
+            example = self._batch([self.parse(any_item)], size)
             self._graphs[size, width] = GraphedSearch(partial(self._search, width=width), example, self.device, pool)
         return self._graphs[size, width]
-
-    def _ranked(self, request: ParsedRequest, scores: np.ndarray, leaves: np.ndarray) -> Answer:
-        """A request's live beams as items, at most k of them."""
-        live = np.isfinite(scores)
-        leaves, scores = leaves[live] - self._on_device.first_leaf, scores[live]
-        items, position = items_of(self.catalog, leaves, request.filter)
-        items, scores = items[: request.k], scores[position[: request.k]]
-        ids, titles, at = self.catalog.item_ids, self.catalog.titles, items.tolist()
-        return Answer(
-            items=[ids[item] for item in at],
-            scores=scores.tolist(),
-            codes=list(map(tuple, self.catalog.codes[items].tolist())),
-            titles=[titles[item] for item in at],
-            complete=len(at) == request.k,
-            notes=request.notes,
-        )
 
 
 def _bucket(sizes: tuple[int, ...], need: int) -> int:
     return next(size for size in sizes if size >= need)
-
-
-def _chunks(parsed: list[ParsedRequest], size: int) -> list[list[ParsedRequest]]:
-    return [parsed[start : start + size] for start in range(0, len(parsed), size)]

@@ -25,6 +25,15 @@ def lookup(catalog: Catalog, field: str, item_ids: Sequence[str]) -> np.ndarray:
         raise InputError(field, error.args[0], "is no item of the catalog") from None
 
 
+def known_items(catalog: Catalog, field: str, item_ids: Sequence[str], notes: list[str]) -> Sequence[str]:
+    """`item_ids` without those that the catalog lacks; a note says how many of them and which came first."""
+    unknown = [item for item in item_ids if item not in catalog.index]
+    if not unknown:
+        return item_ids
+    notes.append(f"{field}: {len(unknown)} unknown dropped, such as {unknown[0][:40]!r}")
+    return [item for item in item_ids if item in catalog.index]
+
+
 def item_filter(catalog: Catalog, exclude: Sequence[str], allow: Sequence[str]) -> ItemFilter:
     """Look up a request's exclusions and allow-lists."""
     excluded = np.unique(lookup(catalog, "exclude", exclude))

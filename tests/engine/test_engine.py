@@ -10,6 +10,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.request import Answer, Request
 from octorec.errors import InputError
+from octorec.models.config import UserField
 
 SIZES = (6, 5, 7)
 
@@ -223,3 +224,28 @@ def test_integer_ids_are_read_as_text() -> None:
 def test_bad_engine_configurations(change: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         engine(random_catalog(10, SIZES), **change)
+
+
+def test_unknown_ids_are_dropped_and_reported_when_asked() -> None:
+    catalog = random_catalog(100, SIZES)
+    subject = engine(catalog)
+    known = subject.parse(Request(["i1", "i2"], k=5, exclude=["i7"]))
+    some = subject.parse(Request(["x", "i1", "y", "i2"], k=5, exclude=["z", "i7"]), drop_unknown=True)
+    assert (some.codes == known.codes).all()
+    assert (some.banned == known.banned).all()
+    assert some.notes == ["history: 2 unknown dropped, such as 'x'", "exclude: 1 unknown dropped, such as 'z'"]
+    with pytest.raises(InputError, match=r"history: got \[\]; give at least one item; history: 1 unknown dropped"):
+        subject.parse(Request(["x"]), drop_unknown=True)
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e39, 10**400])
+def test_user_numbers_must_fit_the_model(value: float) -> None:
+    subject = engine(random_catalog(50, SIZES), user_fields=(UserField("age", "number"),))
+    with pytest.raises(InputError, match=r"user"):
+        subject.parse(Request(["i1"], user={"age": value}))
+
+
+def test_too_many_banned_tuples_fail_alone_and_before_the_batch() -> None:
+    subject = engine(random_catalog(300, (6, 5, 7), sets=()), max_banned=10)
+    with pytest.raises(InputError, match=r"exclude: got '75 code tuples'; at most max_banned = 10: raise it"):
+        subject.parse(Request(["i1"], exclude=[f"i{n}" for n in range(200)]))
