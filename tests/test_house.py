@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "numerics": {"kernels", "models", "quant"},
     "engine": {"kernels", "models", "quant", "catalog"},
     "evaluate": {"engine", "catalog", "data"},
-    "training": {"models", "catalog", "data", "evaluate"},
+    "training": {"kernels", "models", "catalog", "data", "evaluate"},
     "serve": {"engine", "catalog"},
 }
 

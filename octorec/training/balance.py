@@ -27,8 +27,8 @@ class ExpertBalance:
             if not module.training:
                 return
             routed = self._step_counts[index]
-            chosen = inputs[1].experts.detach().flatten()
-            routed += torch.bincount(chosen, minlength=len(module.down_proj))[: len(routed)]
+            chosen = inputs[1].experts.detach().flatten()  # the shared experts' numbers lie beyond the routed ones'
+            routed += (chosen[:, None] == torch.arange(len(routed), device=chosen.device)).sum(0)
 
         return count
 

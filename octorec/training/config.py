@@ -1,13 +1,20 @@
 """What a training is made of. Imports no torch, so that the command line can read its defaults."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from octorec.errors import InputError
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """steps of batch_size examples each; warmup and *_every count steps. bias_rate: see `balance`."""
+    """steps of batch_size examples each; warmup and *_every count steps. bias_rate: see `balance`.
+
+    dropout: see `dropout`. history_drop: share of context items left out of an example, see `examples.drop_items`.
+    precision: of the products; weights, their sums and the optimiser stay in float32.
+    """
 
     steps: int = 1000
     batch_size: int = 256
@@ -17,6 +24,9 @@ class TrainConfig:
     label_smoothing: float = 0.0
     clip_norm: float = 1.0
     bias_rate: float = 1e-3
+    dropout: float = 0.0
+    history_drop: float = 0.0
+    precision: Precision = "float32"
     validate_every: int = 250
     save_every: int = 250
     seed: int = 0
@@ -31,3 +41,8 @@ class TrainConfig:
         for name in ("warmup", "weight_decay", "bias_rate", "label_smoothing"):
             if not getattr(self, name) >= 0:
                 raise InputError(name, getattr(self, name), "must be 0 or more")
+        for name in ("dropout", "history_drop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(name, getattr(self, name), "must be 0 or more and below 1")
+        if self.precision not in get_args(Precision):
+            raise InputError("precision", self.precision, f"allowed: {', '.join(get_args(Precision))}")

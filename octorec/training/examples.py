@@ -38,12 +38,28 @@ class TrainingSet:
         lengths = (target - self.first[index]).clamp(max=size)
         slots = (target - lengths)[:, None] + torch.arange(size, device=target.device)  # [B, S]
         codes = self.codes[slots.clamp(max=len(self.codes) - 1)]
-        empty = lengths == 0
-        codes[empty] = -1  # an empty history is one item without codes
+        codes = codes.masked_fill((lengths == 0)[:, None, None], -1)  # an empty history is one item without codes
         return ContextBatch(lengths.clamp(min=1), codes, self.user[index]), self.codes[target]
 
     def to(self, device: str | torch.device) -> "TrainingSet":
         return TrainingSet(*(t.to(device) for t in (self.codes, self.first, self.target, self.user)))
+
+
+def drop_items(context: ContextBatch, rate: float) -> ContextBatch:
+    """Leave out each context item with probability `rate`; the others move together, and the newest stays when all go.
+
+    So an example is also learned from what stood further back, as a Markov chain over a window counts it. Random
+    numbers come from torch's default generator.
+    """
+    size = context.codes.shape[1]
+    slot = torch.arange(size, device=context.codes.device)
+    real = slot < context.lengths[:, None]  # [B, S]
+    kept = real & (torch.rand(real.shape, device=slot.device) >= rate)
+    newest = slot == context.lengths[:, None] - 1
+    kept |= newest & ~kept.any(1, keepdim=True)
+    order = (~kept).to(torch.int8).sort(dim=1, stable=True).indices  # the kept ones first, oldest first
+    codes = context.codes.gather(1, order[..., None].expand_as(context.codes))
+    return ContextBatch(kept.sum(1), codes, context.user)
 
 
 def training_set(

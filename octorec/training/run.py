@@ -20,6 +20,7 @@ from octorec.models import checkpoint
 from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.training import gpu_ops
 from octorec.training.config import TrainConfig
 from octorec.training.examples import training_set
 from octorec.training.trainer import Progress, Trainer
@@ -36,6 +37,14 @@ def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
         base = preset(str(source))
     sizes, fingerprint = catalog.codebook_sizes, catalog.fingerprint
     return dataclasses.replace(base, codebook_sizes=sizes, codebook_fingerprint=fingerprint)
+
+
+def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
+    """A model to train, its weights decided by `seed`; on a GPU with the operations that let a step be one graph."""
+    ops = {"ops": gpu_ops} if torch.device(device).type == "cuda" else {}
+    model = OneRecV2(config, **ops)
+    initialize(model, seed)
+    return model.to(device)
 
 
 def train(
@@ -61,10 +70,9 @@ def train(
     out = Path(out)
     refuse_existing(out, force)
     state = out.with_name(f"{out.name}.training")
-    model = OneRecV2(model_config)
-    initialize(model, config.seed)
+    model = new_model(model_config, config.seed, device)
     data = training_set(interactions, catalog, model_config.user_fields, users)
-    trainer = Trainer(model.to(device), data.to(device), config)
+    trainer = Trainer(model, data.to(device), config)
     if resume:
         trainer.restore(state)
     else:

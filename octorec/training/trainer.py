@@ -2,6 +2,8 @@
 
 The state between two steps is a folder that is replaced as a whole, so that an interrupted training resumes with the
 same bits: weights, both moments, and the step, which alone decides what comes next.
+
+On a GPU a step is one CUDA graph: the host hands over the examples' numbers and the learning rate, and starts it.
 """
 
 import json
@@ -21,9 +23,11 @@ from octorec.files import new_folder
 from octorec.models.onerec import OneRecV2
 from octorec.training.balance import ExpertBalance
 from octorec.training.config import TrainConfig
-from octorec.training.examples import TrainingSet
+from octorec.training.dropout import add_dropout
+from octorec.training.examples import TrainingSet, drop_items
 
 Progress = Callable[[dict[str, Any]], None]
+EAGER = 3  # steps before a GPU's step is captured: libraries allocate and choose their kernels in them
 
 
 class Trainer:
@@ -32,11 +36,24 @@ class Trainer:
     def __init__(self, model: OneRecV2, data: TrainingSet, config: TrainConfig):
         self.model, self.data, self.config = model, data, config
         self.step = 0
+        self.device = data.target.device
+        on_gpu = self.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
+            _parameter_groups(model, config.weight_decay),
+            lr=torch.tensor(config.learning_rate, device=self.device) if on_gpu else config.learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
+            capturable=on_gpu,
         )
         self.balance = ExpertBalance(model, config.bias_rate)
+        if config.dropout:
+            add_dropout(model, config.dropout)
         self.history: list[dict[str, Any]] = []
+        self._order: tuple[int, Tensor] | None = None  # an epoch and its permutation of the examples
+        self._index = torch.empty(config.batch_size, dtype=torch.long, device=self.device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._loss = torch.zeros((), device=self.device)
+        self._eager = 0  # steps taken without a graph
 
     def run(
         self,
@@ -69,16 +86,51 @@ class Trainer:
 
     def _one_step(self) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.config)
-        context, codes = self.data.batch(self._examples(), self.model.config.max_context)
-        loss = nll(self.model(context, codes), codes, self.config.label_smoothing)
+            rate = learning_rate(self.step, self.config)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self._index.copy_(self._examples())
+        if self.config.dropout or self.config.history_drop:
+            torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # a graph's replay follows it too
+        if self.device.type == "cuda":
+            self._step_on_gpu()
+        else:
+            self._loss = self._update()
+        self.step += 1
+        return float(self._loss)
+
+    def _update(self) -> Tensor:
+        """Forward, backward and the optimiser's step on the examples `_index`; the loss before it."""
+        config = self.config
+        context, codes = self.data.batch(self._index, self.model.config.max_context)
+        if config.history_drop:
+            context = drop_items(context, config.history_drop)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            loss = nll(self.model(context, codes), codes, config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         self.optimizer.step()
         self.balance.update()
-        self.step += 1
-        return float(loss.detach())
+        return loss.detach()
+
+    def _step_on_gpu(self) -> None:
+        """Replay the step's graph; the first EAGER steps run on a stream of their own, as a capture wants it."""
+        if self._eager < EAGER:
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._loss = self._update()
+            torch.cuda.current_stream().wait_stream(stream)
+            self._eager += 1
+            return
+        if self._graph is None:
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._loss = self._update()
+        self._graph.replay()
 
     def _examples(self) -> Tensor:
         """This step's examples: every epoch is a permutation that the seed and its number decide."""
@@ -86,10 +138,15 @@ class Trainer:
         positions = torch.arange(self.step * size, (self.step + 1) * size)
         out = torch.empty(size, dtype=torch.long)
         for epoch in (positions // n).unique().tolist():
-            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
             here = positions // n == epoch
-            out[here] = torch.randperm(n, generator=generator)[positions[here] % n]
-        return out.to(self.data.target.device)
+            out[here] = self._permutation(epoch)[positions[here] % n]
+        return out
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if self._order is None or self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
+            self._order = epoch, torch.randperm(len(self.data), generator=generator)
+        return self._order[1]
 
     def save(self, folder: Path) -> None:
         """Write the whole state into `folder`, replacing what is there at the end."""
@@ -119,7 +176,7 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             prefix = f"optimizer.{name}."
             self.optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.to(parameter.device) if key.endswith("avg") or "sq" in key else value
+                key.removeprefix(prefix): value.to(parameter.device)
                 for key, value in tensors.items()
                 if key.startswith(prefix)
             }

@@ -12,11 +12,13 @@ from octorec.data.interactions import Interactions
 from octorec.errors import InputError, MismatchError
 from octorec.models.checkpoint import Checkpoint, load_into, read_config
 from octorec.models.config import UserField
+from octorec.models.context import ContextBatch
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.training import trainer as trainer_module
 from octorec.training.config import TrainConfig
-from octorec.training.examples import training_set
-from octorec.training.run import train
+from octorec.training.examples import drop_items, training_set
+from octorec.training.run import new_model, train
 from octorec.training.trainer import Trainer, learning_rate, nll
 
 N_ITEMS = 40
@@ -85,10 +87,39 @@ def test_it_learns_a_certain_sequence(catalog: Catalog) -> None:
     assert losses[-1] < 0.15
 
 
-def test_resume_is_exact(catalog: Catalog, tmp_path: Path) -> None:
-    whole = trainer(catalog, steps=12, save_every=5)
+def test_dropped_items_leave_the_others_in_order() -> None:
+    lengths = torch.tensor([1, 4, 6] * 200)
+    codes = torch.arange(6).expand(600, 6)[..., None].expand(600, 6, 2)
+    torch.manual_seed(0)
+    found = drop_items(ContextBatch(lengths, codes, torch.zeros(600, 0)), 0.4)
+    for row, (before, after) in enumerate(zip(lengths.tolist(), found.lengths.tolist(), strict=True)):
+        kept = found.codes[row, :after, 0].tolist()
+        assert 1 <= after <= before
+        assert kept == sorted(set(kept))
+        assert max(kept) < before
+    long = found.lengths[lengths == 6].float()
+    assert long.mean() == pytest.approx(6 * 0.6, abs=0.25)
+    assert (found.codes[lengths == 1, 0, 0] == 0).all()
+    untouched = drop_items(ContextBatch(lengths, codes, torch.zeros(600, 0)), 0.0)
+    assert torch.equal(untouched.codes, codes)
+    assert torch.equal(untouched.lengths, lengths)
+
+
+def test_dropout_is_off_outside_of_training(catalog: Catalog) -> None:
+    plain, dropped = trainer(catalog), trainer(catalog, dropout=0.5)
+    context, codes = plain.data.batch(torch.arange(20), 12)
+    dropped.model.eval()
+    for a, b in zip(plain.model(context, codes), dropped.model(context, codes), strict=True):
+        assert torch.equal(a, b)
+    dropped.model.train()
+    assert not torch.equal(dropped.model(context, codes)[0], plain.model(context, codes)[0])
+
+
+@pytest.mark.parametrize("random", [{}, {"dropout": 0.2, "history_drop": 0.3}])
+def test_resume_is_exact(catalog: Catalog, tmp_path: Path, random: dict) -> None:
+    whole = trainer(catalog, steps=12, save_every=5, **random)
     whole.run()
-    first = trainer(catalog, steps=12, save_every=5)
+    first = trainer(catalog, steps=12, save_every=5, **random)
 
     def stop(record: dict) -> None:
         if record["step"] == 7:
@@ -96,7 +127,7 @@ def test_resume_is_exact(catalog: Catalog, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         first.run(state=tmp_path / "state", progress=stop)
-    second = trainer(catalog, steps=12, save_every=5)
+    second = trainer(catalog, steps=12, save_every=5, **random)
     second.restore(tmp_path / "state")
     assert second.step == 5
     second.run()
@@ -167,6 +198,8 @@ def test_train_writes_a_checkpoint_with_its_catalog(catalog: Catalog, tmp_path: 
         ({"steps": 0}, r"steps: got 0; must be an integer above 0"),
         ({"learning_rate": 0.0}, r"learning_rate: got 0.0; must be above 0"),
         ({"warmup": -1}, r"warmup: got -1; must be 0 or more"),
+        ({"dropout": 1.0}, r"dropout: got 1.0; must be 0 or more and below 1"),
+        ({"precision": "fp8"}, r"precision: got 'fp8'; allowed: float32, bfloat16"),
     ],
 )
 def test_bad_configurations(change: dict, message: str) -> None:
@@ -180,3 +213,18 @@ def test_bad_data(catalog: Catalog) -> None:
     table = pa.table({"user_id": ["a", "a"], "item_id": ["i0", "nothing"], "timestamp": [1, 2]})
     with pytest.raises(InputError, match=r"item_id: got 'nothing'; is no item of the catalog"):
         training_set(Interactions.from_table(table), catalog)
+
+
+@pytest.mark.gpu
+def test_a_graphed_step_is_the_eager_one(catalog: Catalog) -> None:
+    losses = {}
+    for eager in (3, 1000):
+        trainer_module.EAGER, before = eager, trainer_module.EAGER
+        model = new_model(preset("tiny", codebook_fingerprint=catalog.fingerprint), 0, "cuda")
+        config = TrainConfig(steps=40, batch_size=32, warmup=5, dropout=0.1, history_drop=0.2, precision="bfloat16")
+        subject = Trainer(model, training_set(walk(30, 8), catalog).to("cuda"), config)
+        found: list[float] = []
+        subject.run(progress=lambda record, found=found: found.append(record["loss"]))
+        losses[eager], trainer_module.EAGER = found, before
+    assert losses[3][-1] < losses[3][0]
+    np.testing.assert_allclose(losses[3], losses[1000], rtol=0.02)

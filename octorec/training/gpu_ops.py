@@ -1,0 +1,73 @@
+"""The operations of a training on a GPU: `kernels.reference` with static shapes and without waiting for the host.
+
+A value of the `ops` argument that models take. Under autocast products run in bfloat16; the router and the heads stay
+in float32. Every expert computes every row, which costs E / R of the routed work and lets a step be one CUDA graph.
+
+Letters as in `kernels.reference`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from octorec.kernels import reference
+from octorec.kernels.quantized import Granularity
+from octorec.kernels.reference import Operand, Routing
+
+linear = reference.linear
+swiglu = reference.swiglu
+self_attention = reference.self_attention
+causal_attention = reference.causal_attention
+beam_step = reference.beam_step
+maybe_quantize = reference.maybe_quantize
+
+
+def head(x: Tensor, weight: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return reference.head(x, weight)
+
+
+def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> Routing:
+    with torch.autocast(x.device.type, enabled=False):
+        return reference.route(x, gate, bias, top_k, n_shared)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps)
+
+
+def add_rms_norm(
+    residual: Tensor, delta: Tensor | None, weight: Tensor, eps: float, quantize_to: Granularity | None
+) -> tuple[Tensor, Operand]:
+    if delta is not None:
+        residual = residual + delta
+    return residual, maybe_quantize(rms_norm(residual, weight, eps), quantize_to)
+
+
+def cross_attention(
+    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
+) -> Operand:
+    """As the reference, with the scores' and the weighted sum's operands left in their type."""
+    heads, groups, width = q.shape[2], keys.shape[2], q.shape[3]
+    if heads != groups:
+        keys, values = (t.repeat_interleave(heads // groups, 2) for t in (keys, values))
+    outside = torch.arange(keys.shape[1], device=q.device) >= lengths[:, None]  # [B, S]
+    q, keys, values = (t.to(q.dtype).transpose(1, 2) for t in (q, keys, values))  # [B, H, W or S, D]
+    scores = (q @ keys.mT).float() * width**-0.5  # [B, H, W, S]
+    weights = scores.masked_fill(outside[:, None, None], float("-inf")).softmax(-1)
+    out = weights.to(q.dtype) @ values
+    return maybe_quantize(out.transpose(1, 2).flatten(2).flatten(0, 1), quantize_to)
+
+
+def moe(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor, quantize_to: Granularity | None) -> Tensor:
+    """Two products over all experts at once: x [T, C], gate_up [E, 2F, C], down [E, C, F], 16 bit -> [T, C].
+
+    Rows that were not routed to an expert weigh 0 there.
+    """
+    assert quantize_to is None, "training is in 16 bit"
+    n_expert, width = len(gate_up), down.shape[1]
+    gates = x.new_zeros(len(x), n_expert, dtype=torch.float32).scatter(1, routing.experts, routing.weights)  # [T, E]
+    hidden = F.linear(x, gate_up.flatten(0, 1)).unflatten(1, (n_expert, -1))  # [T, E, 2F]
+    gate, up = hidden.chunk(2, -1)
+    hidden = F.silu(gate) * up * gates[..., None].to(hidden.dtype)  # [T, E, F]
+    return F.linear(hidden.flatten(1), down.transpose(0, 1).reshape(width, -1)).to(x.dtype)
