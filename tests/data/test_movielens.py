@@ -48,6 +48,9 @@ def pip(monkeypatch, tmp_path):
 def test_files_are_read_and_titles_repaired(pip, tmp_path):
     data = movielens_100k(tmp_path / "cache", ["--index-url", "https://example.org"])
     assert data.interactions.histories() == {"1": ["6", "9", "10"]}
+    assert data.ratings.to_pydict() == {
+        "user_id": [1, 1, 1], "item_id": [10, 9, 6], "rating": [3, 4, 1], "timestamp": [5, 5, 2]
+    }  # fmt: skip
     assert data.users == {"1": {"age": 24, "gender": "M", "occupation": "writer"}}
     assert data.items["title"].to_pylist() == [
         "The Lion King (1994)",
