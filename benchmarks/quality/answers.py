@@ -16,6 +16,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.request import Request
 from octorec.engine.search import score
 from octorec.evaluate.predictions import Predictions, of_examples
+from octorec.models.context import ContextBatch
 
 NO_ITEM = -1
 
@@ -86,13 +87,20 @@ def beam_overlap(first: np.ndarray, second: np.ndarray) -> float:
     return float((shared.sum(1) / np.maximum(size, 1)).mean())
 
 
-@torch.inference_mode()
-def _scores(engine: Engine, asked: Asked, rows: np.ndarray, size: int) -> np.ndarray:
-    model = engine.model
-    context = context_batch([asked.parsed[row] for row in rows], size, engine.config.max_context, engine.device)
+def forced_batch(
+    asked: Asked, rows: np.ndarray, size: int, max_context: int, device: torch.device
+) -> tuple[ContextBatch, torch.Tensor]:
+    """What a model reads of the requests `rows`, filled up to `size`, and their targets' codes [size, L]."""
+    context = context_batch([asked.parsed[row] for row in rows], size, max_context, device)
     codes = np.zeros((size, asked.catalog.codes.shape[1]), dtype=np.int64)
     codes[: len(rows)] = asked.catalog.codes[asked.targets[rows]]
-    return score(model, context, torch.from_numpy(codes).to(engine.device))[: len(rows)].cpu().numpy()
+    return context, torch.from_numpy(codes).to(device)
+
+
+@torch.inference_mode()
+def _scores(engine: Engine, asked: Asked, rows: np.ndarray, size: int) -> np.ndarray:
+    context, codes = forced_batch(asked, rows, size, engine.config.max_context, engine.device)
+    return score(engine.model, context, codes)[: len(rows)].cpu().numpy()
 
 
 def _invalid(asked: Asked, beams: np.ndarray) -> int:

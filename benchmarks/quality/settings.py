@@ -1,5 +1,7 @@
 """The models and trainings of the proof; chosen on validation targets alone (benchmarks.quality.sweep)."""
 
+import dataclasses
+
 from octorec.models.config import OneRecConfig
 from octorec.training.config import TrainConfig
 
@@ -19,3 +21,15 @@ TRAINING = TrainConfig(
     steps=3000, batch_size=4096, learning_rate=1.5e-3, warmup=200, weight_decay=0.1, label_smoothing=0.1, dropout=0.2,
     history_drop=0.3, precision="bfloat16", validate_every=1000, save_every=10**9,
 )  # fmt: skip
+
+
+def of(model: str, name: str, seed: int, tiny: bool) -> tuple[OneRecConfig, TrainConfig]:
+    """Dimensions and training of `model` (moe, dense) for the set `name`. tiny: the same in small, for a try."""
+    config, training = {"moe": MOE, "dense": DENSE}[model], dataclasses.replace(TRAINING, seed=seed)
+    if not tiny:
+        return config, training
+    small = {"d_model": 128, "n_head": 2, "n_layer": 2, "l_kv": 2, "embed_dim": 32}
+    if config.n_expert:
+        small |= {"d_expert": 128}
+    short = {"steps": 40, "batch_size": 64, "warmup": 5, "validate_every": 40, "precision": "float32"}
+    return dataclasses.replace(config, **small), dataclasses.replace(training, **short)  # type: ignore[arg-type]

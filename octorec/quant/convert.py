@@ -73,10 +73,12 @@ def quantize_checkpoint(
     recipe: str | Path | Recipe,
     force: bool = False,
     progress: Progress | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> QuantizationReport:
     """Write the FP8 form of the checkpoint `folder` to `out`, as `recipe` (a name, a path or a Recipe) says.
 
     Any folder of 2-D safetensors will do; the recipe's patterns choose by name. `progress` is called after each tensor.
+    shard_bytes: the most that a file of tensors holds, unless one tensor alone is larger.
     Raises InputError: `out` exists (without `force`), an unknown recipe, a pattern that matches nothing, a checkpoint
     that is quantized already or does not suit FP8 modules, NaN or Inf in a tensor. Nothing is left at `out` then.
     """
@@ -91,7 +93,7 @@ def quantize_checkpoint(
         empty_model(OneRecConfig.from_dict(config), config["quantization_config"], reference, torch.bfloat16)
     with new_folder(out, force) as scratch, one_thread():
         work = _Conversion(checkpoint, chosen.assign(matrices(shapes)), progress)
-        written = write_tensors(scratch, work.tensors(), SHARD_BYTES)
+        written = write_tensors(scratch, work.tensors(), shard_bytes)
         left_behind = _copy_rest(checkpoint.folder, scratch)
         report = work.report(chosen.name, written, left_behind)
         write_config(scratch, config)

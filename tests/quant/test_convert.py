@@ -98,11 +98,11 @@ def test_the_ratio_of_a_float32_checkpoint_is_against_16_bit(tmp_path: Path) -> 
     assert report.quantized_ratio == pytest.approx((256 * 256 + 4 * 256) / (2 * 256 * 256))
 
 
-def test_any_folder_of_matrices_in_any_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convert, "SHARD_BYTES", 40_000)
+def test_any_folder_of_matrices_in_any_shards(tmp_path: Path) -> None:
     tensors = {f"layer.{i}.weight": torch.randn(100, 90 + i).half() for i in range(9)}
     tensors |= {"norm.weight": torch.ones(7), "ids": torch.arange(5), "deep": torch.zeros(2, 3, 4)}
-    report = quantize_checkpoint(plain_folder(tmp_path / "in", tensors, 50_000), tmp_path / "out", ALL)
+    source = plain_folder(tmp_path / "in", tensors, 50_000)
+    report = quantize_checkpoint(source, tmp_path / "out", ALL, shard_bytes=40_000)
     assert len(report.tensors) == 9
     shards = sorted((tmp_path / "out").glob("*.safetensors"))
     assert len(shards) > 2

@@ -1,0 +1,197 @@
+"""One set's part of the proof in one command: train, quantize, judge, break.
+
+    python -m benchmarks.quality.run --data FOLDER --set beauty --out runs/quality
+
+Writes `OUT/SET-MODEL-SEED/`: rows.jsonl (a row as each is done), the answers of BF16 and of each recipe as Parquet (for
+`benchmarks.quality.pool`), the checkpoints `bf16/` and `fp8/` in shards of at most 15 MB. A few minutes on an H100.
+"""
+
+import argparse
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import records
+from benchmarks.quality import settings
+from benchmarks.quality.answers import Answers, Asked, answers_of, ask_for, forced_batch, predictions_of
+from benchmarks.quality.data import SETS, Shop, catalog_of, read_shop
+from benchmarks.quality.judge import floors, judged, mean_sqnr
+from benchmarks.quality.simulate import SIMULATIONS, simulate
+from benchmarks.quality.train import limits, search_ops, trained
+from octorec.catalog.catalog import Catalog
+from octorec.engine.engine import Engine
+from octorec.engine.load import engine_config, load
+from octorec.files import new_folder
+from octorec.kernels import fused
+from octorec.kernels.quantized import Quantized
+from octorec.kernels.reference import Operand
+from octorec.models.checkpoint import disk_tensors, stored, write_config, write_tensors
+from octorec.models.onerec import OneRecV2
+from octorec.quant.convert import quantize_checkpoint
+from octorec.quant.load import load_model
+from octorec.training import gpu_ops
+
+SHARD_BYTES = 15_000_000
+RECIPES = ("fp8", "fp8-channel", "fp8-block")
+BATCH = 256
+OTHER_BATCH = 64  # the noise floor's
+MEASURED = 1024  # targets on which SQNR is measured
+
+
+class Run:
+    """One set, one model, one seed: what its stages share."""
+
+    def __init__(self, shop: Shop, catalog: Catalog, folder: Path, about: dict[str, Any], device: str):
+        self.shop, self.catalog, self.folder, self.about, self.device = shop, catalog, folder, about, device
+        self.examples = shop.examples
+        self.options = limits(self.examples, BATCH, settings.BEAM_WIDTH)
+        self.start = time.perf_counter()
+
+    def engine(self, checkpoint: Path, **changes: Any) -> Engine:
+        return load(checkpoint, self.catalog, self.device, **{**self.options, **changes})
+
+    def simulated(self, recipe: str | None) -> Engine:
+        """An engine with plain weights: BF16 whose products go through FP8 and back, or (None) in float32."""
+        dtype = torch.float32 if recipe is None or self.device == "cpu" else torch.bfloat16
+        ops = gpu_ops if dtype == torch.float32 else fused
+        model = load_model(self.folder / "bf16", ops, self.device, dtype)
+        if recipe is not None:
+            simulate(model, SIMULATIONS[recipe])
+        return Engine(model, self.catalog, engine_config(model.config, self.options), self.device, self.search_ops)
+
+    @property
+    def search_ops(self) -> ModuleType:
+        return search_ops(self.device)
+
+    def row(self, recipe: str, arithmetic: str, found: dict[str, Any]) -> None:
+        seconds = round(time.perf_counter() - self.start, 1)
+        records.append(self.folder / "rows.jsonl", {**self.about, "recipe": recipe, "arithmetic": arithmetic, **found})
+        ratio = found.get("relative_difference", {}).get("recall@10", {})
+        shown = {name: found[name] for name in ("recall@10", "ndcg@10", "nll", "top10_overlap") if name in found}
+        ends = f" {ratio['value']:+.4f} [{ratio['low']:+.4f}, {ratio['high']:+.4f}]" if ratio.get("low") else ""
+        print(f"{seconds:6.1f} s  {recipe:24s} {shown}{ends} {found.get('verdict', '')}", flush=True)
+
+
+def save_bf16(model: OneRecV2, catalog: Catalog, out: Path) -> None:
+    with new_folder(out, force=True) as scratch:
+        write_config(scratch, {**model.config.to_dict(), "torch_dtype": "bfloat16"})
+        tensors = ((name, stored(name, tensor, torch.bfloat16)) for name, tensor in disk_tensors(model).items())
+        write_tensors(scratch, tensors, SHARD_BYTES)
+        catalog.save(scratch / "catalog")
+
+
+def float32_sums() -> Any:
+    """The kernels with row-wise products whose sums are all in float32: fast accumulation off."""
+
+    def linear(x: Operand, weight: Operand) -> torch.Tensor:
+        from octorec.kernels.linear import linear as product
+
+        return product(x, weight, "float32") if isinstance(x, Quantized) else fused.linear(x, weight)
+
+    return SimpleNamespace(**{**vars(fused), "linear": linear})
+
+
+def recipes(run: Run, scratch: Path) -> Iterator[tuple[str, str, Engine]]:
+    """Name, arithmetic and engine of everything that runs on real FP8 operations."""
+    kind = "fp8 kernels, fast row-wise sums" if run.device == "cuda" else "fp8 reference operations"
+    for recipe in RECIPES:
+        out = run.folder / "fp8" if recipe == "fp8" else scratch / recipe
+        quantize_checkpoint(run.folder / "bf16", out, recipe, force=True, shard_bytes=SHARD_BYTES)
+        yield recipe, kind, run.engine(out)
+    if run.device == "cuda":
+        model = load_model(run.folder / "fp8", float32_sums(), run.device, torch.bfloat16)
+        options = engine_config(model.config, run.options)
+        yield "fp8, float32 sums", "fp8 kernels", Engine(model, run.catalog, options, run.device, fused)
+
+
+def judge(run: Run, breakers: bool, only_bf16: bool) -> None:
+    """BF16, its floors and noise, every recipe, and what breaks it."""
+    engine = run.engine(run.folder / "bf16")
+    asked = ask_for(engine, run.examples, settings.K)
+    for name, found in floors(run.shop.train, asked).items():
+        run.row(name, "counting", found)
+    baseline = answers_of(engine, asked)
+    keep(run, asked, "bf16", baseline)
+    run.row("bf16", "bf16", judged(asked, baseline, baseline))
+    if only_bf16:
+        return
+    order = np.random.default_rng(0).permutation(len(asked))
+    other = run.engine(run.folder / "bf16", batch_sizes=(OTHER_BATCH,))
+    run.row("bf16, other batches", "bf16", judged(asked, baseline, answers_of(other, asked, order)))
+    run.row("float32", "float32", judged(asked, baseline, answers_of(run.simulated(None), asked)))
+    del engine, other
+    with tempfile.TemporaryDirectory() as scratch:
+        for recipe, arithmetic, candidate in recipes(run, Path(scratch)):
+            answers = answers_of(candidate, asked)
+            if recipe in RECIPES:
+                keep(run, asked, recipe, answers)
+            run.row(recipe, arithmetic, {**judged(asked, baseline, answers), **sqnr(run, asked, recipe.split(",")[0])})
+            torch.cuda.empty_cache()
+    for recipe in SIMULATIONS if breakers else ():
+        answers = answers_of(run.simulated(recipe), asked)
+        found = {**judged(asked, baseline, answers), **sqnr(run, asked, recipe)}
+        run.row(recipe, "values through fp8 and back around bf16 products", found)
+        torch.cuda.empty_cache()
+
+
+def keep(run: Run, asked: Asked, recipe: str, answers: Answers) -> None:
+    predictions_of(asked, answers, settings.K).save(run.folder / f"{recipe}.parquet")
+
+
+def sqnr(run: Run, asked: Asked, recipe: str) -> dict[str, Any]:
+    """Of the recipe's products, on targets spread over all."""
+    model = load_model(run.folder / "bf16", gpu_ops, run.device, torch.float32)
+    rows = np.linspace(0, len(asked) - 1, min(MEASURED, len(asked)), dtype=int)
+    batch, codes = forced_batch(asked, rows, len(rows), model.config.max_context, torch.device(run.device))
+    return mean_sqnr(model, batch, codes, SIMULATIONS[recipe])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--set", choices=SETS, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", choices=("moe", "dense"), default="moe")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-breakers", action="store_true", help="leave out what is only there to lose")
+    parser.add_argument("--only-bf16", action="store_true", help="stop after the BF16 answers: for more seeds")
+    parser.add_argument("--users", type=int, help="only the first so many, for a try")
+    parser.add_argument("--tiny", action="store_true", help="a small model and a short training, for a try")
+    parser.add_argument("--device", default="cuda")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    shop = read_shop(options.data, options.set, options.users)
+    model, training = settings.of(options.model, options.set, options.seed, options.tiny)
+    catalog = catalog_of(shop, model.codebook_sizes)
+    about = {"scope": options.set, "model": options.model, "seed": options.seed, "beam": settings.BEAM_WIDTH}
+    folder = options.out / f"{options.set}-{options.model}-{options.seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    run = Run(shop, catalog, folder, about, options.device)
+    torch.set_float32_matmul_precision("high")
+    subject, history = trained(shop.train, catalog, model, training, shop.validation, options.device, say)
+    torch.set_float32_matmul_precision("highest")  # the float32 yardstick is float32
+    save_bf16(subject, catalog, folder / "bf16")
+    parameters = sum(parameter.numel() for parameter in subject.parameters())
+    run.row("training", training.precision, {
+        "parameters": parameters, "train_config": dataclasses.asdict(training), "history": history,
+        "interactions": len(shop.train), "items": len(catalog), "users": len(shop.test)})  # fmt: skip
+    del subject
+    judge(run, breakers=not options.no_breakers, only_bf16=options.only_bf16)
+    print(f"done in {time.perf_counter() - run.start:.0f} s", flush=True)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()
