@@ -1,20 +1,25 @@
 """The command line: one verb a stage. Rooms are imported inside the verbs, so that `--help` is quick."""
 
+import dataclasses
+import inspect
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import Console, RenderableType
 
 import octorec
 from octorec.errors import InputError
+from octorec.numerics.intensity import Workload
+from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import console, counting
 from octorec.training.config import TrainConfig
 
+WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
 app.add_typer(catalog_app, name="catalog")
@@ -84,22 +89,27 @@ def train(
 
 @app.command()
 def analyze(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder of safetensors, 16 bit or FP8.")],
-    out: Annotated[Path, typer.Option(help="Folder to write report.html and stats.parquet into.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Safetensors file or folder, of any model, 16 bit or FP8.")],
+    out: Annotated[Path, typer.Option(help="Folder to write report.html, stats.parquet and recipe.yaml into.")],
     data: Annotated[Path | None, typer.Option(help="Interactions: measures activations on real requests too.")] = None,
     requests: Annotated[int, typer.Option(help="How many requests to take from --data.")] = 256,
     users: Users = None,
     catalog: OtherCatalog = None,
+    batch_size: Annotated[int, typer.Option("--batch", help="Requests a batch, for the roofline.")] = Workload.batch,
+    beam: Annotated[int, typer.Option(help="Beams (of a ranker: candidates) a request.")] = Workload.beam,
+    context: Annotated[int, typer.Option(help="Context items a request.")] = Workload.context,
+    gpu: Annotated[str, typer.Option(help="h100, h200, a100, l40s or 4090.")] = Workload.gpu,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Measure weights, and activations on real requests: is FP8 safe for this checkpoint?"""
+    """Measure weights, and activations on real requests: is FP8 safe for this checkpoint, and does speed follow?"""
     from octorec.numerics.analyze import analyze
     from octorec.numerics.render import render
 
+    workload = Workload(batch_size, beam, context, gpu)
     batch = measured_requests(checkpoint, data, users, catalog, requests) if data else None
     with counting("analyzing") as progress:
-        found = analyze(checkpoint, out, batch, force, progress)
+        found = analyze(checkpoint, out, batch, force, progress, workload)
     show(as_json, found.to_dict(), render(found))
 
 
@@ -148,6 +158,38 @@ def recommend(
     lines += [f"note: {note}" for note in answer.notes]
     lines += [] if answer.complete else [f"only {len(answer.items)} items may be returned"]
     show(as_json, asdict(answer), "\n".join(lines))
+
+
+def with_flags(settings: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb one flag a field of the dataclass `settings`; its **flags hold None where one was not given."""
+
+    def add(verb: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(verb).parameters.values() if p.kind != p.VAR_KEYWORD]
+        kinds = get_type_hints(settings)
+        for field in dataclasses.fields(settings):
+            shown = "off" if field.default is None else field.default
+            option = typer.Option(help=f"{field.metadata['help']} Default: {shown}.", show_default=False)
+            words = get_origin(next(iter(get_args(kinds[field.name])), None)) is tuple  # 1,8,32
+            kind = Annotated[(str if words else kinds[field.name]) | None, option]  # type: ignore[valid-type]
+            own.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+        verb.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+        verb.__annotations__ = {parameter.name: parameter.annotation for parameter in own}
+        return verb
+
+    return add
+
+
+@app.command()
+@with_flags(ServeConfig)
+def serve(
+    checkpoint: Checkpoint,
+    config: Annotated[Path | None, typer.Option(help="YAML file of the settings below; a flag goes before it.")] = None,
+    **flags: Any,
+) -> None:
+    """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health, /metrics. Needs the extra `serve`."""
+    from octorec.serve.run import serve
+
+    serve(checkpoint, read_config(config, flags))
 
 
 @app.command()
@@ -312,7 +354,7 @@ def show(as_json: bool, result: Any, text: RenderableType) -> None:
     if as_json:
         print(json.dumps(result))
     else:
-        out = Console(width=None if sys.stdout.isatty() else 200)
+        out = Console(width=None if sys.stdout.isatty() else WHOLE)
         out.print(text, markup=False, highlight=False, soft_wrap=isinstance(text, str))
 
 

@@ -85,8 +85,11 @@ class Engine:
         """Compile and capture every bucket, so that no request waits for it. Nothing to do on the CPU."""
         if self.device.type != "cuda":
             return []
-        sizes = [(size, width) for size in self.config.batch_sizes for width in self.config.beam_widths]
-        return [self._graph(size, width).cost for size, width in reversed(sizes)]  # the largest makes the memory pool
+        return [self._graph(size, width).cost for size, width in self.buckets()]
+
+    def buckets(self) -> list[tuple[int, int]]:
+        """Every (batch size, beam width), the largest first: its capture makes the memory pool of the others."""
+        return [(size, width) for size in self.config.batch_sizes[::-1] for width in self.config.beam_widths[::-1]]
 
     @torch.inference_mode()
     def recommend(self, requests: Sequence[Request]) -> list[Answer]:

@@ -1,0 +1,1 @@
+"""The server: requests over HTTP into batches of an engine, and what an operator needs around that."""

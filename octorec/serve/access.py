@@ -1,0 +1,74 @@
+"""Who may ask, and how much: bearer tokens and bounded bodies."""
+
+import asyncio
+import hmac
+from hashlib import sha256
+from pathlib import Path
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from octorec.errors import InputError
+from octorec.serve.refusal import Refusal
+
+
+class Tokens:
+    """The bearer tokens of a file, one a line; without a file nobody is asked for one."""
+
+    def __init__(self, path: str | None):
+        self._digests = [] if path is None else [_digest(token) for token in _read(path)]
+
+    def check(self, request: Request) -> None:
+        """Refuse a request without a token of the file. Takes as long for a wrong token as for a right one."""
+        if not self._digests:
+            return
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        given = _digest(token.strip())
+        matches = [hmac.compare_digest(given, known) for known in self._digests]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise Refusal("unauthorized", "Authorization: Bearer TOKEN is missing or wrong", "authorization")
+
+
+async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
+    """The body, of at most `most` bytes, arrived within `timeout_s`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > most:
+        raise _too_large(most)
+    parts: list[bytes] = []
+    total = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for part in request.stream():
+                total += len(part)
+                if total > most:
+                    raise _too_large(most)
+                parts.append(part)
+    except TimeoutError:
+        raise Refusal("timeout", f"the body did not arrive within {timeout_s:g} s", "body") from None
+    except ClientDisconnect:
+        raise Refusal("cancelled", "the client hung up") from None
+    return b"".join(parts)
+
+
+async def hung_up(request: Request) -> None:
+    """Return when the client hangs up; only once the body was read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _too_large(most: int) -> Refusal:
+    return Refusal("too_large", f"the body has more than {most} bytes", "body")
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _read(path: str) -> list[str]:
+    try:
+        tokens = [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("token_file", path, f"cannot be read ({error})") from error
+    if not tokens:
+        raise InputError("token_file", path, "holds no token: one a line")
+    return tokens

@@ -1,0 +1,245 @@
+"""Dynamic batching: one thread owns the device, the event loop hands it requests and never waits for it."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from octorec.engine.batch import ParsedRequest
+from octorec.engine.engine import Engine
+from octorec.engine.rank import Found
+from octorec.engine.request import Request
+from octorec.errors import InputError
+from octorec.serve.metrics import Metrics
+from octorec.serve.refusal import Refusal, invalid
+
+logger = logging.getLogger(__name__)
+CALL_LIMIT_S = 600.0  # between two batches: a switch of versions, captures of another model
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What answers: an engine and its checkpoint's version."""
+
+    engine: Engine
+    model: str
+
+
+@dataclass(eq=False)
+class Pending:
+    """A request between its arrival and its place in a batch. Times are time.monotonic(), in seconds.
+
+    parsed: by `serving`; the device thread parses anew where another version answers by then. future: its batch's beams
+    and its row in them, or the error that it met.
+    """
+
+    request: Request
+    serving: Serving
+    parsed: ParsedRequest
+    deadline: float
+    future: "asyncio.Future[tuple[Found, int]]"
+    arrived: float = field(default_factory=time.monotonic)
+    started: float = 0.0
+    finished: float = 0.0
+
+
+@dataclass
+class _Call:
+    """Something to do between two batches."""
+
+    run: Callable[[], Any]
+    future: "asyncio.Future[Any]"
+
+
+Outcome = tuple[Found, int] | Exception
+
+
+class Batcher:
+    """The queue and the device thread.
+
+    An idle engine takes what is there at once. A busy one, when free again, takes up to `max_batch` of what came in the
+    meantime, or waits for more until the oldest has waited `max_delay_s`.
+    """
+
+    def __init__(self, max_queued: int, max_delay_s: float, stuck_after_s: float, drop_unknown: bool, metrics: Metrics):
+        self.max_queued, self.max_delay_s, self.stuck_after_s = max_queued, max_delay_s, stuck_after_s
+        self.drop_unknown, self.metrics = drop_unknown, metrics
+        self.max_batch = 1
+        self.serving: Serving | None = None  # None until `start`
+        self.running = 0
+        self.broken: str | None = None  # why the device answers nobody any more
+        self._queue: dict[Pending, None] = {}  # ordered, and quick to leave
+        self._calls: deque[_Call] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._overdue_at: float | None = None  # when what the device does now has taken too long
+
+    def start(self, serving: Serving, max_batch: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.serving, self.max_batch, self._loop = serving, max_batch, loop
+        self._thread = threading.Thread(target=self._work, name="device", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread once the queue is empty."""
+        if self.serving is None:
+            return
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    @property
+    def stuck(self) -> str | None:
+        """Why the device thread will not go on, or None."""
+        overdue_at = self._overdue_at
+        if self.broken:
+            return self.broken
+        if overdue_at is not None and time.monotonic() > overdue_at:
+            return "the device has not come back from its work in time"
+        if self.serving is None or self._stopping or self._thread.is_alive():
+            return None
+        return "the device thread has ended"
+
+    def submit(self, pending: Pending) -> None:
+        """Put a request into the queue; a Refusal at once where it is full."""
+        with self._changed:
+            if len(self._queue) >= self.max_queued:
+                raise Refusal("queue_full", f"{self.max_queued} requests are waiting already")
+            self._queue[pending] = None
+            self._changed.notify()
+
+    def leave(self, pending: Pending) -> None:
+        """Free the place of a request that nobody waits for any more; one on the device ends with its batch."""
+        with self._changed:
+            self._queue.pop(pending, None)
+
+    async def between_batches(self, run: Callable[[], Any]) -> Any:
+        """`run()` on the device thread, while no batch is."""
+        call = _Call(run, self._loop.create_future())
+        with self._changed:
+            self._calls.append(call)
+            self._changed.notify()
+        return await call.future
+
+    def _work(self) -> None:
+        idle = True
+        while (job := self._next(idle)) is not None:
+            if isinstance(job, _Call):
+                self._overdue_at = time.monotonic() + CALL_LIMIT_S
+                outcome = _caught(job.run)
+                self._overdue_at, idle = None, not self._queue
+                self._loop.call_soon_threadsafe(_settle, job.future, outcome)
+            else:
+                outcomes = self._answer(job)
+                self._overdue_at, self.running, idle = None, 0, not self._queue
+                self._loop.call_soon_threadsafe(self._deliver, job, outcomes)
+
+    def _next(self, idle: bool) -> "_Call | list[Pending] | None":
+        """What to do next, once there is something; None at the end. idle: nobody waited when the last was done."""
+        with self._changed:
+            while not self._calls:
+                if self._queue:
+                    oldest = next(iter(self._queue))
+                    left = 0.0 if idle else oldest.arrived + self.max_delay_s - time.monotonic()
+                    if left <= 0 or len(self._queue) >= self.max_batch or self._stopping:
+                        return self._take()
+                    self._changed.wait(left)
+                elif self._stopping:
+                    return None
+                else:
+                    idle = True
+                    self._changed.wait()
+            return self._calls.popleft()
+
+    def _take(self) -> list[Pending]:
+        """The oldest requests whose deadline has not passed."""
+        now = time.monotonic()
+        batch: list[Pending] = []
+        while self._queue and len(batch) < self.max_batch:
+            pending = next(iter(self._queue))
+            del self._queue[pending]
+            if now < pending.deadline:  # whoever waits for the others has its own clock
+                pending.started = now
+                batch.append(pending)
+        self.running = len(batch)
+        return batch
+
+    def _answer(self, batch: list[Pending]) -> list[Outcome]:
+        """Every request's outcome; where the batch fails, each gets another try alone."""
+        outcomes: dict[Pending, Outcome] = {}
+        for pending in batch:
+            error = self._parse_anew(pending)
+            if error is not None:
+                outcomes[pending] = error
+        left = [pending for pending in batch if pending not in outcomes]
+        outcomes.update(self._search(left) if left else {})
+        for pending in batch:
+            pending.finished = time.monotonic()
+        return [outcomes[pending] for pending in batch]
+
+    def _parse_anew(self, pending: Pending) -> Refusal | None:
+        """Another version may answer than the one that the request was parsed with."""
+        assert self.serving is not None
+        engine = self.serving.engine
+        if pending.serving is self.serving and pending.parsed.catalog is engine.catalog:
+            return None
+        try:
+            pending.parsed, pending.serving = engine.parse(pending.request, self.drop_unknown), self.serving
+        except InputError as error:
+            return invalid(error)
+        return None
+
+    def _search(self, batch: list[Pending]) -> dict[Pending, Outcome]:
+        self._overdue_at = time.monotonic() + self.stuck_after_s
+        assert self.serving is not None
+        try:
+            found = self.serving.engine.search([pending.parsed for pending in batch])
+        except Exception as error:
+            logger.exception("a batch failed", extra={"requests": len(batch)})
+            if len(batch) == 1:
+                self._check_device()
+                return {batch[0]: error}
+            self.metrics.retries.inc()
+            return {pending: outcome for alone in batch for pending, outcome in self._search([alone]).items()}
+        self.metrics.batch_ran(len(batch), self.max_batch, found, sum(pending.parsed.width for pending in batch))
+        return {pending: (found, row) for row, pending in enumerate(batch)}
+
+    def _check_device(self) -> None:
+        """Does the device still answer a request that cannot be at fault?"""
+        assert self.serving is not None
+        engine = self.serving.engine
+        outcome = _caught(lambda: engine.search([engine.parse(any_request(engine))]))
+        self.broken = f"the device fails on every request: {outcome}" if isinstance(outcome, Exception) else None
+
+    def _deliver(self, batch: list[Pending], outcomes: list[Outcome]) -> None:
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            _settle(pending.future, outcome)
+
+
+def any_request(engine: Engine, width: int = 1) -> Request:
+    """A request that the engine can surely answer."""
+    return Request([engine.catalog.item_ids[0]], k=1, beam_width=width)
+
+
+def _caught(run: Callable[[], Any]) -> Any:
+    try:
+        return run()
+    except Exception as error:
+        return error
+
+
+def _settle(future: "asyncio.Future[Any]", outcome: Any) -> None:
+    if future.done():  # its client hung up, or its deadline passed
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -1,0 +1,63 @@
+"""What `/metrics` shows, in a registry a server."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from octorec.engine.rank import Found
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0)
+SHARES = tuple(step / 10 for step in range(11))
+
+
+class Metrics:
+    """Counters, histograms and gauges with the prefix `octorec_`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        of: Any = {"namespace": "octorec", "registry": self.registry}
+        self.requests = Counter("requests", "Requests by how they ended.", ["outcome"], **of)
+        self.invalid = Counter("invalid_fields", "Refused requests by the field that was wrong.", ["field"], **of)
+        self.incomplete = Counter("incomplete", "Answers with fewer than k items.", **of)
+        self.e2e = Histogram(
+            "e2e_request_latency_seconds", "From arrival to the encoded answer.", buckets=SECONDS, **of
+        )
+        self.stage = Histogram(
+            "stage_latency_seconds", "Seconds of an answered request by stage.", ["stage"], buckets=SECONDS, **of
+        )
+        self.batches = Counter("batches", "Batches that ran on the device.", **of)
+        self.retries = Counter("batch_retries", "Batches that failed and whose requests were tried alone.", **of)
+        self.fill = Histogram("batch_fill_ratio", "Requests of a batch over max_batch_size.", buckets=SHARES, **of)
+        self.waste = Histogram(
+            "padding_waste_ratio", "Share of a batch's beams that no request asked for.", buckets=SHARES, **of
+        )
+        self.operations = Counter("admin_operations", "Operations by outcome.", ["operation", "outcome"], **of)
+        self.version = Gauge("version_info", "1 for what answers now.", ["model", "catalog"], **of)
+        self._age = Gauge("catalog_age_seconds", "Since the catalog version that answers was put in place.", **of)
+        self._of = of
+
+    def watch(self, running: Callable[[], int], waiting: Callable[[], int], on_gpu: bool) -> None:
+        """Gauges that are read when asked for."""
+        Gauge("num_requests_running", "Requests on the device.", **self._of).set_function(running)
+        Gauge("num_requests_waiting", "Requests in the queue.", **self._of).set_function(waiting)
+        if on_gpu:
+            memory = Gauge("gpu_memory_bytes", "Memory of the GPU that the process keeps.", **self._of)
+            memory.set_function(torch.cuda.memory_reserved)
+
+    def now_serving(self, model: str, catalog: str) -> None:
+        since = time.monotonic()
+        self.version.clear()
+        self.version.labels(model, catalog).set(1)
+        self._age.set_function(lambda: time.monotonic() - since)
+
+    def batch_ran(self, requests: int, max_batch: int, found: Found, beams: int) -> None:
+        """beams: the sum of the requests' beam widths; the bucket has `found.scores.size`."""
+        self.batches.inc()
+        self.fill.observe(requests / max_batch)
+        self.waste.observe(1 - beams / found.scores.size)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

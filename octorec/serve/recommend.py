@@ -1,0 +1,113 @@
+"""POST /v1/recommend: from the bytes of a body to the bytes of an answer, each ending counted and logged."""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+import orjson
+from fastapi import Request, Response
+
+from octorec.serve.access import Tokens, hung_up, read_body
+from octorec.serve.encode import encode_list
+from octorec.serve.refusal import STATUS, Refusal
+from octorec.serve.schemas import RecommendRequest, checked
+from octorec.serve.service import Service
+
+logger = logging.getLogger(__name__)
+REQUEST_ID = re.compile(r"[!-~]{1,128}")
+Ended = tuple[Refusal | None, bytes]  # a request's encoded answer, or its Refusal and the encoded error
+FIELDS = {"body", "authorization", *RecommendRequest.model_fields}  # a label a field, whatever clients invent
+
+
+class Recommender:
+    """Answers HTTP requests from a service."""
+
+    def __init__(self, service: Service):
+        self.service, self.config = service, service.config
+        self.tokens = Tokens(self.config.token_file)
+
+    async def __call__(self, http: Request) -> Response:
+        given = http.headers.get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        headers = {"X-Request-ID": request_id}
+        try:
+            raw = await self._decoded(http)
+            answered = await self._unless_hung_up(http, self._all(raw, request_id))
+        except Refusal as refusal:  # of the body as a whole
+            return self._refused(refusal, request_id, headers, time.monotonic())
+        if isinstance(raw, list):
+            return _json(encode_list([body for _, body in answered]), 200, headers)
+        ended, body = answered[0]
+        if ended is None:
+            return _json(body, 200, headers)
+        return _json(body, ended.status, {**headers, **ended.headers})
+
+    async def _decoded(self, http: Request) -> object:
+        self.tokens.check(http)
+        body = await read_body(http, self.config.max_body_bytes, self.config.body_timeout_s)
+        try:
+            raw = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise Refusal("invalid", f"body: is no JSON ({error})", "body") from None
+        if isinstance(raw, list) and not 1 <= len(raw) <= self.config.max_list:
+            raise Refusal("invalid", f"body: got {len(raw)} requests; 1 to {self.config.max_list}", "body")
+        return raw
+
+    async def _all(self, raw: object, request_id: str) -> list[Ended]:
+        if not isinstance(raw, list):
+            return [await self._one(raw, request_id)]
+        return await asyncio.gather(*(self._one(one, f"{request_id}-{place}") for place, one in enumerate(raw)))
+
+    async def _one(self, raw: object, request_id: str) -> Ended:
+        start = time.monotonic()
+        try:
+            asked = checked(raw, self.config)
+            request_id = asked.request_id or request_id
+            body = await self.service.answer(asked, request_id)
+        except Refusal as refusal:
+            self._ended(refusal.outcome, refusal, request_id, start)
+            return refusal, orjson.dumps(refusal.body(request_id))
+        except asyncio.CancelledError:
+            self._ended("cancelled", None, request_id, start)
+            raise
+        except Exception:
+            logger.exception("a request failed", extra={"request_id": request_id})
+            failure = Refusal("failed", "the server failed on this request; the log has the reason")
+            self._ended("failed", failure, request_id, start)
+            return failure, orjson.dumps(failure.body(request_id))
+        self._ended("ok", None, request_id, start)
+        return None, body
+
+    async def _unless_hung_up(self, http: Request, answers: Coroutine[Any, Any, list[Ended]]) -> list[Ended]:
+        """`answers`, cancelled when the client goes."""
+        answering, watching = asyncio.create_task(answers), asyncio.create_task(hung_up(http))
+        try:
+            await asyncio.wait((answering, watching), return_when=asyncio.FIRST_COMPLETED)
+            return answering.result() if answering.done() else [(Refusal("cancelled", "the client hung up"), b"")]
+        finally:
+            answering.cancel()
+            watching.cancel()
+
+    def _refused(self, refusal: Refusal, request_id: str, headers: dict[str, str], start: float) -> Response:
+        self._ended(refusal.outcome, refusal, request_id, start)
+        return _json(orjson.dumps(refusal.body(request_id)), refusal.status, {**headers, **refusal.headers})
+
+    def _ended(self, outcome: str, refusal: Refusal | None, request_id: str, start: float) -> None:
+        self.service.metrics.requests.labels(outcome).inc()
+        milliseconds = round((time.monotonic() - start) * 1e3, 3)
+        about = {"request_id": request_id, "outcome": outcome, "status": STATUS[outcome], "ms": milliseconds}
+        if refusal is not None:
+            about |= {"field": refusal.field, "reason": refusal.message}
+            if refusal.outcome in ("invalid", "too_large"):
+                top = (refusal.field or "body").partition(".")[0]
+                self.service.metrics.invalid.labels(top if top in FIELDS else "unknown").inc()
+        if self.config.log_requests:
+            logger.info("request", extra=about)
+
+
+def _json(body: bytes, status: int, headers: dict[str, str]) -> Response:
+    return Response(body, status, headers, "application/json")

@@ -1,0 +1,49 @@
+"""Every way a request can end, and the body of those that end without an answer."""
+
+from typing import Any
+
+from octorec.errors import InputError
+
+STATUS = {  # outcome, the label of octorec_requests_total -> HTTP status
+    "ok": 200,
+    "unauthorized": 401,
+    "timeout": 408,
+    "busy": 409,  # another operation of the admin port runs
+    "too_large": 413,
+    "invalid": 422,
+    "cancelled": 499,  # the client hung up; nobody reads it
+    "failed": 500,
+    "queue_full": 503,
+    "not_ready": 503,
+    "draining": 503,
+    "deadline": 504,
+}
+RETRY_AFTER_S = 1
+LONGEST = 500  # characters of a message
+
+
+class Refusal(Exception):
+    """A request ends without an answer. outcome: a key of STATUS. field: what was wrong, as its sender spells it."""
+
+    def __init__(self, outcome: str, message: str, field: str | None = None):
+        super().__init__(message)
+        self.outcome, self.message, self.field = outcome, message[:LONGEST], field
+
+    @property
+    def status(self) -> int:
+        return STATUS[self.outcome]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self.status == 503:
+            return {"Retry-After": str(RETRY_AFTER_S)}
+        return {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+
+    def body(self, request_id: str | None = None) -> dict[str, Any]:
+        error = {"status": self.status, "type": self.outcome, "field": self.field, "message": self.message}
+        return {"error": error, "request_id": request_id}
+
+
+def invalid(error: InputError) -> Refusal:
+    """What the engine says of a request."""
+    return Refusal("invalid", str(error), error.field)

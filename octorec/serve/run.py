@@ -1,0 +1,101 @@
+"""`octorec serve`: the application on its port, signals, logs, and the way out."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from octorec.serve.access import Tokens
+from octorec.serve.admin import create_admin_app
+from octorec.serve.app import create_app
+from octorec.serve.config import ServeConfig
+from octorec.serve.logs import log_as_json
+from octorec.serve.service import Service
+from octorec.serve.versions import load_engine
+
+logger = logging.getLogger(__name__)
+SWITCH_S = 5e-4  # the device thread gets the interpreter back this soon from a busy event loop, not after 5 ms
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to `run`, and logs the port that it listens on."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            logger.info("listening", extra={"application": self.config.app.title, "host": host, "port": port})  # type: ignore[union-attr]
+
+
+def serve(checkpoint: str | Path, config: ServeConfig) -> None:
+    """Serve a checkpoint until SIGTERM or SIGINT; the second of them ends the process at once.
+
+    Raises InputError where what is served cannot be loaded.
+    """
+    Tokens(config.token_file), Tokens(config.admin_token_file)  # refuses a missing file before anything is loaded
+    log_as_json()
+    sys.setswitchinterval(SWITCH_S)
+    service = Service(lambda: load_engine(checkpoint, config.catalog, config), Path(checkpoint).resolve().name, config)
+    asyncio.run(_serve(service, config))
+    if service.error is not None:
+        raise service.error
+
+
+async def _serve(service: Service, config: ServeConfig) -> None:
+    servers = [_server(create_app(service), config.host, config.port, config)]
+    if config.admin_port is not None:
+        servers.append(_server(create_admin_app(service), config.admin_host, config.admin_port, config))
+    ending: list[asyncio.Task[None]] = []
+
+    def on_signal() -> None:
+        if ending:
+            logger.warning("ended by a second signal")
+            os._exit(1)
+        ending.append(asyncio.create_task(_drain(service, servers)))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    watching = asyncio.create_task(_end_if_loading_fails(service, servers))
+    await asyncio.gather(*(server.serve() for server in servers))
+    watching.cancel()
+
+
+def _server(app: FastAPI, host: str, port: int, config: ServeConfig) -> Server:
+    keep_alive = max(1, round(config.keep_alive_s))
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_keep_alive": keep_alive}
+    return Server(uvicorn.Config(app, host, port, timeout_graceful_shutdown=5, server_header=False, **options))
+
+
+async def _drain(service: Service, servers: list[Server]) -> None:
+    """Ready says 503 at once; then new requests are refused; then, when the accepted are answered, the end."""
+    logger.info("draining", extra={"accepted": service.accepted})
+    service.state = "ending"
+    await asyncio.sleep(service.config.drain_delay_s)
+    service.drain()
+    try:
+        async with asyncio.timeout(service.config.drain_timeout_s):
+            await service.drained()
+    except TimeoutError:
+        logger.error("ended with requests unanswered", extra={"accepted": service.accepted})
+    for server in servers:
+        server.should_exit = True
+
+
+async def _end_if_loading_fails(service: Service, servers: list[Server]) -> None:
+    while service.state == "loading":
+        await asyncio.sleep(0.1)
+    if service.state == "failed":
+        for server in servers:
+            server.should_exit = True

@@ -1,0 +1,94 @@
+"""What goes over the wire, as OpenAPI documents it. Answers are encoded from columns, not through these classes."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from octorec.engine.request import Request
+from octorec.serve.config import ServeConfig
+from octorec.serve.refusal import Refusal
+
+RequestId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]  # printable, so that it may be a header
+UserValue = str | int | Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+class RecommendRequest(BaseModel):
+    """What one user is to be recommended."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    history: list[str] = Field(
+        description="Item ids, oldest first; an item may occur again. Of more than the model's context the newest are "
+        "used, and `notes` says so. Empty where user fields are given."
+    )
+    k: int = Field(Request.k, ge=1, description="Items to return, at most beam_width.")
+    beam_width: int | None = Field(None, ge=1, description="Beams kept a level; the server's default if not given.")
+    exclude: list[str] = Field([], description="Item ids never to return.")
+    allow: list[str] = Field([], description="Named item sets to return from, their union; empty for every item.")
+    user: dict[str, UserValue] = Field({}, description="Values of the model's user fields.")
+    deadline_ms: float | None = Field(
+        None, gt=0, le=3_600_000, description="Answer 504 after so long; the server's default if not given."
+    )
+    titles: bool = Field(False, description="Whether to return titles too.")
+    request_id: RequestId | None = Field(
+        None, description="Comes back in the answer and stands in the log; else header X-Request-ID, else a new one."
+    )
+
+
+class Timings(BaseModel):
+    """Milliseconds."""
+
+    queue_ms: float = Field(description="Waiting for a batch.")
+    device_ms: float = Field(description="The batch, from its forming to its beams on the host.")
+    encode_ms: float = Field(description="From beams to encoded items.")
+    total_ms: float = Field(description="From the parsed body to the encoded items.")
+
+
+class Recommendations(BaseModel):
+    """Columns of the same length, best item first."""
+
+    items: list[str]
+    scores: list[float] = Field(description="Log-probability of each item's codes.")
+    codes: list[list[int]] = Field(description="Each item's semantic ID.")
+    titles: list[str] | None = Field(None, description="Only when asked for.")
+    complete: bool = Field(description="Whether all k were found.")
+    notes: list[str] = Field(description="What was done to the request that its sender may not expect.")
+    model: str = Field(description="Version of the checkpoint that gave all of this answer.")
+    catalog: str = Field(description="Version of the catalog that gave all of this answer.")
+    timings: Timings
+    request_id: str
+
+
+class ErrorDetail(BaseModel):
+    status: int
+    type: str = Field(description="The outcome, as octorec_requests_total counts it.")
+    field: str | None = Field(description="What was wrong, such as `history.3` or `user.age`.")
+    message: str
+
+
+class Problem(BaseModel):
+    """Ends without an answer. Status 503 brings Retry-After."""
+
+    error: ErrorDetail
+    request_id: str | None
+
+
+class Answers(BaseModel):
+    """To a list of requests, in its order; the status is 200 also where some of them failed."""
+
+    answers: list[Recommendations | Problem]
+
+
+def checked(raw: Any, config: ServeConfig) -> RecommendRequest:
+    """One decoded request, its types, ranges and sizes checked; a Refusal names the first field that is wrong."""
+    try:
+        request = RecommendRequest.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        field = ".".join(str(part)[:100] for part in first["loc"] if part not in ("str", "int")) or "body"
+        raise Refusal("invalid", f"{field}: {first['msg']}", field) from None
+    for field, most in (("history", config.max_history), ("exclude", config.max_exclude)):
+        length = len(getattr(request, field))
+        if length > most:
+            raise Refusal("invalid", f"{field}: got {length} ids; at most {most}", field)
+    return request

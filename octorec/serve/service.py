@@ -1,0 +1,187 @@
+"""The server without its HTTP: an engine's life from loading to draining, and one request's way through it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+from octorec.engine.engine import Engine
+from octorec.engine.request import Request
+from octorec.errors import InputError
+from octorec.serve.batcher import Batcher, Pending, Serving, any_request
+from octorec.serve.config import ServeConfig
+from octorec.serve.encode import encode_answer, with_timings
+from octorec.serve.metrics import Metrics
+from octorec.serve.refusal import Refusal, invalid
+from octorec.serve.schemas import RecommendRequest
+
+logger = logging.getLogger(__name__)
+SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm-up is stuck
+
+
+class Service:
+    """`make_engine` loads what is served; `start` runs it and warms it up in the background."""
+
+    def __init__(self, make_engine: Callable[[], Engine], model: str, config: ServeConfig):
+        self.config, self.metrics, self.model = config, Metrics(), model
+        self.state: Literal["loading", "ready", "ending", "draining", "failed"] = "loading"
+        self.error: Exception | None = None  # why loading failed
+        self.batcher = Batcher(
+            config.max_queued_requests,
+            config.max_queue_delay_ms / 1e3,
+            config.stuck_after_s,
+            config.unknown_items == "drop",
+            self.metrics,
+        )
+        self.accepted = 0  # requests that are owed an answer
+        self._make_engine = make_engine
+
+    async def start(self) -> None:
+        """Begin to load; `loaded` is done when the service is ready or has failed."""
+        self.loaded = asyncio.create_task(self._load())
+
+    async def stop(self) -> None:
+        """Answer what is accepted, then end the device thread."""
+        self.drain()
+        self.loaded.cancel()
+        await asyncio.to_thread(self.batcher.stop, self.config.drain_timeout_s)
+
+    def drain(self) -> None:
+        """Take no further requests."""
+        self.state = "draining"
+
+    async def drained(self) -> None:
+        while self.accepted:
+            await asyncio.sleep(0.02)
+
+    @property
+    def serving(self) -> Serving:
+        assert self.batcher.serving is not None
+        return self.batcher.serving
+
+    @property
+    def not_live(self) -> str | None:
+        """Why the process should be ended, or None."""
+        if self.state == "failed":
+            return f"loading failed: {self.error}"
+        return None if self.state == "loading" else self.batcher.stuck
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why no request should be sent here, or None."""
+        return self.not_live or (None if self.state == "ready" else self.state)
+
+    def now_serving(self, serving: Serving) -> None:
+        """What answers from the next batch on; on the device thread."""
+        self.batcher.serving = serving
+        self.metrics.now_serving(serving.model, serving.engine.catalog.version)
+
+    async def answer(self, asked: RecommendRequest, request_id: str) -> bytes:
+        """The encoded answer to one checked request, or a Refusal."""
+        self._refuse_unless_ready()
+        self.accepted += 1
+        try:
+            return await self._answer(asked, request_id)
+        finally:
+            self.accepted -= 1
+
+    async def _answer(self, asked: RecommendRequest, request_id: str) -> bytes:
+        pending = self._accept(asked)
+        try:
+            async with asyncio.timeout_at(pending.deadline):
+                found, row = await pending.future
+        except TimeoutError:
+            raise Refusal("deadline", "the deadline passed before the answer was there", "deadline_ms") from None
+        except Refusal:
+            raise
+        except Exception as error:
+            raise Refusal("failed", "the engine failed on this request; the log has the reason") from error
+        finally:
+            self.batcher.leave(pending)
+        before = time.monotonic()
+        ranked = found.ranked(row, pending.parsed)
+        answer = encode_answer(ranked, pending.serving.model, asked.titles, request_id)
+        now = time.monotonic()
+        stages = {
+            "queue": pending.started - pending.arrived,
+            "device": pending.finished - pending.started,
+            "encode": now - before,
+        }
+        for stage, seconds in stages.items():
+            self.metrics.stage.labels(stage).observe(seconds)
+        self.metrics.e2e.observe(now - pending.arrived)
+        if not ranked.complete:
+            self.metrics.incomplete.inc()
+        milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
+        return with_timings(answer, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3})
+
+    def _accept(self, asked: RecommendRequest) -> Pending:
+        """Check a request against what answers now, and queue it."""
+        arrived = time.monotonic()
+        try:
+            request = Request(asked.history, asked.k, asked.beam_width, asked.exclude, asked.allow, asked.user)
+            parsed = self.serving.engine.parse(request, self.batcher.drop_unknown)
+        except InputError as error:
+            raise invalid(error) from None
+        deadline = arrived + (asked.deadline_ms or self.config.default_deadline_ms) / 1e3
+        future = asyncio.get_running_loop().create_future()
+        pending = Pending(request, self.serving, parsed, deadline, future, arrived)
+        self.batcher.submit(pending)
+        return pending
+
+    def _refuse_unless_ready(self) -> None:
+        if self.state == "draining":
+            raise Refusal("draining", "the server is shutting down")
+        if self.state not in ("ready", "ending"):
+            raise Refusal("not_ready", "the server is still loading")
+
+    async def warm_up(self, engine: Engine) -> None:
+        """Make every bucket of `engine` ready, one by one between batches: nothing else may run beside a capture."""
+        slowest = 0.0
+        for size, width in engine.buckets():
+            seconds = await self.batcher.between_batches(partial(warm_up, engine, size, width))
+            slowest = max(slowest, seconds)
+        self.batcher.stuck_after_s = max(self.config.stuck_after_s, SLOWER_THAN_WARM_UP * slowest)
+
+    async def _load(self) -> None:
+        try:
+            engine, max_batch = await asyncio.to_thread(self._loaded_engine)
+            serving = Serving(engine, self.model)
+            self.metrics.watch(lambda: self.batcher.running, lambda: self.batcher.waiting, engine.device.type == "cuda")
+            self.batcher.start(serving, max_batch, asyncio.get_running_loop())
+            self.now_serving(serving)
+            await self.warm_up(engine)
+        except Exception as error:
+            self.state, self.error = "failed", error
+            return
+        if self.state == "loading":
+            self.state = "ready"
+            logger.info("ready", extra={"model": self.model, "catalog": engine.catalog.version})
+
+    def _loaded_engine(self) -> tuple[Engine, int]:
+        engine = self._make_engine()
+        largest = engine.config.batch_sizes[-1]
+        max_batch = largest if self.config.max_batch_size is None else self.config.max_batch_size
+        if max_batch > largest:
+            raise InputError("max_batch_size", max_batch, f"at most the engine's largest batch size {largest}")
+        return engine, max_batch
+
+
+def warm_up(engine: Engine, size: int, width: int) -> float:
+    """Make one bucket ready and run it, so that no request is slower than the next; seconds of a batch in it.
+
+    Raises InputError where the model answers with scores that are no numbers.
+    """
+    parsed = [engine.parse(any_request(engine, width))] * size
+    if engine.device.type == "cuda":
+        engine.search(parsed)  # compiles and captures
+    start = time.monotonic()
+    found = engine.search(parsed)
+    seconds = time.monotonic() - start
+    ranked = found.ranked(0, parsed[0])
+    if not len(ranked.places):
+        raise InputError("checkpoint", "no finite score", f"it must find an item of {engine.catalog.version}")
+    encode_answer(ranked, "", True, "")
+    return seconds

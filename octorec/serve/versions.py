@@ -1,0 +1,57 @@
+"""Loading what may be served: checkpoints and catalogs, checked before anybody is answered from them."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from octorec.catalog.catalog import Catalog
+from octorec.engine.engine import Engine
+from octorec.engine.load import load
+from octorec.errors import InputError
+from octorec.serve.config import ServeConfig
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LOOKUPS = ("version", "index", "item_ids", "titles", "live", "item_leaf", "set_bit")  # what requests and answers need
+
+
+def version_folder(root: str | None, field: str, name: str) -> Path:
+    """The folder of version `name` below a configured root; a name is never a path."""
+    if root is None:
+        raise InputError(field, None, "is not set: start the server with it to load versions")
+    if not NAME.fullmatch(name) or not (Path(root) / name).is_dir():
+        raise InputError("version", name[:128], f"must be one of {', '.join(versions(root)) or 'nothing: no folder'}")
+    return Path(root) / name
+
+
+def versions(root: str) -> list[str]:
+    """Names of the folders below a root."""
+    return sorted(path.name for path in Path(root).iterdir() if NAME.fullmatch(path.name) and path.is_dir())
+
+
+def load_catalog(folder: Path) -> Catalog:
+    """A catalog with every look-up made, so that no request waits for it."""
+    catalog = Catalog.load(folder)
+    prepare(catalog)
+    return catalog
+
+
+def prepare(catalog: Catalog) -> None:
+    for name in LOOKUPS:
+        getattr(catalog, name)
+
+
+def load_engine(checkpoint: str | Path, catalog: str | Path | Catalog | None, config: ServeConfig) -> Engine:
+    """An engine whose every weight is finite. Raises InputError, MismatchError for a folder that is none."""
+    engine = load(checkpoint, catalog, config.device, **config.engine_options())
+    for name, tensor in engine.model.state_dict().items():  # type: ignore[attr-defined]  # a OneRecV2
+        if not all_finite(tensor):
+            raise InputError(f"checkpoint {checkpoint}: {name}", "NaN or infinity", "every weight must be finite")
+    prepare(engine.catalog)
+    return engine
+
+
+def all_finite(tensor: torch.Tensor) -> bool:
+    if tensor.dtype == torch.float8_e4m3fn:  # it has NaN (all bits but the sign) and no infinity
+        return not bool(((tensor.view(torch.uint8) & 0x7F) == 0x7F).any())
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())

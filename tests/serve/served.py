@@ -1,0 +1,109 @@
+"""A tiny real engine behind the application, in this process, with a gate in front of its device."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import torch
+
+from octorec.catalog.catalog import Catalog
+from octorec.catalog.codebook import Codebook
+from octorec.engine.engine import Engine, EngineConfig
+from octorec.models.config import UserField
+from octorec.models.context import ContextBatch
+from octorec.models.onerec import ContextKV, OneRecV2, initialize
+from octorec.models.presets import preset
+from octorec.serve.app import create_app
+from octorec.serve.config import ServeConfig
+from octorec.serve.service import Service
+
+SIZES = (7, 5, 6)
+N_ITEMS = 90
+FIELDS = (UserField("age", "number", mean=30, std=10), UserField("plan", "category", ("free", "paid")))
+
+
+def make_catalog(n: int = N_ITEMS, seed: int = 0, codebook: int = 0) -> Catalog:
+    """`n` items of random codes. Versions of one `codebook` may follow one another."""
+    generator = np.random.default_rng(seed)
+    centroids = tuple(np.full((size, 2), codebook, np.float32) for size in SIZES)
+    codes = np.stack([generator.integers(0, size, n) for size in SIZES], 1)
+    sets = [[name for name in ("red", "blue") if generator.random() < 0.4] for _ in range(n)]
+    columns = {
+        "item_id": [f"i{number}" for number in range(n)],
+        "title": [f"Item {number} of {seed}" for number in range(n)],
+        "codes": pa.array(codes.tolist(), pa.list_(pa.int32())),
+        "sets": pa.array(sets, pa.list_(pa.string())),
+    }
+    return Catalog.of_items(pa.table(columns), SIZES, Codebook(centroids))
+
+
+def make_model(catalog: Catalog, seed: int = 0, fields: tuple[UserField, ...] = FIELDS) -> OneRecV2:
+    model = OneRecV2(preset("tiny", d_expert=128, codebook_fingerprint=catalog.fingerprint, user_fields=fields))
+    initialize(model, seed=seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    return model.eval()
+
+
+class Gate:
+    """A model that waits while the gate is shut, fails on batches that hold the poisoned item, counts its batches."""
+
+    def __init__(self, model: OneRecV2):
+        self.model = model
+        self.open, self.entered = threading.Event(), threading.Event()
+        self.open.set()
+        self.poison: tuple[int, ...] | None = None
+        self.batches: list[int] = []
+
+    def encode_context(self, batch: ContextBatch) -> ContextKV:
+        self.entered.set()
+        assert self.open.wait(60)
+        self.batches.append(len(batch.lengths))
+        newest = batch.codes[torch.arange(len(batch.lengths)), batch.lengths - 1].tolist()
+        if self.poison is not None and list(self.poison) in newest:
+            raise RuntimeError("the device met the poisoned item")
+        return self.model.encode_context(batch)
+
+    def decode_level(self, level: int, codes: Any, parents: Any, kv: ContextKV) -> torch.Tensor:
+        return self.model.decode_level(level, codes, parents, kv)
+
+    def shut(self) -> None:
+        self.entered.clear()
+        self.open.clear()
+
+
+def make_engine(catalog: Catalog | None = None, gate: bool = False, **options: Any) -> Engine:
+    catalog = catalog or make_catalog()
+    model = make_model(catalog)
+    config = {"batch_sizes": (1, 32), "beam_widths": (16, 32), "default_beam_width": 16, **options}
+    engine_config = EngineConfig(max_context=12, user_fields=FIELDS, **config)
+    return Engine(Gate(model) if gate else model, catalog, engine_config)
+
+
+@asynccontextmanager
+async def served(engine: Engine, **config: Any) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
+    """The application with its lifespan, ready, and a client of it."""
+    service = Service(lambda: engine, "first", ServeConfig(**config))
+    app = create_app(service)
+    async with app.router.lifespan_context(app):
+        await service.loaded
+        assert service.error is None, service.error
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+            yield service, client
+
+
+async def until(condition: Any, what: str, timeout_s: float = 20) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(test)

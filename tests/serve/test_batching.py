@@ -1,0 +1,208 @@
+"""Dynamic batching under every kind of trouble: nothing is lost, doubled or swapped, and nobody waits for nothing."""
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from served import Gate, make_engine, run, served, until
+
+from octorec.engine.engine import Engine
+from octorec.engine.request import Request
+
+
+def gate(engine: Engine) -> Gate:
+    assert isinstance(engine.model, Gate)
+    return engine.model
+
+
+def many_requests(n: int, seed: int = 0) -> list[Request]:
+    """Distinct requests of random lengths and beam widths."""
+    generator = np.random.default_rng(seed)
+    requests = []
+    for number in range(n):
+        width = int(generator.integers(1, 33))
+        history = [f"i{item}" for item in generator.integers(0, 90, generator.integers(1, 16))]
+        user = {"age": 20 + number / n * 40}
+        exclude = [f"i{item}" for item in generator.integers(0, 90, generator.integers(0, 5))]
+        requests.append(Request(history, min(5, width), width, exclude, user=user))
+    return requests
+
+
+def body(request: Request, **more: Any) -> dict[str, Any]:
+    fields = {"history": request.history, "k": request.k, "beam_width": request.beam_width}
+    return {**fields, "exclude": request.exclude, "user": request.user, **more}
+
+
+async def ask(client: httpx.AsyncClient, request: Request, **more: Any) -> httpx.Response:
+    return await client.post("/v1/recommend", json=body(request, **more))
+
+
+@pytest.mark.parametrize("n", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_answer_is_lost_doubled_or_swapped(n: int) -> None:
+    """One bucket, so that an answer's bits do not depend on how many others were in its batch."""
+    engine = make_engine(batch_sizes=(32,), beam_widths=(32,), max_banned=64)
+    requests = many_requests(n)
+    offline = engine.recommend(requests)
+    order = np.random.default_rng(1).permutation(n)
+    answers: dict[int, dict[str, Any]] = {}
+
+    async def test() -> None:
+        async with served(engine, max_queued_requests=200, log_requests=False) as (service, client):
+            places = asyncio.Semaphore(150)
+
+            async def one(number: int) -> None:
+                async with places:
+                    response = await ask(client, requests[number], request_id=f"r{number}")
+                    assert response.status_code == 200
+                    answer = response.json()
+                    assert answer["request_id"] == f"r{number}"
+                    assert number not in answers
+                    answers[number] = answer
+
+            await asyncio.gather(*(one(int(number)) for number in order))
+            batches = service.metrics.registry.get_sample_value("octorec_batches_total")
+            print(f"{n} requests in {batches:.0f} batches, all as offline")
+
+    run(test())
+    assert len(answers) == n
+    for number, expected in enumerate(offline):
+        assert answers[number]["items"] == expected.items
+        assert np.array_equal(np.float32(answers[number]["scores"]), np.float32(expected.scores))
+
+
+def test_a_full_queue_answers_503_at_once() -> None:
+    engine = make_engine(gate=True)
+    requests = many_requests(13)
+
+    async def test() -> None:
+        async with served(engine, max_queued_requests=10) as (service, client):
+            gate(engine).shut()
+            held = asyncio.create_task(ask(client, requests[0]))
+            await until(gate(engine).entered.is_set, "the device is held")
+            waiting = [asyncio.create_task(ask(client, request)) for request in requests[1:11]]
+            await until(lambda: service.batcher.waiting == 10, "a full queue")
+            assert service.batcher.running == 1
+            before = time.monotonic()
+            refused = [await ask(client, request) for request in requests[11:13]]
+            seconds = time.monotonic() - before
+            for response in refused:
+                assert response.status_code == 503
+                assert int(response.headers["retry-after"]) >= 1
+                assert response.json()["error"]["type"] == "queue_full"
+            assert seconds < 1
+            gate(engine).open.set()
+            responses = await asyncio.gather(held, *waiting)
+            for request, response in zip(requests, responses, strict=False):
+                assert response.json()["items"] == engine.recommend([request])[0].items
+            print(f"2 of 13 refused, within {seconds * 1e3:.1f} ms; 11 right")
+
+    run(test())
+
+
+def test_an_expired_request_never_reaches_the_device() -> None:
+    engine = make_engine(gate=True)
+    first, late, *live = many_requests(4)
+
+    async def test() -> None:
+        async with served(engine) as (service, client):
+            gate(engine).shut()
+            held = asyncio.create_task(ask(client, first))
+            await until(gate(engine).entered.is_set, "the device is held")
+            before = time.monotonic()
+            expired = await ask(client, late, deadline_ms=30)
+            seconds = time.monotonic() - before
+            others = [asyncio.create_task(ask(client, request)) for request in live]
+            await until(lambda: service.batcher.waiting == 2, "the expired one has left the queue")
+            gate(engine).batches.clear()
+            fill = service.metrics.registry.get_sample_value("octorec_batch_fill_ratio_sum")
+            gate(engine).open.set()
+            answers = await asyncio.gather(held, *others)
+            assert expired.status_code == 504
+            assert expired.json()["error"]["field"] == "deadline_ms"
+            assert [answer.status_code for answer in answers] == [200] * 3
+            assert len(gate(engine).batches) == 2  # the held one's and the two's
+            filled = service.metrics.registry.get_sample_value("octorec_batch_fill_ratio_sum") - fill
+            assert filled == pytest.approx((1 + 2) / 32)
+            print(f"504 after {seconds * 1e3:.0f} ms of 30; the two live ones shared a batch")
+
+    run(test())
+
+
+def test_a_deadline_that_passes_on_the_device_is_504_too() -> None:
+    engine = make_engine(gate=True)
+    request = many_requests(1)[0]
+
+    async def test() -> None:
+        async with served(engine) as (service, client):
+            gate(engine).shut()
+            response = await ask(client, request, deadline_ms=50)
+            assert response.status_code == 504
+            assert service.batcher.running == 1
+            gate(engine).open.set()
+            assert (await ask(client, request)).status_code == 200
+
+    run(test())
+
+
+def test_a_poisoned_request_fails_alone() -> None:
+    engine = make_engine(gate=True)
+    requests = many_requests(32)
+    catalog = engine.catalog
+    places = [catalog.index[request.history[-1]] for request in requests]
+    codes = [tuple(catalog.codes[place].tolist()) for place in places]
+    poisoned = next(number for number in range(32) if codes.count(codes[number]) == 1)
+
+    async def test() -> None:
+        async with served(engine) as (service, client):
+            gate(engine).shut()
+            held = asyncio.create_task(ask(client, requests[poisoned - 1]))
+            await until(gate(engine).entered.is_set, "the device is held")
+            asked = [asyncio.create_task(ask(client, request)) for request in requests]
+            await until(lambda: service.batcher.waiting == 32, "all 32 wait")
+            gate(engine).poison = codes[poisoned]
+            gate(engine).open.set()
+            responses = await asyncio.gather(*asked)
+            assert (await held).status_code == 200
+            statuses = [response.status_code for response in responses]
+            assert statuses == [500 if number == poisoned else 200 for number in range(32)]
+            error = responses[poisoned].json()["error"]
+            assert error["type"] == "failed"
+            assert "poisoned item" not in error["message"]  # the reason is for the log
+            assert (await client.get("/v2/health/live")).status_code == 200
+            gate(engine).poison = None
+            for request, response in zip(requests, responses, strict=True):
+                if response.status_code == 200:
+                    assert response.json()["items"] == engine.recommend([request])[0].items
+            print(f"{statuses.count(500)} error, {statuses.count(200)} right, server live")
+
+    run(test())
+
+
+def test_an_idle_engine_starts_at_once_and_a_busy_one_collects() -> None:
+    engine = make_engine(gate=True)
+    requests = many_requests(6)
+
+    async def test() -> None:
+        async with served(engine, max_queue_delay_ms=400, max_batch_size=4) as (service, client):
+            await ask(client, requests[0])
+            before = time.monotonic()
+            await ask(client, requests[0])
+            alone = time.monotonic() - before
+            assert alone < 0.2
+            gate(engine).shut()
+            tasks = [asyncio.create_task(ask(client, requests[0]))]
+            await until(gate(engine).entered.is_set, "the device is held")
+            tasks += [asyncio.create_task(ask(client, request)) for request in requests[1:3]]
+            await until(lambda: service.batcher.waiting == 2, "two wait")
+            gate(engine).batches.clear()
+            gate(engine).open.set()
+            await until(lambda: len(gate(engine).batches) == 1, "the held one has run")
+            tasks += [asyncio.create_task(ask(client, request)) for request in requests[3:5]]
+            await asyncio.gather(*tasks)
+            assert len(gate(engine).batches) == 2  # the two waited for two more: a full batch goes before its time
+            print(f"idle: {alone * 1e3:.1f} ms; a full batch did not wait")
+
+    run(test())

@@ -1,0 +1,211 @@
+"""Answers over HTTP are the engine's own; what is wrong in a request is named, counted and does no harm."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from served import make_catalog, make_engine, run, served
+
+from octorec.engine.engine import Engine
+from octorec.engine.request import Request
+from octorec.serve.service import Service
+
+
+def same(answer: dict[str, Any], engine: Engine, request: Request) -> None:
+    offline = engine.recommend([request])[0]
+    assert answer["items"] == offline.items
+    assert answer["codes"] == [list(codes) for codes in offline.codes]
+    np.testing.assert_allclose(answer["scores"], offline.scores, rtol=1e-5)
+    assert answer["complete"] == offline.complete
+
+
+def test_an_answer_is_the_engines_with_versions_timings_and_titles() -> None:
+    engine = make_engine()
+    request = {"history": ["i1", "i2", "i1"], "k": 6, "exclude": ["i3", "i3"], "allow": ["red", "red"],
+               "user": {"age": 31, "plan": "paid"}, "titles": True, "request_id": "mine"}  # fmt: skip
+
+    async def test() -> None:
+        async with served(engine) as (_, client):
+            response = await client.post("/v1/recommend", json=request, headers={"X-Request-ID": "outer"})
+            answer = response.json()
+            assert response.status_code == 200
+            assert response.headers["x-request-id"] == "outer"
+            asked = {name: value for name, value in request.items() if name not in ("titles", "request_id")}
+            same(answer, engine, Request(**asked))
+            assert answer["titles"] == [f"Item {item[1:]} of 0" for item in answer["items"]]
+            assert (answer["model"], answer["catalog"]) == ("first", engine.catalog.version)
+            assert answer["request_id"] == "mine"
+            assert set(answer["timings"]) == {"queue_ms", "device_ms", "encode_ms", "total_ms"}
+            bare = (await client.post("/v1/recommend", json={"history": ["i5"], "k": 2})).json()
+            assert "titles" not in bare
+            print(f"timings {answer['timings']}")
+
+    run(test())
+
+
+def test_a_list_keeps_its_order_and_an_error_stands_in_its_place() -> None:
+    engine = make_engine()
+    good = [Request([f"i{n}"], k=3, beam_width=8 + n) for n in range(6)]
+    raw: list[Any] = [{"history": list(r.history), "k": r.k, "beam_width": r.beam_width} for r in good]
+    raw[2] = {"history": ["i1"], "k": 0}
+
+    async def test() -> None:
+        async with served(engine) as (_, client):
+            response = await client.post("/v1/recommend", json=raw, headers={"X-Request-ID": "a"})
+            answers = response.json()["answers"]
+            assert response.status_code == 200
+            assert len(answers) == 6
+            assert answers[2]["error"]["status"] == 422
+            assert answers[2]["error"]["field"] == "k"
+            for place in (0, 1, 3, 4, 5):
+                assert answers[place]["request_id"] == f"a-{place}"
+                same(answers[place], engine, good[place])
+
+    run(test())
+
+
+GOOD = {"history": ["i1"]}
+BAD: dict[str, tuple[Any, int, str]] = {  # what is sent, status, field
+    "no JSON": (b"{", 422, "body"),
+    "empty": (b"", 422, "body"),
+    "not UTF-8": (b'{"history":["\xff"]}', 422, "body"),
+    "NaN": (b'{"history":["i1"],"deadline_ms":NaN}', 422, "body"),
+    "deep": (b"[" * 9_000, 422, "body"),
+    "a number": (b"3", 422, "body"),
+    "an empty list": ([], 422, "body"),
+    "a list too long": ([GOOD] * 5, 422, "body"),
+    "too large": (b" " * 20_000, 413, "body"),
+    "no history": ({}, 422, "history"),
+    "history no list": ({"history": "i1"}, 422, "history"),
+    "history of numbers": ({"history": ["i1", 3]}, 422, "history.1"),
+    "history too long": ({"history": ["i1"] * 51}, 422, "history"),
+    "history empty": ({"history": []}, 422, "history"),
+    "k no integer": ({"history": ["i1"], "k": 1.5}, 422, "k"),
+    "k true": ({"history": ["i1"], "k": True}, 422, "k"),
+    "k text": ({"history": ["i1"], "k": "3"}, 422, "k"),
+    "k zero": ({"history": ["i1"], "k": 0}, 422, "k"),
+    "k above the beam": ({"history": ["i1"], "k": 17}, 422, "k"),
+    "k huge": ({"history": ["i1"], "k": 10**30}, 422, "k"),
+    "beam zero": ({"history": ["i1"], "beam_width": 0, "k": 1}, 422, "beam_width"),
+    "beam too wide": ({"history": ["i1"], "beam_width": 33}, 422, "beam_width"),
+    "exclude no list": ({"history": ["i1"], "exclude": {}}, 422, "exclude"),
+    "exclude too long": ({"history": ["i1"], "exclude": ["i1"] * 51}, 422, "exclude"),
+    "allow unknown": ({"history": ["i1"], "allow": ["green"]}, 422, "allow"),
+    "user no object": ({"history": ["i1"], "user": [1]}, 422, "user"),
+    "user unknown": ({"history": ["i1"], "user": {"shoe": 3}}, 422, "user"),
+    "user of a wrong type": ({"history": ["i1"], "user": {"age": "old"}}, 422, "user.age"),
+    "user true": ({"history": ["i1"], "user": {"age": True}}, 422, "user.age"),
+    "user too large": ({"history": ["i1"], "user": {"age": 1e300}}, 422, "user.age"),
+    "user of no value": ({"history": ["i1"], "user": {"plan": "gold"}}, 422, "user.plan"),
+    "deadline zero": ({"history": ["i1"], "deadline_ms": 0}, 422, "deadline_ms"),
+    "deadline text": ({"history": ["i1"], "deadline_ms": "1"}, 422, "deadline_ms"),
+    "titles text": ({"history": ["i1"], "titles": "yes"}, 422, "titles"),
+    "request_id with a line": ({"history": ["i1"], "request_id": "a\nb"}, 422, "request_id"),
+    "an unknown field": ({"history": ["i1"], "top_k": 3}, 422, "top_k"),
+}
+
+
+def test_what_is_wrong_is_named_and_counted() -> None:
+    async def test() -> None:
+        async with served(make_engine(), max_history=50, max_exclude=50, max_list=4, max_body_bytes=10_000) as (
+            service, client,
+        ):  # fmt: skip
+            for case, (sent, status, field) in BAD.items():
+                content = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
+                before = counted(service, field)
+                response = await client.post("/v1/recommend", content=content)
+                error = response.json()["error"]
+                assert (response.status_code, error["status"], error["field"]) == (status, status, field), case
+                assert error["message"], case
+                assert len(response.content) < 1500, case
+                assert counted(service, field) == before + 1, case
+            assert (await client.post("/v1/recommend", json=GOOD)).status_code == 200
+            outcomes = [value(service, "requests_total", outcome=name) for name in ("invalid", "too_large", "ok")]
+            assert outcomes == [len(BAD) - 1, 1, 1]
+            print(f"{len(BAD)} bad requests refused and counted; the next one answered")
+
+    run(test())
+
+
+def value(service: Service, name: str, **labels: str) -> float:
+    return service.metrics.registry.get_sample_value(f"octorec_{name}", labels) or 0.0
+
+
+def counted(service: Service, field: str) -> float:
+    top = field.partition(".")[0]
+    return value(service, "invalid_fields_total", field="unknown" if top == "top_k" else top)
+
+
+@pytest.mark.parametrize("policy", ["drop", "refuse"])
+def test_unknown_items_are_dropped_and_reported_or_refused(policy: str) -> None:
+    engine = make_engine()
+
+    async def test() -> None:
+        async with served(engine, unknown_items=policy) as (_, client):
+            some = {"history": ["i1", "new", "i2"], "k": 4, "exclude": ["gone"]}
+            response = await client.post("/v1/recommend", json=some)
+            if policy == "refuse":
+                assert response.status_code == 422
+                assert response.json()["error"]["field"] == "history"
+                return
+            same(response.json(), engine, Request(["i1", "i2"], k=4))
+            assert response.json()["notes"] == [
+                "history: 1 unknown dropped, such as 'new'", "exclude: 1 unknown dropped, such as 'gone'",
+            ]  # fmt: skip
+            nothing_left = await client.post("/v1/recommend", json={"history": ["new"]})
+            assert nothing_left.status_code == 422
+            of_the_user = {"history": ["new"], "k": 3, "user": {"plan": "paid"}}
+            same((await client.post("/v1/recommend", json=of_the_user)).json(), engine,
+                 Request([], k=3, user={"plan": "paid"}))  # fmt: skip
+
+    run(test())
+
+
+def test_tokens(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("first-token\n\nsecond-token\n")
+
+    async def test() -> None:
+        async with served(make_engine(), token_file=str(tmp_path / "tokens")) as (service, client):
+
+            async def status(**headers: str) -> httpx.Response:
+                return await client.post("/v1/recommend", json=GOOD, headers=headers)
+
+            for token in ("first-token", "second-token"):
+                assert (await status(Authorization=f"Bearer {token}")).status_code == 200
+            for wrong in ("Bearer first-toke", "Bearer ", "Basic first-token", "Bearer first-token x", "\xe9"):
+                refused = await client.post("/v1/recommend", json=GOOD, headers={b"Authorization": wrong.encode()})
+                assert refused.status_code == 401, wrong
+            response = await status()
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert response.json()["error"]["field"] == "authorization"
+            assert value(service, "requests_total", outcome="unauthorized") == 6
+            assert (await client.get("/metrics")).status_code == 200
+
+    run(test())
+
+
+def test_openapi_names_every_field() -> None:
+    async def test() -> None:
+        async with served(make_engine()) as (_, client):
+            document = (await client.get("/openapi.json")).json()
+            call = document["paths"]["/v1/recommend"]["post"]
+            one = call["requestBody"]["content"]["application/json"]["schema"]["anyOf"][0]
+            assert all(field.get("description") for field in one["properties"].values())
+            assert {"200", "401", "408", "413", "422", "500", "503", "504"} <= set(call["responses"])
+            assert (await client.get("/docs")).status_code == 200
+
+    run(test())
+
+
+def test_incomplete_answers_are_counted() -> None:
+    async def test() -> None:
+        async with served(make_engine(make_catalog(5))) as (service, client):
+            answer = (await client.post("/v1/recommend", json={"history": ["i1"], "k": 10})).json()
+            assert not answer["complete"]
+            assert value(service, "incomplete_total") == 1
+
+    run(test())
