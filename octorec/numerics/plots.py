@@ -15,7 +15,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-ROLES = ("attention", "ffn", "expert", "router", "embedding", "context", "head", "norm")  # look alike in every figure
+ROLES = (  # look alike in every figure
+    "attention", "ffn", "expert", "router", "embedding", "context", "head", "norm", "cross", "mlp", "other"
+)  # fmt: skip
 WIDTH = 8.0  # inches
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -117,6 +119,30 @@ def intervals(panels: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
         return _svg(figure)
 
 
+def roofline(points: Mapping[str, tuple[float, float]], roofs: Mapping[str, float], bandwidth: float) -> str:
+    """Attainable rate over intensity, both on log axes.
+
+    points: name -> (FLOP/byte, FLOP/s). roofs: a type's name -> peak FLOP/s. bandwidth: bytes/s.
+    """
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = _figure(1, height=4.6)
+        ridge = max(roofs.values()) / bandwidth
+        low = min([0.5, *(x / 2 for x, _ in points.values())])
+        high = max([8 * ridge, *(2 * x for x, _ in points.values())])
+        for index, (name, peak) in enumerate(roofs.items()):
+            xs = [low, peak / bandwidth, high]
+            ys = [min(x * bandwidth, peak) / 1e12 for x in xs]
+            axes.plot(xs, ys, color="#000000", linestyle=DASHES[index % len(DASHES)], linewidth=1.4, label=name)
+        for index, (name, (x, y)) in enumerate(points.items()):
+            style = {**_line(name, index), "linestyle": ""}
+            axes.plot(x, y / 1e12, markersize=9, alpha=0.9, **style)
+        axes.set(xscale="log", yscale="log", xlabel="FLOP per byte, in 16 bit", ylabel="attainable TFLOP/s")
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+        axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+        figure.legend(loc="outside upper left", ncols=3)
+        return _svg(figure)
+
+
 def _figure(panels: int, height: float) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, list(figure.subplots(1, panels, squeeze=False)[0])
@@ -125,7 +151,8 @@ def _figure(panels: int, height: float) -> tuple[Figure, list[Axes]]:
 def _line(name: str, index: int) -> dict[str, Any]:
     """How the line called `name`, the index-th of its figure, is drawn."""
     at = ROLES.index(name) if name in ROLES else index
-    dash, marker = DASHES[at % len(DASHES)], MARKERS[at % len(MARKERS)]
+    turn = at // len(COLOURS)  # a colour that comes again has another dash and another marker
+    dash, marker = DASHES[(at + turn) % len(DASHES)], MARKERS[(at + 3 * turn) % len(MARKERS)]
     return {"label": name, "color": COLOURS[at % len(COLOURS)], "linestyle": dash, "marker": marker}
 
 

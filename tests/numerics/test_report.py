@@ -26,6 +26,9 @@ FIGURES = {
     "nothing": plots.magnitudes({"attention": [0] * 256}, "weights"),
     "absmax": plots.absmax_by_block({"weights": {"ffn": {0: 0.1, 1: 30.0}, "head": {1: 2.0}}, "more": {"x": {2: 1e3}}}),
     "dots": plots.dots(["first", "second"], {"error": {"weights": [0.02, None], "both": [0.04, 0.05]}}, percent=True),
+    "roofline": plots.roofline(
+        {"experts (41 %)": (400.0, 9e14), "beam step (2 %)": (2.0, 6e12)}, {"16 bit": 989e12, "FP8": 1979e12}, 3.35e12
+    ),
     "intervals": plots.intervals({"Recall@10": {"BF16": (0.1, 0.125, 0.15), "FP8": (0.09, 0.12, 0.16)}}),
 }
 
@@ -48,6 +51,7 @@ def test_figures_are_svg_that_stands_alone(name: str) -> None:
         ("magnitudes", ["attention", "another", "magnitude of weights", "share of values", "10 %", "100 %"]),
         ("absmax", ["weights", "more", "ffn", "head", "block", "absmax"]),
         ("dots", ["first", "second", "error", "weights", "both", "0 %", "4 %"]),
+        ("roofline", ["16 bit", "FP8", "experts (41 %)", "beam step (2 %)", "FLOP per byte", "TFLOP/s"]),
         ("intervals", ["Recall@10", "BF16", "FP8", "0.1250", "0.1200", "95 % interval"]),
     ],
 )
