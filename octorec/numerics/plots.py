@@ -143,6 +143,39 @@ def roofline(points: Mapping[str, tuple[float, float]], roofs: Mapping[str, floa
         return _svg(figure)
 
 
+def families(
+    columns: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], marks: Mapping[str, Mapping[str, float]]
+) -> str:
+    """Models side by side on log axes: model -> measure -> `weights`, `inputs` -> a value a matrix, in their order.
+
+    A row of panels a measure, with one axis for all models. marks: measure -> what a line says -> its value.
+    """
+    measures = list(next(iter(columns.values())))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.1 * len(measures) + 0.6), layout="constrained")
+        grid = figure.subplots(len(measures), len(columns), sharey="row", squeeze=False)
+        for axes, measure in zip(grid, measures, strict=True):
+            for ax, (model, panels) in zip(axes, columns.items(), strict=True):
+                for at, (name, values) in enumerate(panels[measure].items()):
+                    shown = [value if value > 0 else float("nan") for value in values]
+                    style: dict[str, Any] = {"marker": MARKERS[at], "color": COLOURS[at], "alpha": 0.8, "label": name}
+                    ax.plot(range(1, len(shown) + 1), shown, linestyle="", markersize=3.5, **style)
+                for said, value in marks.get(measure, {}).items():
+                    ax.axhline(value, color="#000000", linewidth=1.0, linestyle=":")
+                    if ax is axes[0]:
+                        ax.annotate(said, (0.02, value), xycoords=ax.get_yaxis_transform(), xytext=(0, 2),
+                                    textcoords="offset points", fontsize=7)  # fmt: skip
+                ax.set_yscale("log")
+                ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+                if measure == measures[0]:
+                    ax.set_title(model, fontsize=9)
+                if measure == measures[-1]:
+                    ax.set_xlabel("matrix, first to last", fontsize=9)
+            axes[0].set_ylabel(measure)
+        _legend(figure, [*grid.flat])
+        return _svg(figure)
+
+
 def _figure(panels: int, height: float) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, list(figure.subplots(1, panels, squeeze=False)[0])
