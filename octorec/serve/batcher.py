@@ -83,14 +83,15 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
 
-    def stop(self, timeout_s: float) -> None:
-        """End the thread once the queue is empty."""
+    def stop(self, timeout_s: float) -> bool:
+        """End the thread once the queue is empty; False if it still runs after `timeout_s`."""
         if self.serving is None:
-            return
+            return True
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
@@ -209,6 +210,7 @@ class Batcher:
                 return {batch[0]: error}
             self.metrics.retries.inc()
             return {pending: outcome for alone in batch for pending, outcome in self._search([alone]).items()}
+        self.broken = None
         self.metrics.batch_ran(len(batch), self.max_batch, found, sum(pending.parsed.width for pending in batch))
         return {pending: (found, row) for row, pending in enumerate(batch)}
 

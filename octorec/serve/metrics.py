@@ -23,7 +23,7 @@ class Metrics:
         self.invalid = Counter("invalid_fields", "Refused requests by the field that was wrong.", ["field"], **of)
         self.incomplete = Counter("incomplete", "Answers with fewer than k items.", **of)
         self.e2e = Histogram(
-            "e2e_request_latency_seconds", "From arrival to the encoded answer.", buckets=SECONDS, **of
+            "e2e_request_latency_seconds", "From the decoded body to the encoded answer.", buckets=SECONDS, **of
         )
         self.stage = Histogram(
             "stage_latency_seconds", "Seconds of an answered request by stage.", ["stage"], buckets=SECONDS, **of

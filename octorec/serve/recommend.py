@@ -98,8 +98,10 @@ class Recommender:
 
     def _ended(self, outcome: str, refusal: Refusal | None, request_id: str, start: float) -> None:
         self.service.metrics.requests.labels(outcome).inc()
-        milliseconds = round((time.monotonic() - start) * 1e3, 3)
-        about = {"request_id": request_id, "outcome": outcome, "status": STATUS[outcome], "ms": milliseconds}
+        seconds = time.monotonic() - start
+        if outcome == "ok":
+            self.service.metrics.e2e.observe(seconds)
+        about = {"request_id": request_id, "outcome": outcome, "status": STATUS[outcome], "ms": round(seconds * 1e3, 3)}
         if refusal is not None:
             about |= {"field": refusal.field, "reason": refusal.message}
             if refusal.outcome in ("invalid", "too_large"):

@@ -19,7 +19,7 @@ from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.logs import log_as_json
 from octorec.serve.service import Service
-from octorec.serve.versions import load_engine
+from octorec.serve.versions import load_engine, versions
 
 logger = logging.getLogger(__name__)
 SWITCH_S = 5e-4  # the device thread gets the interpreter back this soon from a busy event loop, not after 5 ms
@@ -44,13 +44,19 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
 
     Raises InputError where what is served cannot be loaded.
     """
-    Tokens(config.token_file), Tokens(config.admin_token_file)  # refuses a missing file before anything is loaded
+    for path in (config.token_file, config.admin_token_file):
+        Tokens(path)  # refuses a missing file before anything is loaded
+    for root in filter(None, (config.catalog_root, config.model_root)):
+        versions(root)
     log_as_json()
     sys.setswitchinterval(SWITCH_S)
     service = Service(lambda: load_engine(checkpoint, config.catalog, config), Path(checkpoint).resolve().name, config)
     asyncio.run(_serve(service, config))
     if service.error is not None:
         raise service.error
+    if not service.stopped:
+        logger.error("the device thread does not end")
+        os._exit(1)
 
 
 async def _serve(service: Service, config: ServeConfig) -> None:
@@ -89,6 +95,8 @@ async def _drain(service: Service, servers: list[Server]) -> None:
             await service.drained()
     except TimeoutError:
         logger.error("ended with requests unanswered", extra={"accepted": service.accepted})
+    if not service.loaded.done():
+        os._exit(0)  # loading cannot be interrupted, and nothing was accepted
     for server in servers:
         server.should_exit = True
 

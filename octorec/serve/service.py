@@ -36,6 +36,7 @@ class Service:
             self.metrics,
         )
         self.accepted = 0  # requests that are owed an answer
+        self.stopped = True  # False once the device thread would not end
         self._make_engine = make_engine
 
     async def start(self) -> None:
@@ -46,7 +47,7 @@ class Service:
         """Answer what is accepted, then end the device thread."""
         self.drain()
         self.loaded.cancel()
-        await asyncio.to_thread(self.batcher.stop, self.config.drain_timeout_s)
+        self.stopped = await asyncio.to_thread(self.batcher.stop, self.config.drain_timeout_s)
 
     def drain(self) -> None:
         """Take no further requests."""
@@ -111,7 +112,6 @@ class Service:
         }
         for stage, seconds in stages.items():
             self.metrics.stage.labels(stage).observe(seconds)
-        self.metrics.e2e.observe(now - pending.arrived)
         if not ranked.complete:
             self.metrics.incomplete.inc()
         milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}

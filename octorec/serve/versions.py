@@ -25,7 +25,9 @@ def version_folder(root: str | None, field: str, name: str) -> Path:
 
 
 def versions(root: str) -> list[str]:
-    """Names of the folders below a root."""
+    """Names of the folders below a root; an InputError where there is no such root."""
+    if not Path(root).is_dir():
+        raise InputError("root", root, "must be a folder whose subfolders are versions")
     return sorted(path.name for path in Path(root).iterdir() if NAME.fullmatch(path.name) and path.is_dir())
 
 

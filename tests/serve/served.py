@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,10 +15,12 @@ import torch
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.codebook import Codebook
 from octorec.engine.engine import Engine, EngineConfig
+from octorec.models.checkpoint import save
 from octorec.models.config import UserField
 from octorec.models.context import ContextBatch
 from octorec.models.onerec import ContextKV, OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.service import Service
@@ -49,6 +52,13 @@ def make_model(catalog: Catalog, seed: int = 0, fields: tuple[UserField, ...] = 
         for parameter in model.parameters():
             parameter.mul_(2)
     return model.eval()
+
+
+def save_checkpoint(folder: Path, catalog: Catalog, seed: int = 0) -> None:
+    """A checkpoint folder with its catalog inside, as `octorec train` leaves one."""
+    folder.mkdir(parents=True)
+    save(make_model(catalog, seed), folder, torch.float32)
+    catalog.save(folder / "catalog")
 
 
 class Gate:
@@ -97,6 +107,14 @@ async def served(engine: Engine, **config: Any) -> AsyncIterator[tuple[Service, 
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
             yield service, client
+
+
+@asynccontextmanager
+async def administered(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the admin application over a service that `served` started."""
+    transport = httpx.ASGITransport(create_admin_app(service))
+    async with httpx.AsyncClient(transport=transport, base_url="http://admin", timeout=60) as client:
+        yield client
 
 
 async def until(condition: Any, what: str, timeout_s: float = 20) -> None:

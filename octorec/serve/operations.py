@@ -1,0 +1,145 @@
+"""Changing what a service answers from: one operation at a time, loading beside it, the switch between two batches."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pydantic import BaseModel, Field
+
+from octorec.catalog.build import withdraw
+from octorec.catalog.catalog import Catalog
+from octorec.errors import InputError
+from octorec.serve.batcher import Serving
+from octorec.serve.refusal import Refusal
+from octorec.serve.service import Service
+from octorec.serve.versions import load_catalog, load_engine, prepare, version_folder, versions
+
+logger = logging.getLogger(__name__)
+UNTOUCHED = ("index", "item_ids", "titles", "item_leaf", "set_bit")  # by withdrawals; made anew they take seconds
+
+
+class State(BaseModel):
+    model: str
+    catalog: str = Field(description="Version by content, as answers state it.")
+    previous_catalog: str | None = Field(description="What a rollback goes back to, before withdrawals.")
+    live_items: int
+    withdrawn: int = Field(description="Items withdrawn through this port.")
+    catalogs: list[str] = Field(description="Names that may be loaded.")
+    models: list[str]
+
+
+class Operations:
+    """A catalog version answers less the items that were withdrawn here, whichever version is loaded later."""
+
+    def __init__(self, service: Service):
+        self.service, self.config = service, service.config
+        self.withdrawn: frozenset[str] = frozenset()
+        self.previous: Catalog | None = None
+        self._loaded: Catalog | None = None  # the version that answers, before withdrawals; None: as it was started
+        self._busy = False
+
+    @property
+    def loaded(self) -> Catalog:
+        return self._loaded or self.service.serving.engine.catalog
+
+    async def load_catalog(self, name: str) -> None:
+        folder = version_folder(self.config.catalog_root, "catalog_root", name)
+        async with self._operation("catalog load"):
+            await self._switch(await asyncio.to_thread(load_catalog, folder), self.withdrawn)
+
+    async def roll_back(self) -> None:
+        async with self._operation("catalog rollback"):
+            if self.previous is None:
+                raise InputError("catalog", "no earlier version", "load one first")
+            await self._switch(self.previous, self.withdrawn)
+
+    async def withdraw(self, items: list[str]) -> None:
+        async with self._operation("items withdraw"):
+            for item in items:
+                self.loaded.index_of(item, "items")
+            await self._switch(self.loaded, self.withdrawn.union(items))
+
+    async def restore(self, items: list[str]) -> None:
+        async with self._operation("items restore"):
+            for item in items:
+                if item not in self.withdrawn:
+                    raise InputError("items", item, "was not withdrawn here")
+            await self._switch(self.loaded, self.withdrawn.difference(items))
+
+    async def load_model(self, name: str, catalog_name: str | None) -> None:
+        folder = version_folder(self.config.model_root, "model_root", name)
+        named = catalog_name and version_folder(self.config.catalog_root, "catalog_root", catalog_name)
+        async with self._operation("model load"):
+            base = await asyncio.to_thread(load_catalog, named) if named else self.loaded
+            catalog = await asyncio.to_thread(_without, base, self.withdrawn)
+            engine = await asyncio.to_thread(load_engine, folder, catalog, self.config)
+            await self.service.warm_up(engine)
+            serving = Serving(engine, name)
+            before = self.loaded
+            await self.service.batcher.between_batches(lambda: self.service.now_serving(serving))
+            if base.fingerprint != before.fingerprint:
+                self.previous = None  # no version that this model could answer from
+            elif base is not before:
+                self.previous = before
+            self._loaded = base
+
+    def state(self) -> State:
+        serving = self.service.serving
+        catalog = serving.engine.catalog
+        return State(
+            model=serving.model,
+            catalog=catalog.version,
+            previous_catalog=None if self.previous is None else self.previous.version,
+            live_items=int(catalog.live.sum()),
+            withdrawn=len(self.withdrawn),
+            catalogs=versions(self.config.catalog_root) if self.config.catalog_root else [],
+            models=versions(self.config.model_root) if self.config.model_root else [],
+        )
+
+    async def _switch(self, base: Catalog, withdrawn: frozenset[str]) -> None:
+        """Answer from `base` without `withdrawn` from the next batch on."""
+        serving, before = self.service.serving, self.loaded
+        catalog = await asyncio.to_thread(_without, base, withdrawn)
+
+        def switch() -> None:
+            serving.engine.replace_catalog(catalog)
+            self.service.now_serving(serving)
+
+        await self.service.batcher.between_batches(switch)
+        self._loaded, self.withdrawn = base, withdrawn
+        if base is not before:
+            self.previous = before
+
+    @asynccontextmanager
+    async def _operation(self, name: str) -> AsyncIterator[None]:
+        """One at a time, counted and logged; whatever goes wrong is refused with its reason."""
+        if self._busy or self.service.state != "ready":
+            raise Refusal("busy", "another operation is running" if self._busy else "the server is not ready")
+        self._busy, outcome, reason = True, "failed", None
+        try:
+            yield
+            outcome = "ok"
+        except InputError as error:
+            outcome, reason = "refused", str(error)
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            logger.exception(f"{name} failed")
+            raise Refusal("failed", reason) from error
+        finally:
+            self._busy = False
+            self.service.metrics.operations.labels(name, outcome).inc()
+            logger.info(name, extra={"outcome": outcome, "reason": reason, **self.state().model_dump()})
+
+
+def _without(base: Catalog, withdrawn: frozenset[str]) -> Catalog:
+    """`base` with the items of `withdrawn` that it has not live, and every look-up made."""
+    items = [item for item in withdrawn if item in base.index]
+    if not items:
+        return base
+    catalog = withdraw(base, items)
+    for name in UNTOUCHED:
+        vars(catalog)[name] = getattr(base, name)
+    prepare(catalog)
+    return catalog

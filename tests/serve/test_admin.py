@@ -1,0 +1,257 @@
+"""Catalogs and checkpoints come and go under load: each answer is wholly of the version that it states."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from served import administered, make_catalog, make_engine, run, save_checkpoint, served
+
+from octorec.catalog.catalog import Catalog
+from octorec.engine.engine import Engine, EngineConfig
+from octorec.engine.load import load
+from octorec.engine.request import Request
+from octorec.serve.service import Service
+
+ASKED = [Request([f"i{n}", f"i{2 * n}"], k=10, exclude=["i5"]) for n in range(12)]
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> dict[str, str]:
+    """Settings of a server with two good catalogs, two good checkpoints and every kind of bad one."""
+    catalogs, models = tmp_path / "catalogs", tmp_path / "models"
+    good = make_catalog()
+    for name, catalog in (("one", good), ("two", make_catalog(95, seed=2)), ("foreign", make_catalog(codebook=1))):
+        catalog.save(catalogs / name)
+    good.save(catalogs / "truncated")
+    _truncate(catalogs / "truncated" / "items.parquet")
+    make_catalog(200, seed=3).save(catalogs / "too-large")
+    (catalogs / "empty").mkdir()
+    save_checkpoint(models / "second", good, seed=1)
+    save_checkpoint(models / "foreign", make_catalog(codebook=1))
+    for name in ("truncated", "nan"):
+        save_checkpoint(models / name, good)
+    _truncate(models / "truncated" / "model-00001-of-00001.safetensors")
+    _poison(models / "nan" / "model-00001-of-00001.safetensors")
+    (tmp_path / "secret").mkdir()
+    return {"catalog_root": str(catalogs), "model_root": str(models)}
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _poison(path: Path) -> None:
+    tensors = load_file(path)
+    tensors["blocks.1.ffn.experts.0.down_proj.weight"][3, 5] = torch.nan
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+class Load:
+    """Clients that ask without a pause until `stop`; every answer is kept with its request."""
+
+    def __init__(self, client: httpx.AsyncClient, clients: int = 4):
+        self.answers: list[tuple[Request, dict[str, Any]]] = []
+        self.errors: list[httpx.Response] = []
+        self._on = True
+        self._tasks = [asyncio.create_task(self._ask(client, number)) for number in range(clients)]
+
+    async def _ask(self, client: httpx.AsyncClient, number: int) -> None:
+        while self._on:
+            request = ASKED[number % len(ASKED)]
+            body = {"history": request.history, "k": request.k, "exclude": request.exclude, "titles": True}
+            response = await client.post("/v1/recommend", json=body)
+            if response.status_code == 200:
+                self.answers.append((request, response.json()))
+            else:
+                self.errors.append(response)
+            number += 1
+            await asyncio.sleep(0.001)
+
+    async def stop(self) -> None:
+        self._on = False
+        await asyncio.gather(*self._tasks)
+
+
+class Offline:
+    """What each stated version answers, from an engine of its own."""
+
+    def __init__(self) -> None:
+        self.engines: dict[tuple[str, str], Engine] = {}
+        self._known: dict[Any, Any] = {}
+
+    def add(self, model: str, engine: Engine, catalog: Catalog) -> None:
+        config = EngineConfig(**{**vars(engine.config), "max_items": 200})
+        self.engines[model, catalog.version] = Engine(engine.model, catalog, config)
+
+    def check(self, request: Request, answer: dict[str, Any]) -> None:
+        version = answer["model"], answer["catalog"]
+        key = (version, request.history)
+        if key not in self._known:
+            self._known[key] = self.engines[version].recommend([request])[0]
+        expected = self._known[key]
+        assert answer["items"] == expected.items
+        assert answer["titles"] == expected.titles
+        np.testing.assert_allclose(answer["scores"], expected.scores, rtol=1e-5)
+
+
+async def post(admin: httpx.AsyncClient, path: str, **body: Any) -> dict[str, Any]:
+    response = await admin.post(path, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_catalog_storm(rounds: int, roots: dict[str, str]) -> None:
+    engine = make_engine(max_items=120)
+    offline = Offline()
+    versions = [make_catalog(), make_catalog(95, seed=2)]
+    for catalog in versions:
+        offline.add("first", engine, catalog)
+
+    async def test() -> None:
+        async with served(engine, log_requests=False, **roots) as (service, client), administered(service) as admin:
+            load = Load(client)
+            for number in range(rounds):
+                state = await post(admin, "/v1/catalog", version=("two", "one")[number % 2])
+                assert state["catalog"] == versions[(number + 1) % 2].version
+                state = await post(admin, "/v1/catalog/rollback")
+                assert state["catalog"] == versions[number % 2].version
+                state = await post(admin, "/v1/catalog/rollback")
+                assert state["catalog"] == versions[(number + 1) % 2].version
+            await load.stop()
+            for request, answer in load.answers:
+                offline.check(request, answer)
+            assert not load.errors
+            seen = {answer["catalog"] for _, answer in load.answers}
+            assert len(seen) == 2
+            print(f"{3 * rounds} switches and rollbacks, {len(load.answers)} answers, each whole, 0 errors")
+
+    run(test())
+
+
+def test_withdrawn_items_are_gone_from_the_next_batch_and_from_later_versions(roots: dict[str, str]) -> None:
+    engine = make_engine(max_items=120)
+
+    async def test() -> None:
+        async with served(engine, **roots) as (service, client), administered(service) as admin:
+
+            async def items() -> list[str]:
+                body = {"history": ["i1"], "k": 10}
+                return (await client.post("/v1/recommend", json=body)).json()["items"]
+
+            before = await items()
+            gone = before[:3]
+            state = await post(admin, "/v1/items/withdraw", items=gone)
+            assert (state["withdrawn"], state["live_items"]) == (3, 87)
+            assert not set(gone) & set(await items())
+            assert (await post(admin, "/v1/catalog", version="two"))["live_items"] == 92
+            assert not set(gone) & set(await items())
+            await post(admin, "/v1/catalog/rollback")
+            assert not set(gone) & set(await items())
+            await post(admin, "/v1/items/restore", items=gone)
+            assert await items() == before
+            for path, item in (("withdraw", "unknown"), ("restore", "i1")):
+                response = await admin.post(f"/v1/items/{path}", json={"items": [item]})
+                assert response.status_code == 422
+                assert item in response.json()["error"]["message"]
+
+    run(test())
+
+
+def test_a_checkpoint_is_loaded_beside_the_old_one(roots: dict[str, str]) -> None:
+    engine = make_engine(max_items=120)
+    second = load(
+        Path(roots["model_root"]) / "second", batch_sizes=(1, 32), beam_widths=(16, 32), default_beam_width=16
+    )
+    offline = Offline()
+    offline.add("first", engine, engine.catalog)
+    offline.add("second", second, second.catalog)
+    offline.add("second", second, make_catalog(95, seed=2))
+    options = {"batch_sizes": (1, 32), "beam_widths": (16, 32), "default_beam_width": 16, "max_items": 120, **roots}
+
+    async def test() -> None:
+        async with served(engine, **options) as (service, client), administered(service) as admin:
+            load = Load(client)
+            assert (await post(admin, "/v1/model", version="second"))["model"] == "second"
+            await asyncio.sleep(0.1)
+            state = await post(admin, "/v1/model", version="second", catalog="two")
+            assert state["previous_catalog"] == engine.catalog.version
+            await asyncio.sleep(0.1)
+            await load.stop()
+            assert not load.errors
+            for request, answer in load.answers:
+                offline.check(request, answer)
+            assert len({(answer["model"], answer["catalog"]) for _, answer in load.answers}) == 3
+            assert (await client.get("/v2/models/octorec")).json()["versions"] == ["second"]
+
+    run(test())
+
+
+BAD = [  # path, version, what the reason says
+    ("/v1/catalog", "truncated", "items.parquet"),
+    ("/v1/catalog", "foreign", "fingerprint"),
+    ("/v1/catalog", "too-large", "at most max_items = 120"),
+    ("/v1/catalog", "empty", "it has no catalog.json"),
+    ("/v1/catalog", "nothing", "must be one of empty, foreign"),
+    ("/v1/catalog", "../secret", "must be one of empty, foreign"),
+    ("/v1/catalog", "/etc", "must be one of empty, foreign"),
+    ("/v1/catalog", "", "must be one of empty, foreign"),
+    ("/v1/model", "truncated", "is truncated or no safetensors file"),
+    ("/v1/model", "nan", "every weight must be finite"),
+    ("/v1/model", "foreign", "codebook_fingerprint"),
+    ("/v1/model", "..", "must be one of foreign, nan"),
+]
+
+
+def test_a_bad_version_is_refused_with_its_reason_and_the_old_one_answers(roots: dict[str, str]) -> None:
+    engine = make_engine(max_items=120)
+    offline = Offline()
+    offline.add("first", engine, engine.catalog)
+
+    async def test() -> None:
+        async with served(engine, max_items=120, **roots) as (service, client), administered(service) as admin:
+            load = Load(client)
+            for path, version, reason in BAD:
+                response = await admin.post(path, json={"version": version})
+                assert response.status_code == 422, (path, version, response.text)
+                assert reason in response.json()["error"]["message"], (path, version)
+            assert (await admin.post("/v1/catalog/rollback")).status_code == 422
+            assert (await admin.post("/v1/catalog", json={"name": "one"})).status_code == 422
+            await load.stop()
+            assert not load.errors
+            for request, answer in load.answers:
+                assert answer["model"] == "first"
+                offline.check(request, answer)
+            print(f"{len(BAD)} bad versions refused, {len(load.answers)} answers meanwhile, 0 errors")
+
+    run(test())
+
+
+def test_one_operation_at_a_time_and_tokens(roots: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("operator\n")
+    token = {"Authorization": "Bearer operator"}
+    options = {"admin_token_file": str(tmp_path / "tokens"), **roots}
+
+    async def test() -> None:
+        async with served(make_engine(max_items=120), **options) as (service, client), administered(service) as admin:
+            assert (await admin.get("/v1/state")).status_code == 401
+            assert (await admin.post("/v1/catalog", json={"version": "two"})).status_code == 401
+            assert (await client.post("/v1/catalog", json={"version": "two"})).status_code == 404  # not on this port
+            body = {"version": "two"}
+            both = await asyncio.gather(*(admin.post("/v1/catalog", json=body, headers=token) for _ in range(2)))
+            assert sorted(response.status_code for response in both) == [200, 409]
+            state = (await admin.get("/v1/state", headers=token)).json()
+            assert state["catalogs"] == ["empty", "foreign", "one", "too-large", "truncated", "two"]
+            assert operations(service) == {("catalog load", "ok"): 1}
+
+    run(test())
+
+
+def operations(service: Service) -> dict[tuple[str, str], float]:
+    samples = [sample for metric in service.metrics.operations.collect() for sample in metric.samples]
+    return {(s.labels["operation"], s.labels["outcome"]): s.value for s in samples if s.name.endswith("_total")}
