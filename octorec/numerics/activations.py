@@ -1,11 +1,12 @@
 """Statistics of activations, taken by hooks while the real model answers real requests.
 
 Everything is computed in float32 by the reference operations. Letters as in `kernels.reference`.
+`activation_stats` is for OneRec-V2; `watch` is for any module made of `nn.Linear` or our own layers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +16,19 @@ from octorec.kernels.quantized import Granularity, Quantized, dequantize, quanti
 from octorec.models.context import ContextBatch
 from octorec.models.layers import Experts, Linear
 from octorec.models.onerec import OneRecV2
-from octorec.numerics.distribution import Distribution, distribution
-from octorec.numerics.stats import finite, flat, role
-from octorec.quant.recipe import ActivationGranularity
-from octorec.quant.rounding import sqnr_db
+from octorec.numerics.checkpoint_files import StoredTensor
+from octorec.numerics.distribution import Distribution
+from octorec.numerics.roles import role
+from octorec.numerics.scale_groups import ScaleStats, outlier_share
+from octorec.numerics.stats import flat, flat_scales, measure
 
 SCHEMES: dict[str, tuple[Granularity, Granularity]] = {  # weights, activations
     "channel/token": ("channel", "token"),
     "block/group": ("block", "group"),
     "tensor/tensor": ("tensor", "tensor"),
 }
+GROUPED: tuple[Granularity, ...] = ("token", "group")  # of activations
+SCALINGS = ("token", "group", "tensor", "unscaled")
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,9 @@ class OutputError:
 class ActivationStats:
     """The input [rows, width] of one product, and what FP8 costs its output.
 
-    sqnr: dB by activation granularity. errors: by scheme; empty for what lies between the two products of the experts,
-    whose error is in that of the experts as a whole.
+    scales: what each of SCALINGS does to it. outlier_channels: share of its features (columns) whose absmax is over 10
+    times the median feature's. errors: by scheme; empty for what lies between the two products of the experts, whose
+    error is in that of the experts as a whole.
     """
 
     name: str
@@ -49,14 +54,21 @@ class ActivationStats:
     rows: int
     width: int
     distribution: Distribution
-    sqnr: dict[str, float]
+    scales: dict[str, ScaleStats]
+    outlier_channels: float
     errors: dict[str, OutputError]
 
+    @property
+    def sqnr(self) -> dict[str, float]:
+        """dB by granularity, infinite where nothing is lost."""
+        return {name: stats.sqnr for name, stats in self.scales.items()}
+
     def row(self) -> dict[str, Any]:
-        """Flat, for a table or JSON: an infinite SQNR is None."""
+        """Flat, for a table or JSON: what is infinite or does not exist is None."""
         row: dict[str, Any] = {"name": self.name, "role": self.role, "rows": self.rows, "width": self.width}
         row.update(flat(self.distribution))
-        row.update({f"sqnr_{name}": finite(self.sqnr.get(name)) for name in get_args(ActivationGranularity)})
+        row["outlier_channels"] = self.outlier_channels
+        row.update(flat_scales(self.scales, SCALINGS))
         for scheme in SCHEMES:
             error = self.errors.get(scheme)
             parts = {} if error is None else asdict(error)
@@ -64,22 +76,32 @@ class ActivationStats:
         return row
 
 
-@torch.no_grad()
 def activation_stats(model: OneRecV2, batch: ContextBatch, codes: Tensor) -> list[ActivationStats]:
     """Of every Linear and Experts that `model`, with plain weights, runs for `batch` and the true `codes` [B, L].
 
     The heads stay in 16 bit and are left out. Needs about six times the memory of one block's experts.
     Context items beyond a request's length are no data and are left out too.
     """
-    found: list[ActivationStats] = []
     items = torch.arange(batch.codes.shape[1], device=codes.device) < batch.lengths[:, None]  # [B, S]
+    return watch(model, lambda: model(batch, codes), {"context.proj": items.flatten()})
+
+
+@torch.no_grad()
+def watch(
+    model: nn.Module, run: Callable[[], object], rows: Mapping[str, Tensor] | None = None
+) -> list[ActivationStats]:
+    """Of the input of each `nn.Linear`, `Linear` and `Experts` that `run()` sends through `model`, in that order.
+
+    rows: for a module's name, which of its input's rows [T] bool are data; all of them where it is not named. A module
+    that runs twice is there twice.
+    """
+    found: list[ActivationStats] = []
     hooks = []
     for name, module in model.named_modules():
-        if isinstance(module, Linear | Experts):
-            rows = items.flatten() if name == "context.proj" else None
-            hooks.append(module.register_forward_pre_hook(_hook(name, rows, found)))
+        if isinstance(module, nn.Linear | Linear | Experts):
+            hooks.append(module.register_forward_pre_hook(_hook(name, (rows or {}).get(name), found)))
     try:
-        model(batch, codes)
+        run()
     finally:
         for hook in hooks:
             hook.remove()
@@ -90,29 +112,28 @@ def _hook(name: str, rows: Tensor | None, found: list[ActivationStats]) -> Calla
     """A forward hook that measures a layer's input; `rows` [T] bool: which of its rows are data, None for all."""
 
     def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-        x = args[0].float() if rows is None else args[0][rows].float()
+        x = args[0].flatten(0, -2)
+        x = x.float() if rows is None else x[rows].float()
         if isinstance(module, Experts):
             routing = reference.Routing(*args[1])
             hidden = _hidden(x, routing, module.gate_up_proj.float())
             found.append(_stats(name, x, _experts_errors(module, x, routing)))
             found.append(_stats(f"{name}.down_proj", hidden, {}))
-        elif isinstance(module, Linear):
-            found.append(_stats(name, x, _linear_errors(module, x)))
+        else:
+            assert isinstance(module.weight, Tensor)
+            found.append(_stats(name, x, _linear_errors(module.weight.float(), x)))
 
     return look
 
 
 def _stats(name: str, x: Tensor, errors: dict[str, OutputError]) -> ActivationStats:
-    signal = float(x.double().square().sum())
-    sqnr = {}
-    for kind in get_args(ActivationGranularity):
-        noise = float((dequantize(quantize(x, kind)) - x).double().square().sum())
-        sqnr[kind] = sqnr_db(signal, noise)
-    return ActivationStats(name, role(name), x.shape[0], x.shape[1], distribution(x), sqnr, errors)
+    measured = measure(StoredTensor(name, x.contiguous()), GROUPED)
+    outliers = outlier_share(x.abs().amax(0).numpy()) if len(x) else 0.0
+    rows, width = x.shape
+    return ActivationStats(name, role(name), rows, width, measured.distribution, measured.scales, outliers, errors)
 
 
-def _linear_errors(module: Linear, x: Tensor) -> dict[str, OutputError]:
-    weight = module.weight.float()
+def _linear_errors(weight: Tensor, x: Tensor) -> dict[str, OutputError]:
     exact = reference.linear(x, weight)
     errors = {}
     for scheme, (of_weights, of_activations) in SCHEMES.items():

@@ -1,6 +1,10 @@
-"""The distribution of a tensor's values, exactly and in little memory."""
+"""The distribution of a tensor's values, exactly and in little memory.
+
+A 16-bit tensor has 65,536 values: one count of bit patterns says everything. Others are added up chunk by chunk.
+"""
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +12,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 2**18  # values at a time: 1 MB of float32 stays in a core's cache
+Chunks = Callable[[], Iterable[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,8 @@ class Distribution:
     """Of the finite values of a tensor (all measures are 0 when there is none).
 
     nan, inf: how many values are not finite. mean_abs: mean magnitude. variance: about the mean, over all values.
-    p999: the smallest magnitude that at least 99.9 % of the values do not exceed. zero_share: share of exact zeros.
+    p999: the smallest magnitude that at least 99.9 % of the values do not exceed. median: the same of half the values
+    that are not zero. zero_share: share of exact zeros.
     octaves: 256 counts of magnitudes; octaves[e] counts those in [2^(e-127), 2^(e-126)), octaves[0] what is smaller.
     """
 
@@ -27,16 +33,70 @@ class Distribution:
     mean_abs: float
     variance: float
     p999: float
+    median: float
     zero_share: float
     octaves: tuple[int, ...]
 
 
 def distribution(x: Tensor) -> Distribution:
     """Of a floating-point tensor of any shape."""
+    if x.dtype in (torch.bfloat16, torch.float16):
+        return distribution_of_patterns(count_patterns(x), x.dtype)
+    return distribution_of_chunks(lambda: (chunk.float() for chunk in x.flatten().split(CHUNK)))
+
+
+def count_patterns(x: Tensor) -> np.ndarray:
+    """How often each of the 65,536 bit patterns stands in a 16-bit tensor: [65536] int64."""
+    counts = np.zeros(2**16, np.int64)
+    patterns = x.flatten().view(torch.int16).numpy().view(np.uint16)
+    wide = np.empty(min(4 * CHUNK, len(patterns)), np.int64)  # what bincount would allocate for each chunk
+    for start in range(0, len(patterns), 4 * CHUNK):
+        chunk = patterns[start : start + 4 * CHUNK]
+        wide[: len(chunk)] = chunk
+        counts += np.bincount(wide[: len(chunk)], minlength=2**16)
+    return counts
+
+
+def pattern_values(dtype: torch.dtype) -> np.ndarray:
+    """The value of each bit pattern of a 16-bit type: [65536] float64."""
+    patterns = np.arange(2**16, dtype=np.uint16).view(np.int16)
+    return torch.from_numpy(patterns).view(dtype).double().numpy()
+
+
+def distribution_of_patterns(counts: np.ndarray, dtype: torch.dtype) -> Distribution:
+    """Of a 16-bit tensor whose `count_patterns` are `counts`; sums in float64."""
+    values = pattern_values(dtype)
+    finite = np.isfinite(values)
+    nan, inf = int(counts[np.isnan(values)].sum()), int(counts[np.isinf(values)].sum())
+    values, counts = values[finite], counts[finite]
+    order = np.argsort(np.abs(values), kind="stable")
+    values, counts = values[order], counts[order]
+    magnitudes, count = np.abs(values), int(counts.sum())
+    zeros = int(counts[magnitudes == 0].sum())
+    mean = float(counts @ values) / max(count, 1)
+    present = counts > 0
+    return Distribution(
+        count=count,
+        nan=nan,
+        inf=inf,
+        absmax=float(magnitudes[present].max(initial=0.0)),
+        mean=mean,
+        mean_abs=float(counts @ magnitudes) / max(count, 1),
+        variance=float(counts @ (values - mean) ** 2) / max(count, 1),
+        p999=float(magnitudes[_rank(counts, math.ceil(0.999 * count))[0]]) if count else 0.0,
+        median=float(magnitudes[_rank(counts, zeros + math.ceil((count - zeros) / 2))[0]]) if count else 0.0,
+        zero_share=zeros / max(count, 1),
+        octaves=_octaves(magnitudes, counts),
+    )
+
+
+def distribution_of_chunks(chunks: Chunks) -> Distribution:
+    """Of float32 values that `chunks()` gives some at a time, in one dimension; it is called twice."""
     sums = _Sums()
-    for chunk in x.flatten().split(CHUNK):
-        sums.add(chunk.float())
-    octaves = sums.patterns.reshape(256, 128).sum(1)
+    for chunk in chunks():
+        sums.add(chunk)
+    ranks = [math.ceil(0.999 * sums.count), sums.zeros + math.ceil((sums.count - sums.zeros) / 2)]
+    p999, median = _select(chunks, sums.patterns, ranks) if sums.count else (0.0, 0.0)
     return Distribution(
         count=sums.count,
         nan=sums.nan,
@@ -45,9 +105,10 @@ def distribution(x: Tensor) -> Distribution:
         mean=sums.mean,
         mean_abs=sums.total_abs / max(sums.count, 1),
         variance=sums.squares / max(sums.count, 1),
-        p999=_quantile(x, sums.patterns, 0.999),
+        p999=p999,
+        median=median,
         zero_share=sums.zeros / max(sums.count, 1),
-        octaves=tuple(int(count) for count in octaves),
+        octaves=tuple(int(count) for count in sums.patterns.reshape(256, 128).sum(1)),
     )
 
 
@@ -81,20 +142,19 @@ class _Sums:
         self.count = count
 
 
-def _quantile(x: Tensor, patterns: np.ndarray, share: float) -> float:
-    """The smallest magnitude not exceeded by at least `share` of the finite values: two steps of a radix select."""
-    total = int(patterns.sum())
-    if total == 0:
-        return 0.0
-    upper, rank = _rank(patterns, math.ceil(share * total))
-    lower = 0
-    if x.dtype != torch.bfloat16:  # whose lower 16 bits are zeros
-        counts = np.zeros(2**16, np.int64)
-        for chunk in x.flatten().split(CHUNK):
-            bits = _bits(chunk.float().abs())
-            counts += np.bincount(bits[bits >> 16 == upper] & 0xFFFF, minlength=2**16)
-        lower, _ = _rank(counts, rank)
-    return float(np.array([upper << 16 | lower], np.int32).view(np.float32)[0])
+def _select(chunks: Chunks, patterns: np.ndarray, ranks: list[int]) -> list[float]:
+    """The finite magnitudes of `ranks` (counted from 1): two steps of a radix select."""
+    upper = [_rank(patterns, rank) for rank in ranks]
+    lower = [np.zeros(2**16, np.int64) for _ in ranks]
+    for chunk in chunks():
+        bits = _bits(chunk.abs())
+        for (pattern, _), counts in zip(upper, lower, strict=True):
+            counts += np.bincount(bits[bits >> 16 == pattern] & 0xFFFF, minlength=2**16)
+    found = []
+    for (pattern, rank), counts in zip(upper, lower, strict=True):
+        bits = np.array([pattern << 16 | _rank(counts, rank)[0]], np.int32)
+        found.append(float(bits.view(np.float32)[0]))
+    return found
 
 
 def _rank(counts: np.ndarray, rank: int) -> tuple[int, int]:
@@ -102,6 +162,12 @@ def _rank(counts: np.ndarray, rank: int) -> tuple[int, int]:
     sums = np.cumsum(counts)
     where = int(np.searchsorted(sums, rank))
     return where, rank - int(sums[where] - counts[where])
+
+
+def _octaves(magnitudes: np.ndarray, counts: np.ndarray) -> tuple[int, ...]:
+    at = np.clip(np.frexp(magnitudes)[1] + 126, 0, 255)  # frexp: [0.5, 1) x 2^e
+    at[magnitudes < 2.0**-126] = 0
+    return tuple(int(count) for count in np.bincount(at, weights=counts, minlength=256))
 
 
 def _bits(magnitude: Tensor) -> np.ndarray:

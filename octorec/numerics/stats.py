@@ -1,72 +1,128 @@
 """Statistics of a checkpoint's weights, one tensor at a time.
 
-Works on 16-bit and FP8 checkpoints alike, the latter through their scales; any folder of safetensors will do.
+Works on 16-bit and FP8 checkpoints alike, the latter through their scales; any safetensors file or folder will do.
 """
 
 import math
-import re
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from torch import Tensor
+import numpy as np
 
-from octorec.numerics.distribution import Distribution, distribution
-from octorec.quant.convert import Progress
-from octorec.quant.load import DequantizedCheckpoint
-from octorec.quant.recipe import WeightGranularity
-from octorec.quant.rounding import one_thread, round_weight
+from octorec.kernels.quantized import Granularity
+from octorec.numerics.checkpoint_files import CheckpointFiles, StoredTensor
+from octorec.numerics.distribution import Distribution, count_patterns, distribution_of_chunks, distribution_of_patterns
+from octorec.numerics.roles import role
+from octorec.numerics.scale_groups import ScaleGroups, ScaleStats, Scratch, absmax_scale, one_scale, outlier_share
+from octorec.quant.rounding import one_thread
 
-ROLES = {  # the first pattern found in a tensor's or module's name says what it is for
-    "norm": r"norm",
-    "router": r"\.router",
-    "expert": r"experts",
-    "attention": r"attn",
-    "ffn": r"\.(ffn|mlp)\.",
-    "head": r"^(lm_)?head",
-    "context": r"^context\.proj",
-    "embedding": r"embed|^bos$|^position$",
-}
+Progress = Callable[[int, int], None]  # bytes read, bytes in all
+
+GROUPED: tuple[Granularity, ...] = ("channel", "block")  # of weights
+SCALINGS = ("channel", "block", "tensor", "unscaled")
+WORKERS = 4  # at most; each holds a few stripes
 
 
 @dataclass(frozen=True)
 class TensorStats:
-    """One tensor. distribution is None for integers and empty tensors.
+    """One tensor. distribution is None for what holds no floating-point value.
 
-    sqnr: dB by weight granularity, of a matrix whose values are floating-point; infinite where nothing is lost.
+    scales: of a floating-point matrix, what each of SCALINGS does to it; `unscaled` is a plain cast.
+    outlier_channels: share of its output channels (rows) whose absmax is over 10 times the median channel's.
     """
 
     name: str
     role: str
     shape: tuple[int, ...]
     dtype: str
+    nbytes: int
     distribution: Distribution | None
-    sqnr: dict[str, float]
+    scales: dict[str, ScaleStats]
+    outlier_channels: float | None
+
+    @property
+    def sqnr(self) -> dict[str, float]:
+        """dB by weight granularity, infinite where nothing is lost; empty for what is no matrix."""
+        return {name: stats.sqnr for name, stats in self.scales.items()}
 
     def row(self) -> dict[str, Any]:
-        """Flat, for a table or JSON: an infinite SQNR is None."""
+        """Flat, for a table or JSON: what is infinite or does not exist is None."""
         row: dict[str, Any] = {"name": self.name, "role": self.role, "shape": list(self.shape), "dtype": self.dtype}
-        row.update(flat(self.distribution))
-        return {**row, **{f"sqnr_{name}": finite(self.sqnr.get(name)) for name in get_args(WeightGranularity)}}
+        return {
+            **row,
+            **flat(self.distribution),
+            "outlier_channels": self.outlier_channels,
+            **flat_scales(self.scales, SCALINGS),
+        }
 
 
-def weight_stats(folder: str | Path, progress: Progress | None = None) -> list[TensorStats]:
-    """Of every tensor of a checkpoint folder. `progress` is called after each."""
-    checkpoint = DequantizedCheckpoint(folder)
-    sizes = {name: checkpoint.stored(name).nbytes for name in checkpoint.names()}
-    out, done = [], 0
-    with one_thread():
-        for name, size in sizes.items():
-            out.append(_stats(name, checkpoint.load(name), str(checkpoint.stored(name).dtype)))
-            done += size
+@dataclass(frozen=True)
+class Measured:
+    """distribution, what each scaling does, and the largest magnitude of each row (a matrix's alone)."""
+
+    distribution: Distribution
+    scales: dict[str, ScaleStats]
+    row_absmax: np.ndarray
+
+
+def weight_stats(checkpoint: str | Path | CheckpointFiles, progress: Progress | None = None) -> list[TensorStats]:
+    """Of every tensor of a checkpoint, a few at a time on as many cores. `progress` is called after each."""
+    files = checkpoint if isinstance(checkpoint, CheckpointFiles) else CheckpointFiles(checkpoint)
+    names, total, done, out = files.names(), files.nbytes(), 0, []
+    workers = min(WORKERS, len(os.sched_getaffinity(0)))
+    with one_thread(), ThreadPoolExecutor(workers) as pool:
+        for stats in pool.map(lambda name: tensor_stats(files.tensor(name)), names):
+            out.append(stats)
+            done += stats.nbytes
             if progress is not None:
-                progress(done, sum(sizes.values()))
+                progress(done, total)
     return out
 
 
-def role(name: str) -> str:
-    """attention, ffn, expert, ...; `other` where no pattern says more."""
-    return next((role for role, pattern in ROLES.items() if re.search(pattern, name)), "other")
+def tensor_stats(tensor: StoredTensor) -> TensorStats:
+    """Of one tensor."""
+    about = (
+        tensor.name,
+        role(tensor.name),
+        tensor.shape,
+        str(tensor.values.dtype).removeprefix("torch."),
+        tensor.nbytes,
+    )
+    if not tensor.is_number:
+        return TensorStats(*about, None, {}, None)
+    found = measure(tensor, GROUPED)
+    return TensorStats(
+        *about, found.distribution, found.scales, outlier_share(found.row_absmax) if found.scales else None
+    )
+
+
+def measure(tensor: StoredTensor, granularities: tuple[Granularity, ...]) -> Measured:
+    """Of weights or activations; the first of `granularities` must be that of a whole row.
+
+    scales: of a matrix those of `granularities`, then `tensor` and `unscaled`.
+    """
+    counts = count_patterns(tensor.values) if tensor.sixteen_bit else None
+    if counts is not None:
+        found = distribution_of_patterns(counts, tensor.values.dtype)
+    else:
+        found = distribution_of_chunks(tensor.chunks)
+    if len(tensor.shape) != 2 or not tensor.is_number:
+        return Measured(found, {}, np.zeros(0))
+    scratch = Scratch()
+    groups = [ScaleGroups(granularity, scratch) for granularity in granularities]
+    for stripe in tensor.stripes():
+        if found.nan + found.inf:
+            stripe.nan_to_num_(0, 0, 0)
+        for each in groups:
+            each.add(stripe)
+    scales: dict[str, ScaleStats] = {each.granularity: each.stats() for each in groups}
+    for name, scale in (("tensor", absmax_scale(found.absmax)), ("unscaled", 1.0)):
+        scales[name] = one_scale(tensor, found, scale, counts)
+    return Measured(found, scales, np.concatenate(groups[0].absmax))
 
 
 def flat(found: Distribution | None) -> dict[str, Any]:
@@ -75,15 +131,14 @@ def flat(found: Distribution | None) -> dict[str, Any]:
     return {name: None if found is None else getattr(found, name) for name in fields}
 
 
+def flat_scales(scales: dict[str, ScaleStats], names: tuple[str, ...]) -> dict[str, Any]:
+    """sqnr_channel, flushed_channel, ... for each of `names`, all None where there is none."""
+    row: dict[str, Any] = {}
+    for name in names:
+        empty = {f"{field}_{name}": None for field in ScaleStats.__dataclass_fields__}
+        row.update(scales[name].row(name) if name in scales else empty)
+    return row
+
+
 def finite(x: float | None) -> float | None:
     return x if x is not None and math.isfinite(x) else None
-
-
-def _stats(name: str, tensor: Tensor, dtype: str) -> TensorStats:
-    found, sqnr = None, {}
-    if tensor.is_floating_point() and tensor.numel():
-        found = distribution(tensor)
-        if tensor.dim() == 2:
-            clean = tensor if found.nan + found.inf == 0 else tensor.nan_to_num(0, 0, 0)
-            sqnr = {kind: round_weight(clean, kind).sqnr_db for kind in get_args(WeightGranularity)}
-    return TensorStats(name, role(name), tuple(tensor.shape), dtype.removeprefix("torch."), found, sqnr)

@@ -71,7 +71,8 @@ def test_linear(model: OneRecV2) -> None:
     seen, found = recorded(model)
     for name in ("blocks.0.self_attn.qkv_proj", "blocks.0.ffn.down_proj", "context.proj"):
         (x,), weight = seen[name], model.get_submodule(name).weight.data
-        for granularity, sqnr in found[name].sqnr.items():
+        for granularity in ("token", "group", "tensor"):
+            sqnr = found[name].sqnr[granularity]
             error = back(x, granularity) - x
             assert sqnr == pytest.approx(float(10 * (x.square().sum() / error.square().sum()).log10()), abs=1e-3)
         for scheme, (of_weights, of_activations) in SCHEMES.items():

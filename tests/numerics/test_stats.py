@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 from safetensors.torch import save_file
 
-from octorec.errors import InputError
 from octorec.kernels.quantized import dequantize, quantize
 from octorec.models.checkpoint import Checkpoint
 from octorec.numerics import distribution as module
 from octorec.numerics.distribution import distribution
-from octorec.numerics.stats import role, weight_stats
+from octorec.numerics.stats import weight_stats
 from octorec.quant.convert import quantize_checkpoint
 
 
@@ -42,11 +42,15 @@ def test_agrees_with_numpy(monkeypatch: pytest.MonkeyPatch, kind: str, dtype: to
     assert found.count == len(wanted)
     assert (found.nan, found.inf) == (0, 0)
     assert found.absmax == np.abs(wanted).max()
-    assert found.mean == pytest.approx(wanted.mean(), rel=1e-5, abs=1e-6 * found.absmax)
-    assert found.variance == pytest.approx(wanted.var(), rel=2e-5, abs=1e-30)
+    mean, variance = scipy.ndimage.mean(wanted), scipy.ndimage.variance(wanted)
+    exact = dtype != torch.float32  # by counting; float32 is added up chunk by chunk
+    assert found.mean == pytest.approx(mean, rel=1e-12 if exact else 1e-5, abs=1e-6 * found.absmax)
+    assert found.variance == pytest.approx(variance, rel=1e-11 if exact else 2e-5, abs=1e-30)
     assert found.mean_abs == pytest.approx(np.abs(wanted).mean(), rel=1e-6)
     assert found.zero_share == (wanted == 0).mean()
     assert found.p999 == np.quantile(np.abs(wanted), 0.999, method="inverted_cdf")
+    some = np.abs(wanted[wanted != 0])
+    assert found.median == (np.quantile(some, 0.5, method="inverted_cdf") if len(some) else 0)
     exponents = np.frexp(np.abs(wanted[np.abs(wanted) >= 2**-126]))[1] - 1 + 127
     counts = np.bincount(exponents, minlength=256)
     counts[0] += (np.abs(wanted) < 2**-126).sum()
@@ -96,12 +100,13 @@ def test_every_tensor_of_any_folder(folder: Path) -> None:
     matrix = found["blocks.0.ffn.up_proj.weight"]
     assert (matrix.role, matrix.shape, matrix.dtype) == ("ffn", (200, 300), "bfloat16")
     weight = Checkpoint(folder).load(matrix.name)
-    for granularity, sqnr in matrix.sqnr.items():
+    for granularity in ("channel", "block", "tensor"):
+        sqnr = matrix.sqnr[granularity]
         error = dequantize(quantize(weight, granularity)) - weight.float()
         assert sqnr == pytest.approx(
             10 * math.log10(float(weight.float().square().sum() / error.square().sum())), abs=1e-3
         )
-    assert list(matrix.sqnr) == ["channel", "block", "tensor"]
+    assert list(matrix.sqnr) == ["channel", "block", "tensor", "unscaled"]
 
     hurt = found["hurt.weight"]
     assert hurt.distribution is not None
@@ -133,34 +138,3 @@ def test_an_fp8_checkpoint_through_its_scales(make_checkpoint: Any, tmp_path: Pa
         assert now.absmax == pytest.approx(was.absmax, rel=1e-6)  # a scale is absmax / 448
         assert now.variance == pytest.approx(was.variance, rel=0.01)
         assert after[name].sqnr["block"] > 100  # rounded already
-
-
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [
-        ("blocks.3.ffn.experts.7.gate_proj.weight", "expert"),
-        ("blocks.3.ffn.shared_experts.0.gate_proj.weight", "expert"),
-        ("blocks.3.ffn.router.bias", "router"),
-        ("blocks.3.ffn_norm.weight", "norm"),
-        ("blocks.0.ffn.down_proj.weight", "ffn"),
-        ("blocks.0.self_attn.q_proj.weight", "attention"),
-        ("context.code_embed.1.weight", "embedding"),
-        ("context.proj.weight", "context"),
-        ("bos", "embedding"),
-        ("head.2.weight", "head"),
-        ("head_norm.2.weight", "norm"),
-        ("model.layers.1.self_attn.k_norm.weight", "norm"),
-        ("model.layers.1.mlp.up_proj.weight", "ffn"),
-        ("lm_head.weight", "head"),
-        ("cross.0.kernel", "other"),
-    ],
-)
-def test_roles(name: str, wanted: str) -> None:
-    assert role(name) == wanted
-
-
-def test_truncated(folder: Path) -> None:
-    shard = folder / "model.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(InputError, match="is truncated"):
-        weight_stats(folder)

@@ -1,0 +1,136 @@
+"""What was found in a checkpoint, and its rows for tables that people read."""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from octorec.numerics.activations import ActivationStats
+from octorec.numerics.intensity import Speed
+from octorec.numerics.roles import Family
+from octorec.numerics.stats import TensorStats, finite
+from octorec.numerics.verdict import LayerVerdict, Verdict
+from octorec.quant.recipe import WeightGranularity
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found in a checkpoint. notes: what one should know about it in words.
+
+    recipe: the verdict as a recipe's text, None where there is nothing to quantize or all of it is quantized already.
+    """
+
+    checkpoint: str
+    family: Family
+    weights: tuple[TensorStats, ...]
+    activations: tuple[ActivationStats, ...]
+    verdict: Verdict
+    recipe: str | None
+    speed: Speed
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: rows without their histograms."""
+        return {
+            "checkpoint": self.checkpoint,
+            "family": self.family,
+            "notes": list(self.notes),
+            "verdict": self.verdict.to_dict(),
+            "speed": self.speed.to_dict(),
+            "weights": [_without_octaves(stats.row()) for stats in self.weights],
+            "activations": [_without_octaves(stats.row()) for stats in self.activations],
+        }
+
+    def weight_rows(self) -> list[dict[str, Any]]:
+        """For Parquet: a tensor's statistics and what was decided of it."""
+        decided = {layer.module: layer for layer in self.verdict.layers}
+        rows = []
+        for stats in self.weights:
+            layer = decided.get(stats.name.removesuffix(".weight"))
+            fields = ("decision", "reason", "output_error", "extra_bytes", "extra_flops")
+            rows.append({**stats.row(), **{name: getattr(layer, name) if layer else None for name in fields}})
+        return rows
+
+
+def folded(weights: Sequence[TensorStats]) -> list[dict[str, Any]]:
+    """A row a tensor; the experts of a block are one."""
+    groups: dict[str, list[TensorStats]] = defaultdict(list)
+    for stats in sorted(weights, key=lambda stats: _natural(stats.name)):
+        groups[re.sub(r"experts\.\d+\.", "experts.*.", stats.name)].append(stats)
+    return [_row(name if len(group) > 1 else group[0].name, group) for name, group in groups.items()]
+
+
+def folded_verdict(layers: Sequence[LayerVerdict]) -> list[dict[str, Any]]:
+    """A row for what has one name but for its numbers, one decision and one kind of reason; the worst of each measure.
+
+    `blocks.*.ffn.up_proj` are all of that name; where they differ in decision, the blocks are listed.
+    """
+    groups: dict[tuple[str, str], list[LayerVerdict]] = defaultdict(list)
+    for layer in sorted(layers, key=lambda layer: _natural(layer.module)):
+        groups[re.sub(r"\d+", "*", layer.module), layer.decision].append(layer)
+    split = {name for name, _ in groups if sum(name == other for other, _ in groups) > 1}
+    return [_verdict_row(name, group, name in split) for (name, _), group in groups.items()]
+
+
+def _verdict_row(name: str, group: list[LayerVerdict], split: bool) -> dict[str, Any]:
+    if len(group) == 1:
+        name = group[0].module
+    elif split:
+        numbers = sorted({int(found[0]) for layer in group if (found := re.search(r"\d+", layer.module))})
+        name = name.replace("*", f"({','.join(map(str, numbers))})", 1)
+    kept = group[0].decision == "keep"
+    return {
+        "layer": name,
+        "matrices": len(group),
+        "role": group[0].role,
+        "decision": {"channel": "quantize", "block": "use blocks", "keep": "keep in 16 bit"}[group[0].decision],
+        "SQNR": min((layer.sqnr for layer in group if layer.sqnr is not None), default=None),
+        "octaves": max((layer.range_p99 for layer in group if layer.range_p99 is not None), default=None),
+        "flushed": max((layer.flushed for layer in group if layer.flushed is not None), default=None),
+        "output error": max((layer.output_error for layer in group if layer.output_error is not None), default=None),
+        "MB more": sum(layer.extra_bytes for layer in group) / 1e6 if kept else None,
+        "MFLOP a row": sum(layer.extra_flops for layer in group) / 1e6 if kept else None,
+        "reason": group[0].reason,
+    }
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Orders block 2 before block 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _row(name: str, group: list[TensorStats]) -> dict[str, Any]:
+    found = [stats.distribution for stats in group if stats.distribution is not None]
+    count = sum(d.count for d in found)
+    mean = sum(d.mean * d.count for d in found) / max(count, 1)
+    squares = sum((d.variance + (d.mean - mean) ** 2) * d.count for d in found)
+    shape = " x ".join(str(size) for size in group[0].shape)
+    channel = [stats.scales["channel"] for stats in group if stats.scales]
+    row: dict[str, Any] = {
+        "tensor": name,
+        "role": group[0].role,
+        "shape": f"{len(group)} x ({shape})" if len(group) > 1 else shape,
+        "type": group[0].dtype,
+        "absmax": max((d.absmax for d in found), default=None),
+        "mean |w|": sum(d.mean_abs * d.count for d in found) / count if count else None,
+        "variance": squares / count if count else None,
+        "p99.9": max((d.p999 for d in found), default=None),
+        "NaN/Inf": sum(d.nan + d.inf for d in found),
+        "10x channels": max((s.outlier_channels for s in group if s.outlier_channels is not None), default=None),
+        "octaves": max((each.range_p99 for each in channel), default=None),
+        "flushed": max((each.flushed for each in channel), default=None),
+    }
+    for kind in get_args(WeightGranularity):
+        row[f"SQNR {kind}"] = finite(min((stats.sqnr[kind] for stats in group if stats.sqnr), default=None))
+    return row
+
+
+def values(weights: Sequence[TensorStats]) -> int:
+    """Of all tensors."""
+    return sum(math.prod(stats.shape) for stats in weights)
+
+
+def _without_octaves(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "octaves"}

@@ -1,0 +1,60 @@
+"""A verdict as a recipe that `octorec quantize --recipe FILE` takes."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+import yaml
+
+from octorec.numerics.verdict import ACTIVATIONS, Verdict
+
+HEAD = """\
+# Written by `octorec analyze`: {outcome}.
+# {reason}
+# A pattern is a regular expression that must match a module's whole name; what none matches stays in 16 bit.
+"""
+
+
+def recipe_text(verdict: Verdict, name: str = "analyzed") -> str | None:
+    """The recipe as YAML; None when every layer stays in 16 bit, for a recipe has to quantize something."""
+    modules = [layer.module for layer in verdict.layers]
+    groups = []
+    for decision in ("channel", "block"):
+        chosen = [layer.module for layer in verdict.layers if layer.decision == decision]
+        if chosen:
+            targets = patterns(chosen, sorted(set(modules) - set(chosen)))
+            groups.append({"targets": targets, "weights": decision, "activations": ACTIVATIONS[decision]})
+    if not groups:
+        return None
+    head = HEAD.format(outcome=verdict.outcome, reason=verdict.reason)
+    return head + yaml.safe_dump({"name": name, "groups": groups}, sort_keys=False, width=1000)
+
+
+def patterns(chosen: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Few regular expressions that match every name of `chosen` as a whole and none of `others`.
+
+    Numbers become `\\d+` where no other name has the same template; else the first number (a block's) becomes a choice
+    of those that are chosen; else names are written out.
+    """
+    foreign: dict[str, list[str]] = defaultdict(list)
+    for other in others:
+        foreign[_template(other)].append(other)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for module in chosen:
+        alike[_template(module)].append(module)
+    out = []
+    for template, members in alike.items():
+        if not foreign[template]:
+            out.append(template)
+            continue
+        first = sorted({int(found[0]) for member in members if (found := re.search(r"\d+", member))})
+        narrowed = template.replace(r"\d+", f"({'|'.join(map(str, first))})", 1) if first else template
+        if any(re.fullmatch(narrowed, other) for other in foreign[template]):
+            out += [re.escape(member) for member in members]
+        else:
+            out.append(narrowed)
+    return out
+
+
+def _template(module: str) -> str:
+    return re.sub(r"\d+", r"\\d+", re.escape(module))

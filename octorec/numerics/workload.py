@@ -1,0 +1,202 @@
+"""The work of a checkpoint, part by part, from its tensors' shapes and its config.json.
+
+Of OneRec-V2 one batch: context once, then a pass a level. Of a decoder the same recommendation in its own terms: a
+prompt of `context` tokens a request, then `LEVELS` codes by beam search over a shared prompt. Of a ranker: every one of
+`beam` candidates a request scored once. Letters: B requests, W beams, S context, M rows of a pass.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from octorec.models.config import OneRecConfig
+from octorec.numerics.intensity import Speed, Work, Workload, estimate, product, traffic
+from octorec.numerics.roles import Family, family, unit
+from octorec.numerics.stats import TensorStats
+from octorec.numerics.verdict import Verdict
+
+LEVELS = 3  # codes an item, of models whose config does not say
+PARTS = {
+    "attention": "attention projections",
+    "ffn": "FFN",
+    "expert": "experts",
+    "router": "router",
+    "head": "heads",
+    "cross": "cross layers",
+    "mlp": "MLP",
+    "context": "context projection",
+    "other": "other matrices",
+}
+
+
+def speed(weights: Sequence[TensorStats], config: Mapping[str, Any], verdict: Verdict, workload: Workload) -> Speed:
+    """The roofline of a checkpoint under the recipe of `verdict`."""
+    kind = family((stats.name for stats in weights), config)
+    fp8 = {layer.module for layer in verdict.layers if layer.decision != "keep"}
+    rows = _rows(kind, config, workload)
+    works, notes = _lookups(kind, weights, config, workload), []
+    for name, parts in _products(weights).items():
+        works += _matrix_work(kind, name, parts, config, workload, rows, fp8)
+    works += _elementwise(weights, rows)
+    if kind == "OneRec-V2":
+        works += _onerec(OneRecConfig.from_dict(dict(config)), workload)
+    elif kind in ("decoder", "MoE decoder"):
+        works += _decoder(weights, workload)
+        notes.append(f"Taken as a generator of {LEVELS} codes an item after a prompt of {workload.context} tokens.")
+    else:
+        notes.append(f"Taken as a ranker that scores {workload.beam} candidates a request, each matrix once a row.")
+    return estimate([work for work in works if work.bytes_16], workload, notes)
+
+
+def active_shares(weights: Sequence[TensorStats], config: Mapping[str, Any]) -> dict[str, float]:
+    """The share of rows that reach each routed expert's tensors, by name: top_k / experts."""
+    chosen, experts = _routing(config)
+    if not experts:
+        return {}
+    return {stats.name: chosen / experts for stats in weights if stats.role == "expert" and "shared" not in stats.name}
+
+
+def _routing(config: Mapping[str, Any]) -> tuple[int, int]:
+    """(experts a row, routed experts), in the names of OneRec-V2, Qwen3-MoE, DeepSeek and Mixtral; zeros for none."""
+    chosen = config.get("top_k") if "n_expert" in config else config.get("num_experts_per_tok")
+    names = ("n_expert", "num_experts", "n_routed_experts", "num_local_experts")
+    experts = next((config[name] for name in names if config.get(name)), 0)
+    return (int(chosen), int(experts)) if chosen and experts else (0, 0)
+
+
+def _rows(kind: Family, config: Mapping[str, Any], workload: Workload) -> list[int]:
+    """M of each pass through the blocks."""
+    each = workload.batch * workload.beam
+    if kind == "OneRec-V2":
+        levels = len(config.get("codebook_sizes", OneRecConfig.codebook_sizes))
+        return [workload.batch] + [each] * (levels - 1)
+    if kind in ("decoder", "MoE decoder"):
+        return [workload.batch * workload.context] + [each] * (LEVELS - 1)
+    return [each]
+
+
+def _products(weights: Sequence[TensorStats]) -> dict[str, list[TensorStats]]:
+    """Matrices that one launch multiplies by the same rows."""
+    groups: dict[str, list[TensorStats]] = defaultdict(list)
+    for stats in weights:
+        if len(stats.shape) >= 2 and stats.role in PARTS and stats.distribution is not None:
+            module = stats.name.removesuffix(".weight")
+            second = ".down" if stats.role == "expert" and module.endswith(("down_proj", "w2")) else ""
+            groups[unit(module) + second].append(stats)
+    return groups
+
+
+def _matrix_work(
+    kind: Family,
+    name: str,
+    parts: Sequence[TensorStats],
+    config: Mapping[str, Any],
+    workload: Workload,
+    rows: list[int],
+    fp8: set[str],
+) -> list[Work]:
+    first = parts[0]
+    k, part = first.shape[-1], PARTS[first.role]
+    quantized = first.name.removesuffix(".weight") in fp8
+    if first.role == "expert":
+        return [work for m in rows for work in _experts(part, m, parts, config, quantized)]
+    n = sum(stats.shape[0] for stats in parts)
+    if first.role == "context":
+        return [product(part, workload.batch * workload.context, n, k, quantized)]
+    if first.role == "head":
+        return [product(part, m, n, k, quantized, out_bytes=4) for m in _head_rows(kind, name, workload, rows)]
+    if kind == "ranker" and first.role == "attention":  # DIN's: each clicked item against each candidate
+        rows = [m * int(config.get("history", workload.context)) for m in rows]
+    return [product(part, m, n, k, quantized) for m in rows]
+
+
+def _head_rows(kind: Family, name: str, workload: Workload, rows: list[int]) -> list[int]:
+    """OneRec-V2 has a head a level; a decoder uses its one at every level, of the prompt at the last position alone."""
+    if kind == "OneRec-V2":
+        return [rows[int(name.rpartition(".")[2])]]
+    return [workload.batch, *rows[1:]] if kind in ("decoder", "MoE decoder") else rows
+
+
+def _experts(part: str, m: int, parts: Sequence[TensorStats], config: Mapping[str, Any], quantized: bool) -> list[Work]:
+    """One of the two products of all experts of a block. Routed experts that no row chose are not read.
+
+    Without a routing in `config` every row reaches every expert.
+    """
+    chosen, experts = _routing(config)
+    k, out = parts[0].shape[-1], []
+    shared = sum(math.prod(stats.shape[:-1]) for stats in parts if "shared" in stats.name or not experts)
+    routed = sum(math.prod(stats.shape[:-1]) for stats in parts) - shared
+    if shared:
+        out.append(product(part, m, shared, k, quantized))
+    if routed:
+        touched = experts * (1 - (1 - chosen / experts) ** m)
+        out.append(product(part, m * chosen, routed // experts, k, quantized, weights=touched))
+    return out
+
+
+def _lookups(kind: Family, weights: Sequence[TensorStats], config: Mapping[str, Any], workload: Workload) -> list[Work]:
+    """A row of each embedding table read and written for everything that looks it up."""
+    out = []
+    each, context = workload.batch * workload.beam, workload.batch * workload.context
+    for stats in weights:
+        if stats.role == "embedding" and len(stats.shape) == 2:
+            count = each
+            if kind == "OneRec-V2":
+                count = context if stats.name.startswith("context.") else each
+            elif kind != "unknown" and kind != "ranker":
+                count = context + (LEVELS - 1) * each
+            out.append(traffic("embedding lookups", 2.0 * count * stats.shape[1]))
+    if kind == "ranker" and config.get("history") and config.get("embed_dim"):  # the clicked items
+        out.append(traffic("embedding lookups", 2.0 * each * int(config["history"]) * int(config["embed_dim"])))
+    return out
+
+
+def _elementwise(weights: Sequence[TensorStats], rows: list[int]) -> list[Work]:
+    """Residual and norm: two read, two written; SwiGLU: two read, one written."""
+    out = []
+    for stats in weights:
+        name = stats.name
+        if stats.role == "norm" and len(stats.shape) == 1 and name.endswith(".weight"):
+            out += [traffic("residuals and norms", 4.0 * m * stats.shape[0]) for m in rows]
+        elif stats.role == "ffn" and name.endswith("down_proj.weight"):
+            out += [traffic("SwiGLU", 3.0 * m * stats.shape[1]) for m in rows]
+    return out
+
+
+def _onerec(config: OneRecConfig, workload: Workload) -> list[Work]:
+    """Attention products, SwiGLU of the experts, and the beam step: the scores are read once."""
+    out = []
+    width, batch = config.d_model, workload.batch
+    kv = batch * workload.context * config.kv_slice * config.s_kv
+    for level, size in enumerate(config.codebook_sizes):
+        m = batch * (1 if level == 0 else workload.beam)
+        cross = traffic("cross-attention products", 2.0 * m * width + kv, 4.0 * m * workload.context * width)
+        own = traffic("self-attention products", m * width * (4.0 + 2 * level), 4.0 * m * (level + 1) * width)
+        out += [cross, own] * config.n_layer
+        reached = (config.top_k + config.n_shared) * config.expert_width
+        out += [traffic("SwiGLU", 3.0 * m * reached)] * (config.n_layer - config.dense_blocks)
+        out.append(traffic("beam step", float(m * size), width=4))
+    return out
+
+
+def _decoder(weights: Sequence[TensorStats], workload: Workload) -> list[Work]:
+    """Attention products of each block that has q_proj and k_proj: causal over the prompt, then beams over it."""
+    out = []
+    batch, beam, context = workload.batch, workload.beam, workload.context
+    shapes = {stats.name: stats.shape for stats in weights}
+    for name, shape in shapes.items():
+        key = shapes.get(name.replace("q_proj", "k_proj"))
+        if not name.endswith("q_proj.weight") or key is None:
+            continue
+        q, kv = shape[0], 2 * key[0]
+        prompt = batch * context
+        out.append(traffic("attention products", prompt * (2.0 * q + kv), 2.0 * prompt * context * q))
+        for level in range(1, LEVELS):
+            m = batch * beam
+            read = 2.0 * m * q + batch * context * kv + m * level * kv
+            out.append(traffic("attention products", read, 4.0 * m * (context + level) * q))
+    for name, shape in shapes.items():
+        if name.endswith("lm_head.weight"):
+            out += [traffic("beam step", float(m * shape[0]), width=4) for m in (batch, *[batch * beam] * (LEVELS - 1))]
+    return out
