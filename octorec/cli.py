@@ -14,10 +14,12 @@ from rich.console import Console, RenderableType
 
 import octorec
 from octorec.errors import InputError
+from octorec.numerics.intensity import Workload
 from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import console, counting
 from octorec.training.config import TrainConfig
 
+WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
 app.add_typer(catalog_app, name="catalog")
@@ -87,22 +89,27 @@ def train(
 
 @app.command()
 def analyze(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder of safetensors, 16 bit or FP8.")],
-    out: Annotated[Path, typer.Option(help="Folder to write report.html and stats.parquet into.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Safetensors file or folder, of any model, 16 bit or FP8.")],
+    out: Annotated[Path, typer.Option(help="Folder to write report.html, stats.parquet and recipe.yaml into.")],
     data: Annotated[Path | None, typer.Option(help="Interactions: measures activations on real requests too.")] = None,
     requests: Annotated[int, typer.Option(help="How many requests to take from --data.")] = 256,
     users: Users = None,
     catalog: OtherCatalog = None,
+    batch_size: Annotated[int, typer.Option("--batch", help="Requests a batch, for the roofline.")] = Workload.batch,
+    beam: Annotated[int, typer.Option(help="Beams (of a ranker: candidates) a request.")] = Workload.beam,
+    context: Annotated[int, typer.Option(help="Context items a request.")] = Workload.context,
+    gpu: Annotated[str, typer.Option(help="h100, h200, a100, l40s or 4090.")] = Workload.gpu,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Measure weights, and activations on real requests: is FP8 safe for this checkpoint?"""
+    """Measure weights, and activations on real requests: is FP8 safe for this checkpoint, and does speed follow?"""
     from octorec.numerics.analyze import analyze
     from octorec.numerics.render import render
 
+    workload = Workload(batch_size, beam, context, gpu)
     batch = measured_requests(checkpoint, data, users, catalog, requests) if data else None
     with counting("analyzing") as progress:
-        found = analyze(checkpoint, out, batch, force, progress)
+        found = analyze(checkpoint, out, batch, force, progress, workload)
     show(as_json, found.to_dict(), render(found))
 
 
@@ -347,7 +354,7 @@ def show(as_json: bool, result: Any, text: RenderableType) -> None:
     if as_json:
         print(json.dumps(result))
     else:
-        out = Console(width=None if sys.stdout.isatty() else 200)
+        out = Console(width=None if sys.stdout.isatty() else WHOLE)
         out.print(text, markup=False, highlight=False, soft_wrap=isinstance(text, str))
 
 
