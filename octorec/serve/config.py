@@ -1,6 +1,7 @@
 """How a server is set up: one dataclass is the YAML file, the flags and their documentation. Imports no torch."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -111,6 +112,8 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
             raise InputError(name, value, "must be integers, with commas") from None
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(name, value, "must be finite")
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
         raise InputError(name, value, f"must be of type {wanted.__name__}")
     return value

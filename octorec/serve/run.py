@@ -60,9 +60,9 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
 
 
 async def _serve(service: Service, config: ServeConfig) -> None:
-    servers = [_server(create_app(service), config.host, config.port, config)]
+    servers = [server_on(create_app(service), config.host, config.port, config)]
     if config.admin_port is not None:
-        servers.append(_server(create_admin_app(service), config.admin_host, config.admin_port, config))
+        servers.append(server_on(create_admin_app(service), config.admin_host, config.admin_port, config))
     ending: list[asyncio.Task[None]] = []
 
     def on_signal() -> None:
@@ -78,7 +78,7 @@ async def _serve(service: Service, config: ServeConfig) -> None:
     watching.cancel()
 
 
-def _server(app: FastAPI, host: str, port: int, config: ServeConfig) -> Server:
+def server_on(app: FastAPI, host: str, port: int, config: ServeConfig) -> Server:
     keep_alive = max(1, round(config.keep_alive_s))
     options: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_keep_alive": keep_alive}
     return Server(uvicorn.Config(app, host, port, timeout_graceful_shutdown=5, server_header=False, **options))

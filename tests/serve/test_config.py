@@ -1,0 +1,71 @@
+"""One dataclass is the file, the flags and the documentation; and every log line is JSON."""
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import typer.testing
+
+from octorec import cli
+from octorec.errors import InputError
+from octorec.serve.config import ServeConfig, read_config
+from octorec.serve.logs import JsonFormatter
+
+
+def test_every_field_is_a_flag_with_its_help_and_default() -> None:
+    parameters = {p.name: p for p in typer.main.get_command(cli.app).commands["serve"].params}  # type: ignore[attr-defined]
+    for field in dataclasses.fields(ServeConfig):
+        help_text = parameters[field.name].help
+        assert field.metadata["help"] in help_text
+        assert ("Default: off." if field.default is None else f"Default: {field.default}.") in help_text
+    assert set(parameters) == {"checkpoint", "config", *(field.name for field in dataclasses.fields(ServeConfig))}
+
+
+def test_flags_go_before_the_file_and_the_file_before_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "serve.yaml").write_text("port: 9000\nmax_list: 5\nbatch_sizes: [1, 4]\nlog_requests: false\n")
+    seen: list[ServeConfig] = []
+    monkeypatch.setattr("octorec.serve.run.serve", lambda checkpoint, config: seen.append(config))
+    arguments = ["serve", "model", "--config", str(tmp_path / "serve.yaml"), "--port", "9001", "--beam-widths", "8,16"]
+    result = typer.testing.CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    expected = ServeConfig(port=9001, max_list=5, batch_sizes=(1, 4), beam_widths=(8, 16), log_requests=False)
+    assert seen == [expected]
+    assert seen[0].engine_options() == {"batch_sizes": (1, 4), "beam_widths": (8, 16)}
+    assert read_config(None, {}) == ServeConfig()
+    assert ServeConfig().host == "127.0.0.1"
+    assert ServeConfig().admin_port is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prot: 1", "unknown key; known: host, port"),
+        ("port: x", r"port: got 'x'; must be of type int"),
+        ("port: true", "port: got True"),
+        ("port: 70000", "must be 0 to 65535"),
+        ("max_list: 0", "must be an integer above 0"),
+        ("max_queue_delay_ms: -1", "must be 0 or more"),
+        ("default_deadline_ms: 0", "must be above 0"),
+        ("default_deadline_ms: .nan", "must be finite"),
+        ("batch_sizes: a,b", "must be integers, with commas"),
+        ("unknown_items: keep", "allowed: drop, refuse"),
+        ("admin_host: 0.0.0.0\nadmin_port: 9", "admin_token_file: got None; is required"),
+        ("- 1", "must have the keys host, port"),
+        (": :", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "serve.yaml").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_config(tmp_path / "serve.yaml", {})
+
+
+def test_log_lines_are_json_with_what_came_along() -> None:
+    record = logging.getLogger("x").makeRecord(
+        "x", logging.INFO, "file", 1, "a %s", ("request",), None, extra={"request_id": "r1", "path": Path("/a")}
+    )
+    line = json.loads(JsonFormatter().format(record))
+    assert line.pop("time").endswith("Z")
+    assert line == {"level": "info", "message": "a request", "request_id": "r1", "path": "/a"}
