@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 
 import octorec
 from octorec.errors import InputError
+from octorec.prove_config import ProveConfig
 from octorec.numerics.intensity import Workload
 from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import console, counting
@@ -242,6 +243,38 @@ def evaluate(
         result = compare(*pair, examples, k, margin, beam_width, users=known, progress=progress)
     show(as_json, result.to_dict(), render(result))
     raise typer.Exit(result.verdict.exit_code)
+
+
+@app.command()
+def prove(
+    checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
+    data: Interactions,
+    last: Annotated[int, typer.Option(help="Newest interactions of each user to predict, one at a time.")] = 1,
+    recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = ProveConfig.recipe,
+    out: Annotated[Path | None, typer.Option(help="FP8 checkpoint folder to keep; removed if not given.")] = None,
+    k: Annotated[int, typer.Option(help="Items a list.")] = ProveConfig.k,
+    margin: Annotated[float, typer.Option(help="Largest relative loss to accept.")] = ProveConfig.margin,
+    beam_width: Annotated[int, typer.Option(help="Beams a level.")] = ProveConfig.beam_width,
+    users: Users = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = ProveConfig.device,
+    dollars_per_hour: Annotated[float, typer.Option(help="Price of one GPU.")] = ProveConfig.dollars_per_hour,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Is FP8 safe for this model? Layers, answers, on a GPU speed, and last the verdict as in `evaluate`."""
+    from octorec.data.interactions import read_interactions
+    from octorec.data.splits import leave_last_out
+    from octorec.data.users import read_users
+    from octorec.prove import prove
+    from octorec.prove_report import render_proof
+
+    config = ProveConfig(recipe, k, margin, beam_width, device, dollars_per_hour)
+    _, examples = leave_last_out(read_interactions(data), last)
+    known = read_users(users) if users else {}
+    with counting("proving") as progress:
+        proof = prove(checkpoint, examples, config, out, known, force, progress)
+    show(as_json, proof.to_dict(), render_proof(proof))
+    raise typer.Exit(proof.exit_code)
 
 
 @app.command()

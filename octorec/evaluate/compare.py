@@ -99,7 +99,7 @@ def compare_predictions(
     """Compare two engines' answers to the same examples; the largest of `cutoffs(k)` gives the verdict."""
     check_margin(margin)
     _require_same_targets(baseline, candidate)
-    drift, nll = _log_prob_differences(baseline, candidate)
+    _, nll = _log_prob_differences(baseline, candidate)
     before, after = {**baseline.values(), "nll": nll[0]}, {**candidate.values(), "nll": nll[1]}
     estimates = estimate(baseline.user_ids, _paired(before, after), resamples=resamples, seed=seed)
     nll_estimate = estimates.pop("nll")
@@ -114,9 +114,16 @@ def compare_predictions(
         candidate={name: float(np.nanmean(values)) for name, values in after.items()},
         differences=estimates,
         nll=nll_estimate,
-        agreement=Agreement.of(overlap(baseline.ranked, candidate.ranked), drift),
+        agreement=agreement_of(baseline, candidate),
         verdict=decide({name: estimates[name] for name in decisive}, margin),
     )
+
+
+def agreement_of(first: Predictions, second: Predictions) -> Agreement:
+    """How alike two engines answered the same examples."""
+    _require_same_targets(first, second)
+    drift, _ = _log_prob_differences(first, second)
+    return Agreement.of(overlap(first.ranked, second.ranked), drift)
 
 
 def evaluate_baselines(train: Interactions, examples: Sequence[Example], k: int = 10) -> dict[str, Predictions]:

@@ -63,6 +63,12 @@ class Predictions:
         metrics = {"recall": recall_at, "ndcg": ndcg_at}
         return {f"{name}@{k}": metric(ranks, k) for k in cutoffs(self.k) for name, metric in metrics.items()}
 
+    def at(self, rows: np.ndarray) -> "Predictions":
+        """Those of the examples `rows` [m]."""
+        log_probs = None if self.log_probs is None else self.log_probs[rows]
+        user_ids, targets, ranked = self.user_ids[rows], self.targets[rows], self.ranked[rows]
+        return Predictions(user_ids, targets, ranked, self.known[rows], self.seen[rows], log_probs)
+
     def save(self, path: str | Path) -> None:
         """Write one Parquet file, replacing what is there."""
         columns = {"user_id": self.user_ids, "target": self.targets, "known": self.known, "seen": self.seen}

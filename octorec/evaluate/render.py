@@ -15,7 +15,12 @@ COLORS = {"not_inferior": "green", "inferior": "red", "inconclusive": "yellow"}
 
 def render(comparison: Comparison) -> RenderableType:
     """Both sides' metrics with their differences, what was counted as a miss, and the verdict."""
-    return Group(_metrics(comparison), *_notes(comparison), _agreement(comparison.agreement), _verdict(comparison))
+    return Group(render_metrics(comparison), _agreement(comparison.agreement), _verdict(comparison))
+
+
+def render_metrics(comparison: Comparison) -> RenderableType:
+    """Both sides' metrics with their differences, and what was counted as a miss."""
+    return Group(_metrics(comparison), *_notes(comparison))
 
 
 def render_shadow(result: Shadow) -> RenderableType:

@@ -1,0 +1,129 @@
+"""How faithfully an FP8 checkpoint's layers repeat their 16-bit parent's, each on the input that the parent's has.
+
+Rounding a normal number to E4M3 loses at most 1/16 of it: 31.5 dB over many values, 29 of a weight's worst row. A
+product of rounded weights and rounded activations keeps about 28.5, more where its terms add up in one direction. The
+limits stand below that and above what a fault leaves: scales that are 5 % off leave 24.9 dB of a weight.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from octorec.kernels.quantized import Quantized, dequantize
+from octorec.models.context import ContextBatch
+from octorec.models.onerec import OneRecV2
+from octorec.numerics.roles import role
+from octorec.quant.modules import FP8Experts, FP8Linear
+
+WEIGHT_DB = 28.0  # of every row of a weight
+OUTPUT_DB = 25.0  # of a layer's output
+EDGE_DB = 25.0
+
+
+@dataclass(frozen=True)
+class LayerFidelity:
+    """SQNR in dB of one layer; -inf where something is not finite, inf where nothing is lost.
+
+    output: of what it computes for real requests. weight: of its matrices. worst_row: of the row (output channel) that
+    lost most.
+    """
+
+    name: str
+    role: str
+    output: float
+    weight: float
+    worst_row: float
+
+    @property
+    def safe(self) -> bool:
+        return self.output >= OUTPUT_DB and self.worst_row >= WEIGHT_DB
+
+    def row(self) -> dict[str, Any]:
+        """For JSON: what is infinite becomes None."""
+        numbers = {name: getattr(self, name) for name in ("output", "weight", "worst_row")}
+        shown = {f"{name}_sqnr_db": value if math.isfinite(value) else None for name, value in numbers.items()}
+        return {"name": self.name, "role": self.role, **shown, "safe": self.safe}
+
+
+@torch.inference_mode()
+def layer_fidelity(parent: OneRecV2, child: OneRecV2, batch: ContextBatch, codes: Tensor) -> list[LayerFidelity]:
+    """Of every FP8 layer of `child`, while `parent` (the same model in 16 bit or float32) runs on `batch` and the true
+    `codes` [B, L]. Both on one device."""
+    twins = dict(child.named_modules())
+    found: list[LayerFidelity] = []
+
+    def compare(name: str, twin: FP8Linear | FP8Experts) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            rows = [_row_sqnr(*pair) for pair in _weights(module, twin)]
+            every = torch.cat([row.flatten() for row in rows])
+            whole = min(sqnr(*pair) for pair in _weights(module, twin))
+            worst = float(every.min()) if not every.isnan().any() else -math.inf
+            found.append(LayerFidelity(name, role(f"{name}.weight"), sqnr(output, twin(*inputs)), whole, worst))
+
+        return hook
+
+    hooks = []
+    for name, module in parent.named_modules():
+        twin = twins[name]
+        if isinstance(twin, FP8Linear | FP8Experts):
+            hooks.append(module.register_forward_hook(compare(name, twin)))
+    try:
+        parent(batch, codes)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def edges_hold(ops: ModuleType, device: str = "cpu", dtype: torch.dtype = torch.float32) -> bool:
+    """Whether rows of zeros, of the largest numbers, of one lone value and of numbers too small for an exact scale come
+    back from `ops`' quantization finite, and as close as a rounding is."""
+    finfo = torch.finfo(dtype)
+    width = torch.arange(1, 257, device=device) / 256
+    tiny = [finfo.tiny, 2e-42, 1e-42, 7e-43]  # with subnormal scales
+    rows = [torch.zeros_like(width), width * finfo.max, torch.eye(1, 256, device=device)[0], *(width * t for t in tiny)]
+    x = torch.stack(rows).to(dtype)
+    for granularity in ("token", "group"):
+        back = dequantize(ops.maybe_quantize(x, granularity))
+        exact = x.float()
+        if not back.isfinite().all() or (back[0] != 0).any():
+            return False
+        if sqnr(exact[1] / finfo.max, back[1] / finfo.max) < EDGE_DB or not torch.equal(back[2], exact[2]):
+            return False
+        if sqnr(exact[3] / finfo.tiny, back[3] / finfo.tiny) < EDGE_DB:
+            return False
+    return True
+
+
+def sqnr(exact: Tensor, found: Tensor) -> float:
+    """10 log10(sum exact^2 / sum (found - exact)^2)."""
+    exact, found = exact.double(), found.double()
+    noise = float((found - exact).square().sum())
+    signal = float(exact.square().sum())
+    if not math.isfinite(noise):
+        return -math.inf
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def _weights(module: nn.Module, twin: FP8Linear | FP8Experts) -> list[tuple[Tensor, Tensor]]:
+    """Each matrix [..., N, K] of a layer and what its twin stores of it."""
+    names = ["weight"] if isinstance(twin, FP8Linear) else ["gate_up_proj", "down_proj"]
+    out = []
+    for name in names:
+        stored = Quantized(getattr(twin, name), getattr(twin, f"{name}_scale"), twin.granularity, torch.float32)
+        out.append((getattr(module, name).float(), dequantize(stored)))
+    return out
+
+
+def _row_sqnr(exact: Tensor, found: Tensor) -> Tensor:
+    """dB of each row [..., N]; a row of zeros that stays zeros is infinitely good."""
+    signal = exact.double().square().sum(-1)
+    noise = (found.double() - exact.double()).square().sum(-1)
+    return torch.where(noise == 0, math.inf, 10 * (signal / noise).log10())

@@ -1,0 +1,86 @@
+"""What a proof says: of numbers by hand, and through the command line on a small checkpoint."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from octorec.data.interactions import read_interactions
+from octorec.data.splits import leave_last_out
+from octorec.errors import InputError
+from octorec.evaluate.paired import Estimate
+from octorec.numerics.fidelity import LayerFidelity, edges_hold, sqnr
+from octorec.prove import Speed, faults, prove
+from octorec.prove_config import ProveConfig
+from octorec.prove_report import render_proof
+from tests.test_cli import octorec, work
+
+__all__ = ["work"]  # the fixture
+GOOD = LayerFidelity("blocks.0.ffn.down_proj", "ffn", 31.0, 31.5, 29.5)
+
+
+def nll(high: float) -> Estimate:
+    return Estimate(0.0, -high, high, "bootstrap", 100, 100)
+
+
+def test_faults_name_what_is_wrong() -> None:
+    assert faults([GOOD], True, nll(0.01)) == []
+    assert "down_proj: output 24.0" in faults([replace(GOOD, output=24.0)], True, nll(0.01))[0]
+    assert "worst row 20.0" in faults([replace(GOOD, worst_row=20.0)], True, nll(0.01))[0]
+    assert "edge" in faults([GOOD], False, nll(0.01))[0]
+    assert "NLL grows by up to 0.0300" in faults([GOOD], True, nll(0.03))[0]
+    assert len(faults([GOOD], True, nll(float("nan")))) == 1
+
+
+def test_sqnr_by_hand() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([3.0, 4.0])
+    assert sqnr(x, x + torch.tensor([0.3, 0.4])) == pytest.approx(20)
+    assert sqnr(x, x) == np.inf
+    assert sqnr(x, x * float("nan")) == -np.inf
+
+
+def test_the_references_hold_at_the_edges() -> None:
+    from octorec.kernels import reference
+
+    assert edges_hold(reference)
+
+
+def test_a_proof_and_its_lines(work: Path) -> None:
+    _, examples = leave_last_out(read_interactions(work / "data.csv"), 2)
+    said: list[str] = []
+    config = ProveConfig(recipe="fp8-channel", beam_width=16, margin=0.9)
+    proof = prove(work / "bf16", examples, config, progress=lambda what, done, total: said.append(what))
+    assert proof.noise.overlap > 0.99
+    assert {layer.name for layer in proof.layers} >= {"blocks.0.cross_attn.q_proj", "blocks.1.ffn.experts"}
+    assert set(said) == {"16 bit", "FP8", "noise floor"}
+    quick = replace(proof, speed={"FP8": Speed(500.0, 70.0, 1.389)})
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(render_proof(quick))
+    text = console.export_text()
+    assert "layers are safe" in text
+    assert "noise floor" in text
+    assert "1.389" in text
+    assert text.strip().splitlines()[-1].startswith(proof.outcome)
+    broken = replace(proof, layers=[replace(GOOD, worst_row=3.0)])
+    assert (broken.outcome, broken.exit_code) == ("inferior", 3)
+
+
+def test_the_command_line(work: Path, tmp_path: Path) -> None:
+    arguments = ("prove", work / "bf16", "--data", work / "data.csv", "--recipe", "fp8-channel", "--beam-width", "16")
+    done = octorec(*arguments, "--out", tmp_path / "fp8", "--json", expect=None)
+    result = json.loads(done.stdout)
+    assert done.code == result["exit_code"]
+    assert done.code in (0, 3, 4)
+    assert (tmp_path / "fp8" / "quantization.json").exists()
+    again = octorec(*arguments, "--out", tmp_path / "fp8", expect=2)
+    assert "exists already" in again.stderr
+
+
+def test_a_price_is_above_nothing() -> None:
+    with pytest.raises(InputError, match=r"dollars_per_hour: got 0; must be above 0"):
+        ProveConfig(dollars_per_hour=0)
