@@ -14,8 +14,8 @@ from rich.console import Console, RenderableType
 
 import octorec
 from octorec.errors import InputError
-from octorec.prove_config import ProveConfig
 from octorec.numerics.intensity import Workload
+from octorec.prove_config import ProveConfig
 from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import console, counting
 from octorec.training.config import TrainConfig
