@@ -42,6 +42,11 @@ def capability(device: torch.device) -> tuple[int, int]:
     return (9, 0)
 
 
+def is_hopper(device: torch.device) -> bool:
+    """Whether kernels for Hopper's own instructions run there; never in the interpreter."""
+    return device.type in ("cuda", "meta") and capability(device)[0] == 9
+
+
 @functools.cache
 def processors(device: torch.device) -> int:
     """Multiprocessors: how many programs a persistent kernel starts. Few where nothing runs in parallel anyway."""

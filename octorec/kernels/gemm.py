@@ -12,6 +12,8 @@ One persistent kernel on tensor descriptors (the tensor memory accelerator of Ho
 Hopper's FP8 tensor cores keep about 14 bits of mantissa in a running sum. `promote` has them sum 128 values of K, and adds
 those sums in float32, as group scales do anyway; without it the tensor cores sum all of K.
 
+On Hopper, products by groups take `gemm_hopper`, which gives the same bits sooner, unless a tile is asked for.
+
 An element's result depends neither on its tile nor on its neighbours: K is walked in one order and never split.
 """  # noqa: E501 (a table)
 
@@ -24,7 +26,7 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.device import capability, check_fp8, processors
+from octorec.kernels.device import capability, check_fp8, is_hopper, processors
 from octorec.kernels.quantize import empty_quantized, to_e4m3
 from octorec.kernels.quantized import GROUP, Quantized
 from octorec.kernels.reference import Operand
@@ -97,9 +99,16 @@ def gemm(
     )
     rows, (n, k) = len(values), weights.shape[-2:]
     width = n // 2 if swiglu else n
+    specialized = tile is None and scales == "groups" and is_hopper(values.device)
     tile = tile or choose_tile(weight)
     _check(values, weights, width, scales, swiglu, quantize, tile)
     assert plan is None or (rows == plan.slots and plan.block_m % tile.rows == 0)
+    if specialized:
+        from octorec.kernels.gemm_hopper import gemm_hopper
+
+        assert isinstance(x, Quantized)
+        assert isinstance(weight, Quantized)
+        return gemm_hopper(x, weight, plan, swiglu, quantize)
     result: Operand
     if quantize:
         result = empty_quantized((rows, width), "group", kind, values.device)

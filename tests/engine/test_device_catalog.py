@@ -13,8 +13,11 @@ from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.request import Request
 from octorec.errors import InputError, MismatchError
 from octorec.kernels import fused, reference
+from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.presets import preset
 
 SIZES = (6, 5, 7)
+INTERPRETED = pytest.mark.skipif(torch.cuda.is_available(), reason="interprets kernels, which is done without a GPU")
 SETS = ("red", "blue")
 
 
@@ -51,7 +54,7 @@ def requests() -> list[Request]:
     ("ops", "order"),
     [
         pytest.param(reference, (1, 2, 0, 3, 1, 0), id="references"),
-        pytest.param(fused, (1, 2, 3), id="kernels", marks=pytest.mark.slow),
+        pytest.param(fused, (1, 2, 3), id="kernels", marks=[pytest.mark.slow, INTERPRETED]),
     ],
 )
 def test_every_version_answers_as_if_it_were_the_only_one(ops: object, order: tuple[int, ...]) -> None:
@@ -66,6 +69,26 @@ def test_every_version_answers_as_if_it_were_the_only_one(ops: object, order: tu
             np.testing.assert_allclose(answer.scores, alone.scores, rtol=1e-5)
         assert subject.catalog.version == versions[number].version
     assert memory == [level.child_start.data_ptr() for level in subject._on_device.levels]
+
+
+@pytest.mark.gpu
+def test_a_captured_search_answers_for_every_version() -> None:
+    model = OneRecV2(preset("demo", codebook_sizes=SIZES), fused)
+    initialize(model, seed=0)
+    model = model.to("cuda", torch.bfloat16)
+
+    def on_gpu(catalog: Catalog) -> Engine:
+        config = EngineConfig(max_context=8, batch_sizes=(4,), beam_widths=(32,), default_beam_width=32, max_items=220)
+        return Engine(model, catalog, config, "cuda", fused)
+
+    versions = [version(150, 1), version(220, 2), version(101, 3), withdraw(version(150, 1), ["i3", "i7"])]
+    subject = on_gpu(versions[0])
+    subject.warm_up()
+    captured = dict(subject._graphs)
+    for number in (1, 2, 0, 3, 1, 0):
+        subject.replace_catalog(versions[number])
+        assert subject.recommend(requests()) == on_gpu(versions[number]).recommend(requests())
+    assert subject._graphs == captured
 
 
 def test_node_numbers_ascend_over_both_sets() -> None:

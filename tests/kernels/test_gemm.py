@@ -14,6 +14,7 @@ from octorec.kernels import gemm as gemm_module
 from octorec.kernels import reference
 from octorec.kernels.gemm import ADA, HOPPER, Tile, choose_tile, gemm
 from octorec.kernels.plan import plan_experts
+from octorec.kernels.quantize import quantize as quantize_on_device
 from octorec.kernels.quantized import Quantized, dequantize, quantize
 
 SMALL = Tile(rows=32, columns=128, halves=2, depth=128, band=2)
@@ -75,6 +76,45 @@ def test_swiglu_as_it_leaves(scales: str, width: int, device: str) -> None:
     x, weight = operands(scales, x * 0.1, random(2 * width, 208, device=device) * 0.1)
     hidden = gemm(x, weight, swiglu=True, tile=SMALL)
     assert_hidden(hidden, gemm(x, weight, tile=SMALL))
+
+
+BY_GROUPS = {"product": {}, "swiglu": {"swiglu": True}, "swiglu, quantized": {"swiglu": True, "quantize": True}}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("fused", list(BY_GROUPS))
+@pytest.mark.parametrize(("rows", "n", "k"), [(1, 256, 16), (70, 512, 272), (16384, 2816, 1408), (300, 1024, 5632)])
+def test_hopper_gives_the_same_bits(fused: str, rows: int, n: int, k: int, device: str) -> None:
+    x = quantize_on_device(random(rows, k, device=device) * 0.1, "group")
+    weight = quantize(random(n, k, device=device) * 0.1, "block")
+    assert_same_bits(gemm(x, weight, **BY_GROUPS[fused]), gemm(x, weight, tile=HOPPER, **BY_GROUPS[fused]))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("fused", list(BY_GROUPS))
+@pytest.mark.parametrize("rows", [3, 700, 8192])
+def test_hopper_gives_the_same_bits_to_experts(fused: str, rows: int, device: str) -> None:
+    experts = torch.stack([torch.randperm(9)[:3] for _ in range(rows)]).to(device)
+    experts[experts == 3] = 1  # nobody goes to 3
+    plan = plan_experts(experts, 9, 128)
+    x = quantize_on_device(random(plan.slots, 400, device=device) * 0.1, "group")
+    weight = quantize(random(9, 512, 400, device=device) * 0.1, "block")
+    found, expected = (gemm(x, weight, plan, tile=tile, **BY_GROUPS[fused]) for tile in (None, HOPPER))
+    taken = plan.slot_of.flatten().long()
+    assert_same_bits(found, expected, taken)
+
+
+def test_columns_that_are_no_tile_on_hopper(device: str) -> None:
+    x = quantize_on_device(random(200, 272, device=device), "group")
+    weight = quantize(random(264, 272, device=device), "block")
+    assert_product(gemm(x, weight), plain(x), plain(weight))
+
+
+def assert_same_bits(found: Any, expected: Any, rows: Any = slice(None)) -> None:
+    if isinstance(found, Quantized):
+        assert torch.equal(found.scale[rows], expected.scale[rows])
+        found, expected = found.values.view(torch.uint8), expected.values.view(torch.uint8)
+    assert torch.equal(found[rows], expected[rows])
 
 
 def assert_hidden(hidden: Tensor, gate_up: Tensor) -> None:
@@ -162,7 +202,10 @@ def launch(name: str, tile: Tile | None = None, rows: int = 16384) -> None:
         plan = plan_experts(torch.empty(rows, 4, dtype=torch.int64, device="meta"), n_expert, 128)
     x = torch.empty(plan.slots if plan else rows, k, dtype=torch.bfloat16, device="meta")
     weight = torch.empty(*([n_expert] if n_expert else []), n, k, dtype=torch.bfloat16, device="meta")
-    gemm(*operands(scales, x, weight), plan, tile=tile, **fused)
+    of_x, of_weight = PAIRS[scales]
+    if of_x is not None:
+        x, weight = quantize_on_device(x, of_x), quantize_on_device(weight, of_weight)
+    gemm(x, weight, plan, tile=tile, **fused)
 
 
 def slowly(*names: str) -> list[Any]:
@@ -172,7 +215,7 @@ def slowly(*names: str) -> list[Any]:
 
 @pytest.mark.parametrize("name", slowly("qkv", "experts up", "experts up in 16 bit"))
 def test_machine_code(name: str) -> None:
-    code = sm90.compile_launches(launch, name)[-1]
+    code = sm90.compile_launches(launch, name, HOPPER if LAUNCHES[name][0] != "none" else None)[-1]
     assert code.uses("HGMMA" if LAUNCHES[name][0] == "none" else "QGMMA")
     assert code.uses("UTMALDG")
     assert code.uses("UTMASTG")
@@ -180,8 +223,20 @@ def test_machine_code(name: str) -> None:
     assert code.shared <= sm90.MAX_SHARED[90]
 
 
+@pytest.mark.parametrize(("name", "rows"), [("qkv by groups", 1), ("experts up", 16384), ("experts down", 16384)])
+def test_machine_code_of_hopper_s_own(name: str, rows: int) -> None:
+    code = sm90.compile_launches(launch, name, None, rows)[-1]  # a 1 is compiled in
+    assert code.name == "_gemm_hopper"
+    assert code.uses("QGMMA")
+    assert code.uses("UTMALDG")
+    assert code.uses("UTMASTG")
+    assert code.uses("USETMAXREG")
+    assert code.spills == 0
+    assert code.shared <= sm90.MAX_SHARED[90]
+
+
 def test_machine_code_for_one_row() -> None:
-    code = sm90.compile_launches(launch, "qkv by groups", None, 1)[-1]  # a 1 is compiled in
+    code = sm90.compile_launches(launch, "qkv by groups", HOPPER, 1)[-1]  # a 1 is compiled in
     assert code.spills == 0
 
 

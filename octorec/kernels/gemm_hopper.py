@@ -1,0 +1,232 @@
+# mypy: allow-untyped-defs
+"""`gemm` for FP8 by groups and blocks on Hopper, with its warps at different work (Gluon, Triton's lower level).
+
+    x [P, K] by groups, weight [E, N, K] by blocks -> product [P, N] in 16 bit, or silu(gate) * up [P, N / 2]
+
+`gemm`'s own kernel has all warps wait for each other: while they scale and add the sums of 128 of K, and while they
+finish a tile, the tensor cores stand idle. Here four warps load, and two times four compute 64 rows each, at their own
+pace: one's scaling runs under the other's products. The arithmetic is the same to the bit: tensor cores sum 128 of K,
+then it is scaled and added in float32, in one order whatever the neighbours.
+
+Letters: P slots or rows, E experts, N and K of a weight, G = ceil(K / 128) groups a row and steps of a sum.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from octorec.kernels.device import processors
+from octorec.kernels.quantize import empty_quantized, to_e4m3
+from octorec.kernels.quantized import Quantized
+from octorec.kernels.reference import Operand
+from octorec.kernels.swiglu import silu
+
+if TYPE_CHECKING:
+    from octorec.kernels.plan import ExpertPlan
+
+ROWS = 128  # of a tile
+BAND = gl.constexpr(16)  # row tiles that are walked column by column, so that they stay in L2
+
+
+def gemm_hopper(
+    x: Quantized, weight: Quantized, plan: "ExpertPlan | None", swiglu: bool = False, quantize: bool = False
+) -> Operand:
+    """As `gemm.gemm`, which checks the operands: x by `group` with M-major scales, weight by `block`."""
+    rows, (n, k) = len(x.values), weight.values.shape[-2:]
+    width = n // 2 if swiglu else n
+    assert x.scale.stride(0) == 1  # M-major
+    assert plan is None or plan.block_m == ROWS
+    result: Operand
+    if quantize:
+        result = empty_quantized((rows, width), "group", x.dtype, x.values.device)
+        out, out_scale = result.values, result.scale
+        assert out_scale.stride(1) == x.scale.stride(1)
+    else:
+        result = out = torch.empty(rows, width, dtype=x.dtype, device=x.values.device)
+        out_scale = x.scale  # nobody writes it
+    tiles = -(-rows // ROWS) * -(-width // 128)
+    _gemm_hopper[(min(tiles, processors(x.values.device)),)](
+        _boxes(x.values, 64), _boxes(weight.values.view(-1, k), 128), _boxes(out, 64), _scale_boxes(x.scale),
+        weight.scale, out_scale, x.values if plan is None else plan.tile_expert,
+        x.values if plan is None else plan.n_tiles, rows, x.scale.stride(1),
+        N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")), PLANNED=plan is not None, SWIGLU=swiglu,
+        QUANTIZE=quantize, STAGES=4 if swiglu else 5, num_warps=4,
+    )  # fmt: skip
+    return result
+
+
+def _boxes(matrix: Tensor, rows: int) -> TensorDescriptor:
+    """A matrix for the tensor memory accelerator: in boxes of rows x 128, swizzled as the tensor cores read them."""
+    layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=matrix.element_size() * 8, rank=2)
+    return TensorDescriptor.from_tensor(matrix, [rows, 128], layout)
+
+
+def _scale_boxes(scale: Tensor) -> TensorDescriptor:
+    """The scales of groups [P, G], M-major, as one line: in boxes of 64 rows of a group."""
+    line = scale.as_strided((scale.shape[1] * scale.stride(1),), (1,))
+    return TensorDescriptor.from_tensor(line, [64], gl.NVMMASharedLayout(0, 32, rank=1))
+
+
+@gluon.jit
+def _gemm_hopper(
+    x_desc, weight_desc, out_desc, x_scale_desc, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, n_tiles_ptr,
+    rows, scale_group,
+    N: gl.constexpr, K: gl.constexpr, KIND: gl.constexpr, PLANNED: gl.constexpr, SWIGLU: gl.constexpr,
+    QUANTIZE: gl.constexpr, STAGES: gl.constexpr,
+):  # fmt: skip
+    """Each program walks tiles of 128 rows and columns of the result; a ring of STAGES holds steps of 128 of K.
+
+    scale_group: stride of the scales [P, G] of x and of the result. full[s]: stage s has landed. empty[s]: both
+    consumers have read it. With SWIGLU a step holds 128 rows of gate and 128 of up.
+    """
+    HALVES: gl.constexpr = 2 if SWIGLU else 1
+    WIDTH: gl.constexpr = N // HALVES
+    down = gl.load(n_tiles_ptr) if PLANNED else (rows + 127) // 128
+    x_smem = gl.allocate_shared_memory(x_desc.dtype, [2 * STAGES, 64, 128], x_desc.layout)
+    weight_smem = gl.allocate_shared_memory(weight_desc.dtype, [HALVES * STAGES, 128, 128], weight_desc.layout)
+    x_scale_smem = gl.allocate_shared_memory(gl.float32, [2 * STAGES, 64], x_scale_desc.layout)
+    out_smem = gl.allocate_shared_memory(out_desc.dtype, [2, 64, 128], out_desc.layout)
+    full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(full.index(stage), count=1)
+        mbarrier.init(empty.index(stage), count=2)
+    fence_async_shared()
+    gl.warp_specialize(
+        [
+            (_consume, (
+                out_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, weight_scale_ptr, out_scale_ptr,
+                tile_expert_ptr, rows, down, scale_group, N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, STAGES, 0,
+            )),
+            (_consume, (
+                out_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, weight_scale_ptr, out_scale_ptr,
+                tile_expert_ptr, rows, down, scale_group, N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, STAGES, 1,
+            )),
+            (_load, (
+                x_desc, weight_desc, x_scale_desc, x_smem, weight_smem, x_scale_smem, full, empty,
+                tile_expert_ptr, down, scale_group, N, K, WIDTH, PLANNED, SWIGLU, STAGES,
+            )),
+        ],
+        [4, 4],
+        [232, 40],
+    )  # fmt: skip
+
+
+@gluon.jit
+def _place(tile, down, across):
+    """Tile number -> (row tile, column tile): BAND row tiles at a time, column by column."""
+    band = tile // (BAND * across)
+    height = gl.minimum(down - band * BAND, BAND)
+    within = tile - band * BAND * across
+    return band * BAND + within % height, within // height
+
+
+@gluon.jit
+def _load(
+    x_desc, weight_desc, x_scale_desc, x_smem, weight_smem, x_scale_smem, full, empty,
+    tile_expert_ptr, down, scale_group,
+    N: gl.constexpr, K: gl.constexpr, WIDTH: gl.constexpr, PLANNED: gl.constexpr, SWIGLU: gl.constexpr,
+    STAGES: gl.constexpr,
+):  # fmt: skip
+    """Keep the ring filled: a step is 128 rows of x with their scales, and 128 of the weight, or of gate and of up."""
+    HALVES: gl.constexpr = 2 if SWIGLU else 1
+    BYTES: gl.constexpr = (128 + 128 * HALVES) * 128 + 128 * 4
+    ACROSS: gl.constexpr = (WIDTH + 127) // 128
+    step = 0
+    for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
+        row_tile, column_tile = _place(tile, down, ACROSS)
+        weight_row = column_tile * 128
+        if PLANNED:
+            weight_row += gl.load(tile_expert_ptr + row_tile) * N
+        for k in range(0, K, 128):
+            stage = step % STAGES
+            landed = full.index(stage)
+            mbarrier.wait(empty.index(stage), ((step // STAGES) & 1) ^ 1)
+            mbarrier.expect(landed, BYTES)
+            scale = (k // 128) * scale_group + row_tile * 128
+            for half in gl.static_range(2):
+                row = row_tile * 128 + 64 * half
+                tma.async_copy_global_to_shared(x_desc, [row, k], landed, x_smem.index(2 * stage + half))
+                part = x_scale_smem.index(2 * stage + half)
+                tma.async_copy_global_to_shared(x_scale_desc, [scale + 64 * half], landed, part)
+            for half in gl.static_range(HALVES):
+                part = weight_smem.index(HALVES * stage + half)
+                tma.async_copy_global_to_shared(weight_desc, [weight_row + WIDTH * half, k], landed, part)
+            step += 1
+
+
+@gluon.jit
+def _consume(
+    out_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, weight_scale_ptr, out_scale_ptr,
+    tile_expert_ptr, rows, down, scale_group,
+    N: gl.constexpr, K: gl.constexpr, WIDTH: gl.constexpr, KIND: gl.constexpr, PLANNED: gl.constexpr,
+    SWIGLU: gl.constexpr, QUANTIZE: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr,
+):  # fmt: skip
+    """Multiply, scale, add and write rows 64 * WHICH to 64 * WHICH + 63 of each tile.
+
+    left, right: float32 [64, 128]: the product, or gate and up.
+    """
+    HALVES: gl.constexpr = 2 if SWIGLU else 1
+    ACROSS: gl.constexpr = (WIDTH + 127) // 128
+    STEPS: gl.constexpr = (K + 127) // 128  # and scales a block row
+    SUMS: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 128, 32])
+    row = gl.arange(0, 64, layout=gl.SliceLayout(1, SUMS))
+    none = gl.zeros([64, 128], gl.float32, layout=SUMS)
+    out = out_smem.index(WHICH)
+    step = 0
+    for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
+        row_tile, column_tile = _place(tile, down, ACROSS)
+        block = column_tile
+        if PLANNED:
+            block += gl.load(tile_expert_ptr + row_tile) * ((N + 127) // 128)
+        left_ptr = weight_scale_ptr + block * STEPS
+        right_ptr = left_ptr + (WIDTH // 128) * STEPS
+        left = none
+        right = none
+        for k in range(STEPS):
+            stage = step % STAGES
+            x = x_smem.index(2 * stage + WHICH)
+            mbarrier.wait(full.index(stage), (step // STAGES) & 1)
+            weight = weight_smem.index(HALVES * stage).permute((1, 0))
+            part = warpgroup_mma(x, weight, none, use_acc=False, is_async=True)
+            x_scale = x_scale_smem.index(2 * stage + WHICH).load(gl.SliceLayout(1, SUMS))
+            left_scale = gl.load(left_ptr + k)  # arrives while the products run
+            if SWIGLU:
+                right_scale = gl.load(right_ptr + k)
+            part = warpgroup_mma_wait(0, [part])
+            scale = gl.expand_dims(x_scale * left_scale, 1)
+            left = gl.fma(part, scale.broadcast_to(left.shape), left)
+            if SWIGLU:
+                weight = weight_smem.index(HALVES * stage + 1).permute((1, 0))
+                part = warpgroup_mma(x, weight, none, use_acc=False, is_async=True)
+                part = warpgroup_mma_wait(0, [part])
+                scale = gl.expand_dims(x_scale * right_scale, 1)
+                right = gl.fma(part, scale.broadcast_to(right.shape), right)
+            mbarrier.arrive(empty.index(stage))
+            step += 1
+        first_row = row_tile * 128 + WHICH * 64
+        hidden = left.to(KIND)
+        if SWIGLU:
+            hidden = (silu(hidden.to(gl.float32)) * right.to(KIND).to(gl.float32)).to(KIND)
+        if QUANTIZE:
+            wide = hidden.to(gl.float32)
+            hidden, scale = to_e4m3(wide, gl.expand_dims(gl.max(gl.abs(wide), 1), 1))
+            scale_ptr = out_scale_ptr + column_tile.to(gl.int64) * scale_group + first_row
+            inside = row < (64 if PLANNED else rows - first_row)
+            gl.store(scale_ptr + gl.expand_dims(row, 1), scale, gl.expand_dims(inside, 1))
+        tma.store_wait(0)  # the last tile has left `out`
+        out.store(hidden)
+        fence_async_shared()
+        tma.async_copy_shared_to_global(out_desc, [first_row, column_tile * 128], out)
+    tma.store_wait(0)
