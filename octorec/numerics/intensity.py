@@ -60,7 +60,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Work:
-    """A launch of one part: FLOPs, and bytes moved in 16 bit and when its product, if `fp8`, has 8-bit operands."""
+    """A launch of one part: FLOPs, and bytes in 16 bit and under the recipe. fp8: its FLOPs then run at FP8's rate."""
 
     part: str
     flops: float
@@ -143,9 +143,12 @@ def product(part: str, rows: float, n: int, k: int, fp8: bool, weights: float = 
     return Work(part, 2.0 * rows * n * k, 2 * operands + written, (1 if fp8 else 2) * operands + written, fp8)
 
 
-def traffic(part: str, values: float, flops: float = 0.0, width: int = 2) -> Work:
-    """`values` numbers of `width` bytes read or written, in a type that FP8 does not change."""
-    return Work(part, flops, values * width, values * width, False)
+def traffic(part: str, values: float, flops: float = 0.0, width: int = 2, shrunk: float = 0.0) -> Work:
+    """`values` numbers of `width` bytes read or written; under the recipe `shrunk` of them are a byte shorter.
+
+    They are what a part writes for an FP8 product, when it quantizes while it writes.
+    """
+    return Work(part, flops, values * width, values * width - shrunk, False)
 
 
 def estimate(works: Sequence[Work], workload: Workload, notes: Iterable[str] = ()) -> Speed:
@@ -183,9 +186,9 @@ def _parts(works: Sequence[Work], gpu: GPU) -> list[Part]:
 
 
 def _seconds_8(work: Work, gpu: GPU) -> float:
-    fp8 = work.fp8 and gpu.fp8 is not None
-    peak = gpu.fp8 if fp8 and gpu.fp8 is not None else gpu.bf16
-    return max((work.bytes_8 if fp8 else work.bytes_16) / gpu.bandwidth, work.flops / peak)
+    if gpu.fp8 is None:
+        return max(work.bytes_16 / gpu.bandwidth, work.flops / gpu.bf16)
+    return max(work.bytes_8 / gpu.bandwidth, work.flops / (gpu.fp8 if work.fp8 else gpu.bf16))
 
 
 def _gain(parts: Sequence[Part]) -> float:

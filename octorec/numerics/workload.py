@@ -12,7 +12,7 @@ from typing import Any
 
 from octorec.models.config import OneRecConfig
 from octorec.numerics.intensity import Speed, Work, Workload, estimate, product, traffic
-from octorec.numerics.roles import Family, family, unit
+from octorec.numerics.roles import Family, block, family, unit
 from octorec.numerics.stats import TensorStats
 from octorec.numerics.verdict import Verdict
 
@@ -38,11 +38,11 @@ def speed(weights: Sequence[TensorStats], config: Mapping[str, Any], verdict: Ve
     works, notes = _lookups(kind, weights, config, workload), []
     for name, parts in _products(weights).items():
         works += _matrix_work(kind, name, parts, config, workload, rows, fp8)
-    works += _elementwise(weights, rows)
+    works += _elementwise(weights, rows, fp8)
     if kind == "OneRec-V2":
-        works += _onerec(OneRecConfig.from_dict(dict(config)), workload)
+        works += _onerec(OneRecConfig.from_dict(dict(config)), workload, fp8)
     elif kind in ("decoder", "MoE decoder"):
-        works += _decoder(weights, workload)
+        works += _decoder(weights, workload, fp8)
         notes.append(f"Taken as a generator of {LEVELS} codes an item after a prompt of {workload.context} tokens.")
     else:
         notes.append(f"Taken as a ranker that scores {workload.beam} candidates a request, each matrix once a row.")
@@ -152,35 +152,48 @@ def _lookups(kind: Family, weights: Sequence[TensorStats], config: Mapping[str, 
     return out
 
 
-def _elementwise(weights: Sequence[TensorStats], rows: list[int]) -> list[Work]:
-    """Residual and norm: two read, two written; SwiGLU: two read, one written."""
+def _elementwise(weights: Sequence[TensorStats], rows: list[int], fp8: set[str]) -> list[Work]:
+    """Residual and norm: two read, two written; SwiGLU: two read, one written; the last in FP8 for an FP8 product."""
     out = []
     for stats in weights:
         name = stats.name
         if stats.role == "norm" and len(stats.shape) == 1 and name.endswith(".weight"):
-            out += [traffic("residuals and norms", 4.0 * m * stats.shape[0]) for m in rows]
+            width = stats.shape[0]
+            shrunk = width if fp8 and block(name) is not None else 0
+            out += [traffic("residuals and norms", 4.0 * m * width, shrunk=m * shrunk) for m in rows]
         elif stats.role == "ffn" and name.endswith("down_proj.weight"):
-            out += [traffic("SwiGLU", 3.0 * m * stats.shape[1]) for m in rows]
+            width = stats.shape[1]
+            shrunk = width if name.removesuffix(".weight") in fp8 else 0
+            out += [traffic("SwiGLU", 3.0 * m * width, shrunk=m * shrunk) for m in rows]
     return out
 
 
-def _onerec(config: OneRecConfig, workload: Workload) -> list[Work]:
+def _onerec(config: OneRecConfig, workload: Workload, fp8: set[str]) -> list[Work]:
     """Attention products, SwiGLU of the experts, and the beam step: the scores are read once."""
     out = []
     width, batch = config.d_model, workload.batch
     kv = batch * workload.context * config.kv_slice * config.s_kv
+    reached = (config.top_k + config.n_shared) * config.expert_width
     for level, size in enumerate(config.codebook_sizes):
         m = batch * (1 if level == 0 else workload.beam)
-        cross = traffic("cross-attention products", 2.0 * m * width + kv, 4.0 * m * workload.context * width)
-        own = traffic("self-attention products", m * width * (4.0 + 2 * level), 4.0 * m * (level + 1) * width)
-        out += [cross, own] * config.n_layer
-        reached = (config.top_k + config.n_shared) * config.expert_width
-        out += [traffic("SwiGLU", 3.0 * m * reached)] * (config.n_layer - config.dense_blocks)
+        for at in range(config.n_layer):
+            cross = m * width if f"blocks.{at}.cross_attn.o_proj" in fp8 else 0
+            own = m * width if f"blocks.{at}.self_attn.o_proj" in fp8 else 0
+            flops = 4.0 * m * width
+            out.append(
+                traffic("cross-attention products", 2.0 * m * width + kv, flops * workload.context, shrunk=cross)
+            )
+            out.append(
+                traffic("self-attention products", m * width * (4.0 + 2 * level), flops * (level + 1), shrunk=own)
+            )
+            if at >= config.dense_blocks:
+                down = m * reached if f"blocks.{at}.ffn.experts.0.down_proj" in fp8 else 0
+                out.append(traffic("SwiGLU", 3.0 * m * reached, shrunk=down))
         out.append(traffic("beam step", float(m * size), width=4))
     return out
 
 
-def _decoder(weights: Sequence[TensorStats], workload: Workload) -> list[Work]:
+def _decoder(weights: Sequence[TensorStats], workload: Workload, fp8: set[str]) -> list[Work]:
     """Attention products of each block that has q_proj and k_proj: causal over the prompt, then beams over it."""
     out = []
     batch, beam, context = workload.batch, workload.beam, workload.context
@@ -190,12 +203,13 @@ def _decoder(weights: Sequence[TensorStats], workload: Workload) -> list[Work]:
         if not name.endswith("q_proj.weight") or key is None:
             continue
         q, kv = shape[0], 2 * key[0]
-        prompt = batch * context
-        out.append(traffic("attention products", prompt * (2.0 * q + kv), 2.0 * prompt * context * q))
+        eight = q if name.replace("q_proj.weight", "o_proj") in fp8 else 0
+        m = batch * context
+        out.append(traffic("attention products", m * (2.0 * q + kv), 2.0 * m * context * q, shrunk=m * eight))
+        m = batch * beam
         for level in range(1, LEVELS):
-            m = batch * beam
             read = 2.0 * m * q + batch * context * kv + m * level * kv
-            out.append(traffic("attention products", read, 4.0 * m * (context + level) * q))
+            out.append(traffic("attention products", read, 4.0 * m * (context + level) * q, shrunk=m * eight))
     for name, shape in shapes.items():
         if name.endswith("lm_head.weight"):
             out += [traffic("beam step", float(m * shape[0]), width=4) for m in (batch, *[batch * beam] * (LEVELS - 1))]
