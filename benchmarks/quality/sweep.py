@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from benchmarks import records
-from benchmarks.quality.data import SETS, catalog_of, read_shop
+from benchmarks.quality.data import SETS, Shop, catalog_of, read_shop
 from benchmarks.quality.settings import CODEBOOK_SIZES, MOE, TRAINING
 from benchmarks.quality.train import trained
+from octorec.catalog.catalog import Catalog
 from octorec.models.config import OneRecConfig
 from octorec.training.config import TrainConfig
 
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--variants", nargs="*", default=VARIANTS)
     parser.add_argument("--base", default="", help="changes to put before every variant's")
+    parser.add_argument("--catalogs", type=Path, help="folder of catalogs made before, as SET-AxBxC")
     parser.add_argument("--users", type=int, help="only the first so many")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, required=True)
@@ -93,7 +95,7 @@ def main() -> None:
         print(f"{variant or 'as it stands'} (at {began - start:.0f} s)", flush=True)
         try:
             if sizes not in catalogs:
-                catalogs[sizes] = catalog_of(shop, sizes)
+                catalogs[sizes] = _catalog(options, shop, sizes)
             subject, history = trained(
                 shop.train, catalogs[sizes], model, training, shop.validation, options.device, say
             )
@@ -107,6 +109,14 @@ def main() -> None:
                "seconds": round(time.perf_counter() - began, 1), "history": history}  # fmt: skip
         records.append(options.out, row)
         print(f"  {params / 1e6:.1f} M parameters, validation {best}", flush=True)
+
+
+def _catalog(options: argparse.Namespace, shop: Shop, sizes: tuple[int, ...]) -> Catalog:
+    if options.catalogs is not None:
+        folder = options.catalogs / f"{options.set}-{'x'.join(map(str, sizes))}"
+        if folder.is_dir():
+            return Catalog.load(folder)
+    return catalog_of(shop, sizes)
 
 
 def say(text: str) -> None:

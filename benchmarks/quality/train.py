@@ -21,8 +21,7 @@ from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2
 from octorec.training.config import TrainConfig
 from octorec.training.examples import training_set
-from octorec.training.run import new_model
-from octorec.training.trainer import Trainer
+from octorec.training.run import new_trainer
 
 VALIDATED = 8192  # validation targets measured on the way, spread evenly over all
 WIDTH = 32  # beams of that measurement
@@ -51,8 +50,8 @@ def trained(
     fitting = dataclasses.replace(
         model, codebook_sizes=catalog.codebook_sizes, codebook_fingerprint=catalog.fingerprint
     )
-    subject = new_model(fitting, config.seed, device)
-    data = training_set(train, catalog).to(device)
+    trainer = new_trainer(fitting, training_set(train, catalog), config, train, catalog, device)
+    subject = trainer.model
     start = time.perf_counter()
 
     def progress(record: dict[str, Any]) -> None:
@@ -61,7 +60,6 @@ def trained(
             say(f"  step {record['step']} {measured} ({time.perf_counter() - start:.1f} s)")
 
     validate = recall_of(catalog, fitting, subject, validation, device)
-    trainer = Trainer(subject, data, config)
     records = trainer.run(validate=validate, progress=progress)
     return subject.eval(), records
 

@@ -46,15 +46,17 @@ class TrainingSet:
 
 
 def drop_items(context: ContextBatch, rate: float) -> ContextBatch:
-    """Leave out each context item with probability `rate`; the others move together, and the newest stays when all go.
+    """Leave out context items; the others move together, and the newest stays when all go.
 
-    So an example is also learned from what stood further back, as a Markov chain over a window counts it. Random
-    numbers come from torch's default generator.
+    Each example draws the probability of its items from 0 .. 2 * rate (at most 1), so that long and short contexts are
+    both learned: also from what stood further back, as a Markov chain over a window counts it. Random numbers come from
+    torch's default generator.
     """
     size = context.codes.shape[1]
     slot = torch.arange(size, device=context.codes.device)
     real = slot < context.lengths[:, None]  # [B, S]
-    kept = real & (torch.rand(real.shape, device=slot.device) >= rate)
+    drop = (2 * rate * torch.rand(len(real), 1, device=slot.device)).clamp(max=1)
+    kept = real & (torch.rand(real.shape, device=slot.device) >= drop)
     newest = slot == context.lengths[:, None] - 1
     kept |= newest & ~kept.any(1, keepdim=True)
     order = (~kept).to(torch.int8).sort(dim=1, stable=True).indices  # the kept ones first, oldest first

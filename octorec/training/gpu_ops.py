@@ -14,7 +14,6 @@ from octorec.kernels import reference
 from octorec.kernels.quantized import Granularity
 from octorec.kernels.reference import Operand, Routing
 
-linear = reference.linear
 swiglu = reference.swiglu
 self_attention = reference.self_attention
 causal_attention = reference.causal_attention
@@ -32,16 +31,14 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> R
         return reference.route(x, gate, bias, top_k, n_shared)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps)
+def linear(x: Tensor, weight: Tensor, residual: Tensor | None = None) -> Tensor:
+    """The residual stays as wide as it is."""
+    out = F.linear(x, weight)
+    return out if residual is None else residual + out
 
 
-def add_rms_norm(
-    residual: Tensor, delta: Tensor | None, weight: Tensor, eps: float, quantize_to: Granularity | None
-) -> tuple[Tensor, Operand]:
-    if delta is not None:
-        residual = residual + delta
-    return residual, maybe_quantize(rms_norm(residual, weight, eps), quantize_to)
+def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
+    return maybe_quantize(F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps), quantize_to)
 
 
 def cross_attention(
@@ -59,7 +56,14 @@ def cross_attention(
     return maybe_quantize(out.transpose(1, 2).flatten(2).flatten(0, 1), quantize_to)
 
 
-def moe(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor, quantize_to: Granularity | None) -> Tensor:
+def moe(
+    x: Tensor,
+    routing: Routing,
+    gate_up: Tensor,
+    down: Tensor,
+    quantize_to: Granularity | None,
+    residual: Tensor | None = None,
+) -> Tensor:
     """Two products over all experts at once: x [T, C], gate_up [E, 2F, C], down [E, C, F], 16 bit -> [T, C].
 
     Rows that were not routed to an expert weigh 0 there.
@@ -70,4 +74,4 @@ def moe(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor, quantize_to:
     hidden = F.linear(x, gate_up.flatten(0, 1)).unflatten(1, (n_expert, -1))  # [T, E, 2F]
     gate, up = hidden.chunk(2, -1)
     hidden = F.silu(gate) * up * gates[..., None].to(hidden.dtype)  # [T, E, F]
-    return F.linear(hidden.flatten(1), down.transpose(0, 1).reshape(width, -1)).to(x.dtype)
+    return linear(hidden.flatten(1), down.transpose(0, 1).reshape(width, -1), residual).to(x.dtype)

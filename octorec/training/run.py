@@ -22,8 +22,10 @@ from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.training import gpu_ops
 from octorec.training.config import TrainConfig
-from octorec.training.examples import training_set
+from octorec.training.examples import TrainingSet, training_set
+from octorec.training.neighbours import neighbours
 from octorec.training.trainer import Progress, Trainer
+from octorec.training.warm_start import start_from_codebook
 
 
 def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
@@ -37,6 +39,24 @@ def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
         base = preset(str(source))
     sizes, fingerprint = catalog.codebook_sizes, catalog.fingerprint
     return dataclasses.replace(base, codebook_sizes=sizes, codebook_fingerprint=fingerprint)
+
+
+def new_trainer(
+    model: OneRecConfig,
+    data: TrainingSet,
+    config: TrainConfig,
+    interactions: Interactions,
+    catalog: Catalog,
+    device: str,
+) -> Trainer:
+    """A new model and the trainer that will train it, on `device`. data: `training_set` of `interactions`."""
+    subject = new_model(model, config.seed, device)
+    if config.codebook_start:
+        if catalog.codebook is None:
+            raise InputError("codebook_start", True, "the catalog has no codebook: its codes came from elsewhere")
+        start_from_codebook(subject, catalog.codebook, config.seed)
+    drawn_from = neighbours(interactions, catalog).to(device) if config.neighbour_targets else None
+    return Trainer(subject, data.to(device), config, drawn_from)
 
 
 def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
@@ -70,9 +90,9 @@ def train(
     out = Path(out)
     refuse_existing(out, force)
     state = out.with_name(f"{out.name}.training")
-    model = new_model(model_config, config.seed, device)
     data = training_set(interactions, catalog, model_config.user_fields, users)
-    trainer = Trainer(model, data.to(device), config)
+    trainer = new_trainer(model_config, data, config, interactions, catalog, device)
+    model = trainer.model
     if resume:
         trainer.restore(state)
     else:

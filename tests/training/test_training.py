@@ -98,7 +98,8 @@ def test_dropped_items_leave_the_others_in_order() -> None:
         assert kept == sorted(set(kept))
         assert max(kept) < before
     long = found.lengths[lengths == 6].float()
-    assert long.mean() == pytest.approx(6 * 0.6, abs=0.25)
+    assert long.mean() == pytest.approx(6 * 0.6, abs=0.35)
+    assert {1, 6} <= set(long.int().tolist())
     assert (found.codes[lengths == 1, 0, 0] == 0).all()
     untouched = drop_items(ContextBatch(lengths, codes, torch.zeros(600, 0)), 0.0)
     assert torch.equal(untouched.codes, codes)
