@@ -13,8 +13,10 @@ from octorec.evaluate.paired import Estimate, estimate, mean
 from octorec.evaluate.predictions import Predictions
 from octorec.numerics import plots
 from octorec.numerics.analyze import Analysis, sections
+from octorec.numerics.dataflow import TITLE, dataflow_section
 from octorec.numerics.report import Figure, Section, SideBySide, Table, Text, write_report
 from octorec.quant.convert import QuantizationReport
+from octorec.quant.recipe import load_recipe
 
 METRICS = ("recall@10", "ndcg@10")
 NAMES = {"bf16": "OneRec-V2, BF16", "fp8": "OneRec-V2, FP8", "popularity": "popularity", "markov": "Markov chain"}
@@ -62,8 +64,9 @@ def write_demo_report(path: Path, found: Findings) -> None:
         "A OneRec-V2 MoE trained on MovieLens-100K, quantized to FP8, and judged against its BF16 parent on each "
         "user's last 10 interactions, one at a time, films already seen masked."
     )
-    weights, *rest = sections(found.analysis)
-    parts = [_verdict(found), _lists(found), _training(found), _bytes(found), weights, *rest]
+    numbers = [section for section in sections(found.analysis) if section.title != TITLE]  # the recipe in force is:
+    flow = dataflow_section(load_recipe(found.quantized.recipe), _modules(found))
+    parts = [_verdict(found), _lists(found), _training(found), _bytes(found), flow, *numbers]
     write_report(path, "OctoRec on MovieLens-100K", lead, parts)
 
 
@@ -120,6 +123,12 @@ def _training(found: Findings) -> Section:
     load = "; ".join(f"MoE block {number}: {text}" for number, text in enumerate(shares, 1))
     table = Table(["step", "loss", "validation recall@10"], rows, f"{found.training['examples']:,} examples.")
     return Section("Training", [table, Text(f"Load of the routed experts at the end: {load}.")])
+
+
+def _modules(found: Findings) -> list[str]:
+    """Products by name: those that were quantized, then the heads, which were not."""
+    heads = [stats.name for stats in found.analysis.weights if stats.role == "head"]
+    return [name.removesuffix(".weight") for name in [*(report.name for report in found.quantized.tensors), *heads]]
 
 
 def _bytes(found: Findings) -> Section:

@@ -13,10 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from octorec.kernels.quantized import E4M3_MAX, GROUP
+from octorec.numerics import report
 from octorec.numerics.plots import STYLE, WIDTH, _svg
+from octorec.numerics.report import Section
 from octorec.numerics.roles import role
 from octorec.quant.recipe import Group, Recipe
 
+TITLE = "The data flow of a product"
 SCALES = {  # what one scale serves
     "token": "one scale a token\n(a row of x)",
     "group": f"one scale a group\n(1 × {GROUP} of a row)",
@@ -50,6 +53,20 @@ Arrow = tuple[int, int]  # from one box to another, by their places in a list
 def group_of(recipe: Recipe, module: str) -> Group | None:
     """What `recipe` says of `module` (its name on disk); None where it stays in 16 bit."""
     return recipe.assign([module]).get(module)
+
+
+def dataflow_section(recipe: Recipe, modules: Sequence[str]) -> Section:
+    """A picture of each way in which `recipe` computes products of `modules`, of the first module that goes so."""
+    first: dict[tuple[str, str] | None, str] = {}
+    for module in modules:
+        group = group_of(recipe, module)
+        first.setdefault(None if group is None else (group.weights, group.activations), module)
+    pictures = []
+    for scheme, module in first.items():
+        said = "stays in 16 bit" if scheme is None else f"weights a scale a {scheme[0]}, inputs a scale a {scheme[1]}"
+        caption = f"{module}: {said}. Filled and thick: 8 bit; dashed: 32 bit; rounded: a step."
+        pictures.append(report.Figure(draw_dataflow(recipe, module), caption))
+    return Section(TITLE, pictures)
 
 
 def draw_dataflow(recipe: Recipe, module: str) -> str:

@@ -1,5 +1,6 @@
 """An analysis as the sections of a report, to stand alone or within a larger one."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -7,12 +8,13 @@ from typing import Any, get_args
 from octorec.numerics import plots
 from octorec.numerics.activations import SCHEMES, ActivationStats
 from octorec.numerics.analysis import Analysis, folded, folded_verdict
+from octorec.numerics.dataflow import dataflow_section
 from octorec.numerics.intensity import GPUS, Speed
 from octorec.numerics.report import Figure, Section, Table, Text
-from octorec.numerics.roles import block
+from octorec.numerics.roles import MATRIX_ROLES, block
 from octorec.numerics.stats import TensorStats, finite
-from octorec.numerics.verdict import BELL_SQNR_DB, MAX_FLUSHED, MAX_OUTPUT_ERROR, MAX_RANGE, MIN_SQNR_DB
-from octorec.quant.recipe import ActivationGranularity, WeightGranularity
+from octorec.numerics.verdict import ACTIVATIONS, BELL_SQNR_DB, MAX_FLUSHED, MAX_OUTPUT_ERROR, MAX_RANGE, MIN_SQNR_DB
+from octorec.quant.recipe import ActivationGranularity, Group, Recipe, WeightGranularity
 
 WORST = 40  # rows of a figure that shows the worst
 
@@ -24,6 +26,7 @@ def sections(analysis: Analysis) -> list[Section]:
         out.append(Section("Activations", _activation_parts(analysis)))
     out += [
         Section("Layer by layer", _verdict_parts(analysis)),
+        *_dataflow(analysis),
         Section("Does speed follow?", speed_parts(analysis.speed)),
     ]
     rows = [list(row.values()) for row in folded(analysis.weights)]
@@ -48,6 +51,20 @@ def _verdict_parts(analysis: Analysis) -> list[Text | Table]:
         "measured; with blocks, when only they do. What is kept costs MB more than FP8 would, and MFLOP a row."
     )
     return [*parts, Table(list(rows[0]), [list(row.values()) for row in rows], caption)] if rows else parts
+
+
+def _dataflow(analysis: Analysis) -> list[Section]:
+    """Pictures of the verdict's recipe, where it quantizes something."""
+    layers = [layer for layer in analysis.verdict.layers if layer.role in (*MATRIX_ROLES, "head")]
+    targets = {kind: [re.escape(layer.module) for layer in layers if layer.decision == kind] for kind in ACTIVATIONS}
+    groups = []
+    if targets["channel"]:
+        groups.append(Group(tuple(targets["channel"]), "channel", "token"))
+    if targets["block"]:
+        groups.append(Group(tuple(targets["block"]), "block", "group"))
+    if not groups:
+        return []
+    return [dataflow_section(Recipe("of the verdict", tuple(groups)), [layer.module for layer in layers])]
 
 
 def speed_parts(speed: Speed) -> list[Text | Table | Figure]:

@@ -3,11 +3,15 @@
 import itertools
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from octorec.numerics.dataflow import dataflow_figure, draw_dataflow, eight_bit, group_of
+from octorec.numerics.analyze import analyze
+from octorec.numerics.dataflow import TITLE, dataflow_figure, dataflow_section, draw_dataflow, eight_bit, group_of
+from octorec.numerics.report import Figure
 from octorec.quant.recipe import Group, Recipe, load_recipe, shipped_recipes
 
 ATTENTION, EXPERT, HEAD = "blocks.1.cross_attn.q_proj", "blocks.1.ffn.experts.0.up_proj", "head.2"
@@ -38,6 +42,20 @@ def test_scales_are_those_of_the_layers_group() -> None:
     assert "× both scales, in FP32" not in expert
     assert words(draw_dataflow(TENSOR, ATTENTION)).count("one scale") == 2
     assert "8 bit" in attention.replace("448", "")
+
+
+def test_a_section_has_one_picture_a_scheme() -> None:
+    modules = [ATTENTION, "blocks.0.ffn.up_proj", EXPERT, "blocks.2.ffn.experts.0.down_proj", HEAD, "head.0"]
+    for recipe, wanted in (("fp8", [ATTENTION, EXPERT, HEAD]), ("fp8-block", [ATTENTION, HEAD])):
+        parts = dataflow_section(load_recipe(recipe), modules).parts
+        assert [part.caption.partition(":")[0] for part in parts if isinstance(part, Figure)] == wanted
+
+
+def test_the_report_of_analyze_shows_the_verdicts_recipe(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    analyze(make_checkpoint(), tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f">{TITLE}</h2>" in page
+    assert "recipe of the verdict keeps head.0 so" in page
 
 
 def test_a_kept_layer_shows_sixteen_bit_alone() -> None:
