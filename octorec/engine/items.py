@@ -56,6 +56,8 @@ def items_of(catalog: Catalog, leaves: np.ndarray, chosen: ItemFilter) -> tuple[
 
 def banned_leaves(catalog: Catalog, chosen: ItemFilter) -> np.ndarray:
     """Leaves none of whose items may be returned because of the exclusions: a shared tuple dies with its last item."""
+    if not len(chosen.excluded):
+        return np.zeros(0, np.int64)
     leaves = np.unique(catalog.item_leaf[chosen.excluded]).astype(np.int64)
     _, position = items_of(catalog, leaves, chosen)
     return leaves[np.bincount(position, minlength=len(leaves)) == 0]

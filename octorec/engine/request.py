@@ -31,7 +31,8 @@ class Request:
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Sequence):
                 raise InputError(name, value, "must be a list of ids" if name != "allow" else "must be a list of names")
-            object.__setattr__(self, name, tuple(_as_id(name, item) for item in value))
+            ids = tuple(item if type(item) is str else _as_id(name, item) for item in value)  # a call each is slow
+            object.__setattr__(self, name, ids)
         _positive("k", self.k)
         if self.beam_width is not None:
             _positive("beam_width", self.beam_width)

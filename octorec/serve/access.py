@@ -2,6 +2,8 @@
 
 import asyncio
 import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -50,10 +52,30 @@ async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
     return b"".join(parts)
 
 
-async def hung_up(request: Request) -> None:
-    """Return when the client hangs up; only once the body was read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+class HungUp(Exception):
+    """The client went before its answer was there."""
+
+
+@asynccontextmanager
+async def unless_hung_up(request: Request) -> AsyncIterator[None]:
+    """Cancel the block when the client hangs up, and raise HungUp; only once the body was read."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        task.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if watching.done() and task.uncancel() == 0:
+            raise HungUp from None
+        raise
+    finally:
+        watching.cancel()
 
 
 def _too_large(most: int) -> Refusal:

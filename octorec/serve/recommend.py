@@ -5,13 +5,11 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Coroutine
-from typing import Any
 
 import orjson
 from fastapi import Request, Response
 
-from octorec.serve.access import Tokens, hung_up, read_body
+from octorec.serve.access import HungUp, Tokens, read_body, unless_hung_up
 from octorec.serve.encode import encode_list
 from octorec.serve.refusal import STATUS, Refusal
 from octorec.serve.schemas import RecommendRequest, checked
@@ -36,7 +34,10 @@ class Recommender:
         headers = {"X-Request-ID": request_id}
         try:
             raw = await self._decoded(http)
-            answered = await self._unless_hung_up(http, self._all(raw, request_id))
+            async with unless_hung_up(http):
+                answered = await self._all(raw, request_id)
+        except HungUp:  # each request was counted where it was cancelled
+            return _json(b"", STATUS["cancelled"], headers)
         except Refusal as refusal:  # of the body as a whole
             return self._refused(refusal, request_id, headers, time.monotonic())
         if isinstance(raw, list):
@@ -81,16 +82,6 @@ class Recommender:
             return failure, orjson.dumps(failure.body(request_id))
         self._ended("ok", None, request_id, start)
         return None, body
-
-    async def _unless_hung_up(self, http: Request, answers: Coroutine[Any, Any, list[Ended]]) -> list[Ended]:
-        """`answers`, cancelled when the client goes."""
-        answering, watching = asyncio.create_task(answers), asyncio.create_task(hung_up(http))
-        try:
-            await asyncio.wait((answering, watching), return_when=asyncio.FIRST_COMPLETED)
-            return answering.result() if answering.done() else [(Refusal("cancelled", "the client hung up"), b"")]
-        finally:
-            answering.cancel()
-            watching.cancel()
 
     def _refused(self, refusal: Refusal, request_id: str, headers: dict[str, str], start: float) -> Response:
         self._ended(refusal.outcome, refusal, request_id, start)
