@@ -24,6 +24,8 @@ from octorec.files import refuse_existing
 from octorec.models.config import UserField
 from octorec.models.presets import preset
 from octorec.numerics.analyze import Analysis, analyze
+from octorec.prove import OTHER_BATCH, Proof, compared_layers, noise_floor
+from octorec.prove_report import render_proof
 from octorec.quant.convert import quantize_checkpoint
 from octorec.terminal import console, counting
 from octorec.training.config import TrainConfig
@@ -78,7 +80,13 @@ def run_demo(
     found = Findings(about, analysis, quantized, predictions, comparison, against, watched, answers, seconds)
     write_demo_report(out / "report.html", found)
     _say(f"\nwrote {out / 'report.html'}")
-    return summary(found)
+    with _stage("prove", "layers, the noise floor, and the verdict: what `octorec prove` does for your model", seconds):
+        other = load(out / "bf16", **{**_limits(examples), "batch_sizes": (OTHER_BATCH,)})
+        noise = noise_floor(other, predictions["bf16"], examples, movies.users)
+        layers, edges = compared_layers(engines["bf16"], engines["fp8"], examples, movies.users)
+        proof = Proof("fp8", layers, edges, comparison, noise, {})
+        console.print(render_proof(proof), highlight=False)
+    return {**summary(found), "proof": {"outcome": proof.outcome, "faults": proof.faults}}
 
 
 @contextmanager
