@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--onerec", type=Path, help="a 16-bit checkpoint of the demo's kind; without one it is trained")
     parser.add_argument("--qwen3", type=Path, help="a Qwen3 checkpoint folder, whose weights are then shown too")
     parser.add_argument("--without-llm", action="store_true", help="leave the language model out")
-    parser.add_argument("--sample", type=int, default=2000, help="held-out interactions OneRec-V2 is judged on")
+    parser.add_argument("--sample", type=int, default=4000, help="held-out interactions OneRec-V2 is judged on")
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
     parser.add_argument("--pip-args", default="", help="further arguments of pip download")
     parser.add_argument("--force", action="store_true", help="replace --out")

@@ -9,7 +9,7 @@ from octorec.numerics.families import MEASURES, Family, claims, paper
 from octorec.numerics.report import Figure, Section, Table, Text
 
 TITLES = {"absmax": "absmax", "mean_abs": "mean |x|", "variance": "variance"}
-ANSWERS = {True: "yes", False: "no", None: "not measured"}
+ANSWERS = {True: "yes", False: "no", None: "open"}
 
 
 def sections(families: Sequence[Family], rows: Sequence[dict[str, Any]]) -> list[Section]:
