@@ -163,8 +163,9 @@ def families(
                 for said, value in marks.get(measure, {}).items():
                     ax.axhline(value, color="#000000", linewidth=1.0, linestyle=":")
                     if ax is axes[0]:
-                        ax.annotate(said, (0.02, value), xycoords=ax.get_yaxis_transform(), xytext=(0, 2),
-                                    textcoords="offset points", fontsize=7)  # fmt: skip
+                        ax.annotate(said, (0.02, value), xycoords=ax.get_yaxis_transform(), xytext=(0, 3),
+                                    textcoords="offset points", fontsize=7,
+                                    bbox={"facecolor": "#FFFFFF", "edgecolor": "none", "pad": 0.5})  # fmt: skip
                 ax.set_yscale("log")
                 ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
                 if measure == measures[0]:
