@@ -86,13 +86,13 @@ def _verdict_row(name: str, group: list[LayerVerdict], split: bool) -> dict[str,
         "matrices": len(group),
         "role": group[0].role,
         "decision": {"channel": "quantize", "block": "use blocks", "keep": "keep in 16 bit"}[group[0].decision],
+        "reason": group[0].reason,
         "SQNR": min((layer.sqnr for layer in group if layer.sqnr is not None), default=None),
         "octaves": max((layer.range_p99 for layer in group if layer.range_p99 is not None), default=None),
         "flushed": max((layer.flushed for layer in group if layer.flushed is not None), default=None),
         "output error": max((layer.output_error for layer in group if layer.output_error is not None), default=None),
         "MB more": sum(layer.extra_bytes for layer in group) / 1e6 if kept else None,
         "MFLOP a row": sum(layer.extra_flops for layer in group) / 1e6 if kept else None,
-        "reason": group[0].reason,
     }
 
 

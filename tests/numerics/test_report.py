@@ -130,6 +130,12 @@ def test_tables_and_lists() -> None:
     assert re.findall(r"<li>(.*?)</li>", text) == ["A", "&lt;C&gt;"]
 
 
+def test_long_texts_may_wrap() -> None:
+    text = render("t", "l", [Section("s", [Table(["a", "b"], [["short", "because " * 10]])])])
+    assert re.findall(r"<td>(.*?)</td>", text) == ["short"]
+    assert re.findall(r'<td class="long">(.*?)</td>', text) == ["because " * 10]
+
+
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [(None, "–"), (1234567, "1,234,567"), (0.000012345, "1.234e-05"), (31.5504, "31.55"), ("x", "x"), (True, "True")],
