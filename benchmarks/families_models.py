@@ -18,6 +18,7 @@ from octorec.evaluate.auc import auc_intervals
 from octorec.evaluate.compare import compare_predictions
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.kernels import reference
+from octorec.kernels.quantized import dequantize, quantize
 from octorec.models.checkpoint import disk_tensors
 from octorec.models.presets import preset
 from octorec.models.ranker import Ranker, RankerConfig, folded, load_ranker, save_ranker
@@ -81,9 +82,25 @@ def _ranker_family(name: str, folder: Path, judged: RankerSet) -> Family:
         "standardised numbers": "The same function as the other ranker; it subtracts the mean and divides by the "
         "deviation of each number, kept in float32, before the first product.",
     }
+    lost = _lost(model, judged)
     effects = _ranker_effects(model, judged)
     return Family(f"ranker, {name}", "ranker", "trained here on MovieLens-100K", True, weights, inputs, effects,
-                  work.memory_bound, work.gain, (notes[name],))  # fmt: skip
+                  work.memory_bound, work.gain, (notes[name], *lost))  # fmt: skip
+
+
+@torch.no_grad()
+def _lost(model: Ranker, judged: RankerSet) -> list[str]:
+    """Of raw numbers: what a scale a token makes of each, and a scale a channel of the weights they meet."""
+    if model.config.standardised:
+        return []
+    x, weight = judged.batch.numbers, model.state_dict()[f"{BOTTOM}.weight"]
+    rounded_x, rounded_w = dequantize(quantize(x, "token")), dequantize(quantize(weight, "channel"))
+    said = []
+    for what, exact, found in (("numbers", x, rounded_x), ("weights", weight, rounded_w)):
+        shares = ((found == 0) & (exact != 0)).sum(0) / (exact != 0).sum(0)
+        zero = ", ".join(f"{name} {share:.1%}" for name, share in zip(NUMBERS, shares.tolist(), strict=True) if share)
+        said.append(f"of the {what} that are not zero become zero: {zero}")
+    return [f"With a scale a token and a scale a channel, {'; '.join(said)}."]
 
 
 def _ranker_effects(model: Ranker, judged: RankerSet) -> list[Effect]:
