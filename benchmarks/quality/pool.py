@@ -11,44 +11,53 @@ from typing import Any
 
 from benchmarks import records
 from benchmarks.quality.data import SETS
-from benchmarks.quality.judge import MARGIN, columns
-from benchmarks.quality.run import RECIPES
-from octorec.evaluate.compare import compare_predictions
-from octorec.evaluate.pool import pooled
-from octorec.evaluate.predictions import Predictions
+from benchmarks.quality.judge import MARGIN
+from octorec.evaluate.outcomes import Outcomes, pooled
 
 SEEDS = (1, 2)
 
 
 def verdicts(folder: Path) -> list[dict[str, Any]]:
-    """A row a recipe over all three sets, both precisions on the same targets."""
-    out = []
-    for recipe in RECIPES:
-        before, after = (_pooled(folder, name) for name in ("bf16", recipe))
-        found = compare_predictions(before, after, MARGIN)
-        row = {**_about("pooled", 0), "recipe": recipe, "arithmetic": "fp8 kernels", **columns(found)}
-        out.append({**row, "bf16": {name: round(value, 6) for name, value in found.baseline.items()}})
-    return out
+    """A row for every recipe that all sets have, both precisions on the same targets."""
+    whole = pooled({name: Outcomes.load(folder / f"{name}-moe-0" / "outcomes.parquet") for name in SETS})
+    return [{**_about("pooled", 0), "recipe": name, **_judged(whole, name)} for name in whole.systems if name != "bf16"]
 
 
 def seeds(folder: Path) -> list[dict[str, Any]]:
     """How much another seed of the Beauty MoE differs from the first, by the same statistics."""
-    first = Predictions.load(folder / "beauty-moe-0" / "bf16.parquet")
+    first = Outcomes.load(folder / "beauty-moe-0" / "outcomes.parquet")
     out = []
     for seed in SEEDS:
-        path = folder / f"beauty-moe-{seed}" / "bf16.parquet"
+        path = folder / f"beauty-moe-{seed}" / "outcomes.parquet"
         if path.exists():
-            found = columns(compare_predictions(first, Predictions.load(path), MARGIN))
-            out.append({**_about("beauty", seed), "recipe": f"bf16, seed {seed}", "arithmetic": "bf16", **found})
+            name, systems = f"bf16, seed {seed}", {"bf16": first.systems["bf16"]}
+            both = Outcomes(first.user_ids, first.k, {**systems, name: Outcomes.load(path).systems["bf16"]})
+            out.append({**_about("beauty", seed), "recipe": name, **_judged(both, name)})
     return out
 
 
-def _pooled(folder: Path, recipe: str) -> Predictions:
-    return pooled({name: Predictions.load(folder / f"{name}-moe-0" / f"{recipe}.parquet") for name in SETS})
+def _judged(outcomes: Outcomes, name: str) -> dict[str, Any]:
+    found, verdict = outcomes.judge("bf16", name, MARGIN)
+    nll = found.pop("nll")
+    before, after = (
+        {metric: round(float(values.mean()), 6) for metric, values in outcomes.values(system).items()}
+        for system in ("bf16", name)
+    )
+    return {
+        "users": nll.users,
+        "targets": len(outcomes.user_ids),
+        **after,
+        "bf16": before,
+        "relative_difference": {metric: value.to_dict() for metric, value in found.items()},
+        "nll_difference": nll.to_dict(),
+        "verdict": verdict.outcome,
+        "users_needed": verdict.users_needed,
+        "margin": verdict.margin,
+    }
 
 
 def _about(scope: str, seed: int) -> dict[str, Any]:
-    return {"scope": scope, "model": "moe", "seed": seed}
+    return {"scope": scope, "model": "moe", "seed": seed, "arithmetic": "as in the sets' rows"}
 
 
 def main() -> None:

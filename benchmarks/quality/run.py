@@ -2,8 +2,9 @@
 
     python -m benchmarks.quality.run --data FOLDER --set beauty --out runs/quality
 
-Writes `OUT/SET-MODEL-SEED/`: rows.jsonl (a row as each is done), the answers of BF16 and of each recipe as Parquet (for
-`benchmarks.quality.pool`), the checkpoints `bf16/` and `fp8/` in shards of at most 15 MB. A few minutes on an H100.
+Writes `OUT/SET-MODEL-SEED/`: rows.jsonl (a row as each is done), outcomes.parquet (rank and NLL of every target under
+every recipe, for `benchmarks.quality.pool`), and the checkpoints `bf16/` and `fp8/` in shards of at most 15 MB. A few
+minutes on an H100.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from benchmarks.quality.train import limits, search_ops, trained
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config, load
+from octorec.evaluate.outcomes import outcomes_of
+from octorec.evaluate.predictions import Predictions
 from octorec.files import new_folder
 from octorec.kernels import fused
 from octorec.kernels.quantized import Quantized
@@ -43,6 +46,9 @@ SHARD_BYTES = 15_000_000
 RECIPES = ("fp8", "fp8-channel", "fp8-block")
 BATCH = 256
 OTHER_BATCH = 64  # the noise floor's
+BREAKERS = ("fp8", "experts-tensor", "tensor", "router-and-heads", "e5m2", "e5m2-tensor-everywhere")  # of SIMULATIONS
+SIMULATED = " (simulated)"
+WITHOUT_KERNELS = "values through fp8 and back around bf16 products"
 MEASURED = 1024  # targets on which SQNR is measured
 
 
@@ -54,6 +60,7 @@ class Run:
         self.examples = shop.examples
         self.options = limits(self.examples, BATCH, settings.BEAM_WIDTH)
         self.start = time.perf_counter()
+        self.predictions: dict[str, Predictions] = {}
 
     def engine(self, checkpoint: Path, **changes: Any) -> Engine:
         return load(checkpoint, self.catalog, self.device, **{**self.options, **changes})
@@ -70,6 +77,15 @@ class Run:
     @property
     def search_ops(self) -> ModuleType:
         return search_ops(self.device)
+
+    def judge(
+        self, recipe: str, arithmetic: str, asked: Asked, baseline: Answers, candidate: Answers,
+        more: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Add the recipe's row, and its outcomes to those that are kept."""
+        self.row(recipe, arithmetic, {**judged(asked, baseline, candidate), **(more or {})})
+        self.predictions[recipe] = predictions_of(asked, candidate, settings.K)
+        outcomes_of(self.predictions).save(self.folder / "outcomes.parquet")
 
     def row(self, recipe: str, arithmetic: str, found: dict[str, Any]) -> None:
         seconds = round(time.perf_counter() - self.start, 1)
@@ -119,31 +135,23 @@ def judge(run: Run, breakers: bool, only_bf16: bool) -> None:
     for name, found in floors(run.shop.train, asked).items():
         run.row(name, "counting", found)
     baseline = answers_of(engine, asked)
-    keep(run, asked, "bf16", baseline)
-    run.row("bf16", "bf16", judged(asked, baseline, baseline))
+    run.judge("bf16", "bf16", asked, baseline, baseline)
     if only_bf16:
         return
     order = np.random.default_rng(0).permutation(len(asked))
     other = run.engine(run.folder / "bf16", batch_sizes=(OTHER_BATCH,))
-    run.row("bf16, other batches", "bf16", judged(asked, baseline, answers_of(other, asked, order)))
-    run.row("float32", "float32", judged(asked, baseline, answers_of(run.simulated(None), asked)))
+    run.judge("bf16, other batches", "bf16", asked, baseline, answers_of(other, asked, order))
+    run.judge("float32", "float32", asked, baseline, answers_of(run.simulated(None), asked))
     del engine, other
     with tempfile.TemporaryDirectory() as scratch:
         for recipe, arithmetic, candidate in recipes(run, Path(scratch)):
-            answers = answers_of(candidate, asked)
-            if recipe in RECIPES:
-                keep(run, asked, recipe, answers)
-            run.row(recipe, arithmetic, {**judged(asked, baseline, answers), **sqnr(run, asked, recipe.split(",")[0])})
+            lost = sqnr(run, asked, recipe.split(",")[0])
+            run.judge(recipe, arithmetic, asked, baseline, answers_of(candidate, asked), lost)
             torch.cuda.empty_cache()
-    for recipe in SIMULATIONS if breakers else ():
+    for recipe in BREAKERS if breakers else ():
         answers = answers_of(run.simulated(recipe), asked)
-        found = {**judged(asked, baseline, answers), **sqnr(run, asked, recipe)}
-        run.row(recipe, "values through fp8 and back around bf16 products", found)
+        run.judge(f"{recipe}{SIMULATED}", WITHOUT_KERNELS, asked, baseline, answers, sqnr(run, asked, recipe))
         torch.cuda.empty_cache()
-
-
-def keep(run: Run, asked: Asked, recipe: str, answers: Answers) -> None:
-    predictions_of(asked, answers, settings.K).save(run.folder / f"{recipe}.parquet")
 
 
 def sqnr(run: Run, asked: Asked, recipe: str) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def compare_predictions(
     _require_same_targets(baseline, candidate)
     _, nll = _log_prob_differences(baseline, candidate)
     before, after = {**baseline.values(), "nll": nll[0]}, {**candidate.values(), "nll": nll[1]}
-    estimates = estimate(baseline.user_ids, _paired(before, after), resamples=resamples, seed=seed)
+    estimates = user_differences(baseline.user_ids, before, after, seed, resamples)
     nll_estimate = estimates.pop("nll")
     decisive = [f"{name}@{cutoffs(baseline.k)[-1]}" for name in ("recall", "ndcg")]
     return Comparison(
@@ -117,6 +117,13 @@ def compare_predictions(
         agreement=agreement_of(baseline, candidate),
         verdict=decide({name: estimates[name] for name in decisive}, margin),
     )
+
+
+def user_differences(
+    user_ids: np.ndarray, before: dict[str, np.ndarray], after: dict[str, np.ndarray], seed: int, resamples: int
+) -> dict[str, Estimate]:
+    """Of every metric of two systems on the same targets [n], clustered by user: relative ones, and NLL's mean one."""
+    return estimate(user_ids, _paired(before, after), resamples=resamples, seed=seed)
 
 
 def agreement_of(first: Predictions, second: Predictions) -> Agreement:

@@ -1,0 +1,66 @@
+"""Loss of NLL and NDCG against mean SQNR, over every recipe and breaker of the recorded rows.
+
+python -m benchmarks.quality.plots --out docs/quality.svg
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from benchmarks.quality.render import BREAKERS, SETS, find, rows
+from octorec.files import new_file
+from octorec.numerics.plots import COLOURS, MARKERS, STYLE, WIDTH
+
+
+def loss_by_sqnr() -> str:
+    """Two panels as an SVG text: a colour a recipe, a marker a set, bars for 95 % intervals."""
+    recorded = rows()
+    panels = {
+        "NLL, FP8 - BF16, nats a target": ("nll_difference", None),
+        "ndcg@10, FP8 / BF16 - 1": ("relative_difference", "ndcg@10"),
+    }
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
+        axes = figure.subplots(1, len(panels))
+        for ax, (label, (key, metric)) in zip(axes, panels.items(), strict=True):
+            for colour, recipe in enumerate(BREAKERS):
+                for marker, scope in enumerate(SETS):
+                    row = find(recorded, scope, recipe)
+                    if row is None:
+                        continue
+                    found = row[key] if metric is None else row[key][metric]
+                    value = found["value"]
+                    ends = [[value - (found["low"] if found["low"] is not None else value)], [found["high"] - value]]
+                    ax.errorbar(row["mean_sqnr_db"], value, yerr=ends, fmt=MARKERS[marker], markersize=5.5, capsize=2,
+                                color=COLOURS[colour % len(COLOURS)], fillstyle="none" if colour >= 8 else "full",
+                                label=recipe if marker == 0 else None)  # fmt: skip
+            ax.axhline(0, color="#7F7F7F", linewidth=0.8)
+            ax.set(xlabel="mean SQNR of the quantized products, dB", ylabel=label)
+            if metric:
+                ax.yaxis.set_major_formatter(lambda y, _: f"{100 * y:+g} %")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=3)
+        shapes = ", ".join(
+            f"{name} {shape}" for name, shape in zip(SETS, ("circle", "square", "triangle"), strict=True)
+        )
+        figure.supxlabel(shapes, fontsize=8.5)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs/quality.svg"))
+    options = parser.parse_args()
+    with new_file(options.out) as scratch:
+        scratch.write_text(loss_by_sqnr())
+    print(f"wrote {options.out}")
+
+
+if __name__ == "__main__":
+    main()

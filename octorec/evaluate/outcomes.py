@@ -1,0 +1,105 @@
+"""What became of every target under several systems, small enough to keep: judge it again, or several sets as one.
+
+Letters: n targets.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from octorec.errors import InputError, MismatchError
+from octorec.evaluate.compare import user_differences
+from octorec.evaluate.metrics import ndcg_at, recall_at, target_ranks
+from octorec.evaluate.paired import RESAMPLES, Estimate
+from octorec.evaluate.predictions import Predictions, cutoffs
+from octorec.evaluate.verdict import Verdict, decide
+from octorec.files import new_file
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """user_ids [n] object. k: items a list. systems: name -> (ranks [n] int64, the target's place in the list from 0 or
+    metrics.ABSENT; nll [n] float32, NaN where the target is unknown)."""
+
+    user_ids: np.ndarray
+    k: int
+    systems: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    def values(self, system: str) -> dict[str, np.ndarray]:
+        """Recall, NDCG and NLL of every target under `system`, [n] float64 each."""
+        if system not in self.systems:
+            raise InputError("system", system, f"allowed: {', '.join(self.systems)}")
+        ranks, nll = self.systems[system]
+        metrics = {"recall": recall_at, "ndcg": ndcg_at}
+        found = {f"{name}@{k}": metric(ranks, k) for k in cutoffs(self.k) for name, metric in metrics.items()}
+        return {**found, "nll": nll.astype(np.float64)}
+
+    def judge(
+        self, baseline: str, candidate: str, margin: float, seed: int = 0, resamples: int = RESAMPLES
+    ) -> tuple[dict[str, Estimate], Verdict]:
+        """Paired differences of every metric, clustered by user, and the verdict on the longest cutoff's two."""
+        found = user_differences(self.user_ids, self.values(baseline), self.values(candidate), seed, resamples)
+        decisive = [f"{name}@{cutoffs(self.k)[-1]}" for name in ("recall", "ndcg")]
+        return found, decide({name: found[name] for name in decisive}, margin)
+
+    def save(self, path: str | Path) -> None:
+        """Write one Parquet file, replacing what is there."""
+        columns = {"user_id": pa.array(self.user_ids, pa.string())}
+        for name, (ranks, nll) in self.systems.items():
+            columns[f"{name}: rank"], columns[f"{name}: nll"] = pa.array(ranks, pa.int16()), pa.array(nll, pa.float32())
+        table = pa.table(columns).replace_schema_metadata({"k": str(self.k)})
+        with new_file(path) as scratch:
+            pyarrow.parquet.write_table(table, scratch, compression="zstd")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Outcomes":
+        """Read what `save` wrote; anything else is an InputError."""
+        try:
+            table = pyarrow.parquet.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError("outcomes", str(path), f"must be a file that Outcomes.save wrote ({error})") from error
+        k = (table.schema.metadata or {}).get(b"k")
+        if k is None or "user_id" not in table.column_names:
+            raise InputError(f"outcomes {path}", table.column_names, "must be a file that Outcomes.save wrote")
+        names = [name.removesuffix(": rank") for name in table.column_names if name.endswith(": rank")]
+        column = {name: table.column(name).to_numpy() for name in table.column_names}
+        systems = {name: (column[f"{name}: rank"].astype(np.int64), column[f"{name}: nll"]) for name in names}
+        return cls(column["user_id"], int(k), systems)
+
+
+def outcomes_of(predictions: Mapping[str, Predictions]) -> Outcomes:
+    """Of several systems' answers to the same examples."""
+    if not predictions:
+        raise InputError("predictions", 0, "give at least one system's")
+    first = next(iter(predictions.values()))
+    systems = {}
+    for name, found in predictions.items():
+        if not (np.array_equal(found.user_ids, first.user_ids) and np.array_equal(found.targets, first.targets)):
+            raise MismatchError(f"predictions of {name}", len(found), "must be about the same targets as the first's")
+        if found.k != first.k:
+            raise MismatchError(f"predictions of {name}: k", found.k, f"must be the first's {first.k}")
+        unscored = found.log_probs is None
+        nll = np.full(len(found), np.nan) if unscored else -found.log_probs.astype(np.float64).sum(1)  # type: ignore[union-attr]
+        systems[name] = target_ranks(found.ranked, found.targets), nll.astype(np.float32)
+    return Outcomes(first.user_ids, first.k, systems)
+
+
+def pooled(parts: Mapping[str, Outcomes]) -> Outcomes:
+    """Several sets of users as one, of the systems that all parts have. A user of one part is never one of another."""
+    if not parts:
+        raise InputError("parts", 0, "give at least one set")
+    widths = {part.k for part in parts.values()}
+    if len(widths) > 1:
+        raise MismatchError("outcomes: k", sorted(widths), "must be the same in every part")
+    shared = [name for name in next(iter(parts.values())).systems if all(name in p.systems for p in parts.values())]
+    ids = [f"{name}/{user}" for name, part in parts.items() for user in part.user_ids]
+    columns = {name: [part.systems[name] for part in parts.values()] for name in shared}
+    systems = {
+        name: (np.concatenate([ranks for ranks, _ in found]), np.concatenate([nll for _, nll in found]))
+        for name, found in columns.items()
+    }
+    return Outcomes(np.array(ids, dtype=object), widths.pop(), systems)
