@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from benchmarks.figures import DRAWN, FOLDER, RECIPE
 from octorec.numerics.analyze import analyze
 from octorec.numerics.dataflow import TITLE, dataflow_figure, dataflow_section, draw_dataflow, eight_bit, group_of
 from octorec.numerics.report import Figure
@@ -42,6 +43,12 @@ def test_scales_are_those_of_the_layers_group() -> None:
     assert "× both scales, in FP32" not in expert
     assert words(draw_dataflow(TENSOR, ATTENTION)).count("one scale") == 2
     assert "8 bit" in attention.replace("448", "")
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_figures_in_docs_are_those_of_the_recipe(name: str) -> None:
+    drawn = words(draw_dataflow(load_recipe(RECIPE), DRAWN[name]))
+    assert words((FOLDER / name).read_text()) == drawn, "run python -m benchmarks.figures"
 
 
 def test_a_section_has_one_picture_a_scheme() -> None:
