@@ -2,12 +2,14 @@
 
     python -m benchmarks.engine --rows octorec --out benchmarks/results/engine.jsonl
 
-Each row is appended as it is done; `--rows` takes the rows whose name contains a text (several with commas). A row that
-fails is recorded with its error.
+Each row is appended as it is done; `--rows` takes the rows whose name contains a text (several with commas), `--list`
+names them. A row that fails is recorded with its error. `ms_per_batch` is the device's time; `p50_ms` and `p99_ms` go
+from the host to the host: from item ids to answers of items, or, in stock PyTorch, from context features to codes.
 """
 
 import argparse
 import dataclasses
+import functools
 import gc
 import time
 import traceback
@@ -19,13 +21,16 @@ import torch
 
 from benchmarks import records
 from benchmarks.random_model import random_catalog, random_model, random_requests
+from benchmarks.skew import busiest, skew
 from benchmarks.stock import StockOneRec
 from benchmarks.timer import Timing, of_samples, time_gpu
 from octorec.engine.engine import Engine, EngineConfig
+from octorec.engine.graph import moved
+from octorec.engine.request import Request
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
 from octorec.models.config import OneRecConfig
-from octorec.models.onerec import block_params
+from octorec.models.onerec import OneRecV2, block_params
 from octorec.models.presets import preset
 
 PEAK_TFLOPS = {"bf16": 989.0, "fp16": 989.0, "fp8": 1979.0}  # H100 SXM's data sheet, dense
@@ -49,19 +54,22 @@ class Row:
     batch: int
     beam: int
     context: int
+    routing: str = "balanced"  # or `skewed`: the busiest expert has four times the mean load
 
     @property
     def name(self) -> str:
-        return f"{self.system} {self.preset} {self.precision} {self.batch}x{self.beam}x{self.context}"
+        shape = f"{self.batch}x{self.beam}x{self.context}"
+        return f"{self.system} {self.preset} {self.precision} {shape} {self.routing}"
 
 
 def rows() -> list[Row]:
-    """Every row there is: all systems at the main shapes, ours and eager at the others."""
+    """Every row there is: all systems at the main shapes, ours and eager at others, ours with skewed routing."""
     main = [Row(system, "moe-4b-a0.5b", precision, *shape) for shape in SHAPES for system, precision in SYSTEMS]
     short = [s for s in SYSTEMS if s[0] == "octorec" or s == ("stock eager", "bf16")]
     narrow = [Row(system, "moe-4b-a0.5b", precision, 32, 128, 512) for system, precision in short]
     dense = [Row(system, "1b", precision, 32, 512, 512) for system, precision in short]
-    return main + narrow + dense
+    uneven = [Row("octorec", "moe-4b-a0.5b", precision, *SHAPES[0], "skewed") for precision in ("bf16", "fp8")]
+    return main + narrow + dense + uneven
 
 
 def flop(config: OneRecConfig, batch: int, beam: int, context: int) -> float:
@@ -80,21 +88,34 @@ def measure_stock(row: Row, runs: int) -> dict[str, Any]:
     with torch.device("cuda"):
         model = StockOneRec(config, dtype, fp8=row.precision == "fp8")
         features = torch.randn(row.batch, row.context, 4 * config.embed_dim, dtype=dtype)
-    run: Callable[[], object] = lambda: model(features, row.beam)  # noqa: E731
+    run: Callable[[], Any] = lambda: model(features, row.beam)  # noqa: E731
     if row.system == "stock graph":
         model.compile()
         run = captured(run)
-    return {"timing": time_gpu(run, runs)}
+    given = features.cpu().pin_memory()
+
+    def from_host() -> None:
+        features.copy_(given, non_blocking=True)
+        for tensor in run():
+            tensor.cpu()
+
+    return {"timing": time_gpu(run, runs), "host": host_to_host(from_host, samples(row))}
 
 
-def captured(run: Callable[[], object]) -> Callable[[], object]:
+def captured(run: Callable[[], Any]) -> Callable[[], Any]:
+    """The same as one CUDA graph, which gives what `run` gave at its capture."""
     for _ in range(3):
         run()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        run()
-    return graph.replay
+        result = run()
+
+    def replay() -> Any:
+        graph.replay()
+        return result
+
+    return replay
 
 
 def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
@@ -103,14 +124,28 @@ def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
     limits = EngineConfig(
         max_context=row.context, batch_sizes=(row.batch,), beam_widths=(row.beam,), default_beam_width=row.beam
     )
-    engine = Engine(random_model(config, row.precision), catalog, limits, "cuda", fused)
+    model = random_model(config, row.precision)
+    engine = Engine(model, catalog, limits, "cuda", fused)
+    requests = random_requests(row.batch, N_ITEMS, row.context, row.beam)
+    load = route(engine, model, requests, row)
     (cost,) = engine.warm_up()
     graph = engine._graph(row.batch, row.beam)
-    requests = random_requests(row.batch, N_ITEMS, row.context, row.beam)
     engine.recommend(requests)  # fills the graph's inputs with these requests
     timing = time_gpu(graph.graph.replay, runs)
-    host = host_to_host(engine, requests, 200 if row.batch == 1 else 20)
-    return {"timing": timing, "host": host, "capture": cost, "kernels": kernels(graph.graph.replay)}
+    host = host_to_host(lambda: engine.recommend(requests), samples(row))
+    measured = {"timing": timing, "host": host, "capture": cost, "kernels": kernels(graph.graph.replay)}
+    return {**measured, "busiest": load}
+
+
+def route(engine: Engine, model: OneRecV2, requests: list[Request], row: Row) -> float | None:
+    """Skew the routers where the row says so; the busiest expert's load over the mean, None without experts."""
+    if model.config.dense_blocks == model.config.n_layer:
+        return None
+    batch = moved(engine._batch([engine.parse(request) for request in requests], row.batch), engine.device)
+    run = functools.partial(engine._search, batch, row.beam)
+    if row.routing == "skewed":
+        skew(model, run)
+    return busiest(model, run)
 
 
 def kernels(run: Callable[[], object], most: int = 30) -> list[dict[str, Any]]:
@@ -122,14 +157,19 @@ def kernels(run: Callable[[], object], most: int = 30) -> list[dict[str, Any]]:
     return [{"kernel": e.key[:80], "calls": e.count, "ms": round(e.device_time_total / 1e3, 3)} for e in events]
 
 
-def host_to_host(engine: Engine, requests: list[Any], runs: int) -> Timing:
-    """From item ids on the host to answers on the host."""
-    samples = []
+def samples(row: Row) -> int:
+    """How many batches are timed from host to host."""
+    return 200 if row.batch == 1 else 20
+
+
+def host_to_host(run: Callable[[], object], runs: int) -> Timing:
+    """Of `run`, which ends with its result on the host; the first tenth is warm-up."""
+    found = []
     for _ in range(runs):
         start = time.perf_counter()
-        engine.recommend(requests)
-        samples.append((time.perf_counter() - start) * 1e3)
-    return of_samples(samples[len(samples) // 10 :])
+        run()
+        found.append((time.perf_counter() - start) * 1e3)
+    return of_samples(found[runs // 10 :])
 
 
 def result(row: Row, measured: dict[str, Any]) -> dict[str, Any]:
@@ -139,15 +179,17 @@ def result(row: Row, measured: dict[str, Any]) -> dict[str, Any]:
         **dataclasses.asdict(row),
         "requests_per_s": round(row.batch / timing.median * 1e3, 1),
         "ms_per_batch": round(timing.median, 3),
+        "p50_ms": round(measured["host"].median, 3),
+        "p99_ms": round(measured["host"].p99, 3),
         "ms_p20": round(timing.p20, 3),
         "ms_p80": round(timing.p80, 3),
         "tflops": round(tflops, 1),
         "mfu": round(tflops / PEAK_TFLOPS[row.precision], 3),
         "memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
     }
-    if "host" in measured:
-        out |= {"p50_ms": round(measured["host"].median, 3), "p99_ms": round(measured["host"].p99, 3)}
+    if "capture" in measured:
         out |= {"capture_s": round(measured["capture"].seconds, 1), "n_items": N_ITEMS}
+        out |= {"busiest_expert": measured["busiest"] and round(measured["busiest"], 2)}
         out |= {"accumulate": {"row-wise": ACCUMULATE, "grouped": "float32"}, "kernels": measured["kernels"]}
     return out
 
@@ -176,7 +218,8 @@ def measure(row: Row, runs: int, out: Path) -> str:
         measured = (measure_octorec if row.system == "octorec" else measure_stock)(row, runs)
         done = result(row, measured)
         line = f"{done['ms_per_batch']:8.2f} ms {done['requests_per_s']:7.1f}/s {done['tflops']:6.1f} TFLOP/s"
-        line += f" p50 {done['p50_ms']:.2f} ms" if "p50_ms" in done else ""
+        line += f" p50 {done['p50_ms']:.2f} ms"
+        line += f", busiest expert {done['busiest_expert']} x mean" if done.get("busiest_expert") else ""
         for kernel in done.get("kernels", []):
             print(f"    {kernel['ms']:8.3f} ms x{kernel['calls']:4d} {kernel['kernel']}")
     except Exception as error:  # a row that fails must not take the others with it

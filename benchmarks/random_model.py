@@ -1,5 +1,8 @@
 """A OneRec-V2 with random weights and a random catalog, made where they are used: for time, never for quality."""
 
+from functools import lru_cache
+from types import ModuleType
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -15,14 +18,14 @@ from octorec.quant.load import empty_model
 from octorec.quant.recipe import load_recipe, matrices
 
 
-def random_model(config: OneRecConfig, precision: str, seed: int = 0) -> OneRecV2:
+def random_model(config: OneRecConfig, precision: str, seed: int = 0, ops: ModuleType = fused) -> OneRecV2:
     """On the current GPU, in the layout a checkpoint would be loaded into. precision: `bf16` or a recipe's name."""
     quantization = None
     if precision != "bf16":
         with torch.device("meta"):
             shapes = {name: tuple(t.shape) for name, t in disk_tensors(OneRecV2(config)).items()}
         quantization = to_quantization_config(load_recipe(precision), matrices(shapes))
-    model = empty_model(config, quantization, fused, torch.bfloat16).to_empty(device="cuda").eval()
+    model = empty_model(config, quantization, ops, torch.bfloat16).to_empty(device="cuda").eval()
     generator = torch.Generator("cuda").manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if "norm" in name:
@@ -39,6 +42,7 @@ def random_model(config: OneRecConfig, precision: str, seed: int = 0) -> OneRecV
     return model
 
 
+@lru_cache(maxsize=1)
 def random_catalog(config: OneRecConfig, n: int, seed: int = 0) -> Catalog:
     """`n` items on random code tuples."""
     generator = np.random.default_rng(seed)

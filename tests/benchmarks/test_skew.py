@@ -1,0 +1,45 @@
+"""Skewed routing is as skewed as its rows say."""
+
+from functools import partial
+
+import torch
+
+from benchmarks.skew import busiest, skew, skewed_bias, zipf
+from octorec.kernels import reference
+from octorec.models.context import ContextBatch
+from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.presets import preset
+
+
+def test_the_busiest_expert_of_the_moe_has_four_times_the_mean() -> None:
+    assert abs(float(zipf(53)[0]) - 4) < 0.05
+
+
+def test_loads_follow_zipf() -> None:
+    torch.manual_seed(0)
+    scores = (torch.randn(2048, 53) * 0.75).sigmoid()
+    chosen = (scores + skewed_bias(scores, 3)).topk(3).indices.flatten()
+    loads = chosen.bincount(minlength=53) / (2048 * 3 / 53)
+    assert ((loads / zipf(53) - 1).abs() < 0.1).all()
+
+
+def test_the_routers_of_a_model() -> None:
+    config = preset("tiny", d_model=64, n_expert=8, codebook_sizes=(400, 400, 400))
+    model = OneRecV2(config, reference)
+    initialize(model, seed=0)
+    lengths, codes = torch.full((4,), 6), torch.randint(0, 400, (4, 6, 3))
+    context = ContextBatch(lengths, codes, torch.zeros(4, 0))
+    decoded = torch.randint(0, 400, (2, 4, 200)), torch.zeros(4, 200, dtype=torch.long)
+    run = partial(_decode, model, context, *decoded)
+    with torch.no_grad():
+        before = busiest(model, run)
+        skew(model, run)
+        after = busiest(model, run)
+    assert abs(before - after) > 0.3
+    assert abs(after - float(zipf(8)[0])) < 0.25
+
+
+def _decode(model: OneRecV2, context: ContextBatch, codes: torch.Tensor, parents: torch.Tensor) -> None:
+    kv = model.encode_context(context)
+    model.decode_level(0, None, None, kv)
+    model.decode_level(1, codes[0], parents, kv)
