@@ -12,11 +12,12 @@ from typing import Any
 
 from octorec.models.config import OneRecConfig
 from octorec.numerics.intensity import Speed, Work, Workload, estimate, product, traffic
-from octorec.numerics.roles import Family, block, family, unit
+from octorec.numerics.roles import Family, block, family, role, unit
 from octorec.numerics.stats import TensorStats
 from octorec.numerics.verdict import Verdict
 
 LEVELS = 3  # codes an item, of models whose config does not say
+TIED = ("embed_tokens.weight", "wte.weight")
 PARTS = {
     "attention": "attention projections",
     "ffn": "FFN",
@@ -194,7 +195,7 @@ def _onerec(config: OneRecConfig, workload: Workload, fp8: set[str]) -> list[Wor
 
 
 def _decoder(weights: Sequence[TensorStats], workload: Workload, fp8: set[str]) -> list[Work]:
-    """Attention products of each block that has q_proj and k_proj: causal over the prompt, then beams over it."""
+    """Attention products of blocks with q_proj and k_proj: causal over the prompt, then beams over it. The beam step."""
     out = []
     batch, beam, context = workload.batch, workload.beam, workload.context
     shapes = {stats.name: stats.shape for stats in weights}
@@ -210,7 +211,9 @@ def _decoder(weights: Sequence[TensorStats], workload: Workload, fp8: set[str]) 
         for level in range(1, LEVELS):
             read = 2.0 * m * q + batch * context * kv + m * level * kv
             out.append(traffic("attention products", read, 4.0 * m * (context + level) * q, shrunk=m * eight))
-    for name, shape in shapes.items():
-        if name.endswith("lm_head.weight"):
-            out += [traffic("beam step", float(m * shape[0]), width=4) for m in (batch, *[batch * beam] * (LEVELS - 1))]
-    return out
+    rows = [batch, *[batch * beam] * (LEVELS - 1)]
+    heads = [shape for name, shape in shapes.items() if role(name) == "head" and len(shape) == 2]
+    if not heads:  # tied: the embeddings of the tokens score them too
+        heads = [shape for name, shape in shapes.items() if name.endswith(TIED)]
+        out += [product(PARTS["head"], m, shape[0], shape[1], False, out_bytes=4) for shape in heads for m in rows]
+    return out + [traffic("beam step", float(m * shape[0]), width=4) for shape in heads for m in rows]

@@ -128,6 +128,8 @@ def test_a_decoder() -> None:
     beams = sum(4 * 32 * (100 + level) * 128 for level in (1, 2))
     assert part(found, "attention products").flops == 2 * (prompt + beams)
     assert any("3 codes an item" in note for note in found.notes)
+    tied = of({name: shape for name, shape in shapes.items() if "lm_head" not in name}, {}, Workload(4, 8, 100))
+    assert (part(tied, "heads"), part(tied, "beam step")) == (part(found, "heads"), part(found, "beam step"))
     moe = {name.replace("mlp", "mlp.experts.0"): shape for name, shape in shapes.items()}
     moe |= {name.replace("mlp", "mlp.experts.1"): shape for name, shape in shapes.items() if "mlp" in name}
     sparse = of(moe, {"num_experts": 2, "num_experts_per_tok": 1}, Workload(4, 8, 100))
