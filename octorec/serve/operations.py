@@ -4,7 +4,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 
+import orjson
 from pydantic import BaseModel, Field
 
 from octorec.catalog.build import withdraw
@@ -12,7 +14,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.errors import InputError
 from octorec.serve.batcher import Serving
 from octorec.serve.refusal import Refusal
-from octorec.serve.service import Service
+from octorec.serve.service import Service, keep_for_good
 from octorec.serve.versions import load_catalog, load_engine, prepare, version_folder, versions
 
 logger = logging.getLogger(__name__)
@@ -120,6 +122,7 @@ class Operations:
         try:
             yield
             outcome = "ok"
+            keep_for_good()
         except InputError as error:
             outcome, reason = "refused", str(error)
             raise
@@ -134,12 +137,16 @@ class Operations:
 
 
 def _without(base: Catalog, withdrawn: frozenset[str]) -> Catalog:
-    """`base` with the items of `withdrawn` that it has not live, and every look-up made."""
-    items = [item for item in withdrawn if item in base.index]
+    """`base` with the items of `withdrawn` that it has not live, and every look-up made.
+
+    Its version is that of `base` and 6 digits that change with what was withdrawn.
+    """
+    items = sorted(item for item in withdrawn if item in base.index)
     if not items:
         return base
     catalog = withdraw(base, items)
     for name in UNTOUCHED:
         vars(catalog)[name] = getattr(base, name)
+    vars(catalog)["version"] = f"{base.version}-{sha256(orjson.dumps(items)).hexdigest()[:6]}"
     prepare(catalog)
     return catalog

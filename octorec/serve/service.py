@@ -1,6 +1,7 @@
 """The server without its HTTP: an engine's life from loading to draining, and one request's way through it."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -143,6 +144,7 @@ class Service:
         for size, width in engine.buckets():
             seconds = await self.batcher.between_batches(partial(warm_up, engine, size, width))
             slowest = max(slowest, seconds)
+            _log_bucket(engine, size, width, seconds)
         self.batcher.stuck_after_s = max(self.config.stuck_after_s, SLOWER_THAN_WARM_UP * slowest)
 
     async def _load(self) -> None:
@@ -156,6 +158,7 @@ class Service:
         except Exception as error:
             self.state, self.error = "failed", error
             return
+        keep_for_good()
         if self.state == "loading":
             self.state = "ready"
             logger.info("ready", extra={"model": self.model, "catalog": engine.catalog.version})
@@ -167,6 +170,21 @@ class Service:
         if max_batch > largest:
             raise InputError("max_batch_size", max_batch, f"at most the engine's largest batch size {largest}")
         return engine, max_batch
+
+
+def keep_for_good() -> None:
+    """Spare what is loaded now from the garbage collector, which would stop every thread to walk millions of ids."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def _log_bucket(engine: Engine, size: int, width: int, seconds: float) -> None:
+    line = {"batch_size": size, "beam_width": width, "batch_ms": round(seconds * 1e3, 1)}
+    cost = engine.cost(size, width)
+    if cost is not None:
+        line |= {"capture_s": round(cost.seconds, 2), "megabytes": round(cost.megabytes)}
+    logger.info("bucket", extra=line)
 
 
 def warm_up(engine: Engine, size: int, width: int) -> float:

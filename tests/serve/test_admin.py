@@ -1,6 +1,7 @@
 """Catalogs and checkpoints come and go under load: each answer is wholly of the version that it states."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -148,10 +149,12 @@ def test_withdrawn_items_are_gone_from_the_next_batch_and_from_later_versions(ro
             gone = before[:3]
             state = await post(admin, "/v1/items/withdraw", items=gone)
             assert (state["withdrawn"], state["live_items"]) == (3, 87)
+            version = engine.catalog.version
+            assert re.fullmatch(rf"{make_catalog().version}-[0-9a-f]{{6}}", version)
             assert not set(gone) & set(await items())
             assert (await post(admin, "/v1/catalog", version="two"))["live_items"] == 92
             assert not set(gone) & set(await items())
-            await post(admin, "/v1/catalog/rollback")
+            assert (await post(admin, "/v1/catalog/rollback"))["catalog"] == version
             assert not set(gone) & set(await items())
             await post(admin, "/v1/items/restore", items=gone)
             assert await items() == before

@@ -23,7 +23,7 @@ def many_requests(n: int, seed: int = 0) -> list[Request]:
     generator = np.random.default_rng(seed)
     requests = []
     for number in range(n):
-        width = int(generator.integers(1, 33))
+        width = int(generator.integers(1, 17))
         history = [f"i{item}" for item in generator.integers(0, 90, generator.integers(1, 16))]
         user = {"age": 20 + number / n * 40}
         exclude = [f"i{item}" for item in generator.integers(0, 90, generator.integers(0, 5))]
@@ -43,7 +43,7 @@ async def ask(client: httpx.AsyncClient, request: Request, **more: Any) -> httpx
 @pytest.mark.parametrize("n", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_no_answer_is_lost_doubled_or_swapped(n: int) -> None:
     """One bucket, so that an answer's bits do not depend on how many others were in its batch."""
-    engine = make_engine(batch_sizes=(32,), beam_widths=(32,), max_banned=64)
+    engine = make_engine(batch_sizes=(32,), beam_widths=(16,))
     requests = many_requests(n)
     offline = engine.recommend(requests)
     order = np.random.default_rng(1).permutation(n)

@@ -105,7 +105,8 @@ def test_clients_that_hang_up_free_their_places_and_disturb_nobody() -> None:
     run(test())
 
 
-def test_ready_comes_after_warm_up_and_requests_before_it_are_refused() -> None:
+def test_ready_comes_after_warm_up_and_requests_before_it_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     engine = make_engine(gate=True)
     gate(engine).shut()
 
@@ -123,6 +124,9 @@ def test_ready_comes_after_warm_up_and_requests_before_it_are_refused() -> None:
                 gate(engine).open.set()
                 await service.loaded
                 assert gate(engine).batches == [32, 32, 1, 1]  # every bucket
+                lines = [line for line in caplog.records if line.message == "bucket"]  # and what it costs
+                assert [(line.batch_size, line.beam_width) for line in lines] == engine.buckets()  # type: ignore[attr-defined]
+                assert all(line.batch_ms > 0 for line in lines)  # type: ignore[attr-defined]
                 assert [await status(client, path) for path in HEALTH] == [200] * 4
                 assert (await client.post("/v1/recommend", json=GOOD)).status_code == 200
                 assert (await client.get("/v2/models/other/ready")).status_code == 404
