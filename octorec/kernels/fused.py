@@ -17,13 +17,13 @@ from octorec.kernels.reference import Beams, LeafFilter, Operand, Routing, TrieL
 causal_attention = reference.causal_attention  # torch's own fused kernel, and for training only
 
 
-def linear(x: Operand, weight: Operand) -> Tensor:
+def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
     if isinstance(x, Tensor) and isinstance(weight, Tensor):
-        return F.linear(x, weight)
+        return F.linear(x, weight) if residual is None else torch.addmm(residual, x, weight.T)
     from octorec.kernels.linear import linear
 
     check_device(_values(x))
-    return linear(x, weight)
+    return linear(x, weight, residual)
 
 
 def head(x: Tensor, weight: Tensor) -> Tensor:
@@ -32,20 +32,11 @@ def head(x: Tensor, weight: Tensor) -> Tensor:
     return reference.head(x, weight)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
     from octorec.kernels.rms_norm import rms_norm
 
     check_device(x)
-    return rms_norm(x, weight, eps)
-
-
-def add_rms_norm(
-    residual: Tensor, delta: Tensor | None, weight: Tensor, eps: float, quantize_to: Granularity | None
-) -> tuple[Tensor, Operand]:
-    from octorec.kernels.rms_norm import add_rms_norm
-
-    check_device(residual)
-    return add_rms_norm(residual, delta, weight, eps, quantize_to)
+    return rms_norm(x, weight, eps, quantize_to)
 
 
 def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
@@ -80,11 +71,18 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> R
     return route(x, gate, bias, top_k, n_shared)
 
 
-def moe(x: Tensor, routing: Routing, gate_up: Operand, down: Operand, quantize_to: Granularity | None) -> Tensor:
+def moe(
+    x: Tensor,
+    routing: Routing,
+    gate_up: Operand,
+    down: Operand,
+    quantize_to: Granularity | None,
+    residual: Tensor | None = None,
+) -> Tensor:
     from octorec.kernels.moe import moe
 
     check_device(x)
-    return moe(x, routing, gate_up, down, quantize_to)
+    return moe(x, routing, gate_up, down, quantize_to, residual)
 
 
 def beam_step(

@@ -12,7 +12,8 @@ One persistent kernel on tensor descriptors (the tensor memory accelerator of Ho
 Hopper's FP8 tensor cores keep about 14 bits of mantissa in a running sum. `promote` has them sum 128 values of K, and adds
 those sums in float32, as group scales do anyway; without it the tensor cores sum all of K.
 
-On Hopper, products by groups take `gemm_hopper`, which gives the same bits sooner, unless a tile is asked for.
+On Hopper, products by groups, and those by rows whose sums are the tensor cores', take `gemm_hopper`, which gives the
+same bits sooner, unless a tile is asked for.
 
 An element's result depends neither on its tile nor on its neighbours: K is walked in one order and never split.
 """  # noqa: E501 (a table)
@@ -82,12 +83,14 @@ def gemm(
     swiglu: bool = False,
     quantize: bool = False,
     promote: bool = True,
+    residual: Tensor | None = None,
     tile: Tile | None = None,
 ) -> Operand:
     """x [P, K] times weight [N, K] -> [P, N] in x's type; with a `plan`, x lies in its slots and weight is [E, N, K].
 
     x and weight: both 16 bit; or token and channel scales; or group and block scales. `swiglu`: -> [P, N / 2]; with
-    `quantize`, by group, which takes N a multiple of 256. All contiguous, but for a group's scales, which lie M-major.
+    `quantize`, by group, which takes N a multiple of 256. `residual` [P, N], in x's type and without `swiglu`, is added
+    before the result is rounded. All contiguous, but for a group's scales, which lie M-major.
     K: a multiple of 16 in FP8 and of 8 in 16 bit. The slots that hold no row come back undefined.
     """
     check_pair(x, weight)
@@ -99,16 +102,18 @@ def gemm(
     )
     rows, (n, k) = len(values), weights.shape[-2:]
     width = n // 2 if swiglu else n
-    specialized = tile is None and scales == "groups" and is_hopper(values.device)
+    own = scales == "groups" or (scales == "rows" and not promote and not swiglu)
+    specialized = tile is None and own and is_hopper(values.device)
     tile = tile or choose_tile(weight)
     _check(values, weights, width, scales, swiglu, quantize, tile)
+    assert residual is None or (not swiglu and residual.is_contiguous() and residual.shape == (rows, width))
     assert plan is None or (rows == plan.slots and plan.block_m % tile.rows == 0)
     if specialized:
         from octorec.kernels.gemm_hopper import gemm_hopper
 
         assert isinstance(x, Quantized)
         assert isinstance(weight, Quantized)
-        return gemm_hopper(x, weight, plan, swiglu, quantize)
+        return gemm_hopper(x, weight, plan, swiglu, quantize, residual)
     result: Operand
     if quantize:
         result = empty_quantized((rows, width), "group", kind, values.device)
@@ -119,13 +124,14 @@ def gemm(
     span = tile.columns * (1 if swiglu else tile.halves)
     tiles = triton.cdiv(rows, tile.rows) * triton.cdiv(width, span)
     _gemm[(min(tiles, processors(values.device) * tile.resident),)](
-        values, x_scale, weights, weight_scale, out, out_scale,
+        values, x_scale, weights, weight_scale, out if residual is None else residual, out, out_scale,
         values if plan is None else plan.tile_expert, values if plan is None else plan.n_tiles,
         rows, weights.numel() // k, *x_scale.stride(), out_scale.stride(1),
         N=n, K=k, KIND=getattr(tl, str(kind).removeprefix("torch.")), SCALES=scales,
         SPLIT=0 if plan is None else plan.block_m // tile.rows, SWIGLU=swiglu, QUANTIZE=quantize,
-        PROMOTE=promote and scales == "rows", ROWS=tile.rows, COLUMNS=tile.columns, HALVES=tile.halves,
-        DEPTH=tile.depth, BAND=tile.band, num_warps=tile.warps, num_stages=tile.stages,
+        PROMOTE=promote and scales == "rows", ADD=residual is not None, ROWS=tile.rows,
+        COLUMNS=tile.columns, HALVES=tile.halves, DEPTH=tile.depth, BAND=tile.band,
+        num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return result
 
@@ -190,11 +196,11 @@ def _order(tile, down, across, BAND: tl.constexpr):
 
 @triton.jit
 def _gemm(
-    x_ptr, x_scale_ptr, weight_ptr, weight_scale_ptr, out_ptr, out_scale_ptr, tile_expert_ptr, n_tiles_ptr,
-    rows, weight_rows, x_scale_row, x_scale_group, out_scale_group,
+    x_ptr, x_scale_ptr, weight_ptr, weight_scale_ptr, residual_ptr, out_ptr, out_scale_ptr, tile_expert_ptr,
+    n_tiles_ptr, rows, weight_rows, x_scale_row, x_scale_group, out_scale_group,
     N: tl.constexpr, K: tl.constexpr, KIND: tl.constexpr, SCALES: tl.constexpr, SPLIT: tl.constexpr,
-    SWIGLU: tl.constexpr, QUANTIZE: tl.constexpr, PROMOTE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    HALVES: tl.constexpr, DEPTH: tl.constexpr, BAND: tl.constexpr,
+    SWIGLU: tl.constexpr, QUANTIZE: tl.constexpr, PROMOTE: tl.constexpr, ADD: tl.constexpr, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr, HALVES: tl.constexpr, DEPTH: tl.constexpr, BAND: tl.constexpr,
 ):  # fmt: skip
     """Each program walks tiles of ROWS rows and SPAN columns of the result.
 
@@ -210,6 +216,8 @@ def _gemm(
     down = tl.load(n_tiles_ptr) * SPLIT if SPLIT else tl.cdiv(rows, ROWS)
     x_desc = tl.make_tensor_descriptor(x_ptr, [rows, K], [K, 1], [ROWS, DEPTH])
     weight_desc = tl.make_tensor_descriptor(weight_ptr, [weight_rows, K], [K, 1], [COLUMNS, DEPTH])
+    if ADD:
+        residual_desc = tl.make_tensor_descriptor(residual_ptr, [rows, WIDTH], [WIDTH, 1], [ROWS, COLUMNS])
     out_desc = tl.make_tensor_descriptor(out_ptr, [rows, WIDTH], [WIDTH, 1], [ROWS, COLUMNS])
     for tile in tl.range(tl.program_id(0), down * across, tl.num_programs(0)):
         row_tile, column_tile = _order(tile, down, across, BAND)
@@ -269,6 +277,10 @@ def _gemm(
             else:
                 out_desc.store([first_row, column], hidden)
         else:
+            if ADD:
+                left += residual_desc.load([first_row, column]).to(tl.float32)
+                if HALVES == 2:
+                    right += residual_desc.load([first_row, column + COLUMNS]).to(tl.float32)
             out_desc.store([first_row, column], left.to(KIND))
             if HALVES == 2:
                 out_desc.store([first_row, column + COLUMNS], right.to(KIND))

@@ -1,12 +1,13 @@
 # mypy: allow-untyped-defs
-"""`gemm` for FP8 by groups and blocks on Hopper, with its warps at different work (Gluon, Triton's lower level).
+"""`gemm` for FP8 on Hopper, with its warps at different work (Gluon, Triton's lower level).
 
     x [P, K] by groups, weight [E, N, K] by blocks -> product [P, N] in 16 bit, or silu(gate) * up [P, N / 2]
+    x [P, K] by token, weight [E, N, K] by channel -> product [P, N] in 16 bit
 
 `gemm`'s own kernel has all warps wait for each other: while they scale and add the sums of 128 of K, and while they
 finish a tile, the tensor cores stand idle. Here four warps load, and two times four compute 64 rows each, at their own
-pace: one's scaling runs under the other's products. The arithmetic is the same to the bit: tensor cores sum 128 of K,
-then it is scaled and added in float32, in one order whatever the neighbours.
+pace: one's scaling runs under the other's products. The arithmetic is the same to the bit. By groups, tensor cores sum
+128 of K, which are scaled and added in float32; by rows, they sum all of K. In one order, whatever the neighbours.
 
 Letters: P slots or rows, E experts, N and K of a weight, G = ceil(K / 128) groups a row and steps of a sum.
 """
@@ -40,12 +41,20 @@ BAND = gl.constexpr(16)  # row tiles that are walked column by column, so that t
 
 
 def gemm_hopper(
-    x: Quantized, weight: Quantized, plan: "ExpertPlan | None", swiglu: bool = False, quantize: bool = False
+    x: Quantized,
+    weight: Quantized,
+    plan: "ExpertPlan | None",
+    swiglu: bool = False,
+    quantize: bool = False,
+    residual: Tensor | None = None,
 ) -> Operand:
-    """As `gemm.gemm`, which checks the operands: x by `group` with M-major scales, weight by `block`."""
+    """As `gemm.gemm`, which checks the operands: x by `group` with M-major scales and weight by `block`; or, without
+    `swiglu`, by `token` and `channel`."""
     rows, (n, k) = len(x.values), weight.values.shape[-2:]
     width = n // 2 if swiglu else n
-    assert x.scale.stride(0) == 1  # M-major
+    groups = x.granularity == "group"
+    assert groups or not swiglu
+    assert x.scale.stride(0) == 1  # a group's M-major
     assert plan is None or plan.block_m == ROWS
     result: Operand
     if quantize:
@@ -57,11 +66,12 @@ def gemm_hopper(
         out_scale = x.scale  # nobody writes it
     tiles = -(-rows // ROWS) * -(-width // 128)
     _gemm_hopper[(min(tiles, processors(x.values.device)),)](
-        _boxes(x.values, 64), _boxes(weight.values.view(-1, k), 128), _boxes(out, 64), _scale_boxes(x.scale),
-        weight.scale, out_scale, x.values if plan is None else plan.tile_expert,
-        x.values if plan is None else plan.n_tiles, rows, x.scale.stride(1),
-        N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")), PLANNED=plan is not None, SWIGLU=swiglu,
-        QUANTIZE=quantize, STAGES=4 if swiglu else 5, num_warps=4,
+        _boxes(x.values, 64), _boxes(weight.values.view(-1, k), 128), _boxes(out, 64),
+        _boxes(out if residual is None else residual, 64), _scale_boxes(x.scale), x.scale, weight.scale, out_scale,
+        x.values if plan is None else plan.tile_expert, x.values if plan is None else plan.n_tiles,
+        rows, x.scale.stride(1), N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
+        PLANNED=plan is not None, SWIGLU=swiglu, QUANTIZE=quantize, GROUPS=groups, ADD=residual is not None,
+        STAGES=4 if swiglu else 5, num_warps=4,
     )  # fmt: skip
     return result
 
@@ -80,15 +90,16 @@ def _scale_boxes(scale: Tensor) -> TensorDescriptor:
 
 @gluon.jit
 def _gemm_hopper(
-    x_desc, weight_desc, out_desc, x_scale_desc, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, n_tiles_ptr,
-    rows, scale_group,
+    x_desc, weight_desc, out_desc, residual_desc, x_scale_desc, x_scale_ptr, weight_scale_ptr, out_scale_ptr,
+    tile_expert_ptr, n_tiles_ptr, rows, scale_group,
     N: gl.constexpr, K: gl.constexpr, KIND: gl.constexpr, PLANNED: gl.constexpr, SWIGLU: gl.constexpr,
-    QUANTIZE: gl.constexpr, STAGES: gl.constexpr,
+    QUANTIZE: gl.constexpr, GROUPS: gl.constexpr, ADD: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """Each program walks tiles of 128 rows and columns of the result; a ring of STAGES holds steps of 128 of K.
 
     scale_group: stride of the scales [P, G] of x and of the result. full[s]: stage s has landed. empty[s]: both
-    consumers have read it. With SWIGLU a step holds 128 rows of gate and 128 of up.
+    consumers have read it. added: a consumer's part of the residual has landed, where the result will leave from. With
+    SWIGLU a step holds 128 rows of gate and 128 of up.
     """
     HALVES: gl.constexpr = 2 if SWIGLU else 1
     WIDTH: gl.constexpr = N // HALVES
@@ -99,6 +110,9 @@ def _gemm_hopper(
     out_smem = gl.allocate_shared_memory(out_desc.dtype, [2, 64, 128], out_desc.layout)
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    added = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    for half in gl.static_range(2):
+        mbarrier.init(added.index(half), count=1)
     for stage in gl.static_range(STAGES):
         mbarrier.init(full.index(stage), count=1)
         mbarrier.init(empty.index(stage), count=2)
@@ -106,16 +120,18 @@ def _gemm_hopper(
     gl.warp_specialize(
         [
             (_consume, (
-                out_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, weight_scale_ptr, out_scale_ptr,
-                tile_expert_ptr, rows, down, scale_group, N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, STAGES, 0,
+                out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, added, x_scale_ptr,
+                weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
+                N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, GROUPS, ADD, STAGES, 0,
             )),
             (_consume, (
-                out_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, weight_scale_ptr, out_scale_ptr,
-                tile_expert_ptr, rows, down, scale_group, N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, STAGES, 1,
+                out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, added, x_scale_ptr,
+                weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
+                N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, GROUPS, ADD, STAGES, 1,
             )),
             (_load, (
                 x_desc, weight_desc, x_scale_desc, x_smem, weight_smem, x_scale_smem, full, empty,
-                tile_expert_ptr, down, scale_group, N, K, WIDTH, PLANNED, SWIGLU, STAGES,
+                tile_expert_ptr, down, scale_group, N, K, WIDTH, PLANNED, SWIGLU, GROUPS, STAGES,
             )),
         ],
         [4, 4],
@@ -137,11 +153,11 @@ def _load(
     x_desc, weight_desc, x_scale_desc, x_smem, weight_smem, x_scale_smem, full, empty,
     tile_expert_ptr, down, scale_group,
     N: gl.constexpr, K: gl.constexpr, WIDTH: gl.constexpr, PLANNED: gl.constexpr, SWIGLU: gl.constexpr,
-    STAGES: gl.constexpr,
+    GROUPS: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """Keep the ring filled: a step is 128 rows of x with their scales, and 128 of the weight, or of gate and of up."""
     HALVES: gl.constexpr = 2 if SWIGLU else 1
-    BYTES: gl.constexpr = (128 + 128 * HALVES) * 128 + 128 * 4
+    BYTES: gl.constexpr = (128 + 128 * HALVES) * 128 + (128 * 4 if GROUPS else 0)
     ACROSS: gl.constexpr = (WIDTH + 127) // 128
     step = 0
     for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
@@ -158,8 +174,9 @@ def _load(
             for half in gl.static_range(2):
                 row = row_tile * 128 + 64 * half
                 tma.async_copy_global_to_shared(x_desc, [row, k], landed, x_smem.index(2 * stage + half))
-                part = x_scale_smem.index(2 * stage + half)
-                tma.async_copy_global_to_shared(x_scale_desc, [scale + 64 * half], landed, part)
+                if GROUPS:
+                    part = x_scale_smem.index(2 * stage + half)
+                    tma.async_copy_global_to_shared(x_scale_desc, [scale + 64 * half], landed, part)
             for half in gl.static_range(HALVES):
                 part = weight_smem.index(HALVES * stage + half)
                 tma.async_copy_global_to_shared(weight_desc, [weight_row + WIDTH * half, k], landed, part)
@@ -168,10 +185,11 @@ def _load(
 
 @gluon.jit
 def _consume(
-    out_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, weight_scale_ptr, out_scale_ptr,
-    tile_expert_ptr, rows, down, scale_group,
+    out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, added, x_scale_ptr,
+    weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
     N: gl.constexpr, K: gl.constexpr, WIDTH: gl.constexpr, KIND: gl.constexpr, PLANNED: gl.constexpr,
-    SWIGLU: gl.constexpr, QUANTIZE: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr,
+    SWIGLU: gl.constexpr, QUANTIZE: gl.constexpr, GROUPS: gl.constexpr, ADD: gl.constexpr, STAGES: gl.constexpr,
+    WHICH: gl.constexpr,
 ):  # fmt: skip
     """Multiply, scale, add and write rows 64 * WHICH to 64 * WHICH + 63 of each tile.
 
@@ -184,14 +202,20 @@ def _consume(
     row = gl.arange(0, 64, layout=gl.SliceLayout(1, SUMS))
     none = gl.zeros([64, 128], gl.float32, layout=SUMS)
     out = out_smem.index(WHICH)
+    landed = added.index(WHICH)
     step = 0
+    turn = 0
     for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
         row_tile, column_tile = _place(tile, down, ACROSS)
-        block = column_tile
-        if PLANNED:
-            block += gl.load(tile_expert_ptr + row_tile) * ((N + 127) // 128)
-        left_ptr = weight_scale_ptr + block * STEPS
+        first_row = row_tile * 128 + WHICH * 64
+        inside = row < (64 if PLANNED else rows - first_row)
+        expert = gl.load(tile_expert_ptr + row_tile) if PLANNED else 0
+        left_ptr = weight_scale_ptr + (expert * ((N + 127) // 128) + column_tile) * STEPS
         right_ptr = left_ptr + (WIDTH // 128) * STEPS
+        if ADD:
+            tma.store_wait(0)  # the last tile has left `out`
+            mbarrier.expect(landed, 64 * 128 * 2)
+            tma.async_copy_global_to_shared(residual_desc, [first_row, column_tile * 128], landed, out)
         left = none
         right = none
         for k in range(STEPS):
@@ -199,23 +223,34 @@ def _consume(
             x = x_smem.index(2 * stage + WHICH)
             mbarrier.wait(full.index(stage), (step // STAGES) & 1)
             weight = weight_smem.index(HALVES * stage).permute((1, 0))
-            part = warpgroup_mma(x, weight, none, use_acc=False, is_async=True)
-            x_scale = x_scale_smem.index(2 * stage + WHICH).load(gl.SliceLayout(1, SUMS))
-            left_scale = gl.load(left_ptr + k)  # arrives while the products run
-            if SWIGLU:
-                right_scale = gl.load(right_ptr + k)
-            part = warpgroup_mma_wait(0, [part])
-            scale = gl.expand_dims(x_scale * left_scale, 1)
-            left = gl.fma(part, scale.broadcast_to(left.shape), left)
-            if SWIGLU:
-                weight = weight_smem.index(HALVES * stage + 1).permute((1, 0))
+            if GROUPS:
                 part = warpgroup_mma(x, weight, none, use_acc=False, is_async=True)
+                x_scale = x_scale_smem.index(2 * stage + WHICH).load(gl.SliceLayout(1, SUMS))
+                left_scale = gl.load(left_ptr + k)  # arrives while the products run
+                if SWIGLU:
+                    right_scale = gl.load(right_ptr + k)
                 part = warpgroup_mma_wait(0, [part])
-                scale = gl.expand_dims(x_scale * right_scale, 1)
-                right = gl.fma(part, scale.broadcast_to(right.shape), right)
+                scale = gl.expand_dims(x_scale * left_scale, 1)
+                left = gl.fma(part, scale.broadcast_to(left.shape), left)
+                if SWIGLU:
+                    weight = weight_smem.index(HALVES * stage + 1).permute((1, 0))
+                    part = warpgroup_mma(x, weight, none, use_acc=False, is_async=True)
+                    part = warpgroup_mma_wait(0, [part])
+                    scale = gl.expand_dims(x_scale * right_scale, 1)
+                    right = gl.fma(part, scale.broadcast_to(right.shape), right)
+            else:
+                left = warpgroup_mma_wait(0, [warpgroup_mma(x, weight, left, is_async=True)])
             mbarrier.arrive(empty.index(stage))
             step += 1
-        first_row = row_tile * 128 + WHICH * 64
+        if not GROUPS:
+            column = column_tile * 128 + gl.arange(0, 128, layout=gl.SliceLayout(0, SUMS))
+            x_scale = gl.load(x_scale_ptr + first_row + row, inside, other=0.0)
+            weight_scale = gl.load(weight_scale_ptr + expert * N + column, column < N, other=0.0)
+            left *= gl.expand_dims(x_scale, 1) * gl.expand_dims(weight_scale, 0)
+        if ADD:
+            mbarrier.wait(landed, turn & 1)
+            left += out.load(SUMS).to(gl.float32)
+            turn += 1
         hidden = left.to(KIND)
         if SWIGLU:
             hidden = (silu(hidden.to(gl.float32)) * right.to(KIND).to(gl.float32)).to(KIND)
@@ -223,9 +258,9 @@ def _consume(
             wide = hidden.to(gl.float32)
             hidden, scale = to_e4m3(wide, gl.expand_dims(gl.max(gl.abs(wide), 1), 1))
             scale_ptr = out_scale_ptr + column_tile.to(gl.int64) * scale_group + first_row
-            inside = row < (64 if PLANNED else rows - first_row)
             gl.store(scale_ptr + gl.expand_dims(row, 1), scale, gl.expand_dims(inside, 1))
-        tma.store_wait(0)  # the last tile has left `out`
+        if not ADD:
+            tma.store_wait(0)
         out.store(hidden)
         fence_async_shared()
         tma.async_copy_shared_to_global(out_desc, [first_row, column_tile * 128], out)

@@ -23,17 +23,26 @@ ACCUMULATE: Accumulate = "fast"
 BACKENDS: dict[tuple[Accumulate, int, int], Backend] = {}  # (accumulate, N, K) -> the faster one; unlisted: torch's
 
 
-def linear(x: Operand, weight: Operand, accumulate: Accumulate = ACCUMULATE, backend: Backend | None = None) -> Tensor:
-    """x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
+def linear(
+    x: Operand,
+    weight: Operand,
+    residual: Tensor | None = None,
+    accumulate: Accumulate = ACCUMULATE,
+    backend: Backend | None = None,
+) -> Tensor:
+    """residual [T, N] plus x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
 
-    Token and channel scales: torch or triton, by the table unless `backend` says; N and K multiples of 16. Group and
-    block scales: triton, always with float32 sums. 16-bit operands go to torch (`fused.linear`).
+    Token and channel scales: torch or triton, by the table unless `backend` says; N and K multiples of 16. With a
+    residual, which torch's product does not add, and for group and block scales, whose sums are always float32: triton.
+    16-bit operands go to torch (`fused.linear`).
     """
-    if isinstance(x, Quantized) and isinstance(weight, Quantized) and x.granularity == "token":
+    by_rows = isinstance(x, Quantized) and x.granularity == "token"
+    if by_rows and isinstance(weight, Quantized) and residual is None:
+        assert isinstance(x, Quantized)
         n, k = weight.values.shape
         if (backend or BACKENDS.get((accumulate, n, k), "torch")) == "torch":
             return _torch_linear(x, weight, accumulate == "fast")
-    out = gemm(x, weight, promote=accumulate == "float32")
+    out = gemm(x, weight, promote=accumulate == "float32", residual=residual)
     assert isinstance(out, Tensor)
     return out
 

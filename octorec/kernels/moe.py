@@ -22,8 +22,15 @@ from octorec.kernels.reference import Operand, Routing
 from octorec.kernels.swiglu import swiglu
 
 
-def moe(x: Tensor, routing: Routing, gate_up: Operand, down: Operand, quantize_to: Granularity | None) -> Tensor:
-    """As `reference.moe`: x [T, C] in 16 bit, gate_up [E, 2F, C], down [E, C, F] -> [T, C].
+def moe(
+    x: Tensor,
+    routing: Routing,
+    gate_up: Operand,
+    down: Operand,
+    quantize_to: Granularity | None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """As `reference.moe`: x and residual [T, C] in 16 bit, gate_up [E, 2F, C], down [E, C, F] -> [T, C].
 
     Experts in 16 bit with quantize_to None; or FP8 by `block` with `group`, or by `channel` with `token`.
     """
@@ -32,7 +39,7 @@ def moe(x: Tensor, routing: Routing, gate_up: Operand, down: Operand, quantize_t
     hidden = _hidden(dispatch(x, plan, quantize_to), gate_up, plan, width // 2)
     parts = gemm(hidden, down, plan)
     assert isinstance(parts, Tensor)
-    return combine(parts, plan, routing.weights)
+    return combine(parts, plan, routing.weights, residual)
 
 
 def _hidden(slots: Operand, gate_up: Operand, plan: ExpertPlan, width: int) -> Operand:
@@ -71,18 +78,21 @@ def dispatch(x: Tensor, plan: ExpertPlan, quantize_to: Granularity | None) -> Op
     return slots
 
 
-def combine(parts: Tensor, plan: ExpertPlan, weights: Tensor) -> Tensor:
-    """Sum over r of weights[t, r] * parts[slot_of[t, r]], in float32 and in the order of the slots.
+def combine(parts: Tensor, plan: ExpertPlan, weights: Tensor, residual: Tensor | None = None) -> Tensor:
+    """Sum over r of weights[t, r] * parts[slot_of[t, r]], in float32 and in the order of the slots, and the residual.
 
-    parts [P, C] in 16 bit, weights [T, R] float32 -> [T, C] in parts' type.
+    parts [P, C] in 16 bit, weights [T, R] float32, residual contiguous [T, C] -> [T, C], both in parts' type.
     """
     (rows, per_row), width = weights.shape, parts.shape[1]
     assert parts.is_contiguous()
     assert weights.is_contiguous()
+    assert residual is None or (residual.is_contiguous() and residual.dtype == parts.dtype)
     out = torch.empty(rows, width, dtype=parts.dtype, device=parts.device)
     groups, warps = row_tile(width)
     _combine[(rows,)](
-        parts, plan.slot_of, weights, out, width, R=per_row, SLOTS=triton.next_power_of_2(per_row), GROUPS=groups,
+        parts, plan.slot_of, weights, parts if residual is None else residual, out, width,
+        R=per_row, SLOTS=triton.next_power_of_2(per_row), GROUPS=groups,
+        ADD=residual is not None,
         num_warps=warps, enable_fp_fusion=False,  # products rounded before they are added, as the reference does
     )  # fmt: skip
     return out
@@ -109,8 +119,9 @@ def _dispatch(
 
 @triton.jit
 def _combine(
-    parts_ptr, slot_of_ptr, weights_ptr, out_ptr, width, R: tl.constexpr, SLOTS: tl.constexpr, GROUPS: tl.constexpr
-):
+    parts_ptr, slot_of_ptr, weights_ptr, residual_ptr, out_ptr, width,
+    R: tl.constexpr, SLOTS: tl.constexpr, GROUPS: tl.constexpr, ADD: tl.constexpr,
+):  # fmt: skip
     """One program a row, held as [GROUPS, 128]."""
     row = tl.program_id(0).to(tl.int64)
     r = tl.arange(0, SLOTS)
@@ -122,5 +133,7 @@ def _combine(
         weight = tl.sum(tl.where(slots == slot, weights, 0.0), 0)
         slots = tl.where(slots == slot, 2**31 - 1, slots)
         total += load_row(parts_ptr, slot, width, GROUPS) * weight
+    if ADD:
+        total += load_row(residual_ptr, row, width, GROUPS)
     column = row_columns(GROUPS)
     tl.store(out_ptr + row * width + column, total.to(out_ptr.dtype.element_ty), column < width)

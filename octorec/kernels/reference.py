@@ -20,13 +20,17 @@ FEW_ROWS = 16  # below it BLAS picks other kernels, and a row's bits would depen
 DEAD = 2**31 - 1  # the trie node of a dead beam: larger than every node, so that beams stay ascending
 
 
-def linear(x: Operand, weight: Operand) -> Tensor:
-    """x [T, K] times weight [N, K] transposed -> [T, N] in x's type. FP8 values multiply exactly, sums are float32."""
+def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
+    """residual [T, N] plus x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
+
+    FP8 values multiply exactly, sums are float32; the residual, in x's type, is added before the one rounding.
+    """
     if isinstance(x, Quantized):
         assert isinstance(weight, Quantized), "an FP8 input needs an FP8 weight"
-        return (dequantize(x) @ dequantize(weight).T).to(x.dtype)
+        out = dequantize(x) @ dequantize(weight).T
+        return (out if residual is None else out + residual.float()).to(x.dtype)
     assert isinstance(weight, Tensor), "an FP8 weight needs an FP8 input"
-    return F.linear(x, weight)
+    return F.linear(x, weight) if residual is None else torch.addmm(residual, x, weight.T)
 
 
 def head(x: Tensor, weight: Tensor) -> Tensor:
@@ -34,23 +38,15 @@ def head(x: Tensor, weight: Tensor) -> Tensor:
     return x.float() @ weight.float().T
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in float32, in x's type."""
-    x32 = x.float()
-    return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps) * weight.float()).to(x.dtype)
+def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in float32: x [..., C], weight [C].
 
-
-def add_rms_norm(
-    residual: Tensor, delta: Tensor | None, weight: Tensor, eps: float, quantize_to: Granularity | None
-) -> tuple[Tensor, Operand]:
-    """residual + delta, and its RMSNorm (quantized where the next product wants it): both [T, C].
-
-    The sum is rounded to the residual's type; the norm is computed in float32 from the rounded sum, rounded to the
-    residual's type and then quantized, so that FP8 and 16 bit see the same numbers.
+    Rounded to x's type and then quantized, where the next product wants that, so that FP8 and 16 bit see the same
+    numbers.
     """
-    if delta is not None:
-        residual = residual + delta
-    return residual, maybe_quantize(rms_norm(residual, weight, eps), quantize_to)
+    x32 = x.float()
+    normed = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps) * weight.float()
+    return maybe_quantize(normed.to(x.dtype), quantize_to)
 
 
 def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
@@ -122,11 +118,19 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> R
     return Routing(torch.cat([chosen, shared], 1), torch.cat([weights, ones], 1))
 
 
-def moe(x: Tensor, routing: Routing, gate_up: Operand, down: Operand, quantize_to: Granularity | None) -> Tensor:
-    """Sum over a row's experts of weight * down(swiglu(gate_up(x))): x [T, C] -> [T, C].
+def moe(
+    x: Tensor,
+    routing: Routing,
+    gate_up: Operand,
+    down: Operand,
+    quantize_to: Granularity | None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """residual plus the sum over a row's experts of weight * down(swiglu(gate_up(x))): all [T, C].
 
     gate_up [E, 2F, C], down [E, C, F], in 16 bit, or in FP8 with `quantize_to` as the activations' granularity.
-    Each expert's output is rounded to x's type; the weighted sum is float32, in the order of the experts' numbers.
+    Each expert's output is rounded to x's type; the weighted sum is float32, in the order of the experts' numbers, the
+    residual last.
     """
     out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
     for expert in range(_stacked(gate_up).shape[0]):
@@ -137,7 +141,7 @@ def moe(x: Tensor, routing: Routing, gate_up: Operand, down: Operand, quantize_t
         hidden = linear(maybe_quantize(gathered, quantize_to), _expert(gate_up, expert))
         part = linear(swiglu(hidden, quantize_to), _expert(down, expert))[: len(rows)]
         out = out.index_add(0, rows, part.float() * routing.weights[rows, slot, None])
-    return out.to(x.dtype)
+    return (out if residual is None else out + residual.float()).to(x.dtype)
 
 
 class TrieLevel(NamedTuple):

@@ -13,7 +13,7 @@ from octorec.kernels.reference import Operand, Routing
 
 
 class Linear(nn.Module):
-    """y = x W^T without bias: x [T, K] -> [T, N]. `quant.FP8Linear` is its twin."""
+    """y = residual + x W^T without bias: x [T, K] -> [T, N]. `quant.FP8Linear` is its twin."""
 
     input_granularity: Granularity | None = None  # how an FP8 twin wants its input quantized
 
@@ -22,8 +22,8 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_out, n_in))  # [N, K]
         self.ops = ops
 
-    def forward(self, x: Operand) -> Tensor:
-        return self.ops.linear(x, self.weight)
+    def forward(self, x: Operand, residual: Tensor | None = None) -> Tensor:
+        return self.ops.linear(x, self.weight, residual)
 
 
 class RMSNorm(nn.Module):
@@ -35,16 +35,13 @@ class RMSNorm(nn.Module):
         self.eps = eps
         self.ops = ops
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.ops.rms_norm(x, self.weight, self.eps)
-
-    def add(self, residual: Tensor, delta: Tensor | None, granularity: Granularity | None) -> tuple[Tensor, Operand]:
-        """residual + delta, and its norm in the form the next product wants: both [T, C]."""
-        return self.ops.add_rms_norm(residual, delta, self.weight, self.eps, granularity)
+    def forward(self, x: Tensor, granularity: Granularity | None = None) -> Operand:
+        """x [..., C] -> its norm, quantized as the next product wants it."""
+        return self.ops.rms_norm(x, self.weight, self.eps, granularity)
 
 
 class DenseFFN(nn.Module):
-    """SwiGLU feed-forward: x [T, C] -> [T, C]."""
+    """SwiGLU feed-forward, added to the residual: x and residual [T, C] -> [T, C]."""
 
     def __init__(self, width: int, hidden: int, ops: ModuleType):
         super().__init__()
@@ -56,9 +53,9 @@ class DenseFFN(nn.Module):
     def input_granularity(self) -> Granularity | None:
         return self.gate_up_proj.input_granularity
 
-    def forward(self, x: Operand) -> Tensor:
+    def forward(self, x: Operand, residual: Tensor) -> Tensor:
         hidden = self.gate_up_proj(x)
-        return self.down_proj(self.ops.swiglu(hidden, self.down_proj.input_granularity))
+        return self.down_proj(self.ops.swiglu(hidden, self.down_proj.input_granularity), residual)
 
 
 class Experts(nn.Module):
@@ -70,8 +67,8 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(n_expert, width, hidden))  # [E, C, F]
         self.ops = ops
 
-    def forward(self, x: Tensor, routing: Routing) -> Tensor:
-        return self.ops.moe(x, routing, self.gate_up_proj, self.down_proj, None)
+    def forward(self, x: Tensor, routing: Routing, residual: Tensor) -> Tensor:
+        return self.ops.moe(x, routing, self.gate_up_proj, self.down_proj, None, residual)
 
 
 class Router(nn.Module):
@@ -86,7 +83,7 @@ class Router(nn.Module):
 
 
 class MoE(nn.Module):
-    """Routed experts and the shared one: x [T, C] in 16 bit (or float32) -> [T, C]."""
+    """Routed experts and the shared one, added to the residual: x and residual [T, C], not quantized -> [T, C]."""
 
     input_granularity: Granularity | None = None  # the router reads 16 bit; rows are quantized as they are gathered
 
@@ -98,10 +95,10 @@ class MoE(nn.Module):
         self.top_k = top_k
         self.ops = ops
 
-    def forward(self, x: Operand) -> Tensor:
+    def forward(self, x: Operand, residual: Tensor) -> Tensor:
         assert isinstance(x, Tensor)
         routing = self.ops.route(x, self.router.weight, self.router.bias, self.top_k, self.n_shared)
-        return self.experts(x, routing)
+        return self.experts(x, routing, residual)
 
 
 class CrossAttention(nn.Module):
@@ -114,11 +111,11 @@ class CrossAttention(nn.Module):
         self.n_head = n_head
         self.ops = ops
 
-    def forward(self, x: Operand, keys: Tensor, values: Tensor, lengths: Tensor) -> Tensor:
-        """x [B*W, C], keys and values [B, S, G, D], lengths [B] -> [B*W, C]."""
+    def forward(self, x: Operand, keys: Tensor, values: Tensor, lengths: Tensor, residual: Tensor) -> Tensor:
+        """x and residual [B*W, C], keys and values [B, S, G, D], lengths [B] -> [B*W, C]."""
         q = self.q_proj(x).view(len(lengths), -1, self.n_head, keys.shape[-1])
         out = self.ops.cross_attention(q, keys, values, lengths, self.o_proj.input_granularity)
-        return self.o_proj(out)
+        return self.o_proj(out, residual)
 
 
 class SelfAttention(nn.Module):
@@ -131,15 +128,17 @@ class SelfAttention(nn.Module):
         self.n_head = n_head
         self.ops = ops
 
-    def forward(self, x: Operand, batch: int) -> Tensor:
-        """All positions of a target at once: x [B*L, C] -> [B*L, C]."""
-        return self.o_proj(self.ops.causal_attention(self._qkv(x, batch)))
+    def forward(self, x: Operand, residual: Tensor, batch: int) -> Tensor:
+        """All positions of a target at once: x and residual [B*L, C] -> [B*L, C]."""
+        return self.o_proj(self.ops.causal_attention(self._qkv(x, batch)), residual)
 
-    def step(self, x: Operand, batch: int, past: list[Tensor], ancestors: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """One level: x [B*W, C] -> [B*W, C], and this level's q, k, v [B, W, 3, H, D] for the levels after it."""
+    def step(
+        self, x: Operand, residual: Tensor, batch: int, past: list[Tensor], ancestors: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """One level: x and residual [B*W, C] -> [B*W, C], and its q, k, v [B, W, 3, H, D] for the levels after it."""
         qkv = self._qkv(x, batch)
         out = self.ops.self_attention(qkv, past, ancestors, self.o_proj.input_granularity)
-        return self.o_proj(out), qkv
+        return self.o_proj(out, residual), qkv
 
     def _qkv(self, x: Operand, batch: int) -> Tensor:
         return self.qkv_proj(x).unflatten(-1, (3, self.n_head, -1)).unflatten(0, (batch, -1))

@@ -44,7 +44,7 @@ class ContextKV:
 class Block(nn.Module):
     """One lazy decoder block: cross-attention, self-attention, FFN, each on the norm of the residual stream.
 
-    The sum of a sublayer's result is left to the next norm, which adds it and reads each row once.
+    A sublayer's last product adds its result to the stream, so that nothing reads or writes it for a sum alone.
     """
 
     def __init__(self, config: OneRecConfig, index: int, ops: ModuleType):
@@ -61,16 +61,12 @@ class Block(nn.Module):
         else:
             self.ffn = MoE(config.n_expert, config.n_shared, config.top_k, width, config.expert_width, ops)
 
-    def forward(
-        self, h: Tensor, delta: Tensor | None, kv: ContextKV, attend: Callable[[Operand], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """h and delta [T, C]: the residual stream and what the block before still has to add -> the same two."""
-        h, x = self.cross_norm.add(h, delta, self.cross_attn.q_proj.input_granularity)
-        delta = self.cross_attn(x, kv.keys[self.kv_layer], kv.values[self.kv_layer], kv.lengths)
-        h, x = self.self_norm.add(h, delta, self.self_attn.qkv_proj.input_granularity)
-        delta = attend(x)
-        h, x = self.ffn_norm.add(h, delta, self.ffn.input_granularity)
-        return h, self.ffn(x)
+    def forward(self, h: Tensor, kv: ContextKV, attend: Callable[[Operand, Tensor], Tensor]) -> Tensor:
+        """The residual stream h [T, C] -> the same. attend(x, h): h plus the self-attention of x."""
+        x = self.cross_norm(h, self.cross_attn.q_proj.input_granularity)
+        h = self.cross_attn(x, kv.keys[self.kv_layer], kv.values[self.kv_layer], kv.lengths, h)
+        h = attend(self.self_norm(h, self.self_attn.qkv_proj.input_granularity), h)
+        return self.ffn(self.ffn_norm(h, self.ffn.input_granularity), h)
 
 
 class OneRecV2(nn.Module):
@@ -121,11 +117,10 @@ class OneRecV2(nn.Module):
             kv.follow(parents)
             h = self.code_embed[level - 1](codes)
         h = (h + self.position[level]).flatten(0, 1)  # [B*W, C]
-        delta: Tensor | None = None
         for block, past in zip(self.blocks, kv.past, strict=True):
             assert isinstance(block, Block)
-            h, delta = block(h, delta, kv, partial(_step, block.self_attn, kv, past))
-        return self._logits(level, h, delta).unflatten(0, (batch, -1))
+            h = block(h, kv, partial(_step, block.self_attn, kv, past))
+        return self._logits(level, h).unflatten(0, (batch, -1))
 
     def forward(self, batch: ContextBatch, codes: Tensor) -> list[Tensor]:
         """Training: logits [B, V_l] of every level l, each given the true codes [B, L] before it."""
@@ -133,24 +128,21 @@ class OneRecV2(nn.Module):
         size = len(codes)
         slots = [self.bos.expand(size, -1)] + [embed(codes[:, i]) for i, embed in enumerate(self.code_embed)]
         h = (torch.stack(slots, 1) + self.position).flatten(0, 1)  # [B*L, C]
-        delta: Tensor | None = None
         for block in self.blocks:
             assert isinstance(block, Block)
-            h, delta = block(h, delta, kv, partial(block.self_attn, batch=size))
-        assert delta is not None
-        h, delta = h.unflatten(0, (size, -1)), delta.unflatten(0, (size, -1))  # [B, L, C]
-        return [self._logits(level, h[:, level], delta[:, level]) for level in range(codes.shape[1])]
+            h = block(h, kv, partial(block.self_attn, batch=size))
+        h = h.unflatten(0, (size, -1))  # [B, L, C]
+        return [self._logits(level, h[:, level]) for level in range(codes.shape[1])]
 
-    def _logits(self, level: int, h: Tensor, delta: Tensor | None) -> Tensor:
-        _, x = self.ops.add_rms_norm(h, delta, self.head_norm[level].weight, self.config.rms_eps, None)
-        return self.ops.head(x, self.head[level].weight)
+    def _logits(self, level: int, h: Tensor) -> Tensor:
+        return self.ops.head(self.head_norm[level](h), self.head[level].weight)
 
 
-def _step(attention: SelfAttention, kv: ContextKV, past: list[Tensor], x: Operand) -> Tensor:
+def _step(attention: SelfAttention, kv: ContextKV, past: list[Tensor], x: Operand, h: Tensor) -> Tensor:
     """One level of a block's self-attention, which leaves its q, k, v in `past`."""
-    out, qkv = attention.step(x, len(kv.lengths), past, kv.ancestors)
+    h, qkv = attention.step(x, h, len(kv.lengths), past, kv.ancestors)
     past.append(qkv)
-    return out
+    return h
 
 
 def initialize(model: OneRecV2, seed: int) -> None:

@@ -17,7 +17,7 @@ WeightInMemory = Literal["channel", "block"]  # a tensor's one scale is repeated
 
 
 class FP8Linear(nn.Module):
-    """y = x W^T: x [T, K], quantized as `input_granularity` says or still in 16 bit -> [T, N] in `dtype`.
+    """y = residual + x W^T: x [T, K], quantized as `input_granularity` says or still in 16 bit -> [T, N] in `dtype`.
 
     weight [N, K] E4M3; weight_scale float32 [N, 1] (channel) or [ceil(N/128), ceil(K/128)] (block).
     """
@@ -41,12 +41,13 @@ class FP8Linear(nn.Module):
         self.dtype = dtype
         self.ops = ops
 
-    def forward(self, x: Operand) -> Tensor:
+    def forward(self, x: Operand, residual: Tensor | None = None) -> Tensor:
         if isinstance(x, Tensor):  # from a caller that does not quantize, such as the context processor
             x = self.ops.maybe_quantize(x, self.input_granularity)
         assert isinstance(x, Quantized)
         assert x.granularity == self.input_granularity
-        return self.ops.linear(x, Quantized(self.weight, self.weight_scale, self.granularity, self.dtype))
+        weight = Quantized(self.weight, self.weight_scale, self.granularity, self.dtype)
+        return self.ops.linear(x, weight, residual)
 
 
 class FP8Experts(nn.Module):
@@ -78,10 +79,10 @@ class FP8Experts(nn.Module):
         self.dtype = dtype
         self.ops = ops
 
-    def forward(self, x: Tensor, routing: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, routing: tuple[Tensor, Tensor], residual: Tensor) -> Tensor:
         gate_up = Quantized(self.gate_up_proj, self.gate_up_proj_scale, self.granularity, self.dtype)
         down = Quantized(self.down_proj, self.down_proj_scale, self.granularity, self.dtype)
-        return self.ops.moe(x, routing, gate_up, down, self.input_granularity)
+        return self.ops.moe(x, routing, gate_up, down, self.input_granularity, residual)
 
 
 def scale_shape(rows: int, columns: int, weights: WeightInMemory) -> tuple[int, int]:

@@ -78,6 +78,30 @@ def test_swiglu_as_it_leaves(scales: str, width: int, device: str) -> None:
     assert_hidden(hidden, gemm(x, weight, tile=SMALL))
 
 
+@pytest.mark.parametrize("scales", ["none", "rows", "groups"])
+def test_residual_is_added_before_the_rounding(scales: str, device: str) -> None:
+    x, weight = operands(scales, random(70, 144, device=device), random(264, 144, device=device))
+    residual = random(70, 264, device=device) * 30
+    out = gemm(x, weight, residual=residual, tile=SMALL)
+    # as one product over a longer K
+    eye = torch.eye(264, dtype=torch.float64, device=device)
+    longer = torch.cat([plain(x).double(), residual.double()], 1), torch.cat([plain(weight).double(), eye], 1)
+    assert_product(out, *longer)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("add", [True, False])
+@pytest.mark.parametrize("scales", ["rows", "groups"])
+@pytest.mark.parametrize(("rows", "n", "k"), [(1, 128, 16), (70, 264, 272), (16384, 1408, 1408), (300, 1024, 5632)])
+def test_hopper_s_own_adds_a_residual(rows: int, n: int, k: int, scales: str, add: bool, device: str) -> None:
+    of_x, of_weight = PAIRS[scales]
+    x = quantize_on_device(random(rows, k, device=device), of_x)
+    weight = quantize(random(n, k, device=device), of_weight)
+    residual = random(rows, n, device=device) if add else None
+    found, expected = (gemm(x, weight, promote=False, residual=residual, tile=tile) for tile in (None, HOPPER))
+    assert_same_bits(found, expected)
+
+
 BY_GROUPS = {"product": {}, "swiglu": {"swiglu": True}, "swiglu, quantized": {"swiglu": True, "quantize": True}}
 
 
@@ -187,6 +211,8 @@ LAUNCHES: dict[str, tuple[str, int, int, int, dict[str, Any]]] = {  # scales, E,
     "qkv": ("rows", 0, 4224, 1408, {}),
     "qkv fast": ("rows", 0, 4224, 1408, {"promote": False}),
     "qkv by groups": ("groups", 0, 4224, 1408, {}),
+    "output": ("rows", 0, 1408, 1408, {"promote": False, "residual": True}),
+    "output by groups": ("groups", 0, 1408, 1408, {"residual": True}),
     "experts up": ("groups", 54, 2816, 1408, {"swiglu": True, "quantize": True}),
     "experts down": ("groups", 54, 1408, 1408, {}),
     "experts up by rows": ("rows", 54, 2816, 1408, {"swiglu": True}),
@@ -205,6 +231,8 @@ def launch(name: str, tile: Tile | None = None, rows: int = 16384) -> None:
     of_x, of_weight = PAIRS[scales]
     if of_x is not None:
         x, weight = quantize_on_device(x, of_x), quantize_on_device(weight, of_weight)
+    if "residual" in fused:
+        fused = {**fused, "residual": torch.empty(rows, n, dtype=torch.bfloat16, device="meta")}
     gemm(x, weight, plan, tile=tile, **fused)
 
 
@@ -223,7 +251,9 @@ def test_machine_code(name: str) -> None:
     assert code.shared <= sm90.MAX_SHARED[90]
 
 
-@pytest.mark.parametrize(("name", "rows"), [("qkv by groups", 1), ("experts up", 16384), ("experts down", 16384)])
+@pytest.mark.parametrize(
+    ("name", "rows"), [("qkv by groups", 1), ("output", 16384), ("experts up", 16384), ("experts down", 16384)]
+)
 def test_machine_code_of_hopper_s_own(name: str, rows: int) -> None:
     code = sm90.compile_launches(launch, name, None, rows)[-1]  # a 1 is compiled in
     assert code.name == "_gemm_hopper"

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from closeness import assert_product
+from closeness import assert_product, assert_within_a_step
 
 from octorec.errors import InputError
 from octorec.kernels import fused, reference
@@ -26,12 +26,33 @@ def operands(of_x: str, of_weight: str, device: str) -> tuple[Quantized, Quantiz
 @pytest.mark.parametrize("accumulate", ["float32", "fast"])
 def test_product(of_x: str, of_weight: str, backend: str, accumulate: str, device: str) -> None:
     x, weight = operands(of_x, of_weight, device)
-    out = linear(x, weight, accumulate, backend)
+    out = linear(x, weight, None, accumulate, backend)
     expected = reference.linear(x, weight)
     assert out.dtype == expected.dtype
     if device == "cpu" or accumulate == "float32":
         assert_product(out, dequantize(x), dequantize(weight))
     assert (out.float() - expected.float()).norm() / expected.float().norm() < 5e-3
+
+
+@pytest.mark.parametrize(("of_x", "of_weight"), [("token", "channel"), ("group", "block")])
+@pytest.mark.parametrize("accumulate", ["float32", "fast"])
+@pytest.mark.parametrize("large", [1.0, 100.0])  # a residual that a second rounding would show in
+def test_residual(of_x: str, of_weight: str, accumulate: str, large: float, device: str) -> None:
+    x, weight = operands(of_x, of_weight, device)
+    residual = (torch.randn(37, 48, device=device) * large).to(torch.bfloat16)
+    out = linear(x, weight, residual, accumulate)
+    expected = reference.linear(x, weight, residual)
+    if large > 1:
+        assert_within_a_step(out, expected, 0.02)
+    assert (out.float() - expected.float()).norm() / expected.float().norm() < 5e-3
+
+
+def test_residual_in_16_bit_is_rounded_once(device: str) -> None:
+    x, weight, residual = (torch.randn(n, m, device=device).to(torch.bfloat16) for n, m in ((9, 32), (24, 32), (9, 24)))
+    exact = residual.double() + x.double() @ weight.double().T
+    for ops in (fused, reference):
+        difference = (ops.linear(x, weight, residual).double() - exact).abs()
+        assert (difference <= 2**-8 * 1.01 * exact.abs() + 1e-5).all()
 
 
 def test_the_table_chooses(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
@@ -40,7 +61,7 @@ def test_the_table_chooses(monkeypatch: pytest.MonkeyPatch, device: str) -> None
     assert linear(x, weight) == "torch"
     monkeypatch.setitem(linear_module.BACKENDS, ("fast", 48, 80), "triton")
     assert_product(linear(x, weight), dequantize(x), dequantize(weight))
-    assert linear(x, weight, "float32") == "torch"
+    assert linear(x, weight, None, "float32") == "torch"
 
 
 def test_16_bit_goes_to_torch(device: str) -> None:

@@ -46,8 +46,9 @@ def test_moe(rows: int, width: int, hidden: int, quantize_to: Any, device: str) 
     gate_up, down = weights(5, width, hidden, device)
     if quantize_to:
         gate_up, down = (quantize(weight, GRANULARITIES[quantize_to]) for weight in (gate_up, down))
-    out = fused.moe(x, routed, gate_up, down, quantize_to)
-    expected = reference.moe(x, routed, gate_up, down, quantize_to)
+    residual = torch.randn(rows, width, device=device).to(torch.bfloat16) * 0.1
+    out = fused.moe(x, routed, gate_up, down, quantize_to, residual)
+    expected = reference.moe(x, routed, gate_up, down, quantize_to, residual)
     assert out.dtype == expected.dtype
     difference = (out.float() - expected.float()).norm() / expected.float().norm()
     # Two roundings to bfloat16, and where sums differ a neighbouring E4M3 value: more often on a GPU, whose tensor
@@ -82,7 +83,8 @@ def test_dispatch(quantize_to: Any, device: str) -> None:
             assert torch.equal(slots[at], expected)
 
 
-def test_combine_adds_in_the_order_of_the_experts(device: str) -> None:
+@pytest.mark.parametrize("with_residual", [True, False])
+def test_combine_adds_in_the_order_of_the_experts(with_residual: bool, device: str) -> None:
     routed = routing(19, 6, 4, 1, device)
     plan = plan_experts(routed.experts, 7, 16)
     parts = (torch.randn(plan.slots, 200, device=device) * 10).to(torch.bfloat16)
@@ -90,7 +92,10 @@ def test_combine_adds_in_the_order_of_the_experts(device: str) -> None:
     for row in range(19):
         for r in routed.experts[row].argsort().tolist():
             expected[row] += parts[plan.slot_of[row, r]].float() * routed.weights[row, r]
-    assert torch.equal(combine(parts, plan, routed.weights), expected.to(torch.bfloat16))
+    residual = torch.randn(19, 200, device=device).to(torch.bfloat16) if with_residual else None
+    if residual is not None:
+        expected += residual.float()
+    assert torch.equal(combine(parts, plan, routed.weights, residual), expected.to(torch.bfloat16))
 
 
 def launch(quantize_to: Any, rows: int) -> None:
@@ -106,7 +111,7 @@ def launch(quantize_to: Any, rows: int) -> None:
 @pytest.mark.parametrize("quantize_to", ["group", *(pytest.param(g, marks=pytest.mark.slow) for g in (None, "token"))])
 def test_machine_code(quantize_to: Any) -> None:
     codes = sm90.compile_launches(launch, quantize_to, 16384)
-    names = ["_count", "_place", "_dispatch", "_gemm", "_gemm", "_combine"]
+    names = ["_count", "_place", "_dispatch", *["_gemm_hopper" if quantize_to == "group" else "_gemm"] * 2, "_combine"]
     if quantize_to == "token":
         names.insert(4, "_quantize_row")
     assert [code.name for code in codes] == names

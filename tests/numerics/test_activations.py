@@ -70,7 +70,7 @@ def test_every_product_but_the_heads(model: OneRecV2) -> None:
 def test_linear(model: OneRecV2) -> None:
     seen, found = recorded(model)
     for name in ("blocks.0.self_attn.qkv_proj", "blocks.0.ffn.down_proj", "context.proj"):
-        (x,), weight = seen[name], model.get_submodule(name).weight.data
+        x, weight = seen[name][0], model.get_submodule(name).weight.data
         for granularity in ("token", "group", "tensor"):
             sqnr = found[name].sqnr[granularity]
             error = back(x, granularity) - x
@@ -87,7 +87,7 @@ def test_linear(model: OneRecV2) -> None:
 def test_experts(model: OneRecV2) -> None:
     name = "blocks.1.ffn.experts"
     seen, found = recorded(model)
-    x, (chosen, shares) = seen[name]
+    x, (chosen, shares), _ = seen[name]
     experts = model.get_submodule(name)
 
     def run(of_weights: Any, of_activations: Any) -> tuple[Tensor, list[Tensor]]:

@@ -59,14 +59,15 @@ def test_experts(weights: Any, activations: Any, dtype: torch.dtype) -> None:
     x = random(rows, width, seed=3).to(dtype)
     chosen = torch.tensor([[row % 3, 3] for row in range(rows)])  # two experts a row
     shares = torch.rand(rows, 2, generator=torch.Generator().manual_seed(4))
-    found = module(x, reference.Routing(chosen, shares))
+    residual = random(rows, width, seed=5).to(dtype)
+    found = module(x, reference.Routing(chosen, shares), residual)
     assert found.dtype == dtype
 
     def back(tensor: Tensor, granularity: Any) -> Tensor:
         return dequantize(quantize(tensor, granularity))
 
     for row in range(rows):
-        wanted = torch.zeros(width)
+        wanted = residual[row].float()
         for slot in range(2):
             expert = int(chosen[row, slot])
             pre = (back(x[row : row + 1], activations) @ back(gate_up[expert], weights).T).to(dtype).float()
