@@ -195,7 +195,7 @@ def _onerec(config: OneRecConfig, workload: Workload, fp8: set[str]) -> list[Wor
 
 
 def _decoder(weights: Sequence[TensorStats], workload: Workload, fp8: set[str]) -> list[Work]:
-    """Attention products of blocks with q_proj and k_proj: causal over the prompt, then beams over it. The beam step."""
+    """Attention products of blocks with q_proj and k_proj, causal over the prompt, then beams over it; beam step."""
     out = []
     batch, beam, context = workload.batch, workload.beam, workload.context
     shapes = {stats.name: stats.shape for stats in weights}
@@ -214,6 +214,6 @@ def _decoder(weights: Sequence[TensorStats], workload: Workload, fp8: set[str]) 
     rows = [batch, *[batch * beam] * (LEVELS - 1)]
     heads = [shape for name, shape in shapes.items() if role(name) == "head" and len(shape) == 2]
     if not heads:  # tied: the embeddings of the tokens score them too
-        heads = [shape for name, shape in shapes.items() if name.endswith(TIED)]
+        heads = [shape for name, shape in shapes.items() if name.endswith(TIED) and len(shape) == 2]
         out += [product(PARTS["head"], m, shape[0], shape[1], False, out_bytes=4) for shape in heads for m in rows]
     return out + [traffic("beam step", float(m * shape[0]), width=4) for shape in heads for m in rows]
