@@ -107,10 +107,11 @@ def save_bf16(model: OneRecV2, catalog: Catalog, out: Path) -> None:
 def float32_sums() -> Any:
     """The kernels with row-wise products whose sums are all in float32: fast accumulation off."""
 
-    def linear(x: Operand, weight: Operand) -> torch.Tensor:
+    def linear(x: Operand, weight: Operand, residual: torch.Tensor | None = None) -> torch.Tensor:
         from octorec.kernels.linear import linear as product
 
-        return product(x, weight, "float32") if isinstance(x, Quantized) else fused.linear(x, weight)
+        quantized = isinstance(x, Quantized)
+        return product(x, weight, residual, accumulate="float32") if quantized else fused.linear(x, weight, residual)
 
     return SimpleNamespace(**{**vars(fused), "linear": linear})
 

@@ -101,10 +101,11 @@ class SimulatedOps:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.base, name)
 
-    def linear(self, x: Operand, weight: Operand) -> Tensor:
+    def linear(self, x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
         assert isinstance(x, Tensor)
         assert isinstance(weight, Tensor)
-        return self._run(lambda a, w: F.linear(a(x), w(weight)))
+        out = self._run(lambda a, w: F.linear(a(x), w(weight)))
+        return out if residual is None else residual + out
 
     def head(self, x: Tensor, weight: Tensor) -> Tensor:
         return self._run(lambda a, w: self.base.head(a(x), w(weight)))
@@ -115,8 +116,12 @@ class SimulatedOps:
             return self.base.route(x, gate, bias, top_k, n_shared)
         return self.base.route(self._activations(x), self._weights(gate), bias, top_k, n_shared)
 
-    def moe(self, x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor, quantize_to: None) -> Tensor:
-        return self._run(lambda a, w: every_expert(x, routing, gate_up, down, a, w))
+    def moe(
+        self, x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor, quantize_to: None,
+        residual: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        out = self._run(lambda a, w: every_expert(x, routing, gate_up, down, a, w))
+        return out if residual is None else residual + out
 
     def _run(self, product: Callable[..., Tensor]) -> Tensor:
         """`product` of what turns activations and weights into what it multiplies."""

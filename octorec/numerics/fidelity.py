@@ -63,7 +63,9 @@ def layer_fidelity(parent: OneRecV2, child: OneRecV2, batch: ContextBatch, codes
             every = torch.cat([row.flatten() for row in rows])
             whole = min(sqnr(*pair) for pair in _weights(module, twin))
             worst = float(every.min()) if not every.isnan().any() else -math.inf
-            found.append(LayerFidelity(name, role(f"{name}.weight"), sqnr(output, twin(*inputs)), whole, worst))
+            alone = (*inputs[:-1], torch.zeros_like(inputs[-1])) if len(inputs) > 1 else inputs  # without the residual
+            lost = sqnr(module.forward(*alone), twin(*alone))
+            found.append(LayerFidelity(name, role(f"{name}.weight"), lost, whole, worst))
 
         return hook
 

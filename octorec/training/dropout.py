@@ -1,11 +1,13 @@
-"""Dropout for training, as hooks: the model's file knows nothing of it, and inference never sees it."""
+"""Dropout for training: the model's file knows nothing of it, and inference never sees it."""
 
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from octorec.models.layers import CrossAttention, DenseFFN, MoE, SelfAttention
+from octorec.kernels.quantized import Granularity
+from octorec.kernels.reference import Operand, Routing
+from octorec.models.layers import Experts, Linear
 from octorec.models.onerec import OneRecV2
 
 
@@ -18,11 +20,34 @@ def add_dropout(model: OneRecV2, rate: float) -> None:
         return F.dropout(output, rate, module.training)
 
     def of_input(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
-        return (F.dropout(inputs[0], rate, module.training),)
+        return (F.dropout(inputs[0], rate, module.training), *inputs[1:])
 
     model.context.proj.register_forward_pre_hook(of_input)
-    for module in model.modules():
-        if isinstance(module, CrossAttention | SelfAttention | DenseFFN | MoE):
-            module.register_forward_hook(of_output)
     for embed in model.code_embed:
         embed.register_forward_hook(of_output)
+    for module in model.modules():
+        if isinstance(module, Linear | Experts):
+            module.ops = DroppedOps(module.ops, module, rate)  # type: ignore[assignment]
+
+
+class DroppedOps:
+    """The operations of `module`, whose result is dropped in part before it is added to a residual."""
+
+    def __init__(self, base: Any, module: nn.Module, rate: float):
+        self.base, self.module, self.rate = base, module, rate
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.base, name)
+
+    def linear(self, x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
+        if residual is None or not self.module.training:
+            return self.base.linear(x, weight, residual)
+        return residual + F.dropout(self.base.linear(x, weight), self.rate)
+
+    def moe(
+        self, x: Tensor, routing: Routing, gate_up: Operand, down: Operand, quantize_to: Granularity | None,
+        residual: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        if residual is None or not self.module.training:
+            return self.base.moe(x, routing, gate_up, down, quantize_to, residual)
+        return residual + F.dropout(self.base.moe(x, routing, gate_up, down, quantize_to), self.rate)

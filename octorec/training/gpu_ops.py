@@ -37,6 +37,12 @@ def linear(x: Tensor, weight: Tensor, residual: Tensor | None = None) -> Tensor:
     return out if residual is None else residual + out
 
 
+def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
+    """As the reference; the residual stream stays in its own type."""
+    out = reference.linear(x, weight)
+    return out if residual is None else residual + out
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
     return maybe_quantize(F.rms_norm(x, x.shape[-1:], weight.to(x.dtype), eps), quantize_to)
 
@@ -74,4 +80,5 @@ def moe(
     hidden = F.linear(x, gate_up.flatten(0, 1)).unflatten(1, (n_expert, -1))  # [T, E, 2F]
     gate, up = hidden.chunk(2, -1)
     hidden = F.silu(gate) * up * gates[..., None].to(hidden.dtype)  # [T, E, F]
-    return linear(hidden.flatten(1), down.transpose(0, 1).reshape(width, -1), residual).to(x.dtype)
+    out = F.linear(hidden.flatten(1), down.transpose(0, 1).reshape(width, -1)).to(x.dtype)
+    return out if residual is None else residual + out
