@@ -87,6 +87,11 @@ class Engine:
             return []
         return [self._graph(size, width).cost for size, width in self.buckets()]
 
+    def cost(self, size: int, width: int) -> BucketCost | None:
+        """What capturing a bucket cost; None where nothing was captured, as on the CPU."""
+        graph = self._graphs.get((size, width))
+        return None if graph is None else graph.cost
+
     def buckets(self) -> list[tuple[int, int]]:
         """Every (batch size, beam width), the largest first: its capture makes the memory pool of the others."""
         return [(size, width) for size in self.config.batch_sizes[::-1] for width in self.config.beam_widths[::-1]]

@@ -19,6 +19,7 @@ from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import RecommendRequest
 
 logger = logging.getLogger(__name__)
+STOP_S = 5.0  # for the device thread to end; what was accepted has been waited for before
 SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm-up is stuck
 
 
@@ -45,10 +46,10 @@ class Service:
         self.loaded = asyncio.create_task(self._load())
 
     async def stop(self) -> None:
-        """Answer what is accepted, then end the device thread."""
+        """Answer what is in the queue, then end the device thread."""
         self.drain()
         self.loaded.cancel()
-        self.stopped = await asyncio.to_thread(self.batcher.stop, self.config.drain_timeout_s)
+        self.stopped = await asyncio.to_thread(self.batcher.stop, STOP_S)
 
     def drain(self) -> None:
         """Take no further requests."""
