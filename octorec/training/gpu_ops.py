@@ -31,12 +31,6 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> R
         return reference.route(x, gate, bias, top_k, n_shared)
 
 
-def linear(x: Tensor, weight: Tensor, residual: Tensor | None = None) -> Tensor:
-    """The residual stays as wide as it is."""
-    out = F.linear(x, weight)
-    return out if residual is None else residual + out
-
-
 def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
     """As the reference; the residual stream stays in its own type."""
     out = reference.linear(x, weight)
