@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from benchmarks.quality import render as quality
 from benchmarks.records import RESULTS, read
 
 ROOT = RESULTS.parents[1]
@@ -128,6 +129,11 @@ RENDER: dict[str, Callable[[], str]] = {
     "quantize": quantize,
     "engine": engine,
     "correctness": correctness,
+    "quality": quality.verdicts,
+    "quality_models": quality.models,
+    "quality_noise": quality.noise,
+    "quality_breakers": quality.breakers,
+    "quality_line": quality.line,
 }
 
 
