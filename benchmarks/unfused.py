@@ -55,7 +55,7 @@ def cross_attention(
 ) -> Operand:
     """Of contexts that are all full, with a group a head: torch's fastest attention takes no mask."""
     assert q.shape[2] == keys.shape[2]
-    out = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, keys, values)))
+    out = F.scaled_dot_product_attention(q.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2))
     return maybe_quantize(out.transpose(1, 2).flatten(2).flatten(0, 1), quantize_to)
 
 
@@ -112,8 +112,8 @@ def _grouped(x: Tensor, weight: Operand, ends: Tensor) -> Tensor:
     assert weight.granularity == "channel"
     values, scale = quantize_rows(x)
     scales = scale.squeeze(-1), weight.scale.squeeze(-1)
-    kind = {"out_dtype": x.dtype, "use_fast_accum": True}
-    return torch._scaled_grouped_mm(values, weight.values.mT, *scales, offs=ends, **kind)
+    weights = weight.values.mT
+    return torch._scaled_grouped_mm(values, weights, *scales, offs=ends, out_dtype=x.dtype, use_fast_accum=True)
 
 
 def beam_step(

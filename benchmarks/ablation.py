@@ -1,0 +1,149 @@
+"""What each fusion gives: from stock PyTorch in BF16, one step more a row, to the engine.
+
+    python -m benchmarks.ablation --out benchmarks/results/ablation.jsonl
+
+One model, one loop, one catalog; a step replaces operations of `unfused` by those of `kernels.fused`, and keeps what
+the steps before it replaced. torch's grouped FP8 product takes no blocks on Hopper, so experts have scales a channel
+until their own kernels come. The last row is the engine, measured as `engine` measures it.
+"""
+
+import argparse
+import dataclasses
+import gc
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from benchmarks import records, unfused
+from benchmarks.engine import N_ITEMS, Row, host_to_host, measure_octorec, result
+from benchmarks.random_model import random_catalog, random_model, random_requests
+from benchmarks.timer import time_gpu
+from octorec.engine.engine import Engine, EngineConfig
+from octorec.engine.graph import moved
+from octorec.engine.search import SearchBatch
+from octorec.kernels import fused
+from octorec.kernels.reference import Beams
+from octorec.models.presets import preset
+
+PRESET, BATCH, BEAM, CONTEXT = "moe-4b-a0.5b", 32, 512, 512
+OPERATIONS = (
+    "linear", "head", "rms_norm", "swiglu", "cross_attention", "self_attention", "route", "moe", "beam_step",
+    "maybe_quantize",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """`replaces` names the operations that become kernels; recipe: `bf16` or that of the FP8 weights."""
+
+    name: str
+    recipe: str
+    replaces: tuple[str, ...] = ()
+
+
+STEPS = (
+    Step("stock BF16", "bf16"),
+    Step("FP8 products, casts apart", "fp8-channel"),
+    Step("norm and cast in one", "fp8-channel", ("rms_norm", "maybe_quantize")),
+    Step("SwiGLU and cast in one", "fp8-channel", ("swiglu",)),
+    Step("residual added in the product", "fp8-channel", ("linear",)),
+    Step("experts: gather and cast, SwiGLU and cast in the product, combine", "fp8", ("route", "moe")),
+    Step("self-attention by parents, no cache moved", "fp8", ("self_attention",)),
+    Step("cross-attention over the shared context", "fp8", ("cross_attention",)),
+    Step("beam step in one read", "fp8", ("beam_step",)),
+)
+ENGINE = "all levels in one CUDA graph: the engine"
+
+
+class EagerEngine(Engine):
+    """An engine without graphs: each operation is launched by Python, batch after batch."""
+
+    def _graph(self, size: int, width: int) -> Any:
+        def run(batch: SearchBatch) -> Beams:
+            return self._search(moved(batch, self.device), width)
+
+        return run
+
+
+def replaced(number: int) -> list[str]:
+    """The operations that are kernels at a step."""
+    return [name for step in STEPS[: number + 1] for name in step.replaces]
+
+
+def mix(ops: ModuleType, kernels: list[str]) -> None:
+    """Let `ops` be the stock operations, but for `kernels`."""
+    for name in OPERATIONS:
+        setattr(ops, name, getattr(fused if name in kernels else unfused, name))
+
+
+def eager_engine(recipe: str, ops: ModuleType) -> EagerEngine:
+    config = preset(PRESET)
+    limits = EngineConfig(CONTEXT, batch_sizes=(BATCH,), beam_widths=(BEAM,), default_beam_width=BEAM)
+    return EagerEngine(random_model(config, recipe, ops=ops), random_catalog(config, N_ITEMS), limits, "cuda", ops)
+
+
+def measure(engine: EagerEngine, runs: int) -> dict[str, Any]:
+    requests = random_requests(BATCH, N_ITEMS, CONTEXT, BEAM)
+    batch = moved(engine._batch([engine.parse(request) for request in requests], BATCH), engine.device)
+    timing = time_gpu(lambda: engine._search(batch, BEAM), runs)
+    return {"timing": timing, "host": host_to_host(lambda: engine.recommend(requests), runs)}
+
+
+def row_of(name: str, recipe: str, measured: dict[str, Any], kernels: list[str]) -> dict[str, Any]:
+    row = Row(name, PRESET, "bf16" if recipe == "bf16" else "fp8", BATCH, BEAM, CONTEXT)
+    return {**result(row, measured), "recipe": recipe, "replaced": kernels}
+
+
+@torch.inference_mode()
+def run(steps: list[int], with_engine: bool, runs: int, out: Path) -> None:
+    ops = ModuleType("mixture")
+    engine, recipe = None, ""
+    for number in steps:
+        step = STEPS[number]
+        if step.recipe != recipe:
+            engine = None  # before the next one takes its memory
+            mix(ops, [])
+            engine, recipe = eager_engine(step.recipe, ops), step.recipe
+        mix(ops, replaced(number))
+        torch.cuda.reset_peak_memory_stats()
+        assert engine is not None
+        report(out, row_of(step.name, recipe, measure(engine, runs), replaced(number)))
+    engine = None
+    gc.collect()
+    torch.cuda.empty_cache()
+    if with_engine:
+        torch.cuda.reset_peak_memory_stats()
+        measured = measure_octorec(Row("octorec", PRESET, "fp8", BATCH, BEAM, CONTEXT), runs)
+        report(out, row_of(ENGINE, "fp8", measured, list(OPERATIONS)))
+
+
+def report(out: Path, row: dict[str, Any]) -> None:
+    records.append(out, row)
+    seconds = f"({time.perf_counter() - START:.0f} s)"
+    print(f"{row['system']:70s} {row['ms_per_batch']:8.2f} ms {row['requests_per_s']:7.1f}/s {seconds}", flush=True)
+
+
+START = time.perf_counter()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default="", help="texts of which one must be in a step's name, with commas")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--out", type=Path, default=records.RESULTS / "ablation.jsonl")
+    options = parser.parse_args()
+    texts = options.rows.split(",")
+    chosen = [number for number, step in enumerate(STEPS) if any(text in step.name for text in texts)]
+    with_engine = any(text in ENGINE for text in texts)
+    if options.list:
+        print("\n".join([STEPS[number].name for number in chosen] + [ENGINE] * with_engine))
+        return
+    run(chosen, with_engine, options.runs, options.out)
+
+
+if __name__ == "__main__":
+    main()
