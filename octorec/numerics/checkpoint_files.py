@@ -3,6 +3,7 @@
 Tensors lie in memory-mapped files and are read a stripe of rows at a time, FP8 values through their scales.
 """
 
+import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,18 +72,26 @@ class StoredTensor:
         buffer = torch.empty(height, k)
         for start in range(0, n, height):
             stripe = buffer[: min(height, n - start)]
-            stripe.copy_(self.values[start : start + height])
+            stored = self.values[start : start + height]
+            if stored.dtype.itemsize == 1:  # a look-up beats torch's cast from FP8
+                patterns = stored.contiguous().view(torch.uint8).flatten().int()
+                torch.index_select(_values(stored.dtype), 0, patterns, out=stripe.view(-1))
+            else:
+                stripe.copy_(stored)
             if self.scale is not None:
-                stripe.mul_(self._scale(start, len(stripe)))
+                self._multiply(stripe, start)
             yield stripe
 
-    def _scale(self, start: int, count: int) -> Tensor:
-        """The scale of `count` rows from `start` on, in a shape that broadcasts over them."""
+    def _multiply(self, stripe: Tensor, start: int) -> None:
+        """Apply the scales of the rows from `start` on to `stripe` [R, K] in place."""
         assert self.scale is not None
         n, k = self.shape
-        rows = torch.arange(start, start + count) // _step(n, self.scale.shape[0])
-        columns = torch.arange(k) // _step(k, self.scale.shape[1]) if self.scale.shape[1] > 1 else torch.zeros(1).long()
-        return self.scale[rows][:, columns]
+        rows = torch.arange(start, start + len(stripe)) // _step(n, self.scale.shape[0])
+        scale, step = self.scale[rows], _step(k, self.scale.shape[1])  # [R, 1 or K or ceil(K/128)]
+        if k % step == 0:
+            stripe.unflatten(1, (-1, step)).mul_(scale[:, :, None])
+        else:
+            stripe.mul_(scale.repeat_interleave(step, 1)[:, :k])
 
 
 class CheckpointFiles:
@@ -189,6 +198,12 @@ def _as_matrix(name: str, scale: Tensor, values: Tensor) -> Tensor:
         allowed = f"one a matrix, a row or a {GROUP} x {GROUP} block of values {tuple(values.shape)}"
         raise MismatchError(name, tuple(scale.shape), allowed)
     return scale.float().view(shape)
+
+
+@functools.lru_cache
+def _values(dtype: torch.dtype) -> Tensor:
+    """The value of each bit pattern of an 8-bit type: [256] float32."""
+    return torch.arange(256, dtype=torch.uint8).view(dtype).float()
 
 
 def _step(size: int, scales: int) -> int:

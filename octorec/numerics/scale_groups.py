@@ -4,6 +4,7 @@ Letters: N rows and K columns of a matrix of weights or activations; a group of 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,21 +113,30 @@ class ScaleGroups:
         return absmax
 
 
-def one_scale(tensor: StoredTensor, found: Distribution, scale: float, counts: np.ndarray | None) -> ScaleStats:
-    """Of a tensor under one scale for all its values; `found` its distribution, `counts` its patterns if 16 bit."""
+def one_scale(
+    tensor: StoredTensor, found: Distribution, scales: Mapping[str, float], counts: np.ndarray | None
+) -> dict[str, ScaleStats]:
+    """Of a tensor under one scale for all its values, for each of `scales` by name.
+
+    found: its distribution. counts: how often each pattern stands in it, if it is 16 bit.
+    """
     if counts is not None:
         values = pattern_values(tensor.values.dtype)
         present = np.isfinite(values) & (counts > 0)
-        sums = _sums(torch.from_numpy(values[present]).float(), scale, torch.from_numpy(counts[present]).double())
+        x, times = torch.from_numpy(values[present]).float(), torch.from_numpy(counts[present]).double()
+        sums = {name: _sums(x, scale, found.absmax, times) for name, scale in scales.items()}
     else:
-        one = torch.ones((), dtype=torch.float64)
-        sums = torch.zeros(4, dtype=torch.float64)
+        sums = {name: torch.zeros(4, dtype=torch.float64) for name in scales}
         for chunk in tensor.chunks():
-            sums += _sums(chunk.nan_to_num(0, 0, 0), scale, one)
-    signal, noise, flushed, saturated = sums.tolist()
+            finite = chunk.nan_to_num(0, 0, 0) if found.nan + found.inf else chunk
+            for name, scale in scales.items():
+                sums[name] += _sums(finite, scale, found.absmax, None)
     octaves = math.log2(found.absmax / found.median) if found.median else 0.0
-    count = max(found.count, 1)
-    return ScaleStats(sqnr_db(signal, noise), flushed / count, saturated / count, octaves, octaves, octaves)
+    out = {}
+    for name, (signal, noise, flushed, saturated) in ((name, each.tolist()) for name, each in sums.items()):
+        shares = flushed / max(found.count, 1), saturated / max(found.count, 1)
+        out[name] = ScaleStats(sqnr_db(signal, noise), *shares, octaves, octaves, octaves)
+    return out
 
 
 def absmax_scale(largest: float) -> float:
@@ -140,15 +150,23 @@ def outlier_share(absmax: np.ndarray) -> float:
     return float((some > OUTLIER * np.median(some)).mean()) if len(some) else 0.0
 
 
-def _sums(x: Tensor, scale: float, counts: Tensor) -> Tensor:
-    """[signal, noise, flushed, saturated] of values x [n], each standing `counts` times: float64, in units of scale."""
+def _sums(x: Tensor, scale: float, absmax: float, times: Tensor | None) -> Tensor:
+    """[signal, noise, flushed, saturated] of values x [n], each standing `times` (None: once), in units of scale.
+
+    absmax: nothing in x is larger. float64, because squares of small values underflow in float32.
+    """
     y = x / scale
-    clipped = y.clamp(-E4M3_MAX, E4M3_MAX)
-    error, _ = _rounding_error(clipped, torch.empty_like(y), torch.empty_like(y))
-    error += (y - clipped).abs_()
-    flushed = (x != 0) & (y.abs() <= FLUSHED)
-    parts = (y.double().square(), error.double().square(), flushed, y.abs() > SATURATED)
-    return torch.stack([(part * counts).sum() for part in parts])
+    error, low = torch.empty_like(y), torch.empty_like(y)
+    if absmax > scale * E4M3_MAX:
+        clipped = y.clamp(-E4M3_MAX, E4M3_MAX)
+        _rounding_error(clipped, error, low)
+        error += (y - clipped).abs_()
+    else:
+        _rounding_error(y, error, low)
+    parts = [y.double().square_(), error.double().square_()]
+    y.abs_()
+    parts += [((y <= FLUSHED) & (x != 0)).double(), (y > SATURATED).double()]
+    return torch.stack([part.sum() if times is None else part @ times for part in parts])
 
 
 def _rounding_error(y: Tensor, error: Tensor, low: Tensor) -> tuple[Tensor, int]:

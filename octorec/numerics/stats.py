@@ -120,8 +120,7 @@ def measure(tensor: StoredTensor, granularities: tuple[Granularity, ...]) -> Mea
         for each in groups:
             each.add(stripe)
     scales: dict[str, ScaleStats] = {each.granularity: each.stats() for each in groups}
-    for name, scale in (("tensor", absmax_scale(found.absmax)), ("unscaled", 1.0)):
-        scales[name] = one_scale(tensor, found, scale, counts)
+    scales |= one_scale(tensor, found, {"tensor": absmax_scale(found.absmax), "unscaled": 1.0}, counts)
     return Measured(found, scales, np.concatenate(groups[0].absmax))
 
 

@@ -129,3 +129,13 @@ def test_odd_shapes(shape: tuple[int, int], granularities: Any) -> None:
 def test_outlier_channels() -> None:
     assert outlier_share(np.array([1.0, 1, 1, 10, 11, 0, 0])) == 0.2  # of five; ten times is not over ten times
     assert outlier_share(np.zeros(4)) == 0
+
+
+def test_what_is_measured_is_not_changed() -> None:
+    x = torch.randn(130, 70)
+    x[0, 0], x[1, 1] = math.nan, math.inf
+    before = x.clone()
+    found = measure(StoredTensor("x", x), ("channel", "block"))
+    assert torch.equal(x.nan_to_num(7), before.nan_to_num(7))
+    assert (found.distribution.nan, found.distribution.inf) == (1, 1)
+    assert all(25 < stats.sqnr < 35 for stats in found.scales.values())
