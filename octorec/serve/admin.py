@@ -90,7 +90,8 @@ def create_admin_app(service: Service) -> FastAPI:
     @app.post("/v1/model", dependencies=allowed, responses=problems)
     async def load_model_version(body: ModelVersion) -> State:
         """Load a checkpoint beside the one that answers, and switch to it. It must read the present codebook, or that
-        of `catalog`. The old one leaves memory; load it by name to go back."""
+        of `catalog`. The old one leaves memory; load it by name to go back. On a GPU batches wait while the new one's
+        graphs are captured, one bucket at a time."""
         await operations.load_model(body.version, body.catalog)
         return operations.state()
 

@@ -14,7 +14,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.errors import InputError
 from octorec.serve.batcher import Serving
 from octorec.serve.refusal import Refusal
-from octorec.serve.service import Service, keep_for_good
+from octorec.serve.service import Service
 from octorec.serve.versions import load_catalog, load_engine, prepare, version_folder, versions
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,6 @@ class Operations:
         try:
             yield
             outcome = "ok"
-            keep_for_good()
         except InputError as error:
             outcome, reason = "refused", str(error)
             raise

@@ -140,10 +140,12 @@ class Service:
             raise Refusal("not_ready", "the server is still loading")
 
     async def warm_up(self, engine: Engine) -> None:
-        """Make every bucket of `engine` ready, one by one between batches: nothing else may run beside a capture."""
+        """Make every bucket of `engine` ready; on a GPU one by one between batches, as nothing may run beside a
+        capture."""
+        elsewhere = self.batcher.between_batches if engine.device.type == "cuda" else asyncio.to_thread
         slowest = 0.0
         for size, width in engine.buckets():
-            seconds = await self.batcher.between_batches(partial(warm_up, engine, size, width))
+            seconds = await elsewhere(partial(warm_up, engine, size, width))
             slowest = max(slowest, seconds)
             _log_bucket(engine, size, width, seconds)
         self.batcher.stuck_after_s = max(self.config.stuck_after_s, SLOWER_THAN_WARM_UP * slowest)
@@ -175,7 +177,6 @@ class Service:
 
 def keep_for_good() -> None:
     """Spare what is loaded now from the garbage collector, which would stop every thread to walk millions of ids."""
-    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
