@@ -19,6 +19,7 @@ from octorec.evaluate.predictions import Predictions, of_examples
 from octorec.models.context import ContextBatch
 
 NO_ITEM = -1
+CHUNK = 1024  # requests checked at a time
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,10 @@ def predictions_of(asked: Asked, answers: Answers, k: int) -> Predictions:
 
 def beam_overlap(first: np.ndarray, second: np.ndarray) -> float:
     """Mean share of the items [n, W] of two beams that both hold."""
-    n = max(first.max(), second.max()) + 2
-    rows = np.arange(len(first), dtype=np.int64)[:, None] * n
-    shared = np.isin(first + rows, second + rows) & (first != NO_ITEM)
+    both = np.sort(np.concatenate([first, second], 1), 1)  # what both hold stands twice in a row
+    shared = ((both[:, 1:] == both[:, :-1]) & (both[:, 1:] != NO_ITEM)).sum(1)
     size = np.maximum((first != NO_ITEM).sum(1), (second != NO_ITEM).sum(1))
-    return float((shared.sum(1) / np.maximum(size, 1)).mean())
+    return float((shared / np.maximum(size, 1)).mean())
 
 
 def forced_batch(
@@ -105,9 +105,13 @@ def _scores(engine: Engine, asked: Asked, rows: np.ndarray, size: int) -> np.nda
 
 def _invalid(asked: Asked, beams: np.ndarray) -> int:
     """Items that do not exist, are withdrawn, or stand in the request's own history."""
-    inside = (beams >= 0) & (beams < len(asked.catalog))
-    live = asked.catalog.live[np.where(inside, beams, 0)]
-    seen = sum(
-        int(np.isin(row, request.filter.excluded).sum()) for row, request in zip(beams, asked.parsed, strict=True)
-    )
-    return int(((beams != NO_ITEM) & ~(inside & live)).sum()) + seen
+    may = np.append(asked.catalog.live, True)  # NO_ITEM picks the last
+    outside = (beams < NO_ITEM) | (beams >= len(may) - 1)
+    wrong, beams = int(outside.sum()), np.where(outside, NO_ITEM, beams)
+    for start in range(0, len(beams), CHUNK):
+        rows = beams[start : start + CHUNK]
+        table = np.tile(may, (len(rows), 1))
+        for row, request in enumerate(asked.parsed[start : start + CHUNK]):
+            table[row, request.filter.excluded] = False
+        wrong += int((~np.take_along_axis(table, rows % len(may), 1)).sum())
+    return wrong

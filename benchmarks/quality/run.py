@@ -30,8 +30,7 @@ from benchmarks.quality.train import limits, search_ops, trained
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config, load
-from octorec.evaluate.outcomes import outcomes_of
-from octorec.evaluate.predictions import Predictions
+from octorec.evaluate.outcomes import Outcomes, outcomes_of
 from octorec.files import new_folder
 from octorec.kernels import fused
 from octorec.kernels.quantized import Quantized
@@ -60,7 +59,7 @@ class Run:
         self.examples = shop.examples
         self.options = limits(self.examples, BATCH, settings.BEAM_WIDTH)
         self.start = time.perf_counter()
-        self.predictions: dict[str, Predictions] = {}
+        self.systems: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # as `Outcomes` holds them
 
     def engine(self, checkpoint: Path, **changes: Any) -> Engine:
         return load(checkpoint, self.catalog, self.device, **{**self.options, **changes})
@@ -84,8 +83,9 @@ class Run:
     ) -> None:  # fmt: skip
         """Add the recipe's row, and its outcomes to those that are kept."""
         self.row(recipe, arithmetic, {**judged(asked, baseline, candidate), **(more or {})})
-        self.predictions[recipe] = predictions_of(asked, candidate, settings.K)
-        outcomes_of(self.predictions).save(self.folder / "outcomes.parquet")
+        one = outcomes_of({recipe: predictions_of(asked, candidate, settings.K)})
+        self.systems |= one.systems
+        Outcomes(one.user_ids, one.k, self.systems).save(self.folder / "outcomes.parquet")
 
     def row(self, recipe: str, arithmetic: str, found: dict[str, Any]) -> None:
         seconds = round(time.perf_counter() - self.start, 1)
