@@ -93,7 +93,7 @@ class Service:
     async def _answer(self, asked: RecommendRequest, request_id: str) -> bytes:
         pending = self._accept(asked)
         try:
-            async with asyncio.timeout_at(pending.deadline):
+            async with asyncio.timeout(pending.deadline - time.monotonic()):
                 found, row = await pending.future
         except TimeoutError:
             raise Refusal("deadline", "the deadline passed before the answer was there", "deadline_ms") from None
@@ -121,15 +121,15 @@ class Service:
 
     def _accept(self, asked: RecommendRequest) -> Pending:
         """Check a request against what answers now, and queue it."""
-        arrived = time.monotonic()
+        arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
         try:
             request = Request(asked.history, asked.k, asked.beam_width, asked.exclude, asked.allow, asked.user)
-            parsed = self.serving.engine.parse(request, self.batcher.drop_unknown)
+            parsed = serving.engine.parse(request, self.batcher.drop_unknown)
         except InputError as error:
             raise invalid(error) from None
         deadline = arrived + (asked.deadline_ms or self.config.default_deadline_ms) / 1e3
         future = asyncio.get_running_loop().create_future()
-        pending = Pending(request, self.serving, parsed, deadline, future, arrived)
+        pending = Pending(request, serving, parsed, deadline, future, arrived)
         self.batcher.submit(pending)
         return pending
 

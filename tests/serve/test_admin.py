@@ -1,7 +1,9 @@
 """Catalogs and checkpoints come and go under load: each answer is wholly of the version that it states."""
 
 import asyncio
+import gc
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +184,14 @@ def test_a_checkpoint_is_loaded_beside_the_old_one(roots: dict[str, str]) -> Non
             load = Load(client)
             assert (await post(admin, "/v1/model", version="second"))["model"] == "second"
             await asyncio.sleep(0.1)
+            replaced = weakref.ref(service.serving.engine)
             state = await post(admin, "/v1/model", version="second", catalog="two")
             assert state["previous_catalog"] == engine.catalog.version
             await asyncio.sleep(0.1)
             await load.stop()
             assert not load.errors
+            gc.collect()
+            assert replaced() is None  # its memory is free again
             for request, answer in load.answers:
                 offline.check(request, answer)
             assert len({(answer["model"], answer["catalog"]) for _, answer in load.answers}) == 3

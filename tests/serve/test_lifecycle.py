@@ -105,6 +105,30 @@ def test_clients_that_hang_up_free_their_places_and_disturb_nobody() -> None:
     run(test())
 
 
+def test_a_body_that_does_not_come_is_408_and_one_that_is_cut_off_does_no_harm() -> None:
+    async def test() -> None:
+        async with listening(make_engine(), body_timeout_s=0.2) as (service, port):
+            head = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n{"
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+            _, cut = await asyncio.open_connection("127.0.0.1", port)
+            cut.write(head)
+            await cut.drain()
+            cut.transport.abort()
+            outcome = service.metrics.registry.get_sample_value
+            await until(
+                lambda: outcome("octorec_requests_total", {"outcome": "cancelled"}) == 1, "the cut one is counted"
+            )
+            assert outcome("octorec_requests_total", {"outcome": "timeout"}) == 1
+            writer.close()
+            reader, writer = await send(port, GOOD)
+            assert len((await received(reader))["items"]) == 3
+            writer.close()
+
+    run(test())
+
+
 def test_ready_comes_after_warm_up_and_requests_before_it_are_refused(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     engine = make_engine(gate=True)
