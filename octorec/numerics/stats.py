@@ -4,7 +4,6 @@ Works on 16-bit and FP8 checkpoints alike, the latter through their scales; any 
 """
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from octorec.kernels.quantized import Granularity
 from octorec.numerics.checkpoint_files import CheckpointFiles, StoredTensor
@@ -73,7 +73,7 @@ def weight_stats(checkpoint: str | Path | CheckpointFiles, progress: Progress | 
     """Of every tensor of a checkpoint, a few at a time on as many cores. `progress` is called after each."""
     files = checkpoint if isinstance(checkpoint, CheckpointFiles) else CheckpointFiles(checkpoint)
     names, total, done, out = files.names(), files.nbytes(), 0, []
-    workers = min(WORKERS, len(os.sched_getaffinity(0)))
+    workers = min(WORKERS, torch.get_num_threads())
     with one_thread(), ThreadPoolExecutor(workers) as pool:
         for stats in pool.map(lambda name: tensor_stats(files.tensor(name)), names):
             out.append(stats)
