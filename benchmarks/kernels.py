@@ -1,0 +1,156 @@
+"""Every operation at the model's shapes: checked, then timed beside stock PyTorch and the card's own ceilings.
+
+    python -m benchmarks.kernels --out benchmarks/results/kernels.jsonl
+
+`--rows` takes the operations whose name contains a text (several with commas). An operation whose check fails is
+recorded with its error and not timed, and the exit code is 1. A row is the time of one call in a CUDA graph of several
+on different memory, so that neither launches nor the L2 cache are measured. Ceilings, measured first, are a copy and
+square products of 16 bit and FP8; what bounds an operation is whether its FLOP per byte exceed their ratio.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks import records
+from benchmarks.kernel_cases import BEAMS, CASES, CODES, Call, Case
+from benchmarks.kernel_checks import CHECKS
+from benchmarks.kernel_inputs import cast, normal, random_trie
+from benchmarks.timer import time_graph
+from benchmarks.traffic import Traffic, size, tensors
+from octorec.kernels import fused
+from octorec.kernels.reference import TrieLevel
+
+BATCHES = (32, 1)  # requests of BEAMS rows
+N_ITEMS = 10_000_000
+SQUARE = 8192
+Ceilings = dict[str, float]  # copy in GB/s, bf16 and fp8 in TFLOP/s
+
+
+def ceilings(runs: int) -> Ceilings:
+    source = torch.empty(2**29, dtype=torch.int16, device="cuda")
+    copy = time_graph([lambda: torch.empty_like(source).copy_(source)], runs)
+    x, weight = normal(SQUARE, SQUARE), normal(SQUARE, SQUARE)
+    eight = cast(x, "token"), cast(weight, "channel")
+    rates = {"copy": 4 * source.numel() / copy.median / 1e6}
+    for name, call in (("bf16", lambda: F.linear(x, weight)), ("fp8", lambda: fused.linear(*eight))):
+        rates[name] = 2.0 * SQUARE**3 / time_graph([call], runs).median / 1e9
+    return rates
+
+
+def bound(intensity: float, ceiling: float, copy: float) -> str:
+    """ceiling in TFLOP/s, copy in GB/s, intensity in FLOP per byte."""
+    return "arithmetic" if intensity > 1e3 * ceiling / copy else "memory"
+
+
+def traffic(call: Call) -> int:
+    """Bytes that stock PyTorch moves in a call."""
+    with Traffic() as counted:
+        call()
+    return counted.bytes
+
+
+def fewest_bytes(case: Case) -> float:
+    if case.moved is not None:
+        return case.moved
+    call: Any = case.calls[0]
+    return size(tensors((call.args, call.keywords))) + size(tensors(call()))
+
+
+def measure(case: Case, rows: int, found: Ceilings, runs: int) -> dict[str, Any]:
+    """The row of a case: time, rates, share of the ceiling that bounds it, and what fusion changed."""
+    timing = time_graph(case.calls, runs)
+    moved = fewest_bytes(case)
+    tflops, gb_s = case.flop / timing.median / 1e9, moved / timing.median / 1e6
+    peak, copy = found[case.precision], found["copy"]
+    bounded = bound(case.flop / moved, peak, copy)
+    row = {
+        "op": case.op,
+        "name": case.name,
+        "T": rows,
+        "precision": case.precision,
+        "us": round(timing.median * 1e3, 1),
+        "us_p20": round(timing.p20 * 1e3, 1),
+        "us_p80": round(timing.p80 * 1e3, 1),
+        "tflops": round(tflops, 1),
+        "gb_s": round(gb_s),
+        "percent_of_ceiling": round(100 * (tflops / peak if bounded == "arithmetic" else gb_s / copy)),
+        "flop_per_byte": round(case.flop / moved, 1),
+        "bound": bounded,
+    }
+    if case.stock:
+        before, stock = case.flop / traffic(case.stock[0]), time_graph(case.stock, runs)
+        kind = "bf16" if case.stock_is == "BF16" else case.precision
+        row |= {"flop_per_byte_before": round(before, 1), "bound_before": bound(before, found[kind], copy)}
+        row |= {"stock": case.stock_is or "the same, unfused", "stock_us": round(stock.median * 1e3, 1)}
+        row["times_stock"] = round(stock.median / timing.median, 2)
+    return row
+
+
+def failure(op: str, trie: list[TrieLevel]) -> str | None:
+    """Why the operation's kernel is wrong, None where it is right."""
+    torch.manual_seed(1)
+    try:
+        CHECKS[op](trie)
+    except Exception as error:  # also a kernel that does not compile must not take the others with it
+        return f"{type(error).__name__}: {error}"[:500]
+    return None
+
+
+HEADS = ("us", "TFLOP/s", "GB/s", "% ceiling", "FLOP/B", "before", "x stock")
+KEYS = ("us", "tflops", "gb_s", "percent_of_ceiling", "flop_per_byte", "flop_per_byte_before", "times_stock")
+
+
+def line(row: dict[str, Any]) -> str:
+    label = f"{row['op']} {row['name']}, T {row['T']}"
+    bounds = f"{row.get('bound_before', '')} -> {row['bound']}"
+    return f"{label:74} " + " ".join(f"{row.get(key, ''):>9}" for key in KEYS) + f" {bounds}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default="", help="texts of which one must be in an operation's name, with commas")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=records.RESULTS / "kernels.jsonl")
+    options = parser.parse_args()
+    chosen = [op for op in CASES if any(text in op for text in options.rows.split(","))]
+    if options.list:
+        print("\n".join(chosen))
+        return
+    with torch.inference_mode():
+        sys.exit(0 if run(chosen, options.runs, options.out) else 1)
+
+
+def run(chosen: list[str], runs: int, out: Path) -> bool:
+    """Check, time and record; whether every check held."""
+    start, held = time.perf_counter(), True
+    found = ceilings(runs)
+    records.append(out, {"op": "ceilings", **{name: round(rate) for name, rate in found.items()}})
+    print(", ".join(f"{name} {rate:.0f}" for name, rate in found.items()), "(GB/s, TFLOP/s)")
+    trie = random_trie(N_ITEMS, CODES) if "beam_step" in chosen else []
+    print(f"{'':74} " + " ".join(f"{head:>9}" for head in HEADS))
+    for op in chosen:
+        error = failure(op, trie)
+        if error is not None:
+            held = False
+            records.append(out, {"op": op, "error": error})
+            print(f"{op}: WRONG, not timed: {error}", flush=True)
+            continue
+        for batch in BATCHES:
+            for case in CASES[op](batch * BEAMS, trie):
+                row = measure(case, batch * BEAMS, found, runs)
+                records.append(out, row)
+                print(line(row), flush=True)
+        torch.cuda.empty_cache()
+        print(f"{op} after {time.perf_counter() - start:.0f} s", flush=True)
+    return held
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Bytes that PyTorch's operations move, counted as they run: what each reads and what it writes."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+PICKS = ("index.", "gather.", "embedding.", "index_select.")  # read as much as they write, and the index
+PUTS = ("index_put_.", "scatter_.", "_index_put_impl_.")  # write as much as they are given
+
+
+class Traffic(TorchDispatchMode):
+    """Counts while it is entered. Views and allocations move nothing; a cache would make it less, never more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = str(func).removeprefix("aten.")
+        if func.is_view or name.startswith(("empty", "new_empty", "_unsafe_view", "detach")):
+            return out
+        given, result = list(tensors((args, kwargs))), list(tensors(out))
+        if name.startswith(PICKS):
+            self.bytes += size(given[1:]) + 2 * size(result)
+        elif name.startswith(PUTS):
+            self.bytes += 2 * size(given[1:])
+        else:
+            self.bytes += size(given) + size(result)
+        return out
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """All tensors in nested containers and in objects that hold some, such as `Quantized`."""
+    for leaf in tree_leaves(tree):
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif hasattr(leaf, "__dataclass_fields__"):
+            yield from tensors(list(vars(leaf).values()))
+
+
+def size(found: Iterable[Tensor]) -> int:
+    """Bytes in memory; a tensor that repeats its memory has as many as it repeats."""
+    return sum(min(t.numel() * t.element_size(), t.untyped_storage().nbytes()) for t in found)
