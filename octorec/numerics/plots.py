@@ -86,6 +86,7 @@ def dots(
     """
     with mpl.rc_context(STYLE):
         figure, axes = _figure(len(panels), height=1.1 + 0.2 * len(names))
+        figure.set_figwidth(max(WIDTH, 0.09 * max(map(len, names), default=0) + 2.5 * len(panels)))  # names are whole
         for index, (ax, (label, series)) in enumerate(zip(axes, panels.items(), strict=True)):
             for at, (name, values) in enumerate(series.items()):
                 xs = [float("nan") if value is None else value for value in values]

@@ -71,6 +71,12 @@ def test_activations_of_real_requests(make_checkpoint: Any, tmp_path: Path) -> N
     for word in ("Activations", "blocks.0.self_attn.qkv_proj", "blocks.1.ffn.experts.down_proj"):
         assert word in page
 
+    assert "…" not in printed(found, 80)  # names are never cut
+    text = printed(found, 2000)  # as where nobody watches
+    assert "…" not in text
+    for name in [row["tensor"] for row in folded(found.weights)] + [stats.name for stats in found.activations]:
+        assert f" {name} " in text
+
 
 def test_the_experts_of_a_block_are_one_row(make_checkpoint: Any) -> None:
     folder = make_checkpoint("demo", n_layer=12, n_dense=1)
@@ -87,15 +93,6 @@ def test_the_experts_of_a_block_are_one_row(make_checkpoint: Any) -> None:
     assert "blocks.2.ffn.shared_experts.0.up_proj.weight" in rows
     order = [name for name in rows if name.endswith("router.weight")]
     assert order == [f"blocks.{block}.ffn.router.weight" for block in range(1, 12)]
-
-
-def test_names_are_never_cut(make_checkpoint: Any, tmp_path: Path) -> None:
-    found = analyze(make_checkpoint("demo"), tmp_path / "out", requests())
-    assert "…" not in printed(found, 80)
-    text = printed(found, 2000)  # as where nobody watches
-    assert "…" not in text
-    for name in [row["tensor"] for row in folded(found.weights)] + [stats.name for stats in found.activations]:
-        assert f" {name} " in text
 
 
 def test_nan_is_named_and_the_rest_analyzed(make_checkpoint: Any, tmp_path: Path) -> None:
@@ -140,7 +137,7 @@ def test_a_folder_of_another_model(tmp_path: Path) -> None:
 
 
 def test_out_exists(make_checkpoint: Any, tmp_path: Path) -> None:
-    folder = make_checkpoint("demo")
+    folder = make_checkpoint("tiny")
     out = tmp_path / "out"
     out.mkdir()
     (out / "precious").write_text("kept")

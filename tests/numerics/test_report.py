@@ -75,6 +75,12 @@ def test_dots_stand_where_their_values_are() -> None:
     assert by - ay == pytest.approx(cy - by, rel=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_long_names_leave_room_for_their_values() -> None:
+    name = "a_name_as_long_as_production_has_them." * 8
+    assert name in texts(plots.dots([name], {"x": {"s": [1.0]}, "y": {"s": [2.0]}}))
+
+
 class Page(HTMLParser):
     """Counts tags, and checks that they close in order."""
 
