@@ -19,7 +19,7 @@ causal_attention = reference.causal_attention  # torch's own fused kernel, and f
 
 def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
     if isinstance(x, Tensor) and isinstance(weight, Tensor):
-        return F.linear(x, weight) if residual is None else torch.addmm(residual, x, weight.T)
+        return F.linear(x, weight) if residual is None else residual.addmm_(x, weight.T)  # a copy would cost a pass
     from octorec.kernels.linear import linear
 
     check_device(_values(x))

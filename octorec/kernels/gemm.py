@@ -114,6 +114,8 @@ def gemm(
         assert isinstance(x, Quantized)
         assert isinstance(weight, Quantized)
         return gemm_hopper(x, weight, plan, swiglu, quantize, residual)
+    if residual is not None:
+        tile = replace(tile, stages=tile.stages - 1)  # leaves room for the residual's tile
     result: Operand
     if quantize:
         result = empty_quantized((rows, width), "group", kind, values.device)

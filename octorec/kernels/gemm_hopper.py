@@ -29,7 +29,7 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octorec.kernels.device import processors
 from octorec.kernels.quantize import empty_quantized, to_e4m3
-from octorec.kernels.quantized import Quantized
+from octorec.kernels.quantized import GROUP, Quantized
 from octorec.kernels.reference import Operand
 from octorec.kernels.swiglu import silu
 
@@ -48,30 +48,30 @@ def gemm_hopper(
     quantize: bool = False,
     residual: Tensor | None = None,
 ) -> Operand:
-    """As `gemm.gemm`, which checks the operands: x by `group` with M-major scales and weight by `block`; or, without
-    `swiglu`, by `token` and `channel`."""
+    """As `gemm.gemm`, which checks the operands: x by `group` and weight by `block`; or, without `swiglu`, by `token`
+    and `channel`."""
     rows, (n, k) = len(x.values), weight.values.shape[-2:]
     width = n // 2 if swiglu else n
     groups = x.granularity == "group"
     assert groups or not swiglu
-    assert x.scale.stride(0) == 1  # a group's M-major
+    x_scale = _m_major(x.scale) if groups else x.scale
     assert plan is None or plan.block_m == ROWS
     result: Operand
     if quantize:
         result = empty_quantized((rows, width), "group", x.dtype, x.values.device)
         out, out_scale = result.values, result.scale
-        assert out_scale.stride(1) == x.scale.stride(1)
+        assert out_scale.stride(1) == x_scale.stride(1)
     else:
         result = out = torch.empty(rows, width, dtype=x.dtype, device=x.values.device)
-        out_scale = x.scale  # nobody writes it
+        out_scale = x_scale  # nobody writes it
     tiles = -(-rows // ROWS) * -(-width // 128)
     _gemm_hopper[(min(tiles, processors(x.values.device)),)](
         _boxes(x.values, 64), _boxes(weight.values.view(-1, k), 128), _boxes(out, 64),
-        _boxes(out if residual is None else residual, 64), _scale_boxes(x.scale), x.scale, weight.scale, out_scale,
+        _boxes(out if residual is None else residual, 64), _scale_boxes(x_scale), x_scale, weight.scale, out_scale,
         x.values if plan is None else plan.tile_expert, x.values if plan is None else plan.n_tiles,
-        rows, x.scale.stride(1), N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
+        rows, x_scale.stride(1), N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
         PLANNED=plan is not None, SWIGLU=swiglu, QUANTIZE=quantize, GROUPS=groups, ADD=residual is not None,
-        STAGES=4 if swiglu else 5, num_warps=4,
+        STAGES=4 if swiglu or (groups and residual is not None) else 5, num_warps=4,
     )  # fmt: skip
     return result
 
@@ -80,6 +80,15 @@ def _boxes(matrix: Tensor, rows: int) -> TensorDescriptor:
     """A matrix for the tensor memory accelerator: in boxes of rows x 128, swizzled as the tensor cores read them."""
     layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=matrix.element_size() * 8, rank=2)
     return TensorDescriptor.from_tensor(matrix, [rows, 128], layout)
+
+
+def _m_major(scale: Tensor) -> Tensor:
+    """Scales of groups [P, G] as `empty_quantized` lays them out, which the kernels' own are already."""
+    if scale.stride(0) == 1 and scale.stride(1) % 4 == 0:
+        return scale
+    return empty_quantized((len(scale), scale.shape[1] * GROUP), "group", torch.bfloat16, scale.device).scale.copy_(
+        scale
+    )
 
 
 def _scale_boxes(scale: Tensor) -> TensorDescriptor:
@@ -98,8 +107,8 @@ def _gemm_hopper(
     """Each program walks tiles of 128 rows and columns of the result; a ring of STAGES holds steps of 128 of K.
 
     scale_group: stride of the scales [P, G] of x and of the result. full[s]: stage s has landed. empty[s]: both
-    consumers have read it. added: a consumer's part of the residual has landed, where the result will leave from. With
-    SWIGLU a step holds 128 rows of gate and 128 of up.
+    consumers have read it. added: a consumer's part of the residual has landed. With SWIGLU a step holds 128 rows of
+    gate and 128 of up.
     """
     HALVES: gl.constexpr = 2 if SWIGLU else 1
     WIDTH: gl.constexpr = N // HALVES
@@ -108,6 +117,9 @@ def _gemm_hopper(
     weight_smem = gl.allocate_shared_memory(weight_desc.dtype, [HALVES * STAGES, 128, 128], weight_desc.layout)
     x_scale_smem = gl.allocate_shared_memory(gl.float32, [2 * STAGES, 64], x_scale_desc.layout)
     out_smem = gl.allocate_shared_memory(out_desc.dtype, [2, 64, 128], out_desc.layout)
+    residual_smem = out_smem
+    if ADD:
+        residual_smem = gl.allocate_shared_memory(out_desc.dtype, [2, 64, 128], out_desc.layout)
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     added = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
@@ -120,13 +132,13 @@ def _gemm_hopper(
     gl.warp_specialize(
         [
             (_consume, (
-                out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, added, x_scale_ptr,
-                weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
+                out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, residual_smem, out_smem, full, empty, added,
+                x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
                 N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, GROUPS, ADD, STAGES, 0,
             )),
             (_consume, (
-                out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, added, x_scale_ptr,
-                weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
+                out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, residual_smem, out_smem, full, empty, added,
+                x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
                 N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, GROUPS, ADD, STAGES, 1,
             )),
             (_load, (
@@ -185,8 +197,8 @@ def _load(
 
 @gluon.jit
 def _consume(
-    out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, out_smem, full, empty, added, x_scale_ptr,
-    weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
+    out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, residual_smem, out_smem, full, empty, added,
+    x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
     N: gl.constexpr, K: gl.constexpr, WIDTH: gl.constexpr, KIND: gl.constexpr, PLANNED: gl.constexpr,
     SWIGLU: gl.constexpr, QUANTIZE: gl.constexpr, GROUPS: gl.constexpr, ADD: gl.constexpr, STAGES: gl.constexpr,
     WHICH: gl.constexpr,
@@ -202,6 +214,7 @@ def _consume(
     row = gl.arange(0, 64, layout=gl.SliceLayout(1, SUMS))
     none = gl.zeros([64, 128], gl.float32, layout=SUMS)
     out = out_smem.index(WHICH)
+    residual = residual_smem.index(WHICH)
     landed = added.index(WHICH)
     step = 0
     turn = 0
@@ -213,9 +226,12 @@ def _consume(
         left_ptr = weight_scale_ptr + (expert * ((N + 127) // 128) + column_tile) * STEPS
         right_ptr = left_ptr + (WIDTH // 128) * STEPS
         if ADD:
-            tma.store_wait(0)  # the last tile has left `out`
             mbarrier.expect(landed, 64 * 128 * 2)
-            tma.async_copy_global_to_shared(residual_desc, [first_row, column_tile * 128], landed, out)
+            tma.async_copy_global_to_shared(residual_desc, [first_row, column_tile * 128], landed, residual)
+        if not GROUPS:
+            column = column_tile * 128 + gl.arange(0, 128, layout=gl.SliceLayout(0, SUMS))
+            x_scale = gl.load(x_scale_ptr + first_row + row, inside, other=0.0)
+            weight_scale = gl.load(weight_scale_ptr + expert * N + column, column < N, other=0.0)
         left = none
         right = none
         for k in range(STEPS):
@@ -238,18 +254,18 @@ def _consume(
                     part = warpgroup_mma_wait(0, [part])
                     scale = gl.expand_dims(x_scale * right_scale, 1)
                     right = gl.fma(part, scale.broadcast_to(right.shape), right)
-            else:
-                left = warpgroup_mma_wait(0, [warpgroup_mma(x, weight, left, is_async=True)])
-            mbarrier.arrive(empty.index(stage))
+                mbarrier.arrive(empty.index(stage))
+            else:  # the next step's products are under way when this one's are waited for
+                left = warpgroup_mma_wait(1, [warpgroup_mma(x, weight, left, is_async=True)])
+                mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), pred=k > 0)
             step += 1
         if not GROUPS:
-            column = column_tile * 128 + gl.arange(0, 128, layout=gl.SliceLayout(0, SUMS))
-            x_scale = gl.load(x_scale_ptr + first_row + row, inside, other=0.0)
-            weight_scale = gl.load(weight_scale_ptr + expert * N + column, column < N, other=0.0)
+            left = warpgroup_mma_wait(0, [left])
+            mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES))
             left *= gl.expand_dims(x_scale, 1) * gl.expand_dims(weight_scale, 0)
         if ADD:
             mbarrier.wait(landed, turn & 1)
-            left += out.load(SUMS).to(gl.float32)
+            left += residual.load(SUMS).to(gl.float32)
             turn += 1
         hidden = left.to(KIND)
         if SWIGLU:
@@ -259,8 +275,7 @@ def _consume(
             hidden, scale = to_e4m3(wide, gl.expand_dims(gl.max(gl.abs(wide), 1), 1))
             scale_ptr = out_scale_ptr + column_tile.to(gl.int64) * scale_group + first_row
             gl.store(scale_ptr + gl.expand_dims(row, 1), scale, gl.expand_dims(inside, 1))
-        if not ADD:
-            tma.store_wait(0)
+        tma.store_wait(0)  # the last tile has left `out`
         out.store(hidden)
         fence_async_shared()
         tma.async_copy_shared_to_global(out_desc, [first_row, column_tile * 128], out)

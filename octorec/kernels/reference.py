@@ -23,7 +23,8 @@ DEAD = 2**31 - 1  # the trie node of a dead beam: larger than every node, so tha
 def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
     """residual [T, N] plus x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
 
-    FP8 values multiply exactly, sums are float32; the residual, in x's type, is added before the one rounding.
+    FP8 values multiply exactly, sums are float32; the residual, in x's type, is added before the one rounding. It is
+    the caller's no longer: kernels may write the result over it.
     """
     if isinstance(x, Quantized):
         assert isinstance(weight, Quantized), "an FP8 input needs an FP8 weight"

@@ -270,7 +270,7 @@ def test_machine_code_for_one_row() -> None:
     assert code.spills == 0
 
 
-@pytest.mark.parametrize("name", slowly("experts down"))
+@pytest.mark.parametrize("name", slowly("experts down", "output by groups"))
 def test_machine_code_for_ada(name: str) -> None:
     code = sm90.compile_launches(launch, name, capability=89)[-1]
     assert code.uses("HMMA" if LAUNCHES[name][0] == "none" else "QMMA")

@@ -58,7 +58,7 @@ def test_logits(
         quantize_checkpoint(checkpoint, folder, recipe)
     # 16 bit: a dozen roundings. FP8: sums in another order move a value to the next BF16 number, and some of those to
     # the next E4M3 number, 6 to 12 % away. The quantization itself moves these logits by 0.37.
-    allowed = 0.03 if recipe is None else 0.12
+    allowed = 0.03 if recipe is None else 0.12 if device == "cpu" else 0.2  # tensor cores' sums have 14 bits
     for got, expected in zip(logits(folder, fused, device), logits(folder, reference, device), strict=True):
         assert got.dtype == torch.float32
         assert (got - expected).norm() / expected.norm() < allowed
