@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.quality import render as quality
 from benchmarks.records import RESULTS, read
+from octorec.numerics.families import claims
 
 ROOT = RESULTS.parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -124,7 +125,55 @@ def correctness() -> str:
     return table([*columns, "answers that differ", "invalid", "bounds"], rows)
 
 
+def families() -> str:
+    """The newest comparison: the paper's claims, magnitudes, and the answers before and after FP8."""
+    found = newest(read(RESULTS / "families.jsonl"), lambda row: row["family"])
+    judged = [
+        [claim.quantity, claim.states, claim.family, {True: "**yes**", False: "no", None: "open"}[claim.reproduced],
+         claim.found]
+        for claim in claims(found)
+    ]  # fmt: skip
+    parts = ("weights", "inputs")
+    sizes = [
+        [
+            row["family"],
+            *(_size(row[part], measure) for part in parts for measure in ("absmax", "mean_abs", "variance")),
+        ]
+        for row in found
+    ]
+    aucs = next(row["aucs"] for row in found if row["aucs"])
+    floors = [[name, f"{x['auc']:.4f}", f"{x['low']:.4f} .. {x['high']:.4f}"] for name, x in aucs.items()]
+    speeds = [[row["family"], f"{row['memory_bound']:.0%}", f"{row['gain']:.2f}x"]
+              for row in found if row["memory_bound"] is not None]  # fmt: skip
+    last = found[-1]
+    tables = [
+        table(["claim", "paper", "model", "borne out", "found"], judged),
+        table(["largest of a model", *(f"{m} of {p}" for p in parts for m in ("absmax", "mean", "variance"))], sizes),
+        table(["model", "metric", "scales", "kept", "before", "after", "change, 95 % interval"], _effects(found)),
+        table(["ranker, or floor", "AUC", "95 % interval"], floors),
+        table(["on an H100, at least", "of the time memory-bound", "FP8 gains at most"], speeds),
+        *(f"**{row['family']}.** {' '.join(row['notes'])}" for row in found),
+        f"{last['date']}, torch {last['torch']}, `{last['command']}`, commit {last['commit']}.",
+    ]
+    return "\n\n".join(tables)
+
+
+def _size(summary: Row | None, measure: str) -> str:
+    return f"{summary[f'{measure}_max']:.3g}" if summary else ""
+
+
+def _effects(rows: list[Row]) -> list[list[str]]:
+    out = []
+    for row in rows:
+        for e in row["effects"]:
+            change, low, high = (f"{e[x]:+.2%}" if e["relative"] else f"{e[x]:+.4f}" for x in ("change", "low", "high"))
+            sides = f"{e['baseline']:.4f}", f"{e['value']:.4f}"
+            out.append([row["family"], e["metric"], e["scheme"], e["keeps"], *sides, f"{change} ({low} .. {high})"])
+    return out
+
+
 RENDER: dict[str, Callable[[], str]] = {
+    "families": families,
     "demo": demo,
     "quantize": quantize,
     "engine": engine,
