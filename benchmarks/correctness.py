@@ -1,10 +1,12 @@
 """Is the GPU engine right on trained weights? Against the reference operations, in mixed batches, and for long.
 
     python -m benchmarks.correctness runs/demo --out benchmarks/results/correctness.jsonl
+    python -m benchmarks.correctness --layers --out benchmarks/results/correctness.jsonl
 
 Takes the demo's folder (`bf16/` and `fp8/`). The bounds stand here, committed before a run; a row says whether they
 held, and the exit code is 1 where one did not. The reference is the same checkpoint on the CPU, float32 around FP8's
-products; the GPU computes in bfloat16, so that even 16-bit engines differ by its rounding.
+products; the GPU computes in bfloat16, so that even 16-bit engines differ by its rounding. `--layers` compares each
+layer with float64 instead, on random weights of the MoE-4B's dimensions (`layer_errors`, with its bounds).
 """
 
 import argparse
@@ -16,9 +18,12 @@ import numpy as np
 import torch
 
 from benchmarks import records
+from benchmarks.layer_errors import layer_errors
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
+from octorec.kernels import fused
+from octorec.models.presets import preset
 
 BOUNDS = {  # of the GPU engine against the reference engine
     "mean_drift": 0.03,  # mean |difference| of teacher-forced log-probabilities, nats a code
@@ -89,15 +94,23 @@ def long_run(engine: Engine, batches: int) -> dict[str, Any]:
     return {"batches": batches, "invalid": invalid, "memory_gained_mb": (torch.cuda.memory_reserved() - before) / 2**20}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, default=records.RESULTS / "correctness.jsonl")
-    parser.add_argument("--batches", type=int, default=10_000)
-    options = parser.parse_args()
+@torch.inference_mode()
+def check_layers(out: Path) -> bool:
+    """Every layer's errors against float64; whether all are within their bounds."""
+    held = True
+    for row in layer_errors(preset("moe-4b-a0.5b"), fused):
+        records.append(out, row)
+        errors = " ".join(f"{name} {row[name]:.2e}" for name in ("error", "rounding", "quantization", "bound"))
+        print(f"{row['layer']:30} {row['precision']:5} {errors} {'' if row['held'] else 'NOT HELD'}", flush=True)
+        held &= row["held"]
+    return held
+
+
+def check_engines(folder: Path, batches: int, out: Path) -> bool:
+    """The demo's checkpoints on the GPU against the reference engine; whether all bounds held."""
     held = True
     for precision in ("bf16", "fp8"):
-        path = options.folder / precision
+        path = folder / precision
         engine = load(path, device="cuda", **BUCKET)
         found = against_reference(load(path, **BUCKET), engine)
         within = all(
@@ -105,12 +118,24 @@ def main() -> None:
         )
         differing = differing_answers(engine)
         single = load(path, device="cuda", **{**BUCKET, "batch_sizes": (1,)})
-        run = long_run(single, options.batches)
+        run = long_run(single, batches)
         good = within and differing == 0 and run["invalid"] == 0 and run["memory_gained_mb"] == 0
         held &= good
         row = {"precision": precision, **found, "bounds": BOUNDS, "mixes": MIXES, "differing": differing, **run}
-        records.append(options.out, {**row, "held": good})
+        records.append(out, {**row, "held": good})
         print(precision, {**row, "held": good}, flush=True)
+    return held
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("folder", nargs="?", type=Path)
+    what.add_argument("--layers", action="store_true")
+    parser.add_argument("--out", type=Path, default=records.RESULTS / "correctness.jsonl")
+    parser.add_argument("--batches", type=int, default=10_000)
+    options = parser.parse_args()
+    held = check_layers(options.out) if options.layers else check_engines(options.folder, options.batches, options.out)
     sys.exit(0 if held else 1)
 
 
