@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from octorec.files import new_folder, refuse_existing
+from octorec.models.config import OneRecConfig
 from octorec.models.context import ContextBatch
 from octorec.numerics.activations import ActivationStats, activation_stats
 from octorec.numerics.analysis import Analysis, values
@@ -42,6 +43,9 @@ def analyze(
     """
     refuse_existing(out, force)
     files = CheckpointFiles(path)
+    kind = family(files.names(), files.config)
+    if kind == "OneRec-V2" or requests is not None:
+        OneRecConfig.from_dict(files.config)  # refuse now what would be refused after minutes
     weights = weight_stats(files, progress)
     notes = _notes(files, weights)
     broken = any(stats.distribution and stats.distribution.nan + stats.distribution.inf for stats in weights)
@@ -53,7 +57,7 @@ def analyze(
     verdict = judge(weights, activations, active_shares(weights, files.config))
     analysis = Analysis(
         checkpoint=files.path.name,
-        family=family(files.names(), files.config),
+        family=kind,
         weights=tuple(weights),
         activations=tuple(activations),
         verdict=verdict,
@@ -87,8 +91,10 @@ def _notes(files: CheckpointFiles, weights: list[TensorStats]) -> list[str]:
         if stats.distribution is not None and stats.distribution.nan + stats.distribution.inf
     ]
     if files.quantized:
+        eight = any(stats.dtype in ("float8_e4m3fn", "float8_e5m2", "int8") and stats.distribution for stats in weights)
+        read = "its 8-bit tensors were read through their scales" if eight else "its packed integers were not read"
         notes.append(
-            "This checkpoint is quantized already: its FP8 tensors were read through their scales. "
+            f"This checkpoint is quantized already: {read}. "
             "No recipe was written, for `octorec quantize` starts from 16 bit."
         )
     silent = [stats.name for stats in weights if stats.distribution is None]

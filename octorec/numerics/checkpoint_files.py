@@ -22,6 +22,7 @@ STRIPE = 2**18  # float32 values a stripe holds, about 1 MB: it stays in a core'
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 SINGLE = "model.safetensors"
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
+EIGHT_BIT = (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8)
 CONVERT = (
     "pickled files are not read, for unpickling runs the code inside: where you trust the file, "
     "`safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'model.safetensors')` "
@@ -31,7 +32,7 @@ CONVERT = (
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as it lies on disk, and the scale that its FP8 values are multiplied by.
+    """A tensor as it lies on disk, and the scale that its FP8 (or 8-bit integer) values are multiplied by.
 
     values: of any shape. scale: None, or float32 [1 or N or ceil(N/128), 1 or K or ceil(K/128)] for values [N, K].
     """
@@ -50,8 +51,8 @@ class StoredTensor:
 
     @property
     def is_number(self) -> bool:
-        """Whether it holds floating-point values that can be measured."""
-        return self.values.dtype in FLOATS and self.values.numel() > 0
+        """Whether it holds values that can be measured: floating-point, or 8 bit with a scale."""
+        return (self.values.dtype in FLOATS or self.scale is not None) and self.values.numel() > 0
 
     @property
     def sixteen_bit(self) -> bool:
@@ -73,7 +74,7 @@ class StoredTensor:
         for start in range(0, n, height):
             stripe = buffer[: min(height, n - start)]
             stored = self.values[start : start + height]
-            if stored.dtype.itemsize == 1:  # a look-up beats torch's cast from FP8
+            if stored.dtype in EIGHT_BIT:  # a look-up beats torch's cast from FP8
                 patterns = stored.contiguous().view(torch.uint8).flatten().int()
                 torch.index_select(_values(stored.dtype), 0, patterns, out=stripe.view(-1))
             else:
@@ -130,7 +131,7 @@ class CheckpointFiles:
     def tensor(self, name: str) -> StoredTensor:
         values = self._files[name].get_tensor(name)
         scales = [scale for scale in _scale_names(name) if scale in self._files]
-        if scales and values.dtype in FLOATS:
+        if scales and values.dtype in EIGHT_BIT:
             return StoredTensor(
                 name, values, _as_matrix(scales[0], self._files[scales[0]].get_tensor(scales[0]), values)
             )

@@ -146,3 +146,13 @@ def test_out_exists(make_checkpoint: Any, tmp_path: Path) -> None:
     assert (out / "precious").read_text() == "kept"
     analyze(folder, out, force=True)
     assert not (out / "precious").exists()
+
+
+def test_what_cannot_end_well_does_not_begin(make_checkpoint: Any, tmp_path: Path) -> None:
+    folder = make_checkpoint("tiny")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "n_layers": 3}))
+    calls: list[int] = []
+    with pytest.raises(InputError, match="n_layers"):
+        analyze(folder, tmp_path / "out", progress=lambda done, total: calls.append(done))
+    assert not calls

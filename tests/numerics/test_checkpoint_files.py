@@ -154,6 +154,18 @@ def test_fp8_through_its_scales(
     assert found.distribution.absmax == float(dequantize(q).abs().max())
 
 
+def test_int8_through_its_scales(tmp_path: Path) -> None:
+    values = torch.randint(-127, 128, (40, 50), generator=torch.Generator().manual_seed(0)).to(torch.int8)
+    scale = torch.rand(40, 1, generator=torch.Generator().manual_seed(1))
+    save_file({"a.weight": values, "a.weight_scale": scale, "ids": torch.arange(5)}, tmp_path / "model.safetensors")
+    found = analyze(tmp_path, tmp_path / "out")
+    weight = next(stats for stats in found.weights if stats.name == "a.weight")
+    assert weight.distribution is not None
+    assert weight.distribution.absmax == float((values.float() * scale).abs().max())
+    assert any("8-bit tensors were read through their scales" in note for note in found.notes)
+    assert "Empty or no floating-point numbers, so not measured: ids." in found.notes
+
+
 def test_scales_that_do_not_fit_or_are_missing(tmp_path: Path) -> None:
     values = torch.zeros(200, 300).to(E4M3)
     save_file({"a.weight": values, "a.weight_scale": torch.ones(7, 3)}, tmp_path / "model.safetensors")
@@ -166,8 +178,10 @@ def test_scales_that_do_not_fit_or_are_missing(tmp_path: Path) -> None:
 
 def test_fewer_bits_packed_in_integers_are_named(tmp_path: Path) -> None:
     save_file({"a.weight_packed": torch.zeros(4, 4, dtype=torch.int32), "b": torch.ones(3)}, tmp_path / "x.safetensors")
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "awq"}}')
     found = analyze(tmp_path, tmp_path / "out")
     assert "Empty or no floating-point numbers, so not measured: a.weight_packed." in found.notes
+    assert any("packed integers were not read" in note for note in found.notes)
 
 
 def test_stripes_share_one_buffer(monkeypatch: pytest.MonkeyPatch, sharded: Path) -> None:
