@@ -1,7 +1,7 @@
 """Render recorded rows into README.md and docs, between `<!-- rows: NAME -->` and `<!-- end -->`.
 
     python -m benchmarks.report            # rewrite
-    python -m benchmarks.report --check    # fail when a page is not what the rows say
+    python -m benchmarks.report --check    # fail when a page or the figure is not what the rows say
 
 A page shows the newest row of each kind; nothing is typed by hand.
 """
@@ -9,32 +9,19 @@ A page shows the newest row of each kind; nothing is typed by hand.
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
+from benchmarks import speed_figure
+from benchmarks import speed_report as speed
 from benchmarks.quality import render as quality
 from benchmarks.records import RESULTS, read
+from benchmarks.tables import Row, newest, table
 from octorec.numerics.families import claims
 
 ROOT = RESULTS.parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FIGURE = ROOT / "docs" / "figures" / "engine.svg"
 BLOCK = re.compile(r"(<!-- rows: (\w+) -->\n).*?(<!-- end -->)", re.S)
-
-Row = dict[str, Any]
-
-
-def newest(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[Row]:
-    """The last row of each key, in the order the keys first came."""
-    out: dict[Any, Row] = {}
-    for row in rows:
-        out[key(row)] = row
-    return list(out.values())
-
-
-def table(columns: list[str], rows: Iterable[list[Any]]) -> str:
-    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    return "\n".join(lines)
 
 
 def demo() -> str:
@@ -73,56 +60,6 @@ def quantize() -> str:
         for row in found
     ]
     return table(["quantizing, 2 CPU cores", "recipe", "time", "peak anonymous memory", "before", "after"], rows)
-
-
-def engine() -> str:
-    """The newest row of each system and shape that succeeded."""
-    key = ("system", "preset", "precision", "batch", "beam", "context")
-    found = newest(
-        (row for row in read(RESULTS / "engine.jsonl") if "error" not in row), lambda row: tuple(row[k] for k in key)
-    )
-    rows = [
-        [
-            f"{row['system']}, {row['precision']}",
-            row["preset"],
-            f"{row['batch']} / {row['beam']} / {row['context']}",
-            f"{row['ms_per_batch']:.1f}",
-            f"{row['requests_per_s']:.1f}",
-            f"{row['tflops']:.0f}",
-            f"{row['p50_ms']:.1f}" if "p50_ms" in row else "",
-            row["gpu"].removeprefix("NVIDIA "),
-        ]
-        for row in sorted(found, key=lambda row: (row["preset"] != "moe-4b-a0.5b", -row["batch"], -row["beam"]))
-    ]
-    columns = [
-        "system",
-        "model",
-        "batch / beam / context",
-        "ms a batch",
-        "requests/s",
-        "TFLOP/s",
-        "p50 ms, host to host",
-    ]
-    return table([*columns, "GPU"], rows)
-
-
-def correctness() -> str:
-    """The newest check of each precision on trained weights."""
-    found = newest(read(RESULTS / "correctness.jsonl"), lambda row: row["precision"])
-    rows = [
-        [
-            row["precision"],
-            f"{row['top10_overlap']:.3f}",
-            f"{row['beam_overlap']:.3f}",
-            f"{row['mean_drift']:.4f} / {row['max_drift']:.2f}",
-            f"{row['differing']} in {row['mixes']} mixes",
-            f"{row['invalid']} in {row['batches']:,} batches, {row['memory_gained_mb']:.0f} MB gained",
-            "held" if row["held"] else "not held",
-        ]
-        for row in found
-    ]
-    columns = ["the demo's checkpoint", "top 10 shared", "128 beams shared", "log-probabilities, mean / max difference"]
-    return table([*columns, "answers that differ", "invalid", "bounds"], rows)
 
 
 def families() -> str:
@@ -172,12 +109,33 @@ def _effects(rows: list[Row]) -> list[list[str]]:
     return out
 
 
+def analyze() -> str:
+    """The newest analysis of each number of layers."""
+    rows = [
+        [
+            f"{row['layout']}, {row['layers']} layers",
+            f"{row['parameters'] / 1e9:.2f} billion",
+            f"{row['seconds']:.0f} s",
+            f"{row['seconds_per_billion']:.0f} s",
+            f"{row['peak_rss_anon_mb']:.0f} MB",
+        ]
+        for row in newest(read(RESULTS / "analyze.jsonl"), lambda row: row["layers"])
+    ]
+    return table(["layout, 2 CPU cores", "parameters", "time", "a billion", "peak anonymous memory"], rows)
+
+
 RENDER: dict[str, Callable[[], str]] = {
+    "analyze": analyze,
     "families": families,
     "demo": demo,
     "quantize": quantize,
-    "engine": engine,
-    "correctness": correctness,
+    "engine": speed.engine,
+    "engine_all": speed.engine_all,
+    "ablation": speed.ablation,
+    "kernels": speed.kernels,
+    "start": speed.start,
+    "correctness": speed.correctness,
+    "layers": speed.layers,
     "quality": quality.verdicts,
     "quality_models": quality.models,
     "quality_noise": quality.noise,
@@ -201,9 +159,14 @@ def main() -> None:
             stale.append(str(page.relative_to(ROOT)))
             if not check:
                 page.write_text(rendered(text))
+    bars = speed.bars()
+    if not FIGURE.exists() or speed_figure.data_of(FIGURE.read_text()) != bars:
+        stale.append(str(FIGURE.relative_to(ROOT)))
+        if not check:
+            FIGURE.write_text(speed_figure.draw(bars))
     if check and stale:
         sys.exit(f"not what the recorded rows say: {', '.join(stale)}; run python -m benchmarks.report")
-    print(f"{len(PAGES)} pages, {len(stale)} {'rewritten' if stale else 'changed'}")
+    print(f"{len(PAGES)} pages and a figure, {len(stale)} {'rewritten' if stale else 'changed'}")
 
 
 if __name__ == "__main__":
