@@ -42,8 +42,8 @@ def _claims(rows: Sequence[dict[str, Any]]) -> list[Text | Table]:
 def _side_by_side(families: Sequence[Family]) -> list[Text | Figure | Table]:
     columns = {_short(family): _panels(family) for family in families}
     marks = {
-        "absmax": {"paper: ranker over 1000": 1000.0},
-        "variance": {"paper: ranker about 1e7": 1e7, "paper: LLM, OneRec-V2 below 0.1": 0.1},
+        "absmax": {"paper:\nranker\nover 1000": 1000.0},
+        "variance": {"paper:\nranker\nabout 1e7": 1e7, "paper: LLM,\nOneRec-V2\nbelow 0.1": 0.1},
     }
     caption = (
         "Every matrix that is an operand of a product, and the input it is multiplied by, on log axes; a model a "

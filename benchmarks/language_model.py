@@ -72,10 +72,10 @@ def smollm2(folder: Path, movies: MovieLens) -> Family:
     kinds = Counter(tensor.tensor_type.name for tensor in GGUFReader(folder / FILE).tensors)
     stored = ", ".join(f"{count} in {kind}" for kind, count in kinds.most_common())
     note = (
-        f"Its {sum(kinds.values())} tensors are stored as they are shipped: {stored}. Q4_1 keeps the least and the largest "
-        "value of each 32 weights (in FP16), so absmax, variance and outliers are nearly the model's own; but inside a "
-        "group every weight lies on one of 16 levels: the fine shape of the distribution is hidden, and what FP8 loses "
-        "is counted from weights that have lost more already."
+        f"Its {sum(kinds.values())} tensors are stored as they are shipped: {stored}. Q4_1 keeps the least and the "
+        "largest value of each 32 weights (in FP16), so absmax, variance and outliers are nearly the model's own; but "
+        "inside a group every weight lies on one of 16 levels: the fine shape of the distribution is hidden, and what "
+        "FP8 loses is counted from weights that have lost more already."
     )
     return Family(
         "SmolLM2-135M", "LLM", f"{PACKAGE}: {FILE}", True, weights, inputs, _effects(model, asked), notes=(note,)

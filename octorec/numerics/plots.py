@@ -163,10 +163,9 @@ def families(
                     ax.plot(range(1, len(shown) + 1), shown, linestyle="", markersize=3.5, **style)
                 for said, value in marks.get(measure, {}).items():
                     ax.axhline(value, color="#000000", linewidth=1.0, linestyle=":")
-                    if ax is axes[0]:
-                        ax.annotate(said, (0.02, value), xycoords=ax.get_yaxis_transform(), xytext=(0, 3),
-                                    textcoords="offset points", fontsize=7,
-                                    bbox={"facecolor": "#FFFFFF", "edgecolor": "none", "pad": 0.5})  # fmt: skip
+                    if ax is axes[-1]:  # beside the last panel: a label inside would lie over points
+                        where: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": 7}
+                        ax.annotate(said, (1.03, value), **where)
                 ax.set_yscale("log")
                 ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
                 if measure == measures[0]:

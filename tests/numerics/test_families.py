@@ -1,5 +1,6 @@
 """Rounded products against the reference's FP8 ones, and claims that can come out either way."""
 
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from octorec.kernels import reference
 from octorec.kernels.quantized import quantize
 from octorec.models.layers import Linear
 from octorec.models.ranker import TABLES, Ranker, RankerBatch, RankerConfig, initialize, save_ranker
+from octorec.numerics import plots
 from octorec.numerics.activations import SCHEMES, watch
 from octorec.numerics.families import SEVERE, Effect, Family, claims, paper, rounded
 from octorec.numerics.report import render
@@ -136,3 +138,20 @@ def test_an_untrained_family_is_labelled_in_the_report(tmp_path: Path) -> None:
     page = render("t", "l", sections([made], [found]))
     assert "no evidence" in page
     assert claims([found]) == []
+
+
+def test_models_stand_side_by_side_with_every_value_in_sight() -> None:
+    """Each value above 0 is one marker in its panel, and what the lines say stands right of all panels."""
+    columns = {
+        "one": {"variance": {"weights": [1e-3, 0.0, 10.0], "inputs": [1e16]}},
+        "two": {"variance": {"weights": [0.01]}},
+    }
+    root = ElementTree.fromstring(plots.families(columns, {"variance": {"paper: 0.1": 0.1}}))
+    svg = "{http://www.w3.org/2000/svg}"
+    texts = {"".join(node.itertext()): node for node in root.iter(f"{svg}text")}
+    assert {"one", "two", "variance", "paper: 0.1", "weights", "inputs"} <= set(texts)
+    lines = [group for group in root.iter(f"{svg}g") if group.get("clip-path")]
+    markers = [use for group in lines for use in group.iter(f"{svg}use")]
+    assert len(markers) == 4
+    x = float(texts["paper: 0.1"].get("x") or "nan")
+    assert x > max(float(use.get("x", 0)) for use in markers)
