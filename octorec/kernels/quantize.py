@@ -86,17 +86,17 @@ def to_e4m3(x, absmax):
 
 @triton.jit
 def _divide(negative, y):
-    """-negative / y, correctly rounded, for 0 < y: half of `div_rn`'s instructions, and no call, which would spill.
+    """-negative / y, correctly rounded, for 0 < y: a third of `div_rn`'s instructions, and no call, which would spill.
 
-    Markstein's theorem: from a correctly rounded reciprocal and a quotient less than an ulp off, one step with an exact
-    remainder rounds correctly; the steps before make them that good. The dividend comes negated so that -0 stays -0.
+    Markstein's theorem: from a correctly rounded reciprocal, which costs a row little, a quotient less than an ulp off
+    is rounded correctly by one step with an exact remainder (checked for every pair of 16-bit x and absmax). The
+    dividend comes negated so that -0 stays -0.
     """
     reciprocal = -1.0 / y
     for _ in tl.static_range(2):
         reciprocal = tl.fma(tl.fma(reciprocal, y, 1.0), reciprocal, reciprocal)
     quotient = negative * reciprocal
-    for _ in tl.static_range(2):
-        quotient = tl.fma(tl.fma(quotient, y, negative), reciprocal, quotient)
+    quotient = tl.fma(tl.fma(quotient, y, negative), reciprocal, quotient)
     return quotient
 
 
