@@ -1,0 +1,208 @@
+"""The rows of `engine`, `kernels`, `ablation`, `start` and `correctness` as tables, and one figure."""
+
+from benchmarks.records import RESULTS, read
+from benchmarks.speed_figure import Bars
+from benchmarks.tables import Row, newest, table
+
+MAIN, MAIN_SHAPE = "moe-4b-a0.5b", (32, 512, 512)
+ENGINE_KEY = ("system", "preset", "precision", "batch", "beam", "context")
+
+
+def measured(name: str) -> list[Row]:
+    """Rows of a file that are no failures."""
+    return [row for row in read(RESULTS / f"{name}.jsonl") if "error" not in row or "layer" in row]
+
+
+def shape(row: Row) -> tuple[int, int, int]:
+    return row["batch"], row["beam"], row["context"]
+
+
+def routing(row: Row) -> str:
+    return row.get("routing", "balanced")
+
+
+def engine_rows() -> list[Row]:
+    """The newest of each system, shape and routing: the main model's first, large batches first."""
+    found = newest(measured("engine"), lambda row: (*(row[key] for key in ENGINE_KEY), routing(row)))
+    return sorted(found, key=lambda row: (row["preset"] != MAIN, -row["batch"], -row["beam"], routing(row)))
+
+
+def engine() -> str:
+    """The main model at the paper's shape, in brief."""
+    chosen = [row for row in engine_rows() if row["preset"] == MAIN and shape(row) == MAIN_SHAPE]
+    chosen = [row for row in chosen if routing(row) == "balanced"]
+    cells = [
+        [
+            f"{row['system']}, {row['precision']}",
+            f"{row['ms_per_batch']:.1f}",
+            f"{row['requests_per_s']:.1f}",
+            f"{row['tflops']:.0f}",
+            f"{row['p50_ms']:.1f}" if "p50_ms" in row else "",
+            gpu(row),
+        ]
+        for row in sorted(chosen, key=lambda row: row["requests_per_s"])
+    ]
+    return table(["system", "ms a batch", "requests/s", "TFLOP/s", "p50 ms, host to host", "GPU"], cells)
+
+
+def engine_all() -> str:
+    return engine_table(engine_rows())
+
+
+def engine_table(rows: list[Row]) -> str:
+    columns = ["system", "model", "batch / beam / context", "routing", "ms a batch", "requests/s", "TFLOP/s", "MFU"]
+    cells = [
+        [
+            f"{row['system']}, {row['precision']}",
+            row["preset"],
+            " / ".join(map(str, shape(row))),
+            routing(row) if row.get("busiest_expert") is None else f"{routing(row)}, busiest {row['busiest_expert']}x",
+            f"{row['ms_per_batch']:.1f}",
+            f"{row['requests_per_s']:.1f}",
+            f"{row['tflops']:.0f}",
+            f"{row['mfu']:.0%}",
+            f"{row['p50_ms']:.1f} / {row['p99_ms']:.1f}" if "p50_ms" in row else "",
+            f"{row['memory_gb']:.1f}",
+            gpu(row),
+            row["commit"],
+        ]
+        for row in rows
+    ]
+    return table([*columns, "p50 / p99 ms, host to host", "GB", "GPU", "commit"], cells)
+
+
+def gpu(row: Row) -> str:
+    return row["gpu"].removeprefix("NVIDIA ")
+
+
+def bars() -> Bars:
+    """Requests a second of the main model by shape and system, slowest systems first."""
+    names = [
+        f"{system}, {kind}" for system in ("stock eager", "stock graph", "octorec") for kind in ("fp16", "bf16", "fp8")
+    ]
+    found: Bars = {}
+    chosen = [
+        row for row in engine_rows() if row["preset"] == MAIN and row["beam"] == 512 and routing(row) == "balanced"
+    ]
+    for row in sorted(chosen, key=lambda row: (-row["batch"], names.index(f"{row['system']}, {row['precision']}"))):
+        batch, beam, context = shape(row)
+        panel = found.setdefault(f"batch {batch}, beam {beam}, context {context}", {})
+        panel[f"{row['system']}, {row['precision']}"] = row["requests_per_s"]
+    return found
+
+
+def ablation() -> str:
+    """The newest row of each step."""
+    ordered = newest(measured("ablation"), lambda row: row["system"])
+    if not ordered:
+        return nothing("ablation")
+    cells, before = [], None
+    for row in ordered:
+        gain = "" if before is None else f"{before['ms_per_batch'] - row['ms_per_batch']:+.1f}"
+        times = f"{ordered[0]['ms_per_batch'] / row['ms_per_batch']:.2f}x"
+        cells.append(
+            [row["system"], row["recipe"], f"{row['ms_per_batch']:.1f}", gain, f"{row['requests_per_s']:.0f}", times]
+        )
+        before = row
+    columns = ["one more a row", "weights", "ms a batch", "ms saved", "requests/s", "over the first"]
+    return table(columns, cells) + "\n\n" + where(ordered[-1])
+
+
+def kernels() -> str:
+    """The newest row of each operation and shape, below the ceilings they were measured against."""
+    rows = measured("kernels")
+    timed = newest((row for row in rows if row["op"] != "ceilings"), lambda row: (row["op"], row["name"], row["T"]))
+    if not timed:
+        return nothing("kernels")
+    found = [row for row in rows if row["op"] == "ceilings"][-1]
+    columns = [
+        "operation",
+        "T",
+        "us",
+        "TFLOP/s",
+        "GB/s",
+        "% of ceiling",
+        "bound by",
+        "FLOP/byte",
+        "stock us",
+        "x stock",
+    ]
+    said = f"Ceilings: copy {found['copy']} GB/s, products of 16 bit {found['bf16']} and of FP8 {found['fp8']} TFLOP/s."
+    return table(columns, map(kernel_cells, timed)) + f"\n\n{said} {where(timed[-1])}"
+
+
+def kernel_cells(row: Row) -> list[object]:
+    bound, work = row["bound"], f"{row['flop_per_byte']:g}"
+    if "stock_us" in row:
+        bound = bound if row["bound_before"] == bound else f"{row['bound_before']} → {bound}"
+        work = f"{row['flop_per_byte_before']:g} → {work}"
+    name = f"{row['op'].replace('_', '-')}: {row['name']}"
+    stock = [
+        f"{row['stock_us']:.1f}" + (f" ({row['stock']})" if row["stock"] != "the same, unfused" else ""),
+        f"{row['times_stock']:.2f}",
+    ]
+    rates = [f"{row['us']:.1f}", f"{row['tflops']:.0f}", row["gb_s"], row["percent_of_ceiling"]]
+    return [name, row["T"], *rates, bound, work, *(stock if "stock_us" in row else ["", ""])]
+
+
+def start() -> str:
+    """The newest start of a process with compiled kernels on disk, or of any."""
+    rows = read(RESULTS / "start.jsonl")
+    if not rows:
+        return nothing("start")
+    row = ([r for r in rows if r["kernels_compiled"] == 0] or rows)[-1]
+    cells = [[phase, f"{seconds:.1f}"] for phase, seconds in row["phases"].items()]
+    cells += [["**all**", f"**{row['seconds']:.1f}**"]]
+    buckets = [
+        [b["batch_size"], b["beam_width"], f"{b['seconds']:.2f}", f"{b['megabytes']:.0f}"] for b in row["buckets"]
+    ]
+    said = f"{row['preset']}, {row['precision']}, {row['kernels_compiled']} kernels compiled anew. {where(row)}"
+    tables = table(["phase", "seconds"], cells), table(["batch size", "beam width", "seconds", "MB"], buckets)
+    return "\n\n".join([*tables, said])
+
+
+def correctness() -> str:
+    """The newest check of each precision on trained weights."""
+    checked = [row for row in read(RESULTS / "correctness.jsonl") if "layer" not in row]
+    found = newest(checked, lambda row: row["precision"])
+    cells = [
+        [
+            row["precision"],
+            f"{row['top10_overlap']:.3f}",
+            f"{row['beam_overlap']:.3f}",
+            f"{row['mean_drift']:.4f} / {row['max_drift']:.2f}",
+            f"{row['differing']} in {row['mixes']} mixes",
+            f"{row['invalid']} in {row['batches']:,} batches, {row['memory_gained_mb']:.0f} MB gained",
+            "held" if row["held"] else "not held",
+        ]
+        for row in found
+    ]
+    columns = ["the demo's checkpoint", "top 10 shared", "128 beams shared", "log-probabilities, mean / max difference"]
+    return table([*columns, "answers that differ", "invalid", "bounds"], cells)
+
+
+def layers() -> str:
+    """The newest errors of each layer."""
+    rows = [row for row in read(RESULTS / "correctness.jsonl") if "layer" in row]
+    found = newest(rows, lambda row: (row["layer"], row["precision"]))
+    if not found:
+        return nothing("correctness --layers")
+    errors = ("error", "rounding", "quantization", "bound")
+    cells = [
+        [
+            row["layer"],
+            row["precision"],
+            *(f"{row[name]:.2e}" if row[name] else "" for name in errors),
+            "yes" if row["held"] else "**no**",
+        ]
+        for row in found
+    ]
+    return table(["layer", "precision", *errors, "held"], cells) + "\n\n" + where(found[-1])
+
+
+def nothing(program: str) -> str:
+    return f"Not measured yet: `python -m benchmarks.{program}`."
+
+
+def where(row: Row) -> str:
+    return f"{gpu(row)}, torch {row['torch']}, triton {row['triton']}, commit {row['commit']}: `{row['command']}`."
