@@ -6,7 +6,7 @@ Letters: n items, L levels, words = ceil(named sets / 64).
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from octorec.errors import InputError, MismatchError
 from octorec.files import new_folder
 
 FORMAT_VERSION = 1
+ROWS = 4096  # read in about a millisecond
 COLUMNS = ["item_id", "title", "codes", "sets", "live"]
 ABOUT = {  # keys of catalog.json
     "format_version": int,
@@ -85,8 +86,7 @@ class Catalog:
         names = distinct_sets(items["sets"])
         bits = set_bits(items["sets"], names)
         trie = build_trie(codes, sizes, np.asarray(items["live"]), bits)
-        ids = json.dumps(items["item_id"].to_pylist()).encode()
-        fingerprint = codebook.fingerprint if codebook else digest(sizes, codes, ids)
+        fingerprint = codebook.fingerprint if codebook else digest(sizes, codes, _as_json(items["item_id"]))
         return cls(items, codes, sizes, fingerprint, names, bits, trie, codebook, attribute_map, given_vectors, unique)
 
     def __len__(self) -> int:
@@ -95,22 +95,22 @@ class Catalog:
     @cached_property
     def version(self) -> str:
         """12 hexadecimal digits that change with any item's id, title, codes, sets or being live."""
-        columns = [json.dumps(self.items[name].to_pylist()).encode() for name in ("item_id", "title", "sets", "live")]
+        columns = [_as_json(self.items[name]) for name in ("item_id", "title", "sets", "live")]
         return digest(self.codebook_sizes, self.codes, *columns)[:12]
 
     @cached_property
     def item_ids(self) -> list[str]:
-        return self.items["item_id"].to_pylist()
+        return _values(self.items["item_id"])
 
     @cached_property
     def titles(self) -> list[str]:
         """Each item's title, "" where there is none."""
-        return self.items["title"].to_pylist()
+        return _values(self.items["title"])
 
     @cached_property
     def sets(self) -> list[list[str]]:
         """Each item's named sets."""
-        return self.items["sets"].to_pylist()
+        return _values(self.items["sets"])
 
     @cached_property
     def live(self) -> np.ndarray:
@@ -193,6 +193,22 @@ class Catalog:
         catalog = cls.of_items(items, about["codebook_sizes"], codebook, attribute_map, *flags)
         _check_belonging(folder, about, catalog)
         return catalog
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """A column as Python values."""
+    return [value for part in _parts(column) for value in part]
+
+
+def _as_json(column: pa.ChunkedArray) -> bytes:
+    """json.dumps of `_values`."""
+    return f"[{', '.join(json.dumps(part)[1:-1] for part in _parts(column))}]".encode()
+
+
+def _parts(column: pa.ChunkedArray) -> Iterator[list[Any]]:
+    """Some rows at a time, so that other threads (a server's) go on while millions are read."""
+    for start in range(0, len(column), ROWS):
+        yield column.slice(start, ROWS).to_pylist()
 
 
 def with_defaults(items: pa.Table) -> pa.Table:
