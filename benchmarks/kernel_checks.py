@@ -77,7 +77,7 @@ def check_head(_: list[TrieLevel]) -> None:
     x, weight = normal(512, 1408), normal(8192, 1408, std=0.02)
     got = fused.head(x, weight)
     assert got.dtype == torch.float32
-    assert _error(got, x.double() @ weight.double().T) < 1e-5
+    assert _error(got, x.double() @ weight.double().T) < 2e-5
 
 
 def check_self_attention(_: list[TrieLevel]) -> None:

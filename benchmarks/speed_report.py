@@ -76,7 +76,7 @@ def gpu(row: Row) -> str:
 
 
 def bars() -> Bars:
-    """Requests a second of the main model by shape and system, slowest systems first."""
+    """Requests a second of the main model with 512 beams, by shape and system, slow systems first."""
     names = [
         f"{system}, {kind}" for system in ("stock eager", "stock graph", "octorec") for kind in ("fp16", "bf16", "fp8")
     ]
@@ -85,8 +85,8 @@ def bars() -> Bars:
         row for row in engine_rows() if row["preset"] == MAIN and row["beam"] == 512 and routing(row) == "balanced"
     ]
     for row in sorted(chosen, key=lambda row: (-row["batch"], names.index(f"{row['system']}, {row['precision']}"))):
-        batch, beam, context = shape(row)
-        panel = found.setdefault(f"batch {batch}, beam {beam}, context {context}", {})
+        batch, _, context = shape(row)
+        panel = found.setdefault(f"batch {batch}, context {context}", {})
         panel[f"{row['system']}, {row['precision']}"] = row["requests_per_s"]
     return found
 
@@ -132,17 +132,15 @@ def kernels() -> str:
 
 
 def kernel_cells(row: Row) -> list[object]:
-    bound, work = row["bound"], f"{row['flop_per_byte']:g}"
+    bound, work, stock = row["bound"], f"{row['flop_per_byte']:g}", ["", ""]
     if "stock_us" in row:
         bound = bound if row["bound_before"] == bound else f"{row['bound_before']} → {bound}"
         work = f"{row['flop_per_byte_before']:g} → {work}"
+        other = "" if row["stock"] == "the same, unfused" else f" ({row['stock']})"
+        stock = [f"{row['stock_us']:.1f}{other}", f"{row['times_stock']:.2f}"]
     name = f"{row['op'].replace('_', '-')}: {row['name']}"
-    stock = [
-        f"{row['stock_us']:.1f}" + (f" ({row['stock']})" if row["stock"] != "the same, unfused" else ""),
-        f"{row['times_stock']:.2f}",
-    ]
     rates = [f"{row['us']:.1f}", f"{row['tflops']:.0f}", row["gb_s"], row["percent_of_ceiling"]]
-    return [name, row["T"], *rates, bound, work, *(stock if "stock_us" in row else ["", ""])]
+    return [name, row["T"], *rates, bound, work, *stock]
 
 
 def start() -> str:
