@@ -21,7 +21,7 @@ import torch
 
 from benchmarks import records
 from benchmarks.random_model import random_catalog, random_model, random_requests
-from benchmarks.skew import busiest, skew
+from benchmarks.skew import EXPONENTS, busiest, skew
 from benchmarks.stock import StockOneRec
 from benchmarks.timer import Timing, of_samples, time_gpu
 from octorec.engine.engine import Engine, EngineConfig
@@ -54,7 +54,7 @@ class Row:
     batch: int
     beam: int
     context: int
-    routing: str = "balanced"  # or `skewed`: the busiest expert has four times the mean load
+    routing: str = "balanced"  # or `skewed`, or as `random` weights have it (`skew`)
 
     @property
     def name(self) -> str:
@@ -64,12 +64,17 @@ class Row:
 
 def rows() -> list[Row]:
     """Every row there is: all systems at the main shapes, ours and eager at others, ours with skewed routing."""
-    main = [Row(system, "moe-4b-a0.5b", precision, *shape) for shape in SHAPES for system, precision in SYSTEMS]
+    main = [row_of(system, "moe-4b-a0.5b", precision, shape) for shape in SHAPES for system, precision in SYSTEMS]
     short = [s for s in SYSTEMS if s[0] == "octorec" or s == ("stock eager", "bf16")]
-    narrow = [Row(system, "moe-4b-a0.5b", precision, 32, 128, 512) for system, precision in short]
-    dense = [Row(system, "1b", precision, 32, 512, 512) for system, precision in short]
+    narrow = [row_of(system, "moe-4b-a0.5b", precision, (32, 128, 512)) for system, precision in short]
+    dense = [row_of(system, "1b", precision, (32, 512, 512)) for system, precision in short]
     uneven = [Row("octorec", "moe-4b-a0.5b", precision, *SHAPES[0], "skewed") for precision in ("bf16", "fp8")]
     return main + narrow + dense + uneven
+
+
+def row_of(system: str, name: str, precision: str, shape: tuple[int, int, int]) -> Row:
+    """Stock PyTorch's routers have no bias to balance them by."""
+    return Row(system, name, precision, *shape, "balanced" if system == "octorec" else "random")
 
 
 def flop(config: OneRecConfig, batch: int, beam: int, context: int) -> float:
@@ -138,13 +143,12 @@ def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
 
 
 def route(engine: Engine, model: OneRecV2, requests: list[Request], row: Row) -> float | None:
-    """Skew the routers where the row says so; the busiest expert's load over the mean, None without experts."""
+    """Bias the routers as the row says; the busiest expert's load over the mean, None without experts."""
     if model.config.dense_blocks == model.config.n_layer:
         return None
     batch = moved(engine._batch([engine.parse(request) for request in requests], row.batch), engine.device)
     run = functools.partial(engine._search, batch, row.beam)
-    if row.routing == "skewed":
-        skew(model, run)
+    skew(model, run, EXPONENTS[row.routing])
     return busiest(model, run)
 
 

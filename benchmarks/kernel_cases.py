@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks import kernel_inputs as inputs
 from benchmarks import unfused
 from benchmarks.kernel_inputs import cast, normal
-from benchmarks.skew import zipf
+from benchmarks.skew import EXPONENTS, zipf
 from octorec.kernels import fused
 from octorec.kernels.gemm import gemm
 from octorec.kernels.moe import combine, dispatch
@@ -102,7 +102,8 @@ def moe_cases(rows: int, _: list[TrieLevel]) -> Iterator[Case]:
     blocks, channels = ((cast(gate_up, kind), cast(down, kind)) for kind in ("block", "channel"))
     xs = [(normal(rows, C), normal(rows, C)) for _ in range(SETS)]
     flop = 2.0 * rows * (TOP_K + 1) * 3 * C * C
-    for kind, loads in (("balanced", torch.ones(EXPERTS)), ("skewed", zipf(EXPERTS).float())):
+    for kind, exponent in EXPONENTS.items():
+        loads = zipf(EXPERTS, exponent).float()
         routing = inputs.random_routing(rows, EXPERTS, TOP_K, 1, loads)
         ours, stock = _moe_calls(xs, routing, blocks, "group"), _moe_calls(xs, routing, channels, "token", unfused.moe)
         moved = _moe_bytes(rows, 1)

@@ -1,9 +1,12 @@
-"""Uneven routing: router biases under which the loads of experts follow Zipf's law, the busiest at four times the mean.
+"""Router biases under which the loads of experts are even, or Zipf's with the busiest at four times the mean.
+
+Random weights alone give neither: rows are alike, and the busiest of 53 experts gets 12 times the mean.
 
 Letters: T rows, E routed experts.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,21 +15,21 @@ from torch import Tensor, nn
 from octorec.kernels.reference import Routing
 from octorec.models.layers import MoE
 
-EXPONENT = 0.5  # of 53 experts the first then has 4.0 times the mean load
+EXPONENTS = {"balanced": 0.0, "skewed": 0.5}  # of 53 experts the first then has 4.0 times the mean load
 ROUNDS = 100
 RATE = 0.3  # of a deviation of the scores
 
 
-def zipf(n_expert: int) -> Tensor:
+def zipf(n_expert: int, exponent: float) -> Tensor:
     """Loads of the experts over their mean, descending: [E]."""
-    loads = torch.arange(1, n_expert + 1).double() ** -EXPONENT
+    loads = torch.arange(1, n_expert + 1).double() ** -exponent
     return loads / loads.mean()
 
 
-def skewed_bias(scores: Tensor, top_k: int) -> Tensor:
+def skewed_bias(scores: Tensor, top_k: int, exponent: float) -> Tensor:
     """The bias [E] under which the top_k of scores [T, E] + bias fall on the experts as `zipf` says."""
     rows, n_expert = scores.shape
-    wanted = (zipf(n_expert) * rows * top_k / n_expert).to(scores)
+    wanted = (zipf(n_expert, exponent) * rows * top_k / n_expert).to(scores)
     bias = scores.new_zeros(n_expert)
     for _ in range(ROUNDS):
         chosen = (scores + bias).topk(top_k).indices.flatten()
@@ -35,9 +38,9 @@ def skewed_bias(scores: Tensor, top_k: int) -> Tensor:
     return bias
 
 
-def skew(model: nn.Module, run: Callable[[], object]) -> None:
+def skew(model: nn.Module, run: Callable[[], object], exponent: float) -> None:
     """Bias every router of `model` by the rows it meets while `run` decodes a batch; the last level's stay."""
-    _hooked([moe for moe in model.modules() if isinstance(moe, MoE)], _bias_router, run)
+    _hooked([moe for moe in model.modules() if isinstance(moe, MoE)], partial(_bias_router, exponent), run)
 
 
 def busiest(model: nn.Module, run: Callable[[], object]) -> float:
@@ -56,10 +59,10 @@ def busiest(model: nn.Module, run: Callable[[], object]) -> float:
     return sum(levels) / len(levels)
 
 
-def _bias_router(moe: nn.Module, inputs: tuple[Any, ...]) -> None:
+def _bias_router(exponent: float, moe: nn.Module, inputs: tuple[Any, ...]) -> None:
     assert isinstance(moe, MoE)
     scores = (inputs[0].float() @ moe.router.weight.float().T).sigmoid()
-    moe.router.bias.copy_(skewed_bias(scores, moe.top_k))
+    moe.router.bias.copy_(skewed_bias(scores, moe.top_k, exponent))
 
 
 def _hooked(modules: list[Any], hook: Callable[[nn.Module, tuple[Any, ...]], None], run: Callable[[], object]) -> None:

@@ -1,8 +1,7 @@
 """The yardstick: OneRec-V2's beam search in stock PyTorch, as a good engineer writes it without a kernel of their own.
 
 SDPA, torch._grouped_mm, torch.topk, torch's own FP8 products; a cache that is reordered by indexing; no item trie.
-Runs eager, compiled, or compiled and captured into one CUDA graph. Random weights: time does not depend on them, and
-routing over random weights is nearly even.
+Runs eager, compiled, or compiled and captured into one CUDA graph. Random weights: time hardly depends on them.
 Letters: B requests, W beams, S context items, H heads, D head width, C model width, E experts, T rows.
 """
 

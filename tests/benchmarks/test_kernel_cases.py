@@ -68,14 +68,15 @@ def test_beam_steps_do_the_same() -> None:
         torch.testing.assert_close(got.scores, expected.scores, rtol=0, atol=1e-5)
 
 
-def test_traffic_by_hand() -> None:
+@pytest.mark.parametrize("inference", [False, True])
+def test_traffic_by_hand(inference: bool) -> None:
     x, at = torch.ones(100, 8), torch.zeros(10, dtype=torch.long)
-    with Traffic() as counted:
-        y = x.view(8, 100).T  # nothing
-        z = x + 1  # 3200 in, 3200 out
-        w = x[at]  # 10 indices of 8 bytes, 320 in, 320 out
-    assert counted.bytes == 6400 + 80 + 640
-    del y, z, w
+    with torch.inference_mode(inference), Traffic() as counted:
+        x.view(8, 100).T.to(torch.float32)  # nothing
+        x.add(1)  # 3200 in, 3200 out
+        x[at].half()  # 10 indices of 8 bytes, 320 in, 320 out; 320 in, 160 out
+        x.T.reshape(800)  # 3200 in, 3200 out
+    assert counted.bytes == 6400 + 80 + 640 + 480 + 6400
 
 
 def test_what_bounds() -> None:

@@ -2,9 +2,10 @@
 
 from functools import partial
 
+import pytest
 import torch
 
-from benchmarks.skew import busiest, skew, skewed_bias, zipf
+from benchmarks.skew import EXPONENTS, busiest, skew, skewed_bias, zipf
 from octorec.kernels import reference
 from octorec.models.context import ContextBatch
 from octorec.models.onerec import OneRecV2, initialize
@@ -12,15 +13,16 @@ from octorec.models.presets import preset
 
 
 def test_the_busiest_expert_of_the_moe_has_four_times_the_mean() -> None:
-    assert abs(float(zipf(53)[0]) - 4) < 0.05
+    assert abs(float(zipf(53, EXPONENTS["skewed"])[0]) - 4) < 0.05
 
 
-def test_loads_follow_zipf() -> None:
+@pytest.mark.parametrize("exponent", EXPONENTS.values())
+def test_loads_follow_zipf(exponent: float) -> None:
     torch.manual_seed(0)
     scores = (torch.randn(2048, 53) * 0.75).sigmoid()
-    chosen = (scores + skewed_bias(scores, 3)).topk(3).indices.flatten()
+    chosen = (scores + skewed_bias(scores, 3, exponent)).topk(3).indices.flatten()
     loads = chosen.bincount(minlength=53) / (2048 * 3 / 53)
-    assert ((loads / zipf(53) - 1).abs() < 0.1).all()
+    assert ((loads / zipf(53, exponent) - 1).abs() < 0.1).all()
 
 
 def test_the_routers_of_a_model() -> None:
@@ -33,10 +35,10 @@ def test_the_routers_of_a_model() -> None:
     run = partial(_decode, model, context, *decoded)
     with torch.no_grad():
         before = busiest(model, run)
-        skew(model, run)
+        skew(model, run, 0.5)
         after = busiest(model, run)
     assert abs(before - after) > 0.3
-    assert abs(after - float(zipf(8)[0])) < 0.25
+    assert abs(after - float(zipf(8, 0.5)[0])) < 0.25
 
 
 def _decode(model: OneRecV2, context: ContextBatch, codes: torch.Tensor, parents: torch.Tensor) -> None:
