@@ -21,9 +21,9 @@ class Traffic(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = str(func).removeprefix("aten.")
-        if func.is_view or name.startswith(("empty", "new_empty", "_unsafe_view", "detach")):
-            return out
         given, result = list(tensors((args, kwargs))), list(tensors(out))
+        if (func.is_view and _shared(given, result)) or name.startswith(("empty", "new_empty", "_unsafe_view")):
+            return out
         if name.startswith(PICKS):
             self.bytes += size(given[1:]) + 2 * size(result)
         elif name.startswith(PUTS):
@@ -31,6 +31,12 @@ class Traffic(TorchDispatchMode):
         else:
             self.bytes += size(given) + size(result)
         return out
+
+
+def _shared(given: list[Tensor], result: list[Tensor]) -> bool:
+    """Whether the result lies in the memory of what was given; `to` and `reshape` are views only where they can be."""
+    memory = {t.untyped_storage().data_ptr() for t in given}
+    return all(t.untyped_storage().data_ptr() in memory for t in result)
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:
