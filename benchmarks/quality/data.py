@@ -1,10 +1,16 @@
 """The Amazon sets of S3-Rec and TIGER through OctoRec's own loaders; see docs/quality.md for where they come from.
 
-NAME.txt               one user a line: `user item item ...`, oldest first
-NAME.attributes.json   item -> attribute ids (category, brand)
+    NAME.txt               one user a line: `user item item ...`, oldest first
+    NAME.attributes.json   item -> attribute ids (category, brand)
+
+    python -m benchmarks.quality.data --data FOLDER --out runs/catalogs
+
+makes the sets' catalogs beforehand on one CPU core (a minute each), so that a GPU does not wait for them.
 """
 
+import argparse
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,19 +43,26 @@ class Shop:
 
 
 def read_shop(folder: Path, name: str, users: int | None = None) -> Shop:
-    """Read a set; users: only the first so many, for a try."""
+    """Read a set; users: only so many are held out to be judged, for a try."""
     interactions = read_sequences(folder / f"{name}.txt")
     items = _items(interactions, folder / f"{name}.attributes.json")
-    if users is not None:
-        rows = interactions.user_starts()[users]
-        interactions = Interactions(interactions.table.slice(0, rows).combine_chunks())
     train, examples = leave_last_out(interactions, 2)
-    return Shop(name, train, examples[0::2], examples[1::2], items)
+    return Shop(name, train, examples[0::2][:users], examples[1::2][:users], items)
 
 
-def catalog_of(shop: Shop, codebook_sizes: tuple[int, ...], seed: int = 0) -> Catalog:
-    """Semantic IDs from co-occurrence in the training part and from attributes; a tuple of its own for every item."""
-    return build_catalog(shop.train, shop.items, codebook_sizes, seed, unique=True)
+def catalog_of(shop: Shop, codebook_sizes: tuple[int, ...], made: Path | None = None) -> Catalog:
+    """Semantic IDs from co-occurrence in the training part and from attributes; a tuple of its own for every item.
+
+    made: a folder of catalogs that were made before, by the name that `catalog_name` gives.
+    """
+    folder = None if made is None else made / catalog_name(shop.name, codebook_sizes)
+    if folder is not None and folder.is_dir():
+        return Catalog.load(folder)
+    return build_catalog(shop.train, shop.items, codebook_sizes, seed=0, unique=True)
+
+
+def catalog_name(name: str, codebook_sizes: tuple[int, ...]) -> str:
+    return f"{name}-{'x'.join(map(str, codebook_sizes))}"
 
 
 def _items(interactions: Interactions, attributes: Path) -> pa.Table:
@@ -61,3 +74,21 @@ def _items(interactions: Interactions, attributes: Path) -> pa.Table:
     items = [ids[rank] for rank in sorted(ids)]
     sets = [[str(attribute) for attribute in known.get(item, [])] for item in items]
     return check_items(pa.table({"item_id": items, "sets": pa.array(sets, pa.list_(pa.string()))}))
+
+
+def main() -> None:
+    from benchmarks.quality.settings import CODEBOOK_SIZES
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    for name in SETS:
+        start = time.perf_counter()
+        catalog = catalog_of(read_shop(options.data, name), CODEBOOK_SIZES)
+        catalog.save(options.out / catalog_name(name, CODEBOOK_SIZES), force=True)
+        print(f"{name}: {len(catalog):,} items, {time.perf_counter() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

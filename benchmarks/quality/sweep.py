@@ -1,6 +1,6 @@
 """Which dimensions and training generalise? Recall of validation targets, one change of the settings at a time.
 
-    python -m benchmarks.quality.sweep --data FOLDER --set beauty --seconds 240 --out sweep.jsonl
+    python -m benchmarks.quality.sweep --data FOLDER --catalogs runs/catalogs --out runs/sweep.jsonl
 
 Trains variant after variant until the time is up and appends a row as each is done. A variant is a name of VARIANTS or
 changes such as `dropout=0.3,d_model=384,codebook_sizes=512x256x256`.
@@ -15,32 +15,27 @@ from typing import Any
 import torch
 
 from benchmarks import records
-from benchmarks.quality.data import SETS, Shop, catalog_of, read_shop
+from benchmarks.quality.data import SETS, catalog_of, read_shop
 from benchmarks.quality.settings import CODEBOOK_SIZES, MOE, TRAINING
 from benchmarks.quality.train import trained
-from octorec.catalog.catalog import Catalog
 from octorec.models.config import OneRecConfig
 from octorec.training.config import TrainConfig
 
 VARIANTS = [
     "",
+    "neighbour_targets=0.0",
+    "neighbour_targets=0.9",
+    "codebook_start=0",
+    "codebook_sizes=256x256x256",
+    "codebook_sizes=1024x128x128",
+    "dropout=0.5",
     "history_drop=0.5",
-    "history_drop=0.1",
-    "dropout=0.4",
-    "codebook_sizes=512x512x512",
-    "codebook_sizes=1024x256x64",
-    "codebook_sizes=128x128x128",
-    "weight_decay=0.5",
     "label_smoothing=0.0",
-    "learning_rate=3e-3",
-    "learning_rate=7e-4",
-    "n_layer=2,l_kv=2",
+    "learning_rate=3e-4",
+    "weight_decay=0.5",
+    "steps=8000",
     "d_model=384,n_head=6,d_expert=384",
-    "embed_dim=256",
-    "steps=6000",
-    "steps=1500",
-    "batch_size=2048",
-    "l_kv=1,s_kv=1",
+    "n_layer=2",
 ]
 
 
@@ -76,8 +71,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--variants", nargs="*", default=VARIANTS)
     parser.add_argument("--base", default="", help="changes to put before every variant's")
-    parser.add_argument("--catalogs", type=Path, help="folder of catalogs made before, as SET-AxBxC")
-    parser.add_argument("--users", type=int, help="only the first so many")
+    parser.add_argument("--catalogs", type=Path, help="of catalogs made before (benchmarks.quality.data)")
+    parser.add_argument("--users", type=int, help="judge only so many")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -95,7 +90,7 @@ def main() -> None:
         print(f"{variant or 'as it stands'} (at {began - start:.0f} s)", flush=True)
         try:
             if sizes not in catalogs:
-                catalogs[sizes] = _catalog(options, shop, sizes)
+                catalogs[sizes] = catalog_of(shop, sizes, options.catalogs)
             subject, history = trained(
                 shop.train, catalogs[sizes], model, training, shop.validation, options.device, say
             )
@@ -109,14 +104,6 @@ def main() -> None:
                "seconds": round(time.perf_counter() - began, 1), "history": history}  # fmt: skip
         records.append(options.out, row)
         print(f"  {params / 1e6:.1f} M parameters, validation {best}", flush=True)
-
-
-def _catalog(options: argparse.Namespace, shop: Shop, sizes: tuple[int, ...]) -> Catalog:
-    if options.catalogs is not None:
-        folder = options.catalogs / f"{options.set}-{'x'.join(map(str, sizes))}"
-        if folder.is_dir():
-            return Catalog.load(folder)
-    return catalog_of(shop, sizes)
 
 
 def say(text: str) -> None:
