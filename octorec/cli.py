@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import Console, RenderableType
@@ -18,7 +18,7 @@ from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
 from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import console, counting
-from octorec.training.config import TrainConfig
+from octorec.training.config import Precision, TrainConfig
 
 WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
@@ -52,6 +52,15 @@ def train(
     warmup: Annotated[int, typer.Option(help="Steps of warm-up.")] = TrainConfig.warmup,
     weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay, on matrices.")] = TrainConfig.weight_decay,
     label_smoothing: Annotated[float, typer.Option(help="Of the codes' cross-entropy.")] = TrainConfig.label_smoothing,
+    dropout: Annotated[float, typer.Option(help="Share of values dropped.")] = TrainConfig.dropout,
+    history_drop: Annotated[float, typer.Option(help="Share of history items left out.")] = TrainConfig.history_drop,
+    neighbour_targets: Annotated[
+        float, typer.Option(help="Share of targets drawn from a Markov chain.")
+    ] = TrainConfig.neighbour_targets,
+    codebook_start: Annotated[
+        bool, typer.Option("--codebook-start", help="Start from the codebook's centroids.")
+    ] = TrainConfig.codebook_start,
+    precision: Annotated[str, typer.Option(help="Of products: float32 or bfloat16.")] = TrainConfig.precision,
     validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = TrainConfig.validate_every,
     save_every: Annotated[int, typer.Option(help="Steps between saved states.")] = TrainConfig.save_every,
     seed: Annotated[int, typer.Option(help="Of weights and order.")] = TrainConfig.seed,
@@ -75,6 +84,11 @@ def train(
         warmup=warmup,
         weight_decay=weight_decay,
         label_smoothing=label_smoothing,
+        dropout=dropout,
+        history_drop=history_drop,
+        neighbour_targets=neighbour_targets,
+        codebook_start=codebook_start,
+        precision=cast(Precision, precision),
         validate_every=validate_every,
         save_every=save_every,
         seed=seed,
