@@ -19,7 +19,7 @@ PUBLISHED = {  # TIGER (Rajput et al., arXiv 2305.05065), table 1: recall@5, ndc
     "toys": (0.0521, 0.0371, 0.0712, 0.0432),
 }
 METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
-NOTHING = "Not recorded yet: `python -m benchmarks.quality.run`, then `python -m benchmarks.quality.pool`."
+NOTHING = "Not yet measured: no row is recorded."
 
 
 def rows() -> list[Row]:
@@ -114,7 +114,7 @@ def line() -> str:
     """The README's."""
     row = find(rows(), "pooled", "fp8")
     if row is None:
-        return "FP8 against BF16 on three public shops: see [docs/quality.md](docs/quality.md)."
+        return "FP8 against BF16 on three public shops, margin committed beforehand: not yet measured ([docs/quality.md](docs/quality.md))."
     return (
         f"On Amazon Beauty, Sports and Toys ({row['users']:,} users, {row['targets']:,} targets, margin committed "
         f"beforehand) FP8 keeps {1 + row['relative_difference']['recall@10']['value']:.2%} of BF16's recall@10 "

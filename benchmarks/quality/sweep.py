@@ -61,7 +61,7 @@ def settings(variant: str) -> tuple[tuple[int, ...], OneRecConfig, TrainConfig]:
     model = dataclasses.replace(MOE, codebook_sizes=sizes, **{name: changes[name] for name in of_model})
     rest = {name: value for name, value in changes.items() if name not in of_model}
     training = dataclasses.replace(TRAINING, **rest)
-    return sizes, model, dataclasses.replace(training, validate_every=max(1, training.steps // 3))
+    return sizes, model, dataclasses.replace(training, validate_every=max(1, training.steps // 6))
 
 
 def main() -> None:
