@@ -7,20 +7,40 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
+from octorec.catalog.build import build_catalog
 from octorec.data.interactions import read_interactions
 from octorec.data.splits import leave_last_out
 from octorec.errors import InputError
 from octorec.evaluate.paired import Estimate
+from octorec.files import new_folder
+from octorec.models.checkpoint import save
+from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.presets import preset
 from octorec.numerics.fidelity import LayerFidelity, edges_hold, sqnr
 from octorec.prove import Speed, faults, prove
 from octorec.prove_config import ProveConfig
 from octorec.prove_report import render_proof
-from tests.test_cli import octorec, work
+from tests.test_cli import octorec
 
-__all__ = ["work"]  # the fixture
 GOOD = LayerFidelity("blocks.0.ffn.down_proj", "ffn", 31.0, 31.5, 29.5)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data.csv, and bf16/: a checkpoint of random weights over its items."""
+    folder = tmp_path_factory.mktemp("work")
+    rows = [f"u{u},{(u + t) % 30},{t}" for u in range(60) for t in range(8)]
+    (folder / "data.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+    catalog = build_catalog(read_interactions(folder / "data.csv"), None, (7, 5, 6))
+    model = OneRecV2(preset("tiny", codebook_fingerprint=catalog.fingerprint, d_expert=128))
+    initialize(model, seed=0)
+    with new_folder(folder / "bf16") as scratch:
+        save(model, scratch, torch.bfloat16)
+        catalog.save(scratch / "catalog")
+    return folder
 
 
 def nll(high: float) -> Estimate:
@@ -37,7 +57,6 @@ def test_faults_name_what_is_wrong() -> None:
 
 
 def test_sqnr_by_hand() -> None:
-    torch = pytest.importorskip("torch")
     x = torch.tensor([3.0, 4.0])
     assert sqnr(x, x + torch.tensor([0.3, 0.4])) == pytest.approx(20)
     assert sqnr(x, x) == np.inf

@@ -114,7 +114,8 @@ def line() -> str:
     """The README's."""
     row = find(rows(), "pooled", "fp8")
     if row is None:
-        return "FP8 against BF16 on three public shops, margin committed beforehand: not yet measured ([docs/quality.md](docs/quality.md))."
+        page = "[docs/quality.md](docs/quality.md)"
+        return f"FP8 against BF16 on three public shops, margin committed beforehand: not yet measured ({page})."
     return (
         f"On Amazon Beauty, Sports and Toys ({row['users']:,} users, {row['targets']:,} targets, margin committed "
         f"beforehand) FP8 keeps {1 + row['relative_difference']['recall@10']['value']:.2%} of BF16's recall@10 "
