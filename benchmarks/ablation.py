@@ -2,15 +2,16 @@
 
     python -m benchmarks.ablation --out benchmarks/results/ablation.jsonl
 
-One model, one loop, one catalog; a step replaces operations of `unfused` by those of `kernels.fused`, and keeps what
-the steps before it replaced. torch's grouped FP8 product takes no blocks on Hopper, so experts have scales a channel
-until their own kernels come. The last row is the engine, measured as `engine` measures it.
+One model with balanced routers, one loop, one catalog; a step replaces operations of `unfused` by those of
+`kernels.fused`, and keeps what the steps before it replaced. torch's grouped FP8 product takes no blocks on Hopper, so
+experts have scales a channel until their own kernels come. The last row is the engine, measured as `engine` does.
 """
 
 import argparse
 import dataclasses
 import gc
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from benchmarks import records, unfused
 from benchmarks.engine import N_ITEMS, Row, host_to_host, measure_octorec, result
 from benchmarks.random_model import random_catalog, random_model, random_requests
+from benchmarks.skew import EXPONENTS, skew
 from benchmarks.timer import time_gpu
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.graph import moved
@@ -79,17 +81,26 @@ def mix(ops: ModuleType, kernels: list[str]) -> None:
         setattr(ops, name, getattr(fused if name in kernels else unfused, name))
 
 
-def eager_engine(recipe: str, ops: ModuleType) -> EagerEngine:
+def balanced_engine(recipe: str, ops: ModuleType) -> EagerEngine:
     config = preset(PRESET)
     limits = EngineConfig(CONTEXT, batch_sizes=(BATCH,), beam_widths=(BEAM,), default_beam_width=BEAM)
-    return EagerEngine(random_model(config, recipe, ops=ops), random_catalog(config, N_ITEMS), limits, "cuda", ops)
+    model = random_model(config, recipe, ops=ops)
+    engine = EagerEngine(model, random_catalog(config, N_ITEMS), limits, "cuda", ops)
+    skew(model, search(engine), EXPONENTS["balanced"])
+    return engine
 
 
 def measure(engine: EagerEngine, runs: int) -> dict[str, Any]:
     requests = random_requests(BATCH, N_ITEMS, CONTEXT, BEAM)
-    batch = moved(engine._batch([engine.parse(request) for request in requests], BATCH), engine.device)
-    timing = time_gpu(lambda: engine._search(batch, BEAM), runs)
+    timing = time_gpu(search(engine), runs)
     return {"timing": timing, "host": host_to_host(lambda: engine.recommend(requests), runs)}
+
+
+def search(engine: EagerEngine) -> Callable[[], Beams]:
+    """The device's part of answering a batch."""
+    requests = random_requests(BATCH, N_ITEMS, CONTEXT, BEAM)
+    batch = moved(engine._batch([engine.parse(request) for request in requests], BATCH), engine.device)
+    return lambda: engine._search(batch, BEAM)
 
 
 def row_of(name: str, recipe: str, measured: dict[str, Any], kernels: list[str]) -> dict[str, Any]:
@@ -103,11 +114,10 @@ def run(steps: list[int], with_engine: bool, runs: int, out: Path) -> None:
     engine, recipe = None, ""
     for number in steps:
         step = STEPS[number]
+        mix(ops, replaced(number))
         if step.recipe != recipe:
             engine = None  # before the next one takes its memory
-            mix(ops, [])
-            engine, recipe = eager_engine(step.recipe, ops), step.recipe
-        mix(ops, replaced(number))
+            engine, recipe = balanced_engine(step.recipe, ops), step.recipe
         torch.cuda.reset_peak_memory_stats()
         assert engine is not None
         report(out, row_of(step.name, recipe, measure(engine, runs), replaced(number)))

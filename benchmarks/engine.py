@@ -9,7 +9,6 @@ from the host to the host: from item ids to answers of items, or, in stock PyTor
 
 import argparse
 import dataclasses
-import functools
 import gc
 import time
 import traceback
@@ -26,7 +25,6 @@ from benchmarks.stock import StockOneRec
 from benchmarks.timer import Timing, of_samples, time_gpu
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.graph import moved
-from octorec.engine.request import Request
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
 from octorec.models.config import OneRecConfig
@@ -54,7 +52,7 @@ class Row:
     batch: int
     beam: int
     context: int
-    routing: str = "balanced"  # or `skewed`, or as `random` weights have it (`skew`)
+    routing: str = "balanced"  # or `skewed`, by the routers' biases
 
     @property
     def name(self) -> str:
@@ -64,17 +62,12 @@ class Row:
 
 def rows() -> list[Row]:
     """Every row there is: all systems at the main shapes, ours and eager at others, ours with skewed routing."""
-    main = [row_of(system, "moe-4b-a0.5b", precision, shape) for shape in SHAPES for system, precision in SYSTEMS]
+    main = [Row(system, "moe-4b-a0.5b", precision, *shape) for shape in SHAPES for system, precision in SYSTEMS]
     short = [s for s in SYSTEMS if s[0] == "octorec" or s == ("stock eager", "bf16")]
-    narrow = [row_of(system, "moe-4b-a0.5b", precision, (32, 128, 512)) for system, precision in short]
-    dense = [row_of(system, "1b", precision, (32, 512, 512)) for system, precision in short]
+    narrow = [Row(system, "moe-4b-a0.5b", precision, 32, 128, 512) for system, precision in short]
+    dense = [Row(system, "1b", precision, 32, 512, 512) for system, precision in short]
     uneven = [Row("octorec", "moe-4b-a0.5b", precision, *SHAPES[0], "skewed") for precision in ("bf16", "fp8")]
     return main + narrow + dense + uneven
-
-
-def row_of(system: str, name: str, precision: str, shape: tuple[int, int, int]) -> Row:
-    """Stock PyTorch's routers have no bias to balance them by."""
-    return Row(system, name, precision, *shape, "balanced" if system == "octorec" else "random")
 
 
 def flop(config: OneRecConfig, batch: int, beam: int, context: int) -> float:
@@ -94,6 +87,7 @@ def measure_stock(row: Row, runs: int) -> dict[str, Any]:
         model = StockOneRec(config, dtype, fp8=row.precision == "fp8")
         features = torch.randn(row.batch, row.context, 4 * config.embed_dim, dtype=dtype)
     run: Callable[[], Any] = lambda: model(features, row.beam)  # noqa: E731
+    load = route(model, run, row)
     if row.system == "stock graph":
         model.compile()
         run = captured(run)
@@ -104,7 +98,7 @@ def measure_stock(row: Row, runs: int) -> dict[str, Any]:
         for tensor in run():
             tensor.cpu()
 
-    return {"timing": time_gpu(run, runs), "host": host_to_host(from_host, samples(row))}
+    return {"timing": time_gpu(run, runs), "host": host_to_host(from_host, samples(row)), "busiest": load}
 
 
 def captured(run: Callable[[], Any]) -> Callable[[], Any]:
@@ -132,7 +126,8 @@ def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
     model = random_model(config, row.precision)
     engine = Engine(model, catalog, limits, "cuda", fused)
     requests = random_requests(row.batch, N_ITEMS, row.context, row.beam)
-    load = route(engine, model, requests, row)
+    batch = moved(engine._batch([engine.parse(request) for request in requests], row.batch), engine.device)
+    load = route(model, lambda: engine._search(batch, row.beam), row)
     (cost,) = engine.warm_up()
     graph = engine._graph(row.batch, row.beam)
     engine.recommend(requests)  # fills the graph's inputs with these requests
@@ -142,12 +137,10 @@ def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
     return {**measured, "busiest": load}
 
 
-def route(engine: Engine, model: OneRecV2, requests: list[Request], row: Row) -> float | None:
+def route(model: OneRecV2 | StockOneRec, run: Callable[[], object], row: Row) -> float | None:
     """Bias the routers as the row says; the busiest expert's load over the mean, None without experts."""
     if model.config.dense_blocks == model.config.n_layer:
         return None
-    batch = moved(engine._batch([engine.parse(request) for request in requests], row.batch), engine.device)
-    run = functools.partial(engine._search, batch, row.beam)
     skew(model, run, EXPONENTS[row.routing])
     return busiest(model, run)
 
@@ -179,6 +172,7 @@ def host_to_host(run: Callable[[], object], runs: int) -> Timing:
 def result(row: Row, measured: dict[str, Any]) -> dict[str, Any]:
     config, timing = preset(row.preset), measured["timing"]
     tflops = flop(config, row.batch, row.beam, row.context) / timing.median / 1e9
+    busiest_expert = measured.get("busiest")
     out = {
         **dataclasses.asdict(row),
         "requests_per_s": round(row.batch / timing.median * 1e3, 1),
@@ -191,9 +185,10 @@ def result(row: Row, measured: dict[str, Any]) -> dict[str, Any]:
         "mfu": round(tflops / PEAK_TFLOPS[row.precision], 3),
         "memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
     }
+    if busiest_expert is not None:
+        out["busiest_expert"] = round(busiest_expert, 2)
     if "capture" in measured:
         out |= {"capture_s": round(measured["capture"].seconds, 1), "n_items": N_ITEMS}
-        out |= {"busiest_expert": measured["busiest"] and round(measured["busiest"], 2)}
         out |= {"accumulate": {"row-wise": ACCUMULATE, "grouped": "float32"}, "kernels": measured["kernels"]}
     return out
 

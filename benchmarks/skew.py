@@ -1,18 +1,18 @@
 """Router biases under which the loads of experts are even, or Zipf's with the busiest at four times the mean.
 
-Random weights alone give neither: rows are alike, and the busiest of 53 experts gets 12 times the mean.
+Random weights alone give neither: rows are alike, and the busiest of 53 experts gets 12 times the mean. Takes models
+of ours and of `stock`.
 
 Letters: T rows, E routed experts.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from octorec.kernels.reference import Routing
+from benchmarks.stock import StockMoE
 from octorec.models.layers import MoE
 
 EXPONENTS = {"balanced": 0.0, "skewed": 0.5}  # of 53 experts the first then has 4.0 times the mean load
@@ -40,36 +40,39 @@ def skewed_bias(scores: Tensor, top_k: int, exponent: float) -> Tensor:
 
 def skew(model: nn.Module, run: Callable[[], object], exponent: float) -> None:
     """Bias every router of `model` by the rows it meets while `run` decodes a batch; the last level's stay."""
-    _hooked([moe for moe in model.modules() if isinstance(moe, MoE)], partial(_bias_router, exponent), run)
+
+    def bias_router(moe: Any, inputs: tuple[Any, ...]) -> None:
+        moe.router.bias.copy_(skewed_bias(_scores(moe, inputs[0]), moe.top_k, exponent))
+
+    _before_experts(model, bias_router, run)
 
 
 def busiest(model: nn.Module, run: Callable[[], object]) -> float:
     """Rows of the busiest routed expert over the mean, as `run` decodes a batch: averaged over blocks and levels."""
     found: list[float] = []
 
-    def count(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        routing = next(value for value in inputs if isinstance(value, Routing))
-        counts = routing.experts.flatten().bincount(minlength=_n_routed[module])[: _n_routed[module]].float()
+    def count(moe: Any, inputs: tuple[Any, ...]) -> None:
+        chosen = (_scores(moe, inputs[0]) + moe.router.bias).topk(moe.top_k).indices.flatten()
+        counts = chosen.bincount(minlength=len(moe.router.bias)).float()
         found.append(float(counts.max() / counts.mean()))
 
-    moes = [moe for moe in model.modules() if isinstance(moe, MoE)]
-    _n_routed: dict[nn.Module, int] = {moe.experts: len(moe.router.bias) for moe in moes}
-    _hooked([moe.experts for moe in moes], count, run)
-    levels = found[len(moes) :]  # the first level has one row a request
+    first = _before_experts(model, count, run)  # counts of the first level, which has one row a request
+    levels = found[first:]
     return sum(levels) / len(levels)
 
 
-def _bias_router(exponent: float, moe: nn.Module, inputs: tuple[Any, ...]) -> None:
-    assert isinstance(moe, MoE)
-    scores = (inputs[0].float() @ moe.router.weight.float().T).sigmoid()
-    moe.router.bias.copy_(skewed_bias(scores, moe.top_k, exponent))
+def _scores(moe: Any, x: Tensor) -> Tensor:
+    """What the router of `moe` thinks of each row before its bias: [T, E]."""
+    return (x.flatten(0, -2).float() @ moe.router.weight.float().T).sigmoid()
 
 
-def _hooked(modules: list[Any], hook: Callable[[nn.Module, tuple[Any, ...]], None], run: Callable[[], object]) -> None:
-    """`run` with `hook` before each call of `modules`."""
-    handles = [module.register_forward_pre_hook(hook) for module in modules]
+def _before_experts(model: nn.Module, hook: Callable[[Any, tuple[Any, ...]], None], run: Callable[[], object]) -> int:
+    """`run` with `hook` before each mixture of experts of `model`; how many of them there are."""
+    moes = [module for module in model.modules() if isinstance(module, (MoE, StockMoE))]
+    handles = [moe.register_forward_pre_hook(hook) for moe in moes]
     try:
         run()
     finally:
         for handle in handles:
             handle.remove()
+    return len(moes)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from octorec.models.config import OneRecConfig
+from octorec.models.layers import Router
 
 E4M3 = torch.float8_e4m3fn
 
@@ -58,7 +59,9 @@ class StockMoE(nn.Module):
         super().__init__()
         self.config, self.dtype, self.fp8 = config, dtype, fp8
         width, hidden, experts = config.d_model, config.expert_width, config.n_expert
-        self.register_buffer("gate", torch.randn(experts, width, dtype=dtype) * 0.02)
+        self.router = Router(experts, width)
+        self.router.weight = nn.Parameter(torch.randn(experts, width, dtype=dtype) * 0.02, requires_grad=False)
+        self.top_k = config.top_k
         for name, shape in (("up", (experts, 2 * hidden, width)), ("down", (experts, width, hidden))):
             weight = torch.randn(shape, dtype=dtype) * 0.02
             if fp8:
@@ -76,9 +79,11 @@ class StockMoE(nn.Module):
         return torch._scaled_grouped_mm(values, weight, *scales, offs=ends, out_dtype=self.dtype, use_fast_accum=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        shape, top_k = x.shape, self.config.top_k
+        shape, top_k = x.shape, self.top_k
         x = x.flatten(0, -2)  # [T, C]
-        weights, experts = F.linear(x, self.gate).float().sigmoid().topk(top_k, -1)
+        scores = F.linear(x, self.router.weight).float().sigmoid()
+        experts = (scores + self.router.bias).topk(top_k, -1).indices
+        weights = scores.gather(-1, experts)
         weights = weights / weights.sum(-1, keepdim=True)
         flat = experts.flatten()
         order = flat.argsort(stable=True)

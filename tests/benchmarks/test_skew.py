@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks.skew import EXPONENTS, busiest, skew, skewed_bias, zipf
+from benchmarks.stock import StockOneRec
 from octorec.kernels import reference
 from octorec.models.context import ContextBatch
 from octorec.models.onerec import OneRecV2, initialize
@@ -45,3 +46,18 @@ def _decode(model: OneRecV2, context: ContextBatch, codes: torch.Tensor, parents
     kv = model.encode_context(context)
     model.decode_level(0, None, None, kv)
     model.decode_level(1, codes[0], parents, kv)
+
+
+def test_stock_routers_are_balanced_by_the_same_biases() -> None:
+    torch.manual_seed(0)
+    config = preset("tiny", d_model=64, n_expert=8, codebook_sizes=(400, 400, 400))
+    model = StockOneRec(config, torch.bfloat16)
+    features = torch.randn(4, 6, 4 * config.embed_dim, dtype=torch.bfloat16)
+    run = partial(model, features, 100)
+    with torch.no_grad():
+        before = busiest(model, run)
+        skew(model, run, EXPONENTS["balanced"])
+        codes, scores = model(features, 100)
+        assert busiest(model, run) < min(1.5, before)
+    assert codes.shape == (4, 100, 3)
+    assert scores.isfinite().all()
