@@ -16,6 +16,7 @@ import octorec
 from octorec.errors import InputError
 from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
+from octorec.serve.bench_config import BenchConfig
 from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import console, counting
 from octorec.training.config import Precision, TrainConfig
@@ -24,6 +25,8 @@ WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and n
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
 app.add_typer(catalog_app, name="catalog")
+bench_app = typer.Typer(no_args_is_help=True, help="Put what was built under load.")
+app.add_typer(bench_app, name="bench")
 
 Force = Annotated[bool, typer.Option("--force", help="Replace what --out names, at the very end.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -183,9 +186,11 @@ def with_flags(settings: type) -> Callable[[Callable[..., None]], Callable[..., 
         kinds = get_type_hints(settings)
         for field in dataclasses.fields(settings):
             shown = "off" if field.default is None else field.default
+            shown = ",".join(f"{part:g}" for part in shown) if isinstance(shown, tuple) else shown
             option = typer.Option(help=f"{field.metadata['help']} Default: {shown}.", show_default=False)
-            words = get_origin(next(iter(get_args(kinds[field.name])), None)) is tuple  # 1,8,32
-            kind = Annotated[(str if words else kinds[field.name]) | None, option]  # type: ignore[valid-type]
+            kind = kinds[field.name]
+            words = any(get_origin(part) is tuple for part in (kind, *get_args(kind)))  # 1,8,32
+            kind = Annotated[(str if words else kind) | None, option]  # type: ignore[valid-type]
             own.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
         verb.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
         verb.__annotations__ = {parameter.name: parameter.annotation for parameter in own}
@@ -205,6 +210,29 @@ def serve(
     from octorec.serve.run import serve
 
     serve(checkpoint, read_config(config, flags))
+
+
+@bench_app.command("serve")
+@with_flags(BenchConfig)
+def bench_serve(
+    url: Annotated[str, typer.Argument(help="Where the server listens, such as http://127.0.0.1:8080.")],
+    as_json: Json = False,
+    **flags: Any,
+) -> None:
+    """Ask a server at Poisson times (open loop): goodput, latency and where it goes. Needs the extra `bench`."""
+    import asyncio
+
+    from octorec.bench_report import draw, render
+    from octorec.files import new_file
+    from octorec.serve.bench import bench
+
+    config = BenchConfig(**{name: value for name, value in flags.items() if value is not None})
+    with counting("asking") as progress:
+        rows = asyncio.run(bench(url, config, progress))
+    if config.plot is not None:
+        with new_file(config.plot) as path:
+            path.write_text(draw(rows))
+    show(as_json, {"rows": rows}, render(rows))
 
 
 @app.command()

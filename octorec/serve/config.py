@@ -11,6 +11,7 @@ import yaml
 
 from octorec.errors import InputError, check_keys
 
+NUMBERS = {int: "integers", float: "numbers"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -65,17 +66,17 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            object.__setattr__(self, name, _typed(name, kind, getattr(self, name)))
+            object.__setattr__(self, name, typed(name, kind, getattr(self, name)))
         for name in ("max_queued_requests", "max_history", "max_exclude", "max_list", "max_body_bytes"):
-            _require(getattr(self, name) >= 1, name, self, "must be an integer above 0")
+            require(getattr(self, name) >= 1, name, self, "must be an integer above 0")
         for name in ("default_deadline_ms", "stuck_after_s", "keep_alive_s", "body_timeout_s"):
-            _require(getattr(self, name) > 0, name, self, "must be above 0")
+            require(getattr(self, name) > 0, name, self, "must be above 0")
         for name in ("max_queue_delay_ms", "drain_delay_s", "drain_timeout_s"):
-            _require(getattr(self, name) >= 0, name, self, "must be 0 or more")
+            require(getattr(self, name) >= 0, name, self, "must be 0 or more")
         for name in ("port", "admin_port"):
-            _require(0 <= (getattr(self, name) or 0) < 2**16, name, self, "must be 0 to 65535")
-        _require(self.max_batch_size is None or self.max_batch_size >= 1, "max_batch_size", self, "must be above 0")
-        _require(self.unknown_items in ("drop", "refuse"), "unknown_items", self, "allowed: drop, refuse")
+            require(0 <= (getattr(self, name) or 0) < 2**16, name, self, "must be 0 to 65535")
+        require(self.max_batch_size is None or self.max_batch_size >= 1, "max_batch_size", self, "must be above 0")
+        require(self.unknown_items in ("drop", "refuse"), "unknown_items", self, "allowed: drop, refuse")
         if self.admin_port is not None and self.admin_host not in LOOPBACK and self.admin_token_file is None:
             raise InputError("admin_token_file", None, f"is required where admin_host is {self.admin_host}")
 
@@ -98,7 +99,7 @@ def read_config(path: str | Path | None, flags: dict[str, Any]) -> ServeConfig:
     return ServeConfig(**{**raw, **{name: value for name, value in flags.items() if value is not None}})
 
 
-def _typed(name: str, kind: Any, value: Any) -> Any:
+def typed(name: str, kind: Any, value: Any) -> Any:
     """`value` where it is of type `kind`: an int may stand for a float, a list or "1,8" for a tuple."""
     kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)
     if value is None and NoneType in kinds:
@@ -107,9 +108,9 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
     if get_origin(wanted) is tuple:
         parts = value.split(",") if isinstance(value, str) else value
         try:
-            return tuple(int(part) for part in parts)
+            return tuple(get_args(wanted)[0](part) for part in parts)
         except (TypeError, ValueError):
-            raise InputError(name, value, "must be integers, with commas") from None
+            raise InputError(name, value, f"must be {NUMBERS[get_args(wanted)[0]]}, with commas") from None
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -119,6 +120,7 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
     return value
 
 
-def _require(condition: bool, name: str, config: ServeConfig, allowed: str) -> None:
+def require(condition: bool, name: str, config: Any, allowed: str) -> None:
+    """Raise InputError for the field `name` of a config unless `condition`."""
     if not condition:
         raise InputError(name, getattr(config, name), allowed)

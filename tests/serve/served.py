@@ -1,6 +1,10 @@
 """A tiny real engine behind the application, in this process, with a gate in front of its device."""
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -23,6 +27,7 @@ from octorec.models.presets import preset
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
+from octorec.serve.run import server_on
 from octorec.serve.service import Service
 
 SIZES = (7, 5, 6)
@@ -125,3 +130,41 @@ async def until(condition: Any, what: str, timeout_s: float = 20) -> None:
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(test)
+
+
+@asynccontextmanager
+async def listening(engine: Engine, **settings: Any) -> AsyncIterator[tuple[Service, int]]:
+    """The application on a free port of this machine."""
+    config = ServeConfig(port=0, log_requests=False, **settings)
+    service = Service(lambda: engine, "first", config)
+    server = server_on(create_app(service), config.host, 0, config)
+    serving = asyncio.create_task(server.serve())
+    await until(lambda: server.started and service.state == "ready", "it listens")
+    yield service, server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    await serving
+
+
+class Process:
+    """`octorec serve` as a shell starts it."""
+
+    def __init__(self, checkpoint: Path, *flags: str):
+        command = [sys.executable, "-m", "octorec.cli", "serve", str(checkpoint), "--port", "0", *flags]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        self.lines: list[dict[str, Any]] = []
+
+    def line(self, message: str) -> dict[str, Any]:
+        """The next log line with this message."""
+        assert self.process.stderr
+        for text in self.process.stderr:
+            self.lines.append(json.loads(text))
+            if self.lines[-1]["message"] == message:
+                return self.lines[-1]
+        raise AssertionError(f"ended without {message!r}: {self.lines[-3:]}")
+
+    def end(self) -> int:
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()

@@ -2,28 +2,22 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from served import Gate, make_catalog, make_engine, run, save_checkpoint, served, until
+from served import Gate, Process, listening, make_catalog, make_engine, run, save_checkpoint, served, until
 
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
-from octorec.serve.run import server_on
 from octorec.serve.service import Service
 
 GOOD = {"history": ["i1"], "k": 3}
@@ -32,19 +26,6 @@ GOOD = {"history": ["i1"], "k": 3}
 def gate(engine: Engine) -> Gate:
     assert isinstance(engine.model, Gate)
     return engine.model
-
-
-@asynccontextmanager
-async def listening(engine: Engine, **settings: Any) -> AsyncIterator[tuple[Service, int]]:
-    """The application on a free port of this machine."""
-    config = ServeConfig(port=0, log_requests=False, **settings)
-    service = Service(lambda: engine, "first", config)
-    server = server_on(create_app(service), config.host, 0, config)
-    serving = asyncio.create_task(server.serve())
-    await until(lambda: server.started and service.state == "ready", "it listens")
-    yield service, server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    await serving
 
 
 async def send(port: int, body: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -261,31 +242,6 @@ def test_what_cannot_be_loaded_fails_with_its_reason() -> None:
         assert "max_batch_size: got 64; at most the engine's largest batch size 32" in str(too_many.error)
 
     run(test())
-
-
-class Process:
-    """`octorec serve` as a shell starts it."""
-
-    def __init__(self, checkpoint: Path, *flags: str):
-        command = [sys.executable, "-m", "octorec.cli", "serve", str(checkpoint), "--port", "0", *flags]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        self.lines: list[dict[str, Any]] = []
-
-    def line(self, message: str) -> dict[str, Any]:
-        """The next log line with this message."""
-        assert self.process.stderr
-        for text in self.process.stderr:
-            self.lines.append(json.loads(text))
-            if self.lines[-1]["message"] == message:
-                return self.lines[-1]
-        raise AssertionError(f"ended without {message!r}: {self.lines[-3:]}")
-
-    def end(self) -> int:
-        try:
-            return self.process.wait(30)
-        finally:
-            self.process.kill()
 
 
 @pytest.fixture

@@ -1,0 +1,53 @@
+"""What a load tool asks: bodies of requests from a file, or with histories drawn from a catalog's items."""
+
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet
+
+from octorec.errors import InputError
+from octorec.serve.bench_config import BenchConfig
+
+DISTINCT = 4096  # drawn histories, taken in turn: a server keeps no answers
+
+
+def bodies(config: BenchConfig) -> list[bytes]:
+    """Encoded bodies of POST /v1/recommend, at least one."""
+    if config.requests is not None:
+        return of_file(config.requests)
+    assert config.catalog is not None
+    return drawn(item_ids(config.catalog), config)
+
+
+def of_file(path: str) -> list[bytes]:
+    """Each line's object as it is: the server's checks are part of what is measured."""
+    try:
+        lines = [line for line in Path(path).read_bytes().splitlines() if line.strip()]
+    except OSError as error:
+        raise InputError("requests", path, f"cannot be read ({error})") from error
+    if not lines:
+        raise InputError("requests", path, "holds no request")
+    for number, line in enumerate(lines, 1):
+        try:
+            orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise InputError(f"{path}: request {number}", line[:80], f"is no JSON ({error})") from error
+    return lines
+
+
+def item_ids(catalog: str) -> np.ndarray:
+    """Ids of a catalog folder's items that are not withdrawn, as objects."""
+    try:
+        items = pa.parquet.read_table(Path(catalog) / "items.parquet", columns=["item_id", "live"])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError("catalog", catalog, f"has no items.parquet of a catalog ({error})") from error
+    return items.filter(items["live"])["item_id"].to_numpy()
+
+
+def drawn(ids: np.ndarray, config: BenchConfig) -> list[bytes]:
+    """Bodies with histories of `history_length` items, each as likely as another."""
+    places = np.random.default_rng(config.seed).integers(0, len(ids), (DISTINCT, config.history_length))
+    asked = {"k": config.k, **({} if config.beam_width is None else {"beam_width": config.beam_width})}
+    return [orjson.dumps({"history": ids[row].tolist(), **asked}) for row in places]

@@ -1,0 +1,57 @@
+"""What a load tool found at one rate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from octorec.serve.bench_config import BenchConfig
+
+if TYPE_CHECKING:
+    from octorec.serve.bench import Sample
+
+SHARE = 0.99  # of requests that must be good for a rate to be within the bound: its p99, an error being infinitely late
+STAGES = ("queue_ms", "device_ms", "encode_ms")  # as the server measures them
+
+
+def summary(samples: Sequence[Sample], rate: float, start: float, config: BenchConfig) -> dict[str, Any]:
+    """One row. Latencies are of answered requests, in milliseconds.
+
+    goodput_per_s: requests answered within the bound, a second. within: whether 99 % of all requests were.
+    outside_device_ms: latency less the time of the batch: waiting, encoding, HTTP, network. late_ms: how late the tool
+    itself sent, to tell whether it was the bottleneck.
+    """
+    answered = [sample for sample in samples if sample.outcome == "200"]
+    good = sum(sample.ms <= config.bound_ms for sample in answered)
+    seconds = max([start + config.duration_s, *(sample.done for sample in samples)]) - start
+    timed = [sample for sample in answered if sample.timings]
+    return {
+        "request_rate": rate if np.isfinite(rate) else None,  # None: as fast as places became free
+        "max_concurrency": config.max_concurrency,
+        "bound_ms": config.bound_ms,
+        "seconds": round(seconds, 2),
+        "requests": len(samples),
+        "answered": len(answered),
+        "errors": dict(Counter(sample.outcome for sample in samples if sample.outcome != "200")),
+        "requests_per_s": round(len(answered) / seconds, 2),
+        "goodput_per_s": round(good / seconds, 2),
+        "within": bool(samples) and good >= SHARE * len(samples),
+        "e2el_ms": quantiles(sample.ms for sample in answered),
+        **{stage: quantiles(sample.timings[stage] for sample in timed) for stage in STAGES},
+        "outside_device_ms": quantiles(sample.ms - sample.timings["device_ms"] for sample in timed),
+        "late_ms": quantiles((sample.begun - sample.due) * 1e3 for sample in samples),
+        "answer_kb": round(float(np.mean([sample.size for sample in answered])) / 1e3, 2) if answered else None,
+    }
+
+
+def quantiles(values: Iterable[float]) -> dict[str, float]:
+    """Mean, p50, p90, p99 and the largest; nothing of nothing."""
+    found = np.fromiter(values, float)
+    if not len(found):
+        return {}
+    p50, p90, p99 = np.quantile(found, [0.5, 0.9, 0.99])
+    named = {"mean": found.mean(), "p50": p50, "p90": p90, "p99": p99, "max": found.max()}
+    return {name: round(float(value), 3) for name, value in named.items()}
