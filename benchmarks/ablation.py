@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import gc
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -120,7 +121,11 @@ def run(steps: list[int], with_engine: bool, runs: int, out: Path) -> None:
             engine, recipe = balanced_engine(step.recipe, ops), step.recipe
         torch.cuda.reset_peak_memory_stats()
         assert engine is not None
-        report(out, row_of(step.name, recipe, measure(engine, runs), replaced(number)))
+        try:
+            report(out, row_of(step.name, recipe, measure(engine, runs), replaced(number)))
+        except Exception as error:  # a step that fails must not take the others with it
+            traceback.print_exc()
+            records.append(out, {"system": step.name, "error": f"{type(error).__name__}: {error}"[:500]})
     engine = None
     gc.collect()
     torch.cuda.empty_cache()

@@ -11,6 +11,7 @@ square products of 16 bit and FP8; what bounds an operation is whether its FLOP 
 import argparse
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,21 @@ def failure(op: str, trie: list[TrieLevel]) -> str | None:
     return None
 
 
+def timed(case: Case, rows: int, found: Ceilings, runs: int, out: Path) -> bool:
+    """Measure, record and print a case; whether that went well: one that fails must not take the others with it."""
+    try:
+        row = measure(case, rows, found, runs)
+    except Exception as error:
+        traceback.print_exc()
+        records.append(
+            out, {"op": case.op, "name": case.name, "T": rows, "error": f"{type(error).__name__}: {error}"[:500]}
+        )
+        return False
+    records.append(out, row)
+    print(line(row), flush=True)
+    return True
+
+
 HEADS = ("us", "TFLOP/s", "GB/s", "% ceiling", "FLOP/B", "before", "x stock")
 KEYS = ("us", "tflops", "gb_s", "percent_of_ceiling", "flop_per_byte", "flop_per_byte_before", "times_stock")
 
@@ -144,9 +160,7 @@ def run(chosen: list[str], runs: int, out: Path) -> bool:
             continue
         for batch in BATCHES:
             for case in CASES[op](batch * BEAMS, trie):
-                row = measure(case, batch * BEAMS, found, runs)
-                records.append(out, row)
-                print(line(row), flush=True)
+                held &= timed(case, batch * BEAMS, found, runs, out)
         torch.cuda.empty_cache()
         print(f"{op} after {time.perf_counter() - start:.0f} s", flush=True)
     return held

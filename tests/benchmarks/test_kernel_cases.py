@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import kernel_cases, kernel_checks, kernel_inputs, kernels
+from benchmarks import kernel_cases, kernel_checks, kernel_inputs, kernels, records
 from benchmarks.kernel_cases import CASES
 from benchmarks.kernel_checks import CHECKS
 from benchmarks.timer import of_samples
@@ -121,3 +122,13 @@ def test_checks_fail_for_a_wrong_kernel(op: str, monkeypatch: pytest.MonkeyPatch
 
 def test_every_operation_has_a_check() -> None:
     assert set(CHECKS) == set(CASES)
+
+
+def test_a_case_that_fails_is_recorded_and_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "time_graph", lambda calls, runs: calls[0]() and None)
+    (case, _) = CASES["norm"](32, [])
+    broken = dataclasses.replace(case, calls=[lambda: 1 / 0])
+    assert not kernels.timed(broken, 32, FOUND, 1, tmp_path / "rows.jsonl")
+    (row,) = records.read(tmp_path / "rows.jsonl")
+    assert (row["op"], row["T"]) == ("norm", 32)
+    assert row["error"].startswith("ZeroDivisionError")
