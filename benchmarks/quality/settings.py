@@ -18,7 +18,7 @@ DENSE = OneRecConfig(
 )  # fmt: skip
 TRAINING = TrainConfig(
     steps=3000, batch_size=2048, learning_rate=1e-3, warmup=100, weight_decay=0.1, label_smoothing=0.1, dropout=0.2,
-    history_drop=0.3, neighbour_targets=0.5, codebook_start=True, precision="bfloat16", validate_every=500,
+    history_drop=0.3, codebook_start=True, precision="bfloat16", validate_every=500,
     save_every=10**9,
 )  # fmt: skip
 

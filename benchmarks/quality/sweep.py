@@ -23,8 +23,7 @@ from octorec.training.config import TrainConfig
 
 VARIANTS = [
     "",
-    "neighbour_targets=0.0",
-    "neighbour_targets=0.9",
+    "neighbour_targets=0.5",
     "codebook_start=0",
     "codebook_sizes=256x256x256",
     "codebook_sizes=1024x128x128",
