@@ -168,7 +168,11 @@ def _moe(ops: ModuleType, rows: int, config: OneRecConfig) -> Iterator[Row]:
 
 
 def exact_moe(x: Tensor, routing: Routing, gate_up: Operand, down: Operand, granularity: Granularity | None) -> Tensor:
-    """`reference.moe` in float64; the hidden rows are an operand, and so quantized from 16 bit as the kernel's are."""
+    """`reference.moe` in float64; the hidden rows are an operand, and so rounded and quantized where the kernel's are.
+
+    Without the rounding of gate and up, one in thirty hidden values goes to a neighbour in E4M3, 9 % away: an error of
+    1.4 %, of the comparison and not of the kernel.
+    """
     out = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
     up, down = _dense(gate_up), _dense(down)
     for expert in range(len(up)):
@@ -176,7 +180,8 @@ def exact_moe(x: Tensor, routing: Routing, gate_up: Operand, down: Operand, gran
         if len(rows) == 0:
             continue
         given = _dense(reference.maybe_quantize(x[rows], granularity)).double()
-        gate, linear = (given @ up[expert].double().T).chunk(2, -1)
+        product = given @ up[expert].double().T
+        gate, linear = (product if granularity is None else product.to(x.dtype).double()).chunk(2, -1)
         hidden = F.silu(gate) * linear
         if granularity is not None:
             hidden = dequantize(quantize(hidden.to(x.dtype), granularity)).double()
