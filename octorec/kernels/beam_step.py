@@ -170,7 +170,6 @@ def _scan_rows(
     start = tl.load(child_start_ptr + node, mask=node != _DEAD, other=0)
     count = tl.load(child_start_ptr + node + 1, mask=node != _DEAD, other=0) - start
 
-    next_code = _codes(child_code_ptr + start, 0, count, CHUNK)  # arrive while the row does
     RUN: tl.constexpr = min(TILE, 128)  # what one warp reads at once: its maximum needs no other warp
     run = tl.arange(0, BLOCK // RUN)
     code = run[:, None] * RUN + tl.arange(0, RUN)[None, :]
@@ -207,8 +206,7 @@ def _scan_rows(
     part = tl.arange(0, CHUNK // TILE)
     for chunk in range(0, todo, CHUNK):
         child = chunk + tl.arange(0, CHUNK)
-        child_code = next_code
-        next_code = _codes(child_code_ptr + start, chunk + CHUNK, count, CHUNK)
+        child_code = tl.load(child_code_ptr + start + child, mask=child < count, other=0)
         logit = tl.load(logits_ptr + child_code, mask=child < count, other=float("-inf"))
         logit = without_banned(logit, start + child, start + chunk, banned_ptr, X)
         logit = tl.reshape(logit, (CHUNK // TILE, TILE))
@@ -218,13 +216,6 @@ def _scan_rows(
         tl.store(tile_best_ptr + at, _total(largest, top, log_sum, score), mask=at < tl.cdiv(count, TILE))
     every = tl.arange(0, TILES_PAD)
     tl.store(tile_best_ptr + every, float("-inf"), mask=(every >= tl.cdiv(count, TILE)) & (every < TILES))
-
-
-@triton.jit
-def _codes(child_code_ptr, first, count, CHUNK: tl.constexpr):
-    """Codes of the children from `first` on, 0 beyond the last."""
-    child = first + tl.arange(0, CHUNK)
-    return tl.load(child_code_ptr + child, mask=child < count, other=0)
 
 
 @triton.jit
