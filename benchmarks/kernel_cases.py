@@ -170,11 +170,13 @@ def self_attention_cases(rows: int, _: list[TrieLevel]) -> Iterator[Case]:
 def cross_attention_cases(rows: int, _: list[TrieLevel]) -> Iterator[Case]:
     batch = rows // BEAMS
     for size, items in [(batch, 512)] + [(8, 3000)] * (batch > 8):
-        given = [(*inputs.random_cross(size, BEAMS, items, HEADS, 128), "token") for _ in range(SETS)]
-        t = size * BEAMS
-        moved, flop = t * C * 3 + size * items * C * 2, 4.0 * t * items * C
-        calls, stock = on_each(given, fused.cross_attention), on_each(given, unfused.cross_attention)
-        yield Case("cross_attention", f"B {size}, context {items}, cast by token", calls, flop, stock, moved)
+        given = [inputs.random_cross(size, BEAMS, items, HEADS, 128) for _ in range(SETS)]
+        t, flop = size * BEAMS, 4.0 * size * BEAMS * items * C
+        for granularity, width in ((None, 2), ("token", 1)):
+            name = f"B {size}, context {items}, " + ("16 bit" if granularity is None else "cast by token")
+            calls, stock = (on_each(given, ops.cross_attention, granularity) for ops in (fused, unfused))
+            moved = t * C * (2 + width) + size * items * C * 2
+            yield Case("cross_attention", name, calls, flop, stock, moved)
 
 
 def head_cases(rows: int, _: list[TrieLevel]) -> Iterator[Case]:

@@ -2,10 +2,11 @@
 
     python -m benchmarks.kernels --out benchmarks/results/kernels.jsonl
 
-`--rows` takes the operations whose name contains a text (several with commas). An operation whose check fails is
-recorded with its error and not timed, and the exit code is 1. A row is the time of one call in a CUDA graph of several
-on different memory, so that neither launches nor the L2 cache are measured. Ceilings, measured first, are a copy and
-square products of 16 bit and FP8; what bounds an operation is whether its FLOP per byte exceed their ratio.
+`--rows` takes the operations whose name contains a text (several with commas); `--rows ceilings` measures these alone.
+An operation whose check fails is recorded with its error and not timed, and the exit code is 1. A row is the time of
+one call in a CUDA graph of several on different memory, so that neither launches nor the L2 cache are measured.
+Ceilings, measured first, are the fastest of a copy, a sum of two tensors and a reduction, and large square products of
+16 bit and FP8; what bounds an operation is whether its FLOP per byte exceed their ratio.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from benchmarks import records
 from benchmarks.kernel_cases import BEAMS, CASES, CODES, Call, Case
 from benchmarks.kernel_checks import CHECKS
 from benchmarks.kernel_inputs import cast, normal, random_trie
+from benchmarks.speed_report import memory_ceiling, percent_of_ceiling
 from benchmarks.timer import time_graph
 from benchmarks.traffic import Traffic, size, tensors
 from octorec.kernels import fused
@@ -30,23 +32,27 @@ from octorec.kernels.reference import TrieLevel
 BATCHES = (32, 1)  # requests of BEAMS rows
 N_ITEMS = 10_000_000
 SQUARE = 8192
-Ceilings = dict[str, float]  # copy in GB/s, bf16 and fp8 in TFLOP/s
+Ceilings = dict[str, float]  # copy, add and read in GB/s, bf16 and fp8 in TFLOP/s
 
 
 def ceilings(runs: int) -> Ceilings:
-    source = torch.empty(2**29, dtype=torch.int16, device="cuda")
-    copy = time_graph([lambda: torch.empty_like(source).copy_(source)], runs)
+    a, b, out = (torch.zeros(2**28, device="cuda") for _ in range(3))
+    streams: list[tuple[str, int, Call]] = [
+        ("copy", 2, lambda: out.copy_(a)),
+        ("add", 3, lambda: torch.add(a, b, out=out)),
+        ("read", 1, lambda: a.sum()),
+    ]
+    rates = {name: n * a.nbytes / time_graph([call], runs).median / 1e6 for name, n, call in streams}
     x, weight = normal(SQUARE, SQUARE), normal(SQUARE, SQUARE)
     eight = cast(x, "token"), cast(weight, "channel")
-    rates = {"copy": 4 * source.numel() / copy.median / 1e6}
     for name, call in (("bf16", lambda: F.linear(x, weight)), ("fp8", lambda: fused.linear(*eight))):
         rates[name] = 2.0 * SQUARE**3 / time_graph([call], runs).median / 1e9
     return rates
 
 
-def bound(intensity: float, ceiling: float, copy: float) -> str:
-    """ceiling in TFLOP/s, copy in GB/s, intensity in FLOP per byte."""
-    return "arithmetic" if intensity > 1e3 * ceiling / copy else "memory"
+def bound(intensity: float, ceiling: float, memory: float) -> str:
+    """ceiling in TFLOP/s, memory in GB/s, intensity in FLOP per byte."""
+    return "arithmetic" if intensity > 1e3 * ceiling / memory else "memory"
 
 
 def traffic(call: Call) -> int:
@@ -64,12 +70,11 @@ def fewest_bytes(case: Case) -> float:
 
 
 def measure(case: Case, rows: int, found: Ceilings, runs: int) -> dict[str, Any]:
-    """The row of a case: time, rates, share of the ceiling that bounds it, and what fusion changed."""
+    """The row of a case: time, rates, what bounds it, and what fusion changed."""
     timing = time_graph(case.calls, runs)
     moved = fewest_bytes(case)
     tflops, gb_s = case.flop / timing.median / 1e9, moved / timing.median / 1e6
-    peak, copy = found[case.precision], found["copy"]
-    bounded = bound(case.flop / moved, peak, copy)
+    memory = memory_ceiling(found)
     row = {
         "op": case.op,
         "name": case.name,
@@ -80,14 +85,13 @@ def measure(case: Case, rows: int, found: Ceilings, runs: int) -> dict[str, Any]
         "us_p80": round(timing.p80 * 1e3, 1),
         "tflops": round(tflops, 1),
         "gb_s": round(gb_s),
-        "percent_of_ceiling": round(100 * (tflops / peak if bounded == "arithmetic" else gb_s / copy)),
         "flop_per_byte": round(case.flop / moved, 1),
-        "bound": bounded,
+        "bound": bound(case.flop / moved, found[case.precision], memory),
     }
     if case.stock:
         before, stock = case.flop / traffic(case.stock[0]), time_graph(case.stock, runs)
         kind = "bf16" if case.stock_is == "BF16" else case.precision
-        row |= {"flop_per_byte_before": round(before, 1), "bound_before": bound(before, found[kind], copy)}
+        row |= {"flop_per_byte_before": round(before, 1), "bound_before": bound(before, found[kind], memory)}
         row |= {"stock": case.stock_is or "the same, unfused", "stock_us": round(stock.median * 1e3, 1)}
         row["times_stock"] = round(stock.median / timing.median, 2)
     return row
@@ -114,15 +118,16 @@ def timed(case: Case, rows: int, found: Ceilings, runs: int, out: Path) -> bool:
         )
         return False
     records.append(out, row)
-    print(line(row), flush=True)
+    print(line(row, found), flush=True)
     return True
 
 
 HEADS = ("us", "TFLOP/s", "GB/s", "% ceiling", "FLOP/B", "before", "x stock")
-KEYS = ("us", "tflops", "gb_s", "percent_of_ceiling", "flop_per_byte", "flop_per_byte_before", "times_stock")
+KEYS = ("us", "tflops", "gb_s", "percent", "flop_per_byte", "flop_per_byte_before", "times_stock")
 
 
-def line(row: dict[str, Any]) -> str:
+def line(row: dict[str, Any], found: Ceilings) -> str:
+    row = {**row, "percent": percent_of_ceiling(row, found)}
     label = f"{row['op']} {row['name']}, T {row['T']}"
     bounds = f"{row.get('bound_before', '')} -> {row['bound']}"
     return f"{label:74} " + " ".join(f"{row.get(key, ''):>9}" for key in KEYS) + f" {bounds}"

@@ -1,6 +1,6 @@
 """Routers under which the loads of experts are even, or Zipf's with the busiest at four times the mean.
 
-Random weights alone give neither: a level's rows are alike, and the busiest of 53 experts gets 12 times the mean. So the
+Random weights alone give neither: a level's rows are alike, and the busiest of 53 experts gets 12 times the mean. So
 gates lose what all rows of a level have in common, and biases do the rest. Takes models of ours and of `stock`.
 
 Letters: T rows, E routed experts.

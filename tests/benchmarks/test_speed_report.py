@@ -72,8 +72,8 @@ def test_kernels_and_layers(results: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "T": 512,
         "us": 5.0,
         "tflops": 1.4,
-        "gb_s": 2500,
-        "percent_of_ceiling": 83,
+        "gb_s": 2490,
+        "precision": "bf16",
     }
     row |= {"flop_per_byte": 2.7, "bound": "memory"}
     stock = {
@@ -91,7 +91,7 @@ def test_kernels_and_layers(results: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ):
         append(results / "kernels.jsonl", given, monkeypatch)
     text = speed_report.kernels()
-    assert "| norm: 1408, cast by token | 512 | 5.0 | 1 | 2500 | 83 | memory | 0.2 → 2.7 | 50.0 | 10.00 |" in text
+    assert "| norm: 1408, cast by token | 512 | 5.0 | 1 | 2490 | 83 | memory | 0.2 → 2.7 | 50.0 | 10.00 |" in text
     assert "copy 3000 GB/s" in text
     assert "moe" not in text
     errors = {"error": 2e-3, "rounding": 1.7e-3, "quantization": 0.0, "bound": 5e-3, "held": True}
