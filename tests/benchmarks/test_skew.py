@@ -61,3 +61,26 @@ def test_stock_routers_are_balanced_by_the_same_biases() -> None:
         assert busiest(model, run) < min(1.5, before)
     assert codes.shape == (4, 100, 3)
     assert scores.isfinite().all()
+
+
+@pytest.mark.parametrize(("routing", "most"), [("balanced", 1.35), ("skewed", 2.2)])
+def test_every_level_is_as_even_as_said(routing: str, most: float) -> None:
+    """Rows of a level share far more than sets them apart, as in a model with random weights."""
+    torch.manual_seed(0)
+    config = preset("tiny", d_model=64, n_expert=8, codebook_sizes=(400, 400, 400))
+    model = OneRecV2(config, reference)
+    initialize(model, seed=0)
+    model.position.data += torch.randn(3, 64) * 0.05
+    context = ContextBatch(torch.full((4,), 6), torch.randint(0, 400, (4, 6, 3)), torch.zeros(4, 0))
+    codes, parents = torch.randint(0, 400, (2, 4, 200)), torch.zeros(4, 200, dtype=torch.long)
+
+    def run() -> None:
+        kv = model.encode_context(context)
+        model.decode_level(0, None, None, kv)
+        model.decode_level(1, codes[0], parents, kv)
+        model.decode_level(2, codes[1], parents, kv)
+
+    with torch.no_grad():
+        before = busiest(model, run)
+        skew(model, run, EXPONENTS[routing])
+        assert busiest(model, run) < min(most, before)
