@@ -5,7 +5,7 @@ import dataclasses
 from octorec.models.config import OneRecConfig
 from octorec.training.config import TrainConfig
 
-CODEBOOK_SIZES = (2048, 64, 64)  # a first level of six to nine items a code, and a tuple for every item
+CODEBOOK_SIZES = (4096, 64, 64)  # three to five items a code of the first level, and a tuple for every item
 BEAM_WIDTH = 128
 K = 10
 

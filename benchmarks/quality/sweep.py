@@ -23,17 +23,19 @@ from octorec.training.config import TrainConfig
 
 VARIANTS = [
     "",
-    "neighbour_targets=0.5",
-    "codebook_start=0",
-    "codebook_sizes=256x256x256",
-    "codebook_sizes=1024x128x128",
-    "dropout=0.5",
-    "history_drop=0.5",
+    "codebook_sizes=8192x64x64",
+    "dropout=0.1",
+    "history_drop=0.1",
+    "dropout=0.4",
     "label_smoothing=0.0",
-    "learning_rate=3e-4",
-    "weight_decay=0.5",
-    "steps=8000",
+    "codebook_start=0",
+    "neighbour_targets=0.3",
     "d_model=384,n_head=6,d_expert=384",
+    "learning_rate=2e-3",
+    "steps=1000",
+    "steps=8000",
+    "weight_decay=0.5",
+    "history_drop=0.5",
     "n_layer=2",
 ]
 
