@@ -111,13 +111,14 @@ async def measure(service: Service, requests: list[Request], options: argparse.N
 
 
 def line(row: dict[str, Any]) -> str:
+    queue, device, encode = (row[f"{stage}_ms"].get("p50") for stage in ("queue", "device", "encode"))
     latency = row["e2el_ms"]
     return (
         f"k {row['k']}: asked {row['request_rate']}/s ({row['share']:.0%} of {row['offline_per_s']}), good "
         f"{row['goodput_per_s']}/s, within {row['within']}; p50 {latency.get('p50')} p99 {latency.get('p99')} ms; "
-        f"queue {row['queue_ms'].get('p50')}, device {row['device_ms'].get('p50')}, encode {row['encode_ms'].get('p50')}; "
-        f"{row['cores']} cores; errors {row['errors']}; first {row['first_ms']} ms, calm p99 {row['calm_p99_ms']} ms; "
-        f"captured {row['captured_after']}, compiled {row['compiled_after']} after ready"
+        f"queue {queue}, device {device}, encode {encode}; {row['cores']} cores; errors {row['errors']}; first "
+        f"{row['first_ms']} ms, calm p99 {row['calm_p99_ms']} ms; captured {row['captured_after']}, compiled "
+        f"{row['compiled_after']} after ready"
     )
 
 

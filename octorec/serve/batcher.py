@@ -109,11 +109,15 @@ class Batcher:
             return None
         return "the device thread has ended"
 
+    def refuse_if_full(self) -> None:
+        """Raise a Refusal where no further request may wait; called before the work of parsing one."""
+        if len(self._queue) >= self.max_queued:
+            raise Refusal("queue_full", f"{self.max_queued} requests are waiting already")
+
     def submit(self, pending: Pending) -> None:
         """Put a request into the queue; a Refusal at once where it is full."""
         with self._changed:
-            if len(self._queue) >= self.max_queued:
-                raise Refusal("queue_full", f"{self.max_queued} requests are waiting already")
+            self.refuse_if_full()
             self._queue[pending] = None
             self._changed.notify()
 

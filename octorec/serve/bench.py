@@ -49,10 +49,8 @@ class Sample:
 async def bench(url: str, config: BenchConfig, progress: Progress) -> list[dict[str, Any]]:
     """A row a rate, as `summary` makes them; appended to `config.out` as each is done."""
     asked = bodies(config)
-    headers = {"Content-Type": "application/json", **_authorization(config.token_file)}
-    options: dict[str, Any] = {"timeout": aiohttp.ClientTimeout(total=config.timeout_s), "headers": headers}
     rows = []
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), **options) as session:
+    async with connections(config) as session:
         about = await _about(session, url)
         for rate in config.request_rate:
             client = Client(session, f"{url.rstrip('/')}/v1/recommend", asked, config)
@@ -65,6 +63,13 @@ async def bench(url: str, config: BenchConfig, progress: Progress) -> list[dict[
     return rows
 
 
+def connections(config: BenchConfig) -> aiohttp.ClientSession:
+    """As many connections as there are requests on their way."""
+    headers = {"Content-Type": "application/json", **_authorization(config.token_file)}
+    timeout = aiohttp.ClientTimeout(total=config.timeout_s)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout, headers=headers)
+
+
 class Client:
     """Sends bodies in turn."""
 
@@ -72,6 +77,7 @@ class Client:
         self.session, self.url, self.asked, self.config = session, url, asked, config
         self.random = random.Random(config.seed)
         self.samples: list[Sample] = []
+        self._ended = False
         self.places = asyncio.Semaphore(config.max_concurrency) if config.max_concurrency else None
 
     async def load(self, rate: float, start: float, progress: Progress) -> list[Sample]:
@@ -89,6 +95,10 @@ class Client:
         watching.cancel()
         return self.samples
 
+    def end(self) -> None:
+        """Send no more before the time is over."""
+        self._ended = True
+
     async def _arrivals(self, rate: float, end: float) -> AsyncIterator[float]:
         """When requests are due, each as it is; at an infinite rate, when a place is free (which is then taken)."""
         due = time.perf_counter()
@@ -99,7 +109,7 @@ class Client:
                 due = time.perf_counter()
             else:
                 due += self.random.expovariate(rate)
-            if due >= end:
+            if due >= end or self._ended:
                 return
             if (wait := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)

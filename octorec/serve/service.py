@@ -121,6 +121,7 @@ class Service:
 
     def _accept(self, asked: RecommendRequest) -> Pending:
         """Check a request against what answers now, and queue it."""
+        self.batcher.refuse_if_full()
         arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
         try:
             request = Request(asked.history, asked.k, asked.beam_width, asked.exclude, asked.allow, asked.user)

@@ -2,22 +2,28 @@
 
 import asyncio
 import gc
+import json
 import re
+import time
 import weakref
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import orjson
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from served import administered, make_catalog, make_engine, run, save_checkpoint, served
+from served import administered, listening, make_catalog, make_engine, run, save_checkpoint, served
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.load import load
 from octorec.engine.request import Request
+from octorec.serve.bench import Client, bench, connections
+from octorec.serve.bench_config import BenchConfig
+from octorec.serve.bench_result import quantiles
 from octorec.serve.service import Service
 
 ASKED = [Request([f"i{n}", f"i{2 * n}"], k=10, exclude=["i5"]) for n in range(12)]
@@ -108,31 +114,62 @@ async def post(admin: httpx.AsyncClient, path: str, **body: Any) -> dict[str, An
     return response.json()
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_catalog_storm(rounds: int, roots: dict[str, str]) -> None:
+class Keeping(Client):
+    """A load that keeps every answer beside its request."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self.answers: list[tuple[bytes, bytes]] = []
+
+    async def _post(self, body: bytes) -> tuple[str, bytes]:
+        outcome, content = await super()._post(body)
+        if outcome == "200":
+            self.answers.append((body, content))
+        return outcome, content
+
+
+@pytest.mark.parametrize(
+    ("rounds", "pause_s"), [(10, 0.02), pytest.param(67, 0.05, marks=pytest.mark.slow)], ids=["short", "whole"]
+)
+def test_a_catalog_storm_at_80_percent_load(rounds: int, pause_s: float, roots: dict[str, str], tmp_path: Path) -> None:
+    """Poisson arrivals over real sockets, and a load and a rollback a round."""
     engine = make_engine(max_items=120)
     offline = Offline()
     versions = [make_catalog(), make_catalog(95, seed=2)]
     for catalog in versions:
         offline.add("first", engine, catalog)
+    bodies = [orjson.dumps({"history": r.history, "k": r.k, "exclude": r.exclude, "titles": True}) for r in ASKED]
+    asked = tmp_path / "asked.jsonl"
+    asked.write_bytes(b"\n".join(bodies))
+    full = {"request_rate": "inf", "max_concurrency": 32, "duration_s": 0.5 if rounds == 10 else 2.0, "warm_up_s": 0.2}
 
     async def test() -> None:
-        async with served(engine, log_requests=False, **roots) as (service, client), administered(service) as admin:
-            load = Load(client)
-            for number in range(rounds):
-                state = await post(admin, "/v1/catalog", version=("two", "one")[number % 2])
-                assert state["catalog"] == versions[(number + 1) % 2].version
-                state = await post(admin, "/v1/catalog/rollback")
-                assert state["catalog"] == versions[number % 2].version
-                state = await post(admin, "/v1/catalog/rollback")
-                assert state["catalog"] == versions[(number + 1) % 2].version
-            await load.stop()
-            for request, answer in load.answers:
+        async with listening(engine, max_queued_requests=5000, **roots) as (service, port):
+            url = f"http://127.0.0.1:{port}"
+            (most,) = await bench(url, BenchConfig(requests=str(asked), **full), lambda *_: None)
+            rate = 0.8 * most["requests_per_s"]
+            config = BenchConfig(requests=str(asked), duration_s=1000)
+            async with connections(config) as session, administered(service) as admin:
+                client = Keeping(session, f"{url}/v1/recommend", bodies, config)
+                loading = asyncio.create_task(client.load(rate, time.perf_counter(), lambda *_: None))
+                for number in range(rounds):
+                    state = await post(admin, "/v1/catalog", version=("two", "one")[number % 2])
+                    assert state["catalog"] == versions[(number + 1) % 2].version
+                    await asyncio.sleep(pause_s)
+                    state = await post(admin, "/v1/catalog/rollback")
+                    assert state["catalog"] == versions[number % 2].version
+                    state = await post(admin, "/v1/catalog/rollback")
+                    await asyncio.sleep(pause_s)
+                client.end()
+                samples = await loading
+            assert {sample.outcome for sample in samples} == {"200"}
+            assert len(client.answers) == len(samples)
+            answers = [(ASKED[bodies.index(body)], json.loads(content)) for body, content in client.answers]
+            for request, answer in answers:
                 offline.check(request, answer)
-            assert not load.errors
-            seen = {answer["catalog"] for _, answer in load.answers}
-            assert len(seen) == 2
-            print(f"{3 * rounds} switches and rollbacks, {len(load.answers)} answers, each whole, 0 errors")
+            assert {answer["catalog"] for _, answer in answers} == {version.version for version in versions}
+            latency = quantiles(sample.ms for sample in samples)
+            print(f"{3 * rounds} switches and rollbacks at {rate:.0f}/s: {len(answers)} answers, each whole, {latency}")
 
     run(test())
 

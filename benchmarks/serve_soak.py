@@ -1,0 +1,130 @@
+"""A server's memory over time: half an hour at 80 % of what it can do.
+
+    python -m benchmarks.serve_soak runs/demo/fp8 --out benchmarks/results/serve_soak.jsonl
+
+Starts `octorec serve`, finds its capacity, then asks at 80 % of it (Poisson). A row every 10 seconds: resident memory,
+latency, errors. Ends with 1 where the memory is not flat or a request failed (other than 503, shed by a full queue).
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks import records
+from octorec.serve.bench import Client, bench, connections
+from octorec.serve.bench_config import BenchConfig
+from octorec.serve.bench_requests import bodies
+from octorec.serve.bench_result import quantiles
+
+SHARE = 0.8
+FLAT_MB = 100.0
+SETTLES = 0.1  # of the time, in which caches and pools fill
+
+
+@contextmanager
+def serving(command: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """URL and process id of a server that is ready; `command` logs as `octorec serve` does."""
+    with tempfile.NamedTemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stderr=log)
+        try:
+            port = _logged(log.name, process, "listening")["port"]
+            _logged(log.name, process, "ready")
+            yield f"http://127.0.0.1:{port}", process.pid
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _logged(path: str, process: subprocess.Popen, message: str) -> dict[str, Any]:
+    while process.poll() is None:
+        for line in Path(path).read_text().splitlines():
+            if line.startswith("{") and json.loads(line)["message"] == message:
+                return json.loads(line)
+        time.sleep(0.1)
+    raise RuntimeError(f"the server ended: {Path(path).read_text()[-500:]}")
+
+
+async def capacity(url: str, catalog: str, seconds: float, at_once: int = 64) -> float:
+    """Requests a second that the server answers while `at_once` are always on their way; its queue must hold them."""
+    config = BenchConfig((float("inf"),), seconds, max_concurrency=at_once, catalog=catalog)
+    (row,) = await bench(url, config, lambda *_: None)
+    assert not row["errors"], row["errors"]
+    return row["requests_per_s"]
+
+
+async def soak(url: str, pid: int, rate: float, every_s: float, config: BenchConfig) -> AsyncIterator[dict[str, Any]]:
+    """A row every `every_s` seconds of a load of `config.duration_s` at `rate` requests a second."""
+    process, start, seen = psutil.Process(pid), time.perf_counter(), 0
+    async with connections(config) as session:
+        client = Client(session, f"{url}/v1/recommend", bodies(config), config)
+        loading = asyncio.create_task(client.load(rate, start, lambda *_: None))
+        while not loading.done():
+            await asyncio.wait({loading}, timeout=every_s)
+            part, seen = client.samples[seen:], len(client.samples)
+            answered = [sample for sample in part if sample.outcome == "200"]
+            yield {
+                "at_s": round(time.perf_counter() - start, 1),
+                "rss_mb": round(process.memory_info().rss / 1e6, 1),
+                "rate": round(rate, 2),
+                "answered": len(answered),
+                "errors": dict(Counter(sample.outcome for sample in part if sample.outcome != "200")),
+                "e2el_ms": quantiles(sample.ms for sample in answered),
+            }
+        await loading
+
+
+def gained_mb(rows: Sequence[dict[str, Any]]) -> float:
+    """By how much memory grew at most, after it settled."""
+    rss = [row["rss_mb"] for row in rows[int(len(rows) * SETTLES) :]]
+    return max(rss) - rss[0]
+
+
+def failed(rows: Sequence[dict[str, Any]], shed: bool = False) -> int:
+    """Requests that failed; of those that a full queue shed (503), where a neighbour takes the machine, with `shed`."""
+    return sum(count for row in rows for name, count in row["errors"].items() if (name == "503") == shed)
+
+
+async def run(url: str, pid: int, catalog: str, seconds: float, every_s: float, keep: Callable[[dict], None]) -> None:
+    rate = SHARE * await capacity(url, catalog, min(10.0, seconds / 10))
+    config = BenchConfig(catalog=catalog, duration_s=seconds)
+    async for row in soak(url, pid, rate, every_s, config):
+        keep(row)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", type=float, default=1800.0)
+    parser.add_argument("--every", type=float, default=10.0, help="seconds a row")
+    parser.add_argument("--out", type=Path, default=records.RESULTS / "serve_soak.jsonl")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+
+    def keep(row: dict[str, Any]) -> None:
+        rows.append(row)
+        records.append(options.out, {"checkpoint": options.checkpoint.name, "device": options.device, **row})
+        print(row, flush=True)
+
+    command = [sys.executable, "-m", "octorec.cli", "serve", str(options.checkpoint), "--device", options.device]
+    with serving([*command, "--port", "0", "--no-log-requests"]) as (url, pid):
+        asyncio.run(run(url, pid, str(options.checkpoint / "catalog"), options.seconds, options.every, keep))
+    gained, errors = gained_mb(rows), failed(rows)
+    said = f"{gained:+.0f} MB after settling (at most {FLAT_MB:.0f}), {failed(rows, shed=True)} shed, {errors} failed"
+    print(f"{len(rows)} rows, {said}")
+    sys.exit(gained > FLAT_MB or errors > 0)
+
+
+if __name__ == "__main__":
+    main()
