@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from benchmarks import speed_figure
+from benchmarks import serve_report, speed_figure
 from benchmarks import speed_report as speed
 from benchmarks.quality import render as quality
 from benchmarks.records import RESULTS, read
@@ -136,6 +136,9 @@ RENDER: dict[str, Callable[[], str]] = {
     "start": speed.start,
     "correctness": speed.correctness,
     "layers": speed.layers,
+    "serve": serve_report.serve,
+    "serve_settings": serve_report.settings,
+    "serve_soak": serve_report.soak,
     "quality": quality.verdicts,
     "quality_models": quality.models,
     "quality_noise": quality.noise,

@@ -22,14 +22,13 @@ from typing import Any
 import psutil
 
 from benchmarks import records
+from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
 from octorec.serve.bench import Client, bench, connections
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.bench_requests import bodies
 from octorec.serve.bench_result import quantiles
 
 SHARE = 0.8
-FLAT_MB = 100.0
-SETTLES = 0.1  # of the time, in which caches and pools fill
 
 
 @contextmanager
@@ -82,17 +81,6 @@ async def soak(url: str, pid: int, rate: float, every_s: float, config: BenchCon
                 "e2el_ms": quantiles(sample.ms for sample in answered),
             }
         await loading
-
-
-def gained_mb(rows: Sequence[dict[str, Any]]) -> float:
-    """By how much memory grew at most, after it settled."""
-    rss = [row["rss_mb"] for row in rows[int(len(rows) * SETTLES) :]]
-    return max(rss) - rss[0]
-
-
-def failed(rows: Sequence[dict[str, Any]], shed: bool = False) -> int:
-    """Requests that failed; of those that a full queue shed (503), where a neighbour takes the machine, with `shed`."""
-    return sum(count for row in rows for name, count in row["errors"].items() if (name == "503") == shed)
 
 
 async def run(url: str, pid: int, catalog: str, seconds: float, every_s: float, keep: Callable[[dict], None]) -> None:

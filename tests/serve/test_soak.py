@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from served import make_catalog, save_checkpoint
 
-from benchmarks.serve_soak import FLAT_MB, capacity, failed, gained_mb, run, serving, soak
+from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
+from benchmarks.serve_soak import capacity, run, serving, soak
 from octorec.serve.bench import Client, Sample, connections
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.bench_requests import bodies

@@ -1,0 +1,65 @@
+"""The tables of docs/serving.md say what the rows and the settings say."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import serve_report
+from benchmarks.report import ROOT, rendered
+from benchmarks.serve_memory import failed, gained_mb
+from octorec.serve.config import ServeConfig
+from octorec.serve.refusal import STATUS
+
+WHERE = {"gpu": "NVIDIA H100", "torch": "2", "triton": "3", "commit": "abc", "command": "python -m benchmarks.serve"}
+
+
+def ms(p50: float) -> dict[str, float]:
+    return {"mean": p50, "p50": p50, "p90": 2 * p50, "p99": 3 * p50, "max": 4 * p50}
+
+
+def soaked(at_s: float, rss_mb: float, **errors: int) -> dict[str, Any]:
+    row = {"checkpoint": "fp8", "device": "cpu", "at_s": at_s, "rss_mb": rss_mb, "rate": 20.0, "answered": 200}
+    return {**row, "errors": errors, "e2el_ms": ms(20), **WHERE}
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(serve_report, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def test_goodput_becomes_dollars(results: Path) -> None:
+    row = {
+        "preset": "moe", "precision": "fp8", "k": 10, "share": 0.8, "request_rate": 500.0, "goodput_per_s": 490.0,
+        "within": True, "bound_ms": 150.0, "e2el_ms": ms(40), "queue_ms": ms(10), "device_ms": ms(25),
+        "encode_ms": ms(1), "outside_device_ms": ms(15), "cores": 1.5, "offline_per_s": 600, "offline_host_per_s": 400,
+        "first_ms": 9.0, "calm_p99_ms": 12.0, "captured_after": 0, "compiled_after": 0, **WHERE,
+    }  # fmt: skip
+    assert "Not measured yet" in serve_report.serve()
+    rows = [{**row, "goodput_per_s": 1.0}, row]
+    (results / "serve.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text = serve_report.serve()
+    assert "| moe, fp8 | 10 | 500 | 80% | 490 | yes (150 ms) | 40 / 80 / 120 | 10.0 / 25.0 / 1.0 / 4.0 | 1.5 |" in text
+    assert f"| {2.5 / 3600 / 490 * 1e6:.2f} |" in text
+    assert "$2.50 an hour" in text
+
+
+def test_a_soak_is_its_newest_run(results: Path) -> None:
+    old = [soaked(10, 900), soaked(20, 2000)]
+    new = [soaked(10 * n, 400 + (90 if n == 1 else 100 + n)) for n in range(1, 21)]
+    new[3]["errors"] = {"503": 7, "timeout": 1}
+    (results / "serve_soak.jsonl").write_text("\n".join(map(json.dumps, old + new)))
+    assert gained_mb(new) == 17  # after the first tenth: from 503 to 520
+    assert (failed(new), failed(new, shed=True)) == (1, 7)
+    assert "| 3 | 20.0 | 4,000 | 1 / 7 | +17 (at most 100) | 520 | 60 / 60 |" in serve_report.soak()
+
+
+def test_the_page_has_every_setting_and_every_status() -> None:
+    text = (ROOT / "docs" / "serving.md").read_text()
+    settings = [line for line in rendered(text).splitlines() if line.startswith("| `")]
+    assert [line.split("`")[1] for line in settings] == [field.name for field in dataclasses.fields(ServeConfig)]
+    for outcome in set(STATUS) - {"ok", "busy", "cancelled"}:  # of the admin port; of nobody who reads it
+        assert f"`{outcome}`" in text
