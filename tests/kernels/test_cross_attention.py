@@ -112,8 +112,8 @@ def launch(items: int, heads: int, width: int, shared: bool, granularity: str | 
     cross_attention(meta(32, 512, heads, width), keys, values, meta(32, dtype=torch.int64), granularity)
 
 
-@pytest.mark.parametrize("capability", [90, 89])
-@pytest.mark.parametrize("granularity", [None, "group"])
+@pytest.mark.parametrize("capability", [90, pytest.param(89, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("granularity", [None, pytest.param("group", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape", [(512, 11, 128, True), (512, 11, 128, False), (4096, 14, 64, True)], ids=str)
 def test_machine_code(shape: tuple[int, int, int, bool], granularity: str | None, capability: int) -> None:
     code = sm90.compile_launches(launch, *shape, granularity, capability=capability)[0]

@@ -241,7 +241,7 @@ def slowly(*names: str) -> list[Any]:
     return [pytest.param(name, marks=() if name in names else pytest.mark.slow) for name in LAUNCHES]
 
 
-@pytest.mark.parametrize("name", slowly("qkv", "experts up", "experts up in 16 bit"))
+@pytest.mark.parametrize("name", slowly("experts up"))
 def test_machine_code(name: str) -> None:
     code = sm90.compile_launches(launch, name, HOPPER if LAUNCHES[name][0] != "none" else None)[-1]
     assert code.uses("HGMMA" if LAUNCHES[name][0] == "none" else "QGMMA")
@@ -270,7 +270,7 @@ def test_machine_code_for_one_row() -> None:
     assert code.spills == 0
 
 
-@pytest.mark.parametrize("name", slowly("experts down", "output by groups"))
+@pytest.mark.parametrize("name", slowly("experts down"))
 def test_machine_code_for_ada(name: str) -> None:
     code = sm90.compile_launches(launch, name, capability=89)[-1]
     assert code.uses("HMMA" if LAUNCHES[name][0] == "none" else "QMMA")

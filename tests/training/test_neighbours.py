@@ -59,6 +59,7 @@ def test_an_item_that_nothing_followed_keeps_its_true_target(catalog: Catalog) -
     assert not some.any()
 
 
+@pytest.mark.slow
 def test_a_training_with_both(interactions: Interactions, catalog: Catalog) -> None:
     dimensions = preset("tiny", codebook_sizes=(6, 5, 4), codebook_fingerprint=catalog.fingerprint)
     data = training_set(interactions, catalog)
