@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from rich.console import Group
 from rich.table import Table
 
@@ -50,17 +51,18 @@ def draw(rows: Sequence[Row]) -> str:
         latency, goodput = figure.subplots(1, 2)
         for at, name in enumerate(("p50", "p90", "p99")):
             latency.plot(xs, [row["e2el_ms"][name] for row in shown], **_look(at), label=name)
-        for axes in (latency, goodput):
-            axes.set(xlabel="requests/s asked", xlim=(0, None))
         if shown:
             latency.axhline(shown[0]["bound_ms"], color="#000000", linewidth=1.0, linestyle=":", label="bound")
         latency.set(ylabel="latency, ms", yscale="log")
+        latency.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         latency.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+        latency.yaxis.set_minor_formatter(NullFormatter())
         goodput.plot(xs, xs, color="#000000", linewidth=1.0, linestyle=":", label="all that was asked")
         goodput.plot(xs, [row["requests_per_s"] for row in shown], **_look(3), label="answered")
         goodput.plot(xs, [row["goodput_per_s"] for row in shown], **_look(4), label="within the bound")
         goodput.set(ylabel="requests/s", ylim=(0, None))
         for axes in (latency, goodput):
+            axes.set(xlabel="requests/s asked", xlim=(0, None))
             axes.legend()
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})

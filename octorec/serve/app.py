@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from starlette.routing import Route
 
 import octorec
 from octorec.serve.health import health_routes
@@ -53,4 +54,6 @@ def create_app(service: Service) -> FastAPI:
         """
         return await recommender(request)
 
+    # answers before the route above, which is for OpenAPI: FastAPI's solver of dependencies costs a request 0.2 ms
+    app.router.routes.insert(0, Route("/v1/recommend", recommend, methods=["POST"]))
     return app

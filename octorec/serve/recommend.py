@@ -5,6 +5,7 @@ import logging
 import re
 import time
 import uuid
+from functools import partial
 
 import orjson
 from fastapi import Request, Response
@@ -98,8 +99,8 @@ class Recommender:
             if refusal.outcome in ("invalid", "too_large"):
                 top = (refusal.field or "body").partition(".")[0]
                 self.service.metrics.invalid.labels(top if top in FIELDS else "unknown").inc()
-        if self.config.log_requests:
-            logger.info("request", extra=about)
+        if self.config.log_requests:  # once the answer is on its way
+            asyncio.get_running_loop().call_soon(partial(logger.info, "request", extra=about))
 
 
 def _json(body: bytes, status: int, headers: dict[str, str]) -> Response:
