@@ -125,7 +125,7 @@ def run(steps: list[int], with_engine: bool, runs: int, out: Path) -> None:
             report(out, row_of(step.name, recipe, measure(engine, runs), replaced(number)))
         except Exception as error:  # a step that fails must not take the others with it
             traceback.print_exc()
-            records.append(out, {"system": step.name, "error": f"{type(error).__name__}: {error}"[:500]})
+            records.append(out, {"system": step.name, "error": records.error_text(error)})
     engine = None
     gc.collect()
     torch.cuda.empty_cache()

@@ -223,7 +223,7 @@ def measure(row: Row, runs: int, out: Path) -> str:
             print(f"    {kernel['ms']:8.3f} ms x{kernel['calls']:4d} {kernel['kernel']}")
     except Exception as error:  # a row that fails must not take the others with it
         traceback.print_exc()
-        done = {**dataclasses.asdict(row), "error": f"{type(error).__name__}: {error}"[:500]}
+        done = {**dataclasses.asdict(row), "error": records.error_text(error)}
         line = done["error"][:100]
     records.append(out, done)
     gc.collect()

@@ -103,7 +103,7 @@ def failure(op: str, trie: list[TrieLevel]) -> str | None:
     try:
         CHECKS[op](trie)
     except Exception as error:  # also a kernel that does not compile must not take the others with it
-        return f"{type(error).__name__}: {error}"[:500]
+        return records.error_text(error)
     return None
 
 
@@ -113,9 +113,7 @@ def timed(case: Case, rows: int, found: Ceilings, runs: int, out: Path) -> bool:
         row = measure(case, rows, found, runs)
     except Exception as error:
         traceback.print_exc()
-        records.append(
-            out, {"op": case.op, "name": case.name, "T": rows, "error": f"{type(error).__name__}: {error}"[:500]}
-        )
+        records.append(out, {"op": case.op, "name": case.name, "T": rows, "error": records.error_text(error)})
         return False
     records.append(out, row)
     print(line(row, found), flush=True)

@@ -35,6 +35,11 @@ def append(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps({**row, **environment()}) + "\n")
 
 
+def error_text(error: Exception) -> str:
+    """What a row says that failed."""
+    return f"{type(error).__name__}: {error}"[:500]
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

@@ -110,7 +110,7 @@ class Checkpoint:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise InputError("checkpoint", str(folder), "must be a folder with config.json and safetensors shards")
-        self.config = _read_json(self.folder / "config.json")
+        self.config = read_json(self.folder / "config.json")
         self._files = self._open()
 
     @property
@@ -134,20 +134,14 @@ class Checkpoint:
     def _open(self) -> dict[str, Any]:
         index = self.folder / INDEX
         if index.exists():
-            shards = sorted(set(_read_json(index)["weight_map"].values()))
+            shards = sorted(set(read_json(index)["weight_map"].values()))
         else:
             shards = sorted(path.name for path in self.folder.glob("*.safetensors"))
         if not shards:
             raise InputError("checkpoint", str(self.folder), "holds no .safetensors file (pickled files are not read)")
         files: dict[str, Any] = {}
         for shard in shards:
-            path = self.folder / shard
-            if not path.exists():
-                raise InputError("checkpoint", str(path), f"is named by {INDEX} but missing: copy the folder again")
-            try:
-                handle = safe_open(path, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise InputError("checkpoint", str(path), f"is truncated or no safetensors file ({error})") from error
+            handle = open_shard(self.folder / shard)
             files.update(dict.fromkeys(handle.keys(), handle))
         return files
 
@@ -182,10 +176,24 @@ def _shard_name(number: int, total: int) -> str:
     return f"model-{number:05d}-of-{total:05d}.safetensors"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def open_shard(path: Path) -> Any:
+    """The tensors of one safetensors file, memory-mapped; an InputError where it is missing or truncated."""
+    if not path.exists():
+        raise InputError("checkpoint", str(path), f"is named by {INDEX} but missing: copy the folder again")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise InputError("checkpoint", str(path), f"is truncated or no safetensors file ({error})") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an InputError where it is missing or holds none."""
     if not path.exists():
         raise InputError("checkpoint", str(path), "is missing")
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError("checkpoint", str(path), f"is no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError("checkpoint", str(path), "must hold an object")
+    return found

@@ -4,19 +4,17 @@ Tensors lie in memory-mapped files and are read a stripe of rows at a time, FP8 
 """
 
 import functools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from octorec.errors import InputError, MismatchError
 from octorec.kernels.quantized import E4M3, GROUP
-from octorec.models.checkpoint import INDEX
+from octorec.models.checkpoint import INDEX, open_shard, read_json
 
 STRIPE = 2**18  # float32 values a stripe holds, about 1 MB: it stays in a core's cache
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -109,7 +107,7 @@ class CheckpointFiles:
         folder = self.path if self.path.is_dir() else self.path.parent
         present = {found.name for found in folder.glob("*.safetensors")} if self.path.is_dir() else set()
         self.unread = tuple(sorted(present - {shard.name for shard in shards}))
-        self.config = _json(folder / "config.json") if (folder / "config.json").exists() else {}
+        self.config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
         self._files: dict[str, Any] = {}
         for shard in shards:
             self._open(shard)
@@ -143,12 +141,7 @@ class CheckpointFiles:
         return [scale for name in self._files for scale in _scale_names(name) if scale in self._files]
 
     def _open(self, shard: Path) -> None:
-        if not shard.exists():
-            raise InputError("checkpoint", str(shard), f"is named by {INDEX} but missing: copy the folder again")
-        try:
-            handle = safe_open(shard, framework="pt")
-        except (SafetensorError, OSError) as error:
-            raise InputError("checkpoint", str(shard), f"is truncated or no safetensors file ({error})") from error
+        handle = open_shard(shard)
         for name in handle.keys():  # noqa: SIM118, safe_open is no dictionary
             if name in self._files:
                 raise InputError("checkpoint", str(shard), f"holds {name}, and so does another file beside it")
@@ -156,7 +149,7 @@ class CheckpointFiles:
 
     def _check_index(self, folder: Path) -> None:
         if self.path.is_dir() and (folder / INDEX).exists():
-            for name, shard in _json(folder / INDEX)["weight_map"].items():
+            for name, shard in read_json(folder / INDEX)["weight_map"].items():
                 if name not in self._files:
                     allowed = f"{INDEX} says it holds {name}, and it does not: copy the folder again"
                     raise InputError("checkpoint", str(folder / shard), allowed)
@@ -170,7 +163,7 @@ def _shards(path: Path) -> list[Path]:
     if not path.is_dir():
         raise InputError("checkpoint", str(path), "must be a safetensors file or a folder of them")
     if (path / INDEX).exists():
-        weight_map = _json(path / INDEX).get("weight_map")
+        weight_map = read_json(path / INDEX).get("weight_map")
         if not isinstance(weight_map, dict):
             raise InputError("checkpoint", str(path / INDEX), "has no weight_map")
         return [path / shard for shard in sorted(set(weight_map.values()))]
@@ -210,13 +203,3 @@ def _values(dtype: torch.dtype) -> Tensor:
 def _step(size: int, scales: int) -> int:
     """How many neighbours share a scale."""
     return size if scales == 1 else (1 if scales == size else GROUP)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError("checkpoint", str(path), f"is no JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise InputError("checkpoint", str(path), "must hold an object")
-    return found
