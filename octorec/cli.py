@@ -57,9 +57,6 @@ def train(
     label_smoothing: Annotated[float, typer.Option(help="Of the codes' cross-entropy.")] = TrainConfig.label_smoothing,
     dropout: Annotated[float, typer.Option(help="Share of values dropped.")] = TrainConfig.dropout,
     history_drop: Annotated[float, typer.Option(help="Share of history items left out.")] = TrainConfig.history_drop,
-    neighbour_targets: Annotated[
-        float, typer.Option(help="Share of targets drawn from a Markov chain.")
-    ] = TrainConfig.neighbour_targets,
     codebook_start: Annotated[
         bool, typer.Option("--codebook-start", help="Start from the codebook's centroids.")
     ] = TrainConfig.codebook_start,
@@ -89,7 +86,6 @@ def train(
         label_smoothing=label_smoothing,
         dropout=dropout,
         history_drop=history_drop,
-        neighbour_targets=neighbour_targets,
         codebook_start=codebook_start,
         precision=cast(Precision, precision),
         validate_every=validate_every,

@@ -29,7 +29,6 @@ VARIANTS = [
     "dropout=0.4",
     "label_smoothing=0.0",
     "codebook_start=0",
-    "neighbour_targets=0.3",
     "d_model=384,n_head=6,d_expert=384",
     "learning_rate=2e-3",
     "steps=1000",
@@ -62,7 +61,7 @@ def settings(variant: str) -> tuple[tuple[int, ...], OneRecConfig, TrainConfig]:
     model = dataclasses.replace(MOE, codebook_sizes=sizes, **{name: changes[name] for name in of_model})
     rest = {name: value for name, value in changes.items() if name not in of_model}
     training = dataclasses.replace(TRAINING, **rest)
-    return sizes, model, dataclasses.replace(training, validate_every=max(1, training.steps // 6))
+    return sizes, model, dataclasses.replace(training, validate_every=max(1, training.steps // 3))
 
 
 def main() -> None:

@@ -23,8 +23,7 @@ from octorec.training.config import TrainConfig
 from octorec.training.examples import training_set
 from octorec.training.run import new_trainer
 
-VALIDATED = 8192  # validation targets measured on the way, spread evenly over all
-WIDTH = 32  # beams of that measurement
+WIDTH = 32  # beams of the validation on the way
 
 
 def limits(examples: Sequence[Example], batch: int, width: int) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def trained(
     fitting = dataclasses.replace(
         model, codebook_sizes=catalog.codebook_sizes, codebook_fingerprint=catalog.fingerprint
     )
-    trainer = new_trainer(fitting, training_set(train, catalog), config, train, catalog, device)
+    trainer = new_trainer(fitting, training_set(train, catalog), config, catalog, device)
     subject = trainer.model
     start = time.perf_counter()
 
@@ -67,11 +66,10 @@ def trained(
 def recall_of(
     catalog: Catalog, config: OneRecConfig, model: OneRecV2, examples: Sequence[Example], device: str
 ) -> Callable[[OneRecV2], dict[str, float]]:
-    """A function that measures `model` as it stands on a sample of `examples`; the graph is captured once."""
-    sample = examples[:: max(1, len(examples) // VALIDATED)][:VALIDATED]
-    options = engine_config(config, limits(sample, 256, WIDTH))
+    """A function that measures `model` as it stands on `examples`; the graph is captured once."""
+    options = engine_config(config, limits(examples, 256, WIDTH))
     engine = Engine(model, catalog, options, device, search_ops(device))
-    asked = ask_for(engine, sample, k=10)
+    asked = ask_for(engine, examples, k=10)
 
     def measure(_: OneRecV2) -> dict[str, float]:
         beams = answers_of(engine, asked, scores=False).beams

@@ -13,8 +13,7 @@ class TrainConfig:
     """steps of batch_size examples each; warmup and *_every count steps. bias_rate: see `balance`.
 
     dropout: see `dropout`. history_drop: share of context items left out of an example, see `examples.drop_items`.
-    neighbour_targets: share of the targets that are drawn from a Markov chain, see `neighbours`. codebook_start: begin
-    with the codebook's centroids, see `warm_start`.
+    codebook_start: begin with the codebook's centroids, see `warm_start`.
     precision: of the products; weights, their sums and the optimiser stay in float32.
     """
 
@@ -28,7 +27,6 @@ class TrainConfig:
     bias_rate: float = 1e-3
     dropout: float = 0.0
     history_drop: float = 0.0
-    neighbour_targets: float = 0.0
     codebook_start: bool = False
     precision: Precision = "float32"
     validate_every: int = 250
@@ -45,7 +43,7 @@ class TrainConfig:
         for name in ("warmup", "weight_decay", "bias_rate", "label_smoothing"):
             if not getattr(self, name) >= 0:
                 raise InputError(name, getattr(self, name), "must be 0 or more")
-        for name in ("dropout", "history_drop", "neighbour_targets"):
+        for name in ("dropout", "history_drop"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "must be 0 or more and below 1")
         if self.precision not in get_args(Precision):

@@ -23,7 +23,6 @@ from octorec.models.presets import preset
 from octorec.training import gpu_ops
 from octorec.training.config import TrainConfig
 from octorec.training.examples import TrainingSet, training_set
-from octorec.training.neighbours import neighbours
 from octorec.training.trainer import Progress, Trainer
 from octorec.training.warm_start import start_from_codebook
 
@@ -41,22 +40,14 @@ def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
     return dataclasses.replace(base, codebook_sizes=sizes, codebook_fingerprint=fingerprint)
 
 
-def new_trainer(
-    model: OneRecConfig,
-    data: TrainingSet,
-    config: TrainConfig,
-    interactions: Interactions,
-    catalog: Catalog,
-    device: str,
-) -> Trainer:
-    """A new model and the trainer that will train it, on `device`. data: `training_set` of `interactions`."""
+def new_trainer(model: OneRecConfig, data: TrainingSet, config: TrainConfig, catalog: Catalog, device: str) -> Trainer:
+    """A new model and the trainer that will train it, on `device`. data: examples of items of `catalog`."""
     subject = new_model(model, config.seed, device)
     if config.codebook_start:
         if catalog.codebook is None:
             raise InputError("codebook_start", True, "the catalog has no codebook: its codes came from elsewhere")
         start_from_codebook(subject, catalog.codebook, config.seed)
-    drawn_from = neighbours(interactions, catalog).to(device) if config.neighbour_targets else None
-    return Trainer(subject, data.to(device), config, drawn_from)
+    return Trainer(subject, data.to(device), config)
 
 
 def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
@@ -91,7 +82,7 @@ def train(
     refuse_existing(out, force)
     state = out.with_name(f"{out.name}.training")
     data = training_set(interactions, catalog, model_config.user_fields, users)
-    trainer = new_trainer(model_config, data, config, interactions, catalog, device)
+    trainer = new_trainer(model_config, data, config, catalog, device)
     model = trainer.model
     if resume:
         trainer.restore(state)

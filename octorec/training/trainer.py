@@ -25,7 +25,6 @@ from octorec.training.balance import ExpertBalance
 from octorec.training.config import TrainConfig
 from octorec.training.dropout import add_dropout
 from octorec.training.examples import TrainingSet, drop_items
-from octorec.training.neighbours import Neighbours
 
 Progress = Callable[[dict[str, Any]], None]
 EAGER = 3  # steps before a GPU's step is captured: libraries allocate and choose their kernels in them
@@ -34,9 +33,8 @@ EAGER = 3  # steps before a GPU's step is captured: libraries allocate and choos
 class Trainer:
     """Trains `model` in place on `data`. `run` goes on from whatever step the trainer stands at."""
 
-    def __init__(self, model: OneRecV2, data: TrainingSet, config: TrainConfig, neighbours: Neighbours | None = None):
-        assert not config.neighbour_targets or neighbours is not None
-        self.model, self.data, self.config, self.neighbours = model, data, config, neighbours
+    def __init__(self, model: OneRecV2, data: TrainingSet, config: TrainConfig):
+        self.model, self.data, self.config = model, data, config
         self.step = 0
         self.device = data.target.device
         on_gpu = self.device.type == "cuda"
@@ -94,7 +92,7 @@ class Trainer:
             else:
                 group["lr"] = rate
         self._index.copy_(self._examples())
-        if self.config.dropout or self.config.history_drop or self.config.neighbour_targets:
+        if self.config.dropout or self.config.history_drop:
             torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # a graph's replay follows it too
         if self.device.type == "cuda":
             self._step_on_gpu()
@@ -107,10 +105,6 @@ class Trainer:
         """Forward, backward and the optimiser's step on the examples `_index`; the loss before it."""
         config = self.config
         context, codes = self.data.batch(self._index, self.model.config.max_context)
-        if config.neighbour_targets and self.neighbours is not None:
-            drawn, some = self.neighbours.draw(self.data, self._index)
-            chosen = some & (torch.rand(len(codes), device=self.device) < config.neighbour_targets)
-            codes = torch.where(chosen[:, None], drawn, codes)
         if config.history_drop:
             context = drop_items(context, config.history_drop)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
