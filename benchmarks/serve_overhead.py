@@ -1,75 +1,128 @@
-"""What the server adds to the engine when nobody else asks: two requests a second, on an idle machine.
+"""What the server adds to the engine when nobody else asks: each request through HTTP and in process, in turns.
 
     python -m benchmarks.serve_overhead runs/demo/fp8 --out benchmarks/results/serve_overhead.jsonl
 
-Over HTTP: a request's latency by the load tool, less its batch on the device. In process, at the same pace: the time of
-`Engine.recommend`, less that of `Engine.search`. The difference of the medians is what the server adds; the load tool's
-own half a millisecond is in it. Differences a request, so that the device's own noise is in neither.
+`octorec serve` runs beside this process, which asks it through a session of the load tool (aiohttp), and which holds
+an engine of its own, set up alike (threads, garbage collector). Before each of the two there is a pause, so that both
+begin from rest; which comes first is drawn. What the server adds to a request is the time until its answer was read,
+less the time of `Engine.recommend`; the client's own half a millisecond is in it. `outside`: the same, without the
+device in either.
 """
 
 import argparse
 import asyncio
+import os
+import platform
 import random
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import numpy as np
 import orjson
+import torch
 
 from benchmarks import records
 from benchmarks.serve_soak import serving
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
-from octorec.serve.bench import bench
+from octorec.serve.bench import connections, timings_of
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.bench_requests import bodies
 from octorec.serve.bench_result import quantiles
+from octorec.serve.run import share_the_host
+from octorec.serve.service import keep_for_good
 
-RATE = 2.0
+PAUSE_S = 0.25  # on average, exponential
+WARM_UP = 5  # pairs that are not measured
+PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "pydantic", "aiohttp")
 
 
-def own_ms(engine: Engine, config: BenchConfig) -> list[float]:
-    """Milliseconds that the engine itself spends around the device, request by request."""
-    gaps = random.Random(config.seed)
+async def through_http(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple[float, float]:
+    """Milliseconds of one request, and of its batch on the device."""
+    start = time.perf_counter()
+    async with session.post(f"{url}/v1/recommend", data=body) as response:
+        content = await response.read()
+    total = time.perf_counter() - start
+    assert response.status == 200, content
+    return total * 1e3, timings_of(content)["device_ms"]
+
+
+def in_process(engine: Engine, request: Request) -> tuple[float, float]:
+    """Milliseconds of `Engine.recommend`, as its three parts, and of the second of them, on the device."""
+    start = time.perf_counter()
+    parsed = engine.parse(request)
+    before = time.perf_counter()
+    beams = engine.search([parsed])
+    after = time.perf_counter()
+    beams.ranked(0, parsed).answer()
+    return (time.perf_counter() - start) * 1e3, (after - before) * 1e3
+
+
+async def pairs(url: str, engine: Engine, asked: list[bytes], config: BenchConfig) -> list[tuple[float, ...]]:
+    """Of each body: milliseconds through HTTP, of them on the device, in process, of them on the device."""
+    chance = random.Random(config.seed)
     found = []
-    for body in bodies(config)[: int(config.duration_s * RATE)]:
-        time.sleep(gaps.expovariate(RATE))
-        start = time.perf_counter()
-        parsed = engine.parse(Request(**orjson.loads(body)))
-        before = time.perf_counter()
-        beams = engine.search([parsed])
-        after = time.perf_counter()
-        beams.ranked(0, parsed).answer()
-        found.append((time.perf_counter() - after + before - start) * 1e3)
-    return found
+    async with connections(config) as session:
+        for body in asked:
+            request, sides = Request(**orjson.loads(body)), {}
+            for side in chance.sample(("http", "own"), 2):
+                await asyncio.sleep(chance.expovariate(1 / PAUSE_S))
+                sides[side] = await through_http(session, url, body) if side == "http" else in_process(engine, request)
+            found.append((*sides["http"], *sides["own"]))
+    return found[WARM_UP:]
 
 
-def run(checkpoint: Path, device: str, seconds: float, beam_width: int) -> dict[str, Any]:
-    catalog = str(checkpoint / "catalog")
-    config = BenchConfig((RATE,), seconds, catalog=catalog, beam_width=beam_width)
+def summary(found: list[tuple[float, ...]]) -> dict[str, Any]:
+    """interval: of the median of what is added, 95 %, by the ranks of a sign test."""
+    served, device, own, search = (np.array(values) for values in zip(*found, strict=True))
+    added = np.sort(served - own)
+    away = 0.98 * len(added) ** 0.5
+    low, high = (round(float(added[int(len(added) / 2 + side)]), 3) for side in (-away, away))
+    named = {"server": served, "engine": own, "added": added, "device": device, "search": search}
+    named["outside"] = (served - device) - (own - search)
+    return {"pairs": len(found), "interval_ms": [low, high], **{f"{name}_ms": quantiles(named[name]) for name in named}}
+
+
+def run(checkpoint: Path, device: str, n: int, beam_width: int) -> dict[str, Any]:
+    config = BenchConfig(catalog=str(checkpoint / "catalog"), beam_width=beam_width)
     command = [sys.executable, "-m", "octorec.cli", "serve", str(checkpoint), "--device", device, "--port", "0"]
     with serving(command) as (url, _):
-        (row,) = asyncio.run(bench(url, config, lambda *_: None))
-    own = quantiles(own_ms(load(checkpoint, None, device), config))
-    added = row["outside_device_ms"]["p50"] - own["p50"]
-    about = {"checkpoint": checkpoint.name, "device": device, "beam_width": beam_width, "k": config.k}
-    return {**about, **row, "engine_ms": own, "added_p50_ms": round(added, 3)}
+        share_the_host(device)
+        engine = load(checkpoint, None, device)
+        engine.warm_up()
+        keep_for_good()
+        found = asyncio.run(pairs(url, engine, bodies(config)[: WARM_UP + n], config))
+    return {
+        "checkpoint": checkpoint.name,
+        "device": device,
+        "beam_width": beam_width,
+        "k": config.k,
+        **summary(found),
+        "system": platform.system(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--beam-width", type=int, default=32)
     parser.add_argument("--out", type=Path, default=records.RESULTS / "serve_overhead.jsonl")
     options = parser.parse_args()
-    row = run(options.checkpoint, options.device, options.seconds, options.beam_width)
+    row = run(options.checkpoint, options.device, options.pairs, options.beam_width)
     records.append(options.out, row)
-    stages = {name: row[f"{name}_ms"]["p50"] for name in ("queue", "device", "encode", "outside_device", "engine")}
-    print(f"the server adds {row['added_p50_ms']} ms at p50; p50 of each, ms: {stages}")
+    p50 = {name: row[f"{name}_ms"]["p50"] for name in ("server", "engine", "device", "search", "outside")}
+    print(f"the server adds {row['added_ms']['p50']} ms at p50, 95 % {row['interval_ms']}; p50 of each, ms: {p50}")
 
 
 if __name__ == "__main__":

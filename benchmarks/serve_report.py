@@ -1,4 +1,4 @@
-"""The settings of the server, and the rows of `serve` and `serve_soak`, as tables of docs/serving.md."""
+"""The settings of the server, and the rows of the `serve` programs, as tables of docs/serving.md."""
 
 import dataclasses
 
@@ -60,6 +60,27 @@ def cells_of(row: Row) -> list[object]:
 def dollars(per_s: float) -> str:
     """Of a million requests at so many a second on one GPU."""
     return f"{ProveConfig.dollars_per_hour / 3600 / per_s * MILLION:.2f}" if per_s else ""
+
+
+def overhead() -> str:
+    """The newest row of each checkpoint and device."""
+    rows = newest(read(RESULTS / "serve_overhead.jsonl"), lambda row: (row["checkpoint"], row["device"]))
+    if not rows:
+        return nothing("serve_overhead")
+    cells = [
+        [
+            f"{row['checkpoint']} on {row['gpu'] or row['device']}, {row['cores']} cores",
+            row["pairs"],
+            *(f"{row[f'{name}_ms']['p50']:.1f} / {row[f'{name}_ms']['p99']:.1f}" for name in ("engine", "server")),
+            f"{row['added_ms']['p50']:.2f} ({row['interval_ms'][0]:.2f} .. {row['interval_ms'][1]:.2f})",
+            f"{row['outside_ms']['p50']:.2f}",
+        ]
+        for row in rows
+    ]
+    sides = ["engine p50 / p99, ms", "through HTTP", "the server adds, p50 (95 % interval)", "outside the device"]
+    last = rows[-1]
+    about = f"{last['date']}, torch {last['torch']}, uvicorn {last['versions']['uvicorn']}, commit {last['commit']}: "
+    return table(["checkpoint", "requests", *sides], cells) + f"\n\n{about}`{last['command']}`."
 
 
 def soak() -> str:

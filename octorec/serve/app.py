@@ -26,16 +26,17 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 def create_app(service: Service) -> FastAPI:
     """The public application over `service`, which it starts and stops with its own lifespan."""
+    recommender = Recommender(service)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.start()
         yield
         await service.stop()
+        await recommender.logged()
 
     app = FastAPI(title="OctoRec", version=octorec.__version__, description=__doc__, lifespan=lifespan)
     app.include_router(health_routes(service))
-    recommender = Recommender(service)
     one = RecommendRequest.model_json_schema()
     schema = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": service.config.max_list}]}
 

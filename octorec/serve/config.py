@@ -25,7 +25,7 @@ class ServeConfig:
 
     host: str = setting("127.0.0.1", "Address to listen on.")
     port: int = setting(8080, "Port to listen on; 0 takes a free one and logs it.")
-    device: str = setting("cpu", "cpu or cuda.")
+    device: str = setting("cpu", "cpu or cuda; of several GPUs CUDA_VISIBLE_DEVICES chooses one.")
     catalog: str | None = setting(None, "Catalog folder; the checkpoint's own if not given.")
     model_name: str = setting("octorec", "Name of the model in /v2/models/NAME.")
     token_file: str | None = setting(None, "File of bearer tokens for /v1, one a line; none: no token is asked for.")
@@ -76,6 +76,7 @@ class ServeConfig:
         for name in ("port", "admin_port"):
             require(0 <= (getattr(self, name) or 0) < 2**16, name, self, "must be 0 to 65535")
         require(self.max_batch_size is None or self.max_batch_size >= 1, "max_batch_size", self, "must be above 0")
+        require(self.device in ("cpu", "cuda"), "device", self, "allowed: cpu, cuda")
         require(self.unknown_items in ("drop", "refuse"), "unknown_items", self, "allowed: drop, refuse")
         if self.admin_port is not None and self.admin_host not in LOOPBACK and self.admin_token_file is None:
             raise InputError("admin_token_file", None, f"is required where admin_host is {self.admin_host}")

@@ -19,6 +19,7 @@ from octorec.serve.service import Service
 logger = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
 Ended = tuple[Refusal | None, bytes]  # a request's encoded answer, or its Refusal and the encoded error
+LOG_AFTER_S = 0.01  # a request's line waits until its client has read the answer; `logged` waits for the last
 FIELDS = {"body", "authorization", *RecommendRequest.model_fields}  # a label a field, whatever clients invent
 
 
@@ -99,8 +100,12 @@ class Recommender:
             if refusal.outcome in ("invalid", "too_large"):
                 top = (refusal.field or "body").partition(".")[0]
                 self.service.metrics.invalid.labels(top if top in FIELDS else "unknown").inc()
-        if self.config.log_requests:  # once the answer is on its way
-            asyncio.get_running_loop().call_soon(partial(logger.info, "request", extra=about))
+        if self.config.log_requests:
+            asyncio.get_running_loop().call_later(LOG_AFTER_S, partial(logger.info, "request", extra=about))
+
+    async def logged(self) -> None:
+        """Wait for the lines of requests that have ended."""
+        await asyncio.sleep(LOG_AFTER_S)
 
 
 def _json(body: bytes, status: int, headers: dict[str, str]) -> Response:

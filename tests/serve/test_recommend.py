@@ -46,6 +46,20 @@ def test_an_answer_is_the_engines_with_versions_timings_and_titles() -> None:
     run(test())
 
 
+def test_every_request_has_its_log_line_also_the_last_before_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    async def test() -> None:
+        async with served(make_engine()) as (_, client):
+            for body in ({"history": ["i1"], "k": 2, "request_id": "good"}, {"history": ["i1"], "k": 0}):
+                await client.post("/v1/recommend", json=body, headers={"X-Request-ID": "wrong"})
+
+    run(test())
+    lines = [vars(record) for record in caplog.records if record.message == "request"]
+    assert [(line["request_id"], line["outcome"]) for line in lines] == [("good", "ok"), ("wrong", "invalid")]
+    assert lines[1]["field"] == "k"
+
+
 def test_a_list_keeps_its_order_and_an_error_stands_in_its_place() -> None:
     engine = make_engine()
     good = [Request([f"i{n}"], k=3, beam_width=8 + n) for n in range(6)]

@@ -47,6 +47,18 @@ def test_goodput_becomes_dollars(results: Path) -> None:
     assert "$2.50 an hour" in text
 
 
+def test_what_the_server_adds(results: Path) -> None:
+    assert "Not measured yet" in serve_report.overhead()
+    row = {
+        "checkpoint": "fp8", "device": "cpu", "cores": 2, "pairs": 200, "engine_ms": ms(42), "server_ms": ms(44),
+        "added_ms": ms(1.5), "interval_ms": [1.4, 1.62], "outside_ms": ms(1.7), "versions": {"uvicorn": "1"},
+        "date": "2026-11-24", **WHERE, "gpu": None,
+    }  # fmt: skip
+    (results / "serve_overhead.jsonl").write_text(json.dumps(row))
+    expected = "| fp8 on cpu, 2 cores | 200 | 42.0 / 126.0 | 44.0 / 132.0 | 1.50 (1.40 .. 1.62) | 1.70 |"
+    assert expected in serve_report.overhead()
+
+
 def test_a_soak_is_its_newest_run(results: Path) -> None:
     old = [soaked(10, 900), soaked(20, 2000)]
     new = [soaked(10 * n, 400 + (90 if n == 1 else 100 + n)) for n in range(1, 21)]
