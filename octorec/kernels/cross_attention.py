@@ -5,6 +5,8 @@ Online softmax over tiles of the context, scores and sums in float32, both produ
 values (S_kv = 1) a tile is read once and serves both products. Tiles have one size whatever the batch, and a row's
 result does not depend on the rows beside it.
 
+On Hopper, heads of 128 whose keys are values take `cross_attention_hopper`, unless a tiling is asked for.
+
 At the model's shape that is 4 * T * S * C operations on 4 * T * C bytes and a small context: bound by the tensor cores.
 
 Letters: B requests, W beams, T = B * W rows, S context items, H heads, G KV groups, D head width, C = H * D.
@@ -18,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.device import capability
+from octorec.kernels.device import capability, is_hopper
 from octorec.kernels.quantize import empty_quantized, quantize, to_e4m3
 from octorec.kernels.quantized import GROUP, Granularity
 from octorec.kernels.reference import Operand
@@ -64,8 +66,13 @@ def cross_attention(
     assert keys.is_contiguous()
     assert values.is_contiguous()
     assert heads % groups == 0
-    tiling = tiling or (HOPPER if capability(q.device) >= (9, 0) else OLDER)
     fused = quantize_to == "group" and width == GROUP
+    if tiling is None and keys is values and width == 128 and is_hopper(q.device):
+        from octorec.kernels.cross_attention_hopper import cross_attention_hopper
+
+        result = cross_attention_hopper(q, keys, lengths, fused)
+        return quantize(result, quantize_to) if isinstance(result, Tensor) and quantize_to else result
+    tiling = tiling or (HOPPER if capability(q.device) >= (9, 0) else OLDER)
     out: Operand
     if fused:
         out = empty_quantized((batch * beams, heads * width), "group", q.dtype, q.device)

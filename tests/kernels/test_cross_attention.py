@@ -7,7 +7,7 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.cross_attention import Tiling, cross_attention
+from octorec.kernels.cross_attention import HOPPER, Tiling, cross_attention
 from octorec.kernels.quantized import Quantized, dequantize, quantize
 
 SMALL = Tiling(rows=16, items=16, warps=4, stages=2)
@@ -103,26 +103,103 @@ def test_refuses_what_it_cannot_do(device: str) -> None:
         cross_attention(q.float(), keys.float(), values.float(), lengths, None)
 
 
-def launch(items: int, heads: int, width: int, shared: bool, granularity: str | None) -> None:
-    def meta(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+ON_HOPPER = {  # B, W, S, H, G, D: few tiles of 64 beams, or many of 128; contexts of tiles that are full, or are not
+    "one beam": (2, 1, 37, 3, 3, 128),
+    "one item": (2, 5, 1, 2, 1, 128),
+    "one tile": (3, 37, 128, 4, 2, 128),
+    "many beams": (2, 512, 512, 11, 1, 128),
+    "many requests": (40, 130, 300, 11, 11, 128),
+    "long contexts": (5, 200, 4096, 11, 1, 128),
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("shape", ON_HOPPER.values(), ids=ON_HOPPER)
+def test_hopper_agrees_with_the_reference(shape: tuple, dtype: torch.dtype, device: str) -> None:
+    q, keys, _, lengths = inputs(*shape, True, device)
+    q, keys = q.to(dtype), keys.to(dtype)
+    for request, length in enumerate(lengths.tolist()):
+        keys[request, length:] = float("nan")
+    got = cross_attention(q, keys, keys, lengths, None)
+    finite = keys.nan_to_num().double()
+    assert_close(got, reference.cross_attention(q.double(), finite, finite, lengths, None))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("granularity", ["token", "group"])
+def test_hopper_s_quantized_is_its_16_bit_result_quantized(granularity: str, device: str) -> None:
+    q, keys, _, lengths = inputs(9, 300, 500, 11, 1, 128, True, device)
+    got = cross_attention(q, keys, keys, lengths, granularity)
+    expected = quantize(cross_attention(q, keys, keys, lengths, None), granularity)
+    assert isinstance(got, Quantized)
+    assert torch.equal(got.scale, expected.scale)
+    assert torch.equal(dequantize(got), dequantize(expected))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("which", "beams"), [(0, 130), (17, 130), (39, 130), (39, 7)])  # 7: tiles of 64 beams
+def test_hopper_s_requests_and_beams_do_not_depend_on_others(which: int, beams: int, device: str) -> None:
+    q, keys, _, lengths = inputs(40, 130, 300, 11, 11, 128, True, device)
+    mine = slice(which, which + 1)
+    together = cross_attention(q, keys, keys, lengths, None).unflatten(0, (40, 130))
+    own = keys[mine].clone()
+    alone = cross_attention(q[mine, :beams].contiguous(), own, own, lengths[mine], None)
+    assert torch.equal(together[which, :beams], alone)
+
+
+def launch(
+    items: int,
+    heads: int,
+    width: int,
+    shared: bool,
+    granularity: str | None,
+    tiling: Tiling | None = None,
+    beams: int = 512,
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    def meta(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
         return torch.empty(*shape, dtype=dtype, device="meta")
 
     keys = meta(32, items, heads, width)
     values = keys if shared else meta(*keys.shape)
-    cross_attention(meta(32, 512, heads, width), keys, values, meta(32, dtype=torch.int64), granularity)
+    cross_attention(meta(32, beams, heads, width), keys, values, meta(32, dtype=torch.int64), granularity, tiling)
 
 
 @pytest.mark.parametrize("capability", [90, pytest.param(89, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("granularity", [None, pytest.param("group", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape", [(512, 11, 128, True), (512, 11, 128, False), (4096, 14, 64, True)], ids=str)
 def test_machine_code(shape: tuple[int, int, int, bool], granularity: str | None, capability: int) -> None:
-    code = sm90.compile_launches(launch, *shape, granularity, capability=capability)[0]
+    tiling = HOPPER if capability == 90 else None
+    code = sm90.compile_launches(launch, *shape, granularity, tiling, capability=capability)[0]
     assert code.uses("HGMMA" if capability == 90 else "HMMA")
     assert code.spills == 0
     assert code.shared <= sm90.MAX_SHARED[capability]
 
 
+@pytest.mark.parametrize(
+    ("granularity", "beams", "dtype"),
+    [
+        (None, 512, torch.bfloat16),
+        ("group", 512, torch.bfloat16),
+        ("group", 1, torch.float16),
+        pytest.param(None, 512, torch.float16, marks=pytest.mark.slow),
+        pytest.param("group", 512, torch.float16, marks=pytest.mark.slow),
+        pytest.param(None, 64, torch.bfloat16, marks=pytest.mark.slow),
+    ],
+)
+def test_machine_code_of_hopper_s_own(granularity: str | None, beams: int, dtype: torch.dtype) -> None:
+    code = sm90.compile_launches(launch, 512, 11, 128, True, granularity, None, beams, dtype)[0]
+    assert code.name == "_cross_attention_hopper"
+    assert code.uses("HGMMA")
+    assert code.uses("UTMALDG")
+    assert code.uses("UTMASTG")
+    assert code.uses("USETMAXREG")
+    assert code.spills == 0
+    assert code.shared <= sm90.MAX_SHARED[90]
+
+
 def test_keys_that_are_values_are_read_once() -> None:
-    once, twice = (sm90.compile_launches(launch, 512, 11, 128, shared, None)[0] for shared in (True, False))
+    once, twice = (sm90.compile_launches(launch, 512, 11, 128, shared, None, HOPPER)[0] for shared in (True, False))
     assert once.instructions["LDGSTS"] < twice.instructions["LDGSTS"]
     assert once.shared < twice.shared
