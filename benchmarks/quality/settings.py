@@ -10,15 +10,15 @@ BEAM_WIDTH = 128
 K = 10
 
 MOE = OneRecConfig(
-    d_model=256, n_layer=3, n_head=4, embed_dim=128, codebook_sizes=CODEBOOK_SIZES, n_dense=1, n_expert=8, n_shared=1,
-    top_k=2, d_expert=256, max_context=20, recency_buckets=20,
+    d_model=384, n_layer=3, n_head=3, embed_dim=128, codebook_sizes=CODEBOOK_SIZES, n_dense=1, n_expert=8, n_shared=1,
+    top_k=2, d_expert=384, max_context=20, recency_buckets=20,
 )  # fmt: skip
 DENSE = OneRecConfig(
-    d_model=256, n_layer=3, n_head=4, embed_dim=128, codebook_sizes=CODEBOOK_SIZES, max_context=20, recency_buckets=20,
+    d_model=384, n_layer=3, n_head=3, embed_dim=128, codebook_sizes=CODEBOOK_SIZES, max_context=20, recency_buckets=20,
 )  # fmt: skip
 TRAINING = TrainConfig(
-    steps=3000, batch_size=2048, learning_rate=1e-3, warmup=100, weight_decay=0.1, label_smoothing=0.1, dropout=0.2,
-    history_drop=0.3, codebook_start=True, precision="bfloat16", validate_every=500,
+    steps=3000, batch_size=2048, learning_rate=1e-3, warmup=100, weight_decay=0.1, label_smoothing=0.1, dropout=0.5,
+    history_drop=0.5, codebook_start=True, precision="bfloat16", validate_every=1500,
     save_every=10**9,
 )  # fmt: skip
 

@@ -23,19 +23,17 @@ from octorec.training.config import TrainConfig
 
 VARIANTS = [
     "",
-    "codebook_sizes=8192x64x64",
-    "dropout=0.1",
-    "history_drop=0.1",
-    "dropout=0.4",
+    "codebook_sizes=2048x64x64,dropout=0.4",
+    "batch_size=512,steps=8000",
+    "d_model=256,n_head=2,d_expert=256",
+    "d_model=512,n_head=4,d_expert=512",
+    "n_layer=1",
+    "dropout=0.6",
+    "history_drop=0.7",
     "label_smoothing=0.0",
     "codebook_start=0",
-    "d_model=384,n_head=6,d_expert=384",
     "learning_rate=2e-3",
-    "steps=1000",
-    "steps=8000",
     "weight_decay=0.5",
-    "history_drop=0.5",
-    "n_layer=2",
 ]
 
 
