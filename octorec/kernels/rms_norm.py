@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octorec.kernels.launch import begin, launch
 from octorec.kernels.quantize import empty_quantized, load_row, row_columns, row_tile, store_row
 from octorec.kernels.quantized import Granularity
 from octorec.kernels.reference import Operand
@@ -32,7 +33,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | N
     groups, warps = row_tile(width)
     _rms_norm[(x.numel() // width,)](
         x, weight, out, scale, width, eps, *scale.stride()[:2], GROUPS=groups, QUANTIZE=quantize_to is not None,
-        PER_GROUP=quantize_to == "group", num_warps=warps,
+        PER_GROUP=quantize_to == "group", **launch(x.device), num_warps=warps,
     )  # fmt: skip
     return normed
 
@@ -40,9 +41,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | N
 @triton.jit
 def _rms_norm(
     x_ptr, weight_ptr, out_ptr, scale_ptr, width, eps, scale_row, scale_group,
-    GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
+    GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """One program a row, held as [GROUPS, 128]."""
+    begin(PDL)
     row = tl.program_id(0)
     column = row_columns(GROUPS)
     inside = column < width
