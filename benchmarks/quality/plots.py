@@ -1,6 +1,6 @@
 """Loss of NLL and NDCG against mean SQNR, over every recipe and breaker of the recorded rows.
 
-python -m benchmarks.quality.plots --out docs/quality.svg
+python -m benchmarks.quality.plots --out docs/figures/quality.svg
 """
 
 import argparse
@@ -55,7 +55,7 @@ def loss_by_sqnr() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/quality.svg"))
+    parser.add_argument("--out", type=Path, default=Path("docs/figures/quality.svg"))
     options = parser.parse_args()
     with new_file(options.out) as scratch:
         scratch.write_text(loss_by_sqnr())

@@ -1,6 +1,6 @@
 """The proof's rows as tables for docs/quality.md and one line for the README; `benchmarks.report` calls these."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.records import RESULTS, read
@@ -96,18 +96,23 @@ def breakers() -> str:
     recorded = rows()
     lines = []
     for recipe in BREAKERS:
-        found = [row for scope in SETS if (row := find(recorded, scope, recipe))]
-        if not found:
+        found = [find(recorded, scope, recipe) for scope in SETS]
+        some = next((row for row in found if row), None)
+        if some is None:
             continue
-        sqnr = " / ".join(f"{row['mean_sqnr_db']:.1f}" for row in found)
-        nll = " / ".join(f"{row['nll_difference']['value']:+.4f}" for row in found)
-        ndcg = " / ".join(f"{row['relative_difference']['ndcg@10']['value']:+.2%}" for row in found)
+        sqnr = _beside(found, lambda row: f"{row['mean_sqnr_db']:.1f}")
+        nll = _beside(found, lambda row: f"{row['nll_difference']['value']:+.4f}")
+        ndcg = _beside(found, lambda row: f"{row['relative_difference']['ndcg@10']['value']:+.2%}")
         pooled = find(recorded, "pooled", recipe)
         whole = [_ratio(pooled, "recall@10"), _nll(pooled), _verdict(pooled)] if pooled else ["", "", ""]
-        lines.append([recipe, found[0]["arithmetic"], sqnr, nll, ndcg, *whole])
+        lines.append([recipe, some["arithmetic"], sqnr, nll, ndcg, *whole])
     columns = [f"recipe ({', '.join(SETS)})", "arithmetic", "mean SQNR, dB", "NLL", "ndcg@10"]
     columns += ["pooled: recall@10", "NLL", "at a margin of 1 %"]
     return table(columns, lines) if lines else NOTHING
+
+
+def _beside(found: list[Row | None], show: Callable[[Row], str]) -> str:
+    return " / ".join("-" if row is None else show(row) for row in found)
 
 
 def line() -> str:
