@@ -12,7 +12,7 @@ import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.device_catalog import DeviceCatalog
-from octorec.engine.items import ItemFilter, banned_leaves, item_filter, known_items, lookup
+from octorec.engine.items import ItemFilter, banned_leaves, item_filter, lookup
 from octorec.engine.request import Request
 from octorec.engine.search import SearchBatch
 from octorec.errors import InputError
@@ -61,18 +61,16 @@ def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool
         raise InputError("k", request.k, f"at most beam_width = {width}")
     user = encoded_user(limits.fields, request.user)
     notes: list[str] = []
-    ids, exclude = request.history, request.exclude
-    if drop_unknown:
-        ids, exclude = known_items(catalog, "history", ids, notes), known_items(catalog, "exclude", exclude, notes)
-    history, max_context = lookup(catalog, "history", ids), limits.max_context
+    dropped = notes if drop_unknown else None
+    history, max_context = lookup(catalog, "history", request.history, dropped), limits.max_context
+    chosen = item_filter(catalog, request.exclude, request.allow, dropped)
     if len(history) > max_context:
         notes.append(f"history has {len(history)} items: the newest {max_context} are used")
         history = history[-max_context:]
     if len(history) == 0 and not request.user:
         allowed = "give at least one item" + (", or user fields" if limits.fields else "")
-        raise InputError("history", list(ids), "; ".join([allowed, *notes]))
+        raise InputError("history", [], "; ".join([allowed, *notes]))
     codes = catalog.codes[history].astype(np.int64) if len(history) else np.full((1, catalog.codes.shape[1]), -1)
-    chosen = item_filter(catalog, exclude, request.allow)
     banned = banned_leaves(catalog, chosen)
     if len(banned) > limits.max_banned:
         raise InputError("exclude", f"{len(banned)} code tuples", f"at most max_banned = {limits.max_banned}: raise it")

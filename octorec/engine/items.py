@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -17,26 +18,25 @@ class ItemFilter:
     sets: np.ndarray | None
 
 
-def lookup(catalog: Catalog, field: str, item_ids: Sequence[str]) -> np.ndarray:
-    """Item indices of `item_ids`; an id that the catalog lacks is an InputError naming `field`."""
-    try:
-        return np.fromiter(map(catalog.index.__getitem__, item_ids), dtype=np.int64, count=len(item_ids))
-    except KeyError as error:
-        raise InputError(field, error.args[0], "is no item of the catalog") from None
+def lookup(catalog: Catalog, field: str, item_ids: Sequence[str], dropped: list[str] | None = None) -> np.ndarray:
+    """Item indices of `item_ids`. One that the catalog lacks is an InputError naming `field`; with `dropped` it is left
+    out, and a note put there says how many were and which came first."""
+    places = np.fromiter(map(catalog.index.get, item_ids, repeat(-1)), dtype=np.int64, count=len(item_ids))
+    unknown = np.flatnonzero(places < 0)
+    if not len(unknown):
+        return places
+    first = item_ids[unknown[0]]
+    if dropped is None:
+        raise InputError(field, first, "is no item of the catalog")
+    dropped.append(f"{field}: {len(unknown)} unknown dropped, such as {first[:40]!r}")
+    return places[places >= 0]
 
 
-def known_items(catalog: Catalog, field: str, item_ids: Sequence[str], notes: list[str]) -> Sequence[str]:
-    """`item_ids` without those that the catalog lacks; a note says how many of them and which came first."""
-    unknown = [item for item in item_ids if item not in catalog.index]
-    if not unknown:
-        return item_ids
-    notes.append(f"{field}: {len(unknown)} unknown dropped, such as {unknown[0][:40]!r}")
-    return [item for item in item_ids if item in catalog.index]
-
-
-def item_filter(catalog: Catalog, exclude: Sequence[str], allow: Sequence[str]) -> ItemFilter:
-    """Look up a request's exclusions and allow-lists."""
-    excluded = np.unique(lookup(catalog, "exclude", exclude))
+def item_filter(
+    catalog: Catalog, exclude: Sequence[str], allow: Sequence[str], dropped: list[str] | None = None
+) -> ItemFilter:
+    """Look up a request's exclusions, `dropped` as in `lookup`, and allow-lists."""
+    excluded = np.unique(lookup(catalog, "exclude", exclude, dropped))
     return ItemFilter(excluded, catalog.set_mask(allow, "allow") if allow else None)
 
 
