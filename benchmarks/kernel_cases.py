@@ -193,15 +193,15 @@ def beam_step_cases(rows: int, trie: list[TrieLevel]) -> Iterator[Case]:
     batch = rows // BEAMS
     widths = torch.full((batch,), BEAMS, device=inputs.DEVICE)
     levels = [
-        ("no trie", inputs.flat_level(CODES)),
-        ("trie, level 1", trie[1]),
-        ("trie, level 2", trie[2]),
-        ("trie, level 2, 64 banned", trie[2]),
+        ("no trie", inputs.flat_level(CODES), 0),
+        ("trie, level 1", trie[1], 0),
+        ("trie, level 2", trie[2], 0),
+        ("trie, level 2, 64 banned", trie[2], 64),
     ]
-    for name, level in levels:
+    for name, level, banned in levels:
         scores, nodes = inputs.random_beams(batch, BEAMS, level)
         logits = [normal(batch, BEAMS, CODES, dtype=torch.float32) * 3 for _ in range(SETS)]
-        forbid = inputs.random_filter(batch, level, nodes, 64) if "banned" in name else None
+        forbid = inputs.random_filter(batch, level, nodes, banned) if banned else None
         rest = scores, nodes, level, widths, BEAMS, forbid
         stock: list[Call] = [partial(unfused.beam_step, x, *rest) for x in logits]
         if name == "no trie":

@@ -105,15 +105,8 @@ async def measure(service: Service, requests: list[Request], options: argparse.N
         for k in options.k:
             for share in options.shares:
                 rate, before = share * about["offline_per_s"], time.process_time()
-                flags = [
-                    "--request-rate",
-                    f"{rate:.1f}",
-                    "--duration-s",
-                    str(options.seconds),
-                    "--warm-up-s",
-                    str(WARM_UP_S),
-                ]
-                (row,) = await ask(url, asked[k], *flags, "--goodput", f"e2el:{options.bound_ms}")
+                load = f"--request-rate {rate:.1f} --duration-s {options.seconds} --warm-up-s {WARM_UP_S}"
+                (row,) = await ask(url, asked[k], *load.split(), "--goodput", f"e2el:{options.bound_ms}")
                 cores = (time.process_time() - before) / (WARM_UP_S + row["seconds"])
                 row |= {"k": k, "share": share, "cores": round(cores, 2)}
                 row |= {"captured_after": len(engine._graphs) - captured, "compiled_after": cached_kernels() - compiled}

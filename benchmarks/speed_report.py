@@ -33,7 +33,7 @@ def engine_rows() -> list[Row]:
 
 
 def engine() -> str:
-    """The main model at the paper's shape, in brief: the rows of the command that last measured it in FP8."""
+    """The main model at the paper's shape, in brief: the rows of the commit that was last measured in FP8."""
     rows = [row for row in measured("engine") if row["preset"] == MAIN and shape(row) == MAIN_SHAPE and not skewed(row)]
     ours = [row for row in rows if (row["system"], row["precision"]) == ("octorec", "fp8")]
     together = [row for row in rows if row["commit"] == ours[-1]["commit"]] if ours else rows

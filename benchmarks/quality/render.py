@@ -1,11 +1,10 @@
 """The proof's rows as tables for docs/quality.md and one line for the README; `benchmarks.report` calls these."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from benchmarks.records import RESULTS, read
+from benchmarks.tables import Row, table
 
-Row = dict[str, Any]
 SETS = ("beauty", "sports", "toys")
 RECIPES = ("fp8", "fp8-channel", "fp8-block")
 NOISE = ("bf16, other batches", "float32", "fp8", "bf16, seed 1", "bf16, seed 2")
@@ -127,11 +126,6 @@ def line() -> str:
         f"(95 % interval {_ends(row, 'recall@10')}): **{_verdict(row)}** at a margin of {row['margin']:.0%}; "
         f"see [docs/quality.md](docs/quality.md)."
     )
-
-
-def table(columns: list[str], lines: Iterable[list[Any]]) -> str:
-    out = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-    return "\n".join([*out, *("| " + " | ".join(map(str, line)) + " |" for line in lines)])
 
 
 def _ratio(row: Row, metric: str) -> str:

@@ -68,23 +68,23 @@ def cross_attention(
     assert values.is_contiguous()
     assert heads % groups == 0
     fused = quantize_to == "group" and width == GROUP
-    if tiling is None and keys is values and width == 128 and is_hopper(q.device):
-        from octorec.kernels.cross_attention_hopper import cross_attention_hopper
-
-        result = cross_attention_hopper(q, keys, lengths, fused)
-        return quantize(result, quantize_to) if isinstance(result, Tensor) and quantize_to else result
-    tiling = tiling or (HOPPER if capability(q.device) >= (9, 0) else OLDER)
     out: Operand
     if fused:
         out = empty_quantized((batch * beams, heads * width), "group", q.dtype, q.device)
         written, scale = out.values, out.scale
     else:
         out = written = scale = torch.empty(batch * beams, heads * width, dtype=q.dtype, device=q.device)
-    _cross_attention[(triton.cdiv(beams, tiling.rows), heads, batch)](
-        q, keys, values, lengths, written, scale, beams, keys.shape[1], heads, groups, width**-0.5, *scale.stride(),
-        D=width, ROWS=tiling.rows, ITEMS=tiling.items, SHARED=keys is values,
-        QUANTIZE=fused, **launch(q.device), num_warps=tiling.warps, num_stages=tiling.stages,
-    )  # fmt: skip
+    if tiling is None and keys is values and width == 128 and is_hopper(q.device):
+        from octorec.kernels.cross_attention_hopper import cross_attention_hopper
+
+        cross_attention_hopper(q, keys, lengths, written, scale, fused)
+    else:
+        tiling = tiling or (HOPPER if capability(q.device) >= (9, 0) else OLDER)
+        _cross_attention[(triton.cdiv(beams, tiling.rows), heads, batch)](
+            q, keys, values, lengths, written, scale, beams, keys.shape[1], heads, groups, width**-0.5, *scale.stride(),
+            D=width, ROWS=tiling.rows, ITEMS=tiling.items, SHARED=keys is values,
+            QUANTIZE=fused, **launch(q.device), num_warps=tiling.warps, num_stages=tiling.stages,
+        )  # fmt: skip
     return out if fused or quantize_to is None else quantize(written, quantize_to)
 
 

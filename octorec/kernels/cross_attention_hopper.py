@@ -30,34 +30,31 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octorec.kernels.device import processors
 from octorec.kernels.launch import begin, launch
-from octorec.kernels.quantize import empty_quantized, to_e4m3
-from octorec.kernels.reference import Operand
+from octorec.kernels.quantize import to_e4m3
 
 WIDTH = 128  # of a head
 ITEMS = 128  # of a tile of the context; the bits of a result depend on it
 STAGES = 4  # tiles of the context that there is room for; a consumer holds two while it waits for the next
 
 
-def cross_attention_hopper(q: Tensor, context: Tensor, lengths: Tensor, quantize: bool) -> Operand:
-    """As `cross_attention.cross_attention`, which checks the operands, with `context` as keys and as values."""
+def cross_attention_hopper(
+    q: Tensor, context: Tensor, lengths: Tensor, out: Tensor, scale: Tensor, quantize: bool
+) -> None:
+    """Write what `cross_attention.cross_attention`, which checks the operands, gives for `context` as keys and values.
+
+    out [B*W, C]: 16 bit; with `quantize` E4M3, and scale [B*W, H] is written too.
+    """
     batch, beams, heads, width = q.shape
     items, groups = context.shape[1:3]
     assert width == WIDTH
     consumers = _consumers(batch, beams, heads, q.device)
-    out: Operand
-    if quantize:
-        out = empty_quantized((batch * beams, heads * WIDTH), "group", q.dtype, q.device)
-        written, scale = out.values, out.scale
-    else:
-        out = written = scale = torch.empty(batch * beams, heads * WIDTH, dtype=q.dtype, device=q.device)
     tiles = batch * heads * triton.cdiv(beams, 64 * consumers)
     _cross_attention_hopper[(min(tiles, processors(q.device)),)](
         _boxes(q.flatten(2), 64), _boxes(context.flatten(2), ITEMS),
-        _boxes(written.view(batch, beams, heads * WIDTH), 64), context, lengths, scale, tiles, beams, items,
+        _boxes(out.view(batch, beams, heads * WIDTH), 64), context, lengths, scale, tiles, beams, items,
         WIDTH**-0.5 * 1.4426950408889634, *scale.stride(), H=heads, G=groups,
         QUANTIZE=quantize, ITEMS=ITEMS, STAGES=STAGES, CONSUMERS=consumers, **launch(q.device), num_warps=4,
     )  # fmt: skip
-    return out
 
 
 def _consumers(batch: int, beams: int, heads: int, device: torch.device) -> int:

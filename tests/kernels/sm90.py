@@ -118,6 +118,15 @@ def _read(kernel: Any) -> MachineCode:
     return MachineCode(kernel.name, counts, registers, kernel.metadata.num_warps, kernel.metadata.shared, dependent)
 
 
+def check_specialised(code: MachineCode, name: str, product: str) -> None:
+    """Of kernel `name`, whose warps do different work: tensor cores by `product`, the memory accelerator, no spills."""
+    assert code.name == name
+    for opcode in (product, "UTMALDG", "UTMASTG", "USETMAXREG"):
+        assert code.uses(opcode), f"{name} has no {opcode}"
+    assert code.spills == 0
+    assert code.shared <= MAX_SHARED[90]
+
+
 def _waits_first(ttgir: str, opcodes: list[str]) -> bool:
     """Whether nothing before the wait touches global memory.
 

@@ -256,13 +256,7 @@ def test_machine_code(name: str) -> None:
 )
 def test_machine_code_of_hopper_s_own(name: str, rows: int) -> None:
     code = sm90.compile_launches(launch, name, None, rows)[-1]  # a 1 is compiled in
-    assert code.name == "_gemm_hopper"
-    assert code.uses("QGMMA")
-    assert code.uses("UTMALDG")
-    assert code.uses("UTMASTG")
-    assert code.uses("USETMAXREG")
-    assert code.spills == 0
-    assert code.shared <= sm90.MAX_SHARED[90]
+    sm90.check_specialised(code, "_gemm_hopper", "QGMMA")
 
 
 def test_machine_code_for_one_row() -> None:
