@@ -12,7 +12,7 @@ import dataclasses
 import gc
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,8 +24,9 @@ from benchmarks.engine import N_ITEMS, Row, host_to_host, measure_octorec, resul
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.skew import EXPONENTS, skew
 from benchmarks.timer import time_gpu
+from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine, EngineConfig
-from octorec.engine.graph import moved
+from octorec.engine.rank import Found
 from octorec.engine.search import SearchBatch
 from octorec.kernels import fused
 from octorec.kernels.reference import Beams
@@ -64,11 +65,15 @@ ENGINE = "all levels in one CUDA graph: the engine"
 class EagerEngine(Engine):
     """An engine without graphs: each operation is launched by Python, batch after batch."""
 
-    def _graph(self, size: int, width: int) -> Any:
-        def run(batch: SearchBatch) -> Beams:
-            return self._search(moved(batch, self.device), width)
+    @torch.inference_mode()
+    def launch(self, parsed: Sequence[ParsedRequest]) -> Callable[[], Found]:
+        beams = self._search(on_device(self, parsed), BEAM)
+        return lambda: Found(beams.scores.cpu().numpy(), beams.nodes.cpu().numpy(), self._on_device.first_leaf)
 
-        return run
+
+def on_device(engine: Engine, parsed: Sequence[ParsedRequest]) -> SearchBatch:
+    staging = engine._staged(parsed, BATCH)
+    return staging.batch(staging.block.to(engine.device))
 
 
 def replaced(number: int) -> list[str]:
@@ -100,7 +105,7 @@ def measure(engine: EagerEngine, runs: int) -> dict[str, Any]:
 def search(engine: EagerEngine) -> Callable[[], Beams]:
     """The device's part of answering a batch."""
     requests = random_requests(BATCH, N_ITEMS, CONTEXT, BEAM)
-    batch = moved(engine._batch([engine.parse(request) for request in requests], BATCH), engine.device)
+    batch = on_device(engine, [engine.parse(request) for request in requests])
     return lambda: engine._search(batch, BEAM)
 
 

@@ -24,7 +24,6 @@ from benchmarks.skew import EXPONENTS, busiest, skew
 from benchmarks.stock import StockOneRec
 from benchmarks.timer import Timing, of_samples, time_gpu
 from octorec.engine.engine import Engine, EngineConfig
-from octorec.engine.graph import moved
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
 from octorec.models.config import OneRecConfig
@@ -126,7 +125,8 @@ def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
     model = random_model(config, row.precision)
     engine = Engine(model, catalog, limits, "cuda", fused)
     requests = random_requests(row.batch, N_ITEMS, row.context, row.beam)
-    batch = moved(engine._batch([engine.parse(request) for request in requests], row.batch), engine.device)
+    staging = engine._staged([engine.parse(request) for request in requests], row.batch)
+    batch = staging.batch(staging.block.to(engine.device))
     load = route(model, lambda: engine._search(batch, row.beam), row)
     (cost,) = engine.warm_up()
     graph = engine._graph(row.batch, row.beam)

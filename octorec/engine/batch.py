@@ -1,6 +1,6 @@
 """From requests to the tensors of a batch, on the host.
 
-Letters: B requests, S context items, L levels, X banned leaves.
+Letters: B requests, S context items, L levels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,9 @@ import numpy as np
 import torch
 
 from octorec.catalog.catalog import Catalog
-from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.items import ItemFilter, banned_leaves, item_filter, lookup
 from octorec.engine.request import Request
-from octorec.engine.search import SearchBatch
 from octorec.errors import InputError
-from octorec.kernels.reference import DEAD, LeafFilter
 from octorec.models.config import UserField, encode_user
 from octorec.models.context import ContextBatch
 
@@ -70,7 +67,9 @@ def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool
     if len(history) == 0 and not request.user:
         allowed = "give at least one item" + (", or user fields" if limits.fields else "")
         raise InputError("history", [], "; ".join([allowed, *notes]))
-    codes = catalog.codes[history].astype(np.int64) if len(history) else np.full((1, catalog.codes.shape[1]), -1)
+    codes = (
+        catalog.codes.take(history, 0).astype(np.int64) if len(history) else np.full((1, catalog.codes.shape[1]), -1)
+    )
     banned = banned_leaves(catalog, chosen)
     if len(banned) > limits.max_banned:
         raise InputError("exclude", f"{len(banned)} code tuples", f"at most max_banned = {limits.max_banned}: raise it")
@@ -102,26 +101,3 @@ def context_batch(parsed: Sequence[ParsedRequest], size: int, max_context: int, 
         codes[row, : lengths[row]] = request.codes
         user[row] = request.user
     return ContextBatch(*(torch.from_numpy(array).to(device) for array in (lengths, codes, user)))
-
-
-def search_batch(
-    parsed: Sequence[ParsedRequest], on_device: DeviceCatalog, size: int, max_context: int, max_banned: int
-) -> SearchBatch:
-    """Everything the search reads of `parsed`, filled up to `size` requests, in the host's memory."""
-    widths = np.ones(size, dtype=np.int64)
-    widths[: len(parsed)] = [request.width for request in parsed]
-    roots = np.full((size, 1), on_device.root, dtype=np.int64)
-    context = context_batch(parsed, size, max_context, torch.device("cpu"))
-    filters = leaf_filter(parsed, on_device, size, max_banned)
-    return SearchBatch(context, torch.from_numpy(roots), torch.from_numpy(widths), filters)
-
-
-def leaf_filter(parsed: Sequence[ParsedRequest], on_device: DeviceCatalog, size: int, max_banned: int) -> LeafFilter:
-    """The exclusions and allow-lists of a batch as the last level of the trie reads them; X is max_banned."""
-    table = np.full((size, max_banned), DEAD, dtype=np.int64)
-    sets, restricted = np.zeros((size, on_device.set_words), dtype=np.int64), np.zeros(size, dtype=bool)
-    for row, request in enumerate(parsed):
-        table[row, : len(request.banned)] = request.banned + on_device.first_leaf
-        if request.filter.sets is not None:
-            sets[row, : len(request.filter.sets)], restricted[row] = request.filter.sets, True
-    return LeafFilter(*(torch.from_numpy(array) for array in (table, sets, restricted)))

@@ -3,22 +3,24 @@
 The same code runs on the CPU through the reference operations and on a GPU through the kernels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from octorec.catalog.catalog import Catalog
-from octorec.engine.batch import Limits, ParsedRequest, context_batch, parse, search_batch
+from octorec.engine.batch import Limits, ParsedRequest, context_batch, parse
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
 from octorec.engine.rank import Found
 from octorec.engine.request import Answer, Request
 from octorec.engine.search import Model, SearchBatch, score, search
+from octorec.engine.staging import Staging
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.reference import Beams
@@ -115,19 +117,32 @@ class Engine:
         limits = Limits(config.max_context, config.user_fields, *widths, config.max_banned)
         return parse(request, self.catalog, limits, drop_unknown)
 
-    @torch.inference_mode()
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
         """The beams of at most `batch_sizes[-1]` requests, parsed with the catalog that answers now.
 
         This alone needs the device; `Found.ranked` makes the answers, on any thread.
         """
+        return self.launch(parsed)()
+
+    @torch.inference_mode()
+    def launch(self, parsed: Sequence[ParsedRequest]) -> Callable[[], Found]:
+        """Start a search, and get what waits for its end: one at a time. Without a GPU all the work is in the wait."""
         assert all(request.catalog is self.catalog for request in parsed), "parse anew after replace_catalog"
-        config = self.config
-        size = _bucket(config.batch_sizes, len(parsed))
-        width = _bucket(config.beam_widths, max(request.width for request in parsed))
-        batch = self._batch(parsed, size)
-        beams = self._graph(size, width)(batch) if self.device.type == "cuda" else self._search(batch, width)
-        return Found(beams.scores.cpu().numpy(), beams.nodes.cpu().numpy() - self._on_device.first_leaf)
+        size = _bucket(self.config.batch_sizes, len(parsed))
+        width = _bucket(self.config.beam_widths, max(request.width for request in parsed))
+        first_leaf = self._on_device.first_leaf
+        if self.device.type == "cuda":
+            graph = self._graph(size, width)
+            self._fill(graph.staging, parsed)
+            beams = graph.launch()
+        else:
+            beams = partial(self._searched, self._staged(parsed, size), width)
+
+        def found() -> Found:
+            scores, nodes = beams()
+            return Found(scores.numpy(), nodes.numpy(), first_leaf)
+
+        return found
 
     @torch.inference_mode()
     def score(self, requests: Sequence[Request], targets: Sequence[str]) -> np.ndarray:
@@ -156,20 +171,32 @@ class Engine:
         context = context_batch(parsed, size, self.config.max_context, self.device)
         return context, torch.from_numpy(forced).to(self.device)
 
-    def _batch(self, chunk: Sequence[ParsedRequest], size: int) -> SearchBatch:
-        """In the host's memory: a graph copies it into its own."""
-        config = self.config
-        return search_batch(chunk, self._on_device, size, config.max_context, config.max_banned)
+    def _staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
+        """A batch of up to `size` requests, on the host."""
+        config, levels = self.config, self.catalog.codes.shape[1]
+        limits = config.max_context, levels, len(config.user_fields), config.max_banned
+        staging = Staging(size, *limits, self._on_device.set_words, pinned=self.device.type == "cuda")
+        self._fill(staging, parsed)
+        return staging
+
+    def _fill(self, staging: Staging, parsed: Sequence[ParsedRequest]) -> None:
+        staging.fill(parsed, self._on_device.root, self._on_device.first_leaf)
 
     def _search(self, batch: SearchBatch, width: int) -> Beams:
         return search(self.model, self._on_device.levels, batch, width, self.ops)
+
+    @torch.inference_mode()
+    def _searched(self, staging: Staging, width: int) -> tuple[Tensor, Tensor]:
+        """Scores and nodes [B, W] without a graph."""
+        beams = self._search(staging.batch(), width)
+        return beams.scores, beams.nodes
 
     def _graph(self, size: int, width: int) -> GraphedSearch:
         """The captured search of a bucket; captured now if it was not."""
         if (size, width) not in self._graphs:
             pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
             any_item = Request([self.catalog.item_ids[0]], k=1, beam_width=1)
-            example = self._batch([self.parse(any_item)], size)
+            example = self._staged([self.parse(any_item)], size)
             self._graphs[size, width] = GraphedSearch(partial(self._search, width=width), example, self.device, pool)
         return self._graphs[size, width]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 
@@ -21,7 +20,7 @@ class ItemFilter:
 def lookup(catalog: Catalog, field: str, item_ids: Sequence[str], dropped: list[str] | None = None) -> np.ndarray:
     """Item indices of `item_ids`. One that the catalog lacks is an InputError naming `field`; with `dropped` it is left
     out, and a note put there says how many were and which came first."""
-    places = np.fromiter(map(catalog.index.get, item_ids, repeat(-1)), dtype=np.int64, count=len(item_ids))
+    places = catalog.places(item_ids)
     unknown = np.flatnonzero(places < 0)
     if not len(unknown):
         return places

@@ -45,16 +45,23 @@ class Ranked:
 class Found:
     """The beams of a batch in a bucket of B requests and W beams, on the host.
 
-    scores [B, W] float32, -inf where a request has fewer beams. leaves [B, W]: leaves of the trie that was searched.
+    scores [B, W] float32, -inf where a request has fewer beams. nodes [B, W] int64: leaves as the device numbers them,
+    from `first_leaf` on.
     """
 
     scores: np.ndarray
-    leaves: np.ndarray
+    nodes: np.ndarray
+    first_leaf: int
+
+    @property
+    def leaves(self) -> np.ndarray:
+        """[B, W]: leaves of the trie that was searched."""
+        return self.nodes - self.first_leaf
 
     def ranked(self, row: int, request: ParsedRequest) -> Ranked:
         """The items of `request`, which was the batch's number `row`: its live beams' items, at most k of them."""
         live = np.isfinite(self.scores[row])
-        leaves, scores = self.leaves[row][live], self.scores[row][live]
+        leaves, scores = self.nodes[row][live] - self.first_leaf, self.scores[row][live]
         items, position = items_of(request.catalog, leaves, request.filter)
         items, scores = items[: request.k], scores[position[: request.k]]
         return Ranked(request.catalog, items, scores, len(items) == request.k, request.notes)

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from octorec.engine.batch import ParsedRequest
@@ -135,20 +136,24 @@ class Batcher:
         return await call.future
 
     def _work(self) -> None:
-        idle = True
-        while (job := self._next(idle)) is not None:
-            if isinstance(job, _Call):
+        idle, tell = True, None
+        while (job := self._next(idle, wait=tell is None)) is not None or tell is not None:
+            # clients are told of a batch once the next is on the device: their answers keep the interpreter busy
+            outcomes = self._start(job) if isinstance(job, list) else None
+            if tell is not None:
+                self._loop.call_soon_threadsafe(tell)
+                tell = None
+            if isinstance(job, list) and outcomes is not None:
+                tell = partial(_deliver, job, outcomes())
+                self.running = 0
+            elif isinstance(job, _Call):
                 self._overdue_at = time.monotonic() + CALL_LIMIT_S
-                outcome = _caught(job.run)
-                self._overdue_at, idle = None, not self._queue
-                self._loop.call_soon_threadsafe(_settle, job.future, outcome)
-            else:
-                outcomes = self._answer(job)
-                self._overdue_at, self.running, idle = None, 0, not self._queue
-                self._loop.call_soon_threadsafe(self._deliver, job, outcomes)
+                self._loop.call_soon_threadsafe(_settle, job.future, _caught(job.run))
+            self._overdue_at, idle = None, not self._queue
 
-    def _next(self, idle: bool) -> "_Call | list[Pending] | None":
-        """What to do next, once there is something; None at the end. idle: nobody waited when the last was done."""
+    def _next(self, idle: bool, wait: bool) -> "_Call | list[Pending] | None":
+        """What to do next; None at the end, or without `wait` where there is nothing yet. idle: nobody waited when the
+        last was done."""
         with self._changed:
             while not self._calls:
                 if self._queue:
@@ -156,12 +161,13 @@ class Batcher:
                     left = 0.0 if idle else oldest.arrived + self.max_delay_s - time.monotonic()
                     if left <= 0 or len(self._queue) >= self.max_batch or self._stopping:
                         return self._take()
-                    self._changed.wait(left)
                 elif self._stopping:
                     return None
                 else:
-                    idle = True
-                    self._changed.wait()
+                    idle, left = True, None
+                if not wait:
+                    return None
+                self._changed.wait(left)
             return self._calls.popleft()
 
     def _take(self) -> list[Pending]:
@@ -177,18 +183,20 @@ class Batcher:
         self.running = len(batch)
         return batch
 
-    def _answer(self, batch: list[Pending]) -> list[Outcome]:
-        """Every request's outcome; where the batch fails, each gets another try alone."""
-        outcomes: dict[Pending, Outcome] = {}
-        for pending in batch:
-            error = self._parse_anew(pending)
-            if error is not None:
-                outcomes[pending] = error
-        left = [pending for pending in batch if pending not in outcomes]
-        outcomes.update(self._search(left) if left else {})
-        for pending in batch:
-            pending.finished = time.monotonic()
-        return [outcomes[pending] for pending in batch]
+    def _start(self, batch: list[Pending]) -> Callable[[], list[Outcome]]:
+        """Put a batch on the device; the result waits for it and gives every request's outcome."""
+        self._overdue_at = time.monotonic() + self.stuck_after_s
+        refused = {pending: self._parse_anew(pending) for pending in batch}
+        left = [pending for pending in batch if refused[pending] is None]
+        search = self._launch(left) if left else dict
+
+        def outcomes() -> list[Outcome]:
+            found = search()
+            for pending in batch:
+                pending.finished = time.monotonic()
+            return [refused[pending] or found[pending] for pending in batch]
+
+        return outcomes
 
     def _parse_anew(self, pending: Pending) -> Refusal | None:
         """Another version may answer than the one that the request was parsed with."""
@@ -202,21 +210,37 @@ class Batcher:
             return invalid(error)
         return None
 
-    def _search(self, batch: list[Pending]) -> dict[Pending, Outcome]:
-        self._overdue_at = time.monotonic() + self.stuck_after_s
+    def _launch(self, batch: list[Pending]) -> Callable[[], dict[Pending, Outcome]]:
+        """The same of requests that are all well; where the batch fails, each gets another try alone."""
         assert self.serving is not None
+        parsed = [pending.parsed for pending in batch]
         try:
-            found = self.serving.engine.search([pending.parsed for pending in batch])
+            search = self.serving.engine.launch(parsed)
         except Exception as error:
-            logger.exception("a batch failed", extra={"requests": len(batch)})
-            if len(batch) == 1:
-                self._check_device()
-                return {batch[0]: error}
-            self.metrics.retries.inc()
-            return {pending: outcome for alone in batch for pending, outcome in self._search([alone]).items()}
-        self.broken = None
-        self.metrics.batch_ran(len(batch), self.max_batch, found, sum(pending.parsed.width for pending in batch))
-        return {pending: (found, row) for row, pending in enumerate(batch)}
+            return partial(self._failed, batch, error)
+
+        def outcomes() -> dict[Pending, Outcome]:
+            try:
+                found = search()
+            except Exception as error:
+                return self._failed(batch, error)
+            self.broken = None
+            self.metrics.batch_ran(len(batch), self.max_batch, found, sum(request.width for request in parsed))
+            return {pending: (found, row) for row, pending in enumerate(batch)}
+
+        return outcomes
+
+    def _failed(self, batch: list[Pending], error: Exception) -> dict[Pending, Outcome]:
+        logger.error("a batch failed", extra={"requests": len(batch)}, exc_info=error)
+        if len(batch) == 1:
+            self._check_device()
+            return {batch[0]: error}
+        self.metrics.retries.inc()
+        outcomes: dict[Pending, Outcome] = {}
+        for alone in batch:
+            self._overdue_at = time.monotonic() + self.stuck_after_s
+            outcomes |= self._launch([alone])()
+        return outcomes
 
     def _check_device(self) -> None:
         """Does the device still answer a request that cannot be at fault?"""
@@ -225,9 +249,10 @@ class Batcher:
         outcome = _caught(lambda: engine.search([engine.parse(any_request(engine))]))
         self.broken = f"the device fails on every request: {outcome}" if isinstance(outcome, Exception) else None
 
-    def _deliver(self, batch: list[Pending], outcomes: list[Outcome]) -> None:
-        for pending, outcome in zip(batch, outcomes, strict=True):
-            _settle(pending.future, outcome)
+
+def _deliver(batch: list[Pending], outcomes: list[Outcome]) -> None:
+    for pending, outcome in zip(batch, outcomes, strict=True):
+        _settle(pending.future, outcome)
 
 
 def any_request(engine: Engine, width: int = 1) -> Request:

@@ -18,7 +18,8 @@ from octorec.serve.service import Service
 from octorec.serve.versions import load_catalog, load_engine, prepare, version_folder, versions
 
 logger = logging.getLogger(__name__)
-UNTOUCHED = ("index", "item_ids", "titles", "item_leaf", "set_bit")  # by withdrawals; made anew they take seconds
+# by withdrawals; made anew they take seconds
+UNTOUCHED = ("index", "id_hashes", "item_ids", "titles", "item_leaf", "set_bit")
 
 
 class State(BaseModel):

@@ -24,7 +24,7 @@ from octorec.serve.service import Service
 from octorec.serve.versions import load_engine, versions
 
 logger = logging.getLogger(__name__)
-SWITCH_S = 5e-4  # the device thread gets the interpreter back this soon from a busy event loop, not after 5 ms
+SWITCH_S = 1e-4  # the device thread gets the interpreter back this soon from a busy event loop, not after 5 ms
 
 
 class Server(uvicorn.Server):

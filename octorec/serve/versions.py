@@ -12,7 +12,8 @@ from octorec.errors import InputError
 from octorec.serve.config import ServeConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-LOOKUPS = ("version", "index", "item_ids", "titles", "live", "item_leaf", "set_bit")  # what requests and answers need
+# what requests and answers need
+LOOKUPS = ("version", "index", "id_hashes", "item_ids", "titles", "live", "item_leaf", "set_bit")
 
 
 def version_folder(root: str | None, field: str, name: str) -> Path:

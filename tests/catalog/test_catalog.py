@@ -65,6 +65,21 @@ def test_lookups():
         catalog.set_mask(["w"])
 
 
+def test_many_places_at_once():
+    ids = [str(number) for number in np.random.default_rng(0).permutation(3000)]
+    catalog = Catalog.of_items(pa.table({"item_id": ids, "codes": [[n % 9, n % 7] for n in range(3000)]}), (9, 7))
+    wanted = [*ids[:50], "no such item", "3000", ids[0]]
+    assert catalog.places(wanted).tolist() == [catalog.index.get(item, -1) for item in wanted]
+    assert catalog.places([]).tolist() == []
+
+
+def test_two_ids_of_one_hash_are_refused(monkeypatch):
+    monkeypatch.setattr("octorec.catalog.catalog._hashes", lambda ids: np.zeros(len(ids), np.int64))
+    catalog = Catalog.of_items(pa.table({"item_id": ["a", "b"], "codes": [[0], [1]]}), (2,))
+    with pytest.raises(RuntimeError, match="PYTHONHASHSEED"):
+        catalog.places(["a"])
+
+
 def test_columns_that_are_missing_have_defaults():
     catalog = Catalog.of_items(check_items(pa.table({"item_id": ["a"], "codes": [[1]]})), (2,))
     assert (catalog.titles, catalog.sets, catalog.live.tolist()) == ([""], [[]], [True])

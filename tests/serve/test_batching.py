@@ -206,3 +206,29 @@ def test_an_idle_engine_starts_at_once_and_a_busy_one_collects() -> None:
             print(f"idle: {alone * 1e3:.1f} ms; a full batch did not wait")
 
     run(test())
+
+
+def test_the_next_batch_is_launched_before_clients_are_told_of_the_last() -> None:
+    engine = make_engine(gate=True)
+    requests = many_requests(2)
+    launch, launched, when_told = engine.launch, [], []
+
+    def slow_launch(parsed: Any) -> Any:
+        time.sleep(0.05)
+        launched.append(len(parsed))
+        return launch(parsed)
+
+    async def test() -> None:
+        async with served(engine) as (service, client):
+            gate(engine).shut()
+            engine.launch = slow_launch  # type: ignore[method-assign]
+            first = asyncio.create_task(ask(client, requests[0]))
+            first.add_done_callback(lambda _: when_told.append(len(launched)))
+            await until(gate(engine).entered.is_set, "the device is held")
+            second = asyncio.create_task(ask(client, requests[1]))
+            await until(lambda: service.batcher.waiting == 1, "one waits")
+            gate(engine).open.set()
+            await asyncio.gather(first, second)
+            assert when_told == [2]
+
+    run(test())

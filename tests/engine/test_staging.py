@@ -1,0 +1,98 @@
+"""A batch in one block of memory."""
+
+import sys
+import threading
+import time
+
+import numpy as np
+import torch
+from made_up import random_catalog
+
+from octorec.engine.batch import Limits, ParsedRequest, parse
+from octorec.engine.request import Request
+from octorec.engine.staging import ALIGN, Staging
+from octorec.kernels.reference import DEAD
+from octorec.models.config import UserField
+
+CATALOG = random_catalog(500, (8, 8, 8))
+FIELDS = (UserField("age", "number", mean=30, std=10),)
+LIMITS = Limits(max_context=6, fields=FIELDS, default_width=8, widest=64, max_banned=5)
+
+
+def parsed(
+    history: list[int], exclude: tuple[int, ...] = (), allow: tuple[str, ...] = (), age: float = 30
+) -> ParsedRequest:
+    ids = CATALOG.item_ids
+    chosen = [ids[item] for item in exclude]
+    request = Request([ids[item] for item in history], k=3, exclude=chosen, allow=allow, user={"age": age})
+    return parse(request, CATALOG, LIMITS)
+
+
+def staging(size: int = 4, max_context: int = 6, max_banned: int = 5) -> Staging:
+    return Staging(size, max_context, 3, len(FIELDS), max_banned, 1, pinned=False)
+
+
+def test_holds_what_was_parsed() -> None:
+    leaf = int(CATALOG.item_leaf[7])
+    alone = [item for item in range(500) if CATALOG.item_leaf[item] == leaf]  # the tuple dies with its last item
+    requests = [parsed([3, 1, 2], age=40), parsed([5], exclude=tuple(alone), allow=("blue",))]
+    subject = staging()
+    subject.fill(requests, root=9, first_leaf=1000)
+    batch = subject.batch()
+    assert batch.context.lengths.tolist() == [3, 1, 1, 1]
+    np.testing.assert_array_equal(batch.context.codes[0, :3], CATALOG.codes[[3, 1, 2]])
+    np.testing.assert_array_equal(batch.context.codes[1, 0], CATALOG.codes[5])
+    assert not batch.context.codes[2:].any()
+    assert batch.context.user.flatten().tolist() == [1, 0, 0, 0]
+    assert batch.roots.tolist() == [[9]] * 4
+    assert batch.widths.tolist() == [8, 8, 1, 1]
+    assert batch.leaf_filter.banned.tolist() == [[DEAD] * 5, [1000 + leaf] + [DEAD] * 4, [DEAD] * 5, [DEAD] * 5]
+    assert batch.leaf_filter.restricted.tolist() == [False, True, False, False]
+    assert batch.leaf_filter.allowed_sets[1].numpy() == CATALOG.set_mask(["blue"])
+
+
+def test_nothing_stays_of_the_batch_before() -> None:
+    first, again = staging(), staging()
+    first.fill([parsed([1, 2, 3, 4, 5], exclude=(7,), allow=("red",), age=50)] * 4, root=1, first_leaf=9)
+    for subject in (first, again):
+        subject.fill([parsed([6])], root=2, first_leaf=0)
+    assert torch.equal(first.block, again.block)
+
+
+def test_the_same_tensors_wherever_the_block_is() -> None:
+    subject = staging()
+    copy = subject.block.clone()
+    subject.fill([parsed([3, 1, 2])], root=9, first_leaf=1000)
+    batch = subject.batch(copy)
+    copy.copy_(subject.block)
+    here = subject.batch()
+    assert torch.equal(batch.context.codes, here.context.codes)
+    assert torch.equal(batch.leaf_filter.banned, here.leaf_filter.banned)
+    for tensor in (batch.context.codes, batch.context.user, batch.widths, batch.leaf_filter.restricted):
+        assert (tensor.data_ptr() - copy.data_ptr()) % ALIGN == 0
+
+
+def test_writing_keeps_the_interpreter() -> None:
+    """Beside a thread that gives it up only when it has to, a fifth of a second later, and for two seconds. Rows are so
+    long that NumPy would copy them without Python's lock."""
+    codes = np.zeros((512, 3), np.int64)
+    request = ParsedRequest(CATALOG, codes, [0.0], parsed([1]).filter, np.arange(1024), 3, 8, [])
+    subject = staging(32, max_context=512, max_banned=1024)
+    before, end = sys.getswitchinterval(), time.monotonic() + 2
+
+    def work() -> None:
+        while time.monotonic() < end:
+            pass
+
+    thread = threading.Thread(target=work)
+    sys.setswitchinterval(0.2)
+    try:
+        thread.start()
+        time.sleep(0)  # gives up what is left of this thread's turn
+        start = time.perf_counter()
+        subject.fill([request] * 32, root=0, first_leaf=0)
+        assert time.perf_counter() - start < 0.2
+        assert thread.is_alive()
+    finally:
+        sys.setswitchinterval(before)
+        thread.join()
