@@ -57,10 +57,15 @@ def empty_quantized(
 
 def row_tile(width: int) -> tuple[int, int]:
     """(groups of 128 values, a power of two; warps) of a program that holds a row of `width` values."""
+    groups = triton.next_power_of_2(row_groups(width))
+    return groups, 4 if groups <= 16 else 8
+
+
+def row_groups(width: int) -> int:
+    """Groups of 128 values in a row of `width`, the last one perhaps short."""
     if not 0 < width <= MAX_WIDTH:
         raise InputError("row width", width, f"the row kernels take 1 to {MAX_WIDTH} values a row")
-    groups = triton.next_power_of_2(triton.cdiv(width, GROUP))
-    return groups, 4 if groups <= 16 else 8
+    return triton.cdiv(width, GROUP)
 
 
 @triton.jit

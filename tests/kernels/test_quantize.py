@@ -30,7 +30,7 @@ def hard(*shape: int, device: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("granularity", ROWS)
-@pytest.mark.parametrize("shape", [(1, 8), (5, 128), (7, 200), (3, 1408)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 8), (5, 128), (7, 200), (2, 384), (2, 600), (3, 1408), (2, 1536)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 def test_rows(shape: tuple[int, int], granularity: str, dtype: torch.dtype, device: str) -> None:
     x = hard(*shape, device=device).clamp(-6e4, 6e4).to(dtype)
