@@ -137,6 +137,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "correctness": speed.correctness,
     "layers": speed.layers,
     "serve": serve_report.serve,
+    "serve_line": serve_report.line,
     "serve_overhead": serve_report.overhead,
     "serve_settings": serve_report.settings,
     "serve_soak": serve_report.soak,

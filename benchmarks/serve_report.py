@@ -39,6 +39,21 @@ def serve() -> str:
     return table([*columns, *stages], map(cells_of, rows)) + "\n\n" + " ".join(said)
 
 
+def line() -> str:
+    """What one server answers within the bound, of the newest rows; for the README."""
+    rows = newest(read(RESULTS / "serve.jsonl"), lambda row: (row["preset"], row["precision"], row["k"], row["share"]))
+    within = [row for row in rows if row["within"]]
+    if not within:
+        return nothing("serve")
+    best = max(within, key=lambda row: row["goodput_per_s"])
+    rate = best["goodput_per_s"]
+    return (
+        f"`octorec serve` on the same model, over HTTP: **{rate:.0f} requests/s**, 99 % of them within "
+        f"{best['e2el_ms']['p99']:.0f} ms (bound {best['bound_ms']:g} ms), {rate / best['offline_per_s']:.0%} of what "
+        f"the device does offline; ${dollars(rate)} a million requests; see [docs/serving.md](docs/serving.md)."
+    )
+
+
 def cells_of(row: Row) -> list[object]:
     latency, stages = row["e2el_ms"], [row[f"{name}_ms"].get("p50", 0.0) for name in ("queue", "device", "encode")]
     stages.append(row["outside_device_ms"].get("p50", 0.0) - stages[0] - stages[2])

@@ -38,7 +38,6 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.launch import begin, launch
 from octorec.kernels.reference import DEAD, Beams, LeafFilter, TrieLevel
 from octorec.kernels.returnable import (
     filter_arguments,
@@ -115,7 +114,6 @@ def beam_step(
     keys = tiling.keys(beams, vocabulary, out_width)
     filters, words = filter_arguments(level, leaf_filter)
     trie = (level.child_code, level.child_live, *filters)
-    dependent = launch(logits.device)
     shape = {"V": vocabulary, "TILE": tiling.tile, "TILES": tiles, "WORDS": words}
 
     def scratch(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -126,24 +124,24 @@ def beam_step(
     _scan_rows[(batch * beams,)](
         logits, scores, nodes, level.child_start, *trie, *rows, tile_best, beams, **shape,
         BLOCK=min(tiling.block, max(triton.next_power_of_2(vocabulary), tiling.tile)),
-        CHUNK=max(tiling.chunk, tiling.tile), TILES_PAD=triton.next_power_of_2(tiles), **dependent,
+        CHUNK=max(tiling.chunk, tiling.tile), TILES_PAD=triton.next_power_of_2(tiles),
         num_warps=tiling.scan_warps,
     )  # fmt: skip
     chosen = scratch(out_width, dtype=torch.int32)
     _choose_tiles[(batch,)](
-        tile_best, widths, chosen, beams * tiles, out_width, KEYS=keys[0], SLOTS=slots, **dependent,
+        tile_best, widths, chosen, beams * tiles, out_width, KEYS=keys[0], SLOTS=slots,
         num_warps=tiling.choose_warps,
     )  # fmt: skip
     totals, subtile_best = scratch(out_width, tiling.tile), scratch(out_width, subtiles)
     _read_tiles[(batch, out_width)](
         logits, scores, *rows, *trie, chosen, totals, subtile_best, beams, out_width, **shape, SUBTILE=tiling.subtile,
-        **dependent, num_warps=max(1, tiling.tile // 256),
+        num_warps=max(1, tiling.tile // 256),
     )  # fmt: skip
     found = Beams(scratch(out_width), *(scratch(out_width, dtype=torch.int64) for _ in range(3)))
     _choose_candidates[(batch,)](
         totals, subtile_best, widths, chosen, rows[2], level.child_code, scratch(2, out_width, dtype=torch.int32),
         *found, beams, out_width, TILE=tiling.tile, TILES=tiles, SUBTILE=tiling.subtile, KEYS=keys[1],
-        CANDIDATES=keys[2], SLOTS=slots, **dependent, num_warps=tiling.choose_warps,
+        CANDIDATES=keys[2], SLOTS=slots, num_warps=tiling.choose_warps,
     )  # fmt: skip
     return found if leaf_filter is None else _ranked(found)
 
@@ -154,9 +152,7 @@ def _ranked(found: Beams) -> Beams:
     slots = triton.next_power_of_2(width)
     part = min(32, slots)
     ranked = Beams(*(torch.empty_like(field) for field in found))
-    _rank[(batch, slots // part)](
-        *found, *ranked, width, SLOTS=slots, PART=part, **launch(found.scores.device), num_warps=4
-    )
+    _rank[(batch, slots // part)](*found, *ranked, width, SLOTS=slots, PART=part, num_warps=4)
     return ranked
 
 
@@ -165,10 +161,9 @@ def _scan_rows(
     logits_ptr, scores_ptr, nodes_ptr, child_start_ptr, child_code_ptr, child_live_ptr, child_sets_ptr, banned_ptr,
     X, allowed_ptr, restricted_ptr, top_ptr, log_sum_ptr, start_ptr, count_ptr, tile_best_ptr, W,
     V: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, WORDS: tl.constexpr,
-    BLOCK: tl.constexpr, CHUNK: tl.constexpr, TILES_PAD: tl.constexpr, PDL: tl.constexpr,
+    BLOCK: tl.constexpr, CHUNK: tl.constexpr, TILES_PAD: tl.constexpr,
 ):  # fmt: skip
     """A program a row: its maximum and log sum exp, its node's children, and the best total of each tile of them."""
-    begin(PDL)
     row = tl.program_id(0).to(tl.int64)
     request = row // W
     logits_ptr += row * V
@@ -226,11 +221,8 @@ def _scan_rows(
 
 
 @triton.jit
-def _choose_tiles(
-    tile_best_ptr, widths_ptr, chosen_ptr, tiles, K, KEYS: tl.constexpr, SLOTS: tl.constexpr, PDL: tl.constexpr
-):
+def _choose_tiles(tile_best_ptr, widths_ptr, chosen_ptr, tiles, K, KEYS: tl.constexpr, SLOTS: tl.constexpr):
     """A program a request: which of its W * TILES tiles may hold one of the best, ascending, then -1."""
-    begin(PDL)
     request = tl.program_id(0).to(tl.int64)
     wanted = tl.minimum(tl.load(widths_ptr + request).to(tl.int32), K)
     index = tl.arange(0, KEYS)
@@ -243,10 +235,9 @@ def _read_tiles(
     logits_ptr, scores_ptr, top_ptr, log_sum_ptr, start_ptr, count_ptr, child_code_ptr, child_live_ptr, child_sets_ptr,
     banned_ptr, X, allowed_ptr, restricted_ptr, chosen_ptr, totals_ptr, subtile_best_ptr, W, K,
     V: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, WORDS: tl.constexpr,
-    SUBTILE: tl.constexpr, PDL: tl.constexpr,
+    SUBTILE: tl.constexpr,
 ):  # fmt: skip
     """A program a chosen tile: its candidates' totals, -inf for what is none, and the best of each subtile."""
-    begin(PDL)
     request = tl.program_id(0).to(tl.int64)
     place = request * K + tl.program_id(1)
     chosen = tl.load(chosen_ptr + place)
@@ -277,13 +268,12 @@ def _choose_candidates(
     totals_ptr, subtile_best_ptr, widths_ptr, chosen_ptr, start_ptr, child_code_ptr, best_ptr,
     out_scores_ptr, out_nodes_ptr, out_parents_ptr, out_codes_ptr, W, K,
     TILE: tl.constexpr, TILES: tl.constexpr, SUBTILE: tl.constexpr,
-    KEYS: tl.constexpr, CANDIDATES: tl.constexpr, SLOTS: tl.constexpr, PDL: tl.constexpr,
+    KEYS: tl.constexpr, CANDIDATES: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
     """A program a request: the best subtiles of the chosen tiles, their best candidates, and these as beams.
 
     best [B, 2, K] is where the two choices are put, so that each thread can read what others chose.
     """
-    begin(PDL)
     request = tl.program_id(0).to(tl.int64)
     totals_ptr += request * K * TILE
     subtile_best_ptr += request * K * (TILE // SUBTILE)
@@ -321,10 +311,9 @@ def _choose_candidates(
 @triton.jit
 def _rank(
     scores_ptr, nodes_ptr, parents_ptr, codes_ptr, out_scores_ptr, out_nodes_ptr, out_parents_ptr, out_codes_ptr, K,
-    SLOTS: tl.constexpr, PART: tl.constexpr, PDL: tl.constexpr,
+    SLOTS: tl.constexpr, PART: tl.constexpr,
 ):  # fmt: skip
     """A program for PART of a request's beams: each goes where as many stand before it by score, then position."""
-    begin(PDL)
     first = tl.program_id(0).to(tl.int64) * K
     other, mine = tl.arange(0, SLOTS), tl.program_id(1) * PART + tl.arange(0, PART)
     key = sortable(tl.load(scores_ptr + first + other, mask=other < K, other=float("-inf")))[None, :]

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.kernels.device import capability, is_hopper
-from octorec.kernels.launch import begin, launch
 from octorec.kernels.quantize import empty_quantized, quantize, to_e4m3
 from octorec.kernels.quantized import GROUP, Granularity
 from octorec.kernels.reference import Operand
@@ -83,7 +82,7 @@ def cross_attention(
         _cross_attention[(triton.cdiv(beams, tiling.rows), heads, batch)](
             q, keys, values, lengths, written, scale, beams, keys.shape[1], heads, groups, width**-0.5, *scale.stride(),
             D=width, ROWS=tiling.rows, ITEMS=tiling.items, SHARED=keys is values,
-            QUANTIZE=fused, **launch(q.device), num_warps=tiling.warps, num_stages=tiling.stages,
+            QUANTIZE=fused, num_warps=tiling.warps, num_stages=tiling.stages,
         )  # fmt: skip
     return out if fused or quantize_to is None else quantize(written, quantize_to)
 
@@ -92,10 +91,8 @@ def cross_attention(
 def _cross_attention(
     q_ptr, keys_ptr, values_ptr, lengths_ptr, out_ptr, scale_ptr, W, S, H, G, softmax_scale, scale_row, scale_group,
     D: tl.constexpr, ROWS: tl.constexpr, ITEMS: tl.constexpr, SHARED: tl.constexpr, QUANTIZE: tl.constexpr,
-    PDL: tl.constexpr,
 ):  # fmt: skip
     """One program for ROWS beams of a request and one head."""
-    begin(PDL)
     head, request = tl.program_id(1), tl.program_id(2).to(tl.int64)
     beam = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = (beam < W)[:, None]

@@ -29,7 +29,6 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octorec.kernels.device import processors
-from octorec.kernels.launch import begin, launch
 from octorec.kernels.quantize import to_e4m3
 
 WIDTH = 128  # of a head
@@ -53,7 +52,7 @@ def cross_attention_hopper(
         _boxes(q.flatten(2), 64), _boxes(context.flatten(2), ITEMS),
         _boxes(out.view(batch, beams, heads * WIDTH), 64), context, lengths, scale, tiles, beams, items,
         WIDTH**-0.5 * 1.4426950408889634, *scale.stride(), H=heads, G=groups,
-        QUANTIZE=quantize, ITEMS=ITEMS, STAGES=STAGES, CONSUMERS=consumers, **launch(q.device), num_warps=4,
+        QUANTIZE=quantize, ITEMS=ITEMS, STAGES=STAGES, CONSUMERS=consumers, num_warps=4,
     )  # fmt: skip
 
 
@@ -74,7 +73,7 @@ def _cross_attention_hopper(
     q_desc, context_desc, out_desc, context_ptr, lengths_ptr, scale_ptr, tiles, W, S, softmax_scale,
     scale_row, scale_group,
     H: gl.constexpr, G: gl.constexpr, QUANTIZE: gl.constexpr, ITEMS: gl.constexpr, STAGES: gl.constexpr,
-    CONSUMERS: gl.constexpr, PDL: gl.constexpr,
+    CONSUMERS: gl.constexpr,
 ):  # fmt: skip
     """Each program walks tiles of 64 * CONSUMERS beams of a request and a head.
 
@@ -95,7 +94,6 @@ def _cross_attention_hopper(
         mbarrier.init(q_full.index(place), count=1)
         mbarrier.init(q_empty.index(place), count=CONSUMERS)
     fence_async_shared()
-    begin(PDL)  # the warps that load and compute start after it
     loaded = (
         q_desc, context_desc, context_ptr, lengths_ptr, q_smem, context_smem, full, empty, q_full, q_empty,
         tiles, W, S,

@@ -28,7 +28,6 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.kernels.device import capability, check_fp8, is_hopper, processors
-from octorec.kernels.launch import begin, launch
 from octorec.kernels.quantize import empty_quantized, to_e4m3
 from octorec.kernels.quantized import GROUP, Quantized
 from octorec.kernels.reference import Operand
@@ -134,7 +133,7 @@ def gemm(
         SPLIT=0 if plan is None else plan.block_m // tile.rows, SWIGLU=swiglu, QUANTIZE=quantize,
         PROMOTE=promote and scales == "rows", ADD=residual is not None, ROWS=tile.rows,
         COLUMNS=tile.columns, HALVES=tile.halves, DEPTH=tile.depth, BAND=tile.band,
-        **launch(values.device), num_warps=tile.warps, num_stages=tile.stages,
+        num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return result
 
@@ -203,7 +202,7 @@ def _gemm(
     n_tiles_ptr, rows, weight_rows, x_scale_row, x_scale_group, out_scale_group,
     N: tl.constexpr, K: tl.constexpr, KIND: tl.constexpr, SCALES: tl.constexpr, SPLIT: tl.constexpr,
     SWIGLU: tl.constexpr, QUANTIZE: tl.constexpr, PROMOTE: tl.constexpr, ADD: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, HALVES: tl.constexpr, DEPTH: tl.constexpr, BAND: tl.constexpr, PDL: tl.constexpr,
+    COLUMNS: tl.constexpr, HALVES: tl.constexpr, DEPTH: tl.constexpr, BAND: tl.constexpr,
 ):  # fmt: skip
     """Each program walks tiles of ROWS rows and SPAN columns of the result.
 
@@ -211,7 +210,6 @@ def _gemm(
     x_scale_row, x_scale_group, out_scale_group: strides of the scales [P, G]. SPLIT: tiles of rows in one of the
     plan's, 0 without a plan.
     """
-    begin(PDL)
     WIDTH: tl.constexpr = N // 2 if SWIGLU else N
     SPAN: tl.constexpr = COLUMNS if SWIGLU else COLUMNS * HALVES
     RIGHT: tl.constexpr = WIDTH if SWIGLU else COLUMNS  # from a weight's row for `left` to its row for `right`

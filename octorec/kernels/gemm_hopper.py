@@ -28,7 +28,6 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octorec.kernels.device import processors
-from octorec.kernels.launch import begin, launch
 from octorec.kernels.quantize import empty_quantized, to_e4m3
 from octorec.kernels.quantized import GROUP, Quantized
 from octorec.kernels.reference import Operand
@@ -72,7 +71,7 @@ def gemm_hopper(
         x.values if plan is None else plan.tile_expert, x.values if plan is None else plan.n_tiles,
         rows, x_scale.stride(1), N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
         PLANNED=plan is not None, SWIGLU=swiglu, QUANTIZE=quantize, GROUPS=groups, ADD=residual is not None,
-        STAGES=4 if swiglu or (groups and residual is not None) else 5, **launch(x.values.device), num_warps=4,
+        STAGES=4 if swiglu or (groups and residual is not None) else 5, num_warps=4,
     )  # fmt: skip
     return result
 
@@ -103,7 +102,7 @@ def _gemm_hopper(
     x_desc, weight_desc, out_desc, residual_desc, x_scale_desc, x_scale_ptr, weight_scale_ptr, out_scale_ptr,
     tile_expert_ptr, n_tiles_ptr, rows, scale_group,
     N: gl.constexpr, K: gl.constexpr, KIND: gl.constexpr, PLANNED: gl.constexpr, SWIGLU: gl.constexpr,
-    QUANTIZE: gl.constexpr, GROUPS: gl.constexpr, ADD: gl.constexpr, STAGES: gl.constexpr, PDL: gl.constexpr,
+    QUANTIZE: gl.constexpr, GROUPS: gl.constexpr, ADD: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """Each program walks tiles of 128 rows and columns of the result; a ring of STAGES holds steps of 128 of K.
 
@@ -129,7 +128,6 @@ def _gemm_hopper(
         mbarrier.init(full.index(stage), count=1)
         mbarrier.init(empty.index(stage), count=2)
     fence_async_shared()
-    begin(PDL)  # the warps that load and compute start after it
     down = gl.load(n_tiles_ptr) if PLANNED else (rows + 127) // 128
     gl.warp_specialize(
         [

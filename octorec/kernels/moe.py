@@ -15,7 +15,6 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.kernels.gemm import choose_tile, gemm
-from octorec.kernels.launch import begin, launch
 from octorec.kernels.plan import ExpertPlan, plan_experts
 from octorec.kernels.quantize import empty_quantized, load_row, quantize, quantize_row, row_columns, row_tile, write_row
 from octorec.kernels.quantized import GROUP, Granularity, Quantized
@@ -74,7 +73,7 @@ def dispatch(x: Tensor, plan: ExpertPlan, quantize_to: Granularity | None) -> Op
     groups, warps = row_tile(width)
     _dispatch[(rows,)](
         x, plan.slot_of, out, scale, width, *scale.stride(), R=plan.slot_of.shape[1], GROUPS=groups,
-        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", **launch(x.device), num_warps=warps,
+        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=warps,
     )  # fmt: skip
     return slots
 
@@ -93,7 +92,7 @@ def combine(parts: Tensor, plan: ExpertPlan, weights: Tensor, residual: Tensor |
     _combine[(rows,)](
         parts, plan.slot_of, weights, parts if residual is None else residual, out, width,
         R=per_row, SLOTS=triton.next_power_of_2(per_row), GROUPS=groups,
-        ADD=residual is not None, **launch(parts.device),
+        ADD=residual is not None,
         num_warps=warps, enable_fp_fusion=False,  # products rounded before they are added, as the reference does
     )  # fmt: skip
     return out
@@ -102,10 +101,9 @@ def combine(parts: Tensor, plan: ExpertPlan, weights: Tensor, residual: Tensor |
 @triton.jit
 def _dispatch(
     x_ptr, slot_of_ptr, out_ptr, scale_ptr, width, scale_row, scale_group,
-    R: tl.constexpr, GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr, PDL: tl.constexpr,
+    R: tl.constexpr, GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
     """One program a row."""
-    begin(PDL)
     row = tl.program_id(0).to(tl.int64)
     column = row_columns(GROUPS)
     x = load_row(x_ptr, row, width, GROUPS)
@@ -122,10 +120,9 @@ def _dispatch(
 @triton.jit
 def _combine(
     parts_ptr, slot_of_ptr, weights_ptr, residual_ptr, out_ptr, width,
-    R: tl.constexpr, SLOTS: tl.constexpr, GROUPS: tl.constexpr, ADD: tl.constexpr, PDL: tl.constexpr,
+    R: tl.constexpr, SLOTS: tl.constexpr, GROUPS: tl.constexpr, ADD: tl.constexpr,
 ):  # fmt: skip
     """One program a row, held as [GROUPS, 128]."""
-    begin(PDL)
     row = tl.program_id(0).to(tl.int64)
     r = tl.arange(0, SLOTS)
     slots = tl.load(slot_of_ptr + row * R + r, r < R, other=2**31 - 1)

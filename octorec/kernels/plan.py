@@ -15,8 +15,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from octorec.kernels.launch import begin, launch
-
 CHUNK = 256  # entries a program
 
 
@@ -53,11 +51,11 @@ def plan_experts(experts: Tensor, n_expert: int, block_m: int) -> ExpertPlan:
         torch.empty(shape, dtype=torch.int32, device=experts.device)
         for shape in (experts.shape, (tiles,), (1,), (chunks, bins))
     )
-    _count[(chunks,)](experts, counts, experts.numel(), n_expert, CHUNK=CHUNK, BINS=bins, **launch(experts.device))
+    _count[(chunks,)](experts, counts, experts.numel(), n_expert, CHUNK=CHUNK, BINS=bins)
     _place[(chunks,)](
         experts, counts, slot_of, tile_expert, n_tiles, experts.numel(), n_expert, tiles, block_m,
         CHUNK=CHUNK, BINS=bins, CHUNKS=min(triton.next_power_of_2(chunks), 16384 // bins),
-        **launch(experts.device), num_warps=8,
+        num_warps=8,
     )  # fmt: skip
     return ExpertPlan(slot_of, tile_expert, n_tiles, block_m)
 
@@ -70,9 +68,8 @@ def _chunk(experts_ptr, entries, n_expert, CHUNK: tl.constexpr):
 
 
 @triton.jit
-def _count(experts_ptr, counts_ptr, entries, n_expert, CHUNK: tl.constexpr, BINS: tl.constexpr, PDL: tl.constexpr):
+def _count(experts_ptr, counts_ptr, entries, n_expert, CHUNK: tl.constexpr, BINS: tl.constexpr):
     """counts [chunks, BINS]: how many entries of the chunk go to each expert."""
-    begin(PDL)
     _, expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
     bins = tl.arange(0, BINS)
     count = tl.histogram(expert, BINS)
@@ -82,10 +79,9 @@ def _count(experts_ptr, counts_ptr, entries, n_expert, CHUNK: tl.constexpr, BINS
 @triton.jit
 def _place(
     experts_ptr, counts_ptr, slot_of_ptr, tile_expert_ptr, n_tiles_ptr, entries, n_expert, tiles, block_m,
-    CHUNK: tl.constexpr, BINS: tl.constexpr, CHUNKS: tl.constexpr, PDL: tl.constexpr,
+    CHUNK: tl.constexpr, BINS: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     """An entry's slot: its expert's first, and the number of entries before it that go there too."""
-    begin(PDL)
     chunk, chunks = tl.program_id(0), tl.num_programs(0)
     bins = tl.arange(0, BINS)
     total = tl.zeros((BINS,), tl.int32)  # entries of each expert

@@ -13,7 +13,6 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.launch import begin, launch
 from octorec.kernels.quantized import E4M3, GROUP, Granularity, Quantized
 
 MAX_WIDTH = 16384  # a program holds a whole row in registers
@@ -29,7 +28,7 @@ def quantize(x: Tensor, granularity: Granularity) -> Quantized:
     groups, warps = row_tile(x.shape[-1])
     _quantize_row[(len(rows),)](
         rows, out.values, out.scale, rows.shape[1], *out.scale.stride(),
-        GROUPS=groups, PER_GROUP=granularity == "group", **launch(x.device), num_warps=warps,
+        GROUPS=groups, PER_GROUP=granularity == "group", num_warps=warps,
     )  # fmt: skip
     return Quantized(out.values.view(x.shape), _leading(out.scale, x.shape[:-1]), granularity, x.dtype)
 
@@ -143,10 +142,9 @@ def store_row(
 @triton.jit
 def _quantize_row(
     x_ptr, values_ptr, scale_ptr, width, scale_row, scale_group,
-    GROUPS: tl.constexpr, PER_GROUP: tl.constexpr, PDL: tl.constexpr,
+    GROUPS: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
     """One program a row."""
-    begin(PDL)
     row = tl.program_id(0)
     x = load_row(x_ptr, row, width, GROUPS)
     store_row(x, row, values_ptr, scale_ptr, width, scale_row, scale_group, GROUPS, PER_GROUP)
@@ -159,14 +157,13 @@ def _quantize_blocks(x: Tensor) -> Quantized:
     values = torch.empty(x.shape, dtype=E4M3, device=x.device)
     scale = torch.empty(*x.shape[:-2], *blocks, dtype=torch.float32, device=x.device)
     matrices = x.numel() // (height * width)
-    _quantize_block[(blocks[1], blocks[0], matrices)](x, values, scale, height, width, **launch(x.device), num_warps=8)
+    _quantize_block[(blocks[1], blocks[0], matrices)](x, values, scale, height, width, num_warps=8)
     return Quantized(values, scale, "block", x.dtype)
 
 
 @triton.jit
-def _quantize_block(x_ptr, values_ptr, scale_ptr, height, width, PDL: tl.constexpr):
+def _quantize_block(x_ptr, values_ptr, scale_ptr, height, width):
     """One program a block: program (k, n, matrix)."""
-    begin(PDL)
     k, n, matrix = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     row = n * 128 + tl.arange(0, 128)[:, None]
     column = k * 128 + tl.arange(0, 128)[None, :]

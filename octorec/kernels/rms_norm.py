@@ -9,7 +9,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from octorec.kernels.launch import begin, launch
 from octorec.kernels.quantize import empty_quantized, row_columns, row_groups, to_e4m3
 from octorec.kernels.quantized import Granularity
 from octorec.kernels.reference import Operand
@@ -33,7 +32,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | N
     tiles, groups, warps = row_tiles(width)
     _rms_norm[(x.numel() // width,)](
         x, weight, out, scale, eps, *scale.stride()[:2], WIDTH=width, TILES=tiles, GROUPS=groups,
-        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", **launch(x.device), num_warps=warps,
+        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=warps,
     )  # fmt: skip
     return normed
 
@@ -56,13 +55,12 @@ def row_tiles(width: int) -> tuple[int, int, int]:
 def _rms_norm(
     x_ptr, weight_ptr, out_ptr, scale_ptr, eps, scale_row, scale_group,
     WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr,
-    QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr, PDL: tl.constexpr,
+    QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
     """One program a row, held as TILES tiles [GROUPS, 128], which are added up before their lanes are.
 
     Weights are loaded last, when the row needs fewer registers. A constant WIDTH leaves full tiles without masks.
     """
-    begin(PDL)
     row = tl.program_id(0).to(tl.int64)
     out_ptr += row * WIDTH
     x = _load_row(x_ptr + row * WIDTH, WIDTH, TILES, GROUPS)

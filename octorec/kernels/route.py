@@ -14,7 +14,6 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.launch import begin, launch
 from octorec.kernels.reference import Routing
 
 MOST_EXPERTS, MOST_CHOSEN = 256, 8
@@ -54,7 +53,7 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tili
     _route[(triton.cdiv(rows, tiling.rows),)](
         x, gate, bias, chosen, weights, rows, width, E=experts, TOP_K=top_k, SHARED=n_shared, ROWS=tiling.rows,
         COLUMNS=tiling.columns, EXPERTS=max(16, triton.next_power_of_2(experts)),
-        SLOTS=triton.next_power_of_2(top_k + n_shared), **launch(x.device),
+        SLOTS=triton.next_power_of_2(top_k + n_shared),
         num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
     return Routing(chosen, weights)
@@ -64,10 +63,9 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tili
 def _route(
     x_ptr, gate_ptr, bias_ptr, chosen_ptr, weights_ptr, T, C,
     E: tl.constexpr, TOP_K: tl.constexpr, SHARED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    EXPERTS: tl.constexpr, SLOTS: tl.constexpr, PDL: tl.constexpr,
+    EXPERTS: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
     """One program for ROWS rows: scores [ROWS, EXPERTS], then TOP_K times the best that is left."""
-    begin(PDL)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     expert = tl.arange(0, EXPERTS)
     column = tl.arange(0, COLUMNS)

@@ -14,7 +14,6 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.launch import begin, launch
 from octorec.kernels.quantize import empty_quantized, row_tile, store_row
 from octorec.kernels.quantized import Granularity
 from octorec.kernels.reference import Operand
@@ -45,7 +44,7 @@ def self_attention(
     _self_attention[(rows,)](
         qkv, tuple(past), tuple(ancestors), values, scale, beams, tuple(level.shape[1] for level in past), columns,
         width**-0.5, *scale.stride(), P=len(past), D=width, GROUPS=groups, QUANTIZE=quantize_to is not None,
-        PER_GROUP=quantize_to == "group", **launch(qkv.device), num_warps=warps,
+        PER_GROUP=quantize_to == "group", num_warps=warps,
     )  # fmt: skip
     return out
 
@@ -54,10 +53,8 @@ def self_attention(
 def _self_attention(
     qkv_ptr, past_ptrs, ancestor_ptrs, out_ptr, scale_ptr, W, past_widths, C, softmax_scale, scale_row, scale_group,
     P: tl.constexpr, D: tl.constexpr, GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
-    PDL: tl.constexpr,
 ):  # fmt: skip
     """One program a row, held as [heads, D] with heads up to GROUPS * 128 / D. All is loaded before any is used."""
-    begin(PDL)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, GROUPS * 128 // D)[:, None] * D + tl.arange(0, D)[None, :]
     inside = column < C

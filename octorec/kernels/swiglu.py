@@ -9,7 +9,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from octorec.kernels.launch import begin, launch
 from octorec.kernels.quantize import empty_quantized, row_columns, row_tile, store_row
 from octorec.kernels.quantized import Granularity
 from octorec.kernels.reference import Operand
@@ -33,7 +32,7 @@ def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
     _swiglu[(rows,)](
         gate_up, out, scale, width, *scale.stride(),
         GROUPS=groups, QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group",
-        **launch(gate_up.device), num_warps=warps,
+        num_warps=warps,
     )  # fmt: skip
     return hidden
 
@@ -47,10 +46,9 @@ def silu(x):
 @triton.jit
 def _swiglu(
     gate_up_ptr, out_ptr, scale_ptr, width, scale_row, scale_group,
-    GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr, PDL: tl.constexpr,
+    GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
     """One program a row, held as [GROUPS, 128]."""
-    begin(PDL)
     row = tl.program_id(0)
     kind = gate_up_ptr.dtype.element_ty
     column = row_columns(GROUPS)

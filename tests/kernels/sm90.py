@@ -25,8 +25,7 @@ class MachineCode:
     """One compiled launch.
 
     instructions: opcodes with their counts, as `cuobjdump -sass` prints them up to the first dot.
-    registers a thread, warps a program, shared bytes a program. dependent: it may start before the kernel before it
-    has ended (`kernels.launch`), for which it waits before it touches global memory.
+    registers a thread, warps a program, shared bytes a program.
     """
 
     name: str
@@ -34,7 +33,6 @@ class MachineCode:
     registers: int
     warps: int
     shared: int
-    dependent: bool
 
     @property
     def spills(self) -> int:
@@ -47,10 +45,7 @@ class MachineCode:
 
 
 def compile_launches(call: Callable[..., Any], *args: Any, capability: int = 90) -> list[MachineCode]:
-    """The machine code of every Triton launch that `call(*args)` makes, in order; `call` is a module's function.
-
-    A dependent launch of a kernel that does not wait first is refused: it would race with the kernel before it.
-    """
+    """The machine code of every Triton launch that `call(*args)` makes, in order; `call` is a module's function."""
     return _worker().submit(_compile_launches, call, args, capability).result()
 
 
@@ -110,12 +105,9 @@ def _read(kernel: Any) -> MachineCode:
         file.flush()
         text = subprocess.run([tool, "-sass", "-res-usage", file.name], check=True, capture_output=True, text=True)
     opcodes = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+ )?([A-Z][A-Z0-9]*)", text.stdout, re.MULTILINE)
-    dependent = kernel.metadata.launch_pdl
-    assert dependent == ("ACQBULK" in opcodes)
-    assert not dependent or _waits_first(kernel.asm["ttgir"], opcodes), f"{kernel.name} touches memory before its wait"
     counts = dict(Counter(opcodes))
     registers = int(re.search(r"REG:(\d+)", text.stdout + text.stderr)[1])
-    return MachineCode(kernel.name, counts, registers, kernel.metadata.num_warps, kernel.metadata.shared, dependent)
+    return MachineCode(kernel.name, counts, registers, kernel.metadata.num_warps, kernel.metadata.shared)
 
 
 def check_specialised(code: MachineCode, name: str, product: str) -> None:
@@ -125,20 +117,3 @@ def check_specialised(code: MachineCode, name: str, product: str) -> None:
         assert code.uses(opcode), f"{name} has no {opcode}"
     assert code.spills == 0
     assert code.shared <= MAX_SHARED[90]
-
-
-def _waits_first(ttgir: str, opcodes: list[str]) -> bool:
-    """Whether nothing before the wait touches global memory.
-
-    Where warps are specialised, machine code does not stand in the order in which it runs: there Triton's own code has
-    to do, in which nothing may be loaded, stored or handed to other warps before.
-    """
-    body = ttgir[ttgir.index("tt.func public") :]
-    source = re.findall(r"\b(?:tt|ttg|ttng)\.[\w.]+", body[: body.index("griddepcontrol.wait")])
-    touching = re.compile(r"load|store|gather|scatter|atomic|async_copy|tma|descriptor|warp_specialize|call")
-    if any(touching.search(op) for op in source if op != "ttg.local_load"):
-        return False
-    machine = opcodes[: opcodes.index("ACQBULK")]
-    return "warp_specialize" in body or not any(
-        re.match("LD(?![CS])|ST(?!S)|RED|ATOM(?!S)|UTMA|UBLK|CALL", op) for op in machine
-    )

@@ -39,12 +39,16 @@ def test_goodput_becomes_dollars(results: Path) -> None:
         "first_ms": 9.0, "calm_p99_ms": 12.0, "captured_after": 0, "compiled_after": 0, **WHERE,
     }  # fmt: skip
     assert "Not measured yet" in serve_report.serve()
+    assert "Not measured yet" in serve_report.line()
     rows = [{**row, "goodput_per_s": 1.0}, row]
     (results / "serve.jsonl").write_text("\n".join(map(json.dumps, rows)))
     text = serve_report.serve()
     assert "| moe, fp8 | 10 | 500 | 80% | 490 | yes (150 ms) | 40 / 80 / 120 | 10.0 / 25.0 / 1.0 / 4.0 | 1.5 |" in text
     assert f"| {2.5 / 3600 / 490 * 1e6:.2f} |" in text
     assert "$2.50 an hour" in text
+    late = {**row, "share": 0.9, "goodput_per_s": 520.0, "within": False}
+    (results / "serve.jsonl").write_text("\n".join(map(json.dumps, [*rows, late])))
+    assert "**490 requests/s**, 99 % of them within 120 ms (bound 150 ms), 82% of" in serve_report.line()
 
 
 def test_what_the_server_adds(results: Path) -> None:
