@@ -3,8 +3,8 @@
     python -m benchmarks.quality.run --data FOLDER --set beauty --out runs/quality
 
 Writes `OUT/SET-MODEL-SEED/`: rows.jsonl (a row as each is done), outcomes.parquet (rank and NLL of every target under
-every recipe, for `benchmarks.quality.pool`), and the checkpoints `bf16/` and `fp8/` in shards of at most 15 MB. A few
-minutes on an H100.
+every recipe, for `benchmarks.quality.pool`), loss.svg (loss against SQNR), and the checkpoints `bf16/` and `fp8/` in
+shards of at most 15 MB. A few minutes on an H100.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks import records
-from benchmarks.quality import settings
+from benchmarks.quality import plots, settings
 from benchmarks.quality.answers import Answers, Asked, answers_of, ask_for, forced_batch, predictions_of
 from benchmarks.quality.data import SETS, Shop, catalog_of, read_shop
 from benchmarks.quality.judge import floors, judged, mean_sqnr
@@ -196,6 +196,8 @@ def main() -> None:
         "interactions": len(shop.train), "items": len(catalog), "users": len(shop.test)})  # fmt: skip
     del subject
     judge(run, breakers=not options.no_breakers, only_bf16=options.only_bf16)
+    if not options.only_bf16:
+        plots.write(folder / "loss.svg", records.read(folder / "rows.jsonl"), options.model, options.seed)
     print(f"done in {time.perf_counter() - run.start:.0f} s", flush=True)
 
 

@@ -76,10 +76,11 @@ def test_rows_pool_and_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert best is not None
     assert worst["mean_sqnr_db"] < best["mean_sqnr_db"] - 4
     assert (out / "beauty-moe-0" / "fp8" / "quantization.json").exists()
+    assert "e5m2 (simulated)" in (out / "beauty-moe-0" / "loss.svg").read_text()
+    assert not (out / "beauty-moe-1" / "loss.svg").exists()
     monkeypatch.setattr(render, "rows", lambda: recorded)
-    monkeypatch.setattr(plots, "rows", lambda: recorded)
     pages = [page() for page in (render.verdicts, render.models, render.noise, render.breakers)]
     assert all(page.count("\n") >= 5 for page in pages)
     assert "bf16, seed 1" in pages[2]
     assert "180 users" in render.line()
-    assert plots.loss_by_sqnr().startswith("<svg")
+    assert plots.loss_by_sqnr(recorded).startswith("<svg")
