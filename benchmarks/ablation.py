@@ -20,14 +20,13 @@ from typing import Any
 import torch
 
 from benchmarks import records, unfused
-from benchmarks.engine import N_ITEMS, Row, host_to_host, measure_octorec, result
+from benchmarks.engine import N_ITEMS, Row, host_to_host, measure_octorec, on_device, result
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.skew import EXPONENTS, skew
 from benchmarks.timer import time_gpu
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.rank import Found
-from octorec.engine.search import SearchBatch
 from octorec.kernels import fused
 from octorec.kernels.reference import Beams
 from octorec.models.presets import preset
@@ -67,13 +66,8 @@ class EagerEngine(Engine):
 
     @torch.inference_mode()
     def launch(self, parsed: Sequence[ParsedRequest]) -> Callable[[], Found]:
-        beams = self._search(on_device(self, parsed), BEAM)
+        beams = self._search(on_device(self, parsed, BATCH), BEAM)
         return lambda: Found(beams.scores.cpu().numpy(), beams.nodes.cpu().numpy(), self._on_device.first_leaf)
-
-
-def on_device(engine: Engine, parsed: Sequence[ParsedRequest]) -> SearchBatch:
-    staging = engine._staged(parsed, BATCH)
-    return staging.batch(staging.block.to(engine.device))
 
 
 def replaced(number: int) -> list[str]:
@@ -105,7 +99,7 @@ def measure(engine: EagerEngine, runs: int) -> dict[str, Any]:
 def search(engine: EagerEngine) -> Callable[[], Beams]:
     """The device's part of answering a batch."""
     requests = random_requests(BATCH, N_ITEMS, CONTEXT, BEAM)
-    batch = on_device(engine, [engine.parse(request) for request in requests])
+    batch = on_device(engine, [engine.parse(request) for request in requests], BATCH)
     return lambda: engine._search(batch, BEAM)
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import gc
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from benchmarks.random_model import random_catalog, random_model, random_request
 from benchmarks.skew import EXPONENTS, busiest, skew
 from benchmarks.stock import StockOneRec
 from benchmarks.timer import Timing, of_samples, time_gpu
+from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine, EngineConfig
+from octorec.engine.search import SearchBatch
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
 from octorec.models.config import OneRecConfig
@@ -125,8 +127,7 @@ def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
     model = random_model(config, row.precision)
     engine = Engine(model, catalog, limits, "cuda", fused)
     requests = random_requests(row.batch, N_ITEMS, row.context, row.beam)
-    staging = engine._staged([engine.parse(request) for request in requests], row.batch)
-    batch = staging.batch(staging.block.to(engine.device))
+    batch = on_device(engine, [engine.parse(request) for request in requests], row.batch)
     load = route(model, lambda: engine._search(batch, row.beam), row)
     (cost,) = engine.warm_up()
     graph = engine._graph(row.batch, row.beam)
@@ -135,6 +136,12 @@ def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
     host = host_to_host(lambda: engine.recommend(requests), samples(row))
     measured = {"timing": timing, "host": host, "capture": cost, "kernels": kernels(graph.graph.replay)}
     return {**measured, "busiest": load}
+
+
+def on_device(engine: Engine, parsed: Sequence[ParsedRequest], size: int) -> SearchBatch:
+    """A batch as a graph would read it, without one."""
+    staging = engine._staged(parsed, size)
+    return staging.batch(staging.block.to(engine.device))
 
 
 def route(model: OneRecV2 | StockOneRec, run: Callable[[], object], row: Row) -> float | None:
