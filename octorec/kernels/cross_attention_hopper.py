@@ -29,7 +29,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octorec.kernels.device import processors
-from octorec.kernels.quantize import to_e4m3
+from octorec.kernels.hopper import rounded
+from octorec.kernels.quantize import scale_of, to_e4m3
 
 WIDTH = 128  # of a head
 ITEMS = 128  # of a tile of the context; the bits of a result depend on it
@@ -252,12 +253,15 @@ def _consume(
         sums = warpgroup_mma_wait(0, [warpgroup_mma(weights, values, sums, is_async=True)])
         mbarrier.arrive(empty.index(step % STAGES))
         step += 1
-        x = (sums * gl.expand_dims(1.0 / gl.convert_layout(total, ROW), 1)).to(KIND)
+        sums *= gl.expand_dims(1.0 / gl.convert_layout(total, ROW), 1)
         if QUANTIZE:
-            wide = x.to(gl.float32)
-            x, scale = to_e4m3(wide, gl.expand_dims(gl.max(gl.abs(wide), 1), 1))
+            sums = rounded(sums, KIND)
+            absmax = gl.max(gl.abs(sums), 1)
+            x, _ = to_e4m3(sums, gl.expand_dims(absmax, 1))
             at = scale_ptr + (request * W + beam) * scale_row + head.to(gl.int64) * scale_group
-            gl.store(at + gl.expand_dims(row * scale_row, 1), scale, gl.expand_dims(row < W - beam, 1))
+            gl.store(at + row * scale_row, scale_of(absmax), row < W - beam)
+        else:
+            x = sums.to(KIND)
         tma.store_wait(0)  # the last tile has left `out`
         out.reshape([64, 128]).store(x)
         fence_async_shared()

@@ -28,10 +28,10 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octorec.kernels.device import processors
-from octorec.kernels.quantize import empty_quantized, to_e4m3
+from octorec.kernels.hopper import rounded
+from octorec.kernels.quantize import empty_quantized, scale_of, to_e4m3
 from octorec.kernels.quantized import GROUP, Quantized
 from octorec.kernels.reference import Operand
-from octorec.kernels.swiglu import silu
 
 if TYPE_CHECKING:
     from octorec.kernels.plan import ExpertPlan
@@ -267,16 +267,27 @@ def _consume(
             mbarrier.wait(landed, turn & 1)
             left += residual.load(SUMS).to(gl.float32)
             turn += 1
-        hidden = left.to(KIND)
         if SWIGLU:
-            hidden = (silu(hidden.to(gl.float32)) * right.to(KIND).to(gl.float32)).to(KIND)
+            left = _silu(rounded(left, KIND)) * rounded(right, KIND)
         if QUANTIZE:
-            wide = hidden.to(gl.float32)
-            hidden, scale = to_e4m3(wide, gl.expand_dims(gl.max(gl.abs(wide), 1), 1))
+            left = rounded(left, KIND)
+            absmax = gl.max(gl.abs(left), 1)
+            hidden, _ = to_e4m3(left, gl.expand_dims(absmax, 1))
             scale_ptr = out_scale_ptr + column_tile.to(gl.int64) * scale_group + first_row
-            gl.store(scale_ptr + gl.expand_dims(row, 1), scale, gl.expand_dims(inside, 1))
+            gl.store(scale_ptr + row, scale_of(absmax), inside)
+        else:
+            hidden = left.to(KIND)
         tma.store_wait(0)  # the last tile has left `out`
         out.store(hidden)
         fence_async_shared()
         tma.async_copy_shared_to_global(out_desc, [first_row, column_tile * 128], out)
     tma.store_wait(0)
+
+
+@gluon.jit
+def _silu(x):
+    """`swiglu.silu`, without its division's care for divisors above 2^126: beyond them it is 0."""
+    beneath = 1.0 + gl.exp2(x * -1.4426950408889634)  # log2(e)
+    return x * gl.inline_asm_elementwise(
+        "rcp.approx.ftz.f32 $0, $1;", "=f,f", [beneath], gl.float32, is_pure=True, pack=1
+    )

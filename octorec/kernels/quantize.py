@@ -81,12 +81,31 @@ def row_columns(GROUPS: tl.constexpr):
 
 @triton.jit
 def to_e4m3(x, absmax):
-    """float32 `x` in E4M3, and the scale absmax/448 (1 for zeros); absmax broadcasts against x. NaN stays NaN."""
-    tiny = absmax < 1e-18
-    lift = tl.where(tiny, 18446744073709551616.0, 1.0)  # 2^64, which keeps the remainders of a division exact
-    scale = tl.where(absmax > 0, _divide(absmax * -lift, 448.0), 1.0)
-    x = tl.clamp(_divide(x * -lift, scale), -448.0, 448.0, propagate_nan=tl.PropagateNan.ALL)
-    return x.to(tl.float8e4nv), tl.where(tiny & (absmax > 0), scale * 5.421010862427522e-20, scale)  # 2^-64
+    """float32 `x` in E4M3, and the scale absmax/448 (1 for zeros); absmax broadcasts against x. NaN stays NaN.
+
+    Nothing to clamp: a quotient is at most half an ulp of float32 above 448, and rounds to it.
+    """
+    lift = _lift(absmax)
+    x = _divide(x * -lift, _lifted_scale(absmax, lift))
+    return x.to(tl.float8e4nv), scale_of(absmax)
+
+
+@triton.jit
+def scale_of(absmax):
+    """absmax/448, 1 for zeros."""
+    lift = _lift(absmax)
+    scale = _lifted_scale(absmax, lift)
+    return tl.where((lift > 1) & (absmax > 0), scale * 5.421010862427522e-20, scale)  # 2^-64
+
+
+@triton.jit
+def _lift(absmax):
+    return tl.where(absmax < 1e-18, 18446744073709551616.0, 1.0)  # 2^64, which keeps a division's remainders exact
+
+
+@triton.jit
+def _lifted_scale(absmax, lift):
+    return tl.where(absmax > 0, _divide(absmax * -lift, 448.0), 1.0)
 
 
 @triton.jit

@@ -1,0 +1,16 @@
+# mypy: allow-untyped-defs
+"""What the kernels for Hopper share (Gluon, Triton's lower level)."""
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+
+
+@gluon.jit
+def rounded(x, KIND: gl.constexpr):
+    """float32 x rounded to KIND. In bfloat16 by pairs: an instruction that converts one value runs at a quarter."""
+    if KIND is gl.bfloat16:
+        return gl.inline_asm_elementwise(
+            "{ .reg .b32 pair; cvt.rn.bf16x2.f32 pair, $3, $2; shl.b32 $0, pair, 16; and.b32 $1, pair, 0xffff0000; }",
+            "=r,=r,f,f", [x], gl.float32, is_pure=True, pack=2,
+        )  # fmt: skip
+    return x.to(KIND).to(gl.float32)
