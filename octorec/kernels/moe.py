@@ -16,7 +16,15 @@ from torch import Tensor
 
 from octorec.kernels.gemm import choose_tile, gemm
 from octorec.kernels.plan import ExpertPlan, plan_experts
-from octorec.kernels.quantize import empty_quantized, load_row, quantize, quantize_row, row_columns, row_tile, write_row
+from octorec.kernels.quantize import (
+    empty_quantized,
+    load_tiles,
+    quantize,
+    quantize_tiles,
+    row_tiles,
+    store_tiles,
+    write_quantized,
+)
 from octorec.kernels.quantized import GROUP, Granularity, Quantized
 from octorec.kernels.reference import Operand, Routing
 from octorec.kernels.swiglu import swiglu
@@ -70,9 +78,9 @@ def dispatch(x: Tensor, plan: ExpertPlan, quantize_to: Granularity | None) -> Op
     else:
         slots = empty_quantized((plan.slots, width), quantize_to, x.dtype, x.device)
         out, scale = slots.values, slots.scale
-    groups, warps = row_tile(width)
+    tiles, groups, warps = row_tiles(width)
     _dispatch[(rows,)](
-        x, plan.slot_of, out, scale, width, *scale.stride(), R=plan.slot_of.shape[1], GROUPS=groups,
+        x, plan.slot_of, out, scale, *scale.stride(), R=plan.slot_of.shape[1], WIDTH=width, TILES=tiles, GROUPS=groups,
         QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=warps,
     )  # fmt: skip
     return slots
@@ -88,52 +96,64 @@ def combine(parts: Tensor, plan: ExpertPlan, weights: Tensor, residual: Tensor |
     assert weights.is_contiguous()
     assert residual is None or (residual.is_contiguous() and residual.dtype == parts.dtype)
     out = torch.empty(rows, width, dtype=parts.dtype, device=parts.device)
-    groups, warps = row_tile(width)
+    tiles, groups, warps = row_tiles(width)
     _combine[(rows,)](
-        parts, plan.slot_of, weights, parts if residual is None else residual, out, width,
-        R=per_row, SLOTS=triton.next_power_of_2(per_row), GROUPS=groups,
-        ADD=residual is not None,
-        num_warps=warps, enable_fp_fusion=False,  # products rounded before they are added, as the reference does
+        parts, plan.slot_of, weights, parts if residual is None else residual, out,
+        R=per_row, SLOTS=triton.next_power_of_2(per_row), WIDTH=width, TILES=tiles, GROUPS=groups,
+        ADD=residual is not None, num_warps=warps,
+        enable_fp_fusion=False,  # products rounded before they are added, as the reference does
     )  # fmt: skip
     return out
 
 
 @triton.jit
 def _dispatch(
-    x_ptr, slot_of_ptr, out_ptr, scale_ptr, width, scale_row, scale_group,
-    R: tl.constexpr, GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
+    x_ptr, slot_of_ptr, out_ptr, scale_ptr, scale_row, scale_group,
+    R: tl.constexpr, WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr,
+    QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
     """One program a row."""
     row = tl.program_id(0).to(tl.int64)
-    column = row_columns(GROUPS)
-    x = load_row(x_ptr, row, width, GROUPS)
+    x = load_tiles(x_ptr + row * WIDTH, WIDTH, TILES, GROUPS)
     if QUANTIZE:
-        values, scale = quantize_row(x, PER_GROUP)
+        values, scales = quantize_tiles(x, TILES, PER_GROUP)
     for r in tl.static_range(R):
         slot = tl.load(slot_of_ptr + row * R + r).to(tl.int64)
+        slot_ptr = out_ptr + slot * WIDTH
         if QUANTIZE:
-            write_row(values, scale, slot, out_ptr, scale_ptr, width, scale_row, scale_group, GROUPS, PER_GROUP)
+            at = scale_ptr + slot * scale_row
+            write_quantized(values, scales, slot_ptr, at, scale_group, WIDTH, TILES, GROUPS, PER_GROUP)
         else:
-            tl.store(out_ptr + slot * width + column, x.to(out_ptr.dtype.element_ty), column < width)
+            store_tiles(x, slot_ptr, WIDTH, TILES, GROUPS)
 
 
 @triton.jit
 def _combine(
-    parts_ptr, slot_of_ptr, weights_ptr, residual_ptr, out_ptr, width,
-    R: tl.constexpr, SLOTS: tl.constexpr, GROUPS: tl.constexpr, ADD: tl.constexpr,
+    parts_ptr, slot_of_ptr, weights_ptr, residual_ptr, out_ptr,
+    R: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr,
+    ADD: tl.constexpr,
 ):  # fmt: skip
-    """One program a row, held as [GROUPS, 128]."""
+    """One program a row, a tile after the other."""
     row = tl.program_id(0).to(tl.int64)
     r = tl.arange(0, SLOTS)
     slots = tl.load(slot_of_ptr + row * R + r, r < R, other=2**31 - 1)
     weights = tl.load(weights_ptr + row * R + r, r < R, other=0.0)
-    total = tl.zeros((GROUPS, 128), tl.float32)
+    totals = ()
+    for _ in tl.static_range(TILES):
+        totals += (tl.zeros((GROUPS, 128), tl.float32),)  # type: ignore[assignment]
     for _ in tl.static_range(R):
         slot = tl.min(slots, 0)
         weight = tl.sum(tl.where(slots == slot, weights, 0.0), 0)
         slots = tl.where(slots == slot, 2**31 - 1, slots)
-        total += load_row(parts_ptr, slot, width, GROUPS) * weight
+        part = load_tiles(parts_ptr + slot.to(tl.int64) * WIDTH, WIDTH, TILES, GROUPS)
+        added = ()
+        for t in tl.static_range(TILES):
+            added += (totals[t] + part[t] * weight,)  # type: ignore[assignment]
+        totals = added
     if ADD:
-        total += load_row(residual_ptr, row, width, GROUPS)
-    column = row_columns(GROUPS)
-    tl.store(out_ptr + row * width + column, total.to(out_ptr.dtype.element_ty), column < width)
+        residual = load_tiles(residual_ptr + row * WIDTH, WIDTH, TILES, GROUPS)
+        added = ()
+        for t in tl.static_range(TILES):
+            added += (totals[t] + residual[t],)  # type: ignore[assignment]
+        totals = added
+    store_tiles(totals, out_ptr + row * WIDTH, WIDTH, TILES, GROUPS)

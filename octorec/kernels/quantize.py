@@ -2,7 +2,8 @@
 """Casts to FP8 E4M3 with one scale absmax/448 a group: bit for bit those of `quantized.quantize`.
 
 Quotients are IEEE's: an approximate one would round to another E4M3 value near a tie. Each value is read and written
-once. Kernels that quantize what they computed share `to_e4m3`, `store_row` and `empty_quantized`.
+once. Kernels that quantize what they computed share `to_e4m3` and `empty_quantized`, and those that hold whole rows the
+tiles they hold them as.
 
 Letters: T rows, N and K the height and width of a matrix, G = ceil(K/128) groups a row.
 """
@@ -25,10 +26,10 @@ def quantize(x: Tensor, granularity: Granularity) -> Quantized:
     if granularity == "block":
         return _quantize_blocks(x)
     out = empty_quantized(rows.shape, granularity, x.dtype, x.device)
-    groups, warps = row_tile(x.shape[-1])
+    tiles, groups, warps = row_tiles(x.shape[-1])
     _quantize_row[(len(rows),)](
-        rows, out.values, out.scale, rows.shape[1], *out.scale.stride(),
-        GROUPS=groups, PER_GROUP=granularity == "group", num_warps=warps,
+        rows, out.values, out.scale, *out.scale.stride(), WIDTH=x.shape[-1], TILES=tiles, GROUPS=groups,
+        PER_GROUP=granularity == "group", num_warps=warps,
     )  # fmt: skip
     return Quantized(out.values.view(x.shape), _leading(out.scale, x.shape[:-1]), granularity, x.dtype)
 
@@ -54,10 +55,18 @@ def empty_quantized(
     return Quantized(values, scale, granularity, dtype)
 
 
-def row_tile(width: int) -> tuple[int, int]:
-    """(groups of 128 values, a power of two; warps) of a program that holds a row of `width` values."""
-    groups = triton.next_power_of_2(row_groups(width))
-    return groups, 4 if groups <= 16 else 8
+def row_tiles(width: int) -> tuple[int, int, int]:
+    """(tiles, groups of 128 values a tile, warps) of a program that holds a row of `width` values as several tiles.
+
+    Lanes beyond the row cost as many instructions as lanes in it, and each warp repeats what a row needs once; with
+    many of either, instructions bound the kernel and not memory. So tiles are small (up to 16 values a lane) and warps
+    few (up to 48 values a lane): 1408 = 11 groups are 3 tiles of 4, in one warp.
+    """
+    groups = row_groups(width)
+    warps = triton.next_power_of_2(triton.cdiv(groups, 12))
+    tile = min(4 * warps, 2 * warps, key=lambda tile: triton.cdiv(groups, tile) * tile)
+    tile = min(tile, triton.next_power_of_2(groups))
+    return triton.cdiv(groups, tile), tile, warps
 
 
 def row_groups(width: int) -> int:
@@ -68,15 +77,72 @@ def row_groups(width: int) -> int:
 
 
 @triton.jit
-def load_row(ptr, row, width, GROUPS: tl.constexpr):
-    """A row of `width` values as float32 [GROUPS, 128], zero beyond its end."""
-    column = row_columns(GROUPS)
-    return tl.load(ptr + row.to(tl.int64) * width + column, column < width, other=0.0).to(tl.float32)
+def tile_columns(t: tl.constexpr, GROUPS: tl.constexpr):
+    """The columns of a row's tile `t`, [GROUPS, 128]."""
+    return (t * GROUPS + tl.arange(0, GROUPS)[:, None]) * 128 + tl.arange(0, 128)[None, :]
 
 
 @triton.jit
-def row_columns(GROUPS: tl.constexpr):
-    return tl.arange(0, GROUPS)[:, None] * 128 + tl.arange(0, 128)[None, :]
+def load_tiles(row_ptr, WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr):
+    """A row's tiles, float32 [GROUPS, 128], zero beyond its end. A constant WIDTH leaves full tiles without masks."""
+    tiles = ()
+    for t in tl.static_range(TILES):
+        column = tile_columns(t, GROUPS)
+        tiles += (tl.load(row_ptr + column, column < WIDTH, other=0.0).to(tl.float32),)  # type: ignore[assignment]
+    return tiles
+
+
+@triton.jit
+def store_tiles(tiles, row_ptr, WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr):
+    """Write a row's tiles [GROUPS, 128], rounded to what `row_ptr` points to."""
+    for t in tl.static_range(TILES):
+        column = tile_columns(t, GROUPS)
+        tl.store(row_ptr + column, tiles[t].to(row_ptr.dtype.element_ty), column < WIDTH)
+
+
+@triton.jit
+def store_quantized(
+    tiles, values_ptr, scale_ptr, scale_group,
+    WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr, PER_GROUP: tl.constexpr,
+):  # fmt: skip
+    """Quantize a row's tiles [GROUPS, 128], zero beyond WIDTH, and write them; the pointers are the row's."""
+    values, scales = quantize_tiles(tiles, TILES, PER_GROUP)
+    write_quantized(values, scales, values_ptr, scale_ptr, scale_group, WIDTH, TILES, GROUPS, PER_GROUP)
+
+
+@triton.jit
+def quantize_tiles(tiles, TILES: tl.constexpr, PER_GROUP: tl.constexpr):
+    """A row's tiles in E4M3, and their scales: those of each tile's groups [GROUPS, 1], or the row's [1, 1]."""
+    if not PER_GROUP:
+        largest = tl.abs(tiles[0].to(tl.float32))
+        for t in tl.static_range(1, TILES):
+            largest = tl.maximum(largest, tl.abs(tiles[t].to(tl.float32)))
+        absmax = tl.max(tl.max(largest, 1, keep_dims=True), 0, keep_dims=True)
+    values, scales = (), ()
+    for t in tl.static_range(TILES):
+        x = tiles[t].to(tl.float32)
+        if PER_GROUP:
+            absmax = tl.max(tl.abs(x), 1, keep_dims=True)
+        value, scale = to_e4m3(x, absmax)
+        values += (value,)  # type: ignore[assignment]
+        scales += (scale,)  # type: ignore[assignment]
+    return values, scales
+
+
+@triton.jit
+def write_quantized(
+    values, scales, values_ptr, scale_ptr, scale_group,
+    WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr, PER_GROUP: tl.constexpr,
+):  # fmt: skip
+    """Write what `quantize_tiles` gave; the pointers are the row's, scale_group the stride from group to group."""
+    for t in tl.static_range(TILES):
+        column = tile_columns(t, GROUPS)
+        tl.store(values_ptr + column, values[t], column < WIDTH)
+        if PER_GROUP:
+            group = t * GROUPS + tl.arange(0, GROUPS)[:, None]
+            tl.store(scale_ptr + group * scale_group, scales[t], group * 128 < WIDTH)
+    if not PER_GROUP:
+        tl.store(scale_ptr + tl.zeros((1, 1), tl.int32), scales[0])
 
 
 @triton.jit
@@ -125,48 +191,15 @@ def _divide(negative, y):
 
 
 @triton.jit
-def quantize_row(x, PER_GROUP: tl.constexpr):
-    """A row, float32 [GROUPS, 128], in E4M3 with its scale [1, 1], or with those of its groups [GROUPS, 1]."""
-    absmax = tl.max(tl.abs(x), 1, keep_dims=True)
-    if not PER_GROUP:
-        absmax = tl.max(absmax, 0, keep_dims=True)
-    return to_e4m3(x, absmax)
-
-
-@triton.jit
-def write_row(
-    values, scale, row, values_ptr, scale_ptr, width, scale_row, scale_group,
-    GROUPS: tl.constexpr, PER_GROUP: tl.constexpr,
-):  # fmt: skip
-    """Write what `quantize_row` gave as row `row`; scale_row and scale_group: strides of the scales [T, 1 or G]."""
-    column = row_columns(GROUPS)
-    row = row.to(tl.int64)
-    tl.store(values_ptr + row * width + column, values, column < width)
-    if PER_GROUP:
-        group = tl.arange(0, GROUPS)[:, None]
-        tl.store(scale_ptr + row * scale_row + group * scale_group, scale, group * 128 < width)
-    else:
-        tl.store(scale_ptr + row * scale_row + tl.zeros((1, 1), tl.int32), scale)
-
-
-@triton.jit
-def store_row(
-    x, row, values_ptr, scale_ptr, width, scale_row, scale_group, GROUPS: tl.constexpr, PER_GROUP: tl.constexpr
-):
-    """Quantize a row, float32 [GROUPS, 128] with zeros beyond `width`, and write it."""
-    values, scale = quantize_row(x, PER_GROUP)
-    write_row(values, scale, row, values_ptr, scale_ptr, width, scale_row, scale_group, GROUPS, PER_GROUP)
-
-
-@triton.jit
 def _quantize_row(
-    x_ptr, values_ptr, scale_ptr, width, scale_row, scale_group,
-    GROUPS: tl.constexpr, PER_GROUP: tl.constexpr,
+    x_ptr, values_ptr, scale_ptr, scale_row, scale_group,
+    WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
     """One program a row."""
-    row = tl.program_id(0)
-    x = load_row(x_ptr, row, width, GROUPS)
-    store_row(x, row, values_ptr, scale_ptr, width, scale_row, scale_group, GROUPS, PER_GROUP)
+    row = tl.program_id(0).to(tl.int64)
+    x = load_tiles(x_ptr + row * WIDTH, WIDTH, TILES, GROUPS)
+    at = scale_ptr + row * scale_row
+    store_quantized(x, values_ptr + row * WIDTH, at, scale_group, WIDTH, TILES, GROUPS, PER_GROUP)
 
 
 def _quantize_blocks(x: Tensor) -> Quantized:

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.quantize import empty_quantized, row_tile, store_row
+from octorec.kernels.quantize import empty_quantized, row_groups, store_quantized
 from octorec.kernels.quantized import Granularity
 from octorec.kernels.reference import Operand
 
@@ -40,19 +40,20 @@ def self_attention(
     else:
         out = empty_quantized((rows, columns), quantize_to, qkv.dtype, qkv.device)
         values, scale = out.values, out.scale
-    groups, warps = row_tile(columns)
+    groups = triton.next_power_of_2(row_groups(columns))
     _self_attention[(rows,)](
-        qkv, tuple(past), tuple(ancestors), values, scale, beams, tuple(level.shape[1] for level in past), columns,
-        width**-0.5, *scale.stride(), P=len(past), D=width, GROUPS=groups, QUANTIZE=quantize_to is not None,
-        PER_GROUP=quantize_to == "group", num_warps=warps,
+        qkv, tuple(past), tuple(ancestors), values, scale, beams, tuple(level.shape[1] for level in past),
+        width**-0.5, *scale.stride(), C=columns, P=len(past), D=width, GROUPS=groups, QUANTIZE=quantize_to is not None,
+        PER_GROUP=quantize_to == "group", num_warps=4 if groups <= 16 else 8,
     )  # fmt: skip
     return out
 
 
 @triton.jit
 def _self_attention(
-    qkv_ptr, past_ptrs, ancestor_ptrs, out_ptr, scale_ptr, W, past_widths, C, softmax_scale, scale_row, scale_group,
-    P: tl.constexpr, D: tl.constexpr, GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
+    qkv_ptr, past_ptrs, ancestor_ptrs, out_ptr, scale_ptr, W, past_widths, softmax_scale, scale_row, scale_group,
+    C: tl.constexpr, P: tl.constexpr, D: tl.constexpr, GROUPS: tl.constexpr,
+    QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
     """One program a row, held as [heads, D] with heads up to GROUPS * 128 / D. All is loaded before any is used."""
     row = tl.program_id(0).to(tl.int64)
@@ -83,6 +84,7 @@ def _self_attention(
     out = (out / total).to(qkv_ptr.dtype.element_ty)
     if QUANTIZE:
         x = tl.reshape(out.to(tl.float32), (GROUPS, 128))
-        store_row(x, row, out_ptr, scale_ptr, C, scale_row, scale_group, GROUPS, PER_GROUP)
+        scale_ptr += row * scale_row
+        store_quantized((x,), out_ptr + row * C, scale_ptr, scale_group, C, 1, GROUPS, PER_GROUP)
     else:
         tl.store(out_ptr + row * C + column, out, inside)

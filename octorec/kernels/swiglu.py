@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from octorec.kernels.quantize import empty_quantized, row_columns, row_tile, store_row
+from octorec.kernels.quantize import empty_quantized, load_tiles, row_tiles, store_quantized, store_tiles
 from octorec.kernels.quantized import Granularity
 from octorec.kernels.reference import Operand
 
@@ -28,11 +28,10 @@ def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
     else:
         hidden = empty_quantized((rows, width), quantize_to, gate_up.dtype, gate_up.device)
         out, scale = hidden.values, hidden.scale
-    groups, warps = row_tile(width)
+    tiles, groups, warps = row_tiles(width)
     _swiglu[(rows,)](
-        gate_up, out, scale, width, *scale.stride(),
-        GROUPS=groups, QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group",
-        num_warps=warps,
+        gate_up, out, scale, *scale.stride(), WIDTH=width, TILES=tiles, GROUPS=groups,
+        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=warps,
     )  # fmt: skip
     return hidden
 
@@ -45,19 +44,20 @@ def silu(x):
 
 @triton.jit
 def _swiglu(
-    gate_up_ptr, out_ptr, scale_ptr, width, scale_row, scale_group,
-    GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
+    gate_up_ptr, out_ptr, scale_ptr, scale_row, scale_group,
+    WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
-    """One program a row, held as [GROUPS, 128]."""
-    row = tl.program_id(0)
-    kind = gate_up_ptr.dtype.element_ty
-    column = row_columns(GROUPS)
-    inside = column < width
-    at = row.to(tl.int64) * (2 * width) + column
-    gate = tl.load(gate_up_ptr + at, inside, other=0.0).to(tl.float32)
-    up = tl.load(gate_up_ptr + width + at, inside, other=0.0).to(tl.float32)
-    hidden = (silu(gate) * up).to(kind)
+    """One program a row."""
+    row = tl.program_id(0).to(tl.int64)
+    gate_ptr = gate_up_ptr + row * (2 * WIDTH)
+    gate = load_tiles(gate_ptr, WIDTH, TILES, GROUPS)
+    up = load_tiles(gate_ptr + WIDTH, WIDTH, TILES, GROUPS)
+    hidden = ()
+    for t in tl.static_range(TILES):
+        hidden += ((silu(gate[t]) * up[t]).to(gate_up_ptr.dtype.element_ty),)  # type: ignore[assignment]
+    out_ptr += row * WIDTH
     if QUANTIZE:
-        store_row(hidden.to(tl.float32), row, out_ptr, scale_ptr, width, scale_row, scale_group, GROUPS, PER_GROUP)
+        scale_ptr += row * scale_row
+        store_quantized(hidden, out_ptr, scale_ptr, scale_group, WIDTH, TILES, GROUPS, PER_GROUP)
     else:
-        tl.store(out_ptr + row.to(tl.int64) * width + column, hidden, inside)
+        store_tiles(hidden, out_ptr, WIDTH, TILES, GROUPS)
