@@ -5,9 +5,10 @@
     x [P, K] by token, weight [E, N, K] by channel -> product [P, N] in 16 bit
 
 `gemm`'s own kernel has all warps wait for each other: while they scale and add the sums of 128 of K, and while they
-finish a tile, the tensor cores stand idle. Here four warps load, and two times four compute 64 rows each, at their own
-pace: one's scaling runs under the other's products. The arithmetic is the same to the bit. By groups, tensor cores sum
-128 of K, which are scaled and added in float32; by rows, they sum all of K. In one order, whatever the neighbours.
+finish a tile, the tensor cores stand idle. Here one warp loads, and two times four compute 64 rows each, at their own
+pace: one's scaling runs under the other's products. Where the last 64 slots of a tile hold no row, nobody computes
+them. The arithmetic is the same to the bit. By groups, tensor cores sum 128 of K, which are scaled and added in
+float32; by rows, they sum all of K. In one order, whatever the neighbours.
 
 Letters: P slots or rows, E experts, N and K of a weight, G = ceil(K / 128) groups a row and steps of a sum.
 """
@@ -68,7 +69,7 @@ def gemm_hopper(
     _gemm_hopper[(min(tiles, processors(x.values.device)),)](
         _boxes(x.values, 64), _boxes(weight.values.view(-1, k), 128), _boxes(out, 64),
         _boxes(out if residual is None else residual, 64), _scale_boxes(x_scale), x_scale, weight.scale, out_scale,
-        x.values if plan is None else plan.tile_expert, x.values if plan is None else plan.n_tiles,
+        *((x.values,) * 3 if plan is None else (plan.tile_expert, plan.tile_rows, plan.n_tiles)),
         rows, x_scale.stride(1), N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
         PLANNED=plan is not None, SWIGLU=swiglu, QUANTIZE=quantize, GROUPS=groups, ADD=residual is not None,
         STAGES=4 if swiglu or (groups and residual is not None) else 5, num_warps=4,
@@ -100,7 +101,7 @@ def _scale_boxes(scale: Tensor) -> TensorDescriptor:
 @gluon.jit
 def _gemm_hopper(
     x_desc, weight_desc, out_desc, residual_desc, x_scale_desc, x_scale_ptr, weight_scale_ptr, out_scale_ptr,
-    tile_expert_ptr, n_tiles_ptr, rows, scale_group,
+    tile_expert_ptr, tile_rows_ptr, n_tiles_ptr, rows, scale_group,
     N: gl.constexpr, K: gl.constexpr, KIND: gl.constexpr, PLANNED: gl.constexpr, SWIGLU: gl.constexpr,
     QUANTIZE: gl.constexpr, GROUPS: gl.constexpr, ADD: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
@@ -133,12 +134,12 @@ def _gemm_hopper(
         [
             (_consume, (
                 out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, residual_smem, out_smem, full, empty, added,
-                x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
+                x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, tile_rows_ptr, rows, down, scale_group,
                 N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, GROUPS, ADD, STAGES, 0,
             )),
             (_consume, (
                 out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, residual_smem, out_smem, full, empty, added,
-                x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
+                x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, tile_rows_ptr, rows, down, scale_group,
                 N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, GROUPS, ADD, STAGES, 1,
             )),
             (_load, (
@@ -146,8 +147,8 @@ def _gemm_hopper(
                 tile_expert_ptr, down, scale_group, N, K, WIDTH, PLANNED, SWIGLU, GROUPS, STAGES,
             )),
         ],
-        [4, 4],
-        [232, 40],
+        [4, 1],
+        [224, 56],
     )  # fmt: skip
 
 
@@ -198,7 +199,7 @@ def _load(
 @gluon.jit
 def _consume(
     out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, residual_smem, out_smem, full, empty, added,
-    x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, rows, down, scale_group,
+    x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, tile_rows_ptr, rows, down, scale_group,
     N: gl.constexpr, K: gl.constexpr, WIDTH: gl.constexpr, KIND: gl.constexpr, PLANNED: gl.constexpr,
     SWIGLU: gl.constexpr, QUANTIZE: gl.constexpr, GROUPS: gl.constexpr, ADD: gl.constexpr, STAGES: gl.constexpr,
     WHICH: gl.constexpr,
@@ -207,7 +208,6 @@ def _consume(
 
     left, right: float32 [64, 128]: the product, or gate and up.
     """
-    HALVES: gl.constexpr = 2 if SWIGLU else 1
     ACROSS: gl.constexpr = (WIDTH + 127) // 128
     STEPS: gl.constexpr = (K + 127) // 128  # and scales a block row
     SUMS: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 128, 32])
@@ -216,72 +216,162 @@ def _consume(
     out = out_smem.index(WHICH)
     residual = residual_smem.index(WHICH)
     landed = added.index(WHICH)
+    ring = (x_smem, weight_smem, x_scale_smem, full, empty)
     step = 0
     turn = 0
     for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
         row_tile, column_tile = _place(tile, down, ACROSS)
         first_row = row_tile * 128 + WHICH * 64
-        inside = row < (64 if PLANNED else rows - first_row)
-        expert = gl.load(tile_expert_ptr + row_tile) if PLANNED else 0
-        left_ptr = weight_scale_ptr + (expert * ((N + 127) // 128) + column_tile) * STEPS
-        right_ptr = left_ptr + (WIDTH // 128) * STEPS
-        if ADD:
-            mbarrier.expect(landed, 64 * 128 * 2)
-            tma.async_copy_global_to_shared(residual_desc, [first_row, column_tile * 128], landed, residual)
-        if not GROUPS:
-            column = column_tile * 128 + gl.arange(0, 128, layout=gl.SliceLayout(0, SUMS))
-            x_scale = gl.load(x_scale_ptr + first_row + row, inside, other=0.0)
-            weight_scale = gl.load(weight_scale_ptr + expert * N + column, column < N, other=0.0)
-        left = none
-        right = none
-        for k in range(STEPS):
-            stage = step % STAGES
-            x = x_smem.index(2 * stage + WHICH)
-            mbarrier.wait(full.index(stage), (step // STAGES) & 1)
-            weight = weight_smem.index(HALVES * stage).permute((1, 0))
-            if GROUPS:
-                part = warpgroup_mma(x, weight, none, use_acc=False, is_async=True)
-                x_scale = x_scale_smem.index(2 * stage + WHICH).load(gl.SliceLayout(1, SUMS))
-                left_scale = gl.load(left_ptr + k)  # arrives while the products run
-                if SWIGLU:
-                    right_scale = gl.load(right_ptr + k)
-                part = warpgroup_mma_wait(0, [part])
-                scale = gl.expand_dims(x_scale * left_scale, 1)
-                left = gl.fma(part, scale.broadcast_to(left.shape), left)
-                if SWIGLU:
-                    weight = weight_smem.index(HALVES * stage + 1).permute((1, 0))
-                    part = warpgroup_mma(x, weight, none, use_acc=False, is_async=True)
-                    part = warpgroup_mma_wait(0, [part])
-                    scale = gl.expand_dims(x_scale * right_scale, 1)
-                    right = gl.fma(part, scale.broadcast_to(right.shape), right)
-                mbarrier.arrive(empty.index(stage))
-            else:  # the next step's products are under way when this one's are waited for
-                left = warpgroup_mma_wait(1, [warpgroup_mma(x, weight, left, is_async=True)])
-                mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES), pred=k > 0)
-            step += 1
-        if not GROUPS:
-            left = warpgroup_mma_wait(0, [left])
-            mbarrier.arrive(empty.index((step + STAGES - 1) % STAGES))
-            left *= gl.expand_dims(x_scale, 1) * gl.expand_dims(weight_scale, 0)
-        if ADD:
-            mbarrier.wait(landed, turn & 1)
-            left += residual.load(SUMS).to(gl.float32)
-            turn += 1
-        if SWIGLU:
-            left = _silu(rounded(left, KIND)) * rounded(right, KIND)
-        if QUANTIZE:
-            left = rounded(left, KIND)
-            absmax = gl.max(gl.abs(left), 1)
-            hidden, _ = to_e4m3(left, gl.expand_dims(absmax, 1))
-            scale_ptr = out_scale_ptr + column_tile.to(gl.int64) * scale_group + first_row
-            gl.store(scale_ptr + row, scale_of(absmax), inside)
+        height = gl.load(tile_rows_ptr + row_tile) if PLANNED and WHICH == 1 else 128
+        if height > 64:
+            inside = row < (64 if PLANNED else rows - first_row)
+            expert = gl.load(tile_expert_ptr + row_tile) if PLANNED else 0
+            left_ptr = weight_scale_ptr + (expert * ((N + 127) // 128) + column_tile) * STEPS
+            right_ptr = left_ptr + (WIDTH // 128) * STEPS
+            if ADD:
+                mbarrier.expect(landed, 64 * 128 * 2)
+                tma.async_copy_global_to_shared(residual_desc, [first_row, column_tile * 128], landed, residual)
+            if not GROUPS:
+                column = column_tile * 128 + gl.arange(0, 128, layout=gl.SliceLayout(0, SUMS))
+                x_scale = gl.load(x_scale_ptr + first_row + row, inside, other=0.0)
+                weight_scale = gl.load(weight_scale_ptr + expert * N + column, column < N, other=0.0)
+            if SWIGLU:
+                left, right = _sum_gate_and_up(ring, left_ptr, right_ptr, step, none, SUMS, STEPS, STAGES, WHICH)
+            elif GROUPS:
+                left = _sum_groups(ring, left_ptr, step, none, SUMS, STEPS, STAGES, WHICH)
+            else:
+                left = _sum_rows(ring, step, none, STEPS, STAGES, WHICH)
+                left *= gl.expand_dims(x_scale, 1) * gl.expand_dims(weight_scale, 0)
+            if ADD:
+                mbarrier.wait(landed, turn & 1)
+                left += residual.load(SUMS).to(gl.float32)
+                turn += 1
+            if SWIGLU:
+                left = _silu(rounded(left, KIND)) * rounded(right, KIND)
+            if QUANTIZE:
+                left = rounded(left, KIND)
+                absmax = gl.max(gl.abs(left), 1)
+                hidden, _ = to_e4m3(left, gl.expand_dims(absmax, 1))
+                scale_ptr = out_scale_ptr + column_tile.to(gl.int64) * scale_group + first_row
+                gl.store(scale_ptr + row, scale_of(absmax), inside)
+            else:
+                hidden = left.to(KIND)
+            tma.store_wait(0)  # the last tile has left `out`
+            out.store(hidden)
+            fence_async_shared()
+            tma.async_copy_shared_to_global(out_desc, [first_row, column_tile * 128], out)
         else:
-            hidden = left.to(KIND)
-        tma.store_wait(0)  # the last tile has left `out`
-        out.store(hidden)
-        fence_async_shared()
-        tma.async_copy_shared_to_global(out_desc, [first_row, column_tile * 128], out)
+            for k in range(step, step + STEPS):
+                _wait(ring, k, STAGES)
+                _release(ring, k, STAGES)
+        step += STEPS
     tma.store_wait(0)
+
+
+@gluon.jit
+def _sum_rows(ring, step, none, STEPS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr):
+    """x times weight, summed by the tensor cores: a step's product is under way when the last one's is waited for."""
+    left = none
+    for k in range(STEPS):
+        _wait(ring, step + k, STAGES)
+        part = _multiply(ring, step + k, left, True, 0, 1, STAGES, WHICH)
+        left = warpgroup_mma_wait(1, [part])
+        _release(ring, step + k + STAGES - 1, STAGES, k > 0)
+    left = warpgroup_mma_wait(0, [left])
+    _release(ring, step + STEPS - 1, STAGES)
+    return left
+
+
+@gluon.jit
+def _sum_groups(
+    ring, scale_ptr, step, none,
+    SUMS: gl.constexpr, STEPS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr,
+):  # fmt: skip
+    """x times weight by groups, two steps at a time: one is scaled while the other's products run."""
+    left = none
+    for k in range(0, STEPS - 1, 2):
+        first, first_scale = _start(ring, scale_ptr + k, step + k, none, SUMS, STAGES, WHICH)
+        second, second_scale = _start(ring, scale_ptr + k + 1, step + k + 1, none, SUMS, STAGES, WHICH)
+        first = warpgroup_mma_wait(1, [first])
+        _release(ring, step + k, STAGES)
+        left = _add(first, first_scale, left)
+        second = warpgroup_mma_wait(0, [second])
+        _release(ring, step + k + 1, STAGES)
+        left = _add(second, second_scale, left)
+    if STEPS % 2:
+        first, first_scale = _start(ring, scale_ptr + STEPS - 1, step + STEPS - 1, none, SUMS, STAGES, WHICH)
+        first = warpgroup_mma_wait(0, [first])
+        _release(ring, step + STEPS - 1, STAGES)
+        left = _add(first, first_scale, left)
+    return left
+
+
+@gluon.jit
+def _start(ring, scale_ptr, step, none, SUMS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr):
+    """A step's product, under way, and what scales it."""
+    _wait(ring, step, STAGES)
+    part = _multiply(ring, step, none, False, 0, 1, STAGES, WHICH)
+    return part, _x_scale(ring, step, SUMS, STAGES, WHICH) * gl.load(scale_ptr)
+
+
+@gluon.jit
+def _sum_gate_and_up(
+    ring, gate_ptr, up_ptr, step, none,
+    SUMS: gl.constexpr, STEPS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr,
+):  # fmt: skip
+    """x times gate and x times up by groups: registers hold no more than one product beside both sums."""
+    gate = none
+    up = none
+    for k in range(STEPS):
+        _wait(ring, step + k, STAGES)
+        part = _multiply(ring, step + k, none, False, 0, 2, STAGES, WHICH)
+        x_scale = _x_scale(ring, step + k, SUMS, STAGES, WHICH)
+        gate_scale = gl.load(gate_ptr + k)  # arrives while the products run
+        up_scale = gl.load(up_ptr + k)
+        part = warpgroup_mma_wait(0, [part])
+        gate = _add(part, x_scale * gate_scale, gate)
+        part = _multiply(ring, step + k, none, False, 1, 2, STAGES, WHICH)
+        part = warpgroup_mma_wait(0, [part])
+        up = _add(part, x_scale * up_scale, up)
+        _release(ring, step + k, STAGES)
+    return gate, up
+
+
+@gluon.jit
+def _wait(ring, step, STAGES: gl.constexpr):
+    _, _, _, full, _ = ring
+    mbarrier.wait(full.index(step % STAGES), (step // STAGES) & 1)
+
+
+@gluon.jit
+def _release(ring, step, STAGES: gl.constexpr, pred=True):
+    _, _, _, _, empty = ring
+    mbarrier.arrive(empty.index(step % STAGES), pred=pred)
+
+
+@gluon.jit
+def _multiply(
+    ring, step, sums, ADD: gl.constexpr,
+    HALF: gl.constexpr, HALVES: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr,
+):  # fmt: skip
+    """Start the product of a step that has landed, added to `sums` or not."""
+    x_smem, weight_smem, _, _, _ = ring
+    stage = step % STAGES
+    weight = weight_smem.index(HALVES * stage + HALF).permute((1, 0))
+    return warpgroup_mma(x_smem.index(2 * stage + WHICH), weight, sums, use_acc=ADD, is_async=True)
+
+
+@gluon.jit
+def _x_scale(ring, step, SUMS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr):
+    """The scales of a step's 64 rows."""
+    _, _, x_scale_smem, _, _ = ring
+    return x_scale_smem.index(2 * (step % STAGES) + WHICH).load(gl.SliceLayout(1, SUMS))
+
+
+@gluon.jit
+def _add(part, scale, sums):
+    """sums + part * scale, a scale a row."""
+    return gl.fma(part, gl.expand_dims(scale, 1).broadcast_to(sums.shape), sums)
 
 
 @gluon.jit

@@ -22,11 +22,13 @@ class ExpertPlan(NamedTuple):
     """Slots ascend with the expert; those without a row are padding.
 
     slot_of [T, R] int32: where the input and the result of row t's r-th expert lie. tile_expert [P / block_m] int32:
-    the expert of each tile, -1 beyond the last. n_tiles [1] int32: the tiles that hold rows.
+    the expert of each tile, -1 beyond the last. tile_rows [P / block_m] int32: how many rows it holds, which come
+    first. n_tiles [1] int32: the tiles that hold rows.
     """
 
     slot_of: Tensor
     tile_expert: Tensor
+    tile_rows: Tensor
     n_tiles: Tensor
     block_m: int
 
@@ -47,30 +49,30 @@ def plan_experts(experts: Tensor, n_expert: int, block_m: int) -> ExpertPlan:
     rows, per_row = experts.shape
     tiles, chunks = most_tiles(rows, per_row, n_expert, block_m), triton.cdiv(experts.numel(), CHUNK)
     bins = triton.next_power_of_2(n_expert + 1)  # the last ones take the entries that are none
-    slot_of, tile_expert, n_tiles, counts = (
+    slot_of, tile_expert, tile_rows, n_tiles, counts = (
         torch.empty(shape, dtype=torch.int32, device=experts.device)
-        for shape in (experts.shape, (tiles,), (1,), (chunks, bins))
+        for shape in (experts.shape, (tiles,), (tiles,), (1,), (chunks, bins))
     )
     _count[(chunks,)](experts, counts, experts.numel(), n_expert, CHUNK=CHUNK, BINS=bins)
     _place[(chunks,)](
-        experts, counts, slot_of, tile_expert, n_tiles, experts.numel(), n_expert, tiles, block_m,
+        experts, counts, slot_of, tile_expert, tile_rows, n_tiles, experts.numel(), n_expert, tiles, block_m,
         CHUNK=CHUNK, BINS=bins, CHUNKS=min(triton.next_power_of_2(chunks), 16384 // bins),
         num_warps=8,
     )  # fmt: skip
-    return ExpertPlan(slot_of, tile_expert, n_tiles, block_m)
+    return ExpertPlan(slot_of, tile_expert, tile_rows, n_tiles, block_m)
 
 
 @triton.jit
 def _chunk(experts_ptr, entries, n_expert, CHUNK: tl.constexpr):
-    """This program's entries and their experts [CHUNK], n_expert beyond the end."""
+    """The experts of this program's entries [CHUNK], n_expert beyond the end."""
     entry = tl.program_id(0) * CHUNK + tl.arange(0, CHUNK)
-    return entry, tl.load(experts_ptr + entry, entry < entries, other=n_expert).to(tl.int32)
+    return tl.load(experts_ptr + entry, entry < entries, other=n_expert).to(tl.int32)
 
 
 @triton.jit
 def _count(experts_ptr, counts_ptr, entries, n_expert, CHUNK: tl.constexpr, BINS: tl.constexpr):
     """counts [chunks, BINS]: how many entries of the chunk go to each expert."""
-    _, expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
+    expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
     bins = tl.arange(0, BINS)
     count = tl.histogram(expert, BINS)
     tl.store(counts_ptr + tl.program_id(0) * BINS + bins, tl.where(bins < n_expert, count, 0))
@@ -78,7 +80,8 @@ def _count(experts_ptr, counts_ptr, entries, n_expert, CHUNK: tl.constexpr, BINS
 
 @triton.jit
 def _place(
-    experts_ptr, counts_ptr, slot_of_ptr, tile_expert_ptr, n_tiles_ptr, entries, n_expert, tiles, block_m,
+    experts_ptr, counts_ptr, slot_of_ptr, tile_expert_ptr, tile_rows_ptr, n_tiles_ptr,
+    entries, n_expert, tiles, block_m,
     CHUNK: tl.constexpr, BINS: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     """An entry's slot: its expert's first, and the number of entries before it that go there too."""
@@ -94,16 +97,22 @@ def _place(
     tiles_of = (total + block_m - 1) // block_m
     end = tl.cumsum(tiles_of, 0)  # of each expert's tiles
 
-    entry, expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
-    mine = expert[None, :] == bins[:, None]  # [BINS, CHUNK]
-    rank = tl.cumsum(mine.to(tl.int32), 1) - 1
-    start = (end - tiles_of) * block_m + before
-    tl.store(slot_of_ptr + entry, tl.sum(tl.where(mine, start[:, None] + rank, 0), 0), entry < entries)
+    expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
+    place = tl.arange(0, CHUNK)
+    ordered = tl.sort(expert * CHUNK + place)  # an expert's entries together, as they came
+    expert = ordered // CHUNK
+    count = tl.load(counts_ptr + chunk * BINS + bins)
+    start = (end - tiles_of) * block_m + before  # the chunk's first slot of each expert
+    slot = tl.gather(start - (tl.cumsum(count, 0) - count), expert, 0) + place
+    tl.store(slot_of_ptr + chunk * CHUNK + ordered % CHUNK, slot, expert < n_expert)
 
     last = tl.sum(tiles_of, 0)
+    stop = (end - tiles_of) * block_m + total  # one slot beyond each expert's last row
     if chunk == 0:
         tl.store(n_tiles_ptr, last)
-    for first in range(chunk * CHUNK, tiles, chunks * CHUNK):
-        tile = first + tl.arange(0, CHUNK)
+    for first in range(chunk * 64, tiles, chunks * 64):
+        tile = first + tl.arange(0, 64)
         owner = tl.sum((end[:, None] <= tile[None, :]).to(tl.int32), 0)  # as many experts end before the tile
         tl.store(tile_expert_ptr + tile, tl.where(tile < last, owner, -1), tile < tiles)
+        until = tl.gather(stop, tl.minimum(owner, BINS - 1), 0)
+        tl.store(tile_rows_ptr + tile, tl.minimum(tl.maximum(until - tile * block_m, 0), block_m), tile < tiles)

@@ -8,15 +8,16 @@ from torch import Tensor
 from octorec.kernels.plan import most_tiles, plan_experts
 
 
-def slow_plan(experts: Tensor, n_expert: int, block_m: int) -> tuple[Tensor, list[int]]:
-    slot_of, tiles = torch.full(experts.shape, -1), []
+def slow_plan(experts: Tensor, n_expert: int, block_m: int) -> tuple[Tensor, list[int], list[int]]:
+    slot_of, tiles, tile_rows = torch.full(experts.shape, -1), [], []
     for expert in range(n_expert):
         start = len(tiles) * block_m
         mine = [(t, r) for t in range(len(experts)) for r in range(experts.shape[1]) if experts[t, r] == expert]
         for rank, (t, r) in enumerate(mine):
             slot_of[t, r] = start + rank
         tiles += [expert] * (-(-len(mine) // block_m))
-    return slot_of, tiles
+        tile_rows += [min(block_m, len(mine) - first) for first in range(0, len(mine), block_m)]
+    return slot_of, tiles, tile_rows
 
 
 @pytest.mark.parametrize(
@@ -26,10 +27,11 @@ def slow_plan(experts: Tensor, n_expert: int, block_m: int) -> tuple[Tensor, lis
 def test_plan(rows: int, per_row: int, n_expert: int, block_m: int, device: str) -> None:
     experts = torch.stack([torch.randperm(n_expert)[:per_row] for _ in range(rows)]).to(device)
     plan = plan_experts(experts, n_expert, block_m)
-    slot_of, tiles = slow_plan(experts, n_expert, block_m)
+    slot_of, tiles, tile_rows = slow_plan(experts, n_expert, block_m)
     assert torch.equal(plan.slot_of.cpu().long(), slot_of)
     assert plan.n_tiles.item() == len(tiles)
     assert plan.tile_expert.tolist() == tiles + [-1] * (len(plan.tile_expert) - len(tiles))
+    assert plan.tile_rows.tolist() == tile_rows + [0] * (len(plan.tile_rows) - len(tiles))
     assert plan.slots == len(plan.tile_expert) * block_m
 
 
