@@ -42,20 +42,23 @@ def self_attention(
         values, scale = out.values, out.scale
     groups = triton.next_power_of_2(row_groups(columns))
     _self_attention[(rows,)](
-        qkv, tuple(past), tuple(ancestors), values, scale, beams, tuple(level.shape[1] for level in past),
-        width**-0.5, *scale.stride(), C=columns, P=len(past), D=width, GROUPS=groups, QUANTIZE=quantize_to is not None,
-        PER_GROUP=quantize_to == "group", num_warps=4 if groups <= 16 else 8,
+        qkv, tuple(past), tuple(ancestors), values, scale, beams, tuple(level.shape[1] for level in past), columns,
+        width**-0.5, *scale.stride(), WIDTH=columns, P=len(past), D=width, GROUPS=groups,
+        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=4 if groups <= 16 else 8,
     )  # fmt: skip
     return out
 
 
 @triton.jit
 def _self_attention(
-    qkv_ptr, past_ptrs, ancestor_ptrs, out_ptr, scale_ptr, W, past_widths, softmax_scale, scale_row, scale_group,
-    C: tl.constexpr, P: tl.constexpr, D: tl.constexpr, GROUPS: tl.constexpr,
+    qkv_ptr, past_ptrs, ancestor_ptrs, out_ptr, scale_ptr, W, past_widths, C, softmax_scale, scale_row, scale_group,
+    WIDTH: tl.constexpr, P: tl.constexpr, D: tl.constexpr, GROUPS: tl.constexpr,
     QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
-    """One program a row, held as [heads, D] with heads up to GROUPS * 128 / D. All is loaded before any is used."""
+    """One program a row, held as [heads, D] with heads up to GROUPS * 128 / D. All is loaded before any is used.
+
+    C = WIDTH comes a second time as a number that the compiler does not know, or it would load less at once.
+    """
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, GROUPS * 128 // D)[:, None] * D + tl.arange(0, D)[None, :]
     inside = column < C
@@ -85,6 +88,6 @@ def _self_attention(
     if QUANTIZE:
         x = tl.reshape(out.to(tl.float32), (GROUPS, 128))
         scale_ptr += row * scale_row
-        store_quantized((x,), out_ptr + row * C, scale_ptr, scale_group, C, 1, GROUPS, PER_GROUP)
+        store_quantized((x,), out_ptr + row * C, scale_ptr, scale_group, WIDTH, 1, GROUPS, PER_GROUP)
     else:
         tl.store(out_ptr + row * C + column, out, inside)
