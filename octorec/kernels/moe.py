@@ -133,7 +133,7 @@ def _combine(
     R: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr,
     ADD: tl.constexpr,
 ):  # fmt: skip
-    """One program a row, a tile after the other."""
+    """One program a row, held as tiles."""
     row = tl.program_id(0).to(tl.int64)
     r = tl.arange(0, SLOTS)
     slots = tl.load(slot_of_ptr + row * R + r, r < R, other=2**31 - 1)

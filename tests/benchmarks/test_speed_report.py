@@ -46,6 +46,22 @@ def test_the_newest_engine_row_counts_and_failures_do_not(results: Path, monkeyp
     assert "500.0" not in speed_report.engine_all()
 
 
+def test_cards_are_kept_apart(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for gpu, commit, rate in (
+        ("NVIDIA H100", "old", 610.0),
+        ("NVIDIA H100", "new", 640.0),
+        ("NVIDIA H200", "x", 670.0),
+    ):
+        row = engine_row("octorec", "fp8", rate)
+        here = {"gpu": gpu, "torch": "2", "triton": "3", "commit": commit, "command": "x"}
+        monkeypatch.setattr(records, "environment", lambda here=here: here)
+        records.append(results / "engine.jsonl", row)
+    brief = speed_report.engine().splitlines()[2:]
+    assert [line.split("|")[3].strip() for line in brief] == ["640.0", "670.0"]
+    assert speed_report.engine_all().count("octorec, fp8") == 2
+    assert speed_report.bars() == {"batch 32, context 512": {"octorec, fp8": 640.0}}
+
+
 def test_a_figure_carries_its_data(results: Path) -> None:
     bars = {"batch 1, context 512": {"stock <eager>": 11.0, "octorec, fp8": 156.0}, "batch 8": {"octorec, fp8": 402.0}}
     svg = speed_figure.draw(bars)

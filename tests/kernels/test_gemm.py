@@ -257,6 +257,9 @@ def test_machine_code(name: str) -> None:
 def test_machine_code_of_hopper_s_own(name: str, rows: int) -> None:
     code = sm90.compile_launches(launch, name, None, rows)[-1]  # a 1 is compiled in
     sm90.check_specialised(code, "_gemm_hopper", "QGMMA")
+    if name == "experts up":
+        assert not code.uses("F2F")  # converts pairs, F2FP
+        assert code.instructions["STG"] == 2 * 2  # each consumer's thread writes the scales of two rows once
 
 
 def test_machine_code_for_one_row() -> None:
