@@ -149,7 +149,9 @@ class Batcher:
             elif isinstance(job, _Call):
                 self._overdue_at = time.monotonic() + CALL_LIMIT_S
                 self._loop.call_soon_threadsafe(_settle, job.future, _caught(job.run))
-            self._overdue_at, idle = None, not self._queue
+            self._overdue_at = None
+            if job is not None:  # who asks again on being told finds the device as idle as it was
+                idle = not self._queue
 
     def _next(self, idle: bool, wait: bool) -> "_Call | list[Pending] | None":
         """What to do next; None at the end, or without `wait` where there is nothing yet. idle: nobody waited when the

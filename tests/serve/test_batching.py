@@ -1,7 +1,9 @@
 """Dynamic batching under every kind of trouble: nothing is lost, doubled or swapped, and nobody waits for nothing."""
 
 import asyncio
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -11,6 +13,8 @@ from served import Gate, make_engine, run, served, until
 
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
+from octorec.serve.batcher import Batcher, Pending, Serving
+from octorec.serve.metrics import Metrics
 
 
 def gate(engine: Engine) -> Gate:
@@ -179,6 +183,41 @@ def test_a_poisoned_request_fails_alone() -> None:
             print(f"{statuses.count(500)} error, {statuses.count(200)} right, server live")
 
     run(test())
+
+
+class Waiting:
+    """A client's future that is told on the device thread itself, and then does what the client does next."""
+
+    def __init__(self, then: Callable[[], None]):
+        self.then = then
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, outcome: object) -> None:
+        self.then()
+
+
+class AtOnce:
+    """An event loop that runs what it is called for before the device thread goes on."""
+
+    def call_soon_threadsafe(self, call: Callable[..., None], *args: Any) -> None:
+        call(*args)
+
+
+def test_who_asks_again_as_soon_as_told_finds_an_idle_device() -> None:
+    engine = make_engine()
+    serving, answered = Serving(engine, "first"), threading.Event()
+    batcher = Batcher(max_queued=8, max_delay_s=30, stuck_after_s=30, drop_unknown=True, metrics=Metrics())
+    first, second = (Request(["i1", "i2"], k=3, user={"age": 30}) for _ in range(2))
+
+    def pending(request: Request, then: Callable[[], None]) -> Pending:
+        return Pending(request, serving, engine.parse(request), time.monotonic() + 60, Waiting(then))  # type: ignore[arg-type]
+
+    batcher.start(serving, 4, AtOnce())  # type: ignore[arg-type]
+    batcher.submit(pending(first, lambda: batcher.submit(pending(second, answered.set))))
+    assert answered.wait(10), "the second request waited for a fuller batch beside an idle device"
+    assert batcher.stop(10)
 
 
 def test_an_idle_engine_starts_at_once_and_a_busy_one_collects() -> None:
