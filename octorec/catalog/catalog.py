@@ -256,6 +256,9 @@ def _check_codes(items: pa.Table, sizes: tuple[int, ...]) -> None:
         raise InputError("items", "no rows", "a catalog needs at least one item")
     if "codes" not in items.column_names:
         raise InputError("items: columns", items.column_names, "column codes is missing")
+    kind = items.schema.field("codes").type
+    if not (pa.types.is_list(kind) and kind.value_type == pa.int32()):
+        raise InputError("items: type of column codes", str(kind), "list<int32>, as data.items.check_items makes it")
     codes = matrix(items["codes"])
     if codes.shape[1] != len(sizes):
         raise MismatchError(

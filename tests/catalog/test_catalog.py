@@ -67,7 +67,8 @@ def test_lookups():
 
 def test_many_places_at_once():
     ids = [str(number) for number in np.random.default_rng(0).permutation(3000)]
-    catalog = Catalog.of_items(pa.table({"item_id": ids, "codes": [[n % 9, n % 7] for n in range(3000)]}), (9, 7))
+    items = check_items(pa.table({"item_id": ids, "codes": [[n % 9, n % 7] for n in range(3000)]}))
+    catalog = Catalog.of_items(items, (9, 7))
     wanted = [*ids[:50], "no such item", "3000", ids[0]]
     assert catalog.places(wanted).tolist() == [catalog.index.get(item, -1) for item in wanted]
     assert catalog.places([]).tolist() == []
@@ -75,7 +76,7 @@ def test_many_places_at_once():
 
 def test_two_ids_of_one_hash_are_refused(monkeypatch):
     monkeypatch.setattr("octorec.catalog.catalog._hashes", lambda ids: np.zeros(len(ids), np.int64))
-    catalog = Catalog.of_items(pa.table({"item_id": ["a", "b"], "codes": [[0], [1]]}), (2,))
+    catalog = Catalog.of_items(check_items(pa.table({"item_id": ["a", "b"], "codes": [[0], [1]]})), (2,))
     with pytest.raises(RuntimeError, match="PYTHONHASHSEED"):
         catalog.places(["a"])
 
@@ -120,6 +121,12 @@ def test_the_fingerprint_of_a_codebook_is_the_catalogs():
 def test_bad_codes(columns, sizes, message):
     with pytest.raises(InputError, match=message):
         Catalog.of_items(check_items(pa.table(columns)), sizes)
+
+
+def test_codes_of_another_type_are_refused():
+    """Their fingerprint would not be the one that the saved catalog has."""
+    with pytest.raises(InputError, match=r"int64.*list<int32>, as data"):
+        Catalog.of_items(pa.table({"item_id": ["1"], "codes": [[0]]}), (2,))
 
 
 def test_no_items():
