@@ -29,8 +29,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octorec.kernels.device import processors
-from octorec.kernels.hopper import rounded
-from octorec.kernels.quantize import scale_of, to_e4m3
+from octorec.kernels.hopper import cast
 
 WIDTH = 128  # of a head
 ITEMS = 128  # of a tile of the context; the bits of a result depend on it
@@ -255,11 +254,9 @@ def _consume(
         step += 1
         sums *= gl.expand_dims(1.0 / gl.convert_layout(total, ROW), 1)
         if QUANTIZE:
-            sums = rounded(sums, KIND)
-            absmax = gl.max(gl.abs(sums), 1)
-            x, _ = to_e4m3(sums, gl.expand_dims(absmax, 1))
+            x, scale = cast(sums, KIND)
             at = scale_ptr + (request * W + beam) * scale_row + head.to(gl.int64) * scale_group
-            gl.store(at + row * scale_row, scale_of(absmax), row < W - beam)
+            gl.store(at + row * scale_row, scale, row < W - beam)
         else:
             x = sums.to(KIND)
         tma.store_wait(0)  # the last tile has left `out`

@@ -29,8 +29,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octorec.kernels.device import processors
-from octorec.kernels.hopper import rounded
-from octorec.kernels.quantize import empty_quantized, scale_of, to_e4m3
+from octorec.kernels.hopper import cast, rounded
+from octorec.kernels.quantize import empty_quantized
 from octorec.kernels.quantized import GROUP, Quantized
 from octorec.kernels.reference import Operand
 
@@ -222,7 +222,7 @@ def _consume(
     for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
         row_tile, column_tile = _place(tile, down, ACROSS)
         first_row = row_tile * 128 + WHICH * 64
-        height = gl.load(tile_rows_ptr + row_tile) if PLANNED and WHICH == 1 else 128
+        height = gl.load(tile_rows_ptr + row_tile) if PLANNED and WHICH == 1 else 128  # a planned tile has a first row
         if height > 64:
             inside = row < (64 if PLANNED else rows - first_row)
             expert = gl.load(tile_expert_ptr + row_tile) if PLANNED else 0
@@ -249,11 +249,9 @@ def _consume(
             if SWIGLU:
                 left = _silu(rounded(left, KIND)) * rounded(right, KIND)
             if QUANTIZE:
-                left = rounded(left, KIND)
-                absmax = gl.max(gl.abs(left), 1)
-                hidden, _ = to_e4m3(left, gl.expand_dims(absmax, 1))
+                hidden, scale = cast(left, KIND)
                 scale_ptr = out_scale_ptr + column_tile.to(gl.int64) * scale_group + first_row
-                gl.store(scale_ptr + row, scale_of(absmax), inside)
+                gl.store(scale_ptr + row, scale, inside)
             else:
                 hidden = left.to(KIND)
             tma.store_wait(0)  # the last tile has left `out`

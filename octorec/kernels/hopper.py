@@ -4,6 +4,8 @@
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
+from octorec.kernels.quantize import scale_of, to_e4m3
+
 
 @gluon.jit
 def rounded(x, KIND: gl.constexpr):
@@ -14,3 +16,15 @@ def rounded(x, KIND: gl.constexpr):
             "=r,=r,f,f", [x], gl.float32, is_pure=True, pack=2,
         )  # fmt: skip
     return x.to(KIND).to(gl.float32)
+
+
+@gluon.jit
+def cast(x, KIND: gl.constexpr):
+    """float32 x [rows, 128], rounded to KIND, in E4M3, and a scale a row [rows].
+
+    As [rows, 1] a thread would hold a scale, and store it, once for each of its columns.
+    """
+    x = rounded(x, KIND)
+    absmax = gl.max(gl.abs(x), 1)
+    values, _ = to_e4m3(x, gl.expand_dims(absmax, 1))
+    return values, scale_of(absmax)

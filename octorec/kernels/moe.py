@@ -146,14 +146,17 @@ def _combine(
         weight = tl.sum(tl.where(slots == slot, weights, 0.0), 0)
         slots = tl.where(slots == slot, 2**31 - 1, slots)
         part = load_tiles(parts_ptr + slot.to(tl.int64) * WIDTH, WIDTH, TILES, GROUPS)
-        added = ()
-        for t in tl.static_range(TILES):
-            added += (totals[t] + part[t] * weight,)  # type: ignore[assignment]
-        totals = added
+        totals = _add(totals, part, weight, TILES)
     if ADD:
         residual = load_tiles(residual_ptr + row * WIDTH, WIDTH, TILES, GROUPS)
-        added = ()
-        for t in tl.static_range(TILES):
-            added += (totals[t] + residual[t],)  # type: ignore[assignment]
-        totals = added
+        totals = _add(totals, residual, 1.0, TILES)
     store_tiles(totals, out_ptr + row * WIDTH, WIDTH, TILES, GROUPS)
+
+
+@triton.jit
+def _add(totals, tiles, weight, TILES: tl.constexpr):
+    """totals + tiles * weight, tile by tile."""
+    added = ()
+    for t in tl.static_range(TILES):
+        added += (totals[t] + tiles[t] * weight,)  # type: ignore[assignment]
+    return added

@@ -102,17 +102,16 @@ def _place(
     ordered = tl.sort(expert * CHUNK + place)  # an expert's entries together, as they came
     expert = ordered // CHUNK
     count = tl.load(counts_ptr + chunk * BINS + bins)
-    start = (end - tiles_of) * block_m + before  # the chunk's first slot of each expert
-    slot = tl.gather(start - (tl.cumsum(count, 0) - count), expert, 0) + place
+    begin = (end - tiles_of) * block_m  # each expert's first slot
+    slot = tl.gather(begin + before - (tl.cumsum(count, 0) - count), expert, 0) + place
     tl.store(slot_of_ptr + chunk * CHUNK + ordered % CHUNK, slot, expert < n_expert)
 
     last = tl.sum(tiles_of, 0)
-    stop = (end - tiles_of) * block_m + total  # one slot beyond each expert's last row
     if chunk == 0:
         tl.store(n_tiles_ptr, last)
     for first in range(chunk * 64, tiles, chunks * 64):
         tile = first + tl.arange(0, 64)
         owner = tl.sum((end[:, None] <= tile[None, :]).to(tl.int32), 0)  # as many experts end before the tile
         tl.store(tile_expert_ptr + tile, tl.where(tile < last, owner, -1), tile < tiles)
-        until = tl.gather(stop, tl.minimum(owner, BINS - 1), 0)
+        until = tl.gather(begin + total, tl.minimum(owner, BINS - 1), 0)  # one slot beyond its last row
         tl.store(tile_rows_ptr + tile, tl.minimum(tl.maximum(until - tile * block_m, 0), block_m), tile < tiles)
