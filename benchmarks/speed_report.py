@@ -37,7 +37,7 @@ def engine() -> str:
     """The main model at the paper's shape, in brief: of each card the rows of the commit last measured in FP8 there."""
     rows = [row for row in measured("engine") if row["preset"] == MAIN and shape(row) == MAIN_SHAPE and not skewed(row)]
     last = {row["gpu"]: row["commit"] for row in rows if (row["system"], row["precision"]) == ("octorec", "fp8")}
-    together = [row for row in rows if row["commit"] == last.get(row["gpu"])]
+    together = [row for row in rows if row["commit"] == last.get(row["gpu"], row["commit"])]
     chosen = newest(together, lambda row: (row["gpu"], row["system"], row["precision"]))
     cells = [
         [

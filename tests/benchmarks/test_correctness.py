@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import correctness
 from octorec.catalog.catalog import Catalog
+from octorec.data.items import check_items
 from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config, load
 from octorec.kernels import reference
@@ -21,8 +22,8 @@ SIZES = (7, 5, 6)
 @pytest.fixture
 def folder(make_checkpoint: Callable[..., Path]) -> Path:
     codes = np.random.default_rng(0).integers(0, SIZES, (90, 3)).tolist()
-    items = {"item_id": [str(i) for i in range(90)], "codes": pa.array(codes, pa.list_(pa.int32()))}
-    catalog = Catalog.of_items(pa.table(items), SIZES)
+    items = check_items(pa.table({"item_id": [str(i) for i in range(90)], "codes": codes}))
+    catalog = Catalog.of_items(items, SIZES)
     path = make_checkpoint("tiny", codebook_sizes=SIZES, codebook_fingerprint=catalog.fingerprint)
     catalog.save(path / "catalog")
     return path
