@@ -54,16 +54,14 @@ def make_engine(options: argparse.Namespace) -> Engine:
 
 @torch.inference_mode()
 def offline(engine: Engine, requests: list[Request]) -> dict[str, float]:
-    """Requests a second of full batches: of the device alone, and from the host to the host."""
+    """Requests a second of full batches: of the device alone, and from the host to the host, many in one call."""
     size, width = engine.config.batch_sizes[-1], engine.config.beam_widths[-1]
     engine.recommend(requests[:size])
-    host = []
-    for _ in range(8):
-        start = time.perf_counter()
-        engine.recommend(requests[:size])
-        host.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    engine.recommend(requests)
+    host = time.perf_counter() - start
     device_ms = time_gpu(engine._graph(size, width).graph.replay, 60).median  # seconds, as a server runs: clocks settle
-    return {"offline_per_s": round(size / device_ms * 1e3, 1), "offline_host_per_s": round(size / sorted(host)[4], 1)}
+    return {"offline_per_s": round(size / device_ms * 1e3, 1), "offline_host_per_s": round(len(requests) / host, 1)}
 
 
 async def ask(url: str, bodies: Path, *flags: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from octorec.engine.batch import Limits, ParsedRequest, context_batch, parse
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
-from octorec.engine.rank import Found
+from octorec.engine.rank import Found, Ranked
 from octorec.engine.request import Answer, Request
 from octorec.engine.search import Model, SearchBatch, score, search
 from octorec.engine.staging import Staging
@@ -100,15 +100,21 @@ class Engine:
 
     @torch.inference_mode()
     def recommend(self, requests: Sequence[Request]) -> list[Answer]:
-        """The best items of each request; a request's answer does not depend on the others beside it."""
+        """The best items of each request; a request's answer does not depend on the others beside it.
+
+        All are checked before the first is searched for. A batch's answers are made while the device runs the next.
+        """
         parsed = [self.parse(request) for request in requests]
         size = self.config.batch_sizes[-1]
         answers: list[Answer] = []
+        before: list[Ranked] = []
         for start in range(0, len(parsed), size):
             chunk = parsed[start : start + size]
-            found = self.search(chunk)
-            answers += [found.ranked(row, request).answer() for row, request in enumerate(chunk)]
-        return answers
+            beams = self.launch(chunk)
+            answers += [ranked.answer() for ranked in before]
+            found = beams()
+            before = [found.ranked(row, request) for row, request in enumerate(chunk)]
+        return answers + [ranked.answer() for ranked in before]
 
     def parse(self, request: Request, drop_unknown: bool = False) -> ParsedRequest:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""

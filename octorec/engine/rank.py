@@ -37,7 +37,7 @@ class Ranked:
         return [titles[place] for place in self.places.tolist()]
 
     def answer(self) -> Answer:
-        codes = list(map(tuple, self.codes.tolist()))
+        codes = list(zip(*self.codes.T.tolist(), strict=True))
         return Answer(self.items(), self.scores.tolist(), codes, self.titles(), self.complete, self.notes)
 
 

@@ -1,13 +1,15 @@
 """The engine against brute force over a made-up model whose probabilities are known."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from made_up import MadeUpModel, random_catalog
 
 from octorec.catalog.catalog import Catalog
+from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine, EngineConfig
+from octorec.engine.rank import Found, Ranked
 from octorec.engine.request import Answer, Request
 from octorec.errors import InputError
 from octorec.models.config import UserField
@@ -130,6 +132,22 @@ def test_mixed_widths_in_one_bucket_answer_as_alone() -> None:
     assert together == alone
     order = generator.permutation(21)
     assert subject.recommend([requests[i] for i in order]) == [alone[i] for i in order]
+
+
+def test_answers_are_made_while_the_device_runs_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = engine(random_catalog(400, SIZES), widest=8, batch_sizes=(4,))
+    launch, answer, events = subject.launch, Ranked.answer, []
+
+    def logged_launch(parsed: Sequence[ParsedRequest]) -> Callable[[], Found]:
+        events.append("launch")
+        beams = launch(parsed)
+        return lambda: (events.append("wait"), beams())[1]
+
+    monkeypatch.setattr(subject, "launch", logged_launch)
+    monkeypatch.setattr(Ranked, "answer", lambda self: (events.append("answer"), answer(self))[1])
+    answers = subject.recommend([Request([f"i{number}"], k=3) for number in range(9)])
+    assert len(answers) == 9
+    assert "".join(event[0] for event in events) == "lw" + "laaaaw" + "laaaaw" + "a"
 
 
 def test_dead_beams_are_never_returned() -> None:
