@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks import records, unfused
-from benchmarks.engine import N_ITEMS, Row, host_to_host, measure_octorec, on_device, result
+from benchmarks.engine import N_ITEMS, Row, host_to_host, kernels, measure_octorec, on_device, result
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.skew import EXPONENTS, skew
 from benchmarks.timer import time_gpu
@@ -92,8 +92,9 @@ def balanced_engine(recipe: str, ops: ModuleType) -> EagerEngine:
 
 def measure(engine: EagerEngine, runs: int) -> dict[str, Any]:
     requests = random_requests(BATCH, N_ITEMS, CONTEXT, BEAM)
-    timing = time_gpu(search(engine), runs)
-    return {"timing": timing, "host": host_to_host(lambda: engine.recommend(requests), runs)}
+    run = search(engine)
+    timing, host = time_gpu(run, runs), host_to_host(lambda: engine.recommend(requests), runs)
+    return {"timing": timing, "host": host, "kernels": kernels(run)}
 
 
 def search(engine: EagerEngine) -> Callable[[], Beams]:

@@ -3,10 +3,11 @@
     python -m benchmarks.correctness runs/demo --out benchmarks/results/correctness.jsonl
     python -m benchmarks.correctness --layers --out benchmarks/results/correctness.jsonl
 
-Takes the demo's folder (`bf16/` and `fp8/`). The bounds stand here, committed before a run; a row says whether they
-held, and the exit code is 1 where one did not. The reference is the same checkpoint on the CPU, float32 around FP8's
-products; the GPU computes in bfloat16, so that even 16-bit engines differ by its rounding. Where two experts tie, one
-rounding decides, and the reference itself moves far: a difference is also held against what such roundings do to it.
+Takes the demo's folder (`bf16/` and `fp8/`); `octorec demo --seed` trains others. The bounds stand here, committed
+before a run; a row says whether they held, and the exit code is 1 where one did not. The reference is the same
+checkpoint on the CPU, float32 around FP8's products; the GPU computes in bfloat16, so that even 16-bit engines differ
+by its rounding. Where two experts tie, one rounding decides, and the reference itself moves by more than 1 nat: the
+difference of each code is held against what such roundings do to it.
 `--layers` compares each layer with float64 instead, on random weights of the MoE-4B's dimensions (`layer_errors`, with
 its bounds).
 """
@@ -32,8 +33,7 @@ from octorec.quant.load import load_model
 
 BOUNDS = {  # of the GPU engine against the reference engine
     "mean_drift": 0.03,  # mean |difference| of teacher-forced log-probabilities, nats a code
-    "max_drift": 1.0,
-    "beyond_noise": 0.5,  # of one code, the difference less `reference_noise`
+    "beyond_noise": 0.5,  # of each code, the difference less `reference_noise`
     "top10_overlap": 0.90,  # mean share of the ten best items that both return
     "beam_overlap": 0.93,  # the same of all items of 128 beams
 }
@@ -157,7 +157,15 @@ def check_engines(folder: Path, batches: int, out: Path) -> bool:
         run = long_run(single, batches)
         good = within and differing == 0 and run["invalid"] == 0 and run["memory_gained_mb"] == 0
         held &= good
-        row = {"precision": precision, **found, "bounds": BOUNDS, "mixes": MIXES, "differing": differing, **run}
+        row = {
+            "checkpoint": folder.name,
+            "precision": precision,
+            **found,
+            "bounds": BOUNDS,
+            "mixes": MIXES,
+            "differing": differing,
+            **run,
+        }
         records.append(out, {**row, "held": good})
         print(precision, {**row, "held": good}, flush=True)
     return held

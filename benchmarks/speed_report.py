@@ -99,19 +99,18 @@ def bars() -> Bars:
 
 
 def ablation() -> str:
-    """The newest row of each step."""
-    ordered = newest(measured("ablation"), lambda row: row["system"])
+    """The newest row of each step: what its kernels take, and with what Python takes to launch them."""
+    ordered = newest((row for row in measured("ablation") if "kernels_ms" in row), lambda row: row["system"])
     if not ordered:
         return nothing("ablation")
     cells, before = [], None
     for row in ordered:
-        gain = "" if before is None else f"{before['ms_per_batch'] - row['ms_per_batch']:+.1f}"
+        gain = "" if before is None else f"{before['kernels_ms'] - row['kernels_ms']:+.1f}"
         times = f"{ordered[0]['ms_per_batch'] / row['ms_per_batch']:.2f}x"
-        cells.append(
-            [row["system"], row["recipe"], f"{row['ms_per_batch']:.1f}", gain, f"{row['requests_per_s']:.0f}", times]
-        )
+        spent = [f"{row['kernels_ms']:.1f}", gain, f"{row['ms_per_batch']:.1f}"]
+        cells.append([row["system"], row["recipe"], *spent, f"{row['requests_per_s']:.0f}", times])
         before = row
-    columns = ["one more a row", "weights", "ms a batch", "ms saved", "requests/s", "over the first"]
+    columns = ["one more a row", "weights", "ms in kernels", "saved", "ms a batch", "requests/s", "over the first"]
     return table(columns, cells) + "\n\n" + where(ordered[-1])
 
 
@@ -180,24 +179,26 @@ def start() -> str:
 
 
 def correctness() -> str:
-    """The newest check of each precision on trained weights."""
-    checked = [row for row in read(RESULTS / "correctness.jsonl") if "layer" not in row]
-    found = newest(checked, lambda row: row["precision"])
+    """The newest check of each trained checkpoint."""
+    checked = [row for row in read(RESULTS / "correctness.jsonl") if "checkpoint" in row]
+    found = newest(checked, lambda row: (row["checkpoint"], row["precision"]))
     cells = [
         [
+            row["checkpoint"],
             row["precision"],
             f"{row['top10_overlap']:.3f}",
             f"{row['beam_overlap']:.3f}",
             f"{row['mean_drift']:.4f} / {row['max_drift']:.2f}",
-            f"{row['beyond_noise']:.2f}" if "beyond_noise" in row else "",
+            f"{row['beyond_noise']:.2f}",
             f"{row['differing']} in {row['mixes']} mixes",
             f"{row['invalid']} in {row['batches']:,} batches, {row['memory_gained_mb']:.0f} MB gained",
             "held" if row["held"] else "not held",
         ]
         for row in found
     ]
-    columns = ["the demo's checkpoint", "top 10 shared", "128 beams shared", "log-probabilities, mean / max difference"]
-    return table([*columns, "beyond noise", "answers that differ", "invalid", "bounds"], cells)
+    columns = ["checkpoint", "precision", "top 10 shared", "128 beams shared"]
+    differences = ["log-probabilities, mean / max difference", "beyond noise"]
+    return table([*columns, *differences, "answers that differ", "invalid", "bounds"], cells)
 
 
 def layers() -> str:

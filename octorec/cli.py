@@ -320,12 +320,13 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
     cache: Annotated[Path, typer.Option(help="Where MovieLens-100K is kept.")] = Path(".cache"),
     pip_args: Annotated[str, typer.Option(help="Arguments of pip for fetching it, such as an index.")] = "",
+    seed: Annotated[int, typer.Option(help="Of weights and order.")] = TrainConfig.seed,
     force: Force = False,
 ) -> None:
     """The whole story on MovieLens-100K, on a CPU; the last line of stdout is one JSON object."""
-    from octorec.demo import run_demo
+    from octorec.demo import TRAINING, run_demo
 
-    print(json.dumps(run_demo(out, cache, shlex.split(pip_args), force)))
+    print(json.dumps(run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))))
 
 
 @catalog_app.command("build")

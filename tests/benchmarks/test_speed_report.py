@@ -74,11 +74,12 @@ def test_a_figure_carries_its_data(results: Path) -> None:
 
 def test_the_ablation_says_what_each_step_saves(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Not measured yet" in speed_report.ablation()
-    for name, rate in (("stock BF16", 200.0), ("FP8 products", 250.0), ("norm", 400.0)):
-        append(results / "ablation.jsonl", engine_row(name, "fp8", rate, recipe="fp8"), monkeypatch)
+    for name, rate, kernels_ms in (("stock BF16", 200.0, 150.0), ("FP8 products", 250.0, 110.0), ("norm", 400.0, 70.0)):
+        row = engine_row(name, "fp8", rate, recipe="fp8", kernels_ms=kernels_ms)
+        append(results / "ablation.jsonl", row, monkeypatch)
     lines = speed_report.ablation().splitlines()
-    assert lines[2].split("|")[1:6] == [" stock BF16 ", " fp8 ", " 160.0 ", "  ", " 200 "]
-    assert lines[4].split("|")[3:7] == [" 80.0 ", " +48.0 ", " 400 ", " 2.00x "]
+    assert lines[2].split("|")[1:7] == [" stock BF16 ", " fp8 ", " 150.0 ", "  ", " 160.0 ", " 200 "]
+    assert lines[4].split("|")[3:8] == [" 70.0 ", " +40.0 ", " 80.0 ", " 400 ", " 2.00x "]
 
 
 def test_kernels_and_layers(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +115,17 @@ def test_kernels_and_layers(results: Path, monkeypatch: pytest.MonkeyPatch) -> N
     append(results / "correctness.jsonl", {"layer": "head", "precision": "bf16", **errors}, monkeypatch)
     assert "| head | bf16 | 2.00e-03 | 1.70e-03 |  | 5.00e-03 | yes |" in speed_report.layers()
     assert speed_report.correctness().count("\n") == 1  # a layer is no checkpoint
+
+
+def test_every_trained_checkpoint_is_shown(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"precision": "fp8", "top10_overlap": 0.92, "beam_overlap": 0.94, "mean_drift": 0.02, "max_drift": 1.01}
+    row |= {"beyond_noise": 0.24, "differing": 0, "mixes": 64, "invalid": 0, "batches": 10_000, "memory_gained_mb": 0.0}
+    for checkpoint, held in (("demo", False), ("demo-1", False), ("demo", True)):
+        append(results / "correctness.jsonl", {"checkpoint": checkpoint, **row, "held": held}, monkeypatch)
+    shown = {line.split("|")[1].strip(): line for line in speed_report.correctness().splitlines()[2:]}
+    assert shown["demo"].endswith("| held |")
+    assert shown["demo-1"].endswith("| not held |")
+    assert "| 0.0200 / 1.01 | 0.24 | 0 in 64 mixes | 0 in 10,000 batches, 0 MB gained |" in shown["demo"]
 
 
 def test_a_start_with_compiled_kernels_is_shown_first(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
