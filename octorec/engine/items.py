@@ -46,7 +46,9 @@ def items_of(catalog: Catalog, leaves: np.ndarray, chosen: ItemFilter) -> tuple[
     position = np.repeat(np.arange(len(leaves)), count)
     within = np.arange(len(position)) - np.repeat(np.cumsum(count) - count, count)
     items = start[position] + within
-    may = catalog.live[items] & ~np.isin(items, chosen.excluded)
+    may = catalog.live[items]
+    if len(chosen.excluded):
+        may &= ~np.isin(items, chosen.excluded)
     if chosen.sets is not None:
         assert catalog.item_sets is not None
         may &= (catalog.item_sets[items] & chosen.sets).any(1)

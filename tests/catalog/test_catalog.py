@@ -74,6 +74,23 @@ def test_many_places_at_once():
     assert catalog.places([]).tolist() == []
 
 
+@pytest.mark.parametrize(
+    "known",
+    [[7], [-(2**63), 2**63 - 1], [5, 6, 7, 8, 9, -1, 2**62], list(range(40)), [2**63 - 1 - n for n in range(9)]],
+)
+def test_places_by_hashes_at_the_ends_and_in_one_bucket(known, monkeypatch):
+    hashes = {f"i{number}": value for number, value in enumerate(known)}
+    strangers = {"lowest": -(2**63), "highest": 2**63 - 1, "zero": 0, "next": known[0] + 1 - 2 * (known[0] > 0)}
+    strangers = {item: value for item, value in strangers.items() if value not in known}
+    monkeypatch.setattr(
+        "octorec.catalog.catalog._hashes", lambda ids: np.array([(hashes | strangers)[item] for item in ids], np.int64)
+    )
+    items = check_items(pa.table({"item_id": list(hashes), "codes": [[number] for number in range(len(known))]}))
+    catalog = Catalog.of_items(items, (64,))
+    wanted = [*strangers, *hashes, *strangers]
+    assert catalog.places(wanted).tolist() == [catalog.index.get(item, -1) for item in wanted]
+
+
 def test_two_ids_of_one_hash_are_refused(monkeypatch):
     monkeypatch.setattr("octorec.catalog.catalog._hashes", lambda ids: np.zeros(len(ids), np.int64))
     catalog = Catalog.of_items(check_items(pa.table({"item_id": ["a", "b"], "codes": [[0], [1]]})), (2,))
