@@ -135,8 +135,7 @@ class Catalog:
         if (hashes[1:] == hashes[:-1]).any():  # once in n^2 / 2^65 processes
             raise RuntimeError("two item ids have one hash in this process: start it with another PYTHONHASHSEED")
         buckets = 1 << max(1, len(hashes).bit_length() - 1)
-        ends = np.bincount(_bucket(hashes, buckets), minlength=buckets).cumsum()
-        first = np.append(0, ends[:-1]).astype(np.int32)
+        first = _bucket(hashes, buckets).searchsorted(np.arange(buckets)).astype(np.int32)
         return np.append(hashes, np.iinfo(np.int64).max), np.append(order, -1), first
 
     def places(self, item_ids: Sequence[str]) -> np.ndarray:
