@@ -1,5 +1,6 @@
 """The command line from data to recommendations, on a small walk through items, and its errors."""
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -13,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from octorec import cli
+from octorec import cli, demo
 
 N_ITEMS = 30
 TRAIN = ("train", "--data", "{w}/data.csv", "--catalog", "{w}/catalog")
@@ -192,3 +193,14 @@ def test_the_command_itself() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stdout == ""
+
+
+def test_demo_trains_with_its_seed_and_is_else_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(demo, "run_demo", lambda *arguments: seen.append(arguments) or {})
+    octorec("demo")
+    octorec("demo", "--seed", 3, "--out", "elsewhere", "--force")
+    assert seen == [
+        (Path("runs/demo"), Path(".cache"), [], False, demo.TRAINING),
+        (Path("elsewhere"), Path(".cache"), [], True, dataclasses.replace(demo.TRAINING, seed=3)),
+    ]

@@ -80,7 +80,8 @@ def test_many_places_at_once():
 )
 def test_places_by_hashes_at_the_ends_and_in_one_bucket(known, monkeypatch):
     hashes = {f"i{number}": value for number, value in enumerate(known)}
-    strangers = {"lowest": -(2**63), "highest": 2**63 - 1, "zero": 0, "next": known[0] + 1 - 2 * (known[0] > 0)}
+    near = known[0] - 1 if known[0] > 0 else known[0] + 1  # within 64 bits
+    strangers = {"lowest": -(2**63), "highest": 2**63 - 1, "zero": 0, "near": near}
     strangers = {item: value for item, value in strangers.items() if value not in known}
     monkeypatch.setattr(
         "octorec.catalog.catalog._hashes", lambda ids: np.array([(hashes | strangers)[item] for item in ids], np.int64)
