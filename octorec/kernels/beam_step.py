@@ -58,14 +58,15 @@ class Tiling:
     """How the candidates are cut up, in powers of two. The choice is exact with any; block and scan_warps set the order
     in which a row's exponentials are summed, and so the last bits of its totals.
 
-    tile, subtile: candidates each. block: logits of a row in registers at once. chunk: children looked up at once.
+    tile, subtile: candidates each. block: logits of a row in registers at once. chunk: children of a node looked up at
+    once; a node with no more than a tile of them takes a tile.
     scan_warps, choose_warps: warps of a program of the pass over the rows, and of a selection.
     """
 
     tile: int = 256
     subtile: int = 16
     block: int = 8192
-    chunk: int = 1024
+    chunk: int = 2048
     scan_warps: int = 8
     choose_warps: int = 16
 
@@ -205,8 +206,28 @@ def _scan_rows(
             tl.store(tile_best_ptr + tile, best, mask=tile < TILES)
             todo = 0
 
+    if todo > TILE:
+        _best_of_tiles(
+            logits_ptr, top, log_sum, score, start, count, child_code_ptr, child_live_ptr, child_sets_ptr, banned_ptr,
+            X, allowed_ptr, limited, tile_best_ptr, TILE, WORDS, CHUNK,
+        )  # fmt: skip
+    elif todo > 0:
+        _best_of_tiles(
+            logits_ptr, top, log_sum, score, start, count, child_code_ptr, child_live_ptr, child_sets_ptr, banned_ptr,
+            X, allowed_ptr, limited, tile_best_ptr, TILE, WORDS, TILE,
+        )  # fmt: skip
+    every = tl.arange(0, TILES_PAD)
+    tl.store(tile_best_ptr + every, float("-inf"), mask=(every >= tl.cdiv(count, TILE)) & (every < TILES))
+
+
+@triton.jit
+def _best_of_tiles(
+    logits_ptr, top, log_sum, score, start, count, child_code_ptr, child_live_ptr, child_sets_ptr, banned_ptr, X,
+    allowed_ptr, limited, tile_best_ptr, TILE: tl.constexpr, WORDS: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """The best total of each tile of a row's children, CHUNK children at once."""
     part = tl.arange(0, CHUNK // TILE)
-    for chunk in range(0, todo, CHUNK):
+    for chunk in range(0, count, CHUNK):
         child = chunk + tl.arange(0, CHUNK)
         child_code = tl.load(child_code_ptr + start + child, mask=child < count, other=0)
         logit = tl.load(logits_ptr + child_code, mask=child < count, other=float("-inf"))
@@ -216,8 +237,6 @@ def _scan_rows(
         largest = largest_returnable(logit, first_slot, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS)
         at = chunk // TILE + part
         tl.store(tile_best_ptr + at, _total(largest, top, log_sum, score), mask=at < tl.cdiv(count, TILE))
-    every = tl.arange(0, TILES_PAD)
-    tl.store(tile_best_ptr + every, float("-inf"), mask=(every >= tl.cdiv(count, TILE)) & (every < TILES))
 
 
 @triton.jit
