@@ -6,9 +6,9 @@
 
 `gemm`'s own kernel has all warps wait for each other: while they scale and add the sums of 128 of K, and while they
 finish a tile, the tensor cores stand idle. Here one warp loads, and two times four compute 64 rows each, at their own
-pace: one's scaling runs under the other's products. Where the last 64 slots of a tile hold no row, nobody computes
-them. The arithmetic is the same to the bit. By groups, tensor cores sum 128 of K, which are scaled and added in
-float32; by rows, they sum all of K. In one order, whatever the neighbours.
+pace: one's scaling runs under the other's products. Where the last 64 slots of a tile hold no row, nobody loads or
+computes them. The arithmetic is the same to the bit. By groups, tensor cores sum 128 of K, which are scaled and added
+in float32; by rows, they sum all of K. In one order, whatever the neighbours.
 
 Letters: P slots or rows, E experts, N and K of a weight, G = ceil(K / 128) groups a row and steps of a sum.
 """
@@ -144,7 +144,7 @@ def _gemm_hopper(
             )),
             (_load, (
                 x_desc, weight_desc, x_scale_desc, x_smem, weight_smem, x_scale_smem, full, empty,
-                tile_expert_ptr, down, scale_group, N, K, WIDTH, PLANNED, SWIGLU, GROUPS, STAGES,
+                tile_expert_ptr, tile_rows_ptr, down, scale_group, N, K, WIDTH, PLANNED, SWIGLU, GROUPS, STAGES,
             )),
         ],
         [4, 1],
@@ -164,32 +164,38 @@ def _place(tile, down, across):
 @gluon.jit
 def _load(
     x_desc, weight_desc, x_scale_desc, x_smem, weight_smem, x_scale_smem, full, empty,
-    tile_expert_ptr, down, scale_group,
+    tile_expert_ptr, tile_rows_ptr, down, scale_group,
     N: gl.constexpr, K: gl.constexpr, WIDTH: gl.constexpr, PLANNED: gl.constexpr, SWIGLU: gl.constexpr,
     GROUPS: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """Keep the ring filled: a step is 128 rows of x with their scales, and 128 of the weight, or of gate and of up."""
     HALVES: gl.constexpr = 2 if SWIGLU else 1
-    BYTES: gl.constexpr = (128 + 128 * HALVES) * 128 + (128 * 4 if GROUPS else 0)
+    X_BYTES: gl.constexpr = 64 * 128 + (64 * 4 if GROUPS else 0)  # of a half
+    WEIGHT_BYTES: gl.constexpr = 128 * HALVES * 128
     ACROSS: gl.constexpr = (WIDTH + 127) // 128
     step = 0
     for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
         row_tile, column_tile = _place(tile, down, ACROSS)
         weight_row = column_tile * 128
+        height = gl.load(tile_rows_ptr + row_tile) if PLANNED else 128
         if PLANNED:
             weight_row += gl.load(tile_expert_ptr + row_tile) * N
         for k in range(0, K, 128):
             stage = step % STAGES
             landed = full.index(stage)
             mbarrier.wait(empty.index(stage), ((step // STAGES) & 1) ^ 1)
-            mbarrier.expect(landed, BYTES)
+            mbarrier.expect(landed, WEIGHT_BYTES + 2 * X_BYTES, pred=height > 64)
+            if PLANNED:
+                mbarrier.expect(landed, WEIGHT_BYTES + X_BYTES, pred=height <= 64)
             scale = (k // 128) * scale_group + row_tile * 128
             for half in gl.static_range(2):
                 row = row_tile * 128 + 64 * half
-                tma.async_copy_global_to_shared(x_desc, [row, k], landed, x_smem.index(2 * stage + half))
+                part = x_smem.index(2 * stage + half)
+                tma.async_copy_global_to_shared(x_desc, [row, k], landed, part, pred=height > 64 * half)
                 if GROUPS:
                     part = x_scale_smem.index(2 * stage + half)
-                    tma.async_copy_global_to_shared(x_scale_desc, [scale + 64 * half], landed, part)
+                    start = [scale + 64 * half]
+                    tma.async_copy_global_to_shared(x_scale_desc, start, landed, part, pred=height > 64 * half)
             for half in gl.static_range(HALVES):
                 part = weight_smem.index(HALVES * stage + half)
                 tma.async_copy_global_to_shared(weight_desc, [weight_row + WIDTH * half, k], landed, part)
