@@ -133,6 +133,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "engine_all": speed.engine_all,
     "ablation": speed.ablation,
     "kernels": speed.kernels,
+    "products": speed.products,
     "start": speed.start,
     "correctness": speed.correctness,
     "layers": speed.layers,

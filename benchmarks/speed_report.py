@@ -3,10 +3,12 @@
 from benchmarks.records import RESULTS, read
 from benchmarks.speed_figure import Bars
 from benchmarks.tables import Row, newest, table
+from octorec.kernels.linear import ACCUMULATE, BACKENDS
 
 MAIN, MAIN_SHAPE = "moe-4b-a0.5b", (32, 512, 512)
 STREAMS = ("copy", "add", "read")  # ways through memory
 ENGINE_KEY = ("gpu", "system", "preset", "precision", "batch", "beam", "context")
+DEEP = 5632  # the larger K of the model's products
 GOALS_GPU = "NVIDIA H100"  # the card that the goals are set for
 
 
@@ -160,6 +162,45 @@ def kernel_cells(row: Row, found: Row) -> list[object]:
     name = f"{row['op'].replace('_', '-')}: {row['name']}"
     rates = [f"{row['us']:.1f}", f"{row['tflops']:.0f}", row["gb_s"], percent_of_ceiling(row, found)]
     return [name, row["T"], *rates, bound, work, *stock]
+
+
+def products() -> str:
+    """The newest time of each FP8 product by each implementation, in bold what serves; then the plain ones' errors."""
+    rows = [row for row in read(RESULTS / "products.jsonl") if "us" in row and row["right"]]
+    if not rows:
+        return nothing("products")
+    found = newest(rows, lambda row: (row["scales"], row["product"], row["T"], row["by"], row["sums"]))
+    ways = list(dict.fromkeys((row["by"], row["sums"]) for row in sorted(found, key=lambda row: row["by"] != "ours")))
+    lines: dict[tuple[str, str, int], Row] = {}
+    for row in found:
+        line = lines.setdefault((row["scales"], row["product"], row["T"]), {"N": row["N"], "K": row["K"]})
+        line[row["by"], row["sums"]] = f"**{row['us']:.1f}**" if serves(row) else f"{row['us']:.1f}"
+    cells = [
+        [name, f"{line['N']} x {line['K']}", scales, rows_, *(line.get(way, "") for way in ways)]
+        for (scales, name, rows_), line in lines.items()
+    ]
+    columns = ["product", "N x K", "scales by", "T", *(f"{by}, {sums}: us" for by, sums in ways)]
+    return "\n\n".join([table(columns, cells), product_errors(found), where(found[-1])])
+
+
+def product_errors(found: list[Row]) -> str:
+    """The largest error of the plain products of each way, by K, beside the output's rounding."""
+    plain = [row for row in found if "residual" not in row["product"] and "SwiGLU" not in row["product"]]
+    plain += [row for row in found if row["K"] == DEEP]  # only a product with a residual is that deep
+    worst = newest(sorted(plain, key=lambda row: row["error"]), lambda row: (row["by"], row["sums"], row["K"]))
+    cells = [
+        [f"{row['by']}, {row['sums']}", row["K"], f"{row['error']:.2%}", f"{row['rounding']:.2%}"]
+        for row in sorted(worst, key=lambda row: (row["K"], row["by"] != "ours", row["by"], row["sums"]))
+    ]
+    return table(["product by", "K", "error against float64", "of it the result's rounding"], cells)
+
+
+def serves(row: Row) -> bool:
+    """Whether the model's product is this one: torch adds no residual and has no block scales."""
+    alone = row["scales"] == "rows" and "residual" not in row["product"] and "experts" not in row["product"]
+    by = "ours" if not alone or BACKENDS.get((ACCUMULATE, row["N"], row["K"])) == "triton" else "torch"
+    sums = ACCUMULATE if row["scales"] == "rows" and "experts" not in row["product"] else "float32"
+    return (row["by"], row["sums"]) == (by, sums)
 
 
 def start() -> str:

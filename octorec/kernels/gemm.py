@@ -42,7 +42,7 @@ PAIRS: dict[str, tuple[str, Scales]] = {"channel": ("token", "rows"), "block": (
 
 @dataclass(frozen=True)
 class Tile:
-    """How the kernel is laid out: never a matter of the result, chosen per (operation, N, K) and not by rows.
+    """How the kernel is laid out: never a matter of the result, chosen by the card and not by rows.
 
     rows x columns: of an accumulator; `halves` accumulators lie side by side and share the rows of x. depth: of K a
     step. band: row tiles that are walked column by column, so that they stay in L2. stages: steps of K in flight.
@@ -61,18 +61,12 @@ class Tile:
 
 HOPPER = Tile()
 ADA = Tile(rows=32, stages=3)  # 99 KiB of shared memory
-# Measured on an H100, by the shape of a weight [N, K] or of experts' [E, N, K], E written as -1; the rest takes HOPPER.
-TILES: dict[tuple[Scales, tuple[int, ...]], Tile] = {}
 
 
 def choose_tile(weight: Operand) -> Tile:
-    """The tile for products with weights [.., N, K]: HOPPER's or ADA's, unless a better one was measured."""
+    """The tile for products with a weight, by the card."""
     values, scales = _values_and_scales(weight)
-    shape = (-1,) * (values.ndim - 2) + tuple(values.shape[-2:])
-    hopper = capability(values.device) >= (9, 0)
-    if hopper and (scales, shape) in TILES:
-        return TILES[scales, shape]
-    tile = HOPPER if hopper else ADA
+    tile = HOPPER if capability(values.device) >= (9, 0) else ADA
     return replace(tile, depth=tile.depth // 2) if scales == "none" else tile  # as many bytes
 
 

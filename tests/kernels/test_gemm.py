@@ -197,14 +197,12 @@ def test_refuses_what_it_cannot_do(device: str) -> None:
         gemm(quantize(x, "group"), quantize(weight[:16].contiguous(), "block"), swiglu=True)
 
 
-def test_measured_tiles_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("card", "tile"), [((9, 0), HOPPER), ((8, 9), ADA)])
+def test_the_card_chooses_the_tile(card: tuple[int, int], tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gemm_module, "capability", lambda device: card)
     weight = torch.empty(24, 32, dtype=torch.bfloat16)
-    monkeypatch.setitem(gemm_module.TILES, ("none", (24, 32)), SMALL)
-    monkeypatch.setitem(gemm_module.TILES, ("none", (-1, 24, 32)), ADA)
-    assert choose_tile(weight) is SMALL
-    assert choose_tile(weight.expand(3, -1, -1)) is ADA
-    assert choose_tile(weight[:8]) == replace(HOPPER, depth=64)
-    assert choose_tile(quantize(weight, "block")) is HOPPER
+    assert choose_tile(weight) == replace(tile, depth=tile.depth // 2)
+    assert choose_tile(quantize(weight, "block")) is tile
 
 
 LAUNCHES: dict[str, tuple[str, int, int, int, dict[str, Any]]] = {  # scales, E, N, K, what is fused

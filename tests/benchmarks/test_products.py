@@ -1,0 +1,75 @@
+"""Every candidate is held against float64 on its own operands."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import kernel_inputs, products, records, speed_report
+from benchmarks.products import Case, Inputs
+from octorec.kernels import reference
+from octorec.kernels.quantized import Quantized, dequantize
+
+SMALL = [
+    Case("o + residual", 128, 256, "rows", adds=True),
+    Case("qkv", 256, 128, "groups"),
+    Case("experts: gate, up, SwiGLU, cast", 256, 128, "groups", experts=True, swiglu=True),
+    Case("experts: gate, up, SwiGLU, cast", 256, 128, "rows", experts=True, swiglu=True),
+    Case("experts: down", 128, 256, "rows", experts=True),
+]
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(kernel_inputs, "DEVICE", "cpu")
+    for name, value in (("EXPERTS", 4), ("COLD_BYTES", 0), ("SAMPLE", 16)):
+        monkeypatch.setattr(products, name, value)
+    for module in (products, kernel_inputs):
+        monkeypatch.setattr(module, "fused", reference)
+
+
+def plain(given: Inputs, weight: Quantized) -> Tensor:
+    """The product alone, as a library gives it."""
+    x, matrices = dequantize(given.x), dequantize(weight).view(-1, *weight.values.shape[-2:])
+    experts = [0] * len(x) if given.expert is None else given.expert.clamp(min=0).tolist()
+    return torch.stack([row @ matrices[expert].T for row, expert in zip(x, experts, strict=True)]).bfloat16()
+
+
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: f"{case.scales}, {case.name}")
+def test_a_right_product_is_told_from_a_wrong_one(case: Case) -> None:
+    given = products.inputs(case, 24)
+    assert given.ends is None or given.ends[-1] == 128 * given.plan.n_tiles
+    errors = []
+    for weight in given.weights:
+        out = products.finished(case, given, plain(given, weight))
+        assert isinstance(out, Quantized) == case.swiglu
+        errors.append(products.error(case, given, out, 24))
+    (right, rounding), (wrong, _) = errors
+    assert 0 < rounding < 0.05
+    assert right < 1.8 * rounding  # a residual is rounded twice
+    assert wrong > 0.1
+
+
+def test_rows_of_each_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exact(case: Case, given: Inputs, promote: bool, weight: Quantized) -> Tensor:
+        return (dequantize(given.x) @ dequantize(weight).T + given.residual).bfloat16()
+
+    monkeypatch.setattr(products, "ours", exact)
+    monkeypatch.setattr(products, "torch_linear", lambda case, given, fast, weight: 1 / 0)
+    monkeypatch.setattr(products, "time_graph", lambda calls: type("T", (), {"median": 1.0, "p20": 0.9, "p80": 1.1}))
+    here = {"gpu": "NVIDIA H100", "torch": "2", "triton": "3", "commit": "c", "command": "x"}
+    monkeypatch.setattr(records, "environment", lambda: here)
+    out = tmp_path / "products.jsonl"
+    assert products.measure(SMALL[0], 24, out)
+    assert [(row["by"], row["sums"], "failure" in row) for row in records.read(out)] == [
+        ("ours", "fast", False),
+        ("torch", "fast", True),
+        ("ours", "float32", False),
+        ("torch", "float32", True),
+    ]
+    monkeypatch.setattr(speed_report, "RESULTS", tmp_path)
+    assert "| rows | 24 | **1000.0** | 1000.0 |" in speed_report.products()
+    monkeypatch.setattr(products, "ours", lambda case, given, promote, weight: given.residual)
+    assert not products.measure(SMALL[0], 24, out)
