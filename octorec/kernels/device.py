@@ -50,4 +50,6 @@ def is_hopper(device: torch.device) -> bool:
 @functools.cache
 def processors(device: torch.device) -> int:
     """Multiprocessors: how many programs a persistent kernel starts. Few where nothing runs in parallel anyway."""
+    if device.type == "meta":
+        return 132  # an H100's: a launch is compiled as there
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 3

@@ -6,8 +6,8 @@
 
 `gemm`'s own kernel has all warps wait for each other: while they scale and add the sums of 128 of K, and while they
 finish a tile, the tensor cores stand idle. Here one warp loads, and two times four compute 64 rows each, at their own
-pace: one's scaling runs under the other's products. Where the last 64 slots of a tile hold no row, nobody loads or
-computes them. The arithmetic is the same to the bit. By groups, tensor cores sum 128 of K, which are scaled and added
+pace: one's scaling runs under the other's products. Where the last 64 rows of a tile are none, nobody loads or computes
+them. The arithmetic is the same to the bit. By groups, tensor cores sum 128 of K, which are scaled and added
 in float32; by rows, they sum all of K. In one order, whatever the neighbours.
 
 Letters: P slots or rows, E experts, N and K of a weight, G = ceil(K / 128) groups a row and steps of a sum.
@@ -65,22 +65,26 @@ def gemm_hopper(
     else:
         result = out = torch.empty(rows, width, dtype=x.dtype, device=x.values.device)
         out_scale = x_scale  # nobody writes it
-    tiles = -(-rows // ROWS) * -(-width // 128)
-    _gemm_hopper[(min(tiles, processors(x.values.device)),)](
-        _boxes(x.values, 64), _boxes(weight.values.view(-1, k), 128), _boxes(out, 64),
-        _boxes(out if residual is None else residual, 64), _scale_boxes(x_scale), x_scale, weight.scale, out_scale,
+    down, units = -(-rows // ROWS), processors(x.values.device)
+    few = 2 * down * -(-width // 128) <= units  # half as wide, they still run all at once
+    columns = 64 if few and not groups else 128
+    tiles = down * -(-width // columns)
+    _gemm_hopper[(min(tiles, units),)](
+        _boxes(x.values, 64), _boxes(weight.values.view(-1, k), columns), _boxes(out, 64, columns),
+        _boxes(out if residual is None else residual, 64, columns), _scale_boxes(x_scale), x_scale, weight.scale,
+        out_scale,
         *((x.values,) * 3 if plan is None else (plan.tile_expert, plan.tile_rows, plan.n_tiles)),
         rows, x_scale.stride(1), N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
         PLANNED=plan is not None, SWIGLU=swiglu, QUANTIZE=quantize, GROUPS=groups, ADD=residual is not None,
-        STAGES=4 if swiglu or (groups and residual is not None) else 5, num_warps=4,
+        COLUMNS=columns, STAGES=4 if swiglu or (groups and residual is not None) else 5, num_warps=4,
     )  # fmt: skip
     return result
 
 
-def _boxes(matrix: Tensor, rows: int) -> TensorDescriptor:
-    """A matrix for the tensor memory accelerator: in boxes of rows x 128, swizzled as the tensor cores read them."""
+def _boxes(matrix: Tensor, rows: int, columns: int = 128) -> TensorDescriptor:
+    """A matrix for the tensor memory accelerator, in boxes of rows x columns, swizzled as the tensor cores read it."""
     layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=matrix.element_size() * 8, rank=2)
-    return TensorDescriptor.from_tensor(matrix, [rows, 128], layout)
+    return TensorDescriptor.from_tensor(matrix, [rows, columns], layout)
 
 
 def _m_major(scale: Tensor) -> Tensor:
@@ -103,23 +107,23 @@ def _gemm_hopper(
     x_desc, weight_desc, out_desc, residual_desc, x_scale_desc, x_scale_ptr, weight_scale_ptr, out_scale_ptr,
     tile_expert_ptr, tile_rows_ptr, n_tiles_ptr, rows, scale_group,
     N: gl.constexpr, K: gl.constexpr, KIND: gl.constexpr, PLANNED: gl.constexpr, SWIGLU: gl.constexpr,
-    QUANTIZE: gl.constexpr, GROUPS: gl.constexpr, ADD: gl.constexpr, STAGES: gl.constexpr,
+    QUANTIZE: gl.constexpr, GROUPS: gl.constexpr, ADD: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
-    """Each program walks tiles of 128 rows and columns of the result; a ring of STAGES holds steps of 128 of K.
+    """Each program walks tiles of 128 rows and COLUMNS of the result; a ring of STAGES holds steps of 128 of K.
 
     scale_group: stride of the scales [P, G] of x and of the result. full[s]: stage s has landed. empty[s]: both
-    consumers have read it. added: a consumer's part of the residual has landed. With SWIGLU a step holds 128 rows of
-    gate and 128 of up.
+    consumers have read it. added: a consumer's part of the residual has landed. With SWIGLU a step holds as
+    many rows of gate as of up.
     """
     HALVES: gl.constexpr = 2 if SWIGLU else 1
     WIDTH: gl.constexpr = N // HALVES
     x_smem = gl.allocate_shared_memory(x_desc.dtype, [2 * STAGES, 64, 128], x_desc.layout)
-    weight_smem = gl.allocate_shared_memory(weight_desc.dtype, [HALVES * STAGES, 128, 128], weight_desc.layout)
+    weight_smem = gl.allocate_shared_memory(weight_desc.dtype, [HALVES * STAGES, COLUMNS, 128], weight_desc.layout)
     x_scale_smem = gl.allocate_shared_memory(gl.float32, [2 * STAGES, 64], x_scale_desc.layout)
-    out_smem = gl.allocate_shared_memory(out_desc.dtype, [2, 64, 128], out_desc.layout)
+    out_smem = gl.allocate_shared_memory(out_desc.dtype, [2, 64, COLUMNS], out_desc.layout)
     residual_smem = out_smem
     if ADD:
-        residual_smem = gl.allocate_shared_memory(out_desc.dtype, [2, 64, 128], out_desc.layout)
+        residual_smem = gl.allocate_shared_memory(out_desc.dtype, [2, 64, COLUMNS], out_desc.layout)
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     added = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
@@ -135,16 +139,17 @@ def _gemm_hopper(
             (_consume, (
                 out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, residual_smem, out_smem, full, empty, added,
                 x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, tile_rows_ptr, rows, down, scale_group,
-                N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, GROUPS, ADD, STAGES, 0,
+                N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, GROUPS, ADD, COLUMNS, STAGES, 0,
             )),
             (_consume, (
                 out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, residual_smem, out_smem, full, empty, added,
                 x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, tile_rows_ptr, rows, down, scale_group,
-                N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, GROUPS, ADD, STAGES, 1,
+                N, K, WIDTH, KIND, PLANNED, SWIGLU, QUANTIZE, GROUPS, ADD, COLUMNS, STAGES, 1,
             )),
             (_load, (
                 x_desc, weight_desc, x_scale_desc, x_smem, weight_smem, x_scale_smem, full, empty,
-                tile_expert_ptr, tile_rows_ptr, down, scale_group, N, K, WIDTH, PLANNED, SWIGLU, GROUPS, STAGES,
+                tile_expert_ptr, tile_rows_ptr, rows, down, scale_group, N, K, WIDTH, PLANNED, SWIGLU, GROUPS, COLUMNS,
+                STAGES,
             )),
         ],
         [4, 1],
@@ -164,20 +169,20 @@ def _place(tile, down, across):
 @gluon.jit
 def _load(
     x_desc, weight_desc, x_scale_desc, x_smem, weight_smem, x_scale_smem, full, empty,
-    tile_expert_ptr, tile_rows_ptr, down, scale_group,
+    tile_expert_ptr, tile_rows_ptr, rows, down, scale_group,
     N: gl.constexpr, K: gl.constexpr, WIDTH: gl.constexpr, PLANNED: gl.constexpr, SWIGLU: gl.constexpr,
-    GROUPS: gl.constexpr, STAGES: gl.constexpr,
+    GROUPS: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
-    """Keep the ring filled: a step is 128 rows of x with their scales, and 128 of the weight, or of gate and of up."""
+    """Keep the ring filled. A step is 128 rows of x with their scales, and COLUMNS of the weight, or of gate and up."""
     HALVES: gl.constexpr = 2 if SWIGLU else 1
     X_BYTES: gl.constexpr = 64 * 128 + (64 * 4 if GROUPS else 0)  # of a half
-    WEIGHT_BYTES: gl.constexpr = 128 * HALVES * 128
-    ACROSS: gl.constexpr = (WIDTH + 127) // 128
+    WEIGHT_BYTES: gl.constexpr = COLUMNS * HALVES * 128
+    ACROSS: gl.constexpr = (WIDTH + COLUMNS - 1) // COLUMNS
     step = 0
     for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
         row_tile, column_tile = _place(tile, down, ACROSS)
-        weight_row = column_tile * 128
-        height = gl.load(tile_rows_ptr + row_tile) if PLANNED else 128
+        weight_row = column_tile * COLUMNS
+        height = gl.load(tile_rows_ptr + row_tile) if PLANNED else rows - row_tile * 128
         if PLANNED:
             weight_row += gl.load(tile_expert_ptr + row_tile) * N
         for k in range(0, K, 128):
@@ -185,8 +190,7 @@ def _load(
             landed = full.index(stage)
             mbarrier.wait(empty.index(stage), ((step // STAGES) & 1) ^ 1)
             mbarrier.expect(landed, WEIGHT_BYTES + 2 * X_BYTES, pred=height > 64)
-            if PLANNED:
-                mbarrier.expect(landed, WEIGHT_BYTES + X_BYTES, pred=height <= 64)
+            mbarrier.expect(landed, WEIGHT_BYTES + X_BYTES, pred=height <= 64)
             scale = (k // 128) * scale_group + row_tile * 128
             for half in gl.static_range(2):
                 row = row_tile * 128 + 64 * half
@@ -207,18 +211,18 @@ def _consume(
     out_desc, residual_desc, x_smem, weight_smem, x_scale_smem, residual_smem, out_smem, full, empty, added,
     x_scale_ptr, weight_scale_ptr, out_scale_ptr, tile_expert_ptr, tile_rows_ptr, rows, down, scale_group,
     N: gl.constexpr, K: gl.constexpr, WIDTH: gl.constexpr, KIND: gl.constexpr, PLANNED: gl.constexpr,
-    SWIGLU: gl.constexpr, QUANTIZE: gl.constexpr, GROUPS: gl.constexpr, ADD: gl.constexpr, STAGES: gl.constexpr,
-    WHICH: gl.constexpr,
+    SWIGLU: gl.constexpr, QUANTIZE: gl.constexpr, GROUPS: gl.constexpr, ADD: gl.constexpr, COLUMNS: gl.constexpr,
+    STAGES: gl.constexpr, WHICH: gl.constexpr,
 ):  # fmt: skip
     """Multiply, scale, add and write rows 64 * WHICH to 64 * WHICH + 63 of each tile.
 
-    left, right: float32 [64, 128]: the product, or gate and up.
+    left, right: float32 [64, COLUMNS]: the product, or gate and up.
     """
-    ACROSS: gl.constexpr = (WIDTH + 127) // 128
+    ACROSS: gl.constexpr = (WIDTH + COLUMNS - 1) // COLUMNS
     STEPS: gl.constexpr = (K + 127) // 128  # and scales a block row
-    SUMS: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 128, 32])
+    SUMS: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, COLUMNS, 32])
     row = gl.arange(0, 64, layout=gl.SliceLayout(1, SUMS))
-    none = gl.zeros([64, 128], gl.float32, layout=SUMS)
+    none = gl.zeros([64, COLUMNS], gl.float32, layout=SUMS)
     out = out_smem.index(WHICH)
     residual = residual_smem.index(WHICH)
     landed = added.index(WHICH)
@@ -228,17 +232,19 @@ def _consume(
     for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
         row_tile, column_tile = _place(tile, down, ACROSS)
         first_row = row_tile * 128 + WHICH * 64
-        height = gl.load(tile_rows_ptr + row_tile) if PLANNED and WHICH == 1 else 128  # a planned tile has a first row
+        height = 128  # a tile has a first row
+        if WHICH == 1:
+            height = gl.load(tile_rows_ptr + row_tile) if PLANNED else rows - row_tile * 128
         if height > 64:
             inside = row < (64 if PLANNED else rows - first_row)
             expert = gl.load(tile_expert_ptr + row_tile) if PLANNED else 0
             left_ptr = weight_scale_ptr + (expert * ((N + 127) // 128) + column_tile) * STEPS
             right_ptr = left_ptr + (WIDTH // 128) * STEPS
             if ADD:
-                mbarrier.expect(landed, 64 * 128 * 2)
-                tma.async_copy_global_to_shared(residual_desc, [first_row, column_tile * 128], landed, residual)
+                mbarrier.expect(landed, 64 * COLUMNS * 2)
+                tma.async_copy_global_to_shared(residual_desc, [first_row, column_tile * COLUMNS], landed, residual)
             if not GROUPS:
-                column = column_tile * 128 + gl.arange(0, 128, layout=gl.SliceLayout(0, SUMS))
+                column = column_tile * COLUMNS + gl.arange(0, COLUMNS, layout=gl.SliceLayout(0, SUMS))
                 x_scale = gl.load(x_scale_ptr + first_row + row, inside, other=0.0)
                 weight_scale = gl.load(weight_scale_ptr + expert * N + column, column < N, other=0.0)
             if SWIGLU:
@@ -263,7 +269,7 @@ def _consume(
             tma.store_wait(0)  # the last tile has left `out`
             out.store(hidden)
             fence_async_shared()
-            tma.async_copy_shared_to_global(out_desc, [first_row, column_tile * 128], out)
+            tma.async_copy_shared_to_global(out_desc, [first_row, column_tile * COLUMNS], out)
         else:
             for k in range(step, step + STEPS):
                 _wait(ring, k, STAGES)
