@@ -176,8 +176,8 @@ def products() -> str:
         line = lines.setdefault((row["scales"], row["product"], row["T"]), {"N": row["N"], "K": row["K"]})
         line[row["by"], row["sums"]] = f"**{row['us']:.1f}**" if serves(row) else f"{row['us']:.1f}"
     cells = [
-        [name, f"{line['N']} x {line['K']}", scales, rows_, *(line.get(way, "") for way in ways)]
-        for (scales, name, rows_), line in lines.items()
+        [name, f"{line['N']} x {line['K']}", scales, batch, *(line.get(way, "") for way in ways)]
+        for (scales, name, batch), line in lines.items()
     ]
     columns = ["product", "N x K", "scales by", "T", *(f"{by}, {sums}: us" for by, sums in ways)]
     return "\n\n".join([table(columns, cells), product_errors(found), where(found[-1])])

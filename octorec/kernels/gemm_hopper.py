@@ -7,8 +7,8 @@
 `gemm`'s own kernel has all warps wait for each other: while they scale and add the sums of 128 of K, and while they
 finish a tile, the tensor cores stand idle. Here one warp loads, and two times four compute 64 rows each, at their own
 pace: one's scaling runs under the other's products. Where the last 64 rows of a tile are none, nobody loads or computes
-them. The arithmetic is the same to the bit. By groups, tensor cores sum 128 of K, which are scaled and added
-in float32; by rows, they sum all of K. In one order, whatever the neighbours.
+them. The arithmetic is the same to the bit. By groups, tensor cores sum 128 of K, which are scaled and added in
+float32; by rows, they sum all of K. In one order, whatever the neighbours.
 
 Letters: P slots or rows, E experts, N and K of a weight, G = ceil(K / 128) groups a row and steps of a sum.
 """
@@ -112,8 +112,8 @@ def _gemm_hopper(
     """Each program walks tiles of 128 rows and COLUMNS of the result; a ring of STAGES holds steps of 128 of K.
 
     scale_group: stride of the scales [P, G] of x and of the result. full[s]: stage s has landed. empty[s]: both
-    consumers have read it. added: a consumer's part of the residual has landed. With SWIGLU a step holds as
-    many rows of gate as of up.
+    consumers have read it. added: a consumer's part of the residual has landed. With SWIGLU a step holds as many
+    rows of gate as of up.
     """
     HALVES: gl.constexpr = 2 if SWIGLU else 1
     WIDTH: gl.constexpr = N // HALVES

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from octorec.errors import InputError
+from octorec.kernels.device import is_hopper
 from octorec.kernels.gemm import check_pair, gemm
 from octorec.kernels.quantized import Quantized
 from octorec.kernels.reference import Operand
@@ -20,7 +21,7 @@ Accumulate = Literal["float32", "fast"]
 Backend = Literal["torch", "triton"]
 
 ACCUMULATE: Accumulate = "fast"
-# (accumulate, N, K) -> the faster one over the runs in benchmarks/results/products.jsonl; unlisted: torch's
+# On Hopper (accumulate, N, K) -> the faster over the runs in benchmarks/results/products.jsonl; all else: torch's
 BACKENDS: dict[tuple[Accumulate, int, int], Backend] = {("fast", 1408, 1408): "triton", ("fast", 11264, 1408): "triton"}
 
 
@@ -41,7 +42,8 @@ def linear(
     if by_rows and isinstance(weight, Quantized) and residual is None:
         assert isinstance(x, Quantized)
         n, k = weight.values.shape
-        if (backend or BACKENDS.get((accumulate, n, k), "torch")) == "torch":
+        measured = BACKENDS.get((accumulate, n, k), "torch") if is_hopper(weight.values.device) else "torch"
+        if (backend or measured) == "torch":
             return _torch_linear(x, weight, accumulate == "fast")
     out = gemm(x, weight, promote=accumulate == "float32", residual=residual)
     assert isinstance(out, Tensor)

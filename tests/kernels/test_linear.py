@@ -62,6 +62,9 @@ def test_the_table_chooses(monkeypatch: pytest.MonkeyPatch, device: str) -> None
     monkeypatch.setattr(torch, "_scaled_mm", lambda *args, **kwargs: "torch")
     assert linear(x, weight) == "torch"
     monkeypatch.setitem(linear_module.BACKENDS, ("fast", 48, 80), "triton")
+    monkeypatch.setattr(linear_module, "is_hopper", lambda device: False)
+    assert linear(x, weight) == "torch"
+    monkeypatch.setattr(linear_module, "is_hopper", lambda device: True)
     assert_product(linear(x, weight), dequantize(x), dequantize(weight))
     assert linear(x, weight, None, "float32") == "torch"
 
