@@ -16,7 +16,8 @@ from octorec.kernels.quantized import Quantized, dequantize, quantize
 from octorec.kernels.reference import DEAD, Beams, Operand, TrieLevel
 
 
-def _error(got: Operand, expected: Tensor) -> float:
+def relative_error(got: Operand, expected: Tensor) -> float:
+    """The root of the sum of squared differences, over that of the expected values."""
     got = dequantize(got) if isinstance(got, Quantized) else got
     return float((got.double() - expected.double()).norm() / expected.double().norm())
 
@@ -27,7 +28,7 @@ def _check_quantized(got: Operand, plain: Operand, granularity: str) -> None:
     assert isinstance(plain, Tensor)
     expected = quantize(plain, granularity)  # type: ignore[arg-type]
     torch.testing.assert_close(got.scale, expected.scale, rtol=8e-3, atol=0)  # two ulp of bfloat16
-    assert _error(got, dequantize(expected)) < 5e-3, granularity
+    assert relative_error(got, dequantize(expected)) < 5e-3, granularity
 
 
 def check_cast(_: list[TrieLevel]) -> None:
@@ -41,7 +42,7 @@ def check_cast(_: list[TrieLevel]) -> None:
 def check_norm(_: list[TrieLevel]) -> None:
     x, weight = normal(512, 1408), normal(1408)
     plain = fused.rms_norm(x, weight, 1e-6)
-    assert _error(plain, F.rms_norm(x.double(), (1408,), weight.double(), 1e-6)) < 3e-3
+    assert relative_error(plain, F.rms_norm(x.double(), (1408,), weight.double(), 1e-6)) < 3e-3
     _check_quantized(fused.rms_norm(x, weight, 1e-6, "token"), plain, "token")
 
 
@@ -49,7 +50,7 @@ def check_swiglu(_: list[TrieLevel]) -> None:
     x = normal(512, 2 * 5632)
     plain = fused.swiglu(x, None)
     gate, up = x.double().chunk(2, -1)
-    assert _error(plain, F.silu(gate) * up) < 3e-3
+    assert relative_error(plain, F.silu(gate) * up) < 3e-3
     _check_quantized(fused.swiglu(x, "token"), plain, "token")
 
 
@@ -58,8 +59,8 @@ def check_linear(_: list[TrieLevel]) -> None:
         x, weight = cast(normal(512, k), "token"), cast(normal(n, k, std=0.02), "channel")
         residual = normal(512, n, std=0.1)
         exact = dequantize(x).double() @ dequantize(weight).double().T
-        assert _error(fused.linear(x, weight), exact) < 4e-3, (n, k)
-        assert _error(fused.linear(x, weight, residual.clone()), exact + residual) < 4e-3, (n, k)
+        assert relative_error(fused.linear(x, weight), exact) < 4e-3, (n, k)
+        assert relative_error(fused.linear(x, weight, residual.clone()), exact + residual) < 4e-3, (n, k)
 
 
 def check_moe(_: list[TrieLevel]) -> None:
@@ -70,14 +71,14 @@ def check_moe(_: list[TrieLevel]) -> None:
     blocks = cast(gate_up, "block"), cast(down, "block")
     for weights, granularity in (((gate_up, down), None), (blocks, "group")):
         got = fused.moe(x, routing, *weights, granularity, residual.clone())
-        assert _error(got, reference.moe(x, routing, *weights, granularity, residual)) < 8e-3, granularity
+        assert relative_error(got, reference.moe(x, routing, *weights, granularity, residual)) < 8e-3, granularity
 
 
 def check_head(_: list[TrieLevel]) -> None:
     x, weight = normal(512, 1408), normal(8192, 1408, std=0.02)
     got = fused.head(x, weight)
     assert got.dtype == torch.float32
-    assert _error(got, x.double() @ weight.double().T) < 2e-5
+    assert relative_error(got, x.double() @ weight.double().T) < 2e-5
 
 
 def check_self_attention(_: list[TrieLevel]) -> None:
@@ -87,7 +88,7 @@ def check_self_attention(_: list[TrieLevel]) -> None:
         qkv, past, ancestors = given
         exact = reference.self_attention(qkv.double(), [p.double() for p in past], ancestors, None)
         assert isinstance(exact, Tensor)
-        assert _error(plain, exact) < 3e-3, (heads, width, earlier)
+        assert relative_error(plain, exact) < 3e-3, (heads, width, earlier)
         _check_quantized(fused.self_attention(*given, "token"), plain, "token")
 
 
@@ -98,7 +99,7 @@ def check_cross_attention(_: list[TrieLevel]) -> None:
         plain = fused.cross_attention(q, keys, values, lengths, None)
         exact = reference.cross_attention(q.double(), keys.double(), values.double(), lengths, None)
         assert isinstance(exact, Tensor)
-        assert _error(plain, exact) < 6e-3, (beams, items, heads, width)
+        assert relative_error(plain, exact) < 6e-3, (beams, items, heads, width)
         _check_quantized(fused.cross_attention(q, keys, values, lengths, "token"), plain, "token")
 
 

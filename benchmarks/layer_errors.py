@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import kernel_inputs as inputs
+from benchmarks.kernel_checks import relative_error
 from benchmarks.kernel_inputs import normal
 from octorec.kernels import reference
 from octorec.kernels.quantized import Granularity, Quantized, dequantize, quantize
@@ -65,18 +66,13 @@ def layer_errors(config: OneRecConfig, ops: ModuleType) -> Iterator[Row]:
 
 def _row(layer: str, precision: str, got: Operand, exact: Tensor, unquantized: Tensor | None = None) -> Row:
     rounded = exact.to(got.dtype)
-    dense = dequantize(got) if isinstance(got, Quantized) else got
     if isinstance(got, Quantized):
         rounded = dequantize(quantize(rounded, got.granularity))
-    rounding = _relative(rounded, exact)
-    quantization = 0.0 if unquantized is None else _relative(exact, unquantized)
-    error, allowed = _relative(dense, exact), bound(got, rounding, quantization)
+    rounding = relative_error(rounded, exact)
+    quantization = 0.0 if unquantized is None else relative_error(exact, unquantized)
+    error, allowed = relative_error(got, exact), bound(got, rounding, quantization)
     row = {"layer": layer, "precision": precision, "error": error, "rounding": rounding, "quantization": quantization}
     return {**row, "bound": allowed, "held": error <= allowed}
-
-
-def _relative(got: Tensor, exact: Tensor) -> float:
-    return float((got.double() - exact.double()).norm() / exact.double().norm())
 
 
 def _norm(ops: ModuleType, rows: int, width: int) -> Iterator[Row]:

@@ -24,17 +24,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import records
-from benchmarks.kernel_cases import EXPERTS, FFN, PLAN_ROWS, TOP_K, C
+from benchmarks import records, unfused
+from benchmarks.kernel_cases import EXPERTS, PLAN_ROWS, PRODUCTS, TOP_K, C
+from benchmarks.kernel_checks import relative_error
 from benchmarks.kernel_inputs import cast, normal, random_routing
 from benchmarks.speed_report import is_right
 from benchmarks.timer import time_graph
 from octorec.kernels import fused
 from octorec.kernels.gemm import gemm
-from octorec.kernels.linear import Accumulate
+from octorec.kernels.linear import Accumulate, linear
 from octorec.kernels.plan import ExpertPlan, plan_experts
 from octorec.kernels.quantized import Quantized, dequantize
 from octorec.kernels.reference import Operand
@@ -67,11 +67,7 @@ def cases() -> list[Case]:
     out = []
     for scales in ("rows", "groups"):
         out += [
-            Case("q", C, C, scales),
-            Case("qkv", 3 * C, C, scales),
-            Case("o + residual", C, C, scales, adds=True),
-            Case("gate, up", 2 * FFN, C, scales),
-            Case("down + residual", C, FFN, scales, adds=True),
+            *(Case(name, n, k, scales, adds=adds) for name, n, k, adds in PRODUCTS),
             Case("experts: gate, up, SwiGLU, cast", 2 * C, C, scales, experts=True, swiglu=True),
             Case("experts: down", C, C, scales, experts=True),
         ]
@@ -117,7 +113,7 @@ def candidates(case: Case, given: Inputs) -> Iterator[tuple[str, Accumulate, Pro
         return
     for sums in ("fast", "float32"):
         yield "ours", sums, partial(ours, case, given, sums == "float32")
-        yield "torch", sums, partial(torch_grouped if case.experts else torch_linear, case, given, sums == "fast")
+        yield "torch", sums, partial(torch_grouped if case.experts else torch_linear, case, given, sums)
 
 
 def ours(case: Case, given: Inputs, promote: bool, weight: Quantized) -> Operand:
@@ -126,16 +122,14 @@ def ours(case: Case, given: Inputs, promote: bool, weight: Quantized) -> Operand
     return fused.maybe_quantize(out, case.of_x) if case.swiglu and isinstance(out, Tensor) else out
 
 
-def torch_linear(case: Case, given: Inputs, fast: bool, weight: Quantized) -> Operand:
-    scales = {"scale_a": given.x.scale, "scale_b": weight.scale.T}
-    out = torch._scaled_mm(given.x.values, weight.values.T, **scales, out_dtype=weight.dtype, use_fast_accum=fast)
-    return finished(case, given, out)
+def torch_linear(case: Case, given: Inputs, sums: Accumulate, weight: Quantized) -> Operand:
+    return finished(case, given, linear(given.x, weight, None, sums, "torch"))
 
 
-def torch_grouped(case: Case, given: Inputs, fast: bool, weight: Quantized) -> Operand:
+def torch_grouped(case: Case, given: Inputs, sums: Accumulate, weight: Quantized) -> Operand:
     out = torch._scaled_grouped_mm(
         given.x.values, weight.values.mT, given.x.scale[:, 0], weight.scale[..., 0],
-        offs=given.ends, out_dtype=weight.dtype, use_fast_accum=fast,
+        offs=given.ends, out_dtype=weight.dtype, use_fast_accum=sums == "fast",
     )  # fmt: skip
     return finished(case, given, out)
 
@@ -158,8 +152,8 @@ def finished(case: Case, given: Inputs, out: Tensor) -> Operand:
     return fused.swiglu(out, case.of_x) if case.swiglu else out
 
 
-def error(case: Case, given: Inputs, out: Operand, rows: int) -> tuple[float, float]:
-    """Relative error of some rows against float64, and that of the float64 result in the output's type."""
+def expected(case: Case, given: Inputs, rows: int) -> tuple[Tensor, Tensor, float]:
+    """Some rows of the result, their values in float64, and the relative error of these in the output's type."""
     chosen = torch.randperm(rows, device=given.x.values.device)[:SAMPLE]
     weight = dequantize(given.weights[0]).double()
     if given.plan is not None and given.expert is not None:
@@ -173,30 +167,27 @@ def error(case: Case, given: Inputs, out: Operand, rows: int) -> tuple[float, fl
         exact += given.residual[chosen].double()
     rounded = exact.bfloat16()
     if case.swiglu:
-        exact, rounded = swiglu(exact), swiglu(rounded.double()).bfloat16()
+        exact, rounded = unfused.swiglu(exact, None), unfused.swiglu(rounded.double(), None).bfloat16()
         rounded = dequantize(cast(rounded, case.of_x))
-    got = dequantize(out) if isinstance(out, Quantized) else out
-    return relative(got[chosen], exact), relative(rounded, exact)
+    return chosen, exact, relative_error(rounded, exact)
 
 
-def swiglu(gate_up: Tensor) -> Tensor:
-    gate, up = gate_up.chunk(2, -1)
-    return F.silu(gate) * up
-
-
-def relative(got: Tensor, exact: Tensor) -> float:
-    return float((got.double() - exact).norm() / exact.norm())
+def error(out: Operand, chosen: Tensor, exact: Tensor) -> float:
+    """Of the `chosen` rows of a result."""
+    dense = dequantize(out) if isinstance(out, Quantized) else out
+    return relative_error(dense[chosen], exact)
 
 
 def measure(case: Case, rows: int, out: Path) -> bool:
     """Check, time and record each candidate; whether all of ours were right."""
     given, held = inputs(case, rows), True
+    chosen, exact, rounding = expected(case, given, rows)
     flop = 2.0 * rows * (TOP_K + SHARED if case.experts else 1) * case.n * case.k
     for by, sums, product in candidates(case, given):
         row: dict[str, Any] = {"product": case.name, "N": case.n, "K": case.k, "scales": case.scales, "T": rows}
         row |= {"by": by, "sums": sums}
         try:
-            found, rounding = error(case, given, product(given.weights[0]), rows)
+            found = error(product(given.weights[0]), chosen, exact)
             row |= {"error": found, "rounding": rounding}
             held &= is_right(row) or by != "ours"
             timing = time_graph([partial(product, weight) for weight in given.weights])

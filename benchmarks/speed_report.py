@@ -202,10 +202,10 @@ def product_errors(found: list[Row]) -> str:
 
 def serves(row: Row) -> bool:
     """Whether the model's product is this one: torch adds no residual and has no block scales."""
-    alone = row["scales"] == "rows" and "residual" not in row["product"] and "experts" not in row["product"]
-    by = "ours" if not alone or BACKENDS.get((ACCUMULATE, row["N"], row["K"])) == "triton" else "torch"
-    sums = ACCUMULATE if row["scales"] == "rows" and "experts" not in row["product"] else "float32"
-    return (row["by"], row["sums"]) == (by, sums)
+    if row["scales"] == "groups" or "experts" in row["product"]:
+        return (row["by"], row["sums"]) == ("ours", "float32")
+    own = "residual" in row["product"] or BACKENDS.get((ACCUMULATE, row["N"], row["K"])) == "triton"
+    return (row["by"], row["sums"]) == ("ours" if own else "torch", ACCUMULATE)
 
 
 def start() -> str:

@@ -43,12 +43,13 @@ def plain(given: Inputs, weight: Quantized) -> Tensor:
 def test_a_right_product_is_told_from_a_wrong_one(case: Case) -> None:
     given = products.inputs(case, 24)
     assert given.ends is None or given.ends[-1] == 128 * given.plan.n_tiles
+    chosen, exact, rounding = products.expected(case, given, 24)
     errors = []
     for weight in given.weights:
         out = products.finished(case, given, plain(given, weight))
         assert isinstance(out, Quantized) == case.swiglu
-        errors.append(products.error(case, given, out, 24))
-    (right, rounding), (wrong, _) = errors
+        errors.append(products.error(out, chosen, exact))
+    right, wrong = errors
     assert 0 < rounding < 0.05
     row = {"rounding": rounding, "sums": "float32"}
     assert speed_report.is_right({**row, "error": right})
@@ -60,7 +61,7 @@ def test_rows_of_each_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return (dequantize(given.x) @ dequantize(weight).T + given.residual).bfloat16()
 
     monkeypatch.setattr(products, "ours", exact)
-    monkeypatch.setattr(products, "torch_linear", lambda case, given, fast, weight: 1 / 0)
+    monkeypatch.setattr(products, "torch_linear", lambda case, given, sums, weight: 1 / 0)
     monkeypatch.setattr(products, "time_graph", lambda calls: type("T", (), {"median": 1.0, "p20": 0.9, "p80": 1.1}))
     here = {"gpu": "NVIDIA H100", "torch": "2", "triton": "3", "commit": "c", "command": "x"}
     monkeypatch.setattr(records, "environment", lambda: here)
