@@ -73,33 +73,35 @@ def run_demo(
         predictions |= evaluate_baselines(learned, examples)
         comparison = compare_predictions(predictions["bf16"], predictions["fp8"], MARGIN)
         against = {name: difference(predictions["bf16"], predictions[name]) for name in ("popularity", "markov")}
-        console.print(render(comparison), _floors(predictions), highlight=False)
+        console.print(render(comparison), _floors(predictions))
     with _stage("recommend", f"user {PERSON}", seconds):
         watched, answers = _recommend(engines, movies)
-        console.print(_lists(answers, movies, watched), highlight=False)
+        console.print(_lists(answers, movies, watched))
     found = Findings(about, analysis, quantized, predictions, comparison, against, watched, answers, seconds)
     write_demo_report(out / "report.html", found)
-    _say(f"\nwrote {out / 'report.html'}")
+    console.print()
+    _say(f"wrote {out / 'report.html'}")
     with _stage("prove", "layers, the noise floor, and the verdict: what `octorec prove` does for your model", seconds):
         other = load(out / "bf16", **{**_limits(examples), "batch_sizes": (OTHER_BATCH,)})
         noise = noise_floor(other, predictions["bf16"], examples, movies.users)
         layers, edges = compared_layers(engines["bf16"], engines["fp8"], examples, movies.users)
         proof = Proof("fp8", layers, edges, comparison, noise, {})
-        console.print(render_proof(proof), highlight=False)
+        console.print(render_proof(proof))
     return {**summary(found), "proof": {"outcome": proof.outcome, "faults": proof.faults}}
 
 
 @contextmanager
 def _stage(name: str, what: str, seconds: dict[str, float]) -> Iterator[None]:
     """Say what begins, and keep how long it took."""
-    _say(f"\n{name}: {what}", style="bold")
+    console.print()
+    _say(f"{name}: {what}", style="bold")
     start = time.perf_counter()
     yield
     seconds[name] = round(time.perf_counter() - start, 1)
 
 
 def _say(text: str, style: str | None = None) -> None:
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, style=style, soft_wrap=True)
 
 
 def user_schema(users: Mapping[str, Mapping[str, Any]]) -> tuple[UserField, ...]:

@@ -4,11 +4,36 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
-console = Console(stderr=True)  # progress and remarks; results go to stdout
+from octorec.errors import clean
+
+
+class PlainConsole(Console):
+    """A console that shows texts as they are: no markup, no emoji codes, and control characters as their escapes.
+
+    A text that is printed, alone or as a table's cell, is one line: also its line breaks are shown. What is to stand on
+    several lines is printed as several texts.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        return super().render_str(clean(text), **{**options, "markup": False, "emoji": False})
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Texts with a style come here without passing `render_str`; their line breaks are layout by now."""
+        for segment in super().render(renderable, options):
+            lines = "\n".join(map(clean, segment.text.split("\n")))
+            yield segment if segment.control else Segment(lines, segment.style)
+
+
+console = PlainConsole(stderr=True)  # progress and remarks; results go to stdout
 
 
 class Counter:
@@ -20,14 +45,15 @@ class Counter:
 
     def __call__(self, *arguments: Any) -> None:
         numbers = [a for a in arguments if isinstance(a, int)]
-        what = next((str(a) for a in arguments if isinstance(a, str)), "")
+        what = next((clean(a) for a in arguments if isinstance(a, str)), "")
         self._bar.update(self._task, completed=numbers[0], total=numbers[1], what=what)
 
 
 @contextmanager
 def counting(title: str) -> Iterator[Counter]:
     """Show a bar named `title` while the block runs."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[what]}"))
+    title_column, what = (TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[what]"))
+    columns = (title_column, BarColumn(), MofNCompleteColumn(), what)
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         yield Counter(bar, title)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import yaml
 
+from octorec.errors import clean
 from octorec.numerics.verdict import ACTIVATIONS, Verdict
 
 HEAD = """\
@@ -26,7 +27,7 @@ def recipe_text(verdict: Verdict, name: str = "analyzed") -> str | None:
             groups.append({"targets": targets, "weights": decision, "activations": ACTIVATIONS[decision]})
     if not groups:
         return None
-    head = HEAD.format(outcome=verdict.outcome, reason=verdict.reason)
+    head = HEAD.format(outcome=verdict.outcome, reason=clean(verdict.reason))
     return head + yaml.safe_dump({"name": name, "groups": groups}, sort_keys=False, width=1000)
 
 
