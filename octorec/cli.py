@@ -1,27 +1,33 @@
 """The command line: one verb a stage. Rooms are imported inside the verbs, so that `--help` is quick."""
 
+import contextlib
 import dataclasses
 import inspect
+import io
 import json
+import math
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NoReturn, cast, get_args, get_origin, get_type_hints
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 import octorec
-from octorec.errors import InputError
+from octorec.errors import SHOWN, InputError, one_line
 from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
+from octorec.reading import reason
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.config import ServeConfig, read_config
-from octorec.terminal import console, counting
+from octorec.terminal import PlainConsole, console, counting
 from octorec.training.config import Precision, TrainConfig
 
 WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
+UsageError: Any = typer.BadParameter.__base__  # typer's class, whose module depends on typer's version
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
 app.add_typer(catalog_app, name="catalog")
@@ -171,7 +177,7 @@ def recommend(
         zip(answer.items, answer.scores, answer.titles, strict=True), 1)]  # fmt: skip
     lines += [f"note: {note}" for note in answer.notes]
     lines += [] if answer.complete else [f"only {len(answer.items)} items may be returned"]
-    show(as_json, asdict(answer), "\n".join(lines))
+    show(as_json, asdict(answer), *lines)
 
 
 def with_flags(settings: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -421,13 +427,23 @@ def measured_requests(checkpoint: Path, data: Path, users: Path | None, catalog:
     return load(checkpoint, catalog).forced_batch(requests, [example.target for example in sample])
 
 
-def show(as_json: bool, result: Any, text: RenderableType) -> None:
-    """Print a result: an object for programs, or text and tables for people, whole where nobody watches."""
+def show(as_json: bool, result: Any, *texts: RenderableType) -> None:
+    """Print a result: an object for programs, or lines and tables for people, whole where nobody watches."""
     if as_json:
-        print(json.dumps(result))
-    else:
-        out = Console(width=None if sys.stdout.isatty() else WHOLE)
-        out.print(text, markup=False, highlight=False, soft_wrap=isinstance(text, str))
+        print(json.dumps(finite(result), allow_nan=False))
+        return
+    out = PlainConsole(width=None if sys.stdout.isatty() else WHOLE)
+    for text in texts:
+        out.print(text, soft_wrap=isinstance(text, str))
+
+
+def finite(value: Any) -> Any:
+    """`value` with null for NaN and infinity, which JSON lacks."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    return [finite(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def show_catalog(as_json: bool, catalog: Any, out: Path) -> None:
@@ -449,6 +465,8 @@ def user_fields(given: list[str], kinds: dict[str, str]) -> dict[str, Any]:
         name, separator, value = text.partition("=")
         if not separator:
             raise InputError("user", text, "must be name=value")
+        if name in out:
+            raise InputError("user", text, f"field {name} is given twice")
         if kinds.get(name) != "number":
             out[name] = value
             continue
@@ -472,11 +490,37 @@ def _sizes(text: str) -> list[int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: what a user caused is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks is no fault
     try:
-        app(arguments)
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
     except InputError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        fail(str(error))
+    except UsageError as error:
+        fail(one_line(error.format_message(), 2 * SHOWN) or "a verb is missing")
+    except BrokenPipeError:  # the reader has what it wanted
+        forget_stdout()
+        sys.exit(1)
+    except OSError as error:  # a full disk, a right that is missing
+        forget_stdout()
+        fail(one_line(f"{error.filename}: {reason(error)}" if error.filename else reason(error), 2 * SHOWN))
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    sys.exit(code)
+
+
+def fail(message: str) -> NoReturn:
+    """Print one line on stderr and exit with code 2."""
+    console.print(f"error: {message}", style="red", soft_wrap=True)
+    sys.exit(2)
+
+
+def forget_stdout() -> None:
+    """What is still to be written to stdout cannot be: at its end Python would try again, and complain."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file: nothing is tried again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

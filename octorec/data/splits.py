@@ -26,6 +26,7 @@ def leave_last_out(interactions: Interactions, last: int = 1) -> tuple[Interacti
     """
     if last < 1:
         raise InputError("last", last, "must be 1 or more")
+    last = min(last, len(interactions))
     starts = interactions.user_starts()
     first_held_out = np.maximum(starts[1:] - last, starts[:-1] + 1)
     rows = np.arange(len(interactions))

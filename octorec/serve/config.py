@@ -7,9 +7,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
-
 from octorec.errors import InputError, check_keys
+from octorec.reading import read_yaml
 
 NUMBERS = {int: "integers", float: "numbers"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -91,10 +90,7 @@ def read_config(path: str | Path | None, flags: dict[str, Any]) -> ServeConfig:
     """The settings of a YAML file, and over them the flags that are not None."""
     raw: Any = {}
     if path is not None:
-        try:
-            raw = yaml.safe_load(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError("config", str(path), f"cannot be read ({error})") from error
+        raw = read_yaml(path, "config")
         raw = {} if raw is None else raw
         check_keys(f"config {path}", raw, ServeConfig, required=())
     return ServeConfig(**{**raw, **{name: value for name, value in flags.items() if value is not None}})
@@ -107,11 +103,7 @@ def typed(name: str, kind: Any, value: Any) -> Any:
         return None
     wanted = kinds[0]
     if get_origin(wanted) is tuple:
-        parts = value.split(",") if isinstance(value, str) else value
-        try:
-            return tuple(get_args(wanted)[0](part) for part in parts)
-        except (TypeError, ValueError):
-            raise InputError(name, value, f"must be {NUMBERS[get_args(wanted)[0]]}, with commas") from None
+        return _numbers(name, get_args(wanted)[0], value)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -119,6 +111,18 @@ def typed(name: str, kind: Any, value: Any) -> Any:
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
         raise InputError(name, value, f"must be of type {wanted.__name__}")
     return value
+
+
+def _numbers(name: str, kind: type, value: Any) -> tuple[Any, ...]:
+    """The numbers of a list, each of type `kind`, or of a text such as "1,8"."""
+    try:
+        if isinstance(value, str):
+            return tuple(kind(part) for part in value.split(","))
+        if isinstance(value, (list, tuple)):
+            return tuple(typed(name, kind, part) for part in value)
+    except ValueError:  # also an InputError of `typed`: the whole value is named
+        pass
+    raise InputError(name, value, f"must be {NUMBERS[kind]}, with commas")
 
 
 def require(condition: bool, name: str, config: Any, allowed: str) -> None:

@@ -1,7 +1,8 @@
 """What a training is made of. Imports no torch, so that the command line can read its defaults."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from octorec.errors import InputError
 
@@ -35,16 +36,28 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "validate_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "must be an integer above 0")
+            self._require(name, _is_int(getattr(self, name)) and getattr(self, name) >= 1, "an integer above 0")
+        self._require("warmup", _is_int(self.warmup) and self.warmup >= 0, "an integer of 0 or more")
+        self._require("seed", _is_int(self.seed) and 0 <= self.seed < 2**32, "an integer from 0 to 2^32 - 1")
         for name in ("learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise InputError(name, getattr(self, name), "must be above 0")
-        for name in ("warmup", "weight_decay", "bias_rate", "label_smoothing"):
-            if not getattr(self, name) >= 0:
-                raise InputError(name, getattr(self, name), "must be 0 or more")
-        for name in ("dropout", "history_drop"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "must be 0 or more and below 1")
+            self._require(name, _is_number(getattr(self, name)) and getattr(self, name) > 0, "a number above 0")
+        for name in ("weight_decay", "bias_rate"):
+            self._require(name, _is_number(getattr(self, name)) and getattr(self, name) >= 0, "a number of 0 or more")
+        for name in ("dropout", "history_drop", "label_smoothing"):
+            self._require(
+                name, _is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, "0 or more and below 1"
+            )
         if self.precision not in get_args(Precision):
             raise InputError("precision", self.precision, f"allowed: {', '.join(get_args(Precision))}")
+
+    def _require(self, name: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            raise InputError(name, getattr(self, name), f"must be {allowed}")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf

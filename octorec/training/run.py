@@ -16,10 +16,12 @@ from octorec.data.splits import Example
 from octorec.errors import InputError
 from octorec.evaluate.validation import recall_on
 from octorec.files import new_folder, refuse_existing
+from octorec.kernels.device import open_device
 from octorec.models import checkpoint
 from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.reading import read_json
 from octorec.training import gpu_ops
 from octorec.training.config import TrainConfig
 from octorec.training.examples import TrainingSet, training_set
@@ -28,14 +30,15 @@ from octorec.training.warm_start import start_from_codebook
 
 
 def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
-    """The dimensions a preset's name or a config.json gives, with the catalog's codebook."""
-    path = Path(source)
-    if path.suffix == ".json":
-        if not path.is_file():
-            raise InputError("config", str(path), "is no file")
-        base = OneRecConfig.from_dict({"model_type": "onerec_v2", **json.loads(path.read_text())})
+    """The dimensions that a preset's name or a config.json (a Path, or a name that ends so) gives, with the catalog's
+    codebook."""
+    if isinstance(source, Path) or source.endswith(".json"):
+        raw = read_json(source, "config")
+        if not isinstance(raw, dict):
+            raise InputError(f"config {source}", raw, "must be an object with a model's dimensions")
+        base = OneRecConfig.from_dict({"model_type": "onerec_v2", **raw})
     else:
-        base = preset(str(source))
+        base = preset(source)
     sizes, fingerprint = catalog.codebook_sizes, catalog.fingerprint
     return dataclasses.replace(base, codebook_sizes=sizes, codebook_fingerprint=fingerprint)
 
@@ -52,7 +55,7 @@ def new_trainer(model: OneRecConfig, data: TrainingSet, config: TrainConfig, cat
 
 def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
     """A model to train, its weights decided by `seed`; on a GPU with the operations that let a step be one graph."""
-    ops = {"ops": gpu_ops} if torch.device(device).type == "cuda" else {}
+    ops = {"ops": gpu_ops} if open_device(device).type == "cuda" else {}
     model = OneRecV2(config, **ops)
     initialize(model, seed)
     return model.to(device)

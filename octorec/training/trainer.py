@@ -15,12 +15,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from octorec.errors import InputError, MismatchError
+from octorec.errors import InputError, MismatchError, shown
 from octorec.files import new_folder
 from octorec.models.onerec import OneRecV2
+from octorec.reading import read_json
 from octorec.training.balance import ExpertBalance
 from octorec.training.config import TrainConfig
 from octorec.training.dropout import add_dropout
@@ -167,11 +169,20 @@ class Trainer:
         """Go on from a folder that `save` wrote, with the same configuration and data."""
         if not (folder / "state.json").exists():
             raise InputError("resume", str(folder), "holds no saved training state")
-        about = json.loads((folder / "state.json").read_text())
+        about = read_json(folder / "state.json", "resume")
+        if not isinstance(about, dict) or not isinstance(about.get("step"), int):
+            raise InputError("resume", str(folder / "state.json"), "holds no saved training state")
         for name, value in self._identity().items():
-            if about[name] != value:
-                raise MismatchError(f"resume: {name}", value, f"the saved training had {about[name]!r}")
-        tensors = load_file(folder / "state.safetensors")
+            if about.get(name) != value:
+                raise MismatchError(f"resume: {name}", value, f"the saved training had {shown(about.get(name))}")
+        try:
+            self._take(load_file(folder / "state.safetensors"))
+        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+            raise InputError("resume", str(folder / "state.safetensors"), f"is damaged ({error})") from error
+        self.step, self.history = about["step"], about.get("history", [])
+
+    def _take(self, tensors: dict[str, Tensor]) -> None:
+        """Set weights, the optimiser's state and the balance's counts to what `save` wrote."""
         self.model.load_state_dict({name[6:]: t for name, t in tensors.items() if name.startswith("model.")})
         for name, parameter in self.model.named_parameters():
             prefix = f"optimizer.{name}."
@@ -181,7 +192,6 @@ class Trainer:
                 if key.startswith(prefix)
             }
         self.balance.counts = [tensors[f"balance.{i}"].to(c.device) for i, c in enumerate(self.balance.counts)]
-        self.step, self.history = about["step"], about["history"]
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a resumed training to be the same training."""

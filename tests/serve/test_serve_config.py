@@ -57,7 +57,7 @@ def test_flags_go_before_the_file_and_the_file_before_defaults(tmp_path: Path, m
         ("device: cuda:1", "allowed: cpu, cuda"),
         ("admin_host: 0.0.0.0\nadmin_port: 9", "admin_token_file: got None; is required"),
         ("- 1", "must have the keys host, port"),
-        (": :", "cannot be read"),
+        (": :", "is no YAML"),
     ],
 )
 def test_a_wrong_file_is_refused(text: str, said: str, tmp_path: Path) -> None:
