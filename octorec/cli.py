@@ -1,33 +1,29 @@
 """The command line: one verb a stage. Rooms are imported inside the verbs, so that `--help` is quick."""
 
-import contextlib
 import dataclasses
 import inspect
-import io
 import json
 import math
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import RenderableType
 
 import octorec
-from octorec.errors import SHOWN, InputError, one_line
+from octorec.command import run
+from octorec.errors import InputError
 from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
-from octorec.reading import reason
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import PlainConsole, console, counting
 from octorec.training.config import Precision, TrainConfig
 
 WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
-UsageError: Any = typer.BadParameter.__base__  # typer's class, whose module depends on typer's version
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
 app.add_typer(catalog_app, name="catalog")
@@ -417,12 +413,14 @@ def measured_requests(checkpoint: Path, data: Path, users: Path | None, catalog:
     from octorec.data.users import read_users
     from octorec.engine.load import load
     from octorec.engine.request import Request
+    from octorec.evaluate.predictions import require_examples
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
     known = read_users(users) if users else {}
     _, examples = leave_last_out(read_interactions(data))
     sample = examples[:: max(1, len(examples) // count)][:count]
+    require_examples(sample)
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
     return load(checkpoint, catalog).forced_batch(requests, [example.target for example in sample])
 
@@ -490,37 +488,7 @@ def _sizes(text: str) -> list[int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: what a user caused is one line on stderr and exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks is no fault
-    try:
-        code = app(arguments, standalone_mode=False)
-        sys.stdout.flush()
-    except InputError as error:
-        fail(str(error))
-    except UsageError as error:
-        fail(one_line(error.format_message(), 2 * SHOWN) or "a verb is missing")
-    except BrokenPipeError:  # the reader has what it wanted
-        forget_stdout()
-        sys.exit(1)
-    except OSError as error:  # a full disk, a right that is missing
-        forget_stdout()
-        fail(one_line(f"{error.filename}: {reason(error)}" if error.filename else reason(error), 2 * SHOWN))
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    sys.exit(code)
-
-
-def fail(message: str) -> NoReturn:
-    """Print one line on stderr and exit with code 2."""
-    console.print(f"error: {message}", style="red", soft_wrap=True)
-    sys.exit(2)
-
-
-def forget_stdout() -> None:
-    """What is still to be written to stdout cannot be: at its end Python would try again, and complain."""
-    with contextlib.suppress(OSError, ValueError):  # a stream without a file: nothing is tried again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    run(app, sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

@@ -54,24 +54,30 @@ def refuse_existing(path: str | Path, force: bool) -> None:
     """Raise InputError when `path` exists and `force` is off, or when it cannot be made. Call it before long work."""
     if Path(path).name in ("", ".."):
         raise InputError("out", str(path), "must name a folder to make")
-    if _there(Path(path)) and not force:
+    if _there(Path(path), "out") and not force:
         raise InputError("out", str(path), "it exists already: choose another name, or --force to replace it")
-    refuse_unwritable(path, "out")
+    _refuse_above(Path(path), "out")
 
 
 def refuse_unwritable(path: str | Path, field: str) -> None:
-    """Raise InputError when nothing can be written at `path`, because of what is above it."""
-    above = next(parent for parent in Path(path).absolute().parents if _there(parent))
+    """Raise InputError when no file can be written at `path`. Call it before long work."""
+    if _there(Path(path), field) and Path(path).is_dir():
+        raise InputError(field, str(path), "is a folder")
+    _refuse_above(Path(path), field)
+
+
+def _refuse_above(path: Path, field: str) -> None:
+    above = next(parent for parent in path.absolute().parents if _there(parent, field))
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise InputError(field, str(path), f"nothing can be written below {above}")
 
 
-def _there(path: Path) -> bool:
+def _there(path: Path, field: str) -> bool:
     """Whether something, also a broken link, is at `path`."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError) as error:  # a name that is too long; a null character
-        raise InputError("out", str(path), f"cannot be written ({getattr(error, 'strerror', error)})") from error
+        raise InputError(field, str(path), f"cannot be written ({getattr(error, 'strerror', error)})") from error
     return True

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from octorec.errors import InputError
-from octorec.files import new_file, new_folder
+from octorec.files import new_file, new_folder, refuse_existing, refuse_unwritable
 
 
 def names(folder: Path) -> list[str]:
@@ -58,3 +58,27 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         scratch.write_text("new")
     assert path.read_text() == "new"
     assert names(tmp_path) == ["rows.json"]
+
+
+def test_where_nothing_can_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").symlink_to(tmp_path / "nothing")
+    (tmp_path / "there").mkdir()
+    for name in ("file/out", "file/a/b", "broken", "a" * 300, "a\0b", "there", "there/.."):
+        with pytest.raises(InputError, match="^out: got"):  # noqa: RUF043
+            refuse_existing(tmp_path / name, force=False)
+    for name in ("", ".", "/", "..", "there/.."):
+        with pytest.raises(InputError, match="must name a folder"):
+            refuse_existing(name, force=True)
+    refuse_existing(tmp_path / "there", force=True)
+    refuse_existing(tmp_path / "a" / "b" / "c", force=False)
+    assert names(tmp_path) == ["broken", "file", "there"]
+
+
+def test_a_file_cannot_be_written_over_a_folder_or_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "rows.jsonl"):
+        with pytest.raises(InputError, match="^plot: got"):  # noqa: RUF043
+            refuse_unwritable(path, "plot")
+    refuse_unwritable(tmp_path / "file", "plot")
+    refuse_unwritable(tmp_path / "new" / "plot.svg", "plot")
