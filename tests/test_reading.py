@@ -67,7 +67,7 @@ def test_json_of_bytes_is_utf8() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\na: 2", "'a' stands twice"), ("x: {a: 1, a: 1}", "stands twice"), ("[" * 10_000, "nested too deeply"),
+        ("a: 1\na: 2", "'a' stands twice"), ("x: {a: 1, a: 1}", "stands twice"), ("[" * 999, "nested too deeply"),
         ("- " * 10_000, "nested too deeply"), ("a: 2026-99-99", "is no YAML"), ("a: 1\n b: 2", "line 2"),
         ("9" * 5000, "4300"), ("a: &a {x: 1}\nb: {<<: *a}", "merge keys"), ("a: !!python/object:os.system x", "tag"),
         ("? [a, b]\n: 1\n? {a: 1}\n: 1", "unhashable"), ("a: *b", "alias"), ("a: 1" + ":9" * 999 + ".5", "is no YAML"),

@@ -29,6 +29,8 @@ def build_catalog(
     to be judged on the rest. items: item_id and any of title, sets, vector, live; None: the items met, without more.
     unique: no two items share a tuple. progress(what begins, steps done, steps in all) is called before each step.
     """
+    if not 0 <= seed < 2**32:
+        raise InputError("seed", seed, "must be an integer from 0 to 2^32 - 1")
     items = _items_met(interactions) if items is None else check_items(items)
     _refuse_codes(items)
     steps = len(codebook_sizes) + 2

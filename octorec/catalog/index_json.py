@@ -15,8 +15,10 @@ from octorec.catalog.catalog import Catalog, with_defaults
 from octorec.data.items import check_items
 from octorec.data.tables import one_array
 from octorec.errors import InputError
+from octorec.reading import read_text
 
 TOKEN = re.compile(r"<([a-z])_(\d{1,9})>")
+MOST_BYTES = 2**32  # of an index: some 50 million items
 SHAPE = 'must be {"item id": ["<a_1>", "<b_7>", ...], ...} with the letters a, b, ... in order'
 
 
@@ -43,10 +45,10 @@ def _read(path: Path) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_duplicates)
+        rows = json.loads(read_text(path, "index", MOST_BYTES), object_pairs_hook=no_duplicates)
     except InputError:
         raise
-    except (OSError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(str(path), str(error), "must be a readable JSON file") from error
     if not isinstance(rows, dict) or not rows:
         raise InputError(str(path), type(rows).__name__, SHAPE)

@@ -7,6 +7,8 @@ from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.serve.config import require, setting, typed
 
+MOST = 100_000  # of anything that a request counts
+
 
 @dataclass(frozen=True)
 class BenchConfig:
@@ -33,10 +35,13 @@ class BenchConfig:
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
             object.__setattr__(self, name, typed(name, kind, getattr(self, name)))
-        for name in ("duration_s", "timeout_s", "history_length", "k"):
+        for name in ("duration_s", "timeout_s"):
             require(getattr(self, name) > 0, name, self, "must be above 0")
+        for name in ("history_length", "k", "beam_width", "max_concurrency"):
+            value = getattr(self, name)
+            require(value is None or 0 < value <= MOST, name, self, f"must be an integer from 1 to {MOST}")
+        require(0 <= self.seed < 2**63, "seed", self, "must be an integer from 0 to 2^63 - 1")
         require(self.warm_up_s >= 0, "warm_up_s", self, "must be 0 or more")
-        require(self.max_concurrency is None or self.max_concurrency > 0, "max_concurrency", self, "must be above 0")
         rates = self.request_rate
         require(bool(rates) and all(rate > 0 for rate in rates), "request_rate", self, "must be above 0")
         if float("inf") in rates and self.max_concurrency is None:

@@ -36,9 +36,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "validate_every", "save_every"):
-            self._require(name, _is_int(getattr(self, name)) and getattr(self, name) >= 1, "an integer above 0")
-        self._require("warmup", _is_int(self.warmup) and self.warmup >= 0, "an integer of 0 or more")
-        self._require("seed", _is_int(self.seed) and 0 <= self.seed < 2**32, "an integer from 0 to 2^32 - 1")
+            self._require(name, _is_count(getattr(self, name)) and getattr(self, name) > 0, "an integer above 0")
+        for name in ("warmup", "seed"):
+            self._require(name, _is_count(getattr(self, name)), "an integer from 0 to 2^32 - 1")
         for name in ("learning_rate", "clip_norm"):
             self._require(name, _is_number(getattr(self, name)) and getattr(self, name) > 0, "a number above 0")
         for name in ("weight_decay", "bias_rate"):
@@ -55,8 +55,8 @@ class TrainConfig:
             raise InputError(name, getattr(self, name), f"must be {allowed}")
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
 
 
 def _is_number(value: Any) -> bool:

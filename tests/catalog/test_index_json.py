@@ -52,6 +52,7 @@ def test_items_bring_titles_and_sets(tmp_path):
     ("content", "message"),
     [
         ("{", "readable JSON"),
+        ("[" * 100_000, "readable JSON"),
         ("[]", "got 'list'"),
         ("{}", "must be"),
         ('{"1": ["<a_0>"], "1": ["<a_1>"]}', "item 1: got 'stands more than once'"),
@@ -79,5 +80,5 @@ def test_sizes_that_do_not_fit(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(InputError, match="readable JSON"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_index(tmp_path / "none.index.json")
