@@ -13,7 +13,7 @@ DEEPEST = 20  # lists in lists whose inside is shown
 LONGEST_FIELD, LONGEST_ALLOWED = 400, 1500  # characters
 # What moves a terminal's cursor, changes its state, breaks a line, turns text around or has no encoding: C0 and C1
 # controls, marks and overrides of direction, line separators, invisible formatting, surrogates, tags.
-_CONTROL = re.compile(
+CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f]"
 )
@@ -53,7 +53,7 @@ def check_keys(where: str, raw: Any, kind: type, required: Sequence[str]) -> Non
 
 def clean(text: str) -> str:
     """`text` as one line that a terminal only shows: each control character as its escape, such as `\\x1b` or `\\n`."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str, most: int) -> str:

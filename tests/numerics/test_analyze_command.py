@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from octorec import cli
+from octorec.quant.recipe import load_recipe
 
 LONG = (
     "sparse_arch.embedding_bag_collection.embedding_bags.a_feature_with_a_name_as_long_as_they_are_in_production_" * 3
@@ -54,3 +55,28 @@ def test_json(make_checkpoint: Any, tmp_path: Path, capsys: Any) -> None:
     assert {layer["decision"] for layer in found["verdict"]["layers"]} <= {"channel", "block", "keep"}
     assert found["speed"]["gpu"] == "H100 SXM 80GB"
     assert {"sqnr_block", "flushed_tensor", "range_p99_channel", "saturated_unscaled"} <= set(found["weights"][0])
+
+
+def test_names_of_tensors_are_shown_and_never_obeyed(tmp_path: Path, capsys: Any) -> None:
+    nasty = [
+        "\x1b[2J",
+        "$\\foo$",
+        "a_{$",
+        "[bold]x[/]",
+        ":bomb:",
+        "a\nname: evil",
+        "\u202e",
+        "<script>",
+        "x" * 999,
+        "# *",
+    ]
+    tensors = {f"layers.{n}.{name}.weight": torch.randn(128, 128) for n, name in enumerate(nasty)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert analyze(tmp_path, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    for words in (r"layers.0.\x1b[2J.weight", "layers.3.[bold]x[/].weight", ":bomb:", r"a\nname: evil", r"\u202e"):
+        assert words in said
+    assert not set(said) & {"\x1b", "\u202e"}
+    page = (tmp_path / "out/report.html").read_text()
+    assert "<script>.weight" not in page
+    assert load_recipe(tmp_path / "out/recipe.yaml").assign([name.removesuffix(".weight") for name in tensors])
