@@ -87,7 +87,7 @@ def dots(
     panels: the axis' label -> series -> a value for each name, None for none. The axes begin at `start`, or below it
     where values do, so that small differences look small. percent: values are shares, shown in per cent.
     """
-    names = list(map(_label, names))
+    names = list(map(as_label, names))
     with mpl.rc_context(STYLE):
         figure, axes = _figure(len(panels), height=1.1 + 0.2 * len(names))
         figure.set_figwidth(max(WIDTH, 0.09 * max(map(len, names), default=0) + 2.5 * len(panels)))  # names are whole
@@ -191,10 +191,10 @@ def _line(name: str, index: int) -> dict[str, Any]:
     at = ROLES.index(name) if name in ROLES else index
     turn = at // len(COLOURS)  # a colour that comes again has another dash and another marker
     dash, marker = DASHES[(at + turn) % len(DASHES)], MARKERS[(at + 3 * turn) % len(MARKERS)]
-    return {"label": _label(name), "color": COLOURS[at % len(COLOURS)], "linestyle": dash, "marker": marker}
+    return {"label": as_label(name), "color": COLOURS[at % len(COLOURS)], "linestyle": dash, "marker": marker}
 
 
-def _label(name: str) -> str:
+def as_label(name: str) -> str:
     """A name that strangers gave, as matplotlib shows it: between two dollar signs it would read mathematics."""
     return one_line(name, LONGEST).replace("$", r"\$")
 
