@@ -265,7 +265,7 @@ def evaluate(
         raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
 
     def engines(exclusions: Iterable[Sequence[str]]) -> tuple[Engine, Engine]:
-        most = max(1, *map(len, exclusions))
+        most = max([1, *map(len, exclusions)])
         before, after = (load(path, catalog, device, max_banned=most) for path in (baseline, candidate))
         return before, after
 

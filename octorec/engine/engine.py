@@ -43,8 +43,8 @@ class EngineConfig:
     def __post_init__(self) -> None:
         for name in ("batch_sizes", "beam_widths"):
             sizes = getattr(self, name)
-            if not sizes or list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
-                raise InputError(name, sizes, "must be ascending integers above 0")
+            if not sizes or list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] >= 2**31:
+                raise InputError(name, sizes, "must be ascending integers from 1 to 2^31 - 1")
         for name in ("max_context", "max_banned", "max_items"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "must be an integer above 0")

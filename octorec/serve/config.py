@@ -11,6 +11,7 @@ from octorec.errors import InputError, check_keys
 from octorec.reading import read_yaml
 
 NUMBERS = {int: "integers", float: "numbers"}
+MOST = 2**31  # above any number that is meant: a month in milliseconds has less
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -65,7 +66,10 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            object.__setattr__(self, name, typed(name, kind, getattr(self, name)))
+            value = typed(name, kind, getattr(self, name))
+            object.__setattr__(self, name, value)
+            for number in value if isinstance(value, tuple) else (value,):
+                require(not isinstance(number, (int, float)) or abs(number) < MOST, name, self, "is too large")
         for name in ("max_queued_requests", "max_history", "max_exclude", "max_list", "max_body_bytes"):
             require(getattr(self, name) >= 1, name, self, "must be an integer above 0")
         for name in ("default_deadline_ms", "stuck_after_s", "keep_alive_s", "body_timeout_s"):
