@@ -31,7 +31,10 @@ def read_index(path: str | Path, items: pa.Table | None = None, codebook_sizes: 
     rows = _read(Path(path))
     codes = _codes(path, rows)
     sizes = codes.max(0) + 1 if codebook_sizes is None else codebook_sizes
-    table = pa.table({"item_id": list(rows), "codes": pa.array(list(codes))})
+    try:
+        table = pa.table({"item_id": list(rows), "codes": pa.array(list(codes))})
+    except UnicodeEncodeError as error:  # half of a surrogate pair
+        raise InputError(f"{path}: item", error.object, "must be UTF-8 text") from error
     if items is not None:
         table = _with_details(table, check_items(items))
     return Catalog.of_items(check_items(table, str(path)), [int(size) for size in sizes])

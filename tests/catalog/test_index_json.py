@@ -54,6 +54,7 @@ def test_items_bring_titles_and_sets(tmp_path):
         ("{", "readable JSON"),
         ("[" * 100_000, "readable JSON"),
         ("[]", "got 'list'"),
+        ('{"\\ud800": ["<a_0>"]}', "must be UTF-8 text"),
         ("{}", "must be"),
         ('{"1": ["<a_0>"], "1": ["<a_1>"]}', "item 1: got 'stands more than once'"),
         ({"1": ["<a_1>", "<b_1>"], "2": ["<a_1>"]}, "item 2.*must have 2 codes"),
