@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 import octorec
 from octorec.errors import InputError
@@ -18,10 +18,9 @@ from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.config import ServeConfig, read_config
-from octorec.terminal import console, counting
+from octorec.terminal import WHOLE, console, counting, fitting, plain_console
 from octorec.training.config import Precision, TrainConfig
 
-WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
 app.add_typer(catalog_app, name="catalog")
@@ -426,8 +425,8 @@ def show(as_json: bool, result: Any, text: RenderableType) -> None:
     if as_json:
         print(json.dumps(result))
     else:
-        out = Console(width=None if sys.stdout.isatty() else WHOLE)
-        out.print(text, markup=False, highlight=False, soft_wrap=isinstance(text, str))
+        out = plain_console(width=None if sys.stdout.isatty() else WHOLE)
+        out.print(fitting(text, out), soft_wrap=isinstance(text, str))
 
 
 def show_catalog(as_json: bool, catalog: Any, out: Path) -> None:
@@ -475,7 +474,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments)
     except InputError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(2)
 
 

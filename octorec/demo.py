@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import RenderableType
 from rich.table import Table
 
 from octorec.catalog.build import build_catalog
@@ -27,7 +28,7 @@ from octorec.numerics.analyze import Analysis, analyze
 from octorec.prove import OTHER_BATCH, Proof, compared_layers, noise_floor
 from octorec.prove_report import render_proof
 from octorec.quant.convert import quantize_checkpoint
-from octorec.terminal import console, counting
+from octorec.terminal import console, counting, fitting
 from octorec.training.config import TrainConfig
 from octorec.training.progress import training_progress
 from octorec.training.run import train
@@ -73,10 +74,11 @@ def run_demo(
         predictions |= evaluate_baselines(learned, examples)
         comparison = compare_predictions(predictions["bf16"], predictions["fp8"], MARGIN)
         against = {name: difference(predictions["bf16"], predictions[name]) for name in ("popularity", "markov")}
-        console.print(render(comparison), _floors(predictions), highlight=False)
+        _show(render(comparison))
+        _show(_floors(predictions))
     with _stage("recommend", f"user {PERSON}", seconds):
         watched, answers = _recommend(engines, movies)
-        console.print(_lists(answers, movies, watched), highlight=False)
+        _show(_lists(answers, movies, watched))
     found = Findings(about, analysis, quantized, predictions, comparison, against, watched, answers, seconds)
     write_demo_report(out / "report.html", found)
     _say(f"\nwrote {out / 'report.html'}")
@@ -85,7 +87,7 @@ def run_demo(
         noise = noise_floor(other, predictions["bf16"], examples, movies.users)
         layers, edges = compared_layers(engines["bf16"], engines["fp8"], examples, movies.users)
         proof = Proof("fp8", layers, edges, comparison, noise, {})
-        console.print(render_proof(proof), highlight=False)
+        _show(render_proof(proof))
     return {**summary(found), "proof": {"outcome": proof.outcome, "faults": proof.faults}}
 
 
@@ -99,7 +101,11 @@ def _stage(name: str, what: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def _say(text: str, style: str | None = None) -> None:
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, style=style, soft_wrap=True)
+
+
+def _show(found: RenderableType) -> None:
+    console.print(fitting(found, console))
 
 
 def user_schema(users: Mapping[str, Mapping[str, Any]]) -> tuple[UserField, ...]:
