@@ -14,6 +14,7 @@ from rich.console import RenderableType
 
 import octorec
 from octorec.errors import InputError
+from octorec.evaluate.margin import MARGIN
 from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
 from octorec.serve.bench_config import BenchConfig
@@ -33,6 +34,7 @@ Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or F
 OtherCatalog = Annotated[
     Path | None, typer.Option("--catalog", help="Catalog folder; the checkpoint's own if not given.")
 ]
+Margin = Annotated[float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.")]
 Users = Annotated[Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.")]
 Interactions = Annotated[
     Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
@@ -240,7 +242,7 @@ def evaluate(
     last: Annotated[int, typer.Option(help="Newest interactions of each user to predict, one at a time.")] = 1,
     requests: Annotated[Path | None, typer.Option(help="Shadow: requests without labels, JSON lines.")] = None,
     k: Annotated[int, typer.Option(help="Items a list.")] = 10,
-    margin: Annotated[float, typer.Option(help="Largest relative loss to accept.")] = 0.05,
+    margin: Margin = MARGIN,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
     users: Users = None,
     catalog: OtherCatalog = None,
@@ -290,7 +292,7 @@ def prove(
     recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = ProveConfig.recipe,
     out: Annotated[Path | None, typer.Option(help="FP8 checkpoint folder to keep; removed if not given.")] = None,
     k: Annotated[int, typer.Option(help="Items a list.")] = ProveConfig.k,
-    margin: Annotated[float, typer.Option(help="Largest relative loss to accept.")] = ProveConfig.margin,
+    margin: Margin = MARGIN,
     beam_width: Annotated[int, typer.Option(help="Beams a level.")] = ProveConfig.beam_width,
     users: Users = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = ProveConfig.device,

@@ -19,6 +19,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Answer, Request
 from octorec.evaluate.compare import compare_predictions, difference, evaluate_baselines
+from octorec.evaluate.margin import MARGIN
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.evaluate.render import render
 from octorec.files import refuse_existing
@@ -35,7 +36,6 @@ from octorec.training.run import train
 
 CODEBOOK_SIZES = (256, 256, 256)
 HELD_OUT = 10  # newest interactions of each user, predicted one at a time
-MARGIN = 0.05  # 943 users cannot decide 1 %
 BEAM_WIDTH = 32
 PERSON = "350"  # whose recommendations are shown
 MEASURED = 256  # requests whose activations are measured

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 
 from octorec.errors import InputError
+from octorec.evaluate.margin import MARGIN
 
 
 @dataclass(frozen=True)
 class ProveConfig:
-    """margin: largest relative loss of recall and NDCG to accept. dollars_per_hour: of one GPU, an assumption."""
+    """margin: relative loss of recall and NDCG that is accepted. dollars_per_hour: of one GPU, an assumption."""
 
     recipe: str = "fp8"
     k: int = 10
-    margin: float = 0.01
+    margin: float = MARGIN
     beam_width: int = 128
     device: str = "cpu"
     dollars_per_hour: float = 2.5

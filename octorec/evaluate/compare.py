@@ -13,7 +13,7 @@ from octorec.evaluate.baselines import MarkovChain, Popularity
 from octorec.evaluate.metrics import overlap
 from octorec.evaluate.paired import RESAMPLES, Estimate, Paired, estimate, mean, relative
 from octorec.evaluate.predictions import Engine, Predictions, Progress, cutoffs, of_examples, predict, require_examples
-from octorec.evaluate.verdict import Verdict, check_margin, decide
+from octorec.evaluate.verdict import MARGIN, Verdict, check_margin, decide
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def compare(
     candidate: Engine,
     examples: Sequence[Example],
     k: int = 10,
-    margin: float = 0.05,
+    margin: float = MARGIN,
     beam_width: int | None = None,
     seed: int = 0,
     users: Mapping[str, Mapping[str, Any]] | None = None,
@@ -94,7 +94,7 @@ def compare(
 
 
 def compare_predictions(
-    baseline: Predictions, candidate: Predictions, margin: float = 0.05, seed: int = 0, resamples: int = RESAMPLES
+    baseline: Predictions, candidate: Predictions, margin: float = MARGIN, seed: int = 0, resamples: int = RESAMPLES
 ) -> Comparison:
     """Compare two engines' answers to the same examples; the largest of `cutoffs(k)` gives the verdict."""
     check_margin(margin)

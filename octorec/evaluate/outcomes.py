@@ -16,7 +16,7 @@ from octorec.evaluate.compare import user_differences
 from octorec.evaluate.metrics import ndcg_at, recall_at, target_ranks
 from octorec.evaluate.paired import RESAMPLES, Estimate
 from octorec.evaluate.predictions import Predictions, cutoffs
-from octorec.evaluate.verdict import Verdict, decide
+from octorec.evaluate.verdict import MARGIN, Verdict, decide
 from octorec.files import new_file
 
 
@@ -39,7 +39,7 @@ class Outcomes:
         return {**found, "nll": nll.astype(np.float64)}
 
     def judge(
-        self, baseline: str, candidate: str, margin: float, seed: int = 0, resamples: int = RESAMPLES
+        self, baseline: str, candidate: str, margin: float = MARGIN, seed: int = 0, resamples: int = RESAMPLES
     ) -> tuple[dict[str, Estimate], Verdict]:
         """Paired differences of every metric, clustered by user, and the verdict on the longest cutoff's two."""
         found = user_differences(self.user_ids, self.values(baseline), self.values(candidate), seed, resamples)

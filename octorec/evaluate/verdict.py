@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from octorec.errors import InputError
+from octorec.evaluate.margin import MARGIN as MARGIN
 from octorec.evaluate.paired import Estimate
 
 Outcome = Literal["not_inferior", "inferior", "inconclusive"]
