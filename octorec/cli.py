@@ -14,6 +14,7 @@ from rich.console import RenderableType
 
 import octorec
 from octorec.errors import InputError
+from octorec.evaluate.cutoffs import K, lengths
 from octorec.evaluate.margin import MARGIN
 from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
@@ -33,6 +34,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or FP8.")]
 OtherCatalog = Annotated[
     Path | None, typer.Option("--catalog", help="Catalog folder; the checkpoint's own if not given.")
+]
+Ks = Annotated[
+    list[str] | None,
+    typer.Option("--k", help=f"Items a list, or several (10,50): all are reported, the largest decides. Default: {K}."),
 ]
 Margin = Annotated[float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.")]
 Users = Annotated[Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.")]
@@ -241,7 +246,7 @@ def evaluate(
     ] = None,
     last: Annotated[int, typer.Option(help="Newest interactions of each user to predict, one at a time.")] = 1,
     requests: Annotated[Path | None, typer.Option(help="Shadow: requests without labels, JSON lines.")] = None,
-    k: Annotated[int, typer.Option(help="Items a list.")] = 10,
+    k: Ks = None,
     margin: Margin = MARGIN,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
     users: Users = None,
@@ -260,6 +265,7 @@ def evaluate(
     from octorec.evaluate.render import render, render_shadow
     from octorec.evaluate.shadow import shadow
 
+    asked = _lengths(k)
     if (data is None) == (requests is None):
         raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
 
@@ -269,9 +275,9 @@ def evaluate(
         return before, after
 
     if requests is not None:
-        asked = read_requests(requests)
+        shadowed = read_requests(requests)
         with counting("shadow") as progress:
-            seen = shadow(*engines(request.exclude for request in asked), asked, progress=progress)
+            seen = shadow(*engines(request.exclude for request in shadowed), shadowed, progress=progress)
         show(as_json, seen.to_dict(), render_shadow(seen))
         return
     assert data is not None
@@ -279,7 +285,7 @@ def evaluate(
     pair = engines(example.history for example in examples)
     known = read_users(users) if users else {}
     with counting("evaluating") as progress:
-        result = compare(*pair, examples, k, margin, beam_width, users=known, progress=progress)
+        result = compare(*pair, examples, asked, margin, beam_width, users=known, progress=progress)
     show(as_json, result.to_dict(), render(result))
     raise typer.Exit(result.verdict.exit_code)
 
@@ -291,7 +297,7 @@ def prove(
     last: Annotated[int, typer.Option(help="Newest interactions of each user to predict, one at a time.")] = 1,
     recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = ProveConfig.recipe,
     out: Annotated[Path | None, typer.Option(help="FP8 checkpoint folder to keep; removed if not given.")] = None,
-    k: Annotated[int, typer.Option(help="Items a list.")] = ProveConfig.k,
+    k: Ks = None,
     margin: Margin = MARGIN,
     beam_width: Annotated[int, typer.Option(help="Beams a level.")] = ProveConfig.beam_width,
     users: Users = None,
@@ -307,7 +313,7 @@ def prove(
     from octorec.prove import prove
     from octorec.prove_report import render_proof
 
-    config = ProveConfig(recipe, k, margin, beam_width, device, dollars_per_hour)
+    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour)
     _, examples = leave_last_out(read_interactions(data), last)
     known = read_users(users) if users else {}
     with counting("proving") as progress:
@@ -462,6 +468,14 @@ def user_fields(given: list[str], kinds: dict[str, str]) -> dict[str, Any]:
 
 def _ids(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _lengths(texts: list[str] | None) -> tuple[int, ...]:
+    """What --k asks for."""
+    try:
+        return lengths([int(part) for text in texts or [str(K)] for part in text.split(",")])
+    except ValueError:
+        raise InputError("k", ",".join(texts or []), "must be integers above 0 with commas") from None
 
 
 def _sizes(text: str) -> list[int]:

@@ -18,6 +18,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
 from octorec.evaluate.compare import Agreement, Comparison, agreement_of, compare_predictions
+from octorec.evaluate.cutoffs import lengths
 from octorec.evaluate.paired import Estimate, estimate, mean
 from octorec.evaluate.predictions import Predictions, predict, require_examples
 from octorec.evaluate.verdict import EXIT_CODES, Outcome, check_margin
@@ -178,7 +179,8 @@ def timed(
     engine: Engine, examples: Sequence[Example], users: Mapping[str, Mapping[str, Any]], config: ProveConfig
 ) -> Speed:
     few = spread(examples, TIMED * BATCH)
-    requests = [Request(e.history, k=config.k, exclude=e.history, user=users.get(e.user_id, {})) for e in few]
+    k = lengths(config.k)[-1]
+    requests = [Request(e.history, k=k, exclude=e.history, user=users.get(e.user_id, {})) for e in few]
     chunks = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
     engine.recommend(chunks[0])  # captures
     seconds = []

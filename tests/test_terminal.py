@@ -26,6 +26,7 @@ from octorec.numerics.analyze import analyze
 from octorec.numerics.render import render
 from octorec.quant.convert import quantize_checkpoint
 from octorec.terminal import counting, fitting, plain_console
+from tests.test_cli import octorec
 
 WIDTH = 80
 TITLE = "[bold]Film[/] :cat:"
@@ -176,3 +177,26 @@ def test_progress_shows_a_name_with_brackets(monkeypatch: pytest.MonkeyPatch) ->
     shown = watched.file.getvalue()  # type: ignore[attr-defined]
     assert "[b]reading[/b]" in shown
     assert "layers[0]" in shown
+
+
+@pytest.mark.parametrize("asked", [("--k", "3,16"), ("--k", "3", "--k", "16"), ("--k", "16,3,3")])
+@pytest.mark.parametrize("verb", ["evaluate", "prove"])
+def test_every_k_asked_for_is_shown_and_the_largest_decides(work: Path, verb: str, asked: tuple[str, ...]) -> None:
+    arguments = [part.format(w=work, o="") for part in VERBS[verb]]
+    done = octorec(*arguments, *asked, *(["--beam-width", "16"] if verb == "evaluate" else []), "--json", expect=None)
+    found = json.loads(done.stdout)
+    found = found.get("comparison", found)
+    assert (found["k"], found["cutoffs"]) == (16, [3, 5, 10, 16])
+    assert found["verdict"]["metrics"] == ["recall@16", "ndcg@16"]
+    assert set(found["baseline"]) >= {"recall@3", "ndcg@16"}
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "prove"])
+@pytest.mark.parametrize("k", ["17", "3,17", "0", "3,0", "x", "", "3,", "2.5"])
+def test_a_k_that_cannot_be_judged_is_refused_in_a_line(work: Path, tmp_path: Path, verb: str, k: str) -> None:
+    arguments = [part.format(w=work, o="") for part in VERBS[verb]]
+    arguments += ["--beam-width", "16"] if verb == "evaluate" else ["--out", str(tmp_path / "fp8")]
+    done = octorec(*arguments, "--k", k, expect=2)
+    assert done.stderr.startswith("error: k: got")
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
