@@ -1,5 +1,6 @@
 """The whole story on MovieLens-100K, on a CPU: train, analyze, quantize, judge, recommend."""
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from rich.table import Table
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions
+from octorec.data.learned import read_learned
 from octorec.data.movielens import MovieLens, movielens_100k
 from octorec.data.splits import Example, leave_last_out
 from octorec.demo_report import Findings, summary, write_demo_report
@@ -20,6 +22,7 @@ from octorec.engine.load import load
 from octorec.engine.request import Answer, Request
 from octorec.evaluate.compare import compare_predictions, difference, evaluate_baselines
 from octorec.evaluate.margin import MARGIN
+from octorec.evaluate.origin import Side, origin_of
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.evaluate.render import render
 from octorec.files import refuse_existing
@@ -58,7 +61,7 @@ def run_demo(
         learned, examples = leave_last_out(movies.interactions, HELD_OUT)
         _say(f"{len(learned):,} interactions to learn from, {len(examples):,} to predict")
     with _stage("catalog", f"semantic IDs by residual k-means, codebooks {CODEBOOK_SIZES}", seconds):
-        catalog = build_catalog(learned, movies.items, CODEBOOK_SIZES)
+        catalog = build_catalog(movies.interactions, movies.items, CODEBOOK_SIZES, hold_out=HELD_OUT)
         _say(f"{len(catalog):,} films, {catalog.n_sharing} of them on shared tuples")
     with _stage("train", "a OneRec-V2 MoE, float32 on the CPU", seconds):
         about = _train(learned, catalog, movies, out / "bf16", force, training)
@@ -73,6 +76,9 @@ def run_demo(
         predictions = {name: _predict(name, engine, examples, movies) for name, engine in engines.items()}
         predictions |= evaluate_baselines(learned, examples)
         comparison = compare_predictions(predictions["bf16"], predictions["fp8"], MARGIN)
+        side = Side(catalog, read_learned(out / "bf16"))
+        origin = origin_of(movies.interactions, HELD_OUT, {"checkpoint": side})
+        comparison = dataclasses.replace(comparison, origin=origin)
         against = {name: difference(predictions["bf16"], predictions[name]) for name in ("popularity", "markov")}
         _show(render(comparison))
         _show(_floors(predictions))

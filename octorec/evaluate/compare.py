@@ -12,6 +12,7 @@ from octorec.errors import InputError, MismatchError
 from octorec.evaluate.baselines import MarkovChain, Popularity
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, decisive, lengths
 from octorec.evaluate.metrics import overlap
+from octorec.evaluate.origin import Origin
 from octorec.evaluate.paired import RESAMPLES, Estimate, Paired, estimate, mean, relative
 from octorec.evaluate.predictions import Engine, Predictions, Progress, of_examples, predict, require_examples
 from octorec.evaluate.verdict import MARGIN, Verdict, check_margin, decide
@@ -42,7 +43,7 @@ class Comparison:
     baseline, candidate: `recall@10` and the like and `nll` (mean over the targets both know, in nats).
     differences: relative difference of each recall and NDCG. nll: mean difference, candidate - baseline.
     not_in_catalog: targets that each side's catalog lacks, counted as misses. in_history: targets that stand in their
-    own history, which is masked: misses for both.
+    own history, which is masked: misses for both. origin: where the targets come from, where that was looked up.
     """
 
     k: int
@@ -57,6 +58,7 @@ class Comparison:
     nll: Estimate
     agreement: Agreement
     verdict: Verdict
+    origin: Origin | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -73,6 +75,7 @@ class Comparison:
             "nll_difference": self.nll.to_dict(),
             "agreement": vars(self.agreement),
             "verdict": self.verdict.to_dict(),
+            **(self.origin.to_dict() if self.origin else {}),
         }
 
 

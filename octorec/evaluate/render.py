@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from octorec.evaluate.compare import Agreement, Comparison
+from octorec.evaluate.origin import Origin
 from octorec.evaluate.paired import Estimate
 from octorec.evaluate.shadow import Shadow
 from octorec.evaluate.verdict import Outcome
@@ -57,14 +58,28 @@ def _row(table: Table, name: str, comparison: Comparison, difference: Estimate, 
     table.add_row(name, *sides, form.format(difference.value), ends, differ)
 
 
-def _notes(comparison: Comparison) -> list[str]:
-    notes = []
+def _notes(comparison: Comparison) -> list[RenderableType]:
+    notes: list[RenderableType] = _origin(comparison.origin) if comparison.origin else []
     if any(comparison.not_in_catalog):
         of_baseline, of_candidate = comparison.not_in_catalog
         notes.append(f"Targets not in the catalog, counted as misses: baseline {of_baseline}, candidate {of_candidate}")
     if comparison.in_history:
         notes.append(f"Targets in their own history, masked and so missed by both: {comparison.in_history}")
     return notes
+
+
+def _origin(origin: Origin) -> list[RenderableType]:
+    notes: list[RenderableType] = []
+    if origin.users_left_out:
+        notes.append(f"Users left out, as a single interaction leaves nothing to predict: {origin.users_left_out:,}")
+    if not origin.warnings:
+        notes.append("Catalog and training learned from none of the targets")
+    return notes + [warning(sentence) for sentence in origin.warnings]
+
+
+def warning(sentence: str) -> Text:
+    """A line that begins with a word in colour."""
+    return Text.assemble(("warning", "bold red"), f": {sentence}")
 
 
 def _agreement(agreement: Agreement) -> str:
