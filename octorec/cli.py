@@ -282,7 +282,7 @@ def evaluate(
         raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
 
     def engines(exclusions: Iterable[Sequence[str]]) -> tuple[Engine, Engine]:
-        most = max(1, *map(len, exclusions))
+        most = max([1, *map(len, exclusions)])
         before, after = (load(path, catalog, device, max_banned=most) for path in (baseline, candidate))
         return before, after
 
@@ -432,8 +432,6 @@ def catalog_import(
 
 def measured_requests(checkpoint: Path, data: Path, users: Path | None, catalog: Path | None, count: int) -> Any:
     """The newest interaction of `count` users as requests with their true answers, as a model reads them."""
-    from octorec.data.interactions import read_interactions
-    from octorec.data.splits import leave_last_out
     from octorec.data.users import read_users
     from octorec.engine.load import load
     from octorec.engine.request import Request
@@ -441,7 +439,7 @@ def measured_requests(checkpoint: Path, data: Path, users: Path | None, catalog:
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
     known = read_users(users) if users else {}
-    _, examples = leave_last_out(read_interactions(data))
+    _, examples = _predicted(data, HOLD_OUT)
     sample = examples[:: max(1, len(examples) // count)][:count]
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
     return load(checkpoint, catalog).forced_batch(requests, [example.target for example in sample])
@@ -451,11 +449,14 @@ def _predicted(data: Path, hold_out: int) -> tuple[Any, Any]:
     """Interactions, and the newest of each user as examples to predict."""
     from octorec.data.interactions import read_interactions
     from octorec.data.splits import leave_last_out
+    from octorec.evaluate.predictions import require_examples
 
     if hold_out < 1:
         raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
     interactions = read_interactions(data)
-    return interactions, leave_last_out(interactions, hold_out)[1]
+    _, examples = leave_last_out(interactions, hold_out)
+    require_examples(examples)
+    return interactions, examples
 
 
 def warned(origin: Any) -> Any:
