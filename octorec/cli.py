@@ -295,6 +295,9 @@ def evaluate(
     assert data is not None
     interactions, examples = _predicted(data, hold_out)
     pair = engines(example.history for example in examples)
+    width = beam_width or min(engine.config.default_beam_width for engine in pair)
+    if asked[-1] > width:
+        raise InputError("k", asked[-1], f"at most beam_width = {width}")
     names = {"baseline": baseline, "candidate": candidate}
     sides = {name: Side(e.catalog, read_learned(names[name])) for name, e in zip(names, pair, strict=True)}
     origin = warned(origin_of(interactions, hold_out, sides))

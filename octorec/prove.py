@@ -79,6 +79,7 @@ class Proof:
             "outcome": self.outcome,
             "exit_code": self.exit_code,
             "faults": self.faults,
+            "warnings": list(self.comparison.origin.warnings) if self.comparison.origin else [],
             "layers": [layer.row() for layer in self.layers],
             "edges": self.edges,
             "noise": asdict(self.noise),

@@ -102,8 +102,8 @@ def test_a_proof_warns_too(folder: Path, tmp_path: Path) -> None:
     leaky = with_records(folder, tmp_path / "leaky", catalog=1, training=0)
     proof = ("prove", leaky, "--data", folder / "data.csv", "--beam-width", "16", "--recipe", "fp8-channel")
     done = octorec(*proof, "--json", expect=None)
-    found = json.loads(done.stdout)["comparison"]
-    assert found["targets_seen"] == {"checkpoint": {"catalog": 0, "training": USERS}}
+    found = json.loads(done.stdout)
+    assert found["comparison"]["targets_seen"] == {"checkpoint": {"catalog": 0, "training": USERS}}
     assert done.stderr.startswith("warning: the training of the checkpoint learned from 24 of the 24 targets")
     assert f"warning: {found['warnings'][0]}" in octorec(*proof, expect=None).stdout
 

@@ -1,7 +1,15 @@
 """What people read: words without markup, whole at 80 columns, on a terminal and piped."""
 
+import fcntl
 import io
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -122,6 +130,35 @@ def test_evaluate_ends_with_words_that_are_coloured_on_a_terminal_alone(
 def test_a_title_is_shown_as_it_is(said: Callable[[str, type[io.StringIO]], str]) -> None:
     assert TITLE in said("recommend", io.StringIO)
     assert TITLE in said("recommend", Terminal)
+
+
+def test_an_error_is_shown_as_it_is() -> None:
+    done = octorec("recommend", "/nowhere/[red]:cat:[/]", "--history", "1", expect=2)
+    assert "/nowhere/[red]:cat:[/]" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_real_terminal_ends_with_the_verdict_in_words(work: Path) -> None:
+    arguments = [part.format(w=work, o="") for part in VERBS["evaluate"]]
+    main, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
+    environment = {**{k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}, "TERM": "xterm"}
+    running = subprocess.Popen(
+        [sys.executable, "-m", "octorec.cli", *arguments], stdout=child, stderr=subprocess.DEVNULL, env=environment
+    )
+    os.close(child)
+    shown = b""
+    try:
+        while part := os.read(main, 4096):
+            shown += part
+    except OSError:  # Linux says so that the other end is closed
+        pass
+    assert running.wait(60) in (0, 3, 4)
+    text = Text.from_ansi(shown.decode().replace("\r\n", "\n")).plain.strip()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= WIDTH
+    assert "[" not in text
+    outcomes = "|".join(outcome.replace("_", " ") for outcome in EXIT_CODES)
+    assert re.search(rf"^({outcomes})", text.rpartition("log-probabilities")[2], re.M)
 
 
 def row() -> bench_report.Row:
