@@ -14,7 +14,7 @@ import pyarrow.parquet
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.compare import user_differences
 from octorec.evaluate.metrics import ndcg_at, recall_at, target_ranks
-from octorec.evaluate.paired import RESAMPLES, Estimate
+from octorec.evaluate.paired import Estimate
 from octorec.evaluate.predictions import Predictions, cutoffs
 from octorec.evaluate.verdict import Verdict, decide
 from octorec.files import new_file
@@ -38,11 +38,9 @@ class Outcomes:
         found = {f"{name}@{k}": metric(ranks, k) for k in cutoffs(self.k) for name, metric in metrics.items()}
         return {**found, "nll": nll.astype(np.float64)}
 
-    def judge(
-        self, baseline: str, candidate: str, margin: float, seed: int = 0, resamples: int = RESAMPLES
-    ) -> tuple[dict[str, Estimate], Verdict]:
+    def judge(self, baseline: str, candidate: str, margin: float) -> tuple[dict[str, Estimate], Verdict]:
         """Paired differences of every metric, clustered by user, and the verdict on the longest cutoff's two."""
-        found = user_differences(self.user_ids, self.values(baseline), self.values(candidate), seed, resamples)
+        found = user_differences(self.user_ids, self.values(baseline), self.values(candidate))
         decisive = [f"{name}@{cutoffs(self.k)[-1]}" for name in ("recall", "ndcg")]
         return found, decide({name: found[name] for name in decisive}, margin)
 
