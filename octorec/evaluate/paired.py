@@ -74,7 +74,7 @@ def estimate(user_ids: np.ndarray, metrics: Mapping[str, Paired], confidence: fl
     if not 0 < confidence < 1:
         raise InputError("confidence", confidence, "must be between 0 and 1")
     users, count = _numbered(user_ids)
-    return {name: _estimate(_Sums.of(users, count, metric), count, 1 - confidence) for name, metric in metrics.items()}
+    return {name: _estimate(Sums.of(users, count, metric), count, 1 - confidence) for name, metric in metrics.items()}
 
 
 def relative(baseline: np.ndarray, candidate: np.ndarray) -> Paired:
@@ -94,8 +94,8 @@ def finite(value: float) -> float | None:
 
 
 @dataclass(frozen=True)
-class _Sums:
-    """Sums of users; those with equal sums are one row, which stands for `counts` users: [rows] float64 each.
+class Sums:
+    """A metric's sums for each user; users with equal sums are one row, which stands for `counts` of them: [rows] each.
 
     rooms: each user's (lose, gain, weight) [U]; None where the metric is unbounded.
     """
@@ -106,7 +106,7 @@ class _Sums:
     rooms: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
     @classmethod
-    def of(cls, users: np.ndarray, count: int, metric: Paired) -> "_Sums":
+    def of(cls, users: np.ndarray, count: int, metric: Paired) -> "Sums":
         difference, weight = (np.bincount(users, column, count) for column in (metric.difference, metric.weight))
         difference[np.abs(difference) < ROUNDING] = 0.0
         pairs, counts = np.unique(difference + 1j * weight, return_counts=True)
@@ -133,7 +133,7 @@ class _Sums:
         return math.sqrt(float(self.counts @ z**2)) / float(self.counts @ self.weight)
 
 
-def _estimate(sums: _Sums, users: int, alpha: float) -> Estimate:
+def _estimate(sums: Sums, users: int, alpha: float) -> Estimate:
     total = float(sums.counts @ sums.weight)
     discordant = int(sums.counts[sums.difference != 0].sum())
     if total <= 0:
