@@ -1,4 +1,4 @@
-"""Other choices than the recipe's, where no kernel exists for them: values are rounded to 8 or 4 bits around products
+"""Other choices than the recipe's, where no kernel exists for them: values are rounded to FP8 and back around products
 in the model's own type. What each costs is measured the same way, product by product.
 
 Letters as in `kernels.reference`.
@@ -17,9 +17,8 @@ from octorec.kernels.reference import Operand, Routing
 from octorec.models.layers import Experts, Linear, MoE
 from octorec.models.onerec import OneRecV2
 
-Values = Literal["e4m3", "e5m2", "e2m1"]
+Values = Literal["e4m3", "e5m2"]
 TYPES = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
-E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # the values of FP4, and their negatives
 PARTS = {"qkv_proj": 3, "gate_up_proj": 2}  # matrices that lie in one product, each with scales of its own
 
 
@@ -52,8 +51,6 @@ SIMULATIONS = {
     "router-and-heads": Simulation(CHANNEL, BLOCK, CHANNEL, CHANNEL),
     "e5m2": Simulation(Scheme("channel", "token", "e5m2"), Scheme("block", "group", "e5m2")),
     "e5m2-tensor-everywhere": Simulation(*[Scheme("tensor", "tensor", "e5m2")] * 4),
-    "e2m1": Simulation(Scheme("channel", "token", "e2m1"), Scheme("block", "group", "e2m1")),
-    "e2m1-tensor": Simulation(*[Scheme("tensor", "tensor", "e2m1")] * 2),
 }
 
 
@@ -66,19 +63,11 @@ def rounded(x: Tensor, granularity: Granularity, values: Values = "e4m3", parts:
     columns = {"block": GROUP, "group": GROUP}.get(granularity, width)
     groups = F.pad(x.float(), (0, -width % columns, 0, -height % rows))
     groups = groups.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows))  # [..., n, rows, k, columns]
-    largest = E2M1[-1] if values == "e2m1" else torch.finfo(TYPES[values]).max
+    largest = torch.finfo(TYPES[values]).max
     scale = groups.abs().amax((-3, -1), keepdim=True) / largest
     scale = torch.where(scale > 0, scale, 1.0)
-    back = _cast((groups / scale).clamp(-largest, largest), values) * scale
+    back = (groups / scale).clamp(-largest, largest).to(TYPES[values]).float() * scale
     return back.flatten(-2).flatten(-3, -2)[..., :height, :width].to(x.dtype)
-
-
-def _cast(x: Tensor, values: Values) -> Tensor:
-    """`x` at the nearest of the type's values."""
-    if values != "e2m1":
-        return x.to(TYPES[values]).float()
-    table = torch.tensor(E2M1, device=x.device)
-    return table[torch.bucketize(x.abs(), (table[1:] + table[:-1]) / 2)] * x.sign()
 
 
 def simulate(model: OneRecV2, simulation: Simulation, found: dict[str, list[float]] | None = None) -> None:

@@ -1,12 +1,16 @@
 """The intervals of the verdict err as often as they say, on every population of the list."""
 
 import math
+import sys
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import calibration
 from benchmarks.calibration import ALPHA, NLLS, POPULATIONS, Judge, Population, error_rates, metrics
+from benchmarks.records import read
 
 SIMULATIONS = 2000
 MOST = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / SIMULATIONS)
@@ -48,3 +52,12 @@ def test_populations_lose_what_they_say(population: Population) -> None:
     losses = -np.minimum(found["recall"].difference, 0).sum()
     assert 0.4 * population.losses < losses < 1.7 * population.losses
     assert (found["recall"].difference.sum() > -0.5 * losses) == population.balanced
+
+
+def test_the_command_records_a_row_a_population(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "rows.jsonl"
+    monkeypatch.setattr(sys, "argv", ["calibration", "--simulations", "3", "--workers", "2", "--out", str(out)])
+    calibration.main()
+    rows = read(out)
+    assert len(rows) == len(POPULATIONS) + len(NLLS)
+    assert all(row["simulations"] == 3 for row in rows)
