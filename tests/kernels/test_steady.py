@@ -46,7 +46,7 @@ def route(width: int, experts: int) -> Given:
 
 
 def swiglu(width: int) -> Given:
-    x = rows(2 * width, torch.float32)
+    x = rows(2 * width, torch.float32) * 3
     return lambda at: reference.swiglu(x[at], None)
 
 
@@ -91,6 +91,7 @@ CASES: dict[str, Callable[[], Given]] = {
         for dtype in (torch.float32, torch.bfloat16, torch.float16)
     },
     "linear, many columns": lambda: linear(352, 128, torch.float32),
+    "linear, 16 bit and many columns": lambda: linear(1408, 300, torch.bfloat16),
     "linear with a residual": lambda: linear(352, 53, torch.bfloat16, True),
     "linear with a residual, float32": lambda: linear(352, 53, torch.float32, True),
     "linear in FP8": lambda: fp8_linear(1408, 130),
@@ -99,7 +100,7 @@ CASES: dict[str, Callable[[], Given]] = {
     "route": lambda: route(1408, 53),
     "route to few": lambda: route(33, 5),
     "swiglu": lambda: swiglu(128),
-    "swiglu, odd width": lambda: swiglu(33),
+    "swiglu, odd width": lambda: swiglu(3),
     "cross-attention": lambda: cross_attention(3, 33, 53),
     "cross-attention, one head": lambda: cross_attention(1, 128, 257),
     "cross-attention of requests": lambda: cross_attention_of_requests(2, 64, 20),
@@ -159,6 +160,12 @@ def test_a_sigmoid_is_the_plain_one() -> None:
     x = torch.cat([torch.linspace(-120, 120, 1001), torch.tensor([float("nan"), float("inf")])])
     torch.testing.assert_close(steady.sigmoid(x), x.sigmoid(), equal_nan=True)
     torch.testing.assert_close(steady.silu(x), torch.nn.functional.silu(x), equal_nan=True)
+
+
+def test_a_sigmoid_does_not_depend_on_its_place() -> None:
+    x = torch.randn(999) * 3
+    for function in (steady.sigmoid, steady.silu):
+        assert torch.cat([function(value) for value in x.split(1)]).equal(function(x))
 
 
 if __name__ == "__main__":
