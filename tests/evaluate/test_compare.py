@@ -4,6 +4,8 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 from table_engine import TableEngine, random_table, sampled_examples
 
@@ -12,7 +14,7 @@ from octorec.data.splits import Example, leave_last_out
 from octorec.engine.request import Request
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.compare import compare, compare_predictions, difference, evaluate_baselines
-from octorec.evaluate.predictions import predict
+from octorec.evaluate.predictions import Predictions, predict
 from octorec.evaluate.render import render, render_shadow
 from octorec.evaluate.shadow import shadow
 
@@ -237,3 +239,30 @@ def test_floors_have_no_verdict_and_know_their_metrics(walks):
         difference(floor, floor, metric="recall@20")
     with pytest.raises(InputError, match="examples"):
         evaluate_baselines(train, [])
+
+
+@given(st.integers(0, 10**6), st.integers(10, 80), st.integers(1, 4))
+@settings(max_examples=6, deadline=None)
+def test_no_verdict_improves_when_lists_lose_hits_one_by_one(seed, users, targets):
+    """From ranked lists to the verdict: one target after the other leaves the candidate's list, until none is left."""
+    rng = np.random.default_rng(seed)
+    n = users * targets
+    lists = np.array([[f"other {place}" for place in range(10)]] * n, dtype=object)
+    ids, wanted = np.repeat(np.arange(users), targets).astype(object), np.array(["wanted"] * n, dtype=object)
+    place = rng.integers(0, 25, n)  # 10 and more: a miss
+    lists[place < 10, place[place < 10]] = "wanted"
+    truth = np.ones(n, bool), np.zeros(n, bool), np.full((n, 1), -1.0, np.float32)
+    baseline = Predictions(ids, wanted, lists, *truth)
+    order, before = ["inferior", "inconclusive", "not_inferior"], None
+    for row in [None, *rng.permutation(np.flatnonzero(place < 10))]:
+        if row is not None:
+            lists = lists.copy()
+            lists[row][lists[row] == "wanted"] = "lost"
+        now = compare_predictions(baseline, Predictions(ids, wanted, lists, *truth), margin=0.1)
+        if before is not None:
+            assert order.index(now.verdict.outcome) <= order.index(before.verdict.outcome)
+            for name, found in now.differences.items():
+                assert found.low <= before.differences[name].low + 1e-9
+        before = now
+    if n > 60:
+        assert now.verdict.outcome == "inferior"
