@@ -3,6 +3,7 @@
 Nothing here is measured for the first time: layers by `numerics.fidelity`, answers by `evaluate`.
 """
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from octorec.prove_config import ProveConfig
 from octorec.quant.convert import quantize_checkpoint
 
 NLL_LOSS = 0.02  # nats that FP8 may cost a target with 95 % confidence: 2 % of its likelihood
+NLL_USERS = 1000  # fewer cannot judge NLL: nothing bounds what one target can lose
 MEASURED = 256  # requests on which layers are compared
 NOISE = 1000  # requests on which the noise floor is measured
 TIMED = 64  # batches whose time is taken on a GPU
@@ -65,8 +67,16 @@ class Proof:
 
     @property
     def outcome(self) -> Outcome:
-        """A fault in the numbers is a loss, whatever the recall of these users could show."""
-        return "inferior" if self.faults else self.comparison.verdict.outcome
+        """A fault in the numbers is a loss, whatever the recall of these users could show. A loss of NLL that cannot be
+        ruled out is no fault, but leaves open what recall alone would clear."""
+        if self.faults:
+            return "inferior"
+        outcome = self.comparison.verdict.outcome
+        return "inconclusive" if outcome == "not_inferior" and self.nll_outcome == "inconclusive" else outcome
+
+    @property
+    def nll_outcome(self) -> Outcome | None:
+        return nll_outcome(self.comparison.nll)
 
     @property
     def exit_code(self) -> int:
@@ -97,9 +107,20 @@ def faults(layers: Sequence[LayerFidelity], edges: bool, nll: Estimate) -> list[
     ]
     if not edges:
         found.append("activations at the edge of E4M3's range do not survive quantization")
-    if not nll.high <= NLL_LOSS:
-        found.append(f"NLL grows by up to {nll.high:.4f} nats a target, more than {NLL_LOSS}")
+    if math.isnan(nll.value):
+        found.append("NLL is not a number for any target")
+    if nll_outcome(nll) == "inferior":
+        found.append(f"NLL grows by at least {nll.low:.4f} nats a target, more than {NLL_LOSS}")
     return found
+
+
+def nll_outcome(nll: Estimate) -> Outcome | None:
+    """Whether `nll`, FP8 - 16 bit, stays below NLL_LOSS; None, which blocks and clears nothing, where users are few."""
+    if nll.users < NLL_USERS:
+        return None
+    if nll.low > NLL_LOSS:
+        return "inferior"
+    return "not_inferior" if nll.high <= NLL_LOSS else "inconclusive"
 
 
 def gate(

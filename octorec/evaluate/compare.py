@@ -13,7 +13,7 @@ from octorec.evaluate.baselines import MarkovChain, Popularity
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, decisive, lengths
 from octorec.evaluate.metrics import overlap
 from octorec.evaluate.origin import Origin
-from octorec.evaluate.paired import RESAMPLES, Estimate, Paired, estimate, mean, relative
+from octorec.evaluate.paired import Estimate, estimate, mean, relative
 from octorec.evaluate.predictions import Engine, Predictions, Progress, of_examples, predict, require_examples
 from octorec.evaluate.verdict import MARGIN, Verdict, check_margin, decide
 
@@ -86,7 +86,6 @@ def compare(
     k: Lengths = K,
     margin: float = MARGIN,
     beam_width: int | None = None,
-    seed: int = 0,
     users: Mapping[str, Mapping[str, Any]] | None = None,
     batch: int = 256,
     progress: Progress | None = None,
@@ -100,19 +99,17 @@ def compare(
     total = 2 * len(examples)
     before = predict(baseline, examples, k, beam_width, users, batch, _part(progress, 0, total))
     after = predict(candidate, examples, k, beam_width, users, batch, _part(progress, len(examples), total))
-    return compare_predictions(before, after, margin, seed)
+    return compare_predictions(before, after, margin)
 
 
-def compare_predictions(
-    baseline: Predictions, candidate: Predictions, margin: float = MARGIN, seed: int = 0, resamples: int = RESAMPLES
-) -> Comparison:
+def compare_predictions(baseline: Predictions, candidate: Predictions, margin: float = MARGIN) -> Comparison:
     """Compare two engines' answers to the same examples; recall and NDCG of the whole lists give the verdict."""
     check_margin(margin)
     _require_same_targets(baseline, candidate)
     _, nll = _log_prob_differences(baseline, candidate)
     cuts = cutoffs((*baseline.asked, *candidate.asked, baseline.k))
     before, after = {**baseline.values(cuts), "nll": nll[0]}, {**candidate.values(cuts), "nll": nll[1]}
-    estimates = user_differences(baseline.user_ids, before, after, seed, resamples)
+    estimates = user_differences(baseline.user_ids, before, after)
     nll_estimate = estimates.pop("nll")
     return Comparison(
         k=baseline.k,
@@ -131,10 +128,11 @@ def compare_predictions(
 
 
 def user_differences(
-    user_ids: np.ndarray, before: dict[str, np.ndarray], after: dict[str, np.ndarray], seed: int, resamples: int
+    user_ids: np.ndarray, before: dict[str, np.ndarray], after: dict[str, np.ndarray]
 ) -> dict[str, Estimate]:
     """Of every metric of two systems on the same targets [n], clustered by user: relative ones, and NLL's mean one."""
-    return estimate(user_ids, _paired(before, after), resamples=resamples, seed=seed)
+    pairs = {n: (mean if n == "nll" else relative)(values, after[n]) for n, values in before.items()}
+    return estimate(user_ids, pairs)
 
 
 def agreement_of(first: Predictions, second: Predictions) -> Agreement:
@@ -156,9 +154,7 @@ def evaluate_baselines(train: Interactions, examples: Sequence[Example], k: Leng
     return {name: of_examples(examples, found, known, asked=asked) for name, found in ranked.items()}
 
 
-def difference(
-    predictions: Predictions, floor: Predictions, metric: str | None = None, seed: int = 0, resamples: int = RESAMPLES
-) -> Estimate:
+def difference(predictions: Predictions, floor: Predictions, metric: str | None = None) -> Estimate:
     """Mean difference of `metric` (None: recall of the whole lists) between an engine and a floor. It beats the floor
     when the low end is above 0."""
     _require_same_targets(floor, predictions)
@@ -166,26 +162,13 @@ def difference(
     before, after = floor.values(predictions.cutoffs), predictions.values()
     if metric not in after:
         raise InputError("metric", metric, f"allowed: {', '.join(after)}")
-    pair = mean(before[metric], after[metric], bounded=True, step=1.0 if metric.startswith("recall") else 0.0)
-    return estimate(predictions.user_ids, {metric: pair}, resamples=resamples, seed=seed)[metric]
+    pair = mean(before[metric], after[metric], bounded=True)
+    return estimate(predictions.user_ids, {metric: pair})[metric]
 
 
 def _part(progress: Progress | None, before: int, total: int) -> Progress | None:
     """Progress of one of several stages, `before` the requests of the earlier ones."""
     return None if progress is None else lambda done, _: progress(before + done, total)
-
-
-def _paired(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict[str, Paired]:
-    """Every metric of two systems as what `estimate` takes."""
-    out = {}
-    for name, values in before.items():
-        if name == "nll":
-            out[name] = mean(values, after[name])
-        elif name.startswith("recall"):
-            out[name] = relative(values, after[name], least=1.0, step=1.0)
-        else:
-            out[name] = relative(values, after[name], least=1 / np.log2(int(name.split("@")[1]) + 1))
-    return out
 
 
 def _require_same_targets(baseline: Predictions, candidate: Predictions) -> None:

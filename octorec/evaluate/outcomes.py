@@ -15,7 +15,7 @@ from octorec.errors import InputError, MismatchError
 from octorec.evaluate.compare import user_differences
 from octorec.evaluate.cutoffs import cutoffs, decisive
 from octorec.evaluate.metrics import metrics_at, target_ranks
-from octorec.evaluate.paired import RESAMPLES, Estimate
+from octorec.evaluate.paired import Estimate
 from octorec.evaluate.predictions import Predictions, asked_in
 from octorec.evaluate.verdict import MARGIN, Verdict, decide
 from octorec.files import new_file
@@ -38,11 +38,9 @@ class Outcomes:
         ranks, nll = self.systems[system]
         return {**metrics_at(ranks, cutoffs((*self.asked, self.k))), "nll": nll.astype(np.float64)}
 
-    def judge(
-        self, baseline: str, candidate: str, margin: float = MARGIN, seed: int = 0, resamples: int = RESAMPLES
-    ) -> tuple[dict[str, Estimate], Verdict]:
+    def judge(self, baseline: str, candidate: str, margin: float = MARGIN) -> tuple[dict[str, Estimate], Verdict]:
         """Paired differences of every metric, clustered by user, and the verdict on the two of the longest lists."""
-        found = user_differences(self.user_ids, self.values(baseline), self.values(candidate), seed, resamples)
+        found = user_differences(self.user_ids, self.values(baseline), self.values(candidate))
         return found, decide({name: found[name] for name in decisive(self.k)}, margin)
 
     def save(self, path: str | Path) -> None:

@@ -53,9 +53,8 @@ def _row(table: Table, name: str, comparison: Comparison, difference: Estimate, 
     ends = f"{form.format(difference.low)} .. {form.format(difference.high)}"
     if math.isinf(difference.low):
         ends = "not bounded"
-    differ = f"{difference.discordant:,}" + (" (exact)" if difference.method == "exact" else "")
     sides = [f"{side[name]:.4f}" for side in (comparison.baseline, comparison.candidate)]
-    table.add_row(name, *sides, form.format(difference.value), ends, differ)
+    table.add_row(name, *sides, form.format(difference.value), ends, f"{difference.discordant:,}")
 
 
 def _notes(comparison: Comparison) -> list[RenderableType]:

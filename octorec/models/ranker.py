@@ -144,7 +144,7 @@ class Ranker(nn.Module):
     def __init__(self, config: RankerConfig, ops: ModuleType = reference):
         super().__init__()
         width = config.embed_dim
-        self.config = config
+        self.config, self.ops = config, ops
         self.embed = nn.ModuleDict({name: nn.Embedding(config.rows[name], width) for name in (*TABLES, "genre")})
         self.attention = AttentionUnit(config, ops)
         self.bottom_mlp = MLP(len(config.numbers), (config.bottom_width, width), ops)
@@ -170,7 +170,8 @@ class Ranker(nn.Module):
         genre = self.embed["genre"].weight
         assert isinstance(genre, Tensor)
         numbers = (batch.numbers - self.mean) / self.std if self.config.standardised else batch.numbers
-        return torch.cat([*parts.values(), batch.genres.to(genre.dtype) @ genre, clicks, self.bottom_mlp(numbers)], -1)
+        genres = self.ops.linear(batch.genres.to(genre.dtype), genre.T)
+        return torch.cat([*parts.values(), genres, clicks, self.bottom_mlp(numbers)], -1)
 
 
 def initialize(model: Ranker, seed: int) -> None:
