@@ -19,6 +19,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
 from octorec.evaluate.compare import Agreement, Comparison, agreement_of, compare_predictions
+from octorec.evaluate.cutoffs import lengths
 from octorec.evaluate.paired import Estimate, estimate, mean
 from octorec.evaluate.predictions import Predictions, predict, require_examples
 from octorec.evaluate.verdict import EXIT_CODES, Outcome, check_margin
@@ -88,6 +89,7 @@ class Proof:
             "outcome": self.outcome,
             "exit_code": self.exit_code,
             "faults": self.faults,
+            "warnings": list(self.comparison.origin.warnings) if self.comparison.origin else [],
             "layers": [layer.row() for layer in self.layers],
             "edges": self.edges,
             "noise": asdict(self.noise),
@@ -199,7 +201,8 @@ def timed(
     engine: Engine, examples: Sequence[Example], users: Mapping[str, Mapping[str, Any]], config: ProveConfig
 ) -> Speed:
     few = spread(examples, TIMED * BATCH)
-    requests = [Request(e.history, k=config.k, exclude=e.history, user=users.get(e.user_id, {})) for e in few]
+    k = lengths(config.k)[-1]
+    requests = [Request(e.history, k=k, exclude=e.history, user=users.get(e.user_id, {})) for e in few]
     chunks = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
     engine.recommend(chunks[0])  # captures
     seconds = []

@@ -3,9 +3,10 @@
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from octorec.evaluate.compare import Agreement
-from octorec.evaluate.render import COLORS, render_metrics
+from octorec.evaluate.render import headline, percent, render_metrics
 from octorec.numerics.fidelity import OUTPUT_DB, WEIGHT_DB
 from octorec.prove import Proof
 
@@ -19,7 +20,7 @@ def render_proof(proof: Proof) -> RenderableType:
         _floor(proof),
         *([_speed(proof)] if proof.speed else []),
     ]
-    return Group(*parts, *(f"[red]fault[/]: {fault}" for fault in proof.faults), _last(proof))
+    return Group(*parts, *(Text.assemble(("fault", "red"), f": {fault}") for fault in proof.faults), _last(proof))
 
 
 def _layers(proof: Proof) -> list[RenderableType]:
@@ -49,12 +50,12 @@ def _speed(proof: Proof) -> Table:
     return table
 
 
-def _last(proof: Proof) -> str:
+def _last(proof: Proof) -> Text:
     recall = proof.comparison.differences[proof.comparison.verdict.metrics[0]]
     said = {
-        "not_inferior": f"FP8 recommends as well as 16 bit, within {proof.comparison.verdict.margin:.2g}",
+        "not_inferior": f"FP8 recommends as well as 16 bit, within {percent(proof.comparison.verdict.margin)}",
         "inferior": "do not serve this in FP8",
         "inconclusive": f"these {recall.users:,} users cannot tell",
     }[proof.outcome]
     ends = f"recall {recall.value:+.2%}, 95 % interval {recall.low:+.2%} .. {recall.high:+.2%}"
-    return f"[bold {COLORS[proof.outcome]}]{proof.outcome}[/]: {said} ({ends})"
+    return headline(proof.outcome, f": {said} ({ends})")

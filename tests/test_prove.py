@@ -128,7 +128,7 @@ def test_a_proof_and_its_lines(work: Path) -> None:
     assert "layers are safe" in text
     assert "noise floor" in text
     assert "1.389" in text
-    assert text.strip().splitlines()[-1].startswith(proof.outcome)
+    assert text.strip().splitlines()[-1].startswith(proof.outcome.replace("_", " "))
     broken = replace(proof, layers=[replace(GOOD, worst_row=3.0)])
     assert (broken.outcome, broken.exit_code) == ("inferior", 3)
 

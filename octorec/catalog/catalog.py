@@ -21,6 +21,7 @@ from octorec.catalog.codebook import Codebook, check_sizes, digest
 from octorec.catalog.sets import distinct_sets, set_bits
 from octorec.catalog.trie import Trie, build_trie, code_order
 from octorec.data.items import matrix, read_items
+from octorec.data.learned import Learned
 from octorec.data.tables import id_rank, one_array
 from octorec.errors import InputError, MismatchError
 from octorec.files import new_folder
@@ -49,6 +50,7 @@ class Catalog:
     codes [n, L] int32. set_names: bit s of the words is set_names[s]. item_sets [n, words] int64, None without sets.
     codebook: None where the codes came from elsewhere. attribute_map: None where no item has attributes.
     given_vectors: whether the codebook is over vectors that the item table brought. unique: no tuple has two items.
+    learned: which interactions the codebook is over; None where that is not known, or where they were given as vectors.
     """
 
     items: pa.Table
@@ -62,6 +64,7 @@ class Catalog:
     attribute_map: AttributeMap | None = None
     given_vectors: bool = False
     unique: bool = False
+    learned: Learned | None = None
 
     @classmethod
     def of_items(
@@ -72,6 +75,7 @@ class Catalog:
         attribute_map: AttributeMap | None = None,
         given_vectors: bool = False,
         unique: bool = False,
+        learned: Learned | None = None,
     ) -> "Catalog":
         """A catalog of a checked item table (`data.items.check_items`) with codes, in any order.
 
@@ -87,7 +91,8 @@ class Catalog:
         bits = set_bits(items["sets"], names)
         trie = build_trie(codes, sizes, np.asarray(items["live"]), bits)
         fingerprint = codebook.fingerprint if codebook else digest(sizes, codes, _as_json(items["item_id"]))
-        return cls(items, codes, sizes, fingerprint, names, bits, trie, codebook, attribute_map, given_vectors, unique)
+        about = codebook, attribute_map, given_vectors, unique, learned
+        return cls(items, codes, sizes, fingerprint, names, bits, trie, *about)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -200,6 +205,7 @@ class Catalog:
             "given_vectors": self.given_vectors,
             "unique": self.unique,
             "attributes": self.attribute_map is not None,
+            "learned": self.learned and self.learned.to_dict(),
         }
         with new_folder(folder, force) as new:
             (new / "catalog.json").write_text(json.dumps(about, indent=1))
@@ -221,7 +227,9 @@ class Catalog:
         if (folder / "attributes.parquet").exists():
             attribute_map = AttributeMap.load(folder / "attributes.parquet")
         items = read_items(folder / "items.parquet")
-        flags = about["given_vectors"], about["unique"]
+        record = about.get("learned")
+        learned = None if record is None else Learned.from_dict(f"{folder / 'catalog.json'}: learned", record)
+        flags = about["given_vectors"], about["unique"], learned
         catalog = cls.of_items(items, about["codebook_sizes"], codebook, attribute_map, *flags)
         _check_belonging(folder, about, catalog)
         return catalog
@@ -302,7 +310,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
     for key, kind in ABOUT.items():
         if not isinstance(about.get(key), kind):
             raise InputError(f"{path}: {key}", about.get(key), f"must be of type {kind.__name__}")
-    unknown = sorted(set(about) - set(ABOUT))
+    unknown = sorted(set(about) - set(ABOUT) - {"learned"})  # which older catalogs lack
     if unknown:
         raise InputError(str(path), unknown[0], f"unknown key; known: {', '.join(ABOUT)}")
     if not all(isinstance(size, int) for size in about["codebook_sizes"]):

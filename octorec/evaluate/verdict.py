@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from octorec.errors import InputError
+from octorec.evaluate.margin import MARGIN as MARGIN
 from octorec.evaluate.paired import JOINT, Estimate
 
 MIN_USERS = 10  # fewer cannot decide

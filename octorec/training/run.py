@@ -12,6 +12,7 @@ import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions
+from octorec.data.learned import learned_from
 from octorec.data.splits import Example
 from octorec.errors import InputError
 from octorec.evaluate.validation import recall_on
@@ -76,7 +77,7 @@ def train(
     users: values of the model's user fields by user id. validation: held-out examples for recall on the way.
 
     Until it is done the state lies in `OUT.training/`, from which `resume` goes on with the same bits; it is removed at
-    the end. Returns what `training.json` in `out` holds: configuration, records, bytes.
+    the end. Returns what `training.json` in `out` holds: configuration, records, bytes, and what was learned from.
     """
     out = Path(out)
     refuse_existing(out, force)
@@ -94,6 +95,7 @@ def train(
         size = checkpoint.save(model, scratch, torch.bfloat16)
         catalog.save(scratch / "catalog")
         about = {"train_config": asdict(config), "examples": len(data), "bytes": size, "records": records}
+        about["learned"] = learned_from(interactions).to_dict()
         (scratch / "training.json").write_text(json.dumps(about, indent=1))
     shutil.rmtree(state, ignore_errors=True)
     return about
