@@ -1,13 +1,85 @@
-"""Writing so that a reader never meets half a file or half a folder."""
+"""Reading files of folders that strangers made, and writing so that a reader never meets half a file or folder."""
 
+import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 from octorec.errors import InputError
+
+JSON_BYTES = 2**25  # the largest JSON file that is read: the index of 200,000 tensors has half of that
+
+
+def is_own_file(path: Path) -> bool:
+    """Tell whether `path` is a regular file of its folder: no folder, no pipe, no link that leads out of the folder.
+
+    A snapshot in the Hugging Face cache consists of links into the `blobs` two folders above it: these count as files.
+    """
+    try:
+        folder, target = path.parent.resolve(), path.resolve(strict=True)
+    except (OSError, RuntimeError):  # missing, or links in a circle
+        return False
+    in_cache = folder.parent.name == "snapshots" and target.parent == folder.parent.parent / "blobs"
+    return target.is_file() and (target.is_relative_to(folder) or in_cache)
+
+
+def read_json(path: Path, field: str) -> dict[str, Any]:
+    """Return the object in a JSON file of at most 32 MB.
+
+    Raises InputError about `field` for what is missing, a pipe or a link out of its folder, no UTF-8, no JSON, nested
+    too deeply, or no object, and for NaN, Infinity and a key that stands twice in one object.
+    """
+    if not os.path.lexists(path):
+        raise InputError(field, str(path), "is missing")
+    if not is_own_file(path):
+        raise InputError(field, str(path), "must be a regular file, not a folder nor a link that leads elsewhere")
+    try:
+        if path.stat().st_size > JSON_BYTES:
+            raise InputError(field, str(path), f"has {path.stat().st_size:,} bytes; at most {JSON_BYTES:,} are read")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(field, str(path), f"cannot be read ({error.strerror})") from error
+    return parse_json(raw, field, str(path))
+
+
+def parse_json(raw: bytes, field: str, where: str) -> dict[str, Any]:
+    """Return the object that `raw` holds, as strictly as `read_json`; `where` is what an error shows."""
+    try:
+        found = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_number, parse_float=_finite
+        )
+    except RecursionError as error:
+        raise InputError(field, where, "is nested too deeply") from error
+    except ValueError as error:  # among them JSONDecodeError and UnicodeDecodeError
+        raise InputError(field, where, f"is no JSON ({str(error)[:200]})") from error
+    if not isinstance(found, dict):
+        raise InputError(field, where, "must hold an object")
+    return found
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys: set[str] = set()
+        twice = next(key for key, _ in pairs if key in keys or keys.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:100]!r} stands twice in one object")
+    return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:100]} is too large a number")
+    return number
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from octorec.errors import InputError
 from octorec.kernels.quantized import E4M3, quantize
-from octorec.models.checkpoint import INDEX, Checkpoint, write_config, write_tensors
+from octorec.models.hf_folder import INDEX, Checkpoint, write_config, write_tensors
 from octorec.quant import convert
 from octorec.quant.convert import REPORT, quantize_checkpoint
 from octorec.quant.recipe import Group, Recipe
@@ -137,14 +137,17 @@ def test_catalog_and_small_files_come_along(
     monkeypatch.setattr(convert, "COPIED_BYTES", 10)
     source = make_checkpoint("demo")
     (source / "catalog" / "deep").mkdir(parents=True)
-    (source / "catalog" / "deep" / "items.parquet").write_bytes(b"items, more than ten bytes")
+    (source / "catalog" / "items.parquet").write_bytes(b"items, more than ten bytes")
+    (source / "catalog" / "cache.bin").write_bytes(b"")
+    (source / "original").mkdir()
     (source / "notes.txt").write_text("small")
     (source / "optimizer.pt").write_bytes(bytes(11))
     report = quantize_checkpoint(source, tmp_path / "fp8", "fp8")
-    assert (tmp_path / "fp8/catalog/deep/items.parquet").read_bytes() == b"items, more than ten bytes"
+    assert (tmp_path / "fp8/catalog/items.parquet").read_bytes() == b"items, more than ten bytes"
+    assert sorted(path.name for path in (tmp_path / "fp8/catalog").iterdir()) == ["items.parquet"]
     assert (tmp_path / "fp8/notes.txt").read_text() == "small"
     assert not (tmp_path / "fp8/optimizer.pt").exists()
-    assert report.left_behind == ("optimizer.pt",)
+    assert report.left_behind == ("catalog/cache.bin", "catalog/deep/", "optimizer.pt", "original/")
 
 
 def refused(source: Path, out: Path, recipe: Any = "fp8", force: bool = False) -> str:

@@ -10,9 +10,10 @@ import torch
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions
 from octorec.errors import InputError, MismatchError
-from octorec.models.checkpoint import Checkpoint, load_into, read_config
+from octorec.models.checkpoint import load_into, read_config
 from octorec.models.config import UserField
 from octorec.models.context import ContextBatch
+from octorec.models.hf_folder import Checkpoint
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.training import trainer as trainer_module
