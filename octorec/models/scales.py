@@ -147,7 +147,7 @@ def _check_scale(where: str, name: str, weight: str, headers: Mapping[str, Heade
 
 
 def _check_unscaled(where: str, name: str, header: Header) -> None:
-    few_bits = header.dtype.startswith(("F8", "F6", "F4"))
+    few_bits = header.dtype.startswith(("F8_", "F6_", "F4"))
     if few_bits and header.dtype in SCALED:
         raise InputError(f"{where}: {name}", header.dtype, f"needs its {name}_scale beside it")
     if few_bits:

@@ -1,6 +1,7 @@
 """Both kinds of checkpoint as models: what is loaded, in which types, and how near FP8 stays to 16 bit."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset as preset_config
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.format import to_quantization_config
-from octorec.quant.load import DequantizedCheckpoint, empty_model, load_dequantized, load_model
+from octorec.quant.load import DequantizedCheckpoint, empty_model, is_finite, load_dequantized, load_model
 from octorec.quant.modules import FP8Experts, FP8Linear
 from octorec.quant.recipe import Group, Recipe, matrices
 
@@ -197,6 +198,107 @@ def test_missing_scale_and_truncated_shard(make_checkpoint: Any, tmp_path: Path)
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(InputError, match="is truncated"):
         load_model(tmp_path / "fp8")
+
+
+def broken(folder: Path, name: str, position: int, value: float) -> None:
+    """Put `value` into a tensor, in FP8 by its bits."""
+    shard = next(folder.glob("*.safetensors"))
+    tensors = load_file(shard)
+    if tensors[name].dtype == E4M3:
+        tensors[name].view(torch.uint8).view(-1)[position] = 0xFF if value < 0 else 0x7F
+    else:
+        tensors[name].view(-1)[position] = value
+    save_file(tensors, shard)
+
+
+EXPERT, BIAS = "blocks.2.ffn.experts.1.up_proj.weight", "blocks.1.ffn.router.bias"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["bos", "head.2.weight", EXPERT, BIAS])
+def test_a_weight_that_is_no_number_is_refused_with_its_name(
+    make_checkpoint: Any, name: str, value: float, dtype: torch.dtype
+) -> None:
+    folder = make_checkpoint("tiny")
+    broken(folder, name, -1, value)
+    for load in (load_model, load_dequantized):
+        with pytest.raises(InputError, match=rf"checkpoint {folder}: {name}: got 'NaN or infinity'"):
+            load(folder, dtype=dtype)
+
+
+def test_a_weight_too_large_for_its_type_in_memory_is_refused(make_checkpoint: Any) -> None:
+    folder = make_checkpoint("tiny", torch.float64)
+    broken(folder, "head.1.weight", 3, 1e300)
+    with pytest.raises(InputError, match=r"head.1.weight: got 'NaN or infinity'"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0])
+@pytest.mark.parametrize("name", ["blocks.0.ffn.up_proj.weight", "blocks.2.ffn.shared_experts.0.down_proj.weight"])
+def test_an_fp8_nan_is_refused_with_its_name(make_checkpoint: Any, tmp_path: Path, name: str, value: float) -> None:
+    quantize_checkpoint(make_checkpoint("demo"), tmp_path / "fp8", "fp8")
+    broken(tmp_path / "fp8", name, 77, value)
+    for load in (load_model, load_dequantized):
+        with pytest.raises(InputError, match=rf"{name}: got 'NaN or infinity'"):
+            load(tmp_path / "fp8")
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_a_scale_that_is_no_scale_is_refused_with_its_name(make_checkpoint: Any, tmp_path: Path, value: float) -> None:
+    quantize_checkpoint(make_checkpoint("demo"), tmp_path / "fp8", "fp8")
+    broken(tmp_path / "fp8", "blocks.0.ffn.up_proj.weight_scale", 5, value)
+    for load in (load_model, load_dequantized):
+        with pytest.raises(InputError, match=r"blocks.0.ffn.up_proj.weight_scale: got .*must be finite and above 0"):
+            load(tmp_path / "fp8")
+
+
+def test_finite_numbers_whose_sum_is_not_are_finite() -> None:
+    for dtype in (torch.bfloat16, torch.float32):
+        assert is_finite(torch.full((300,), torch.finfo(dtype).max, dtype=dtype))
+        assert not is_finite(torch.tensor([1.0, -math.inf, math.inf], dtype=dtype))
+    assert is_finite(torch.arange(127, dtype=torch.uint8).view(E4M3))
+    assert not is_finite(torch.tensor([0x80, 0xFF], dtype=torch.uint8).view(E4M3))
+    assert is_finite(torch.zeros(0, 3))
+    assert is_finite(torch.arange(3))
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int64, torch.bool, torch.complex64, torch.float8_e5m2])
+def test_what_is_no_floating_point_weight_is_never_taken_for_one(make_checkpoint: Any, kind: torch.dtype) -> None:
+    folder = make_checkpoint("tiny")
+    shard = next(folder.glob("*.safetensors"))
+    tensors = load_file(shard)
+    tensors["blocks.0.ffn_norm.weight"] = torch.ones(32).to(kind)
+    save_file(tensors, shard)
+    with pytest.raises(InputError, match=r"blocks.0.ffn_norm.weight: got "):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", ["[N]", "[N, 1]"])
+def test_scales_of_other_types_and_shapes_load_to_the_same_model(
+    make_checkpoint: Any, tmp_path: Path, kind: torch.dtype, shape: str
+) -> None:
+    quantize_checkpoint(make_checkpoint("tiny"), tmp_path / "fp8", "fp8-channel")
+    shard = next((tmp_path / "fp8").glob("*.safetensors"))
+    tensors = load_file(shard)
+    scales = {name: tensor.bfloat16() for name, tensor in tensors.items() if name.endswith("_scale")}
+    save_file({**tensors, **{name: scale.float() for name, scale in scales.items()}}, shard)
+    wanted = logits(load_model(tmp_path / "fp8"))
+    stored = {name: (s.flatten() if shape == "[N]" else s).to(kind).clone() for name, s in scales.items()}
+    save_file({**tensors, **stored}, shard)
+    assert torch.equal(logits(load_model(tmp_path / "fp8")), wanted)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_one_scale_of_a_tensor_in_every_shape(make_checkpoint: Any, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    recipe = Recipe("tensor", (Group((r"blocks.*_proj",), "tensor", "tensor"),))
+    quantize_checkpoint(make_checkpoint("tiny"), tmp_path / "fp8", recipe)
+    wanted = logits(load_model(tmp_path / "fp8"))
+    shard = next((tmp_path / "fp8").glob("*.safetensors"))
+    tensors = load_file(shard)
+    save_file({name: t.view(shape) if name.endswith("_scale") else t for name, t in tensors.items()}, shard)
+    assert torch.equal(logits(load_model(tmp_path / "fp8")), wanted)
 
 
 def test_another_model(tmp_path: Path) -> None:
