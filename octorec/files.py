@@ -18,13 +18,14 @@ JSON_BYTES = 2**25  # the largest JSON file that is read: the index of 200,000 t
 def is_own_file(path: Path) -> bool:
     """Tell whether `path` is a regular file of its folder: no folder, no pipe, no link that leads out of the folder.
 
-    A snapshot in the Hugging Face cache consists of links into the `blobs` two folders above it: these count as files.
+    In a Hugging Face cache `snapshots/REVISION/NAME` is a link into the `blobs` beside `snapshots`: that is a file too.
     """
     try:
         folder, target = path.parent.resolve(), path.resolve(strict=True)
     except (OSError, RuntimeError):  # missing, or links in a circle
         return False
-    in_cache = folder.parent.name == "snapshots" and target.parent == folder.parent.parent / "blobs"
+    snapshots = next((above for above in folder.parents if above.name == "snapshots"), None)
+    in_cache = snapshots is not None and target.parent == snapshots.parent / "blobs"
     return target.is_file() and (target.is_relative_to(folder) or in_cache)
 
 
@@ -37,7 +38,7 @@ def read_json(path: Path, field: str) -> dict[str, Any]:
     if not os.path.lexists(path):
         raise InputError(field, str(path), "is missing")
     if not is_own_file(path):
-        raise InputError(field, str(path), "must be a regular file, not a folder nor a link that leads elsewhere")
+        raise InputError(field, str(path), "must be a regular file of its folder; no link out of it is followed")
     try:
         if path.stat().st_size > JSON_BYTES:
             raise InputError(field, str(path), f"has {path.stat().st_size:,} bytes; at most {JSON_BYTES:,} are read")

@@ -158,9 +158,7 @@ def open_shard(path: Path) -> tuple[Any, dict[str, Header]]:
     if not os.path.lexists(path):
         raise InputError("checkpoint", str(path), f"is named by {INDEX} but missing: copy the folder again")
     if not is_own_file(path):
-        raise InputError(
-            "checkpoint", str(path), "must be a regular file, not a folder nor a link that leads elsewhere"
-        )
+        raise InputError("checkpoint", str(path), "must be a regular file of its folder; no link out of it is followed")
     try:
         raw = _read_header(path)
         handle = safe_open(path, framework="pt")  # checks sizes, types and offsets against the file

@@ -15,7 +15,6 @@ Whatever else holds fewer than 16 bits a value is refused by its name: it is nev
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,16 +29,21 @@ SCALED = {"F8_E4M3": 448.0, "F8_E5M2": 57344.0, "F8_E4M3FNUZ": 240.0, "F8_E5M2FN
 SCALE_TYPES = (*PLAIN, "F8_E8M0")
 SUFFIXES = ("_scale_inv", "_scale")
 PARENT = "give the 16-bit parent, or FP8 or INT8 with a weight_scale"
-# names by which other forms of quantization are known
-OTHER_FORMS = re.compile(
-    r"(^|\.)(weight_(packed|shape|zero_point|global_scale|g_idx|scale_2|scales|shift|format)|bitmask|row_offsets|compressed"
-    r"|(.*[_:])?qdata|qweight|qzeros|g_idx|SCB|W_q|absmax|nested_absmax|quant_map|nested_quant_map|quant_state\..*"
-    r"|scale_weight|scaled_fp8|(input_|output_)?pre_quant_scale|(input|output)_zero_point|weight\._(data|scale|shift))$"
-)
+# last parts of names by which other forms of quantization are known
+OTHER_FORMS = {
+    *("weight_packed", "weight_shape", "weight_zero_point", "weight_global_scale", "weight_g_idx"),
+    *("input_zero_point", "output_zero_point", "bitmask", "row_offsets", "compressed"),  # compressed-tensors until here
+    *("weight_scale_2", "pre_quant_scale", "_pre_quant_scale"),  # ModelOpt
+    *("qweight", "qzeros", "g_idx"),  # GPTQ, AWQ
+    *("SCB", "weight_format", "absmax", "nested_absmax", "quant_map", "nested_quant_map"),  # bitsandbytes
+    *("W_q", "weight_scales", "weight_shift", "scale_weight", "scaled_fp8", "qdata", "_weight_qdata", "weight:qdata"),
+}
+OTHER_ENDS = (".weight._data", ".weight._scale", ".weight._shift")  # Quanto
 # static scales of activations and of the KV cache: one number each, which changes no weight
-ACTIVATION_SCALES = re.compile(
-    r"(^|\.)((input|output|activation|act|[qkv]|kv|prob)_scale|input_scale_ub|scale_input|input_global_scale)$"
-)
+ACTIVATION_SCALES = {
+    *("input_scale", "output_scale", "activation_scale", "act_scale", "input_scale_ub", "scale_input"),
+    *("q_scale", "k_scale", "v_scale", "kv_scale", "prob_scale", "input_global_scale"),
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def forms(where: str, headers: Mapping[str, Header]) -> Forms:
     """
     scales: dict[str, str] = {}
     for name, header in headers.items():
-        if OTHER_FORMS.search(name):
+        last = name.rpartition(".")[2]
+        if last in OTHER_FORMS or name.endswith(OTHER_ENDS) or ".quant_state." in name:
             raise InputError(f"{where}: {name}", header.dtype, f"belongs to quantized weights not read here: {PARENT}")
         weight = _weight_of(name, headers)
         if weight is not None:
@@ -80,7 +85,7 @@ def forms(where: str, headers: Mapping[str, Header]) -> Forms:
         if name not in scales and name not in every_scale:
             _check_unscaled(where, name, header)
     single = (name for name, header in headers.items() if math.prod(header.shape) == 1 and name not in every_scale)
-    return Forms(scales, frozenset(name for name in single if ACTIVATION_SCALES.search(name)))
+    return Forms(scales, frozenset(name for name in single if name.rpartition(".")[2] in ACTIVATION_SCALES))
 
 
 def granularity(name: str, shape: tuple[int, ...], values: tuple[int, ...]) -> Granularity:
@@ -130,7 +135,7 @@ def _weight_of(name: str, headers: Mapping[str, Header]) -> str | None:
         if name.endswith(suffix):
             weight = name.removesuffix(suffix)
             eight_bit = weight in headers and headers[weight].dtype in SCALED
-            return weight if eight_bit or re.search(r"(^|\.)weight$", weight) else None
+            return weight if eight_bit or f".{weight}".endswith(".weight") else None
     return None
 
 
@@ -152,7 +157,7 @@ def _check_unscaled(where: str, name: str, header: Header) -> None:
         raise InputError(f"{where}: {name}", header.dtype, f"needs its {name}_scale beside it")
     if few_bits:
         raise InputError(f"{where}: {name}", header.dtype, f"values of this type are not read: {PARENT}")
-    matrix = len(header.shape) > 1 and re.search(r"(^|[._])(weight|weights|blocks|scales)$", name)
+    matrix = len(header.shape) > 1 and name.endswith(("weight", "weights", "_blocks", "_scales"))
     if matrix and header.dtype not in PLAIN:
         raise InputError(
             f"{where}: {name}", header.dtype, f"only floating-point weights are read as they are: {PARENT}"

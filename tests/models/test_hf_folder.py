@@ -200,7 +200,7 @@ def test_links_inside_the_folder_and_into_the_hugging_face_cache_are_read(folder
     assert Checkpoint(snapshot).names() == list(NAMES)
     (cache / "blobs").rename(cache / "others")
     (cache / "blobs").symlink_to("others")
-    with pytest.raises(InputError, match="must be a regular file"):
+    with pytest.raises(InputError, match="must be a regular file of its folder"):
         Checkpoint(snapshot)
 
 

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from octorec.catalog.build import build_catalog
+from octorec.catalog.catalog import FILES
 from octorec.data.items import check_items
 from octorec.errors import InputError
 from octorec.kernels.quantized import E4M3, quantize
@@ -198,7 +199,8 @@ def test_all_files_of_a_catalog_come_along(tmp_path: Path) -> None:
     (source / "catalog" / "attributes.parquet").touch()  # of a catalog that learned from attributes
     assert quantize_checkpoint(source, tmp_path / "out", ALL).left_behind == ()
     assert files(source / "catalog") == files(tmp_path / "out" / "catalog")
-    assert sorted(convert.CATALOG_FILES) == sorted(path.name for path in (source / "catalog").iterdir())
+    assert convert.CATALOG_FILES == FILES
+    assert sorted(FILES) == sorted(path.name for path in (source / "catalog").iterdir())
 
 
 def test_what_was_copied_is_a_plain_file_of_the_new_owner(make_checkpoint: Any, tmp_path: Path) -> None:

@@ -147,6 +147,18 @@ def test_resume_refuses_another_training(catalog: Catalog, tmp_path: Path) -> No
         subject.restore(tmp_path / "nothing")
 
 
+def test_a_damaged_training_state_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+    subject = trainer(catalog, steps=12)
+    subject.save(tmp_path / "state")
+    whole = (tmp_path / "state" / "state.safetensors").read_bytes()
+    (tmp_path / "state" / "state.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(InputError, match=r"damaged state\.safetensors"):
+        subject.restore(tmp_path / "state")
+    (tmp_path / "state" / "state.json").write_text("{")
+    with pytest.raises(InputError, match=r"resume: .*state\.json.*is no JSON"):
+        subject.restore(tmp_path / "state")
+
+
 def test_balancing_moves_the_bias_against_the_load(catalog: Catalog) -> None:
     subject = trainer(catalog, steps=1, bias_rate=0.01)
     subject.run()
