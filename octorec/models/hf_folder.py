@@ -16,13 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.files import JSON_BYTES, is_own_file, parse_json, read_json
+from octorec.files import JSON_BYTES, is_own_file, parse_json, read_json, shown
 from octorec.kernels.quantized import Granularity
 from octorec.models.scales import Header, check_block_sizes, checked_scale, forms, granularity
 
 SHARD_BYTES = 10**9
 INDEX = "model.safetensors.index.json"
 SUFFIX = ".safetensors"
+NAME_LENGTH = 255  # of a tensor's or a file's name
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 CONVERT = (
     "pickled files are not read, for unpickling runs the code inside: where you trust the file, "
@@ -98,7 +99,7 @@ class Checkpoint:
             tensor = self._files[name].get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise InputError(
-                f"checkpoint {self.path}: {name}", self.headers[name].dtype, f"is not read ({error})"
+                f"checkpoint {self.path}: {name}", self.headers[name].dtype, f"is not read ({shown(error)})"
             ) from error
         if name in self._weights:
             checked_scale(f"checkpoint {self.path}: {name}", tensor, self.headers[self._weights[name]])
@@ -124,6 +125,7 @@ class Checkpoint:
         if not isinstance(weight_map, dict) or not weight_map:
             raise InputError("checkpoint", str(path), "has no weight_map")
         for name, shard in weight_map.items():
+            _check_name(path, name)
             if not _is_file_name(shard):
                 allowed = f"{name} must be in a {SUFFIX} file of the same folder, by its plain name"
                 raise InputError(f"checkpoint {path}: weight_map", shard, allowed)
@@ -142,6 +144,7 @@ class Checkpoint:
         """Add the tensors of one file, of which the index, if there is one, must assign every one to this file."""
         handle, headers = open_shard(path)
         for name, header in headers.items():
+            _check_name(path, name)
             if weight_map is not None and weight_map.get(name) != path.name:
                 there = f"says it is in {weight_map[name]}" if name in weight_map else "does not name it"
                 raise InputError("checkpoint", str(path), f"holds {name}, and {INDEX} {there}: copy the folder again")
@@ -163,7 +166,7 @@ def open_shard(path: Path) -> tuple[Any, dict[str, Header]]:
         raw = _read_header(path)
         handle = safe_open(path, framework="pt")  # checks sizes, types and offsets against the file
     except (SafetensorError, OSError) as error:
-        raise InputError("checkpoint", str(path), f"is truncated or no safetensors file ({error})") from error
+        raise InputError("checkpoint", str(path), f"is truncated or no safetensors file ({shown(error)})") from error
     raw.pop("__metadata__", None)
     headers = {}
     for name, entry in sorted(raw.items(), key=lambda item: item[1]["data_offsets"]):
@@ -181,8 +184,15 @@ def _read_header(path: Path) -> dict[str, Any]:
         return parse_json(file.read(size), "checkpoint", f"{path}: header")
 
 
+def _check_name(path: Path, name: str) -> None:
+    """Names stand in errors, tables and reports: they must be short and do nothing to a terminal."""
+    if len(name) > NAME_LENGTH or not name.isprintable():
+        allowed = f"names a tensor {shown(name)}; names are printable and have at most {NAME_LENGTH} characters"
+        raise InputError("checkpoint", str(path), allowed)
+
+
 def _is_file_name(shard: Any) -> bool:
-    if not isinstance(shard, str) or not shard.endswith(SUFFIX) or shard.startswith("."):
+    if not isinstance(shard, str) or not shard.endswith(SUFFIX) or len(shard) > NAME_LENGTH:
         return False
     return not any(character in "/\\" or not character.isprintable() for character in shard)
 

@@ -103,7 +103,7 @@ def is_finite(tensor: Tensor) -> bool:
     """Tell whether a tensor of any type, shape and device holds neither NaN nor infinity; near the speed of memory."""
     if tensor.numel() == 0 or not tensor.is_floating_point():
         return True
-    pieces = tensor.flatten().split(PIECE if tensor.device.type == "cpu" else 2**10 * PIECE)
+    pieces = tensor.flatten().split(PIECE if tensor.device.type == "cpu" else 2**8 * PIECE)
     if tensor.dtype == E4M3:  # has a NaN, all bits but the sign, and no infinity
         return all(int((piece.view(torch.uint8) & 0x7F).amax()) < 0x7F for piece in pieces)
     return bool(tensor.sum().isfinite()) or all(bool(piece.isfinite().all()) for piece in pieces)  # a sum may overflow

@@ -275,6 +275,28 @@ def test_json_that_is_none(folder: Path, name: str, text: bytes, why: str) -> No
         assert len(str(error.value)) < 600
 
 
+@pytest.mark.parametrize("name", ["a\x1b[2J.weight", "a\n.weight", "a" * 256, "\x85"])
+def test_names_that_would_spoil_an_error_or_a_report_are_refused(tmp_path: Path, name: str) -> None:
+    save_file({name: torch.ones(2, 2)}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="names are printable and have at most 255 characters") as error:
+        CheckpointFiles(tmp_path)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500
+    save_file({"a": torch.ones(2, 2)}, tmp_path / "model.safetensors")
+    set_index(tmp_path, {"a": "model.safetensors", name: "model.safetensors"})
+    with pytest.raises(InputError, match="names are printable"):
+        CheckpointFiles(tmp_path)
+
+
+def test_a_type_with_control_characters_is_shown_and_not_sent(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(
+        header('{"a": {"dtype": "\\u001b[2J", "shape": [4], "data_offsets": [0, 16]}}')
+    )
+    with pytest.raises(InputError, match="is truncated or no safetensors file") as error:
+        CheckpointFiles(tmp_path)
+    assert str(error.value).isprintable()
+
+
 def test_null_is_as_absent(folder: Path, tmp_path: Path) -> None:
     for key in ("quantization_config", "compression_config"):
         write_config(folder, {key: None})

@@ -120,7 +120,7 @@ def test_broken_folders(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_broken_folders(tmp_path: Path) -> None:
-    fuzz(tmp_path, range(1000, 5000))
+    fuzz(tmp_path, range(1000, 2500))
 
 
 def test_an_index_of_many_tensors_opens_in_seconds(tmp_path: Path) -> None:

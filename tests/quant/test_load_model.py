@@ -253,6 +253,17 @@ def test_a_scale_that_is_no_scale_is_refused_with_its_name(make_checkpoint: Any,
             load(tmp_path / "fp8")
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, E4M3])
+def test_one_bad_value_is_seen_on_a_gpu(dtype: torch.dtype) -> None:
+    tensor = torch.ones(3000, 1001, device="cuda").to(dtype)
+    assert is_finite(tensor)
+    tensor.view(torch.uint8).view(-1)[-tensor.element_size() :] = 0x7F
+    assert is_finite(tensor) == (dtype != E4M3)  # there it is NaN, in the others the largest number
+    tensor[-1, -1] = torch.nan
+    assert not is_finite(tensor)
+
+
 def test_finite_numbers_whose_sum_is_not_are_finite() -> None:
     for dtype in (torch.bfloat16, torch.float32):
         assert is_finite(torch.full((300,), torch.finfo(dtype).max, dtype=dtype))
