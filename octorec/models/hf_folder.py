@@ -23,7 +23,7 @@ from octorec.models.scales import Header, check_block_sizes, checked_scale, form
 SHARD_BYTES = 10**9
 INDEX = "model.safetensors.index.json"
 SUFFIX = ".safetensors"
-NAME_LENGTH = 255  # of a tensor's or a file's name
+NAME_LENGTH = 500  # of a tensor or a file
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 CONVERT = (
     "pickled files are not read, for unpickling runs the code inside: where you trust the file, "
