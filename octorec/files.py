@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from octorec.errors import InputError
 
-JSON_BYTES = 2**25  # the largest JSON file that is read: the index of 200,000 tensors has half of that
+JSON_BYTES = 2**23  # the largest JSON file that is read; Python's objects for it take some 100 MB
+JSON_PARTS = 1_500_000  # objects, lists and keys in one file: text of two bytes takes 64 bytes of memory and more
 
 
 def is_own_file(path: Path) -> bool:
@@ -29,8 +30,8 @@ def is_own_file(path: Path) -> bool:
     return target.is_file() and (target.is_relative_to(folder) or in_cache)
 
 
-def read_json(path: Path, field: str) -> dict[str, Any]:
-    """Return the object in a JSON file of at most 32 MB.
+def read_json(path: Path, field: str, most: int = JSON_BYTES) -> dict[str, Any]:
+    """Return the object in a JSON file of at most `most` bytes.
 
     Raises InputError about `field` for what is missing, a pipe or a link out of its folder, no UTF-8, no JSON, nested
     too deeply, or no object, and for NaN, Infinity and a key that stands twice in one object.
@@ -40,8 +41,8 @@ def read_json(path: Path, field: str) -> dict[str, Any]:
     if not is_own_file(path):
         raise InputError(field, str(path), "must be a regular file of its folder; no link out of it is followed")
     try:
-        if path.stat().st_size > JSON_BYTES:
-            raise InputError(field, str(path), f"has {path.stat().st_size:,} bytes; at most {JSON_BYTES:,} are read")
+        if path.stat().st_size > most:
+            raise InputError(field, str(path), f"has {path.stat().st_size:,} bytes; at most {most:,} are read")
         raw = path.read_bytes()
     except OSError as error:
         raise InputError(field, str(path), f"cannot be read ({error.strerror})") from error
@@ -50,6 +51,8 @@ def read_json(path: Path, field: str) -> dict[str, Any]:
 
 def parse_json(raw: bytes, field: str, where: str) -> dict[str, Any]:
     """Return the object that `raw` holds, as strictly as `read_json`; `where` is what an error shows."""
+    if sum(map(raw.count, (b"{", b"[", b":"))) > JSON_PARTS:
+        raise InputError(field, where, f"holds more than {JSON_PARTS:,} objects, lists and keys")
     try:
         found = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_number, parse_float=_finite

@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.files import JSON_BYTES, is_own_file, parse_json, read_json, shown
+from octorec.files import is_own_file, parse_json, read_json, shown
 from octorec.kernels.quantized import Granularity
 from octorec.models.scales import Header, check_block_sizes, checked_scale, forms, granularity
 
 SHARD_BYTES = 10**9
 INDEX = "model.safetensors.index.json"
+INDEX_BYTES = 2**25  # the largest index and header that are read: those of 200,000 tensors have half of that
 SUFFIX = ".safetensors"
 NAME_LENGTH = 500  # of a tensor or a file
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -53,7 +54,7 @@ class Checkpoint:
         self.headers: dict[str, Header] = {}
         self._files: dict[str, Any] = {}
         if self.path.is_dir() and os.path.lexists(self.folder / INDEX):
-            self._open_indexed(read_json(self.folder / INDEX, "checkpoint"))
+            self._open_indexed(read_json(self.folder / INDEX, "checkpoint", INDEX_BYTES))
         else:
             for shard in _files_without_index(self.path):
                 self._open(shard)
@@ -163,8 +164,8 @@ def open_shard(path: Path) -> tuple[Any, dict[str, Header]]:
     if not is_own_file(path):
         raise InputError("checkpoint", str(path), "must be a regular file of its folder; no link out of it is followed")
     try:
-        raw = _read_header(path)
         handle = safe_open(path, framework="pt")  # checks sizes, types and offsets against the file
+        raw = _read_header(path)
     except (SafetensorError, OSError) as error:
         raise InputError("checkpoint", str(path), f"is truncated or no safetensors file ({shown(error)})") from error
     raw.pop("__metadata__", None)
@@ -179,7 +180,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     """The header as JSON: the library would take the last of two entries with one name."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        if size > min(JSON_BYTES, path.stat().st_size - 8):
+        if size > min(INDEX_BYTES, path.stat().st_size - 8):
             raise OSError(f"its header would have {size:,} bytes")
         return parse_json(file.read(size), "checkpoint", f"{path}: header")
 

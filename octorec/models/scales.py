@@ -143,6 +143,8 @@ def _check_scale(where: str, name: str, weight: str, headers: Mapping[str, Heade
     scale = headers[name]
     if weight not in headers:
         raise InputError(f"{where}: {name}", scale.dtype, f"is a scale without its {weight}: copy the folder again")
+    if headers[weight].dtype not in (*PLAIN, *SCALED):
+        raise InputError(f"{where}: {weight}", headers[weight].dtype, f"values of this type are not read: {PARENT}")
     if headers[weight].dtype not in SCALED:
         allowed = f"is a scale left over beside {weight}, which has the type {headers[weight].dtype}: remove it"
         raise InputError(f"{where}: {name}", scale.dtype, allowed)

@@ -263,6 +263,7 @@ def test_a_false_header_is_one_line(tmp_path: Path, content: bytes) -> None:
         (b"null", "must hold an object"),
         (b"", "is no JSON"),
         (b" " * (2**25 + 1), "at most"),
+        (b'{"a": [' + b"[]," * 1_500_000 + b"[]]}", "objects, lists and keys"),
     ],
 )
 @pytest.mark.parametrize("name", ["config.json", INDEX])

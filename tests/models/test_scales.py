@@ -134,7 +134,7 @@ def test_a_scale_that_is_no_positive_number(tmp_path: Path, value: float) -> Non
         ({"l.weight": FP8, "l.weight_scale": torch.ones(4, 1).to(torch.float8_e4m3fn)}, "l.weight_scale"),
         ({"l.weight": torch.ones(4, 6).to(torch.float8_e8m0fnu)}, "l.weight"),
         ({"l.bias": torch.ones(4).to(torch.float8_e5m2)}, "l.bias"),
-        ({"l.weight": torch.zeros(4, 3, dtype=torch.uint8), "l.weight_scale": ONES}, "l.weight_scale"),
+        ({"l.weight": torch.zeros(4, 3, dtype=torch.uint8), "l.weight_scale": ONES}, "l.weight: got 'U8'"),
         ({"l.weight": torch.zeros(4, 3, dtype=torch.uint8)}, "l.weight"),
         ({"l.weight": torch.zeros(4, 3, dtype=torch.int32)}, "l.weight"),
         ({"l.weight": torch.zeros(4, 3, dtype=torch.complex64)}, "l.weight"),
