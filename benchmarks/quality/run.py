@@ -35,7 +35,8 @@ from octorec.files import new_folder
 from octorec.kernels import fused
 from octorec.kernels.quantized import Quantized
 from octorec.kernels.reference import Operand
-from octorec.models.checkpoint import disk_tensors, stored, write_config, write_tensors
+from octorec.models.checkpoint import disk_tensors, stored
+from octorec.models.hf_folder import write_config, write_tensors
 from octorec.models.onerec import OneRecV2
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model

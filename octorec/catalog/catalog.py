@@ -6,6 +6,7 @@ Letters: n items, L levels, words = ceil(named sets / 64).
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,9 +25,10 @@ from octorec.data.items import matrix, read_items
 from octorec.data.learned import Learned
 from octorec.data.tables import id_rank, one_array
 from octorec.errors import InputError, MismatchError
-from octorec.files import new_folder
+from octorec.files import is_own_file, new_folder, read_json
 
 FORMAT_VERSION = 1
+FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")  # of a catalog's folder
 ROWS = 4096  # read in about a millisecond
 COLUMNS = ["item_id", "title", "codes", "sets", "live"]
 ABOUT = {  # keys of catalog.json
@@ -220,6 +222,9 @@ class Catalog:
         """Read what `save` wrote and check it: an InputError for a damaged or foreign folder, a MismatchError for files
         that do not belong together."""
         folder = Path(folder)
+        for name in FILES:
+            if os.path.lexists(folder / name) and not is_own_file(folder / name):
+                raise InputError(str(folder / name), "a pipe or a link", "must be a regular file of its folder")
         about = _read_about(folder)
         codebook = attribute_map = None
         if (folder / "codebook.safetensors").exists():
@@ -301,12 +306,10 @@ def _read_about(folder: Path) -> dict[str, Any]:
     path = folder / "catalog.json"
     if not path.is_file():
         raise InputError("catalog", str(folder), "must be a folder that OctoRec wrote; it has no catalog.json")
-    try:
-        about = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(str(path), str(error), "is damaged or no JSON") from error
-    if not isinstance(about, dict) or about.get("format_version") != FORMAT_VERSION:
-        raise InputError(f"{path}: format_version", about, f"this OctoRec reads format version {FORMAT_VERSION}")
+    about = read_json(path, "catalog")
+    version = about.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}: format_version", version, f"this OctoRec reads format version {FORMAT_VERSION}")
     for key, kind in ABOUT.items():
         if not isinstance(about.get(key), kind):
             raise InputError(f"{path}: {key}", about.get(key), f"must be of type {kind.__name__}")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from octorec.errors import InputError, MismatchError, check_keys
 from octorec.files import new_folder
 from octorec.kernels import reference
-from octorec.models.checkpoint import Checkpoint, write_config, write_tensors
+from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.models.layers import Linear
 
 MODEL_TYPE = "ranker"

@@ -90,17 +90,19 @@ def _notes(files: CheckpointFiles, weights: list[TensorStats]) -> list[str]:
         for stats in weights
         if stats.distribution is not None and stats.distribution.nan + stats.distribution.inf
     ]
-    if files.quantized:
-        eight = any(stats.dtype in ("float8_e4m3fn", "float8_e5m2", "int8") and stats.distribution for stats in weights)
-        read = "its 8-bit tensors were read through their scales" if eight else "its packed integers were not read"
+    if files.quantized is not None:
+        read = "; its 8-bit tensors were read through their scales" if files.scales else ""
         notes.append(
-            f"This checkpoint is quantized already: {read}. "
+            f"This checkpoint is quantized already ({files.quantized}){read}. "
             "No recipe was written, for `octorec quantize` starts from 16 bit."
         )
+    if files.activation_scales:
+        notes.append(f"Scales of activations, which change no weight: {_some(sorted(files.activation_scales))}.")
     silent = [stats.name for stats in weights if stats.distribution is None]
     if silent:
-        more = f" and {len(silent) - 3} more" if len(silent) > 3 else ""
-        notes.append(f"Empty or no floating-point numbers, so not measured: {', '.join(silent[:3])}{more}.")
-    if files.unread:
-        notes.append(f"Beside the checkpoint and not read: {', '.join(files.unread)}.")
+        notes.append(f"Empty or no floating-point numbers, so not measured: {_some(silent)}.")
     return notes
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

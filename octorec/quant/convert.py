@@ -6,6 +6,7 @@ Reads memory-mapped shards and holds one output shard at a time, so that a folde
 import dataclasses
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.files import new_folder
+from octorec.files import is_own_file, new_folder
 from octorec.kernels import reference
-from octorec.kernels.quantized import E4M3
-from octorec.models.checkpoint import INDEX, Checkpoint, write_config, write_tensors
+from octorec.models.checkpoint import check_fits
 from octorec.models.config import OneRecConfig
+from octorec.models.hf_folder import INDEX, SUFFIX, Checkpoint, write_config, write_tensors
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
 from octorec.quant.recipe import ActivationGranularity, Group, Recipe, WeightGranularity, load_recipe, matrices
@@ -29,6 +30,7 @@ from octorec.quant.rounding import Rounded, absmax, one_thread, round_weight
 REPORT = "quantization.json"
 SHARD_BYTES = 5 * 10**8  # half of what a shard may have: older safetensors copy a shard while they write it
 COPIED_BYTES = 2**26  # other files up to this size come along; what is larger is training state
+CATALOG_FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")
 
 Progress = Callable[[int, int], None]  # bytes read, bytes in all
 
@@ -51,7 +53,8 @@ class QuantizationReport:
     """What became of a checkpoint; `quantization.json` in the new folder holds the same.
 
     Bytes are of tensors: of the quantized matrices alone (their scales included), and of the whole checkpoint.
-    quantized_ratio compares with the same matrices in 16 bit. left_behind: files too large to be copied along.
+    quantized_ratio compares with the same matrices in 16 bit. left_behind: what was not copied along: large files,
+    folders, links that lead out of the checkpoint's folder, and what lies in its catalog beside the catalog's files.
     """
 
     recipe: str
@@ -90,7 +93,9 @@ def quantize_checkpoint(
     chosen.check_matches(shapes)
     config = {**checkpoint.config, "quantization_config": to_quantization_config(chosen, matrices(shapes))}
     if config.get("model_type") == "onerec_v2":  # refuse now what could not be loaded later
-        empty_model(OneRecConfig.from_dict(config), config["quantization_config"], reference, torch.bfloat16)
+        model = OneRecConfig.from_dict(config)
+        check_fits(empty_model(model, None, reference, torch.bfloat16), checkpoint)
+        empty_model(model, config["quantization_config"], reference, torch.bfloat16)
     with new_folder(out, force) as scratch, one_thread():
         work = _Conversion(checkpoint, chosen.assign(matrices(shapes)), progress)
         written = write_tensors(scratch, work.tensors(), shard_bytes)
@@ -112,7 +117,7 @@ class _Conversion:
         self.read = self.before = self.after = self.values = 0
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        total = sum(self.checkpoint.load(name).nbytes for name in self.checkpoint.names())
+        total = sum(header.nbytes for header in self.checkpoint.headers.values())
         for name, tensor in self.checkpoint.items():
             group = self.assigned.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
             if group is None:
@@ -162,10 +167,9 @@ def _check_apart(folder: Path, out: Path) -> None:
 
 
 def _check_plain(checkpoint: Checkpoint) -> None:
-    fp8 = [name for name in checkpoint.names() if checkpoint.load(name).dtype == E4M3]
-    if checkpoint.quantization is not None or fp8:
-        found = "quantization_config in config.json" if checkpoint.quantization is not None else f"{fp8[0]} in E4M3"
-        raise InputError(f"checkpoint {checkpoint.folder}", found, "is quantized already: give its 16-bit parent")
+    if checkpoint.quantized is not None:
+        allowed = "is quantized already: give its 16-bit parent"
+        raise InputError(f"checkpoint {checkpoint.folder}", checkpoint.quantized, allowed)
 
 
 def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
@@ -175,15 +179,32 @@ def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
 
 
 def _copy_rest(folder: Path, scratch: Path) -> list[str]:
-    """Copy `catalog/` and small files along; the names of those left behind."""
-    if (folder / "catalog").is_dir():
-        shutil.copytree(folder / "catalog", scratch / "catalog")
-    left_behind = []
+    """Copy the catalog and small files along; return the names of those left behind. No link leads out of `folder`."""
+    left_behind = _copy_catalog(folder / "catalog", scratch / "catalog")
+    not_copied = ("catalog", INDEX, "config.json", REPORT)
     for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.suffix == ".safetensors" or path.name in (INDEX, "config.json", REPORT):
+        if path.name in not_copied or path.suffix == SUFFIX or path.resolve() == scratch.resolve():
             continue
-        if path.stat().st_size <= COPIED_BYTES:
-            shutil.copy2(path, scratch / path.name)
+        if path.is_dir() and not path.is_symlink():
+            left_behind.append(f"{path.name}/")
+        elif is_own_file(path) and path.stat().st_size <= COPIED_BYTES:
+            shutil.copyfile(path, scratch / path.name)
         else:
             left_behind.append(path.name)
+    return left_behind
+
+
+def _copy_catalog(folder: Path, out: Path) -> list[str]:
+    """Copy the files of a catalog by name, where there is one; return the names of what lies beside them."""
+    if not os.path.lexists(folder):
+        return []
+    if folder.is_symlink() or not folder.is_dir():
+        return [folder.name]
+    out.mkdir()
+    left_behind = []
+    for path in sorted(folder.iterdir()):
+        if path.name in CATALOG_FILES and is_own_file(path):
+            shutil.copyfile(path, out / path.name)
+        else:
+            left_behind.append(f"{folder.name}/{path.name}{'/' * (path.is_dir() and not path.is_symlink())}")
     return left_behind

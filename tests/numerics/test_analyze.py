@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.models.checkpoint import Checkpoint
 from octorec.models.context import ContextBatch
+from octorec.models.hf_folder import Checkpoint
 from octorec.numerics.analysis import folded
 from octorec.numerics.analyze import analyze
 from octorec.numerics.render import render

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octorec.kernels.quantized import E4M3, dequantize, quantize
-from octorec.models.checkpoint import Checkpoint
+from octorec.models.hf_folder import Checkpoint
 from octorec.numerics.activations import ActivationStats, OutputError
 from octorec.numerics.analyze import analyze
 from octorec.numerics.checkpoint_files import StoredTensor

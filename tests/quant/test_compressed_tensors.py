@@ -11,7 +11,7 @@ from compressed_tensors.utils.match import match_name
 from safetensors.torch import save_file
 
 from octorec.errors import InputError
-from octorec.models.checkpoint import Checkpoint, write_config
+from octorec.models.hf_folder import Checkpoint, write_config
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.format import from_quantization_config, to_quantization_config
 from octorec.quant.load import DequantizedCheckpoint

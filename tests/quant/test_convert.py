@@ -2,18 +2,24 @@
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from octorec.catalog.build import build_catalog
+from octorec.catalog.catalog import FILES
+from octorec.data.items import check_items
 from octorec.errors import InputError
 from octorec.kernels.quantized import E4M3, quantize
-from octorec.models.checkpoint import INDEX, Checkpoint, write_config, write_tensors
+from octorec.models.hf_folder import INDEX, Checkpoint, write_config, write_tensors
 from octorec.quant import convert
 from octorec.quant.convert import REPORT, quantize_checkpoint
 from octorec.quant.recipe import Group, Recipe
@@ -137,14 +143,88 @@ def test_catalog_and_small_files_come_along(
     monkeypatch.setattr(convert, "COPIED_BYTES", 10)
     source = make_checkpoint("demo")
     (source / "catalog" / "deep").mkdir(parents=True)
-    (source / "catalog" / "deep" / "items.parquet").write_bytes(b"items, more than ten bytes")
+    (source / "catalog" / "items.parquet").write_bytes(b"items, more than ten bytes")
+    (source / "catalog" / "cache.bin").write_bytes(b"")
+    (source / "original").mkdir()
     (source / "notes.txt").write_text("small")
     (source / "optimizer.pt").write_bytes(bytes(11))
     report = quantize_checkpoint(source, tmp_path / "fp8", "fp8")
-    assert (tmp_path / "fp8/catalog/deep/items.parquet").read_bytes() == b"items, more than ten bytes"
+    assert (tmp_path / "fp8/catalog/items.parquet").read_bytes() == b"items, more than ten bytes"
+    assert sorted(path.name for path in (tmp_path / "fp8/catalog").iterdir()) == ["items.parquet"]
     assert (tmp_path / "fp8/notes.txt").read_text() == "small"
     assert not (tmp_path / "fp8/optimizer.pt").exists()
-    assert report.left_behind == ("optimizer.pt",)
+    assert report.left_behind == ("catalog/cache.bin", "catalog/deep/", "optimizer.pt", "original/")
+
+
+def test_no_link_is_followed_out_of_the_folder(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("of the host")
+    (secret / "items.parquet").write_text("of the host")
+    (source / "README.md").symlink_to(secret / "key")
+    (source / "broken").symlink_to("nowhere")
+    (source / "folder").symlink_to(secret)
+    (source / "catalog").mkdir()
+    (source / "catalog" / "catalog.json").write_text("{}")
+    (source / "catalog" / "items.parquet").symlink_to(secret / "items.parquet")
+    (source / "catalog" / "codebook.safetensors").symlink_to("../../secret/key")
+    (source / "notes.txt").write_text("its own")
+    (source / "again.txt").symlink_to("notes.txt")
+    os.mkfifo(source / "pipe")
+    report = quantize_checkpoint(source, tmp_path / "fp8", "fp8")
+    assert not any(b"of the host" in content for content in files(tmp_path / "fp8").values())
+    assert not any(path.is_symlink() for path in (tmp_path / "fp8").rglob("*"))
+    assert (tmp_path / "fp8/again.txt").read_text() == "its own"
+    assert [path.name for path in (tmp_path / "fp8/catalog").iterdir()] == ["catalog.json"]
+    in_catalog = ("catalog/codebook.safetensors", "catalog/items.parquet")
+    assert report.left_behind == (*in_catalog, "README.md", "broken", "folder", "pipe")
+
+
+def test_a_catalog_that_is_a_link_is_left_behind(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "items.parquet").write_text("of the host")
+    (source / "catalog").symlink_to(tmp_path / "elsewhere")
+    assert quantize_checkpoint(source, tmp_path / "fp8", "fp8").left_behind == ("catalog",)
+    assert not (tmp_path / "fp8/catalog").exists()
+
+
+def test_all_files_of_a_catalog_come_along(tmp_path: Path) -> None:
+    ids = [f"i{n}" for n in range(40)]
+    vectors = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32).tolist()
+    catalog = build_catalog(None, check_items(pa.table({"item_id": ids, "vector": vectors})), (4, 4, 4))
+    source = plain_folder(tmp_path / "in", {"a.weight": torch.ones(4, 4)})
+    catalog.save(source / "catalog")
+    (source / "catalog" / "attributes.parquet").touch()  # of a catalog that learned from attributes
+    assert quantize_checkpoint(source, tmp_path / "out", ALL).left_behind == ()
+    assert files(source / "catalog") == files(tmp_path / "out" / "catalog")
+    assert convert.CATALOG_FILES == FILES
+    assert sorted(FILES) == sorted(path.name for path in (source / "catalog").iterdir())
+
+
+def test_what_was_copied_is_a_plain_file_of_the_new_owner(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    (source / "run.sh").write_text("#!/bin/sh")
+    (source / "run.sh").chmod(0o4777)
+    quantize_checkpoint(source, tmp_path / "fp8", "fp8")
+    assert not (tmp_path / "fp8/run.sh").stat().st_mode & 0o7111
+
+
+def test_a_folder_inside_the_checkpoint_does_not_name_itself(make_checkpoint: Any) -> None:
+    source = make_checkpoint("demo")
+    assert quantize_checkpoint(source, source / "fp8", "fp8").left_behind == ()
+
+
+def test_a_model_that_lacks_a_tensor_is_refused_before_the_work(make_checkpoint: Any, tmp_path: Path) -> None:
+    """Without an index nothing but config.json tells that something is missing."""
+    source = make_checkpoint("demo")
+    shard = next(source.glob("*.safetensors"))
+    tensors = load_file(shard)
+    del tensors["blocks.1.ffn.experts.2.up_proj.weight"]
+    save_file(tensors, shard)
+    (source / INDEX).unlink()
+    assert "missing blocks.1.ffn.experts.2.up_proj.weight" in refused(source, tmp_path / "fp8")
 
 
 def refused(source: Path, out: Path, recipe: Any = "fp8", force: bool = False) -> str:
