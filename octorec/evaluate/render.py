@@ -50,11 +50,19 @@ def _metrics(comparison: Comparison) -> Table:
 
 
 def _row(table: Table, name: str, comparison: Comparison, difference: Estimate, form: str) -> None:
-    ends = f"{form.format(difference.low)} .. {form.format(difference.high)}"
-    if math.isinf(difference.low):
-        ends = "not bounded"
     sides = [f"{side[name]:.4f}" for side in (comparison.baseline, comparison.candidate)]
-    table.add_row(name, *sides, form.format(difference.value), ends, f"{difference.discordant:,}")
+    table.add_row(name, *sides, said_value(difference, form), said_ends(difference, form), f"{difference.discordant:,}")
+
+
+def said_value(difference: Estimate, form: str) -> str:
+    """A difference as `form` writes it; a ratio to a baseline without a hit has no value."""
+    return "undefined" if math.isnan(difference.value) else form.format(difference.value)
+
+
+def said_ends(difference: Estimate, form: str) -> str:
+    """An interval as `form` writes its ends."""
+    low, high = (form.format(end) if math.isfinite(end) else "no bound" for end in (difference.low, difference.high))
+    return "not bounded" if low == high == "no bound" else f"{low} .. {high}"
 
 
 def _notes(comparison: Comparison) -> list[RenderableType]:
