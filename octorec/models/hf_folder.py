@@ -52,6 +52,8 @@ class Checkpoint:
             raise InputError("checkpoint", str(path), "must be a folder with config.json and safetensors shards")
         config = self.folder / "config.json"
         self.config = read_json(config, "checkpoint") if not bare or os.path.lexists(config) else {}
+        if not isinstance(self.quantization, dict | None):
+            raise InputError(f"{config}: quantization_config", self.quantization, "must be an object or null")
         self.headers: dict[str, Header] = {}
         self._files: dict[str, Any] = {}
         if is_folder and os.path.lexists(self.folder / INDEX):
@@ -59,6 +61,8 @@ class Checkpoint:
         else:
             for shard in _files_without_index(self.path):
                 self._open(shard)
+        if not self.headers:
+            raise InputError("checkpoint", str(path), "holds no tensor")
         found = forms(f"checkpoint {self.path}", self.headers)
         self.scales, self.activation_scales = found.scales, found.activation_scales
         self._weights = {scale: weight for weight, scale in self.scales.items()}

@@ -298,6 +298,20 @@ def test_a_type_with_control_characters_is_shown_and_not_sent(tmp_path: Path) ->
     assert str(error.value).isprintable()
 
 
+@pytest.mark.parametrize("found", ["fp8", 3, True, []])
+def test_a_quantization_config_is_an_object_or_null(folder: Path, found: object) -> None:
+    write_config(folder, {"quantization_config": found})
+    for reader in (Checkpoint, CheckpointFiles):
+        with pytest.raises(InputError, match=r"config\.json: quantization_config: got .*; must be an object or null"):
+            reader(folder)
+
+
+def test_a_file_without_tensors_is_no_checkpoint(tmp_path: Path) -> None:
+    save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="holds no tensor"):
+        CheckpointFiles(tmp_path)
+
+
 @pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "", "nowhere", "/dev/null/x"])
 def test_a_path_that_is_none(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
