@@ -174,6 +174,7 @@ def _check_plain(checkpoint: Checkpoint) -> None:
 
 def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
     if not math.isfinite(largest):
+        tensor = tensor.float()  # where a float64 may have become Inf
         found = f"{int(tensor.isnan().sum())} NaN and {int(tensor.isinf().sum())} Inf among {tensor.numel()} values"
         raise InputError(f"weight {name}", found, "must be finite; `octorec analyze` lists every such tensor")
 
