@@ -19,8 +19,7 @@ from torch import Tensor
 from octorec.errors import InputError
 from octorec.files import is_own_file, new_folder
 from octorec.kernels import reference
-from octorec.models.checkpoint import check_fits
-from octorec.models.config import OneRecConfig
+from octorec.models.checkpoint import check_fits, read_config
 from octorec.models.hf_folder import INDEX, SUFFIX, Checkpoint, write_config, write_tensors
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
@@ -93,7 +92,7 @@ def quantize_checkpoint(
     chosen.check_matches(shapes)
     config = {**checkpoint.config, "quantization_config": to_quantization_config(chosen, matrices(shapes))}
     if config.get("model_type") == "onerec_v2":  # refuse now what could not be loaded later
-        model = OneRecConfig.from_dict(config)
+        model = read_config(checkpoint)
         check_fits(empty_model(model, None, reference, torch.bfloat16), checkpoint)
         empty_model(model, config["quantization_config"], reference, torch.bfloat16)
     with new_folder(out, force) as scratch, one_thread():

@@ -16,9 +16,9 @@ from octorec.data.learned import learned_from
 from octorec.data.splits import Example
 from octorec.errors import InputError
 from octorec.evaluate.validation import recall_on
-from octorec.files import new_folder, refuse_existing
+from octorec.files import new_folder, read_json, refuse_existing
 from octorec.models import checkpoint
-from octorec.models.config import OneRecConfig
+from octorec.models.config import MODEL_TYPE, OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.training import gpu_ops
@@ -34,7 +34,7 @@ def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
     if path.suffix == ".json":
         if not path.is_file():
             raise InputError("config", str(path), "is no file")
-        base = OneRecConfig.from_dict({"model_type": "onerec_v2", **json.loads(path.read_text())})
+        base = OneRecConfig.from_dict({"model_type": MODEL_TYPE, **read_json(path, "config")})
     else:
         base = preset(str(source))
     sizes, fingerprint = catalog.codebook_sizes, catalog.fingerprint
