@@ -4,6 +4,8 @@ A folder's headers are compared with it before anything of the sizes that config
 `docs/checkpoint.md` lists the same as a table.
 """
 
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -65,6 +67,15 @@ def check_shapes(config: OneRecConfig, found: Mapping[str, tuple[int, ...]], whe
     if missing:
         names = ", ".join(missing[:SHOWN]) + (" and more" if len(missing) > SHOWN else "")
         raise MismatchError(where, f"missing {names}", "its tensors must be those its config.json says")
+
+
+def parameters(config: OneRecConfig) -> int:
+    """How many values all tensors hold together, counted without listing every expert."""
+    one_expert = dataclasses.replace(config, n_expert=1, n_shared=0, top_k=1) if config.n_expert else config
+    blocks = config.n_layer - config.dense_blocks
+    expert = 3 * config.d_model * config.expert_width
+    more = (config.n_expert - 1) * (expert + config.d_model + 1) + config.n_shared * expert if config.n_expert else 0
+    return sum(math.prod(shape) for _, shape in disk_shapes(one_expert)) + blocks * more
 
 
 def _block(config: OneRecConfig, block: int) -> Named:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,11 +22,14 @@ from octorec.models import checkpoint
 from octorec.models.config import MODEL_TYPE, OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.shapes import parameters
 from octorec.training import gpu_ops
 from octorec.training.config import TrainConfig
 from octorec.training.examples import TrainingSet, training_set
 from octorec.training.trainer import Progress, Trainer
 from octorec.training.warm_start import start_from_codebook
+
+BYTES = 16  # that training holds of a parameter: the weight, its gradient and AdamW's two moments, all in float32
 
 
 def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
@@ -43,12 +47,25 @@ def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
 
 def new_trainer(model: OneRecConfig, data: TrainingSet, config: TrainConfig, catalog: Catalog, device: str) -> Trainer:
     """A new model and the trainer that will train it, on `device`. data: examples of items of `catalog`."""
+    check_memory(model, device)
     subject = new_model(model, config.seed, device)
     if config.codebook_start:
         if catalog.codebook is None:
             raise InputError("codebook_start", True, "the catalog has no codebook: its codes came from elsewhere")
         start_from_codebook(subject, catalog.codebook, config.seed)
     return Trainer(subject, data.to(device), config)
+
+
+def check_memory(config: OneRecConfig, device: str) -> None:
+    """Refuse a model that the whole memory of `device` could not train, before any of it is made."""
+    if torch.device(device).type == "cuda":
+        there = torch.cuda.get_device_properties(device).total_memory
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = BYTES * parameters(config)
+    if needed > there:
+        allowed = f"the device has {there / 1e9:,.1f} GB: give the model fewer or smaller layers and experts"
+        raise InputError("model", f"{needed / 1e9:,.1f} GB of weights and optimiser state", allowed)
 
 
 def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:

@@ -1,6 +1,7 @@
 """Names and shapes told from config.json alone are the model's own; a config that claims others is refused at once."""
 
 import dataclasses
+import math
 import time
 
 import pytest
@@ -11,7 +12,7 @@ from octorec.models.checkpoint import disk_tensors
 from octorec.models.config import OneRecConfig, UserField
 from octorec.models.onerec import OneRecV2
 from octorec.models.presets import PRESETS, preset
-from octorec.models.shapes import check_shapes, disk_shapes
+from octorec.models.shapes import check_shapes, disk_shapes, parameters
 
 FIELDS = (UserField("type", "number"), UserField("training", "category", ("a", "b")))
 VARIANTS = [
@@ -34,6 +35,7 @@ def test_every_shape_is_the_models(name: str, changes: dict) -> None:
     listed = list(disk_shapes(config))
     assert dict(listed) == shapes_in_memory(config)
     assert len({name for name, _ in listed}) == len(listed)
+    assert parameters(config) == sum(math.prod(shape) for _, shape in listed)
 
 
 def test_a_missing_tensor_and_another_shape_are_named() -> None:
