@@ -57,8 +57,8 @@ def from_quantization_config(raw: Any) -> Recipe:
     for key in ("sparsity_config", "transform_config"):
         _require(not raw.get(key), key, raw.get(key), "null: weights are read as they lie there")
     name = raw.get("recipe")
-    own = isinstance(name, str) and name
-    return Recipe(name if own else "of the checkpoint", parsed, _patterns("ignore", raw.get("ignore")))
+    name = name if isinstance(name, str) and name else "of the checkpoint"
+    return Recipe(name, parsed, _patterns("ignore", raw.get("ignore")))
 
 
 def _weights(group: Group) -> dict[str, Any]:

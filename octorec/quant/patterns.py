@@ -7,7 +7,7 @@ order: `(?!X)` at the very beginning, that is, of names that do not begin as X s
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,28 +17,27 @@ import pyarrow.compute as pc
 from octorec.errors import InputError
 
 LONGEST = 2000  # characters of a pattern
-MOST = 1000  # patterns of a list, plain names not counted
+MOST = 20_000  # characters of a list's patterns, plain names not counted
 LONGEST_NAME = 1000  # characters of a tensor's name
 SECONDS = 0.7  # of processor time for all patterns of a recipe on all names of a checkpoint
 SLICE = 2**15  # characters of names between two looks at the clock
-ALLOWED = "RE2's syntax: literals, ., classes, groups, |, ?, *, +, {n}; no look-around, no back-reference"
+ALLOWED = "literals, ., classes, groups, |, ?, *, +; no {n}, no look-around, no back-reference"
 PLAIN = re.compile(r"(?:[^\\.^$*+?{}\[\]|()]|\\\W)*")  # a name, its points escaped
 TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.S)  # an escape, a class, or a character
 
 
 def check_patterns(field: str, patterns: Iterable[Any]) -> None:
-    """Raise InputError for a pattern that is no text, too long or no regular expression of RE2, and for too many."""
-    regexes = 0
+    """Raise InputError for what is no text, too long, or no regular expression of this language."""
+    size = 0
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise InputError(field, pattern, "must be a text")
         if plain_name(pattern) is not None:
             continue
-        regexes += 1
-        if len(pattern) > LONGEST:
-            raise InputError(field, f"{pattern[:40]}...", f"must have at most {LONGEST:,} characters")
-        if regexes > MOST:
-            raise InputError(field, regexes, f"at most {MOST:,} regular expressions, and any number of plain names")
+        size += len(pattern)
+        if len(pattern) > LONGEST or size > MOST:
+            allowed = f"a regular expression has at most {LONGEST:,} characters, and all of a list {MOST:,}"
+            raise InputError(field, f"{pattern[:40]}...", allowed)
         _check(field, pattern)
 
 
@@ -47,7 +46,7 @@ def matching(patterns: Sequence[str], names: Sequence[str], started: float | Non
 
     started: `time.thread_time()` when the work began that may take SECONDS in all; more is an InputError.
     """
-    found = {plain_name(pattern) for pattern in patterns}.intersection(names)
+    found = {plain_name(pattern) or "" for pattern in patterns}.intersection(names)
     regexes = [pattern for pattern in patterns if plain_name(pattern) is None]
     if regexes:
         started = time.thread_time() if started is None else started
@@ -70,8 +69,7 @@ def plain_name(pattern: str) -> str | None:
 def parts(pattern: str) -> tuple[list[str], str]:
     """What the leading `(?!X)` of a pattern refuse, and the rest of it."""
     refused = []
-    while pattern.startswith("(?!"):
-        end = _closing(pattern)
+    while pattern.startswith("(?!") and (end := _closing(pattern)) is not None:
         refused.append(pattern[3 : end - 1])
         pattern = pattern[end:]
     return refused, pattern
@@ -93,7 +91,7 @@ def _matched(regexes: Sequence[str], names: list[str], started: float) -> list[s
     return [name for name, hit in zip(names, hits, strict=True) if hit]
 
 
-def _slices(names: Sequence[str]) -> Iterable[list[str]]:
+def _slices(names: Sequence[str]) -> Iterator[list[str]]:
     """`names` in lists of about SLICE characters."""
     some: list[str] = []
     size = 0
@@ -116,6 +114,10 @@ def _search(texts: Any, expression: str) -> np.ndarray:
 
 def _check(field: str, pattern: str) -> None:
     refused, body = parts(pattern)
+    if any(token == "{" for _, token, _ in _depths(pattern)):
+        raise InputError(field, pattern, f"has a counted repeat; allowed: {ALLOWED}")
+    if refused and _alternatives(body):
+        raise InputError(field, pattern, "alternatives behind (?!...) must stand in a group: (?!a)(?:b|c)")
     for part in (*refused, body):
         try:
             _search(pa.array([""]), part)
@@ -123,11 +125,19 @@ def _check(field: str, pattern: str) -> None:
             raise InputError(field, pattern, f"is no regular expression ({error}); allowed: {ALLOWED}") from None
 
 
-def _closing(pattern: str) -> int:
-    """Where the group ends that `pattern` begins with; at the pattern's end where nothing closes it."""
+def _closing(pattern: str) -> int | None:
+    """Where the group ends that `pattern` begins with; None where nothing closes it."""
+    return next((end for end, _, depth in _depths(pattern) if depth == 0), None)
+
+
+def _alternatives(pattern: str) -> bool:
+    """Whether `pattern` has a | outside of every group."""
+    return any(token == "|" and depth == 0 for _, token, depth in _depths(pattern))
+
+
+def _depths(pattern: str) -> Iterator[tuple[int, str, int]]:
+    """Each token's end, its text, and how many groups are open behind it."""
     depth = 0
     for token in TOKEN.finditer(pattern):
         depth += (token[0] == "(") - (token[0] == ")")
-        if depth == 0:
-            return token.end()
-    return len(pattern) + 1
+        yield token.end(), token[0], depth

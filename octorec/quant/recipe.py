@@ -27,7 +27,7 @@ from octorec.quant.patterns import check_patterns, matching
 
 WeightGranularity = Literal["channel", "block", "tensor"]
 ActivationGranularity = Literal["token", "group", "tensor"]
-MOST_GROUPS = 100
+MOST_GROUPS = 16
 SHIPPED = Path(__file__).parent / "recipes"
 
 
