@@ -24,6 +24,7 @@ from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import WHOLE, console, counting, fitting, plain_console
 from octorec.training.config import Precision, TrainConfig
 
+KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
 app.add_typer(catalog_app, name="catalog")
@@ -159,6 +160,8 @@ def quantize(
     with counting("quantizing") as progress:
         report = quantize_checkpoint(checkpoint, out, recipe, force, progress)
     text = f"wrote {out}: {report.quantized_ratio:.3f} of the bytes over the quantized parts"
+    text += "".join(f"\nkept in 16 bit: {matrix.name}, {matrix.reason}" for matrix in report.kept[:KEPT])
+    text += f"\nand {len(report.kept) - KEPT} more, which quantization.json lists" if len(report.kept) > KEPT else ""
     show(as_json, report.to_dict(), text)
 
 

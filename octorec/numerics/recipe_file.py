@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import yaml
 
-from octorec.numerics.verdict import ACTIVATIONS, Verdict
+from octorec.numerics.verdict import Verdict
+from octorec.quant.products import ACTIVATIONS
 
 HEAD = """\
 # Written by `octorec analyze`: {outcome}.

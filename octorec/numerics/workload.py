@@ -12,9 +12,10 @@ from typing import Any
 
 from octorec.models.config import OneRecConfig
 from octorec.numerics.intensity import Speed, Work, Workload, estimate, product, traffic
-from octorec.numerics.roles import Family, block, family, role, unit
+from octorec.numerics.roles import Family, block, family, role
 from octorec.numerics.stats import TensorStats
 from octorec.numerics.verdict import Verdict
+from octorec.quant.products import unit
 
 LEVELS = 3  # codes an item, of models whose config does not say
 TIED = ("embed_tokens.weight", "wte.weight")
