@@ -207,8 +207,11 @@ def _check_plain(checkpoint: Checkpoint) -> None:
 
 def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
     if not math.isfinite(largest):
-        found = f"{int(tensor.isnan().sum())} NaN and {int(tensor.isinf().sum())} Inf among {tensor.numel()} values"
-        raise InputError(f"weight {name}", found, "must be finite; `octorec analyze` lists every such tensor")
+        narrow = tensor.float()  # what a float64 holds beyond float32's range is Inf there
+        found = f"{int(narrow.isnan().sum())} NaN and {int(narrow.isinf().sum())} Inf among {tensor.numel()} values"
+        raise InputError(
+            f"weight {name}", found, "must be finite in float32; `octorec analyze` lists every such tensor"
+        )
 
 
 def _copy_rest(folder: Path, scratch: Path) -> list[str]:
