@@ -83,10 +83,14 @@ class ScaleGroups:
         scratch = self._scratch.like(groups)
         absmax = self._absmax(groups, scratch)
         scale = absmax / E4M3_MAX
-        scale = torch.where(scale > 0, scale, 1.0)
-        y = torch.div(groups, scale, out=scratch[0])
+        gone = (scale == 0) & (absmax > 0)  # the quotient underflows: every value becomes zero, and is the error
+        unit = torch.where(scale > 0, scale, torch.where(gone, absmax, 1.0))
+        y = torch.div(groups, unit, out=scratch[0])
         error, kept = _rounding_error(y, *scratch[1:])
-        squares = scale.double().square()
+        if gone.any():
+            error = torch.where(gone, y.abs(), error)
+            kept -= int(torch.count_nonzero(torch.where(gone, y + SHIFT - SHIFT, 0.0)))
+        squares = unit.double().square()
         self._signal += float((y.square_().sum((1, 3), keepdim=True).double() * squares).sum())
         self._noise += float((error.square_().sum((1, 3), keepdim=True).double() * squares).sum())
         self._flushed += int(torch.count_nonzero(x)) - kept

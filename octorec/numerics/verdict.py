@@ -142,6 +142,10 @@ def _failures(decision: Decision, parts: list[TensorStats], inputs: list[Activat
             found.append(f"{_module(stats)} holds {broken:,} NaN or Inf")
         if decision == "block" and len(parts) > 1 and stats.shape[0] % GROUP:
             found.append(f"{_module(stats)} has {stats.shape[0]} rows, and fused parts must begin where a block does")
+    for seen in inputs:
+        broken = seen.distribution.nan + seen.distribution.inf
+        if broken:
+            found.append(f"the input of {seen.name} holds {broken:,} NaN or Inf")
     found += _limits([(f"the weights of {_module(stats)}", stats.scales[decision]) for stats in parts])
     found += _limits([(f"the input of {stats.name}", stats.scales[ACTIVATIONS[decision]]) for stats in inputs])
     errors = [(stats.errors[SCHEMES[decision]].both, stats.name) for stats in inputs if stats.errors]
@@ -186,7 +190,7 @@ def _layer(
         sqnr=finite(scale.sqnr) if scale else None,
         range_p99=scale.range_p99 if scale else None,
         flushed=scale.flushed if scale else None,
-        output_error=max(errors) if errors and stats.role in MATRIX_ROLES else None,
+        output_error=finite(max(errors)) if errors and stats.role in MATRIX_ROLES else None,
         bytes_16=2 * count,
         bytes_8=count + 4 * scales,
         flops=0.0 if stats.role in ("embedding", "norm") else 2.0 * count * active,
