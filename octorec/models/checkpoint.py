@@ -105,7 +105,7 @@ def _serves_channels(name: str, shape: tuple[int, ...], tensor: Tensor) -> bool:
 
 def read_config(checkpoint: Checkpoint) -> OneRecConfig:
     """The model's configuration; an InputError when the folder holds another model's or other shapes than it says."""
-    shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
+    shapes = {name: checkpoint.shape(name) for name in checkpoint.weights()}
     return checked_config(checkpoint.config, shapes, f"checkpoint {checkpoint.folder}")
 
 

@@ -51,22 +51,29 @@ def disk_shapes(config: OneRecConfig) -> Named:
 
 
 def check_shapes(config: OneRecConfig, found: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Compare what `config` claims with the shapes `found` in a folder's headers; more than it claims may stand there.
+    """Compare what `config` claims with the shapes `found` in a folder's headers, scales left out.
 
     Takes no longer than the headers are long, whatever the config says. where: how an error names the folder.
-    Raises MismatchError for a tensor that is missing or has another shape.
+    Raises MismatchError for a tensor that is missing, is of no part of the model, or has another shape.
     """
+    expected: set[str] = set()
     missing: list[str] = []
     for name, shape in disk_shapes(config):
+        expected.add(name)
         if name not in found:
             missing.append(name)
             if len(missing) > SHOWN:
                 break
         elif tuple(found[name]) != shape:
             raise MismatchError(f"{where}: {name}", tuple(found[name]), f"its config.json says {shape}")
-    if missing:
-        names = ", ".join(missing[:SHOWN]) + (" and more" if len(missing) > SHOWN else "")
-        raise MismatchError(where, f"missing {names}", "its tensors must be those its config.json says")
+    unexpected = [] if len(missing) > SHOWN else [name for name in found if name not in expected]
+    if missing or unexpected:
+        said = f"missing {_some(missing)}; unexpected {_some(unexpected)}"
+        raise MismatchError(where, said, "its tensors must be those its config.json says")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (" and more" if len(names) > SHOWN else "") or "nothing"
 
 
 def parameters(config: OneRecConfig) -> int:

@@ -46,5 +46,5 @@ def family(names: Iterable[str], config: Mapping[str, Any]) -> Family:
 
 def block(name: str) -> int | None:
     """The number of the block a tensor stands in, if its name has one."""
-    found = re.search(r"(?:blocks|layers|h)\.(\d+)\.", name)
+    found = re.search(r"(?:blocks|layers|h)\.(\d{1,9})\.", name)
     return int(found[1]) if found else None

@@ -18,7 +18,6 @@ from octorec.errors import InputError
 
 LONGEST = 2000  # characters of a pattern
 MOST = 20_000  # characters of a list's patterns, plain names not counted
-LONGEST_NAME = 1000  # characters of a tensor's name
 SECONDS = 0.7  # of processor time for all patterns of a recipe on all names of a checkpoint
 SLICE = 2**15  # characters of names between two looks at the clock
 ALLOWED = "literals, ., classes, groups, |, ?, *, +; no {n}, no look-around, no back-reference"
@@ -96,9 +95,6 @@ def _slices(names: Sequence[str]) -> Iterator[list[str]]:
     some: list[str] = []
     size = 0
     for name in names:
-        if len(name) > LONGEST_NAME:
-            allowed = f"a tensor's name has at most {LONGEST_NAME} characters"
-            raise InputError("tensor name", f"{name[:40]}... of {len(name):,} characters", allowed)
         some.append(name)
         size += len(name)
         if size > SLICE:

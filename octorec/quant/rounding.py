@@ -7,6 +7,7 @@ Letters: N and K the output and input width of a weight, R the rows of a stripe.
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor
 from octorec.kernels.quantized import E4M3, E4M3_MAX, GROUP
 from octorec.quant.recipe import WeightGranularity
 
+SMALL = 1e-15  # of a value: the square of a smaller error comes near the end of float32's range
 STRIPE = 2**18  # float32 values a stripe holds, about 1 MB
 _VALUES = torch.arange(256, dtype=torch.uint8).view(E4M3).float()  # of each bit pattern; a look-up beats the cast 5x
 
@@ -63,6 +65,7 @@ class Squares:
 
     def __init__(self) -> None:
         self._unit = 1.0
+        self._changed = False
         self._signal = self._noise = 0.0
 
     def add(self, values: Tensor, error: Tensor, largest: Tensor) -> None:
@@ -70,18 +73,24 @@ class Squares:
         values and error are overwritten."""
         top = float(largest.amax()) or self._unit
         unit = torch.where(largest > 0, largest, top)
+        largest_error = float(error.abs().amax())
+        if 0 < largest_error < SMALL * top:  # float32 would lose the squares of such small errors
+            error = error.double()
         signal, noise = ((part.div_(unit).square_().sum((1, 3), keepdim=True).double()) for part in (values, error))
-        if not self._signal or top > self._unit:
+        if not self._signal:
+            self._unit = top
+        elif top > self._unit:
             ratio = self._unit / top
             self._signal, self._noise, self._unit = self._signal * ratio * ratio, self._noise * ratio * ratio, top
         weight = (unit.double() / self._unit).square()
+        self._changed |= largest_error > 0
         self._signal += float((signal * weight).sum())
         self._noise += float((noise * weight).sum())
 
     @property
     def lost(self) -> float:
-        """Noise over signal."""
-        return self._noise / self._signal if self._noise else 0.0
+        """Noise over signal; above 0 wherever any value changed."""
+        return max(self._noise / self._signal, sys.float_info.min) if self._changed else 0.0
 
 
 def round_weight(weight: Tensor, granularity: WeightGranularity) -> Rounded:

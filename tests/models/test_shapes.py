@@ -41,11 +41,15 @@ def test_every_shape_is_the_models(name: str, changes: dict) -> None:
 def test_a_missing_tensor_and_another_shape_are_named() -> None:
     config = preset("tiny")
     shapes = dict(disk_shapes(config))
-    check_shapes(config, {**shapes, "more": (3,)}, "checkpoint f")
+    check_shapes(config, shapes, "checkpoint f")
+    with pytest.raises(MismatchError, match="missing nothing; unexpected more'"):
+        check_shapes(config, {**shapes, "more": (3,)}, "checkpoint f")
     with pytest.raises(MismatchError, match=r"f: head.1.weight: got \(5, 9\); its config.json says \(5, 32\)"):
         check_shapes(config, {**shapes, "head.1.weight": (5, 9)}, "checkpoint f")
     del shapes["bos"]
-    with pytest.raises(MismatchError, match="checkpoint f: got 'missing bos'; its tensors must be those"):
+    with pytest.raises(
+        MismatchError, match="checkpoint f: got 'missing bos; unexpected nothing'; its tensors must be those"
+    ):
         check_shapes(config, shapes, "checkpoint f")
 
 

@@ -174,6 +174,18 @@ def test_what_is_lost_is_told_at_both_ends_of_every_range(dtype: torch.dtype, si
     json.dumps(numbers, allow_nan=False)
 
 
+@pytest.mark.parametrize("small", [1.0, 1e-44])
+def test_a_loss_that_float32_cannot_square_is_no_loss_of_nothing(small: float) -> None:
+    x = torch.full((4, 140), small)
+    x[:, 0] = 3e38
+    scales = measure(StoredTensor("x", x), ("channel", "block")).scales
+    signal, noise = 4 * (Fraction(3e38) ** 2), 4 * 139 * Fraction(small) ** 2
+    wanted = 10 * (math.log10(signal) - math.log10(noise.numerator) + math.log10(noise.denominator))
+    for name in ("channel", "tensor"):
+        assert scales[name].sqnr == pytest.approx(wanted, abs=1)
+    assert math.isfinite(scales["block"].sqnr)
+
+
 def test_a_float64_that_float32_flushes_is_lost() -> None:
     x = torch.full((16, 16), 1e-300, dtype=torch.float64)
     scales = measure(StoredTensor("x", x), ("channel", "block")).scales

@@ -195,7 +195,7 @@ def test_all_files_of_a_catalog_come_along(tmp_path: Path) -> None:
     ids = [f"i{n}" for n in range(40)]
     vectors = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32).tolist()
     catalog = build_catalog(None, check_items(pa.table({"item_id": ids, "vector": vectors})), (4, 4, 4))
-    source = plain_folder(tmp_path / "in", {"a.weight": torch.ones(4, 4)})
+    source = plain_folder(tmp_path / "in", {"a.weight": torch.ones(16, 16)})
     catalog.save(source / "catalog")
     (source / "catalog" / "attributes.parquet").touch()  # of a catalog that learned from attributes
     assert quantize_checkpoint(source, tmp_path / "out", ALL).left_behind == ()

@@ -342,7 +342,7 @@ def test_scales_of_other_types_and_shapes_load_to_the_same_model(
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
 def test_one_scale_of_a_tensor_in_every_shape(make_checkpoint: Any, tmp_path: Path, shape: tuple[int, ...]) -> None:
-    recipe = Recipe("tensor", (Group((r"blocks.*_proj",), "tensor", "tensor"),))
+    recipe = Recipe("tensor", (Group((r"blocks.*_proj",), "tensor", "token"),))
     quantize_checkpoint(make_checkpoint("tiny"), tmp_path / "fp8", recipe)
     wanted = logits(load_model(tmp_path / "fp8"))
     shard = next((tmp_path / "fp8").glob("*.safetensors"))

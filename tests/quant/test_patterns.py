@@ -100,11 +100,6 @@ def test_a_hostile_pattern_ends_within_a_second(patterns: Sequence[str]) -> None
     assert time.thread_time() - start < 1.5
 
 
-def test_a_name_without_end_is_refused() -> None:
-    with pytest.raises(InputError, match=r"tensor name: got 'aaa.*of 5,000 characters'; .* at most 1000 characters"):
-        matching([".*"], ["a" * 5000])
-
-
 def test_thousands_of_names_under_a_shipped_recipe_take_a_moment() -> None:
     names = [f"blocks.{b}.ffn.experts.{e}.{p}_proj" for b in range(60) for e in range(128) for p in ("up", "down")]
     start = time.thread_time()

@@ -1,5 +1,6 @@
 """Rounding in stripes equals the reference cast bit for bit, and its error is the error."""
 
+import json
 import math
 from fractions import Fraction
 
@@ -71,7 +72,7 @@ def lost_exactly(w: torch.Tensor, rounded: Rounded, granularity: str) -> float:
     [
         *((dtype, size) for dtype in (torch.bfloat16, torch.float32) for size in (1e38, 1e30, 1e-30, 1e-38, 1e-40)),
         *((torch.float32, size) for size in (3e-43, 1e-44, 1.4e-45)),
-        *((torch.float64, size) for size in (1e30, 1e-44, 1e-46, 1e-300)),
+        *((torch.float64, size) for size in (1e30, 1e-44, 1e-46, 1e-300, 3e-310)),
         *((torch.float16, size) for size in (6e4, 6e-8)),
     ],
 )
@@ -89,6 +90,17 @@ def test_two_outliers_among_small_weights() -> None:
     w[3, 7], w[3, 8] = 1e30, 7e29
     rounded = round_weight(w, "channel")
     assert rounded.sqnr_db == pytest.approx(-10 * math.log10(lost_exactly(w, rounded, "channel")), abs=0.01)
+
+
+@pytest.mark.parametrize("granularity", ["channel", "block", "tensor"])
+def test_a_loss_that_float32_cannot_square_is_no_loss_of_nothing(granularity: str) -> None:
+    w = torch.ones(4, 40)
+    w[:, 0] = 3e38
+    rounded = round_weight(w, granularity)
+    assert rounded.lost == pytest.approx(lost_exactly(w, rounded, granularity), rel=1e-3)
+    w[:, 1:] = 1e-44
+    assert 0 < round_weight(w, granularity).lost < 1e-150
+    json.dumps(rounded.sqnr_db, allow_nan=False)
 
 
 def test_a_group_that_becomes_zero_is_lost_as_a_whole() -> None:
