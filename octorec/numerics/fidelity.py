@@ -30,6 +30,7 @@ WEIGHT_DB = 24.0  # of every row of a weight
 HALF_STEPS = 1.15  # of a row: 1, and what a float32 checkpoint's parent in bfloat16 is off itself (1/16 of a half step)
 OUTPUT_DB = 25.0  # of a layer's output
 EDGE_DB = 25.0
+SLICE = 2**22  # values that are looked at in float64 at a time
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class LayerFidelity:
     """SQNR in dB of one layer; -inf where something is not finite, inf where nothing is lost.
 
     output: of what it computes for real requests. weight: of its matrices. worst_row: of the row (output channel) that
-    lost most. half_steps: no SQNR, but a row's squared error over the sum of its values' squared half steps of E4M3, the
-    largest of all rows; above 1 it is not from rounding.
+    lost most. half_steps: no SQNR, but a row's squared error over the sum of its values' squared half steps of E4M3,
+    the largest of all rows; above 1 it is not from rounding.
     """
 
     name: str
@@ -148,8 +149,19 @@ def half_steps(exact: Tensor, stored: Quantized) -> Tensor:
 
     E4M3 has steps of 2^(e-3) for values in [2^e, 2^(e+1)), and of 2^-9 below 2^-6. exact: the matrix before rounding.
     """
-    scale = expand_scale(stored.scale, stored.granularity, exact.shape).double()
+    scale = expand_scale(stored.scale, stored.granularity, exact.shape)  # [..., 1 or N, 1 or K]
+    scale = scale.expand(*exact.shape[:-1], scale.shape[-1]).flatten(0, -2)
+    rows = max(1, SLICE // exact.shape[-1])
+    parts = zip(
+        *(part.split(rows) for part in (exact.flatten(0, -2), stored.values.flatten(0, -2), scale)), strict=True
+    )
+    return torch.cat([_half_steps(*part) for part in parts]).view(exact.shape[:-1])
+
+
+def _half_steps(exact: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+    """Of some rows [R, K]; scale [R, 1 or K]. In float64, which holds the squares of all that float32 holds."""
+    scale = scale.double()
     y = exact.double() / scale
     half = torch.exp2((torch.frexp(y).exponent - 1).clamp(min=-6, max=8).double() - 4)
-    error = stored.values.double() - y
+    error = values.double() - y
     return (error * scale).square().sum(-1) / (half * scale).square().sum(-1)

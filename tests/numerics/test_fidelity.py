@@ -44,6 +44,7 @@ def test_honest_rounding_is_within_half_a_step(granularity: Granularity, kind: s
         assert float(row_sqnr(w, dequantize(quantize(w, granularity))).min()) >= WEIGHT_DB
 
 
+@pytest.mark.slow
 def test_many_honest_rows_of_few_values_are_below_the_mean_and_pass() -> None:
     """In dB the worst of half a million rows falls under what a fault leaves of a wide one."""
     w = torch.randn(524_288, 64, generator=torch.Generator().manual_seed(0)).bfloat16().float()
