@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, lengths
 from octorec.evaluate.margin import MARGIN
+from octorec.files import json_text
 from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
 from octorec.serve.bench_config import BenchConfig
@@ -359,7 +359,7 @@ def demo(
     """The whole story on MovieLens-100K, on a CPU; the last line of stdout is one JSON object."""
     from octorec.demo import TRAINING, run_demo
 
-    print(json.dumps(run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))))
+    print(json_text(run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))))
 
 
 @catalog_app.command("build")
@@ -477,7 +477,7 @@ def warned(origin: Any) -> Any:
 def show(as_json: bool, result: Any, text: RenderableType) -> None:
     """Print a result: an object for programs, or text and tables for people, whole where nobody watches."""
     if as_json:
-        print(json.dumps(result))
+        print(json_text(result))
     else:
         out = plain_console(width=None if sys.stdout.isatty() else WHOLE)
         out.print(fitting(text, out), soft_wrap=isinstance(text, str))

@@ -4,7 +4,6 @@ Reads memory-mapped shards and holds one output shard at a time, so that a folde
 """
 
 import dataclasses
-import json
 import math
 import os
 import re
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.files import is_own_file, new_folder
+from octorec.files import is_own_file, json_text, new_folder
 from octorec.kernels import reference
 from octorec.models.checkpoint import check_fits, read_config
 from octorec.models.hf_folder import INDEX, SUFFIX, Checkpoint, write_config, write_tensors
@@ -118,7 +117,7 @@ def quantize_checkpoint(
         left_behind = _copy_rest(checkpoint.folder, scratch)
         report = work.report(chosen.name, kept, written, left_behind)
         write_config(scratch, config)
-        (scratch / REPORT).write_text(json.dumps(report.to_dict(), indent=1, allow_nan=False))
+        (scratch / REPORT).write_text(json_text(report.to_dict(), indent=1))
     return report
 
 

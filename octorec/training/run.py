@@ -1,7 +1,6 @@
 """From interactions to a checkpoint folder that an engine can open."""
 
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from octorec.data.learned import learned_from
 from octorec.data.splits import Example
 from octorec.errors import InputError
 from octorec.evaluate.validation import recall_on
-from octorec.files import new_folder, read_json, refuse_existing
+from octorec.files import json_text, new_folder, read_json, refuse_existing
 from octorec.models import checkpoint
 from octorec.models.config import MODEL_TYPE, OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
@@ -113,6 +112,6 @@ def train(
         catalog.save(scratch / "catalog")
         about = {"train_config": asdict(config), "examples": len(data), "bytes": size, "records": records}
         about["learned"] = learned_from(interactions).to_dict()
-        (scratch / "training.json").write_text(json.dumps(about, indent=1))
+        (scratch / "training.json").write_text(json_text(about, indent=1))
     shutil.rmtree(state, ignore_errors=True)
     return about
