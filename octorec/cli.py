@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, lengths
 from octorec.evaluate.margin import MARGIN
+from octorec.files import json_text
 from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
 from octorec.serve.bench_config import BenchConfig
@@ -24,6 +24,7 @@ from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import WHOLE, console, counting, fitting, plain_console
 from octorec.training.config import Precision, TrainConfig
 
+KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
 app.add_typer(catalog_app, name="catalog")
@@ -159,6 +160,8 @@ def quantize(
     with counting("quantizing") as progress:
         report = quantize_checkpoint(checkpoint, out, recipe, force, progress)
     text = f"wrote {out}: {report.quantized_ratio:.3f} of the bytes over the quantized parts"
+    text += "".join(f"\nkept in 16 bit: {matrix.name}, {matrix.reason}" for matrix in report.kept[:KEPT])
+    text += f"\nand {len(report.kept) - KEPT} more, which quantization.json lists" if len(report.kept) > KEPT else ""
     show(as_json, report.to_dict(), text)
 
 
@@ -356,7 +359,7 @@ def demo(
     """The whole story on MovieLens-100K, on a CPU; the last line of stdout is one JSON object."""
     from octorec.demo import TRAINING, run_demo
 
-    print(json.dumps(run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))))
+    print(json_text(run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))))
 
 
 @catalog_app.command("build")
@@ -474,7 +477,7 @@ def warned(origin: Any) -> Any:
 def show(as_json: bool, result: Any, text: RenderableType) -> None:
     """Print a result: an object for programs, or text and tables for people, whole where nobody watches."""
     if as_json:
-        print(json.dumps(result))
+        print(json_text(result))
     else:
         out = plain_console(width=None if sys.stdout.isatty() else WHOLE)
         out.print(fitting(text, out), soft_wrap=isinstance(text, str))

@@ -30,6 +30,19 @@ def is_own_file(path: Path) -> bool:
     return target.is_file() and (target.is_relative_to(folder) or in_cache)
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return `value` as JSON in which null stands for what is not finite: JSON has no NaN and no infinity."""
+    return json.dumps(_without_nan(value), indent=indent, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    return [_without_nan(part) for part in value] if isinstance(value, list | tuple) else value
+
+
 def read_json(path: Path, field: str, most: int = JSON_BYTES) -> dict[str, Any]:
     """Return the object in a JSON file of at most `most` bytes.
 

@@ -101,7 +101,8 @@ class Proof:
 def faults(layers: Sequence[LayerFidelity], edges: bool, nll: Estimate) -> list[str]:
     """The gate on numbers, for sets too small for recall to decide: a sentence for each thing that is wrong."""
     found = [
-        f"layer {layer.name}: output {layer.output:.1f} dB, its worst row {layer.worst_row:.1f} dB"
+        f"layer {layer.name}: output {layer.output:.1f} dB, its worst row {layer.worst_row:.1f} dB, "
+        f"{layer.half_steps:.2g} half steps"
         for layer in layers
         if not layer.safe
     ]

@@ -15,10 +15,12 @@ from torch import Tensor
 from octorec.errors import MismatchError
 from octorec.kernels.quantized import E4M3
 from octorec.models.config import OneRecConfig
+from octorec.models.context import FIELD
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.models.layers import MoE
 from octorec.models.onerec import OneRecV2
 from octorec.models.scales import PLAIN, SCALE_TYPES
+from octorec.models.shapes import checked_config
 
 PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
@@ -28,6 +30,7 @@ def disk_tensors(model: OneRecV2) -> dict[str, Tensor]:
     shared = {name: module.n_shared for name, module in model.named_modules() if isinstance(module, MoE)}
     out: dict[str, Tensor] = {}
     for name, tensor in model.state_dict(keep_vars=False).items():
+        name = name.replace(f"context.field_embed.{FIELD}", "context.field_embed.", 1)
         match = re.fullmatch(r"(.*)\.experts\.(\w+_proj)(.*)", name)
         if not match:
             out.update(_parts(name, tensor))
@@ -101,8 +104,9 @@ def _serves_channels(name: str, shape: tuple[int, ...], tensor: Tensor) -> bool:
 
 
 def read_config(checkpoint: Checkpoint) -> OneRecConfig:
-    """The model's configuration; an InputError when the folder holds another model's."""
-    return OneRecConfig.from_dict(checkpoint.config)
+    """The model's configuration; an InputError when the folder holds another model's or other shapes than it says."""
+    shapes = {name: checkpoint.shape(name) for name in checkpoint.weights()}
+    return checked_config(checkpoint.config, shapes, f"checkpoint {checkpoint.folder}")
 
 
 def _some(names: list[str]) -> str:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.files import is_own_file, parse_json, read_json, shown
+from octorec.files import is_own_file, json_text, parse_json, read_json, shown
 from octorec.kernels.quantized import Granularity
 from octorec.models.scales import Header, check_block_sizes, checked_scale, forms, granularity
 
@@ -253,7 +253,7 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_byt
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    (folder / "config.json").write_text(json_text(config, indent=1))
 
 
 def _shard_name(number: int, total: int) -> str:

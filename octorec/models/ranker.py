@@ -11,7 +11,6 @@ Letters: B requests, H clicked items of a history, E width of an embedding, F nu
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from octorec.errors import InputError, MismatchError, check_keys
-from octorec.files import new_folder
+from octorec.files import json_text, new_folder
 from octorec.kernels import reference
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.models.layers import Linear
@@ -206,7 +205,7 @@ def save_ranker(model: Ranker, folder: str | Path, about: dict[str, Any], force:
     with new_folder(folder, force) as scratch:
         write_tensors(scratch, ((name, tensor.contiguous()) for name, tensor in model.state_dict().items()))
         write_config(scratch, model.config.to_dict())
-        (scratch / "training.json").write_text(json.dumps(about, indent=1))
+        (scratch / "training.json").write_text(json_text(about, indent=1))
 
 
 def load_ranker(folder: str | Path) -> Ranker:

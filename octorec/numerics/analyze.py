@@ -6,9 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from octorec.errors import InputError
 from octorec.files import new_folder, refuse_existing
-from octorec.models.config import OneRecConfig
 from octorec.models.context import ContextBatch
+from octorec.models.shapes import checked_config
 from octorec.numerics.activations import ActivationStats, activation_stats
 from octorec.numerics.analysis import Analysis, values
 from octorec.numerics.checkpoint_files import CheckpointFiles
@@ -44,8 +45,11 @@ def analyze(
     refuse_existing(out, force)
     files = CheckpointFiles(path)
     kind = family(files.names(), files.config)
-    if kind == "OneRec-V2" or requests is not None:
-        OneRecConfig.from_dict(files.config)  # refuse now what would be refused after minutes
+    if not files.names():
+        raise InputError("checkpoint", str(path), "holds no tensor")
+    if kind == "OneRec-V2" or requests is not None:  # refuse now what would be refused after minutes
+        shapes = {name: files.shape(name) for name in files.names()}
+        checked_config(files.config, shapes, f"checkpoint {files.path}")
     weights = weight_stats(files, progress)
     notes = _notes(files, weights)
     broken = any(stats.distribution and stats.distribution.nan + stats.distribution.inf for stats in weights)

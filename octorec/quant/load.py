@@ -19,6 +19,7 @@ from octorec.models.layers import Experts, Linear
 from octorec.models.onerec import OneRecV2
 from octorec.quant.format import from_quantization_config
 from octorec.quant.modules import FP8Experts, FP8Linear, WeightInMemory
+from octorec.quant.products import ACTIVATIONS, width_fault
 from octorec.quant.recipe import Group, Recipe, matrices
 
 PIECE = 2**18  # values that are checked at a time on a CPU: they stay in a core's cache
@@ -68,7 +69,8 @@ def empty_model(
 ) -> OneRecV2:
     """The model on the meta device, with FP8 modules where `quantization` (a `quantization_config`) says so.
 
-    Raises InputError for what has no FP8 form: parts of one product under different groups, blocks across parts.
+    Raises InputError for what has no FP8 form: parts of one product under different groups, blocks across parts, widths
+    and pairs of granularities that no FP8 product takes, activations with one scale for all rows of a batch.
     """
     with torch.device("meta"):
         model = OneRecV2(config, ops)
@@ -146,17 +148,37 @@ def _common_group(parts: list[str], assigned: dict[str, Group]) -> Group | None:
 
 def _twin(owner: str, module: nn.Module, group: Group, parts: list[str], dtype: torch.dtype) -> nn.Module:
     weights: WeightInMemory = "block" if group.weights == "block" else "channel"
+    _check_pair(parts[0], weights, group)
     if isinstance(module, Experts):
         n_expert, width, hidden = module.down_proj.shape
+        _check_widths(parts[0], (hidden, width))
         _check_blocks(parts[0], hidden, weights)
         return FP8Experts(n_expert, width, hidden, weights, group.activations, dtype, module.ops)
     if isinstance(module, Linear) and not owner.startswith("head."):
         n_out, n_in = module.weight.shape
+        _check_widths(parts[0], (n_out // len(parts), n_in))
         if len(parts) > 1:
             _check_blocks(parts[0], n_out // len(parts), weights)
         return FP8Linear(n_in, n_out, weights, group.activations, dtype, module.ops)
     allowed = "has no FP8 form (heads, router and embeddings are read in 16 bit): put it under `ignore`"
     raise InputError("quantization groups", owner, allowed)
+
+
+def _check_pair(part: str, weights: WeightInMemory, group: Group) -> None:
+    """FP8 products take two pairs of granularities; a scale for all rows of a batch is in none of them."""
+    wanted = ACTIVATIONS[weights]
+    if group.activations == "tensor":
+        allowed = f"one scale for all rows lets an answer depend on its neighbours in a batch: say `{wanted}`"
+        raise InputError(f"activations of {part}", group.activations, allowed)
+    if group.activations != wanted:
+        allowed = f"FP8 products with weights by {group.weights} take activations by `{wanted}`"
+        raise InputError(f"activations of {part}", group.activations, allowed)
+
+
+def _check_widths(part: str, shape: tuple[int, int]) -> None:
+    fault = width_fault(shape)
+    if fault is not None:
+        raise InputError(f"shape of {part}", shape, f"{fault}: quantize the 16-bit parent, which keeps it in 16 bit")
 
 
 def _check_blocks(part: str, rows: int, weights: str) -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octorec.errors import InputError, MismatchError
-from octorec.files import new_folder, read_json
+from octorec.files import json_text, new_folder, read_json
 from octorec.models.onerec import OneRecV2
 from octorec.training.balance import ExpertBalance
 from octorec.training.config import TrainConfig
@@ -162,7 +162,7 @@ class Trainer:
                 {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, scratch / "state.safetensors"
             )
             about = {"step": self.step, "history": self.history, **self._identity()}
-            (scratch / "state.json").write_text(json.dumps(about, indent=1))
+            (scratch / "state.json").write_text(json_text(about, indent=1))
 
     def restore(self, folder: Path) -> None:
         """Go on from a folder that `save` wrote, with the same configuration and data."""

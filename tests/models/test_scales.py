@@ -172,7 +172,7 @@ def test_a_static_scale_of_activations_is_no_weight_and_is_never_dropped(tmp_pat
 
 
 def test_a_learned_vector_that_is_called_a_scale_is_a_tensor_as_any_other(tmp_path: Path) -> None:
-    tensors = {"a.weight": torch.ones(4, 6), "a.k_scale": torch.ones(6), "logit_scale": torch.ones(())}
+    tensors = {"a.weight": torch.ones(16, 32), "a.k_scale": torch.ones(6), "logit_scale": torch.ones(())}
     folder = folder_of(tmp_path / "in", {**tensors, "position_ids": torch.arange(6).view(1, 6)})
     assert sorted(CheckpointFiles(folder).names()) == ["a.k_scale", "a.weight", "logit_scale", "position_ids"]
     assert len(quantize_checkpoint(folder, tmp_path / "out", ALL).tensors) == 1
