@@ -225,7 +225,7 @@ def assert_told(got: Beams, request: int) -> None:
 
 @pytest.mark.parametrize("last", [False, True], ids=["inner level", "last level"])
 @pytest.mark.parametrize(("logit", "beam", "code"), [(NAN, 0, 19), (INF, 2, 19), (-INF, 1, 3)])
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_logit_that_is_no_number_is_told_of_its_request_alone(
     logit: float, beam: int, code: int, last: bool, device: str
 ) -> None:
@@ -238,7 +238,7 @@ def test_a_logit_that_is_no_number_is_told_of_its_request_alone(
     assert_equal(run(given, [4, 3], 4, forbid, device, in_blocks), expected)
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_row_of_minus_infinity_alone_is_told(device: str) -> None:
     given = inputs(2, 1, 20, trie_level(1, 20, 0.7))
     given[0][1] = -INF
@@ -256,7 +256,7 @@ def test_a_bad_logit_counts_also_where_the_trie_has_no_child(device: str) -> Non
 
 
 @pytest.mark.parametrize("logit", [NAN, INF])
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_what_a_dead_beams_row_holds_does_not_matter(logit: float, device: str) -> None:
     given = broken_inputs((0, 2, 7), logit, dead=1)
     got = run(given, [4, 4], 4, None, device)
