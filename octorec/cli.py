@@ -170,7 +170,6 @@ def recommend(
     lines = [f"{rank:4d}  {score:8.4f}  {item:>8s}  {title}" for rank, (item, score, title) in enumerate(
         zip(answer.items, answer.scores, answer.titles, strict=True), 1)]  # fmt: skip
     lines += [f"note: {note}" for note in answer.notes]
-    lines += [] if answer.complete else [f"only {len(answer.items)} items may be returned"]
     show(as_json, asdict(answer), "\n".join(lines))
 
 
