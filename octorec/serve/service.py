@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from octorec.engine.engine import Engine
 from octorec.engine.rank import Found, Ranked
@@ -135,7 +135,8 @@ class Service:
         self.batcher.refuse_if_full()
         arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
         try:
-            request = Request(asked.history, asked.k, asked.beam_width, asked.exclude, asked.allow, asked.user)
+            lists: Any = asked  # of text or integers, which Request reads as text
+            request = Request(lists.history, asked.k, asked.beam_width, lists.exclude, lists.allow, asked.user)
             parsed = serving.engine.parse(request, self.batcher.drop_unknown)
         except InputError as error:
             raise invalid(error) from None
