@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass
 
-from octorec.errors import InputError
+from octorec.engine.limits import MOST_ROWS
+from octorec.engine.request import check_unknown_items
+from octorec.settings import check_range, check_types, require
 
 
 @dataclass(frozen=True)
 class ProveConfig:
-    """margin: largest relative loss of recall and NDCG to accept. dollars_per_hour: of one GPU, an assumption."""
+    """margin: largest relative loss of recall and NDCG to accept. dollars_per_hour: of one GPU, an assumption.
+
+    unknown_items: drop leaves item ids that the catalog lacks out of histories and counts them; refuse is an error.
+    """
 
     recipe: str = "fp8"
     k: int = 10
@@ -15,7 +20,11 @@ class ProveConfig:
     beam_width: int = 128
     device: str = "cpu"
     dollars_per_hour: float = 2.5
+    unknown_items: str = "drop"
 
     def __post_init__(self) -> None:
-        if not self.dollars_per_hour > 0:
-            raise InputError("dollars_per_hour", self.dollars_per_hour, "must be above 0")
+        check_types(self)
+        check_range(self, 1, MOST_ROWS, "k", "beam_width")
+        require(self.k <= self.beam_width, "k", self, f"at most beam_width = {self.beam_width}")
+        check_range(self, 0, 1_000_000, "dollars_per_hour", above=True)
+        check_unknown_items(self.unknown_items)

@@ -18,6 +18,7 @@ from octorec.engine.batch import Limits, ParsedRequest, context_batch, parse
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
+from octorec.engine.limits import MOST_BANNED, MOST_CONTEXT, MOST_ITEMS, MOST_ROWS
 from octorec.engine.rank import Found, Ranked
 from octorec.engine.request import Answer, Request
 from octorec.engine.search import Model, SearchBatch, score, search
@@ -27,6 +28,7 @@ from octorec.kernels import reference
 from octorec.kernels.reference import Beams
 from octorec.models.config import UserField
 from octorec.models.context import ContextBatch
+from octorec.settings import check_ascending, check_range, check_types
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,12 @@ class EngineConfig:
     max_items: int | None = None  # room for a catalog that grows; None: a tenth more than it has
 
     def __post_init__(self) -> None:
-        for name in ("batch_sizes", "beam_widths"):
-            sizes = getattr(self, name)
-            if not sizes or list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
-                raise InputError(name, sizes, "must be ascending integers above 0")
-        for name in ("max_context", "max_banned", "max_items"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "must be an integer above 0")
+        check_types(self)
+        check_ascending(self, "batch_sizes", "beam_widths")
+        check_range(self, 1, MOST_ROWS, "batch_sizes", "beam_widths")
+        check_range(self, 1, MOST_CONTEXT, "max_context")
+        check_range(self, 1, MOST_BANNED, "max_banned")
+        check_range(self, 1, MOST_ITEMS, "max_items")
         if not 1 <= self.default_beam_width <= self.beam_widths[-1]:
             raise InputError("default_beam_width", self.default_beam_width, f"1 to {self.beam_widths[-1]}")
 

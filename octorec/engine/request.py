@@ -10,6 +10,8 @@ from typing import Any
 
 from octorec.errors import InputError
 
+UNKNOWN_ITEMS = ("drop", "refuse")  # what to do with item ids that the catalog lacks
+
 
 @dataclass(frozen=True)
 class Request:
@@ -81,6 +83,12 @@ def read_requests(path: str | Path) -> list[Request]:
     if not requests:
         raise InputError("requests", str(path), "holds no request")
     return requests
+
+
+def check_unknown_items(value: str) -> None:
+    """Refuse what is none of UNKNOWN_ITEMS."""
+    if value not in UNKNOWN_ITEMS:
+        raise InputError("unknown_items", value, f"allowed: {', '.join(UNKNOWN_ITEMS)}")
 
 
 def _as_list(value: Any) -> Sequence[Any] | None:

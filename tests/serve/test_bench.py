@@ -146,7 +146,7 @@ def test_timings_are_read_from_the_end() -> None:
         ({"goodput": "ttft:3"}, "must be e2el:MILLISECONDS"),
         ({"goodput": "e2el:x"}, "must be e2el:MILLISECONDS"),
         ({"duration_s": 0}, "duration_s: got 0.0; must be above 0"),
-        ({"max_concurrency": 0}, "must be above 0"),
+        ({"max_concurrency": 0}, "must be an integer from 1 to 100000"),
     ],
 )
 def test_wrong_settings_are_refused(flags: dict[str, Any], said: str) -> None:
