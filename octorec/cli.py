@@ -35,6 +35,9 @@ OtherCatalog = Annotated[
     Path | None, typer.Option("--catalog", help="Catalog folder; the checkpoint's own if not given.")
 ]
 Users = Annotated[Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.")]
+UnknownItems = Annotated[
+    str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
+]
 Interactions = Annotated[
     Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
 ]
@@ -113,6 +116,7 @@ def analyze(
     beam: Annotated[int, typer.Option(help="Beams (of a ranker: candidates) a request.")] = Workload.beam,
     context: Annotated[int, typer.Option(help="Context items a request.")] = Workload.context,
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, l40s or 4090.")] = Workload.gpu,
+    unknown_items: UnknownItems = ProveConfig.unknown_items,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -121,9 +125,11 @@ def analyze(
     from octorec.numerics.render import render
 
     workload = Workload(batch_size, beam, context, gpu)
-    batch = measured_requests(checkpoint, data, users, catalog, requests) if data else None
+    batch, about = None, list[str]()
+    if data:
+        batch, about = measured_requests(checkpoint, data, users, catalog, requests, unknown_items)
     with counting("analyzing") as progress:
-        found = analyze(checkpoint, out, batch, force, progress, workload)
+        found = analyze(checkpoint, out, batch, force, progress, workload, about)
     show(as_json, found.to_dict(), render(found))
 
 
@@ -242,6 +248,7 @@ def evaluate(
     k: Annotated[int, typer.Option(help="Items a list.")] = 10,
     margin: Annotated[float, typer.Option(help="Largest relative loss to accept.")] = 0.05,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
+    unknown_items: UnknownItems = ProveConfig.unknown_items,
     users: Users = None,
     catalog: OtherCatalog = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -269,7 +276,9 @@ def evaluate(
     if requests is not None:
         asked = read_requests(requests)
         with counting("shadow") as progress:
-            seen = shadow(*engines(request.exclude for request in asked), asked, progress=progress)
+            seen = shadow(
+                *engines(request.exclude for request in asked), asked, progress=progress, unknown_items=unknown_items
+            )
         show(as_json, seen.to_dict(), render_shadow(seen))
         return
     assert data is not None
@@ -277,7 +286,9 @@ def evaluate(
     pair = engines(example.history for example in examples)
     known = read_users(users) if users else {}
     with counting("evaluating") as progress:
-        result = compare(*pair, examples, k, margin, beam_width, users=known, progress=progress)
+        result = compare(
+            *pair, examples, k, margin, beam_width, users=known, progress=progress, unknown_items=unknown_items
+        )
     show(as_json, result.to_dict(), render(result))
     raise typer.Exit(result.verdict.exit_code)
 
@@ -295,6 +306,7 @@ def prove(
     users: Users = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = ProveConfig.device,
     dollars_per_hour: Annotated[float, typer.Option(help="Price of one GPU.")] = ProveConfig.dollars_per_hour,
+    unknown_items: UnknownItems = ProveConfig.unknown_items,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -305,7 +317,7 @@ def prove(
     from octorec.prove import prove
     from octorec.prove_report import render_proof
 
-    config = ProveConfig(recipe, k, margin, beam_width, device, dollars_per_hour)
+    config = ProveConfig(recipe, k, margin, beam_width, device, dollars_per_hour, unknown_items)
     _, examples = leave_last_out(read_interactions(data), last)
     known = read_users(users) if users else {}
     with counting("proving") as progress:
@@ -403,21 +415,29 @@ def catalog_import(
     show_catalog(as_json, made, out)
 
 
-def measured_requests(checkpoint: Path, data: Path, users: Path | None, catalog: Path | None, count: int) -> Any:
-    """The newest interaction of `count` users as requests with their true answers, as a model reads them."""
+def measured_requests(
+    checkpoint: Path, data: Path, users: Path | None, catalog: Path | None, count: int, unknown_items: str
+) -> tuple[Any, list[str]]:
+    """The newest interaction of `count` users as requests with their true answers, as a model reads them.
+
+    And what was left out of them, in words.
+    """
     from octorec.data.interactions import read_interactions
     from octorec.data.splits import leave_last_out
     from octorec.data.users import read_users
     from octorec.engine.load import load
     from octorec.engine.request import Request
+    from octorec.evaluate.unknown import askable
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
     known = read_users(users) if users else {}
-    _, examples = leave_last_out(read_interactions(data))
+    engine = load(checkpoint, catalog)
+    _, every = leave_last_out(read_interactions(data))
+    examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
     sample = examples[:: max(1, len(examples) // count)][:count]
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
-    return load(checkpoint, catalog).forced_batch(requests, [example.target for example in sample])
+    return engine.forced_batch(requests, [example.target for example in sample]), unknown.lines()
 
 
 def show(as_json: bool, result: Any, text: RenderableType) -> None:

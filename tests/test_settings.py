@@ -1,6 +1,7 @@
 """One mechanism checks every numeric setting: a value is taken as it was meant, or refused by its name."""
 
 import dataclasses
+from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -30,7 +31,8 @@ def fields(*wanted: object) -> list[Any]:
         hints = get_type_hints(config)
         for field in dataclasses.fields(config):
             kind = hints[field.name]
-            if kind in wanted or set(get_args(kind)) & set(wanted):
+            optional = set(get_args(kind)) if NoneType in get_args(kind) else set()
+            if kind in wanted or optional & set(wanted):
                 found.append(pytest.param(config, field.name, id=f"{config.__name__}.{field.name}"))
     return found
 

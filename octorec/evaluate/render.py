@@ -5,6 +5,7 @@ import math
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from octorec.evaluate.compare import Agreement, Comparison
 from octorec.evaluate.paired import Estimate
@@ -26,7 +27,8 @@ def render_metrics(comparison: Comparison) -> RenderableType:
 def render_shadow(result: Shadow) -> RenderableType:
     """Agreement on requests without labels."""
     line = f"{result.requests:,} requests, {result.answers:,} answers of the baseline scored by both"
-    return Group(line, _agreement(result.agreement))
+    left_out = [Text(note) for note in result.unknown.lines("requests")]
+    return Group(line, *left_out, _agreement(result.agreement))
 
 
 def _metrics(comparison: Comparison) -> Table:
@@ -50,13 +52,16 @@ def _row(table: Table, name: str, comparison: Comparison, difference: Estimate, 
     table.add_row(name, *sides, form.format(difference.value), ends, differ)
 
 
-def _notes(comparison: Comparison) -> list[str]:
-    notes = []
+def _notes(comparison: Comparison) -> list[RenderableType]:
+    notes: list[RenderableType] = []
     if any(comparison.not_in_catalog):
         of_baseline, of_candidate = comparison.not_in_catalog
         notes.append(f"Targets not in the catalog, counted as misses: baseline {of_baseline}, candidate {of_candidate}")
     if comparison.in_history:
         notes.append(f"Targets in their own history, masked and so missed by both: {comparison.in_history}")
+    baseline, candidate = comparison.unknown
+    sides = {"": baseline} if baseline == candidate else {"Baseline: ": baseline, "Candidate: ": candidate}
+    notes += [Text(f"{side}{line}") for side, unknown in sides.items() for line in unknown.lines()]
     return notes
 
 
