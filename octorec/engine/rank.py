@@ -82,7 +82,7 @@ class Found:
 
     def finite(self, row: int) -> bool:
         """Whether the model gave the batch's request number `row` scores that are numbers."""
-        return bool((self.scores[row] <= 0).all())  # no comparison holds for NaN
+        return bool((self.scores[row] < np.inf).all())  # no comparison holds for NaN
 
     def ranked(self, row: int, request: ParsedRequest) -> Ranked:
         """The items of `request`, which was the batch's number `row`: its live beams' items, at most k of them.

@@ -39,7 +39,8 @@ class TrainConfig:
             require(getattr(self, name) >= 1, name, self, "must be an integer above 0")
         for name in ("learning_rate", "clip_norm"):
             require(getattr(self, name) > 0, name, self, "must be above 0")
-        for name in ("warmup", "weight_decay", "bias_rate", "label_smoothing", "seed"):
+        for name in ("warmup", "weight_decay", "bias_rate", "label_smoothing"):
             require(getattr(self, name) >= 0, name, self, "must be 0 or more")
+        require(0 <= self.seed < 2**32, "seed", self, "must be an integer from 0 to 4294967295")
         for name in ("dropout", "history_drop"):
             require(0 <= getattr(self, name) < 1, name, self, "must be 0 or more and below 1")
