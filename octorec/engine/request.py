@@ -93,7 +93,7 @@ def check_unknown_items(value: str) -> None:
 
 def _as_list(value: Any) -> Sequence[Any] | None:
     """`value` as a sequence of ids, None where it is none. Text and bytes are one id, or nothing."""
-    if hasattr(value, "tolist"):  # NumPy's arrays, and what is like them
+    if hasattr(value, "tolist") and not isinstance(value, memoryview):  # NumPy's arrays, and what is like them
         value = value.tolist()
     one = isinstance(value, (str, bytes, bytearray, memoryview))
     return value if isinstance(value, Sequence) and not one else None

@@ -222,6 +222,7 @@ def test_titles_and_codes_are_the_items_own() -> None:
         ({"history": ["i0"], "user": None}, r"user: got None; must be an object"),
         ({"history": ["i0"], "user": [("age", 3)]}, r"user: got \[\('age', 3\)\]; must be an object"),
         ({"history": b"i0"}, r"history: got b'i0'; must be a list of ids"),
+        ({"history": memoryview(b"i0")}, r"history: got .*; must be a list of ids"),
         ({"history": None}, r"history: got None; must be a list of ids"),
         ({"history": {"i0"}}, r"history: got {'i0'}; must be a list of ids"),
         ({"history": ["i0"], "exclude": None}, r"exclude: got None; must be a list of ids"),
