@@ -22,8 +22,8 @@ class RecommendRequest(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     history: list[ItemId] = Field(
-        description="Item ids, oldest first; an item may occur again. Of more than the model's context the newest are "
-        "used, and `notes` says so. Empty where user fields are given."
+        description="Item ids, oldest first; integers are read as text, and an item may occur again. Of more than the "
+        "model's context the newest are used, and `notes` says so. Empty where user fields are given."
     )
     k: int = Field(Request.k, ge=1, description="Items to return, at most beam_width.")
     beam_width: int | None = Field(None, ge=1, description="Beams kept a level; the server's default if not given.")
@@ -55,7 +55,7 @@ class Recommendations(BaseModel):
     scores: list[float] = Field(description="Log-probability of each item's codes.")
     codes: list[list[int]] = Field(description="Each item's semantic ID.")
     titles: list[str] | None = Field(None, description="Only when asked for.")
-    complete: bool = Field(description="Whether all k were found.")
+    complete: bool = Field(description="Whether all k were found; if not, a note says why.")
     notes: list[str] = Field(description="What was done to the request that its sender may not expect.")
     model: str = Field(description="Version of the checkpoint that gave all of this answer.")
     catalog: str = Field(description="Version of the catalog that gave all of this answer.")

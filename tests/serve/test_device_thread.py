@@ -171,6 +171,25 @@ def test_a_fault_in_a_call_between_batches_is_its_callers(fault: Exception) -> N
     run(test())
 
 
+def test_a_server_drains_past_batches_that_fail() -> None:
+    engine = make_engine(gate=True)
+
+    async def test() -> None:
+        async with served(engine) as (service, client):
+
+            def between() -> None:
+                engine.launch = failing(MemoryError())  # type: ignore[method-assign]
+                service.drain()
+
+            first, others = await two_batches(engine, service, client, between)
+            assert [response.status_code for response in (first, *others)] == [200, 500, 500]
+            async with asyncio.timeout(5):
+                await service.drained()
+            assert (await ask(client)).status_code == 503
+
+    run(test())
+
+
 def test_a_client_that_went_while_its_batch_failed_takes_nothing_from_the_others() -> None:
     engine = make_engine(gate=True)
 

@@ -346,6 +346,8 @@ def test_openapi_names_every_field() -> None:
             call = document["paths"]["/v1/recommend"]["post"]
             one = call["requestBody"]["content"]["application/json"]["schema"]["anyOf"][0]
             assert all(field.get("description") for field in one["properties"].values())
+            for name in ("history", "exclude"):
+                assert [kind["type"] for kind in one["properties"][name]["items"]["anyOf"]] == ["string", "integer"]
             assert {"200", "401", "408", "413", "422", "500", "503", "504"} <= set(call["responses"])
             assert (await client.get("/docs")).status_code == 200
 
