@@ -21,7 +21,7 @@ def render(rows: Sequence[Row]) -> Group:
     columns = ("asked/s", "answered/s", "good/s", "within", "p50 ms", "p90", "p99", "queue", "device", "encode", "else")
     table = Table(*columns, "errors", title=f"good: within {rows[0]['bound_ms']:g} ms")
     for row in rows:
-        errors = ", ".join(f"{count} x {name}" for name, count in row["errors"].items())
+        errors = ", ".join(f"{count} x {name.replace('_', ' ')}" for name, count in row["errors"].items())
         rates = [_rate(row), f"{row['requests_per_s']:.1f}", f"{row['goodput_per_s']:.1f}"]
         latency = [_ms(row["e2el_ms"], name) for name in ("p50", "p90", "p99")]
         stages = [_ms(row[name], "p50") for name in ("queue_ms", "device_ms", "encode_ms")]
@@ -36,6 +36,9 @@ def _said(rows: Sequence[Row]) -> list[str]:
         if best is not None
         else "no rate had 99 % of its requests within the bound"
     ]
+    nonfinite = sum(row.get("nonfinite", 0) for row in rows)
+    if nonfinite:
+        said.append(f"the model gave {nonfinite} requests scores of NaN or infinity: its checkpoint is broken")
     late = max(row["late_ms"].get("p99", 0.0) for row in rows)
     if late > LATE_MS:
         said.append(f"the tool itself sent up to {late:.0f} ms late (p99): part of these latencies is its own")

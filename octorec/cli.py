@@ -2,8 +2,6 @@
 
 import dataclasses
 import inspect
-import json
-import math
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -15,15 +13,19 @@ from rich.console import RenderableType
 
 import octorec
 from octorec.command import run
+from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
+from octorec.evaluate.cutoffs import K, lengths
+from octorec.evaluate.margin import MARGIN
+from octorec.files import json_text
 from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.config import ServeConfig, read_config
-from octorec.terminal import PlainConsole, console, counting
+from octorec.terminal import WHOLE, PlainConsole, console, counting, fitting
 from octorec.training.config import Precision, TrainConfig
 
-WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
+KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
 app.add_typer(catalog_app, name="catalog")
@@ -36,7 +38,25 @@ Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or F
 OtherCatalog = Annotated[
     Path | None, typer.Option("--catalog", help="Catalog folder; the checkpoint's own if not given.")
 ]
+HoldOut = Annotated[
+    int, typer.Option(help="Newest interactions of each user that are not learned from: those `evaluate` predicts.")
+]
+Predicted = Annotated[
+    int,
+    typer.Option(
+        "--hold-out", "--last",
+        help="Newest interactions of each user to predict, one at a time: as many as catalog and training held out.",
+    ),
+]  # fmt: skip
+Ks = Annotated[
+    list[str] | None,
+    typer.Option("--k", help=f"Items a list, or several (10,50): all are reported, the largest decides. Default: {K}."),
+]
+Margin = Annotated[float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.")]
 Users = Annotated[Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.")]
+UnknownItems = Annotated[
+    str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
+]
 Interactions = Annotated[
     Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
 ]
@@ -50,7 +70,7 @@ def train(
     preset: Annotated[str, typer.Option(help="Model dimensions by name; codebook sizes are the catalog's.")] = "demo",
     config: Annotated[Path | None, typer.Option(help="Model dimensions as config.json, instead of a preset.")] = None,
     users: Users = None,
-    hold_out: Annotated[int, typer.Option(help="Newest interactions of each user kept for validation.")] = 1,
+    hold_out: HoldOut = HOLD_OUT,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = TrainConfig.steps,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = TrainConfig.batch_size,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = TrainConfig.learning_rate,
@@ -74,7 +94,7 @@ def train(
     """Train a model on interactions and write its BF16 checkpoint."""
     from octorec.catalog.catalog import Catalog
     from octorec.data.interactions import read_interactions
-    from octorec.data.splits import leave_last_out
+    from octorec.data.splits import leave_last_out, training_part
     from octorec.data.users import read_users
     from octorec.training.progress import training_progress
     from octorec.training.run import model_config, train
@@ -96,7 +116,8 @@ def train(
     )
     interactions, items = read_interactions(data), Catalog.load(catalog)
     known = read_users(users) if users else {}
-    train_part, examples = leave_last_out(interactions, hold_out) if hold_out else (interactions, [])
+    train_part = training_part(interactions, hold_out)
+    examples = leave_last_out(interactions, hold_out)[1] if hold_out else []
     dimensions = model_config(config or preset, items)
     with training_progress(console, steps) as progress:
         about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, progress)
@@ -115,6 +136,7 @@ def analyze(
     beam: Annotated[int, typer.Option(help="Beams (of a ranker: candidates) a request.")] = Workload.beam,
     context: Annotated[int, typer.Option(help="Context items a request.")] = Workload.context,
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, l40s or 4090.")] = Workload.gpu,
+    unknown_items: UnknownItems = ProveConfig.unknown_items,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -123,9 +145,11 @@ def analyze(
     from octorec.numerics.render import render
 
     workload = Workload(batch_size, beam, context, gpu)
-    batch = measured_requests(checkpoint, data, users, catalog, requests) if data else None
+    batch, about = None, list[str]()
+    if data:
+        batch, about = measured_requests(checkpoint, data, users, catalog, requests, unknown_items)
     with counting("analyzing") as progress:
-        found = analyze(checkpoint, out, batch, force, progress, workload)
+        found = analyze(checkpoint, out, batch, force, progress, workload, about)
     show(as_json, found.to_dict(), render(found))
 
 
@@ -142,8 +166,10 @@ def quantize(
 
     with counting("quantizing") as progress:
         report = quantize_checkpoint(checkpoint, out, recipe, force, progress)
-    text = f"wrote {out}: {report.quantized_ratio:.3f} of the bytes over the quantized parts"
-    show(as_json, report.to_dict(), text)
+    lines = [f"wrote {out}: {report.quantized_ratio:.3f} of the bytes over the quantized parts"]
+    lines += [f"kept in 16 bit: {matrix.name}, {matrix.reason}" for matrix in report.kept[:KEPT]]
+    lines += [f"and {len(report.kept) - KEPT} more, which quantization.json lists"] if len(report.kept) > KEPT else []
+    show(as_json, report.to_dict(), *lines)
 
 
 @app.command()
@@ -172,7 +198,6 @@ def recommend(
     lines = [f"{rank:4d}  {score:8.4f}  {item:>8s}  {title}" for rank, (item, score, title) in enumerate(
         zip(answer.items, answer.scores, answer.titles, strict=True), 1)]  # fmt: skip
     lines += [f"note: {note}" for note in answer.notes]
-    lines += [] if answer.complete else [f"only {len(answer.items)} items may be returned"]
     show(as_json, asdict(answer), *lines)
 
 
@@ -240,27 +265,29 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
     ] = None,
-    last: Annotated[int, typer.Option(help="Newest interactions of each user to predict, one at a time.")] = 1,
+    hold_out: Predicted = HOLD_OUT,
     requests: Annotated[Path | None, typer.Option(help="Shadow: requests without labels, JSON lines.")] = None,
-    k: Annotated[int, typer.Option(help="Items a list.")] = 10,
-    margin: Annotated[float, typer.Option(help="Largest relative loss to accept.")] = 0.05,
+    k: Ks = None,
+    margin: Margin = MARGIN,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
+    unknown_items: UnknownItems = ProveConfig.unknown_items,
     users: Users = None,
     catalog: OtherCatalog = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: Json = False,
 ) -> None:
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
-    from octorec.data.interactions import read_interactions
-    from octorec.data.splits import leave_last_out
+    from octorec.data.learned import read_learned
     from octorec.data.users import read_users
     from octorec.engine.engine import Engine
     from octorec.engine.load import load
     from octorec.engine.request import read_requests
     from octorec.evaluate.compare import compare
+    from octorec.evaluate.origin import Side, origin_of
     from octorec.evaluate.render import render, render_shadow
     from octorec.evaluate.shadow import shadow
 
+    asked = _lengths(k)
     if (data is None) == (requests is None):
         raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
 
@@ -270,17 +297,27 @@ def evaluate(
         return before, after
 
     if requests is not None:
-        asked = read_requests(requests)
+        shadowed = read_requests(requests)
         with counting("shadow") as progress:
-            seen = shadow(*engines(request.exclude for request in asked), asked, progress=progress)
+            pair = engines(request.exclude for request in shadowed)
+            seen = shadow(*pair, shadowed, progress=progress, unknown_items=unknown_items)
         show(as_json, seen.to_dict(), render_shadow(seen))
         return
     assert data is not None
-    _, examples = leave_last_out(read_interactions(data), last)
+    interactions, examples = _predicted(data, hold_out)
     pair = engines(example.history for example in examples)
+    width = beam_width or min(engine.config.default_beam_width for engine in pair)
+    if asked[-1] > width:
+        raise InputError("k", asked[-1], f"at most beam_width = {width}")
+    names = {"baseline": baseline, "candidate": candidate}
+    sides = {name: Side(e.catalog, read_learned(names[name])) for name, e in zip(names, pair, strict=True)}
+    origin = warned(origin_of(interactions, hold_out, sides))
     known = read_users(users) if users else {}
     with counting("evaluating") as progress:
-        result = compare(*pair, examples, k, margin, beam_width, users=known, progress=progress)
+        result = compare(
+            *pair, examples, asked, margin, beam_width, users=known, progress=progress, unknown_items=unknown_items
+        )
+    result = dataclasses.replace(result, origin=origin)
     show(as_json, result.to_dict(), render(result))
     raise typer.Exit(result.verdict.exit_code)
 
@@ -289,30 +326,35 @@ def evaluate(
 def prove(
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
     data: Interactions,
-    last: Annotated[int, typer.Option(help="Newest interactions of each user to predict, one at a time.")] = 1,
+    hold_out: Predicted = HOLD_OUT,
     recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = ProveConfig.recipe,
     out: Annotated[Path | None, typer.Option(help="FP8 checkpoint folder to keep; removed if not given.")] = None,
-    k: Annotated[int, typer.Option(help="Items a list.")] = ProveConfig.k,
-    margin: Annotated[float, typer.Option(help="Largest relative loss to accept.")] = ProveConfig.margin,
+    k: Ks = None,
+    margin: Margin = MARGIN,
     beam_width: Annotated[int, typer.Option(help="Beams a level.")] = ProveConfig.beam_width,
     users: Users = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = ProveConfig.device,
     dollars_per_hour: Annotated[float, typer.Option(help="Price of one GPU.")] = ProveConfig.dollars_per_hour,
+    unknown_items: UnknownItems = ProveConfig.unknown_items,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Is FP8 safe for this model? Layers, answers, on a GPU speed, and last the verdict as in `evaluate`."""
-    from octorec.data.interactions import read_interactions
-    from octorec.data.splits import leave_last_out
+    from octorec.catalog.catalog import Catalog
+    from octorec.data.learned import read_learned
     from octorec.data.users import read_users
+    from octorec.evaluate.origin import Side, origin_of
     from octorec.prove import prove
     from octorec.prove_report import render_proof
 
-    config = ProveConfig(recipe, k, margin, beam_width, device, dollars_per_hour)
-    _, examples = leave_last_out(read_interactions(data), last)
+    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items)
+    interactions, examples = _predicted(data, hold_out)
+    side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
+    origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}))
     known = read_users(users) if users else {}
     with counting("proving") as progress:
         proof = prove(checkpoint, examples, config, out, known, force, progress)
+    proof = dataclasses.replace(proof, comparison=dataclasses.replace(proof.comparison, origin=origin))
     show(as_json, proof.to_dict(), render_proof(proof))
     raise typer.Exit(proof.exit_code)
 
@@ -328,7 +370,7 @@ def demo(
     """The whole story on MovieLens-100K, on a CPU; the last line of stdout is one JSON object."""
     from octorec.demo import TRAINING, run_demo
 
-    print(json.dumps(run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))))
+    print(json_text(run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))))
 
 
 @catalog_app.command("build")
@@ -337,6 +379,7 @@ def catalog_build(
     data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.")] = None,
     items: Annotated[Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.")] = None,
     codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = "8192,8192,8192",
+    hold_out: HoldOut = HOLD_OUT,
     unique: Annotated[bool, typer.Option("--unique", help="Give every item a tuple of its own.")] = False,
     seed: Annotated[int, typer.Option(help="Of the clustering.")] = 0,
     force: Force = False,
@@ -346,23 +389,21 @@ def catalog_build(
     from octorec.catalog.build import build_catalog
     from octorec.data.interactions import read_interactions
     from octorec.data.items import read_items
+    from octorec.data.splits import training_part
     from octorec.files import refuse_existing
 
     refuse_existing(out, force)
     if data is None and items is None:
         raise InputError("data", None, "give --data, --items or both")
     sizes = _sizes(codebook_sizes)
+    interactions = read_interactions(data) if data else None
     with counting("building") as progress:
         made = build_catalog(
-            read_interactions(data) if data else None,
-            read_items(items) if items else None,
-            sizes,
-            seed,
-            unique,
-            progress,
+            interactions, read_items(items) if items else None, sizes, seed, unique, progress, hold_out
         )
     made.save(out, force)
-    show_catalog(as_json, made, out)
+    met = training_part(interactions, hold_out).table["item_id"].unique() if interactions and made.learned else None
+    show_catalog(as_json, made, out, None if met is None else len(made) - len(met))
 
 
 @catalog_app.command("assign")
@@ -406,54 +447,82 @@ def catalog_import(
     show_catalog(as_json, made, out)
 
 
-def measured_requests(checkpoint: Path, data: Path, users: Path | None, catalog: Path | None, count: int) -> Any:
-    """The newest interaction of `count` users as requests with their true answers, as a model reads them."""
-    from octorec.data.interactions import read_interactions
-    from octorec.data.splits import leave_last_out
+def measured_requests(
+    checkpoint: Path, data: Path, users: Path | None, catalog: Path | None, count: int, unknown_items: str
+) -> tuple[Any, list[str]]:
+    """The newest interaction of `count` users as requests with their true answers, as a model reads them.
+
+    And what was left out of them, in words.
+    """
     from octorec.data.users import read_users
     from octorec.engine.load import load
     from octorec.engine.request import Request
-    from octorec.evaluate.predictions import require_examples
+    from octorec.evaluate.unknown import askable
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
     known = read_users(users) if users else {}
-    _, examples = leave_last_out(read_interactions(data))
+    engine = load(checkpoint, catalog)
+    _, every = _predicted(data, HOLD_OUT)
+    examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
     sample = examples[:: max(1, len(examples) // count)][:count]
-    require_examples(sample)
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
-    return load(checkpoint, catalog).forced_batch(requests, [example.target for example in sample])
+    return engine.forced_batch(requests, [example.target for example in sample]), unknown.lines()
+
+
+def _predicted(data: Path, hold_out: int) -> tuple[Any, Any]:
+    """Interactions, and the newest of each user as examples to predict."""
+    from octorec.data.interactions import read_interactions
+    from octorec.data.splits import leave_last_out
+    from octorec.evaluate.predictions import require_examples
+
+    if hold_out < 1:
+        raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
+    interactions = read_interactions(data)
+    _, examples = leave_last_out(interactions, hold_out)
+    require_examples(examples)
+    return interactions, examples
+
+
+def warned(origin: Any) -> Any:
+    """`origin`, after its warnings were said on stderr."""
+    from octorec.evaluate.render import warning
+
+    for sentence in origin.warnings:
+        console.print(warning(sentence), soft_wrap=True)
+    return origin
 
 
 def show(as_json: bool, result: Any, *texts: RenderableType) -> None:
     """Print a result: an object for programs, or lines and tables for people, whole where nobody watches."""
     if as_json:
-        print(json.dumps(finite(result), allow_nan=False))
+        print(json_text(result))
         return
     out = PlainConsole(width=None if sys.stdout.isatty() else WHOLE)
     for text in texts:
-        out.print(text, soft_wrap=isinstance(text, str))
+        out.print(fitting(text, out), soft_wrap=isinstance(text, str))
 
 
-def finite(value: Any) -> Any:
-    """`value` with null for NaN and infinity, which JSON lacks."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: finite(part) for key, part in value.items()}
-    return [finite(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-
-def show_catalog(as_json: bool, catalog: Any, out: Path) -> None:
+def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = None) -> None:
+    """What a catalog holds. not_met: items of it that no interaction met which was learned from."""
     about = {
         "items": len(catalog),
         "sharing": catalog.n_sharing,
         "codebook_sizes": list(catalog.codebook_sizes),
         "fingerprint": catalog.fingerprint,
         "version": catalog.version,
+        "learned": catalog.learned and catalog.learned.to_dict(),
+        "not_met": not_met,
     }
-    text = f"wrote {out}: {about['items']} items, {about['sharing']} on shared tuples, codebook {about['fingerprint']}"
-    show(as_json, about, text)
+    shared = f"{about['items']} items, {about['sharing']} on shared tuples"
+    lines = [f"wrote {out}: {shared}, codebook {about['fingerprint']}"]
+    if catalog.learned:
+        held = f"the newest {catalog.learned.hold_out} of each user held out"
+        lines.append(f"learned from {catalog.learned.interactions:,} interactions, {held}")
+    if not_met:
+        how = "their codes come from attributes, or else from their ids"
+        lines.append(f"{not_met:,} items are met in none of them: {how}")
+    show(as_json, about, *lines)
 
 
 def user_fields(given: list[str], kinds: dict[str, str]) -> dict[str, Any]:
@@ -477,6 +546,14 @@ def user_fields(given: list[str], kinds: dict[str, str]) -> dict[str, Any]:
 
 def _ids(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _lengths(texts: list[str] | None) -> tuple[int, ...]:
+    """What --k asks for."""
+    try:
+        return lengths([int(part) for text in texts or [str(K)] for part in text.split(",")])
+    except ValueError:
+        raise InputError("k", ",".join(texts or []), "must be integers above 0 with commas") from None
 
 
 def _sizes(text: str) -> list[int]:

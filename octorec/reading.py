@@ -1,10 +1,9 @@
-"""Reading small files that a person or another program wrote: text, JSON, YAML.
+"""Reading small files that a person wrote: text, YAML settings. For JSON and folders see `files`.
 
 What cannot be read is an InputError about `field`, the name under which the user gave the file. Nothing here waits for
 a pipe, reads more than its limit, or takes the last of two values for one key.
 """
 
-import json
 import stat
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ import yaml
 
 from octorec.errors import InputError, shown
 
-MOST_TEXT = 2**24  # bytes of a text or JSON file
+MOST_TEXT = 2**24  # bytes of a text file
 MOST_YAML = 2**18  # bytes of a YAML file: PyYAML reads 100 KB a second at worst
 
 
@@ -40,26 +39,6 @@ def read_text(path: str | Path, field: str, most: int = MOST_TEXT) -> str:
         return Path(path).read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(field, str(path), f"cannot be read ({reason(error)})") from error
-
-
-def read_json(path: str | Path, field: str) -> Any:
-    """The value in a JSON file."""
-    text = read_text(path, field)
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        raise InputError(field, str(path), f"is no JSON ({error})") from error
-
-
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text (bytes: UTF-8). A ValueError says what is wrong, also where Python's own reader is
-    lenient: NaN, a key that stands twice."""
-    try:
-        if isinstance(text, bytes):
-            text = text.decode()
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def read_yaml(path: str | Path, field: str) -> Any:
@@ -93,15 +72,5 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, f"key {shown(twice[0])} stands twice", node.start_mark)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if twice := _twice(key for key, _ in pairs):
-        raise ValueError(f"key {shown(twice[0])} stands twice")
-    return dict(pairs)
-
-
 def _twice(keys: Iterable[str]) -> list[str]:
     return [key for key, times in Counter(keys).items() if times > 1]
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")

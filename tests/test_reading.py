@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from octorec.errors import InputError
-from octorec.reading import MOST_YAML, parse_json, read_json, read_text, read_yaml
+from octorec.reading import MOST_YAML, read_text, read_yaml
 
 
 def written(tmp_path: Path, content: bytes | str) -> Path:
@@ -34,34 +34,14 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     path = written(tmp_path, b'\xef\xbb\xbf{"a": 1}\r\n')
-    assert read_json(path, "config") == read_yaml(path, "config") == {"a": 1}
+    assert read_yaml(path, "config") == {"a": 1}
 
 
 def test_what_is_no_utf8_is_refused(tmp_path: Path) -> None:
     for content in (b'{"a": "\xff"}', "{}".encode("utf-16")):
-        for read in (read_text, read_json, read_yaml):
+        for read in (read_text, read_yaml):
             with pytest.raises(InputError, match="cannot be read"):
                 read(written(tmp_path, content), "config")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ('{"a": 1, "a": 2}', "'a' stands twice"), ('[{"b": {"a": 1, "a": 1}}]', "stands twice"), ("NaN", "NaN"),
-        ("[-Infinity]", "Infinity"), ("[" * 100_000, "nested too deeply"), ('{"a":' * 100_000, "nested too deeply"),
-        ("9" * 5000, "4300"), ("", "Expecting value"), ("{'a': 1}", "line 1"), ('{"a": 1}}', "Extra data"),
-    ],
-    ids=lambda value: value[:20],
-)  # fmt: skip
-def test_json_is_read_strictly(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        read_json(written(tmp_path, text), "config")
-
-
-def test_json_of_bytes_is_utf8() -> None:
-    assert parse_json('{"é": "\u2028"}'.encode()) == {"é": "\u2028"}
-    with pytest.raises(ValueError, match="utf-8"):
-        parse_json(b'"\xff"')
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Letters: n items, L levels, words = ceil(named sets / 64).
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,11 +22,13 @@ from octorec.catalog.codebook import Codebook, check_sizes, digest
 from octorec.catalog.sets import distinct_sets, set_bits
 from octorec.catalog.trie import Trie, build_trie, code_order
 from octorec.data.items import matrix, read_items
+from octorec.data.learned import Learned
 from octorec.data.tables import id_rank, one_array
 from octorec.errors import InputError, MismatchError
-from octorec.files import new_folder
+from octorec.files import is_own_file, new_folder, read_json
 
 FORMAT_VERSION = 1
+FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")  # of a catalog's folder
 ROWS = 4096  # read in about a millisecond
 COLUMNS = ["item_id", "title", "codes", "sets", "live"]
 ABOUT = {  # keys of catalog.json
@@ -49,6 +52,7 @@ class Catalog:
     codes [n, L] int32. set_names: bit s of the words is set_names[s]. item_sets [n, words] int64, None without sets.
     codebook: None where the codes came from elsewhere. attribute_map: None where no item has attributes.
     given_vectors: whether the codebook is over vectors that the item table brought. unique: no tuple has two items.
+    learned: which interactions the codebook is over; None where that is not known, or where they were given as vectors.
     """
 
     items: pa.Table
@@ -62,6 +66,7 @@ class Catalog:
     attribute_map: AttributeMap | None = None
     given_vectors: bool = False
     unique: bool = False
+    learned: Learned | None = None
 
     @classmethod
     def of_items(
@@ -72,6 +77,7 @@ class Catalog:
         attribute_map: AttributeMap | None = None,
         given_vectors: bool = False,
         unique: bool = False,
+        learned: Learned | None = None,
     ) -> "Catalog":
         """A catalog of a checked item table (`data.items.check_items`) with codes, in any order.
 
@@ -87,7 +93,8 @@ class Catalog:
         bits = set_bits(items["sets"], names)
         trie = build_trie(codes, sizes, np.asarray(items["live"]), bits)
         fingerprint = codebook.fingerprint if codebook else digest(sizes, codes, _as_json(items["item_id"]))
-        return cls(items, codes, sizes, fingerprint, names, bits, trie, codebook, attribute_map, given_vectors, unique)
+        about = codebook, attribute_map, given_vectors, unique, learned
+        return cls(items, codes, sizes, fingerprint, names, bits, trie, *about)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -200,6 +207,7 @@ class Catalog:
             "given_vectors": self.given_vectors,
             "unique": self.unique,
             "attributes": self.attribute_map is not None,
+            "learned": self.learned and self.learned.to_dict(),
         }
         with new_folder(folder, force) as new:
             (new / "catalog.json").write_text(json.dumps(about, indent=1))
@@ -214,6 +222,9 @@ class Catalog:
         """Read what `save` wrote and check it: an InputError for a damaged or foreign folder, a MismatchError for files
         that do not belong together."""
         folder = Path(folder)
+        for name in FILES:
+            if os.path.lexists(folder / name) and not is_own_file(folder / name):
+                raise InputError(str(folder / name), "a pipe or a link", "must be a regular file of its folder")
         about = _read_about(folder)
         codebook = attribute_map = None
         if (folder / "codebook.safetensors").exists():
@@ -221,7 +232,9 @@ class Catalog:
         if (folder / "attributes.parquet").exists():
             attribute_map = AttributeMap.load(folder / "attributes.parquet")
         items = read_items(folder / "items.parquet")
-        flags = about["given_vectors"], about["unique"]
+        record = about.get("learned")
+        learned = None if record is None else Learned.from_dict(f"{folder / 'catalog.json'}: learned", record)
+        flags = about["given_vectors"], about["unique"], learned
         catalog = cls.of_items(items, about["codebook_sizes"], codebook, attribute_map, *flags)
         _check_belonging(folder, about, catalog)
         return catalog
@@ -291,18 +304,16 @@ def _check_codes(items: pa.Table, sizes: tuple[int, ...]) -> None:
 def _read_about(folder: Path) -> dict[str, Any]:
     """catalog.json with every key there and of its type."""
     path = folder / "catalog.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError("catalog", str(folder), "must be a folder that OctoRec wrote; it has no catalog.json")
-    try:
-        about = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(str(path), str(error), "is damaged or no JSON") from error
-    if not isinstance(about, dict) or about.get("format_version") != FORMAT_VERSION:
-        raise InputError(f"{path}: format_version", about, f"this OctoRec reads format version {FORMAT_VERSION}")
+    about = read_json(path, "catalog")
+    version = about.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}: format_version", version, f"this OctoRec reads format version {FORMAT_VERSION}")
     for key, kind in ABOUT.items():
         if not isinstance(about.get(key), kind):
             raise InputError(f"{path}: {key}", about.get(key), f"must be of type {kind.__name__}")
-    unknown = sorted(set(about) - set(ABOUT))
+    unknown = sorted(set(about) - set(ABOUT) - {"learned"})  # which older catalogs lack
     if unknown:
         raise InputError(str(path), unknown[0], f"unknown key; known: {', '.join(ABOUT)}")
     if not all(isinstance(size, int) for size in about["codebook_sizes"]):

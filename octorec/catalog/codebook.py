@@ -86,6 +86,8 @@ class Codebook:
             tensors = load_file(path)
         except (SafetensorError, OSError) as error:
             raise InputError(str(path), str(error), "is truncated or no safetensors file") from error
+        except (TypeError, AttributeError) as error:  # a type that numpy has not
+            raise InputError(str(path), str(error), allowed) from error
         names = [f"level.{level}" for level in range(len(tensors))]
         if not names or set(names) != set(tensors):
             raise InputError(str(path), sorted(tensors), allowed)

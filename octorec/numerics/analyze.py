@@ -1,14 +1,16 @@
 """Look at a checkpoint before quantizing it: statistics, a verdict as a recipe, the roofline, and a report of all."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from octorec.errors import InputError
 from octorec.files import new_folder, refuse_existing
-from octorec.models.config import OneRecConfig
 from octorec.models.context import ContextBatch
+from octorec.models.shapes import checked_config
 from octorec.numerics.activations import ActivationStats, activation_stats
 from octorec.numerics.analysis import Analysis, values
 from octorec.numerics.checkpoint_files import CheckpointFiles
@@ -32,11 +34,13 @@ def analyze(
     force: bool = False,
     progress: Progress | None = None,
     workload: Workload | None = None,
+    about_requests: Sequence[str] = (),
 ) -> Analysis:
     """Measure a checkpoint, and its activations when `requests` are given; judge it, and say whether speed follows.
 
     path: a safetensors file or a folder of them, 16 bit, float32 or FP8. requests: a batch as the model reads it and
     the true codes [B, levels] of its answers; the checkpoint must then be a OneRec-V2. workload: that of the roofline.
+    about_requests: what a reader should know of them, added to the notes.
     Writes report.html, stats.parquet, recipe.yaml (where there is something to quantize) and activations.parquet (with
     requests) into `out`. `progress` is called after each tensor. Raises InputError as `CheckpointFiles` does, and when
     `out` exists without `force`; NaN and Inf are counted.
@@ -44,10 +48,13 @@ def analyze(
     refuse_existing(out, force)
     files = CheckpointFiles(path)
     kind = family(files.names(), files.config)
-    if kind == "OneRec-V2" or requests is not None:
-        OneRecConfig.from_dict(files.config)  # refuse now what would be refused after minutes
+    if not files.names():
+        raise InputError("checkpoint", str(path), "holds no tensor")
+    if kind == "OneRec-V2" or requests is not None:  # refuse now what would be refused after minutes
+        shapes = {name: files.shape(name) for name in files.names()}
+        checked_config(files.config, shapes, f"checkpoint {files.path}")
     weights = weight_stats(files, progress)
-    notes = _notes(files, weights)
+    notes = [*_notes(files, weights), *about_requests]
     broken = any(stats.distribution and stats.distribution.nan + stats.distribution.inf for stats in weights)
     activations: list[ActivationStats] = []
     if requests is not None and broken:
@@ -90,17 +97,19 @@ def _notes(files: CheckpointFiles, weights: list[TensorStats]) -> list[str]:
         for stats in weights
         if stats.distribution is not None and stats.distribution.nan + stats.distribution.inf
     ]
-    if files.quantized:
-        eight = any(stats.dtype in ("float8_e4m3fn", "float8_e5m2", "int8") and stats.distribution for stats in weights)
-        read = "its 8-bit tensors were read through their scales" if eight else "its packed integers were not read"
+    if files.quantized is not None:
+        read = "; its 8-bit tensors were read through their scales" if files.scales else ""
         notes.append(
-            f"This checkpoint is quantized already: {read}. "
+            f"This checkpoint is quantized already ({files.quantized}){read}. "
             "No recipe was written, for `octorec quantize` starts from 16 bit."
         )
+    if files.activation_scales:
+        notes.append(f"Scales of activations, which change no weight: {_some(sorted(files.activation_scales))}.")
     silent = [stats.name for stats in weights if stats.distribution is None]
     if silent:
-        more = f" and {len(silent) - 3} more" if len(silent) > 3 else ""
-        notes.append(f"Empty or no floating-point numbers, so not measured: {', '.join(silent[:3])}{more}.")
-    if files.unread:
-        notes.append(f"Beside the checkpoint and not read: {', '.join(files.unread)}.")
+        notes.append(f"Empty or no floating-point numbers, so not measured: {_some(silent)}.")
     return notes
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

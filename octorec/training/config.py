@@ -1,10 +1,9 @@
 """What a training is made of. Imports no torch, so that the command line can read its defaults."""
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from octorec.errors import InputError
+from octorec.settings import check_types, require
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -35,29 +34,14 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("steps", "batch_size", "validate_every", "save_every"):
-            self._require(name, _is_count(getattr(self, name)) and getattr(self, name) > 0, "an integer above 0")
-        for name in ("warmup", "seed"):
-            self._require(name, _is_count(getattr(self, name)), "an integer from 0 to 2^32 - 1")
+            require(1 <= getattr(self, name) < 2**31, name, self, "must be an integer above 0, below 2^31")
+        require(0 <= self.warmup < 2**31, "warmup", self, "must be 0 or more, below 2^31")
         for name in ("learning_rate", "clip_norm"):
-            self._require(name, _is_number(getattr(self, name)) and getattr(self, name) > 0, "a number above 0")
+            require(getattr(self, name) > 0, name, self, "must be above 0")
         for name in ("weight_decay", "bias_rate"):
-            self._require(name, _is_number(getattr(self, name)) and getattr(self, name) >= 0, "a number of 0 or more")
+            require(getattr(self, name) >= 0, name, self, "must be 0 or more")
+        require(0 <= self.seed < 2**32, "seed", self, "must be an integer from 0 to 4294967295")
         for name in ("dropout", "history_drop", "label_smoothing"):
-            self._require(
-                name, _is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1, "0 or more and below 1"
-            )
-        if self.precision not in get_args(Precision):
-            raise InputError("precision", self.precision, f"allowed: {', '.join(get_args(Precision))}")
-
-    def _require(self, name: str, holds: bool, allowed: str) -> None:
-        if not holds:
-            raise InputError(name, getattr(self, name), f"must be {allowed}")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
+            require(0 <= getattr(self, name) < 1, name, self, "must be 0 or more and below 1")

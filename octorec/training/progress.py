@@ -13,7 +13,7 @@ from octorec.training.trainer import Progress as Callback
 @contextmanager
 def training_progress(console: Console, steps: int) -> Iterator[Callback]:
     """Yield a callback for `Trainer.run` that shows a bar on a terminal, and a line a validation anywhere."""
-    columns = ("training", BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}", markup=False))
+    columns = ("training", BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("training", total=steps, loss=float("nan"))
         average = 0.0
@@ -23,7 +23,7 @@ def training_progress(console: Console, steps: int) -> Iterator[Callback]:
             average = record["loss"] if average == 0.0 else 0.98 * average + 0.02 * record["loss"]
             bar.update(task, completed=record["step"], loss=average)
             if "expert_load" in record:
-                console.print(_line(record, average, steps))
+                console.print(_line(record, average, steps), soft_wrap=True)
 
         yield show
 

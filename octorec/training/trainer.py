@@ -20,9 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octorec.errors import InputError, MismatchError, shown
-from octorec.files import new_folder
+from octorec.files import json_text, new_folder, read_json
 from octorec.models.onerec import OneRecV2
-from octorec.reading import read_json
 from octorec.training.balance import ExpertBalance
 from octorec.training.config import TrainConfig
 from octorec.training.dropout import add_dropout
@@ -163,22 +162,22 @@ class Trainer:
                 {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, scratch / "state.safetensors"
             )
             about = {"step": self.step, "history": self.history, **self._identity()}
-            (scratch / "state.json").write_text(json.dumps(about, indent=1))
+            (scratch / "state.json").write_text(json_text(about, indent=1))
 
     def restore(self, folder: Path) -> None:
         """Go on from a folder that `save` wrote, with the same configuration and data."""
         if not (folder / "state.json").exists():
             raise InputError("resume", str(folder), "holds no saved training state")
         about = read_json(folder / "state.json", "resume")
-        if not isinstance(about, dict) or not isinstance(about.get("step"), int):
-            raise InputError("resume", str(folder / "state.json"), "holds no saved training state")
         for name, value in self._identity().items():
             if about.get(name) != value:
                 raise MismatchError(f"resume: {name}", value, f"the saved training had {shown(about.get(name))}")
+        if not isinstance(about.get("step"), int):
+            raise InputError("resume", str(folder), "holds no saved training state")
         try:
             self._take(load_file(folder / "state.safetensors"))
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            raise InputError("resume", str(folder / "state.safetensors"), f"is damaged ({error})") from error
+        except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+            raise InputError("resume", str(folder), f"holds a damaged state.safetensors ({error})") from error
         self.step, self.history = about["step"], about.get("history", [])
 
     def _take(self, tensors: dict[str, Tensor]) -> None:

@@ -1,13 +1,14 @@
 """The catalog's order, look-ups and folder, and every damage to it."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from octorec.catalog.catalog import Catalog
+from octorec.catalog.catalog import FILES, Catalog
 from octorec.catalog.codebook import Codebook, fit_codebook
 from octorec.data.items import check_items
 from octorec.errors import InputError, MismatchError
@@ -227,8 +228,9 @@ def test_files_of_another_catalog(tmp_path):
 
 
 def test_damaged_folders(tmp_path):
-    with pytest.raises(InputError, match=r"no catalog\.json"):
-        Catalog.load(tmp_path)
+    for path in (tmp_path, "x" * 5000, "a\0b"):
+        with pytest.raises(InputError, match=r"no catalog\.json"):
+            Catalog.load(path)
     built().save(tmp_path / "catalog")
     folder = tmp_path / "catalog"
     for name in ("catalog.json", "items.parquet", "codebook.safetensors"):
@@ -238,13 +240,42 @@ def test_damaged_folders(tmp_path):
             Catalog.load(folder)
         (folder / name).write_bytes(whole)
     Catalog.load(folder)
-    (folder / "catalog.json").write_text("[1]")
-    with pytest.raises(InputError, match="format_version"):
-        Catalog.load(folder)
+    for text, message in (
+        ("[1]", "must hold an object"),
+        ("[" * 200_000, "nested too deeply"),
+        ('{"a":1,"a":1}', "twice"),
+    ):
+        (folder / "catalog.json").write_text(text)
+        with pytest.raises(InputError, match=rf"catalog\.json.*{message}"):
+            Catalog.load(folder)
     built().save(folder, force=True)
     (folder / "items.parquet").unlink()
     with pytest.raises(InputError, match="no such file"):
         Catalog.load(folder)
+
+
+@pytest.mark.parametrize("name", FILES[:3])
+def test_links_and_pipes_are_no_files_of_a_catalog(tmp_path, name):
+    folder = tmp_path / "catalog"
+    built().save(folder)
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=rf"{name}.*must be a regular file of its folder"):
+        Catalog.load(folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(InputError, match=rf"{name}.*must be a regular file of its folder"):
+        Catalog.load(folder)
+
+
+def test_a_catalog_in_the_hugging_face_cache_is_read(tmp_path):
+    folder = tmp_path / "snapshots" / "0123" / "catalog"
+    built().save(folder)
+    (tmp_path / "blobs").mkdir()
+    for path in list(folder.iterdir()):
+        path.rename(tmp_path / "blobs" / path.name)
+        path.symlink_to(f"../../../blobs/{path.name}")
+    assert Catalog.load(folder).version == built().version
 
 
 def test_a_failing_save_leaves_nothing(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def test_requests_are_read_with_every_line_break_and_mark(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b'{"history": ["1"], "user": null}', "line 2: user: got None; must map names"),
+        (b'{"history": ["1"], "user": null}', "line 2: user: got None; must be an object"),
         (b'{"history": ["1"], "user": [1]}', "line 2: user"),
         (b'{"history": null}', "line 2: history: got None; must be a list of ids"),
         (b'{"history": "1"}', "line 2: history"),
@@ -35,12 +35,12 @@ def test_requests_are_read_with_every_line_break_and_mark(tmp_path: Path) -> Non
         (b'{"history": ["1"], "k": "3"}', "line 2: k: got '3'; must be an integer above 0"),
         (b'{"history": ["1"], "k": true}', "line 2: k"),
         (b'{"history": ["1"], "k": 0}', "line 2: k"),
-        (b'{"history": ["1"], "k": NaN}', "NaN is no JSON number"),
+        (b'{"history": ["1"], "k": NaN}', "NaN is no number of JSON"),
         (b'{"history": ["1"], "k": 3, "k": 4}', "'k' stands twice"),
         (b'{"history": ["1"], "k": 3, "beam_width": 2}', "at most beam_width = 2"),
         (b'{"history": ["1"], "kk": 3}', "must be an object with history and any of k"),
         (b'{"k": 3}', "must be an object with history"),
-        (b"[1]", "must be an object with history"),
+        (b"[1]", "must hold an object"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"history": [' + b"9" * 5000 + b"]}", "is no JSON"),
         (b'{"history": ["\xff"]}', "is no JSON"),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -58,25 +59,22 @@ def test_json(make_checkpoint: Any, tmp_path: Path, capsys: Any) -> None:
 
 
 def test_names_of_tensors_are_shown_and_never_obeyed(tmp_path: Path, capsys: Any) -> None:
-    nasty = [
-        "\x1b[2J",
-        "$\\foo$",
-        "a_{$",
-        "[bold]x[/]",
-        ":bomb:",
-        "a\nname: evil",
-        "\u202e",
-        "<script>",
-        "x" * 999,
-        "# *",
-    ]
+    nasty = ["$\\foo$", "a_{$", "[bold]x[/]", ":bomb:", "<script>", "x" * 400, "# *"]
     tensors = {f"layers.{n}.{name}.weight": torch.randn(128, 128) for n, name in enumerate(nasty)}
     save_file(tensors, tmp_path / "model.safetensors")
     assert analyze(tmp_path, "--out", tmp_path / "out") == 0
     said = capsys.readouterr().out
-    for words in (r"layers.0.\x1b[2J.weight", "layers.3.[bold]x[/].weight", ":bomb:", r"a\nname: evil", r"\u202e"):
-        assert words in said
-    assert not set(said) & {"\x1b", "\u202e"}
+    assert all(words in said for words in ("layers.2.[bold]x[/].weight", ":bomb:"))
     page = (tmp_path / "out/report.html").read_text()
     assert "<script>.weight" not in page
     assert load_recipe(tmp_path / "out/recipe.yaml").assign([name.removesuffix(".weight") for name in tensors])
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nname: evil", "\u202e", "\x9b"])
+def test_a_name_that_a_terminal_would_obey_is_refused_and_shown(tmp_path: Path, capsys: Any, name: str) -> None:
+    save_file({f"layers.0.{name}.weight": torch.randn(128, 128)}, tmp_path / "model.safetensors")
+    assert analyze(tmp_path, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert name not in said
+    assert name.encode("unicode_escape").decode() in said

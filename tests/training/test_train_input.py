@@ -88,10 +88,10 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state" / "state.json").write_text(json.dumps(about))
     for content in (b"", whole[:-9], whole[:50]):
         (tmp_path / "state" / "state.safetensors").write_bytes(content)
-        with pytest.raises(InputError, match="is damaged"):
+        with pytest.raises(InputError, match="holds a damaged"):
             trainer.restore(tmp_path / "state")
     save_file({"model.x": np.zeros(3, np.float32)}, tmp_path / "state" / "state.safetensors")
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match="holds a damaged"):
         trainer.restore(tmp_path / "state")
     (tmp_path / "state" / "state.safetensors").write_bytes(whole)
     trainer.restore(tmp_path / "state")
