@@ -73,7 +73,6 @@ def train(
     from octorec.catalog.catalog import Catalog
     from octorec.data.interactions import read_interactions
     from octorec.data.splits import leave_last_out
-    from octorec.data.users import read_users
     from octorec.training.progress import training_progress
     from octorec.training.run import model_config, train
 
@@ -93,9 +92,9 @@ def train(
         seed=seed,
     )
     interactions, items = read_interactions(data), Catalog.load(catalog)
-    known = read_users(users) if users else {}
     train_part, examples = leave_last_out(interactions, hold_out) if hold_out else (interactions, [])
     dimensions = model_config(config or preset, items)
+    known = known_users(users, dimensions.user_fields)
     with training_progress(console, steps) as progress:
         about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, progress)
     show(as_json, about, f"wrote {out}: {about['bytes'] / 1e6:.1f} MB, {about['examples']} examples")
@@ -251,7 +250,6 @@ def evaluate(
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
     from octorec.data.interactions import read_interactions
     from octorec.data.splits import leave_last_out
-    from octorec.data.users import read_users
     from octorec.engine.engine import Engine
     from octorec.engine.load import load
     from octorec.engine.request import read_requests
@@ -276,7 +274,7 @@ def evaluate(
     assert data is not None
     _, examples = leave_last_out(read_interactions(data), last)
     pair = engines(example.history for example in examples)
-    known = read_users(users) if users else {}
+    known = known_users(users, pair[0].config.user_fields)
     with counting("evaluating") as progress:
         result = compare(*pair, examples, k, margin, beam_width, users=known, progress=progress)
     show(as_json, result.to_dict(), render(result))
@@ -302,13 +300,13 @@ def prove(
     """Is FP8 safe for this model? Layers, answers, on a GPU speed, and last the verdict as in `evaluate`."""
     from octorec.data.interactions import read_interactions
     from octorec.data.splits import leave_last_out
-    from octorec.data.users import read_users
+    from octorec.models.checkpoint import Checkpoint, read_config
     from octorec.prove import prove
     from octorec.prove_report import render_proof
 
     config = ProveConfig(recipe, k, margin, beam_width, device, dollars_per_hour)
     _, examples = leave_last_out(read_interactions(data), last)
-    known = read_users(users) if users else {}
+    known = known_users(users, read_config(Checkpoint(checkpoint)).user_fields) if users else {}
     with counting("proving") as progress:
         proof = prove(checkpoint, examples, config, out, known, force, progress)
     show(as_json, proof.to_dict(), render_proof(proof))
@@ -408,17 +406,24 @@ def measured_requests(checkpoint: Path, data: Path, users: Path | None, catalog:
     """The newest interaction of `count` users as requests with their true answers, as a model reads them."""
     from octorec.data.interactions import read_interactions
     from octorec.data.splits import leave_last_out
-    from octorec.data.users import read_users
     from octorec.engine.load import load
     from octorec.engine.request import Request
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
-    known = read_users(users) if users else {}
+    engine = load(checkpoint, catalog)
+    known = known_users(users, engine.config.user_fields)
     _, examples = leave_last_out(read_interactions(data))
     sample = examples[:: max(1, len(examples) // count)][:count]
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
-    return load(checkpoint, catalog).forced_batch(requests, [example.target for example in sample])
+    return engine.forced_batch(requests, [example.target for example in sample])
+
+
+def known_users(path: Path | None, fields: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """What a table says about the users, each of a model's `fields` read as its kind."""
+    from octorec.data.users import read_users
+
+    return read_users(path, {field.name: field.kind for field in fields}) if path else {}
 
 
 def show(as_json: bool, result: Any, text: RenderableType) -> None:

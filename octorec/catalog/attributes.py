@@ -17,14 +17,15 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
 from octorec.catalog.sets import distinct_sets, membership
-from octorec.data.items import matrix
-from octorec.data.tables import read_table
+from octorec.data.items import matrix, vectors
+from octorec.data.tables import one_array, read_table, refuse_nulls, refuse_rows
 from octorec.errors import InputError
 
 WORD_WEIGHT = 0.5  # length of the title's part of a feature row, the sets' part having length 1
 MIN_TITLES = 2  # a word in fewer titles than this tells no two items together
 MAX_WORDS = 4096  # the most frequent ones
 RIDGE = 1.0
+COLUMNS = {"kind": pa.string(), "name": pa.string(), "idf": pa.float32(), "weight": pa.list_(pa.float32())}
 NEEDS = "an item without interactions needs a set or a title word that other items have, or a vector"
 
 
@@ -89,16 +90,23 @@ class AttributeMap:
     @classmethod
     def load(cls, path: Path) -> "AttributeMap":
         """Read what `save` wrote; another table is an InputError."""
-        table = read_table(path)
-        if not table.schema.remove_metadata().equals(_schema(table)):
+        table = read_table(path, COLUMNS)
+        found = {field.name: field.type for field in table.schema}
+        if found != COLUMNS:
             raise InputError(str(path), table.schema.to_string(), "must be the table that OctoRec wrote")
+        for name in ("kind", "name", "idf"):
+            refuse_nulls(table[name], f"{path}: column {name}")
         kinds, names = table["kind"].to_pylist(), table["name"].to_pylist()
         sets, words = ([name for kind, name in zip(kinds, names, strict=True) if kind == k] for k in ("set", "word"))
         if kinds != ["bias"] + ["set"] * len(sets) + ["word"] * len(words):
             raise InputError(f"{path}: column kind", sorted(set(kinds)), "one bias, then sets, then words")
-        weight = matrix(table["weight"])
-        idf = np.asarray(table["idf"])[1:]
-        return cls(Vocabulary(tuple(sets), tuple(words), idf), weight[1:], weight[0])
+        for some in (sets, words):
+            if len(set(some)) < len(some):
+                raise InputError(f"{path}: column name", "a name twice", "each set and each word may stand once")
+        weight = matrix(vectors(one_array(table["weight"]), f"{path}: column weight"))
+        idf = np.asarray(table["idf"])
+        refuse_rows(~np.isfinite(idf), f"{path}: column idf", "NaN or infinity", "must hold finite numbers")
+        return cls(Vocabulary(tuple(sets), tuple(words), idf[1:]), weight[1:], weight[0])
 
 
 def fit_map(vocabulary: Vocabulary, features: sp.csr_matrix, vectors: np.ndarray) -> AttributeMap:
@@ -129,9 +137,3 @@ def _frequent_words(titles: Sequence[str]) -> tuple[str, ...]:
     count = Counter(word for title in titles for word in set(analyze(title)))
     frequent = sorted((word for word in count if count[word] >= MIN_TITLES), key=lambda word: (-count[word], word))
     return tuple(frequent[:MAX_WORDS])
-
-
-def _schema(table: pa.Table) -> pa.Schema:
-    width = table.schema.field("weight").type.list_size if "weight" in table.column_names else 0
-    kinds = {"kind": pa.string(), "name": pa.string(), "idf": pa.float32(), "weight": pa.list_(pa.float32(), width)}
-    return pa.schema(kinds)

@@ -145,7 +145,7 @@ def test_attribute_map_on_disk(tmp_path):
 def test_foreign_attribute_maps_are_refused(tmp_path):
     path = tmp_path / "attributes.parquet"
     pyarrow.parquet.write_table(pa.table({"kind": ["bias"], "name": [""]}), path)
-    with pytest.raises(InputError, match="the table that OctoRec wrote"):
+    with pytest.raises(InputError, match="column idf is missing"):
         AttributeMap.load(path)
     AttributeMap(
         Vocabulary(("a",), (), np.ones(1, np.float32)), np.ones((1, 2), np.float32), np.ones(2, np.float32)
