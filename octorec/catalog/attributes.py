@@ -23,7 +23,7 @@ from octorec.errors import InputError
 
 WORD_WEIGHT = 0.5  # length of the title's part of a feature row, the sets' part having length 1
 MIN_TITLES = 2  # a word in fewer titles than this tells no two items together
-MAX_WORDS = 4096  # the most frequent ones
+MAX_WORDS = MAX_SETS = 4096  # the most frequent ones: the map is fitted in memory of the square of their number
 RIDGE = 1.0
 COLUMNS = {"kind": pa.string(), "name": pa.string(), "idf": pa.float32(), "weight": pa.list_(pa.float32())}
 NEEDS = "an item without interactions needs a set or a title word that other items have, or a vector"
@@ -50,8 +50,8 @@ class Vocabulary:
 
 
 def fit_vocabulary(items: pa.Table) -> Vocabulary:
-    """Every named set of `items` and the more frequent words of their titles."""
-    sets, words = distinct_sets(items["sets"]), _frequent_words(items["title"].to_pylist())
+    """The more frequent named sets of `items` and words of their titles."""
+    sets, words = _frequent_sets(items["sets"]), _frequent_words(items["title"].to_pylist())
     vocabulary = Vocabulary(sets, words, np.ones(len(sets) + len(words), np.float32))
     having = np.asarray(_multi_hot(items, vocabulary).sum(0)).ravel()
     idf = np.log((1 + items.num_rows) / (1 + having)) + 1  # as scikit-learn smooths it
@@ -130,6 +130,16 @@ def _multi_hot(items: pa.Table, vocabulary: Vocabulary) -> sp.csr_matrix:
         return sets
     words = CountVectorizer(vocabulary=vocabulary.words, binary=True).transform(items["title"].to_pylist())
     return sp.csr_matrix(sp.hstack([sets, words]))
+
+
+def _frequent_sets(sets: pa.ChunkedArray) -> tuple[str, ...]:
+    """The MAX_SETS that most items have, in ascending order."""
+    names = distinct_sets(sets)
+    if len(names) <= MAX_SETS:
+        return names
+    _, places = membership(sets, names)
+    frequent = np.argsort(-np.bincount(places, minlength=len(names)), kind="stable")[:MAX_SETS]
+    return tuple(names[place] for place in np.sort(frequent))
 
 
 def _frequent_words(titles: Sequence[str]) -> tuple[str, ...]:
