@@ -386,18 +386,25 @@ def catalog_import(
     index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.")],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.")] = None,
-    codebook_sizes: Annotated[str | None, typer.Option(help="Codes a level; inferred if not given.")] = None,
+    codebook_sizes: Annotated[
+        str | None, typer.Option(help="Codes a level; those of --base, or inferred, if not given.")
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Imported catalog before this one: models that answer from it take both.")
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Read semantic IDs that another project made."""
+    from octorec.catalog.catalog import Catalog
     from octorec.catalog.index_json import read_index
     from octorec.data.items import read_items
     from octorec.files import refuse_existing
 
     refuse_existing(out, force)
     sizes = _sizes(codebook_sizes) if codebook_sizes else None
-    made = read_index(index, read_items(items) if items else None, sizes)
+    before = Catalog.load(base) if base else None
+    made = read_index(index, read_items(items) if items else None, sizes, before)
     made.save(out, force)
     show_catalog(as_json, made, out)
 

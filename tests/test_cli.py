@@ -146,6 +146,11 @@ def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
     (tmp_path / "x.index.json").write_text(json.dumps({"0": ["<a_1>", "<b_2>"], "1": ["<a_0>", "<b_2>"]}))
     done = octorec("catalog", "import", "--index", tmp_path / "x.index.json", "--out", tmp_path / "imported", "--json")
     assert json.loads(done.stdout)["items"] == 2
+    (tmp_path / "y.index.json").write_text(json.dumps({"1": ["<a_0>", "<b_2>"], "2": ["<a_1>", "<b_0>"]}))
+    done = octorec("catalog", "import", "--index", tmp_path / "y.index.json", "--base", tmp_path / "imported", "--out",
+                   tmp_path / "next", "--json")  # fmt: skip
+    made, before = json.loads(done.stdout), json.loads((tmp_path / "imported" / "catalog.json").read_text())
+    assert (made["fingerprint"], made["codebook_sizes"]) == (before["fingerprint"], [2, 3])
 
 
 @pytest.mark.parametrize(

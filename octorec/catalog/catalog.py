@@ -7,7 +7,7 @@ Letters: n items, L levels, words = ceil(named sets / 64).
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ ABOUT = {  # keys of catalog.json
     "unique": bool,
     "attributes": bool,
 }
+OPTIONAL = {"extends": bool}
+ABOUT_BYTES = 2**20
+FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")
+NAMES_SHOWN = 20  # of named sets, in an error
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,7 @@ class Catalog:
     codes [n, L] int32. set_names: bit s of the words is set_names[s]. item_sets [n, words] int64, None without sets.
     codebook: None where the codes came from elsewhere. attribute_map: None where no item has attributes.
     given_vectors: whether the codebook is over vectors that the item table brought. unique: no tuple has two items.
+    extends: an imported catalog whose fingerprint is that of the catalog before it (see `catalog.index_json`).
     """
 
     items: pa.Table
@@ -62,6 +67,7 @@ class Catalog:
     attribute_map: AttributeMap | None = None
     given_vectors: bool = False
     unique: bool = False
+    extends: bool = False
 
     @classmethod
     def of_items(
@@ -173,7 +179,9 @@ class Catalog:
         bits = np.zeros(max(1, -(-len(self.set_names) // 64)), np.uint64)
         for name in names:
             if name not in self.set_bit:
-                raise InputError(field, name, f"allowed: {', '.join(self.set_names) or 'nothing: no item has sets'}")
+                some = ", ".join(self.set_names[:NAMES_SHOWN]) or "nothing: no item has sets"
+                more = f" and {len(self.set_names) - NAMES_SHOWN} more" if len(self.set_names) > NAMES_SHOWN else ""
+                raise InputError(field, name, f"allowed: {some}{more}")
             bits[self.set_bit[name] // 64] |= np.uint64(1 << self.set_bit[name] % 64)
         return bits.view(np.int64)
 
@@ -201,6 +209,8 @@ class Catalog:
             "unique": self.unique,
             "attributes": self.attribute_map is not None,
         }
+        if self.extends:
+            about["extends"] = True
         with new_folder(folder, force) as new:
             (new / "catalog.json").write_text(json.dumps(about, indent=1))
             pyarrow.parquet.write_table(self.items, new / "items.parquet")
@@ -214,6 +224,7 @@ class Catalog:
         """Read what `save` wrote and check it: an InputError for a damaged or foreign folder, a MismatchError for files
         that do not belong together."""
         folder = Path(folder)
+        _refuse_links(folder)
         about = _read_about(folder)
         codebook = attribute_map = None
         if (folder / "codebook.safetensors").exists():
@@ -223,8 +234,14 @@ class Catalog:
         items = read_items(folder / "items.parquet")
         flags = about["given_vectors"], about["unique"]
         catalog = cls.of_items(items, about["codebook_sizes"], codebook, attribute_map, *flags)
+        if about.get("extends"):
+            catalog = catalog.as_version_of(about["fingerprint"])
         _check_belonging(folder, about, catalog)
         return catalog
+
+    def as_version_of(self, fingerprint: str) -> "Catalog":
+        """This imported catalog with the fingerprint of the one before it."""
+        return replace(self, fingerprint=fingerprint, extends=True)
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
@@ -281,11 +298,19 @@ def _check_codes(items: pa.Table, sizes: tuple[int, ...]) -> None:
         raise MismatchError(
             "items: column codes", f"{codes.shape[1]} codes a row", f"codebook_sizes {sizes} needs {len(sizes)}"
         )
-    outside = np.flatnonzero((codes >= np.array(sizes)).any(1))
+    outside = np.flatnonzero((codes >= np.array(sizes, np.int64)).any(1))
     if len(outside):
         raise InputError(
             f"items: column codes, row {outside[0] + 1}", codes[outside[0]].tolist(), f"must be below {sizes}"
         )
+
+
+def _refuse_links(folder: Path) -> None:
+    """A file of the folder is a file and no link, which could lead anywhere on the machine."""
+    for name in FILES:
+        path = folder / name
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise InputError(str(path), "a link" if path.is_symlink() else "no file", "must be a file: copy it here")
 
 
 def _read_about(folder: Path) -> dict[str, Any]:
@@ -293,25 +318,36 @@ def _read_about(folder: Path) -> dict[str, Any]:
     path = folder / "catalog.json"
     if not path.is_file():
         raise InputError("catalog", str(folder), "must be a folder that OctoRec wrote; it has no catalog.json")
+    if path.stat().st_size > ABOUT_BYTES:
+        raise InputError(str(path), f"{path.stat().st_size} bytes", f"at most {ABOUT_BYTES}")
     try:
-        about = json.loads(path.read_text())
-    except ValueError as error:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(str(path), str(error), "is damaged or no JSON") from error
-    if not isinstance(about, dict) or about.get("format_version") != FORMAT_VERSION:
-        raise InputError(f"{path}: format_version", about, f"this OctoRec reads format version {FORMAT_VERSION}")
-    for key, kind in ABOUT.items():
-        if not isinstance(about.get(key), kind):
-            raise InputError(f"{path}: {key}", about.get(key), f"must be of type {kind.__name__}")
-    unknown = sorted(set(about) - set(ABOUT))
+    version = about.get("format_version") if isinstance(about, dict) else None
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise InputError(f"{path}: format_version", version, f"this OctoRec reads format version {FORMAT_VERSION}")
+    known = {**ABOUT, **OPTIONAL}
+    unknown = sorted(set(about) - set(known))
     if unknown:
-        raise InputError(str(path), unknown[0], f"unknown key; known: {', '.join(ABOUT)}")
-    if not all(isinstance(size, int) for size in about["codebook_sizes"]):
-        raise InputError(f"{path}: codebook_sizes", about["codebook_sizes"], "must be integers")
+        raise InputError(str(path), unknown[0], f"unknown key; known: {', '.join(known)}")
+    for key, kind in known.items():
+        if key in ABOUT or key in about:
+            _check_type(f"{path}: {key}", about.get(key), kind)
+    for size in about["codebook_sizes"]:
+        _check_type(f"{path}: codebook_sizes", size, int)
     return about
+
+
+def _check_type(where: str, value: Any, kind: type) -> None:
+    if type(value) is not kind:
+        raise InputError(where, value, f"must be of type {kind.__name__}")
 
 
 def _check_belonging(folder: Path, about: dict[str, Any], catalog: Catalog) -> None:
     codebook, attribute_map = catalog.codebook, catalog.attribute_map
+    if catalog.extends and codebook:
+        raise MismatchError(f"{folder}: extends", True, "a catalog with a codebook has the codebook's fingerprint")
     if codebook and codebook.sizes != catalog.codebook_sizes:
         allowed = f"catalog.json says {catalog.codebook_sizes}"
         raise MismatchError(f"{folder / 'codebook.safetensors'}: sizes", codebook.sizes, allowed)
