@@ -10,10 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from octorec.data.expanded import refuse_beyond
+from octorec.data.parquet_footer import read_chunks
 from octorec.data.plain import is_list, plain_column
-
-WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 8}  # bytes a value
-NESTED = 8  # bytes a value for where its list begins
 
 
 def column_names(path: Path) -> list[str]:
@@ -26,42 +24,29 @@ def read_parquet(path: Path, columns: Collection[str]) -> pa.Table:
 
     A file that would take more memory than one of its size may (see `data.expanded`) is an InputError.
     """
+    _refuse_large_footer(path, columns)
     with pyarrow.parquet.ParquetFile(path) as file:
-        leaves = _leaves(file, columns)
-        _refuse_large_footer(path, file.metadata, leaves)
-        text = [file.schema.column(leaf).path for leaf in leaves if _holds_text(file.schema.column(leaf))]
+        leaves = [file.schema.column(leaf) for leaf in range(len(file.schema))]
+        text = [leaf.path for leaf in leaves if _holds_text(leaf)]
     options = {"read_dictionary": text, "coerce_int96_timestamp_unit": "us"}  # in ns a year above 2262 would wrap
     with pyarrow.parquet.ParquetFile(path, **options) as file:
         parts, size = [], 0
         for group in range(file.num_row_groups):
             part = file.read_row_group(group, columns=list(columns))
+            part.validate(full=True)  # text that is no UTF-8, categories that are not there
             size += part.nbytes + sum(_text_bytes(part.column(name)) for name in part.column_names)
             refuse_beyond(path, size, f"{path}: its text")
             parts.append(_plain(part, path))
         return pa.concat_tables(parts) if parts else _plain(file.schema_arrow.empty_table().select(columns), path)
 
 
-def _leaves(file: pyarrow.parquet.ParquetFile, columns: Collection[str]) -> dict[int, str]:
-    """Which of the file's leaf columns belong to which of `columns`."""
-    paths = [file.schema.column(leaf).path for leaf in range(len(file.schema))]
-    return {
-        leaf: name for leaf, path in enumerate(paths) for name in columns if path == name or path.startswith(f"{name}.")
-    }
-
-
-def _refuse_large_footer(path: Path, about: pyarrow.parquet.FileMetaData, leaves: dict[int, str]) -> None:
+def _refuse_large_footer(path: Path, columns: Collection[str]) -> None:
     sizes: Counter[str] = Counter()
-    for group in range(about.num_row_groups):
-        for leaf, name in leaves.items():
-            chunk = about.row_group(group).column(leaf)
-            width = WIDTHS.get(chunk.physical_type) or about.schema.column(leaf).length
-            width += NESTED * (about.schema.column(leaf).max_repetition_level > 0)
-            sizes[name] += chunk.num_values * width
-            if chunk.physical_type == "BYTE_ARRAY":
-                sizes[name] += chunk.total_uncompressed_size
+    for chunk in read_chunks(path):
+        if chunk.path[0] in columns:
+            sizes[chunk.path[0]] += chunk.size
     if sizes:
-        largest = max(sizes, key=lambda name: sizes[name])
-        refuse_beyond(path, sum(sizes.values()), f"{path}: column {largest} and others")
+        refuse_beyond(path, sizes.total(), f"{path}: column {sizes.most_common(1)[0][0]} and others")
 
 
 def _holds_text(leaf: pyarrow.parquet.ColumnSchema) -> bool:

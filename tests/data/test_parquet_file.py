@@ -9,6 +9,7 @@ import pytest
 from octorec.data import expanded
 from octorec.data.interactions import read_interactions
 from octorec.data.items import read_items
+from octorec.data.parquet_footer import read_chunks
 from octorec.errors import InputError
 
 TABLE = pa.table({"user_id": ["a", "a", "b"], "item_id": ["1", "2", "1"], "timestamp": [1, 2, 3]})
@@ -107,6 +108,55 @@ def test_a_small_file_that_would_take_much_memory_is_refused(columns, message, t
     with pytest.raises(InputError, match=message):
         read_items(path)
     assert pa.total_allocated_bytes() - before < 2**24
+
+
+def test_the_footer_says_what_pyarrow_says(tmp_path):
+    columns = {
+        "text": ["a", None, "b" * 50] * 100,
+        "lists": [[1, 2], None, []] * 100,
+        "flags": [True, None, False] * 100,
+        "half": pa.array([1.5] * 300, pa.float16()),
+        "inner": [{"x": 1.0, "y": ["é"]}] * 300,
+    }
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "x.parquet", row_group_size=200)
+    about = pyarrow.parquet.read_metadata(tmp_path / "x.parquet")
+    chunks = [about.row_group(group).column(leaf) for group in range(2) for leaf in range(about.num_columns)]
+    found = read_chunks(tmp_path / "x.parquet")
+    assert [".".join(chunk.path) for chunk in found] == [chunk.path_in_schema for chunk in chunks]
+    width = {"BYTE_ARRAY": 8, "INT64": 8, "BOOLEAN": 1, "FIXED_LEN_BYTE_ARRAY": 2, "DOUBLE": 8}
+    for ours, theirs in zip(found, chunks, strict=True):
+        size = theirs.num_values * (width[theirs.physical_type] + 8 * (len(ours.path) > 1))
+        assert ours.size == size + theirs.total_uncompressed_size * (theirs.physical_type == "BYTE_ARRAY")
+
+
+@pytest.mark.parametrize(
+    "footer",
+    [
+        b"\x15",  # ends within a field
+        b"\x1c" * 1000 + b"\0" * 1000,  # structs in one another
+        b"\x29\xfc\xff\xff\xff\xff\x7f",  # a list of more values than there are bytes
+        b"\x16" + b"\xff" * 30,  # an integer without an end
+        b"\x19\x1f\0\0",  # a type that does not exist
+        b"\0",  # no fields
+        b"\x15\x02\x19\x0c\x16\0\x19\x1c\0\0",  # a row group without columns
+    ],
+)
+def test_damaged_footers_are_refused(footer, tmp_path):
+    path = tmp_path / "log.parquet"
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(InputError, match=r"log.parquet: got 'a damaged footer'"):
+        read_chunks(path)
+    with pytest.raises(InputError, match=r"log.parquet"):
+        read_interactions(path)
+
+
+def test_text_that_is_no_utf8_is_refused(tmp_path):
+    pyarrow.parquet.write_table(TABLE, tmp_path / "log.parquet", compression="none", write_statistics=False)
+    content = (tmp_path / "log.parquet").read_bytes()
+    place = content.index(b"\1\0\0\0a") + 4
+    (tmp_path / "log.parquet").write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+    with pytest.raises(InputError, match="UTF8"):
+        read_interactions(tmp_path / "log.parquet")
 
 
 def test_long_text_that_nobody_asked_for_costs_nothing(tmp_path):
