@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from octorec import cli, demo
+from octorec.models.config import UserField, encode_user
 
 N_ITEMS = 30
 TRAIN = ("train", "--data", "{w}/data.csv", "--catalog", "{w}/catalog")
@@ -125,6 +126,14 @@ def test_analyze(work: Path, tmp_path: Path) -> None:
     assert rows == {20 * 7, 20 * 3, 20 * 3 * 3}  # context items, target positions, and what their three experts see
     assert (tmp_path / "activations" / "activations.parquet").exists()
     assert json.loads(octorec("analyze", work / "fp8", "--out", tmp_path / "fp8", "--json").stdout)
+
+
+def test_users_of_a_csv_are_read_as_the_fields_of_the_model(tmp_path: Path) -> None:
+    fields = (UserField("zip", "category", ("01234", "94301")), UserField("age", "number"))
+    (tmp_path / "users.csv").write_text("user_id,zip,age\nu0,01234,07\nu1,94301,NA\n")
+    known = cli.known_users(tmp_path / "users.csv", fields)
+    assert [encode_user(fields, known[user]) for user in ("u0", "u1")] == [[1.0, 7.0], [2.0, 0.0]]
+    assert cli.known_users(None, fields) == {}
 
 
 def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def read_sequences(path: str | Path) -> Interactions:
         raise InputError(str(path), "no such file", "must be a text file with `user item item ...` on every line")
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, OSError) as error:
         raise InputError(str(path), str(error), "must be UTF-8 text") from error
     _check_sequences(path, lines)
     lines = [line for line in lines if line]

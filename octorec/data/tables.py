@@ -29,17 +29,15 @@ def read_table(
     times; the others are text, so that `007` stays `007`.
     """
     path = Path(path)
-    files = part_files(path)
     try:
-        tables = [_read_file(file, required, columns, inferred) for file in files]
+        tables = [_read_file(file, required, columns, inferred) for file in part_files(path)]
         table = pa.concat_tables(tables, promote_options="permissive") if len(tables) > 1 else tables[0]
     except InputError:
         raise
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            str(path), said, f"must be a whole {'CSV' if is_csv(files[0]) else '.parquet'} file"
-        ) from error
+        kind = "CSV" if path.name.lower().endswith(CSV) else ".parquet"
+        raise InputError(str(path), said, f"must be a whole {kind} file") from error
     if table.num_rows == 0:
         raise InputError(str(path), "no rows", "must have at least one row")
     return table
@@ -190,7 +188,12 @@ def is_text(kind: pa.DataType) -> bool:
 
 def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """A column's chunks as a single array."""
-    return column if isinstance(column, pa.Array) else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
+    if isinstance(column, pa.Array):
+        return column
+    try:
+        return pa.concat_arrays(column.chunks or [pa.array([], column.type)])
+    except pa.ArrowInvalid as error:
+        raise InputError("a column", f"{column.nbytes:,} bytes", "text or lists must be below 2^31 bytes") from error
 
 
 def id_rank(ids: pa.Array) -> np.ndarray:

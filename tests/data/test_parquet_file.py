@@ -74,6 +74,11 @@ def test_folders_that_are_no_table(tmp_path):
         read_interactions(tmp_path)
 
 
+def test_names_that_no_file_can_have_are_refused():
+    with pytest.raises(InputError, match="File name too long"):
+        read_interactions("x" * 5000 + ".parquet")
+
+
 def test_parts_of_unlike_types_are_refused(tmp_path):
     pyarrow.parquet.write_table(TABLE, tmp_path / "1.parquet")
     pyarrow.parquet.write_table(TABLE.set_column(0, "user_id", pa.array([True] * 3)), tmp_path / "2.parquet")
