@@ -42,11 +42,12 @@ def read_parquet(path: Path, columns: Collection[str]) -> pa.Table:
 
 def _refuse_large_footer(path: Path, columns: Collection[str]) -> None:
     sizes: Counter[str] = Counter()
-    for chunk in read_chunks(path):
-        if chunk.path[0] in columns:
-            sizes[chunk.path[0]] += chunk.size
-    if sizes:
-        refuse_beyond(path, sizes.total(), f"{path}: column {sizes.most_common(1)[0][0]} and others")
+    chunks = read_chunks(path, columns)
+    for chunk in chunks:
+        sizes[chunk.path[0]] += chunk.size
+    if chunks:
+        total = sizes.total() + max(chunk.largest_page for chunk in chunks)
+        refuse_beyond(path, total, f"{path}: column {sizes.most_common(1)[0][0]} and others")
 
 
 def _holds_text(leaf: pyarrow.parquet.ColumnSchema) -> bool:

@@ -1,11 +1,12 @@
-"""What a Parquet file's footer says about the size of its columns.
+"""What a Parquet file's footer and page headers say about the size of its columns.
 
-The footer is Thrift's compact protocol. It is read here, as pyarrow ends the process where some of its fields are
+They are in Thrift's compact protocol. They are read here, as pyarrow ends the process where some of its fields are
 damaged.
 """
 
+import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,56 +23,73 @@ TEXT, FIXED = 6, 7
 @dataclass(frozen=True)
 class Chunk:
     """One leaf column of one row group. path: names from the column down to its leaf. size: bytes that its values may
-    take, of text those of the pages and not of what repeats in them."""
+    take, of text those of the pages and not of what repeats in them. largest_page: bytes, unpacked."""
 
     path: tuple[str, ...]
     size: int
+    largest_page: int
 
 
-def read_chunks(path: Path) -> list[Chunk]:
-    """Every chunk of the file; a file whose footer is damaged is an InputError."""
+def read_chunks(path: Path, columns: Collection[str]) -> list[Chunk]:
+    """Every chunk of `columns`; a file whose footer or page headers are damaged is an InputError."""
     try:
-        about = _Reader(_footer(path)).struct(0)
-        widths = [element.get(2, 0) for element in about[2] if element.get(1) is not None]
-        groups = about.get(4, [])
-        return [_chunk(column[3], width) for group in groups for column, width in zip(group[1], widths, strict=True)]
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            about = _Reader(content, _footer_start(path, content)).struct(0)
+            widths = [element.get(2, 0) for element in about[2] if element.get(1) is not None]
+            groups = about.get(4, [])
+            pairs = [(column[3], width) for group in groups for column, width in zip(group[1], widths, strict=True)]
+            return [_chunk(content, *pair) for pair in pairs if pair[0][3][0].decode() in columns]
     except InputError:
         raise
     except (LookupError, ValueError, TypeError, AttributeError, struct.error) as error:
-        raise InputError(str(path), "a damaged footer", "must be a whole .parquet file") from error
+        raise InputError(str(path), "a damaged footer or page header", "must be a whole .parquet file") from error
 
 
-def _chunk(about: dict[int, Any], width: int) -> Chunk:
-    kind, names, values, uncompressed = about[1], about[3], about[5], about[6]
-    if min(values, uncompressed, width) < 0:
+def _chunk(content: mmap.mmap, about: dict[int, Any], width: int) -> Chunk:
+    kind, names, values = about[1], about[3], about[5]
+    if min(values, width) < 0:
         raise ValueError("negative sizes")
     size = values * (width if kind == FIXED else BYTES[kind])
     if len(names) > 1:
         size += values * 8  # where its list begins
+    pages = list(_pages(content, about))
     if kind == TEXT:
-        size += uncompressed
-    return Chunk(tuple(name.decode() for name in names), size)
+        size += sum(pages)
+    return Chunk(tuple(name.decode() for name in names), size, max(pages, default=0))
 
 
-def _footer(path: Path) -> bytes:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - 8))
-        end = file.read(8)
-        length = int.from_bytes(end[:4], "little")
-        if end[4:] != MAGIC or not 0 < length <= size - 12:
-            raise InputError(str(path), f"{end[4:]!r} at its end", "must be a whole .parquet file, unencrypted")
-        if length > MOST_BYTES:
-            raise InputError(str(path), f"a footer of {length} bytes", f"at most {MOST_BYTES}")
-        file.seek(size - 8 - length)
-        return file.read(length)
+def _pages(content: mmap.mmap, about: dict[int, Any]) -> Iterator[int]:
+    """Bytes of each page, unpacked, as its own header says: what the footer says of them could be anything."""
+    values, at, dictionary = about[5], about[9], about.get(11)
+    if dictionary is not None and 0 < dictionary < at:
+        at = dictionary
+    end = at + about[7]
+    while values > 0 and at < end:
+        header = _Reader(content, at)
+        page = header.struct(0)
+        unpacked, packed = page[2], page[3]
+        if min(at, unpacked, packed) < 0:
+            raise ValueError("negative sizes")
+        yield unpacked
+        rows = page.get(5) or page.get(8)
+        values -= rows[1] if rows else 0
+        at = header.at + packed
+
+
+def _footer_start(path: Path, content: mmap.mmap) -> int:
+    length = int.from_bytes(content[-8:-4], "little")
+    if content[-4:] != MAGIC or not 0 < length <= len(content) - 12:
+        raise InputError(str(path), f"{content[-4:]!r} at its end", "must be a whole .parquet file, unencrypted")
+    if length > MOST_BYTES:
+        raise InputError(str(path), f"a footer of {length} bytes", f"at most {MOST_BYTES}")
+    return len(content) - 8 - length
 
 
 class _Reader:
     """Thrift's compact protocol as numbers, bytes, lists, and dictionaries by field number."""
 
-    def __init__(self, content: bytes):
-        self.content, self.at = content, 0
+    def __init__(self, content: mmap.mmap, at: int):
+        self.content, self.at = content, at
         read: dict[int, Callable[[int], Any]] = {1: self._flag, 2: self._flag, 3: self._byte, 7: self._double}
         read |= dict.fromkeys((4, 5, 6), self._integer)
         self.read = read | {8: self._binary, 9: self._list, 10: self._list, 11: self._map, 12: self.struct}

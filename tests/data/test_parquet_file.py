@@ -126,12 +126,36 @@ def test_the_footer_says_what_pyarrow_says(tmp_path):
     pyarrow.parquet.write_table(pa.table(columns), tmp_path / "x.parquet", row_group_size=200)
     about = pyarrow.parquet.read_metadata(tmp_path / "x.parquet")
     chunks = [about.row_group(group).column(leaf) for group in range(2) for leaf in range(about.num_columns)]
-    found = read_chunks(tmp_path / "x.parquet")
+    found = read_chunks(tmp_path / "x.parquet", columns)
+    assert not read_chunks(tmp_path / "x.parquet", ["other"])
     assert [".".join(chunk.path) for chunk in found] == [chunk.path_in_schema for chunk in chunks]
     width = {"BYTE_ARRAY": 8, "INT64": 8, "BOOLEAN": 1, "FIXED_LEN_BYTE_ARRAY": 2, "DOUBLE": 8}
     for ours, theirs in zip(found, chunks, strict=True):
         size = theirs.num_values * (width[theirs.physical_type] + 8 * (len(ours.path) > 1))
-        assert ours.size == size + theirs.total_uncompressed_size * (theirs.physical_type == "BYTE_ARRAY")
+        assert 0 < ours.largest_page < theirs.total_uncompressed_size  # which counts the pages' headers too
+        pages = ours.size - size
+        assert 0 < pages < theirs.total_uncompressed_size if theirs.physical_type == "BYTE_ARRAY" else pages == 0
+
+
+def varint(number, width):
+    """A 64-bit integer as Thrift writes it, padded to `width` bytes."""
+    parts = [(2 * number >> 7 * place) & 127 for place in range(width)]
+    return bytes([part | 128 for part in parts[:-1]] + parts[-1:])
+
+
+def test_a_footer_that_understates_its_pages_is_seen_through(tmp_path, monkeypatch):
+    monkeypatch.setattr(expanded, "SMALL", 2**20)
+    path = tmp_path / "items.parquet"
+    table = pa.table({"item_id": ["x" * 2**22]})
+    pyarrow.parquet.write_table(table, path, compression="zstd", use_dictionary=False, write_statistics=False)
+    size = pyarrow.parquet.read_metadata(path).row_group(0).column(0).total_uncompressed_size
+    content, said = path.read_bytes(), varint(size, 4)
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    assert content[start:].count(said) >= 1
+    path.write_bytes(content[:start] + content[start:].replace(said, varint(100, 4)))
+    assert pyarrow.parquet.read_metadata(path).row_group(0).column(0).total_uncompressed_size == 100
+    with pytest.raises(InputError, match="column item_id and others: got '8 MB or more"):
+        read_items(path)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +173,8 @@ def test_the_footer_says_what_pyarrow_says(tmp_path):
 def test_damaged_footers_are_refused(footer, tmp_path):
     path = tmp_path / "log.parquet"
     path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
-    with pytest.raises(InputError, match=r"log.parquet: got 'a damaged footer'"):
-        read_chunks(path)
+    with pytest.raises(InputError, match=r"log.parquet: got 'a damaged footer or page header'"):
+        read_chunks(path, ["user_id"])
     with pytest.raises(InputError, match=r"log.parquet"):
         read_interactions(path)
 
