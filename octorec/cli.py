@@ -94,7 +94,7 @@ def train(
     interactions, items = read_interactions(data), Catalog.load(catalog)
     train_part, examples = leave_last_out(interactions, hold_out) if hold_out else (interactions, [])
     dimensions = model_config(config or preset, items)
-    known = known_users(users, dimensions.user_fields)
+    known = known_users(users, dimensions.user_fields, interactions.table["user_id"].unique().to_pylist())
     with training_progress(console, steps) as progress:
         about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, progress)
     show(as_json, about, f"wrote {out}: {about['bytes'] / 1e6:.1f} MB, {about['examples']} examples")
@@ -274,7 +274,7 @@ def evaluate(
     assert data is not None
     _, examples = leave_last_out(read_interactions(data), last)
     pair = engines(example.history for example in examples)
-    known = known_users(users, pair[0].config.user_fields)
+    known = known_users(users, pair[0].config.user_fields, (example.user_id for example in examples))
     with counting("evaluating") as progress:
         result = compare(*pair, examples, k, margin, beam_width, users=known, progress=progress)
     show(as_json, result.to_dict(), render(result))
@@ -306,7 +306,8 @@ def prove(
 
     config = ProveConfig(recipe, k, margin, beam_width, device, dollars_per_hour)
     _, examples = leave_last_out(read_interactions(data), last)
-    known = known_users(users, read_config(Checkpoint(checkpoint)).user_fields) if users else {}
+    fields = read_config(Checkpoint(checkpoint)).user_fields
+    known = known_users(users, fields, (example.user_id for example in examples))
     with counting("proving") as progress:
         proof = prove(checkpoint, examples, config, out, known, force, progress)
     show(as_json, proof.to_dict(), render_proof(proof))
@@ -419,18 +420,24 @@ def measured_requests(checkpoint: Path, data: Path, users: Path | None, catalog:
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
     engine = load(checkpoint, catalog)
-    known = known_users(users, engine.config.user_fields)
     _, examples = leave_last_out(read_interactions(data))
+    known = known_users(users, engine.config.user_fields, (example.user_id for example in examples))
     sample = examples[:: max(1, len(examples) // count)][:count]
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
     return engine.forced_batch(requests, [example.target for example in sample])
 
 
-def known_users(path: Path | None, fields: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """What a table says about the users, each of a model's `fields` read as its kind."""
+def known_users(path: Path | None, fields: Iterable[Any], asked: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What a table says about the users, each of a model's `fields` read as its kind; some of `asked` must be in it."""
     from octorec.data.users import read_users
 
-    return read_users(path, {field.name: field.kind for field in fields}) if path else {}
+    if path is None:
+        return {}
+    users = read_users(path, {field.name: field.kind for field in fields})
+    if users.keys().isdisjoint(asked):
+        found = f"users such as {next(iter(users))[:40]!r}"
+        raise InputError(f"{path}: column user_id", found, "has no user of the interactions: write ids alike in both")
+    return users
 
 
 def show(as_json: bool, result: Any, text: RenderableType) -> None:

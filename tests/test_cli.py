@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from octorec import cli, demo
+from octorec.errors import InputError
 from octorec.models.config import UserField, encode_user
 
 N_ITEMS = 30
@@ -131,9 +132,11 @@ def test_analyze(work: Path, tmp_path: Path) -> None:
 def test_users_of_a_csv_are_read_as_the_fields_of_the_model(tmp_path: Path) -> None:
     fields = (UserField("zip", "category", ("01234", "94301")), UserField("age", "number"))
     (tmp_path / "users.csv").write_text("user_id,zip,age\nu0,01234,07\nu1,94301,NA\n")
-    known = cli.known_users(tmp_path / "users.csv", fields)
+    known = cli.known_users(tmp_path / "users.csv", fields, ["u1", "u7"])
     assert [encode_user(fields, known[user]) for user in ("u0", "u1")] == [[1.0, 7.0], [2.0, 0.0]]
-    assert cli.known_users(None, fields) == {}
+    assert cli.known_users(None, fields, []) == {}
+    with pytest.raises(InputError, match="got \"users such as 'u0'\"; has no user of the interactions"):
+        cli.known_users(tmp_path / "users.csv", fields, ["0", "1"])
 
 
 def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:

@@ -42,13 +42,14 @@ def read_index(
         raise InputError("base", "a catalog with a codebook", "give it new items by `catalog assign`")
     rows = _read(path)
     codes = _codes(path, rows)
-    sizes = codebook_sizes or (base.codebook_sizes if base else codes.max(0) + 1)
+    if codebook_sizes is None:
+        codebook_sizes = base.codebook_sizes if base else [int(code) + 1 for code in codes.max(0)]
     table = pa.table({"item_id": list(rows), "codes": pa.array(list(codes))})
     if items is not None:
         table = _with_details(table, check_items(items))
     elif base is not None:
         table = _with_details(table, base.items, every=False)
-    catalog = Catalog.of_items(check_items(table, str(path)), [int(size) for size in sizes])
+    catalog = Catalog.of_items(check_items(table, str(path)), codebook_sizes)
     if base is None:
         return catalog
     if why := difference(catalog, base):

@@ -82,7 +82,7 @@ class CsvFile:
                             f"{self.path}: line {rows.line_num}", found, f"{len(self.names)} in the header"
                         )
         except csv.Error as error:
-            allowed = "a value with quotes stands in quotes, and each quote in it twice"
+            allowed = "a value with quotes stands in quotes, and each quote in it twice (Spark: the option escape)"
             raise InputError(f"{self.path}: line {rows.line_num}", str(error), allowed) from error
         finally:
             csv.field_size_limit(before)
