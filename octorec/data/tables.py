@@ -152,16 +152,14 @@ def timestamp_column(table: pa.Table, name: str, source: str) -> pa.Array:
     column = one_array(plain_column(table.column(name), where))
     kind, allowed = column.type, "must hold integers, floats, timestamps or dates"
     refuse_nulls(column, where)
-    if pa.types.is_date(kind):
-        column = column.cast(pa.timestamp("s"))
     if pa.types.is_floating(kind) or (pa.types.is_decimal(kind) and kind.scale > 0):
         column = column.cast(pa.float64())
         refuse_rows(pc.invert(pc.is_finite(column)), where, "NaN or infinity", allowed)
         refuse_rows(pc.greater_equal(pc.abs(column), 2.0**63), where, "a number of 2^63 or more", allowed)
         return column
-    if not (pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_temporal(kind)) or (
-        pa.types.is_time(kind) or pa.types.is_duration(kind)
-    ):
+    if pa.types.is_date(kind):
+        column = column.cast(pa.timestamp("s"))
+    elif not any(check(kind) for check in (pa.types.is_integer, pa.types.is_decimal, pa.types.is_timestamp)):
         raise InputError(where, str(kind), allowed)
     try:
         return column.cast(pa.int64())
