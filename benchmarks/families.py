@@ -73,7 +73,7 @@ def layers(families: list[Family]) -> list[dict[str, Any]]:
 
 
 def say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from benchmarks import serve_report, speed_figure
+from benchmarks import calibration_report, serve_report, speed_figure
 from benchmarks import speed_report as speed
 from benchmarks.quality import render as quality
 from benchmarks.records import RESULTS, read
@@ -142,6 +142,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "serve_overhead": serve_report.overhead,
     "serve_settings": serve_report.settings,
     "serve_soak": serve_report.soak,
+    "calibration": calibration_report.page,
     "quality": quality.verdicts,
     "quality_models": quality.models,
     "quality_noise": quality.noise,

@@ -21,7 +21,7 @@ def render(rows: Sequence[Row]) -> Group:
     columns = ("asked/s", "answered/s", "good/s", "within", "p50 ms", "p90", "p99", "queue", "device", "encode", "else")
     table = Table(*columns, "errors", title=f"good: within {rows[0]['bound_ms']:g} ms")
     for row in rows:
-        errors = ", ".join(f"{count} x {name}" for name, count in row["errors"].items())
+        errors = ", ".join(f"{count} x {name.replace('_', ' ')}" for name, count in row["errors"].items())
         rates = [_rate(row), f"{row['requests_per_s']:.1f}", f"{row['goodput_per_s']:.1f}"]
         latency = [_ms(row["e2el_ms"], name) for name in ("p50", "p90", "p99")]
         stages = [_ms(row[name], "p50") for name in ("queue_ms", "device_ms", "encode_ms")]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -10,18 +9,22 @@ from pathlib import Path
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 import octorec
+from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
+from octorec.evaluate.cutoffs import K, lengths
+from octorec.evaluate.margin import MARGIN
+from octorec.files import json_text
 from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.config import ServeConfig, read_config
-from octorec.terminal import console, counting
+from octorec.terminal import WHOLE, console, counting, fitting, plain_console
 from octorec.training.config import Precision, TrainConfig
 
-WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
+KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
 app.add_typer(catalog_app, name="catalog")
@@ -34,6 +37,21 @@ Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or F
 OtherCatalog = Annotated[
     Path | None, typer.Option("--catalog", help="Catalog folder; the checkpoint's own if not given.")
 ]
+HoldOut = Annotated[
+    int, typer.Option(help="Newest interactions of each user that are not learned from: those `evaluate` predicts.")
+]
+Predicted = Annotated[
+    int,
+    typer.Option(
+        "--hold-out", "--last",
+        help="Newest interactions of each user to predict, one at a time: as many as catalog and training held out.",
+    ),
+]  # fmt: skip
+Ks = Annotated[
+    list[str] | None,
+    typer.Option("--k", help=f"Items a list, or several (10,50): all are reported, the largest decides. Default: {K}."),
+]
+Margin = Annotated[float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.")]
 Users = Annotated[Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.")]
 Interactions = Annotated[
     Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
@@ -48,7 +66,7 @@ def train(
     preset: Annotated[str, typer.Option(help="Model dimensions by name; codebook sizes are the catalog's.")] = "demo",
     config: Annotated[Path | None, typer.Option(help="Model dimensions as config.json, instead of a preset.")] = None,
     users: Users = None,
-    hold_out: Annotated[int, typer.Option(help="Newest interactions of each user kept for validation.")] = 1,
+    hold_out: HoldOut = HOLD_OUT,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = TrainConfig.steps,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = TrainConfig.batch_size,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = TrainConfig.learning_rate,
@@ -72,7 +90,7 @@ def train(
     """Train a model on interactions and write its BF16 checkpoint."""
     from octorec.catalog.catalog import Catalog
     from octorec.data.interactions import read_interactions
-    from octorec.data.splits import leave_last_out
+    from octorec.data.splits import leave_last_out, training_part
     from octorec.training.progress import training_progress
     from octorec.training.run import model_config, train
 
@@ -92,7 +110,8 @@ def train(
         seed=seed,
     )
     interactions, items = read_interactions(data), Catalog.load(catalog)
-    train_part, examples = leave_last_out(interactions, hold_out) if hold_out else (interactions, [])
+    train_part = training_part(interactions, hold_out)
+    examples = leave_last_out(interactions, hold_out)[1] if hold_out else []
     dimensions = model_config(config or preset, items)
     known = known_users(users, dimensions.user_fields, interactions.table["user_id"].unique().to_pylist())
     with training_progress(console, steps) as progress:
@@ -140,6 +159,8 @@ def quantize(
     with counting("quantizing") as progress:
         report = quantize_checkpoint(checkpoint, out, recipe, force, progress)
     text = f"wrote {out}: {report.quantized_ratio:.3f} of the bytes over the quantized parts"
+    text += "".join(f"\nkept in 16 bit: {matrix.name}, {matrix.reason}" for matrix in report.kept[:KEPT])
+    text += f"\nand {len(report.kept) - KEPT} more, which quantization.json lists" if len(report.kept) > KEPT else ""
     show(as_json, report.to_dict(), text)
 
 
@@ -237,10 +258,10 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
     ] = None,
-    last: Annotated[int, typer.Option(help="Newest interactions of each user to predict, one at a time.")] = 1,
+    hold_out: Predicted = HOLD_OUT,
     requests: Annotated[Path | None, typer.Option(help="Shadow: requests without labels, JSON lines.")] = None,
-    k: Annotated[int, typer.Option(help="Items a list.")] = 10,
-    margin: Annotated[float, typer.Option(help="Largest relative loss to accept.")] = 0.05,
+    k: Ks = None,
+    margin: Margin = MARGIN,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
     users: Users = None,
     catalog: OtherCatalog = None,
@@ -248,35 +269,43 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
-    from octorec.data.interactions import read_interactions
-    from octorec.data.splits import leave_last_out
+    from octorec.data.learned import read_learned
     from octorec.engine.engine import Engine
     from octorec.engine.load import load
     from octorec.engine.request import read_requests
     from octorec.evaluate.compare import compare
+    from octorec.evaluate.origin import Side, origin_of
     from octorec.evaluate.render import render, render_shadow
     from octorec.evaluate.shadow import shadow
 
+    asked = _lengths(k)
     if (data is None) == (requests is None):
         raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
 
     def engines(exclusions: Iterable[Sequence[str]]) -> tuple[Engine, Engine]:
-        most = max(1, *map(len, exclusions))
+        most = max([1, *map(len, exclusions)])
         before, after = (load(path, catalog, device, max_banned=most) for path in (baseline, candidate))
         return before, after
 
     if requests is not None:
-        asked = read_requests(requests)
+        shadowed = read_requests(requests)
         with counting("shadow") as progress:
-            seen = shadow(*engines(request.exclude for request in asked), asked, progress=progress)
+            seen = shadow(*engines(request.exclude for request in shadowed), shadowed, progress=progress)
         show(as_json, seen.to_dict(), render_shadow(seen))
         return
     assert data is not None
-    _, examples = leave_last_out(read_interactions(data), last)
+    interactions, examples = _predicted(data, hold_out)
     pair = engines(example.history for example in examples)
+    width = beam_width or min(engine.config.default_beam_width for engine in pair)
+    if asked[-1] > width:
+        raise InputError("k", asked[-1], f"at most beam_width = {width}")
+    names = {"baseline": baseline, "candidate": candidate}
+    sides = {name: Side(e.catalog, read_learned(names[name])) for name, e in zip(names, pair, strict=True)}
+    origin = warned(origin_of(interactions, hold_out, sides))
     known = known_users(users, pair[0].config.user_fields, (example.user_id for example in examples))
     with counting("evaluating") as progress:
-        result = compare(*pair, examples, k, margin, beam_width, users=known, progress=progress)
+        result = compare(*pair, examples, asked, margin, beam_width, users=known, progress=progress)
+    result = dataclasses.replace(result, origin=origin)
     show(as_json, result.to_dict(), render(result))
     raise typer.Exit(result.verdict.exit_code)
 
@@ -285,11 +314,11 @@ def evaluate(
 def prove(
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
     data: Interactions,
-    last: Annotated[int, typer.Option(help="Newest interactions of each user to predict, one at a time.")] = 1,
+    hold_out: Predicted = HOLD_OUT,
     recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = ProveConfig.recipe,
     out: Annotated[Path | None, typer.Option(help="FP8 checkpoint folder to keep; removed if not given.")] = None,
-    k: Annotated[int, typer.Option(help="Items a list.")] = ProveConfig.k,
-    margin: Annotated[float, typer.Option(help="Largest relative loss to accept.")] = ProveConfig.margin,
+    k: Ks = None,
+    margin: Margin = MARGIN,
     beam_width: Annotated[int, typer.Option(help="Beams a level.")] = ProveConfig.beam_width,
     users: Users = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = ProveConfig.device,
@@ -298,18 +327,23 @@ def prove(
     as_json: Json = False,
 ) -> None:
     """Is FP8 safe for this model? Layers, answers, on a GPU speed, and last the verdict as in `evaluate`."""
-    from octorec.data.interactions import read_interactions
-    from octorec.data.splits import leave_last_out
-    from octorec.models.checkpoint import Checkpoint, read_config
+    from octorec.catalog.catalog import Catalog
+    from octorec.data.learned import read_learned
+    from octorec.evaluate.origin import Side, origin_of
+    from octorec.models.checkpoint import read_config
+    from octorec.models.hf_folder import Checkpoint as HfFolder
     from octorec.prove import prove
     from octorec.prove_report import render_proof
 
-    config = ProveConfig(recipe, k, margin, beam_width, device, dollars_per_hour)
-    _, examples = leave_last_out(read_interactions(data), last)
-    fields = read_config(Checkpoint(checkpoint)).user_fields
+    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour)
+    interactions, examples = _predicted(data, hold_out)
+    side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
+    origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}))
+    fields = read_config(HfFolder(checkpoint)).user_fields
     known = known_users(users, fields, (example.user_id for example in examples))
     with counting("proving") as progress:
         proof = prove(checkpoint, examples, config, out, known, force, progress)
+    proof = dataclasses.replace(proof, comparison=dataclasses.replace(proof.comparison, origin=origin))
     show(as_json, proof.to_dict(), render_proof(proof))
     raise typer.Exit(proof.exit_code)
 
@@ -325,7 +359,7 @@ def demo(
     """The whole story on MovieLens-100K, on a CPU; the last line of stdout is one JSON object."""
     from octorec.demo import TRAINING, run_demo
 
-    print(json.dumps(run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))))
+    print(json_text(run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))))
 
 
 @catalog_app.command("build")
@@ -334,6 +368,7 @@ def catalog_build(
     data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.")] = None,
     items: Annotated[Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.")] = None,
     codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = "8192,8192,8192",
+    hold_out: HoldOut = HOLD_OUT,
     unique: Annotated[bool, typer.Option("--unique", help="Give every item a tuple of its own.")] = False,
     seed: Annotated[int, typer.Option(help="Of the clustering.")] = 0,
     force: Force = False,
@@ -343,23 +378,21 @@ def catalog_build(
     from octorec.catalog.build import build_catalog
     from octorec.data.interactions import read_interactions
     from octorec.data.items import read_items
+    from octorec.data.splits import training_part
     from octorec.files import refuse_existing
 
     refuse_existing(out, force)
     if data is None and items is None:
         raise InputError("data", None, "give --data, --items or both")
     sizes = _sizes(codebook_sizes)
+    interactions = read_interactions(data) if data else None
     with counting("building") as progress:
         made = build_catalog(
-            read_interactions(data) if data else None,
-            read_items(items) if items else None,
-            sizes,
-            seed,
-            unique,
-            progress,
+            interactions, read_items(items) if items else None, sizes, seed, unique, progress, hold_out
         )
     made.save(out, force)
-    show_catalog(as_json, made, out)
+    met = training_part(interactions, hold_out).table["item_id"].unique() if interactions and made.learned else None
+    show_catalog(as_json, made, out, None if met is None else len(made) - len(met))
 
 
 @catalog_app.command("assign")
@@ -412,15 +445,13 @@ def catalog_import(
 
 def measured_requests(checkpoint: Path, data: Path, users: Path | None, catalog: Path | None, count: int) -> Any:
     """The newest interaction of `count` users as requests with their true answers, as a model reads them."""
-    from octorec.data.interactions import read_interactions
-    from octorec.data.splits import leave_last_out
     from octorec.engine.load import load
     from octorec.engine.request import Request
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
     engine = load(checkpoint, catalog)
-    _, examples = leave_last_out(read_interactions(data))
+    _, examples = _predicted(data, HOLD_OUT)
     known = known_users(users, engine.config.user_fields, (example.user_id for example in examples))
     sample = examples[:: max(1, len(examples) // count)][:count]
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
@@ -440,24 +471,55 @@ def known_users(path: Path | None, fields: Iterable[Any], asked: Iterable[str]) 
     return users
 
 
+def _predicted(data: Path, hold_out: int) -> tuple[Any, Any]:
+    """Interactions, and the newest of each user as examples to predict."""
+    from octorec.data.interactions import read_interactions
+    from octorec.data.splits import leave_last_out
+    from octorec.evaluate.predictions import require_examples
+
+    if hold_out < 1:
+        raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
+    interactions = read_interactions(data)
+    _, examples = leave_last_out(interactions, hold_out)
+    require_examples(examples)
+    return interactions, examples
+
+
+def warned(origin: Any) -> Any:
+    """`origin`, after its warnings were said on stderr."""
+    from octorec.evaluate.render import warning
+
+    for sentence in origin.warnings:
+        console.print(warning(sentence), soft_wrap=True)
+    return origin
+
+
 def show(as_json: bool, result: Any, text: RenderableType) -> None:
     """Print a result: an object for programs, or text and tables for people, whole where nobody watches."""
     if as_json:
-        print(json.dumps(result))
+        print(json_text(result))
     else:
-        out = Console(width=None if sys.stdout.isatty() else WHOLE)
-        out.print(text, markup=False, highlight=False, soft_wrap=isinstance(text, str))
+        out = plain_console(width=None if sys.stdout.isatty() else WHOLE)
+        out.print(fitting(text, out), soft_wrap=isinstance(text, str))
 
 
-def show_catalog(as_json: bool, catalog: Any, out: Path) -> None:
+def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = None) -> None:
+    """What a catalog holds. not_met: items of it that no interaction met which was learned from."""
     about = {
         "items": len(catalog),
         "sharing": catalog.n_sharing,
         "codebook_sizes": list(catalog.codebook_sizes),
         "fingerprint": catalog.fingerprint,
         "version": catalog.version,
+        "learned": catalog.learned and catalog.learned.to_dict(),
+        "not_met": not_met,
     }
     text = f"wrote {out}: {about['items']} items, {about['sharing']} on shared tuples, codebook {about['fingerprint']}"
+    if catalog.learned:
+        held = f"the newest {catalog.learned.hold_out} of each user held out"
+        text += f"\nlearned from {catalog.learned.interactions:,} interactions, {held}"
+    if not_met:
+        text += f"\n{not_met:,} items are met in none of them: their codes come from attributes, or else from their ids"
     show(as_json, about, text)
 
 
@@ -482,6 +544,14 @@ def _ids(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _lengths(texts: list[str] | None) -> tuple[int, ...]:
+    """What --k asks for."""
+    try:
+        return lengths([int(part) for text in texts or [str(K)] for part in text.split(",")])
+    except ValueError:
+        raise InputError("k", ",".join(texts or []), "must be integers above 0 with commas") from None
+
+
 def _sizes(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
@@ -494,7 +564,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments)
     except InputError as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(2)
 
 

@@ -1,16 +1,19 @@
 """The whole story on MovieLens-100K, on a CPU: train, analyze, quantize, judge, recommend."""
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import RenderableType
 from rich.table import Table
 
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions
+from octorec.data.learned import read_learned
 from octorec.data.movielens import MovieLens, movielens_100k
 from octorec.data.splits import Example, leave_last_out
 from octorec.demo_report import Findings, summary, write_demo_report
@@ -18,6 +21,8 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Answer, Request
 from octorec.evaluate.compare import compare_predictions, difference, evaluate_baselines
+from octorec.evaluate.margin import MARGIN
+from octorec.evaluate.origin import Side, origin_of
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.evaluate.render import render
 from octorec.files import refuse_existing
@@ -27,14 +32,13 @@ from octorec.numerics.analyze import Analysis, analyze
 from octorec.prove import OTHER_BATCH, Proof, compared_layers, noise_floor
 from octorec.prove_report import render_proof
 from octorec.quant.convert import quantize_checkpoint
-from octorec.terminal import console, counting
+from octorec.terminal import console, counting, fitting
 from octorec.training.config import TrainConfig
 from octorec.training.progress import training_progress
 from octorec.training.run import train
 
 CODEBOOK_SIZES = (256, 256, 256)
 HELD_OUT = 10  # newest interactions of each user, predicted one at a time
-MARGIN = 0.05  # 943 users cannot decide 1 %
 BEAM_WIDTH = 32
 PERSON = "350"  # whose recommendations are shown
 MEASURED = 256  # requests whose activations are measured
@@ -57,7 +61,7 @@ def run_demo(
         learned, examples = leave_last_out(movies.interactions, HELD_OUT)
         _say(f"{len(learned):,} interactions to learn from, {len(examples):,} to predict")
     with _stage("catalog", f"semantic IDs by residual k-means, codebooks {CODEBOOK_SIZES}", seconds):
-        catalog = build_catalog(learned, movies.items, CODEBOOK_SIZES)
+        catalog = build_catalog(movies.interactions, movies.items, CODEBOOK_SIZES, hold_out=HELD_OUT)
         _say(f"{len(catalog):,} films, {catalog.n_sharing} of them on shared tuples")
     with _stage("train", "a OneRec-V2 MoE, float32 on the CPU", seconds):
         about = _train(learned, catalog, movies, out / "bf16", force, training)
@@ -72,11 +76,15 @@ def run_demo(
         predictions = {name: _predict(name, engine, examples, movies) for name, engine in engines.items()}
         predictions |= evaluate_baselines(learned, examples)
         comparison = compare_predictions(predictions["bf16"], predictions["fp8"], MARGIN)
+        side = Side(catalog, read_learned(out / "bf16"))
+        origin = origin_of(movies.interactions, HELD_OUT, {"checkpoint": side})
+        comparison = dataclasses.replace(comparison, origin=origin)
         against = {name: difference(predictions["bf16"], predictions[name]) for name in ("popularity", "markov")}
-        console.print(render(comparison), _floors(predictions), highlight=False)
+        _show(render(comparison))
+        _show(_floors(predictions))
     with _stage("recommend", f"user {PERSON}", seconds):
         watched, answers = _recommend(engines, movies)
-        console.print(_lists(answers, movies, watched), highlight=False)
+        _show(_lists(answers, movies, watched))
     found = Findings(about, analysis, quantized, predictions, comparison, against, watched, answers, seconds)
     write_demo_report(out / "report.html", found)
     _say(f"\nwrote {out / 'report.html'}")
@@ -85,7 +93,7 @@ def run_demo(
         noise = noise_floor(other, predictions["bf16"], examples, movies.users)
         layers, edges = compared_layers(engines["bf16"], engines["fp8"], examples, movies.users)
         proof = Proof("fp8", layers, edges, comparison, noise, {})
-        console.print(render_proof(proof), highlight=False)
+        _show(render_proof(proof))
     return {**summary(found), "proof": {"outcome": proof.outcome, "faults": proof.faults}}
 
 
@@ -99,7 +107,11 @@ def _stage(name: str, what: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def _say(text: str, style: str | None = None) -> None:
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, style=style, soft_wrap=True)
+
+
+def _show(found: RenderableType) -> None:
+    console.print(fitting(found, console))
 
 
 def user_schema(users: Mapping[str, Mapping[str, Any]]) -> tuple[UserField, ...]:

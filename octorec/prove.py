@@ -3,6 +3,7 @@
 Nothing here is measured for the first time: layers by `numerics.fidelity`, answers by `evaluate`.
 """
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
 from octorec.evaluate.compare import Agreement, Comparison, agreement_of, compare_predictions
+from octorec.evaluate.cutoffs import lengths
 from octorec.evaluate.paired import Estimate, estimate, mean
 from octorec.evaluate.predictions import Predictions, predict, require_examples
 from octorec.evaluate.verdict import EXIT_CODES, Outcome, check_margin
@@ -26,6 +28,7 @@ from octorec.prove_config import ProveConfig
 from octorec.quant.convert import quantize_checkpoint
 
 NLL_LOSS = 0.02  # nats that FP8 may cost a target with 95 % confidence: 2 % of its likelihood
+NLL_USERS = 1000  # fewer cannot judge NLL: nothing bounds what one target can lose
 MEASURED = 256  # requests on which layers are compared
 NOISE = 1000  # requests on which the noise floor is measured
 TIMED = 64  # batches whose time is taken on a GPU
@@ -64,8 +67,16 @@ class Proof:
 
     @property
     def outcome(self) -> Outcome:
-        """A fault in the numbers is a loss, whatever the recall of these users could show."""
-        return "inferior" if self.faults else self.comparison.verdict.outcome
+        """A fault in the numbers is a loss, whatever the recall of these users could show. A loss of NLL that cannot be
+        ruled out is no fault, but leaves open what recall alone would clear."""
+        if self.faults:
+            return "inferior"
+        outcome = self.comparison.verdict.outcome
+        return "inconclusive" if outcome == "not_inferior" and self.nll_outcome == "inconclusive" else outcome
+
+    @property
+    def nll_outcome(self) -> Outcome | None:
+        return nll_outcome(self.comparison.nll)
 
     @property
     def exit_code(self) -> int:
@@ -78,6 +89,7 @@ class Proof:
             "outcome": self.outcome,
             "exit_code": self.exit_code,
             "faults": self.faults,
+            "warnings": list(self.comparison.origin.warnings) if self.comparison.origin else [],
             "layers": [layer.row() for layer in self.layers],
             "edges": self.edges,
             "noise": asdict(self.noise),
@@ -89,15 +101,27 @@ class Proof:
 def faults(layers: Sequence[LayerFidelity], edges: bool, nll: Estimate) -> list[str]:
     """The gate on numbers, for sets too small for recall to decide: a sentence for each thing that is wrong."""
     found = [
-        f"layer {layer.name}: output {layer.output:.1f} dB, its worst row {layer.worst_row:.1f} dB"
+        f"layer {layer.name}: output {layer.output:.1f} dB, its worst row {layer.worst_row:.1f} dB, "
+        f"{layer.half_steps:.2g} half steps"
         for layer in layers
         if not layer.safe
     ]
     if not edges:
         found.append("activations at the edge of E4M3's range do not survive quantization")
-    if not nll.high <= NLL_LOSS:
-        found.append(f"NLL grows by up to {nll.high:.4f} nats a target, more than {NLL_LOSS}")
+    if math.isnan(nll.value):
+        found.append("NLL is not a number for any target")
+    if nll_outcome(nll) == "inferior":
+        found.append(f"NLL grows by at least {nll.low:.4f} nats a target, more than {NLL_LOSS}")
     return found
+
+
+def nll_outcome(nll: Estimate) -> Outcome | None:
+    """Whether `nll`, FP8 - 16 bit, stays below NLL_LOSS; None, which blocks and clears nothing, where users are few."""
+    if nll.users < NLL_USERS:
+        return None
+    if nll.low > NLL_LOSS:
+        return "inferior"
+    return "not_inferior" if nll.high <= NLL_LOSS else "inconclusive"
 
 
 def gate(
@@ -178,7 +202,8 @@ def timed(
     engine: Engine, examples: Sequence[Example], users: Mapping[str, Mapping[str, Any]], config: ProveConfig
 ) -> Speed:
     few = spread(examples, TIMED * BATCH)
-    requests = [Request(e.history, k=config.k, exclude=e.history, user=users.get(e.user_id, {})) for e in few]
+    k = lengths(config.k)[-1]
+    requests = [Request(e.history, k=k, exclude=e.history, user=users.get(e.user_id, {})) for e in few]
     chunks = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
     engine.recommend(chunks[0])  # captures
     seconds = []

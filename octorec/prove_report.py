@@ -3,10 +3,11 @@
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from octorec.evaluate.compare import Agreement
-from octorec.evaluate.render import COLORS, render_metrics
-from octorec.numerics.fidelity import OUTPUT_DB, WEIGHT_DB
+from octorec.evaluate.render import headline, percent, render_metrics, said_ends, said_value
+from octorec.numerics.fidelity import HALF_STEPS, OUTPUT_DB, WEIGHT_DB
 from octorec.prove import Proof
 
 WORST = 5  # layers that are shown
@@ -19,13 +20,13 @@ def render_proof(proof: Proof) -> RenderableType:
         _floor(proof),
         *([_speed(proof)] if proof.speed else []),
     ]
-    return Group(*parts, *(f"[red]fault[/]: {fault}" for fault in proof.faults), _last(proof))
+    return Group(*parts, *(Text.assemble(("fault", "red"), f": {fault}") for fault in proof.faults), _last(proof))
 
 
 def _layers(proof: Proof) -> list[RenderableType]:
     safe = sum(layer.safe for layer in proof.layers)
     said = f"{safe} of {len(proof.layers)} FP8 layers are safe by recipe {proof.recipe}: output of at least "
-    said += f"{OUTPUT_DB:g} dB, every row of a weight {WEIGHT_DB:g} dB"
+    said += f"{OUTPUT_DB:g} dB, every row of a weight {WEIGHT_DB:g} dB and {HALF_STEPS:g} half steps"
     table = Table("lowest", "output, dB", "worst row, dB", box=SIMPLE_HEAD, padding=0)
     for layer in sorted(proof.layers, key=lambda layer: layer.output)[:WORST]:
         table.add_row(layer.name, f"{layer.output:.1f}", f"{layer.worst_row:.1f}")
@@ -49,12 +50,13 @@ def _speed(proof: Proof) -> Table:
     return table
 
 
-def _last(proof: Proof) -> str:
-    recall = proof.comparison.differences[proof.comparison.verdict.metrics[0]]
+def _last(proof: Proof) -> Text:
+    metric = proof.comparison.verdict.metrics[0]
+    recall = proof.comparison.differences[metric]
     said = {
-        "not_inferior": f"FP8 recommends as well as 16 bit, within {proof.comparison.verdict.margin:.2g}",
+        "not_inferior": f"FP8 recommends as well as 16 bit, within {percent(proof.comparison.verdict.margin)}",
         "inferior": "do not serve this in FP8",
         "inconclusive": f"these {recall.users:,} users cannot tell",
     }[proof.outcome]
-    ends = f"recall {recall.value:+.2%}, 95 % interval {recall.low:+.2%} .. {recall.high:+.2%}"
-    return f"[bold {COLORS[proof.outcome]}]{proof.outcome}[/]: {said} ({ends})"
+    ends = f"{metric} {said_value(recall, '{:+.2%}')}, 95 % interval {said_ends(recall, '{:+.2%}')}"
+    return headline(proof.outcome, f": {said} ({ends})")

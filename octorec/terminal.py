@@ -1,14 +1,63 @@
-"""Progress of long work on a terminal, silent where nobody watches; what an engine's start cost."""
+"""What people see: consoles that print words as they are, tables that fit, progress, and what a start cost."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
-console = Console(stderr=True)  # progress and remarks; results go to stdout
+ROOM = 20  # columns that a first column leaves for the others, or else it is folded
+WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
+
+
+def plain_console(stderr: bool = False, width: int | None = None) -> Console:
+    """A console that prints text as it is: `[b]` and `:cat:` in a title or a path stay what they are."""
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
+console = plain_console(stderr=True)  # progress and remarks; results go to stdout
+
+
+def fitting(shown: RenderableType, console: Console) -> RenderableType:
+    """`shown`, each table in it that is wider than `console` as several with fewer columns, the first one in all."""
+    if isinstance(shown, Group):
+        return Group(*(fitting(part, console) for part in shown.renderables))
+    return Group(*_parts(shown, console)) if isinstance(shown, Table) else shown
+
+
+def _parts(table: Table, console: Console) -> Iterator[Table]:
+    if _width(table, console) <= console.width:
+        yield table
+        return
+    first, *rest = table.columns
+    whole = _width(_some(table, [first]), console) <= console.width - ROOM
+    title = table.title
+    while rest:
+        taken = 1
+        while taken < len(rest) and _width(_some(table, [first, *rest[: taken + 1]]), console) <= console.width:
+            taken += 1
+        part = _some(table, [first, *rest[:taken]])
+        part.title, title, rest = title, None, rest[taken:]
+        part.columns[0].no_wrap = first.no_wrap or whole
+        yield part
+
+
+def _some(table: Table, columns: Sequence[Column]) -> Table:
+    """A table of `columns` of `table`, without its title."""
+    part = Table(box=table.box, padding=table.padding, title_justify=table.title_justify)
+    for column in columns:
+        part.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, overflow=column.overflow)
+    for row, cells in zip(table.rows, zip(*(column.cells for column in columns), strict=True), strict=True):
+        part.add_row(*cells, end_section=row.end_section)
+    return part
+
+
+def _width(table: Table, console: Console) -> int:
+    """Columns of a terminal that `table` takes when nothing in it is wrapped."""
+    return Measurement.get(console, console.options.update(max_width=WHOLE), table).maximum
 
 
 class Counter:
@@ -27,9 +76,13 @@ class Counter:
 @contextmanager
 def counting(title: str) -> Iterator[Counter]:
     """Show a bar named `title` while the block runs."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[what]}"))
+    columns = (_words("{task.description}"), BarColumn(), MofNCompleteColumn(), _words("{task.fields[what]}"))
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         yield Counter(bar, title)
+
+
+def _words(form: str) -> TextColumn:
+    return TextColumn(form, markup=False)
 
 
 class Cost(Protocol):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from octorec.errors import InputError
-from octorec.files import new_file, new_folder
+from octorec.files import json_text, new_file, new_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -58,3 +58,10 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         scratch.write_text("new")
     assert path.read_text() == "new"
     assert names(tmp_path) == ["rows.json"]
+
+
+def test_json_has_null_where_a_number_is_not_finite() -> None:
+    nan, inf = float("nan"), float("inf")
+    text = json_text({"a": nan, "b": [inf, 1.5, (-inf,)], "c": {"d": None, "e": "NaN"}, "f": 3, "g": True})
+    assert text == '{"a": null, "b": [null, 1.5, [null]], "c": {"d": null, "e": "NaN"}, "f": 3, "g": true}'
+    assert json_text([nan], indent=1) == "[\n null\n]"

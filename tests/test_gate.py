@@ -13,7 +13,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.kernels import quantized, reference
 from octorec.kernels.quantized import Granularity, Quantized
-from octorec.models.checkpoint import Checkpoint
+from octorec.models.hf_folder import Checkpoint
 from octorec.models.presets import preset
 from octorec.prove import gate
 from octorec.quant.convert import quantize_checkpoint

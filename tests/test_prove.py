@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from octorec.catalog.build import build_catalog
 from octorec.data.interactions import read_interactions
 from octorec.data.splits import leave_last_out
 from octorec.errors import InputError
-from octorec.evaluate.paired import Estimate
+from octorec.evaluate.paired import Estimate, estimate, mean, relative
+from octorec.evaluate.verdict import decide
 from octorec.files import new_folder
 from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.numerics.fidelity import LayerFidelity, edges_hold, sqnr
-from octorec.prove import Speed, faults, prove
+from octorec.prove import Proof, Speed, faults, nll_outcome, prove
 from octorec.prove_config import ProveConfig
 from octorec.prove_report import render_proof
 from tests.test_cli import octorec
@@ -43,8 +45,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def nll(high: float) -> Estimate:
-    return Estimate(0.0, -high, high, "bootstrap", 100, 100)
+def nll(value: float, reach: float = 0.005, users: int = 1000) -> Estimate:
+    return Estimate(value, value - reach, value + reach, value + reach, users, users)
 
 
 def test_faults_name_what_is_wrong() -> None:
@@ -52,8 +54,45 @@ def test_faults_name_what_is_wrong() -> None:
     assert "down_proj: output 24.0" in faults([replace(GOOD, output=24.0)], True, nll(0.01))[0]
     assert "worst row 20.0" in faults([replace(GOOD, worst_row=20.0)], True, nll(0.01))[0]
     assert "edge" in faults([GOOD], False, nll(0.01))[0]
-    assert "NLL grows by up to 0.0300" in faults([GOOD], True, nll(0.03))[0]
-    assert len(faults([GOOD], True, nll(float("nan")))) == 1
+    assert "NLL grows by at least 0.0250" in faults([GOOD], True, nll(0.03))[0]
+    assert "not a number" in faults([GOOD], True, nll(float("nan")))[0]
+
+
+def test_nll_that_few_users_or_a_wide_interval_cannot_judge_is_no_fault() -> None:
+    assert faults([GOOD], True, nll(0.03, users=999)) == []
+    assert faults([GOOD], True, nll(0.0, reach=0.5)) == []
+    assert faults([GOOD], True, nll(0.0, reach=np.inf)) == []
+    assert nll_outcome(nll(0.0)) == "not_inferior"
+    assert nll_outcome(nll(0.03)) == "inferior"
+    assert nll_outcome(nll(0.018)) == "inconclusive"
+    assert nll_outcome(nll(0.5, users=999)) is None
+
+
+@pytest.mark.parametrize("users", [1, 8, 9])
+def test_identical_engines_and_few_users_are_undecided(users: int) -> None:
+    """Neither a fault nor `inferior`, whatever nobody could see in so few."""
+    ids = np.arange(users).astype(object)
+    same = np.linspace(5, 9, users)
+    found = estimate(ids, {"nll": mean(same, same), "recall": relative(np.ones(users), np.ones(users))})
+    assert faults([GOOD], True, found["nll"]) == []
+    assert decide({"recall@10": found["recall"]}, 0.01).outcome == "inconclusive"
+
+
+def test_identical_engines_are_not_inferior_where_users_are_many() -> None:
+    ids, same = np.arange(5000).astype(object), np.random.default_rng(0).normal(8, 1, 5000)
+    found = estimate(ids, {"nll": mean(same, same), "recall": relative(np.ones(5000), np.ones(5000))})
+    assert faults([GOOD], True, found["nll"]) == []
+    assert decide({"recall@10": found["recall"]}, 0.01).outcome == "not_inferior"
+
+
+def test_an_open_nll_leaves_a_proof_open(work: Path) -> None:
+    proof = small_proof(work)
+    comparison = replace(proof.comparison, verdict=replace(proof.comparison.verdict, outcome="not_inferior"))
+    clear = replace(proof, layers=[GOOD], edges=True, comparison=replace(comparison, nll=nll(0.0)))
+    assert clear.outcome == "not_inferior"
+    assert replace(clear, comparison=replace(comparison, nll=nll(0.018))).outcome == "inconclusive"
+    assert replace(clear, comparison=replace(comparison, nll=nll(0.018, users=999))).outcome == "not_inferior"
+    assert replace(clear, comparison=replace(comparison, nll=nll(0.5))).outcome == "inferior"
 
 
 def test_sqnr_by_hand() -> None:
@@ -69,11 +108,16 @@ def test_the_references_hold_at_the_edges() -> None:
     assert edges_hold(reference)
 
 
-def test_a_proof_and_its_lines(work: Path) -> None:
+def small_proof(work: Path, progress: Any = None) -> Proof:
     _, examples = leave_last_out(read_interactions(work / "data.csv"), 2)
+    return prove(
+        work / "bf16", examples, ProveConfig(recipe="fp8-channel", beam_width=16, margin=0.9), progress=progress
+    )
+
+
+def test_a_proof_and_its_lines(work: Path) -> None:
     said: list[str] = []
-    config = ProveConfig(recipe="fp8-channel", beam_width=16, margin=0.9)
-    proof = prove(work / "bf16", examples, config, progress=lambda what, done, total: said.append(what))
+    proof = small_proof(work, lambda what, done, total: said.append(what))
     assert proof.noise.overlap > 0.99
     assert {layer.name for layer in proof.layers} >= {"blocks.0.cross_attn.q_proj", "blocks.1.ffn.experts"}
     assert set(said) == {"16 bit", "FP8", "noise floor"}
@@ -84,7 +128,7 @@ def test_a_proof_and_its_lines(work: Path) -> None:
     assert "layers are safe" in text
     assert "noise floor" in text
     assert "1.389" in text
-    assert text.strip().splitlines()[-1].startswith(proof.outcome)
+    assert text.strip().splitlines()[-1].startswith(proof.outcome.replace("_", " "))
     broken = replace(proof, layers=[replace(GOOD, worst_row=3.0)])
     assert (broken.outcome, broken.exit_code) == ("inferior", 3)
 

@@ -44,6 +44,12 @@ def test_the_tree_is_the_tree() -> None:
     assert named == there | {"cli.py"}
 
 
+def test_what_is_predicted_is_held_out_of_everything_before() -> None:
+    about_data = [shlex.split(command) for command in commands() if "--data interactions.csv" in command]
+    assert [line[1] for line in about_data] == ["catalog", "train", "evaluate", "prove"]
+    assert {line[line.index("--hold-out") + 1] for line in about_data} == {"1"}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder after `make demo`, with an interactions.csv of the reader's own."""
@@ -64,6 +70,7 @@ def test_commands_and_python_run(folder: Path) -> None:
         done = subprocess.run([OCTOREC, *shlex.split(command)[1:]], cwd=folder, capture_output=True, text=True)
         allowed = (0, 3, 4) if " evaluate " in command or " prove " in command else (0,)
         assert done.returncode in allowed, f"{command}\n{done.stderr}"
+        assert "warning" not in done.stderr
     for block in blocks("python"):
         done = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -29,7 +29,7 @@ def loss_by_sqnr(recorded: list[Row], model: str = "moe", seed: int = 0) -> str:
             for colour, recipe in enumerate(BREAKERS):
                 for marker, scope in enumerate(SETS):
                     row = find(recorded, scope, recipe, model, seed)
-                    if row is None:
+                    if row is None or "mean_sqnr_db" not in row:
                         continue
                     found = row[key] if metric is None else row[key][metric]
                     value = found["value"]

@@ -35,10 +35,12 @@ from octorec.files import new_folder
 from octorec.kernels import fused
 from octorec.kernels.quantized import Quantized
 from octorec.kernels.reference import Operand
-from octorec.models.checkpoint import disk_tensors, stored, write_config, write_tensors
+from octorec.models.checkpoint import disk_tensors, stored
+from octorec.models.hf_folder import write_config, write_tensors
 from octorec.models.onerec import OneRecV2
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
+from octorec.quant.modules import FP8Linear
 from octorec.training import gpu_ops
 
 SHARD_BYTES = 15_000_000
@@ -48,6 +50,7 @@ OTHER_BATCH = 64  # the noise floor's
 BREAKERS = ("fp8", "experts-tensor", "tensor", "router-and-heads", "e5m2", "e5m2-tensor-everywhere")  # of SIMULATIONS
 SIMULATED = " (simulated)"
 WITHOUT_KERNELS = "values through fp8 and back around bf16 products"
+SHIFTED = "fp8, scales one row off"
 MEASURED = 1024  # targets on which SQNR is measured
 
 
@@ -129,6 +132,15 @@ def recipes(run: Run, scratch: Path) -> Iterator[tuple[str, str, Engine]]:
         yield "fp8, float32 sums", "fp8 kernels", Engine(model, run.catalog, options, run.device, fused)
 
 
+def shifted(engine: Engine) -> Engine:
+    """The FP8 `engine` with a fault that a loader may have: each row's weights take the scale of the row before."""
+    with torch.inference_mode():
+        for module in engine.model.modules():  # type: ignore[attr-defined]
+            if isinstance(module, FP8Linear):
+                module.weight_scale.copy_(module.weight_scale.roll(1, 0))
+    return engine
+
+
 def judge(run: Run, breakers: bool, only_bf16: bool) -> None:
     """BF16, its floors and noise, every recipe, and what breaks it."""
     engine = run.engine(run.folder / "bf16")
@@ -149,7 +161,12 @@ def judge(run: Run, breakers: bool, only_bf16: bool) -> None:
             lost = sqnr(run, asked, recipe.split(",")[0])
             run.judge(recipe, arithmetic, asked, baseline, answers_of(candidate, asked), lost)
             torch.cuda.empty_cache()
-    for recipe in BREAKERS if breakers else ():
+    if not breakers:
+        return
+    broken = shifted(run.engine(run.folder / "fp8"))
+    run.judge(SHIFTED, "a fault, fp8 kernels", asked, baseline, answers_of(broken, asked))
+    del broken
+    for recipe in BREAKERS:
         answers = answers_of(run.simulated(recipe), asked)
         run.judge(f"{recipe}{SIMULATED}", WITHOUT_KERNELS, asked, baseline, answers, sqnr(run, asked, recipe))
         torch.cuda.empty_cache()

@@ -8,10 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.catalog.catalog import Catalog, with_defaults
-from octorec.catalog.codebook import Progress, fit_codebook
-from octorec.catalog.vectors import item_vectors, predicted_vectors
+from octorec.catalog.codebook import Codebook, Progress, fit_codebook
+from octorec.catalog.vectors import id_vectors, item_rows, item_vectors, predicted_vectors
 from octorec.data.interactions import Interactions
 from octorec.data.items import check_items, matrix
+from octorec.data.learned import learned_from
+from octorec.data.splits import training_part
+from octorec.data.tables import id_rank
 from octorec.errors import InputError
 
 
@@ -22,26 +25,43 @@ def build_catalog(
     seed: int = 0,
     unique: bool = False,
     progress: Progress | None = None,
+    hold_out: int = 0,
 ) -> Catalog:
     """Give every item a semantic ID by residual k-means over its vector (see `catalog.vectors`).
 
-    interactions: may be None where the items have a `vector` column. Give the training part alone where the catalog is
-    to be judged on the rest. items: item_id and any of title, sets, vector, live; None: the items met, without more.
-    unique: no two items share a tuple. progress(what begins, steps done, steps in all) is called before each step.
+    interactions: may be None where the items have a `vector` column. items: item_id and any of title, sets, vector,
+    live; None: the items met, without more. unique: no two items share a tuple. progress(what begins, steps done, steps
+    in all) is called before each step.
+
+    hold_out: newest interactions of each user that nothing is learned from, so that a model may be judged on them; 0
+    where `interactions` is a training part already. No held-out interaction changes the codes of an item met in the
+    others. An item that none of them meets gets its codes from its attributes, or from its id where it has none.
     """
-    items = _items_met(interactions) if items is None else check_items(items)
+    learned = None if interactions is None else training_part(interactions, hold_out)
+    later: list[str] = []
+    if items is None:
+        items = _items_met(learned)
+        later = _met_later(interactions, items)
+    else:
+        items = check_items(items)
+        if interactions is not None:
+            item_rows(interactions, items)
     _refuse_codes(items)
     steps = len(codebook_sizes) + 2
     if progress:
         progress("item vectors", 0, steps)
     items = with_defaults(items)
-    vectors, attribute_map = item_vectors(interactions, items, seed)
-    codebook = fit_codebook(vectors, codebook_sizes, seed, _later(progress, 1, steps))
+    vectors, attribute_map, known = item_vectors(learned, items, seed)
+    codebook = fit_codebook(vectors[known], codebook_sizes, seed, _later(progress, 1, steps))
     if progress:
         progress("codes and trie", steps - 1, steps)
-    codes = codebook.assign_unique(vectors) if unique else codebook.assign(vectors)
     given = "vector" in items.column_names
-    return Catalog.of_items(_with_codes(items, codes), codebook.sizes, codebook, attribute_map, given, unique)
+    items = _with_codes(items, _codes(codebook, vectors, unique))
+    if later:
+        codes = _codes(codebook, id_vectors(later, codebook.width), unique, matrix(items["codes"]))
+        items = pa.concat_tables([items, _with_codes(with_defaults(pa.table({"item_id": later})), codes)])
+    record = None if given or learned is None else learned_from(learned)
+    return Catalog.of_items(items, codebook.sizes, codebook, attribute_map, given, unique, record)
 
 
 def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
@@ -63,16 +83,11 @@ def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
             "its codes came from elsewhere: import an index with old and new items, with this catalog as --base",
         )
     new_items = with_defaults(new_items)
-    vectors = _new_vectors(catalog, new_items)
-    if catalog.unique:
-        codes = catalog.codebook.assign_unique(vectors, catalog.codes)
-    else:
-        codes = catalog.codebook.assign(vectors)
+    codes = _codes(catalog.codebook, _new_vectors(catalog, new_items), catalog.unique, catalog.codes)
     columns = catalog.items.column_names
     items = pa.concat_tables([catalog.items, _with_codes(new_items, codes).select(columns)])
-    return Catalog.of_items(
-        items, catalog.codebook_sizes, catalog.codebook, catalog.attribute_map, catalog.given_vectors, catalog.unique
-    )
+    about = catalog.codebook, catalog.attribute_map, catalog.given_vectors, catalog.unique, catalog.learned
+    return Catalog.of_items(items, catalog.codebook_sizes, *about)
 
 
 def withdraw(catalog: Catalog, item_ids: Iterable[str]) -> Catalog:
@@ -97,6 +112,19 @@ def _items_met(interactions: Interactions | None) -> pa.Table:
     if interactions is None:
         raise InputError("items", None, "needed where there are no interactions")
     return pa.table({"item_id": pc.unique(interactions.table["item_id"])})
+
+
+def _met_later(interactions: Interactions | None, items: pa.Table) -> list[str]:
+    """The ids, in order, that `interactions` meet and `items` lacks."""
+    assert interactions is not None
+    ids = pc.unique(interactions.table["item_id"])
+    ids = ids.filter(pc.invert(pc.is_in(ids, pc.unique(items["item_id"]))))
+    return ids.take(np.argsort(id_rank(ids))).to_pylist()
+
+
+def _codes(codebook: Codebook, vectors: np.ndarray, unique: bool, taken: np.ndarray | None = None) -> np.ndarray:
+    """Codes [n, L] of `vectors`; unique: all different, and none of `taken` [m, L]."""
+    return codebook.assign_unique(vectors, taken) if unique else codebook.assign(vectors)
 
 
 def _refuse_codes(items: pa.Table) -> None:

@@ -6,6 +6,7 @@ Letters: n items, L levels, words = ceil(named sets / 64).
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,11 +22,13 @@ from octorec.catalog.codebook import Codebook, check_sizes, digest
 from octorec.catalog.sets import distinct_sets, set_bits
 from octorec.catalog.trie import Trie, build_trie, code_order
 from octorec.data.items import matrix, read_items
+from octorec.data.learned import Learned
 from octorec.data.tables import id_rank, one_array
 from octorec.errors import InputError, MismatchError
-from octorec.files import new_folder
+from octorec.files import is_own_file, new_folder, read_json
 
 FORMAT_VERSION = 1
+FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")  # of a catalog's folder
 ROWS = 4096  # read in about a millisecond
 COLUMNS = ["item_id", "title", "codes", "sets", "live"]
 ABOUT = {  # keys of catalog.json
@@ -39,9 +42,7 @@ ABOUT = {  # keys of catalog.json
     "unique": bool,
     "attributes": bool,
 }
-OPTIONAL = {"extends": bool}
-ABOUT_BYTES = 2**20
-FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")
+OPTIONAL = ("learned", "extends")  # which older catalogs lack
 NAMES_SHOWN = 20  # of named sets, in an error
 
 
@@ -53,6 +54,7 @@ class Catalog:
     codes [n, L] int32. set_names: bit s of the words is set_names[s]. item_sets [n, words] int64, None without sets.
     codebook: None where the codes came from elsewhere. attribute_map: None where no item has attributes.
     given_vectors: whether the codebook is over vectors that the item table brought. unique: no tuple has two items.
+    learned: which interactions the codebook is over; None where that is not known, or where they were given as vectors.
     extends: an imported catalog whose fingerprint is that of the catalog before it (see `catalog.index_json`).
     """
 
@@ -67,6 +69,7 @@ class Catalog:
     attribute_map: AttributeMap | None = None
     given_vectors: bool = False
     unique: bool = False
+    learned: Learned | None = None
     extends: bool = False
 
     @classmethod
@@ -78,6 +81,7 @@ class Catalog:
         attribute_map: AttributeMap | None = None,
         given_vectors: bool = False,
         unique: bool = False,
+        learned: Learned | None = None,
     ) -> "Catalog":
         """A catalog of a checked item table (`data.items.check_items`) with codes, in any order.
 
@@ -93,7 +97,8 @@ class Catalog:
         bits = set_bits(items["sets"], names)
         trie = build_trie(codes, sizes, np.asarray(items["live"]), bits)
         fingerprint = codebook.fingerprint if codebook else digest(sizes, codes, _as_json(items["item_id"]))
-        return cls(items, codes, sizes, fingerprint, names, bits, trie, codebook, attribute_map, given_vectors, unique)
+        about = codebook, attribute_map, given_vectors, unique, learned
+        return cls(items, codes, sizes, fingerprint, names, bits, trie, *about)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -208,6 +213,7 @@ class Catalog:
             "given_vectors": self.given_vectors,
             "unique": self.unique,
             "attributes": self.attribute_map is not None,
+            "learned": self.learned and self.learned.to_dict(),
         }
         if self.extends:
             about["extends"] = True
@@ -224,7 +230,9 @@ class Catalog:
         """Read what `save` wrote and check it: an InputError for a damaged or foreign folder, a MismatchError for files
         that do not belong together."""
         folder = Path(folder)
-        _refuse_links(folder)
+        for name in FILES:
+            if os.path.lexists(folder / name) and not is_own_file(folder / name):
+                raise InputError(str(folder / name), "a pipe or a link", "must be a regular file of its folder")
         about = _read_about(folder)
         codebook = attribute_map = None
         if (folder / "codebook.safetensors").exists():
@@ -232,7 +240,9 @@ class Catalog:
         if (folder / "attributes.parquet").exists():
             attribute_map = AttributeMap.load(folder / "attributes.parquet")
         items = read_items(folder / "items.parquet")
-        flags = about["given_vectors"], about["unique"]
+        record = about.get("learned")
+        learned = None if record is None else Learned.from_dict(f"{folder / 'catalog.json'}: learned", record)
+        flags = about["given_vectors"], about["unique"], learned
         catalog = cls.of_items(items, about["codebook_sizes"], codebook, attribute_map, *flags)
         if about.get("extends"):
             catalog = catalog.as_version_of(about["fingerprint"])
@@ -305,35 +315,22 @@ def _check_codes(items: pa.Table, sizes: tuple[int, ...]) -> None:
         )
 
 
-def _refuse_links(folder: Path) -> None:
-    """A file of the folder is a file and no link, which could lead anywhere on the machine."""
-    for name in FILES:
-        path = folder / name
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise InputError(str(path), "a link" if path.is_symlink() else "no file", "must be a file: copy it here")
-
-
 def _read_about(folder: Path) -> dict[str, Any]:
     """catalog.json with every key there and of its type."""
     path = folder / "catalog.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError("catalog", str(folder), "must be a folder that OctoRec wrote; it has no catalog.json")
-    if path.stat().st_size > ABOUT_BYTES:
-        raise InputError(str(path), f"{path.stat().st_size} bytes", f"at most {ABOUT_BYTES}")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise InputError(str(path), str(error), "is damaged or no JSON") from error
-    version = about.get("format_version") if isinstance(about, dict) else None
+    about = read_json(path, "catalog")
+    version = about.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise InputError(f"{path}: format_version", version, f"this OctoRec reads format version {FORMAT_VERSION}")
-    known = {**ABOUT, **OPTIONAL}
+    known = (*ABOUT, *OPTIONAL)
     unknown = sorted(set(about) - set(known))
     if unknown:
         raise InputError(str(path), unknown[0], f"unknown key; known: {', '.join(known)}")
-    for key, kind in known.items():
-        if key in ABOUT or key in about:
-            _check_type(f"{path}: {key}", about.get(key), kind)
+    for key, kind in ABOUT.items():
+        _check_type(f"{path}: {key}", about.get(key), kind)
+    _check_type(f"{path}: extends", about.get("extends", False), bool)
     for size in about["codebook_sizes"]:
         _check_type(f"{path}: codebook_sizes", size, int)
     return about

@@ -2,9 +2,12 @@
 
 An item's vector is [INTERACTION_WEIGHT * a, ATTRIBUTE_WEIGHT * b] at length 1, where a (length 1) comes from
 co-occurrence in the users' histories and b (length 1) from named sets and title words. An item that nobody met has its
-vector predicted from its attributes. Letters: n items, D vector width.
+vector predicted from its attributes; one of which nothing is known has a direction that its id alone decides.
+Letters: n items, D vector width.
 """
 
+import hashlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -27,10 +30,14 @@ INTERACTION_WEIGHT, ATTRIBUTE_WEIGHT = 1.0, 0.5
 
 
 class ItemVectors(NamedTuple):
-    """vectors [n, D] float32; attribute_map predicts them from sets and titles, None where no item has any."""
+    """vectors [n, D] float32; attribute_map predicts them from sets and titles, None where no item has any.
+
+    known [n] bool: False for an item of which nothing is known, whose vector is `id_vectors`'.
+    """
 
     vectors: np.ndarray
     attribute_map: AttributeMap | None
+    known: np.ndarray
 
 
 def item_vectors(interactions: Interactions | None, items: pa.Table, seed: int) -> ItemVectors:
@@ -48,9 +55,13 @@ def item_vectors(interactions: Interactions | None, items: pa.Table, seed: int) 
         else:
             vectors, known = _joint(interactions, items, features, seed)
         attribute_map = fit_map(vocabulary, features[known], vectors[known]) if features.nnz else None
+    described = ~known & (features.getnnz(axis=1) > 0)
+    if described.any():
+        vectors[described] = predicted_vectors(attribute_map, items.filter(described), unit=True)
+    known = known | described
     if not known.all():
-        vectors[~known] = predicted_vectors(attribute_map, items.filter(~known), unit=True)
-    return ItemVectors(vectors, attribute_map)
+        vectors[~known] = id_vectors(items["item_id"].filter(~known).to_pylist(), vectors.shape[1])
+    return ItemVectors(vectors, attribute_map, known)
 
 
 def predicted_vectors(attribute_map: AttributeMap | None, items: pa.Table, unit: bool) -> np.ndarray:
@@ -60,6 +71,13 @@ def predicted_vectors(attribute_map: AttributeMap | None, items: pa.Table, unit:
         raise InputError("items", f"{items.num_rows} items of which nothing is known: {some}", NEEDS)
     vectors = attribute_map.predict(items)
     return _unit_rows(vectors) if unit else vectors
+
+
+def id_vectors(item_ids: Iterable[str], width: int) -> np.ndarray:
+    """A vector of length 1 for each id, [n, width] float32, that nothing else decides: near to no other by intent."""
+    seeds = [int.from_bytes(hashlib.sha256(item_id.encode()).digest()) for item_id in item_ids]
+    rows = [np.random.default_rng(seed).standard_normal(width) for seed in seeds]
+    return _unit_rows(np.array(rows).reshape(len(rows), width)).astype(np.float32)
 
 
 def item_rows(interactions: Interactions, items: pa.Table) -> np.ndarray:
@@ -81,7 +99,8 @@ def _joint(
     met = _svd(_ppmi(_counts(interactions, items)), INTERACTION_WIDTH, 0.5, seed)
     known = np.any(met, axis=1)
     if not np.any(known):
-        raise InputError("interactions", f"{len(interactions)} rows", "some user must have met two different items")
+        allowed = "some user must have met two different items, held-out ones aside"
+        raise InputError("interactions", f"{len(interactions)} rows", allowed)
     about = _svd(features, ATTRIBUTE_WIDTH, 1.0, seed)
     joint = np.hstack([INTERACTION_WEIGHT * _unit_rows(met), ATTRIBUTE_WEIGHT * _unit_rows(about)])
     return _unit_rows(joint).astype(np.float32), known

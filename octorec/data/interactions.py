@@ -18,9 +18,11 @@ class Interactions:
 
     table: user_id string, item_id string, timestamp int64 or float64 (any unit), one chunk a column. A tie in time goes
     by item_id: as integers where all ids of the table are integers, else as text. Make one with `from_table`.
+    held_out: the newest interactions of each user that were taken out of the table, see `splits`.
     """
 
     table: pa.Table
+    held_out: int = 0
 
     def __len__(self) -> int:
         return self.table.num_rows

@@ -26,12 +26,28 @@ def leave_last_out(interactions: Interactions, last: int = 1) -> tuple[Interacti
     """
     if last < 1:
         raise InputError("last", last, "must be 1 or more")
-    starts = interactions.user_starts()
-    first_held_out = np.maximum(starts[1:] - last, starts[:-1] + 1)
-    rows = np.arange(len(interactions))
-    user = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    train = Interactions(interactions.table.filter(rows < first_held_out[user]).combine_chunks())
     examples = []
-    for (user_id, items), held_out in zip(interactions.histories().items(), first_held_out - starts[:-1], strict=True):
+    kept = _first_held_out(interactions, last) - interactions.user_starts()[:-1]
+    for (user_id, items), held_out in zip(interactions.histories().items(), kept, strict=True):
         examples += [Example(user_id, tuple(items[:at]), items[at]) for at in range(held_out, len(items))]
-    return train, examples
+    return training_part(interactions, last), examples
+
+
+def training_part(interactions: Interactions, hold_out: int) -> Interactions:
+    """The interactions without the `hold_out` newest of each user, of whom the oldest one stays; 0: all of them."""
+    if hold_out < 0:
+        raise InputError("hold_out", hold_out, "must be 0 or more")
+    table = interactions.table.filter(~targets_of(interactions, hold_out)).combine_chunks()
+    return Interactions(table, interactions.held_out + hold_out)
+
+
+def targets_of(interactions: Interactions, hold_out: int) -> np.ndarray:
+    """[n] bool: the interactions that `training_part` leaves out and `leave_last_out` predicts."""
+    lengths = np.diff(interactions.user_starts())
+    return np.arange(len(interactions)) >= np.repeat(_first_held_out(interactions, hold_out), lengths)
+
+
+def _first_held_out(interactions: Interactions, hold_out: int) -> np.ndarray:
+    """[users]: the row of each user's first interaction that is held out."""
+    starts = interactions.user_starts()
+    return np.maximum(starts[1:] - hold_out, starts[:-1] + 1)

@@ -10,10 +10,12 @@ from octorec.data.interactions import Interactions
 from octorec.data.splits import Example
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.baselines import MarkovChain, Popularity
+from octorec.evaluate.cutoffs import K, Lengths, cutoffs, decisive, lengths
 from octorec.evaluate.metrics import overlap
-from octorec.evaluate.paired import RESAMPLES, Estimate, Paired, estimate, mean, relative
-from octorec.evaluate.predictions import Engine, Predictions, Progress, cutoffs, of_examples, predict, require_examples
-from octorec.evaluate.verdict import Verdict, check_margin, decide
+from octorec.evaluate.origin import Origin
+from octorec.evaluate.paired import Estimate, estimate, mean, relative
+from octorec.evaluate.predictions import Engine, Predictions, Progress, of_examples, predict, require_examples
+from octorec.evaluate.verdict import MARGIN, Verdict, check_margin, decide
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,15 @@ class Agreement:
 class Comparison:
     """A candidate beside its baseline.
 
-    metrics: of each side, `recall@10` and the like and `nll` (mean over the targets both know, in nats).
+    k: items a list, whose recall and NDCG give the verdict. cutoffs: where the lists are cut for the metrics.
+    baseline, candidate: `recall@10` and the like and `nll` (mean over the targets both know, in nats).
     differences: relative difference of each recall and NDCG. nll: mean difference, candidate - baseline.
     not_in_catalog: targets that each side's catalog lacks, counted as misses. in_history: targets that stand in their
-    own history, which is masked: misses for both.
+    own history, which is masked: misses for both. origin: where the targets come from, where that was looked up.
     """
 
     k: int
+    cutoffs: tuple[int, ...]
     users: int
     targets: int
     not_in_catalog: tuple[int, int]
@@ -54,11 +58,13 @@ class Comparison:
     nll: Estimate
     agreement: Agreement
     verdict: Verdict
+    origin: Origin | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "k": self.k,
+            "cutoffs": list(self.cutoffs),
             "users": self.users,
             "targets": self.targets,
             "targets_not_in_catalog": dict(zip(("baseline", "candidate"), self.not_in_catalog, strict=True)),
@@ -69,6 +75,7 @@ class Comparison:
             "nll_difference": self.nll.to_dict(),
             "agreement": vars(self.agreement),
             "verdict": self.verdict.to_dict(),
+            **(self.origin.to_dict() if self.origin else {}),
         }
 
 
@@ -76,36 +83,37 @@ def compare(
     baseline: Engine,
     candidate: Engine,
     examples: Sequence[Example],
-    k: int = 10,
-    margin: float = 0.05,
+    k: Lengths = K,
+    margin: float = MARGIN,
     beam_width: int | None = None,
-    seed: int = 0,
     users: Mapping[str, Mapping[str, Any]] | None = None,
     batch: int = 256,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Ask both engines for every example and judge the candidate; see `predict` and `compare_predictions`."""
+    """Ask both engines for every example and judge the candidate; see `predict` and `compare_predictions`.
+
+    k: items a list, or several lengths: metrics are given at each, and the largest gives the verdict.
+    """
     check_margin(margin)
     require_examples(examples)
     total = 2 * len(examples)
     before = predict(baseline, examples, k, beam_width, users, batch, _part(progress, 0, total))
     after = predict(candidate, examples, k, beam_width, users, batch, _part(progress, len(examples), total))
-    return compare_predictions(before, after, margin, seed)
+    return compare_predictions(before, after, margin)
 
 
-def compare_predictions(
-    baseline: Predictions, candidate: Predictions, margin: float = 0.05, seed: int = 0, resamples: int = RESAMPLES
-) -> Comparison:
-    """Compare two engines' answers to the same examples; the largest of `cutoffs(k)` gives the verdict."""
+def compare_predictions(baseline: Predictions, candidate: Predictions, margin: float = MARGIN) -> Comparison:
+    """Compare two engines' answers to the same examples; recall and NDCG of the whole lists give the verdict."""
     check_margin(margin)
     _require_same_targets(baseline, candidate)
     _, nll = _log_prob_differences(baseline, candidate)
-    before, after = {**baseline.values(), "nll": nll[0]}, {**candidate.values(), "nll": nll[1]}
-    estimates = user_differences(baseline.user_ids, before, after, seed, resamples)
+    cuts = cutoffs((*baseline.asked, *candidate.asked, baseline.k))
+    before, after = {**baseline.values(cuts), "nll": nll[0]}, {**candidate.values(cuts), "nll": nll[1]}
+    estimates = user_differences(baseline.user_ids, before, after)
     nll_estimate = estimates.pop("nll")
-    decisive = [f"{name}@{cutoffs(baseline.k)[-1]}" for name in ("recall", "ndcg")]
     return Comparison(
         k=baseline.k,
+        cutoffs=cuts,
         users=nll_estimate.users,
         targets=len(baseline),
         not_in_catalog=(int((~baseline.known).sum()), int((~candidate.known).sum())),
@@ -115,15 +123,16 @@ def compare_predictions(
         differences=estimates,
         nll=nll_estimate,
         agreement=agreement_of(baseline, candidate),
-        verdict=decide({name: estimates[name] for name in decisive}, margin),
+        verdict=decide({name: estimates[name] for name in decisive(baseline.k)}, margin),
     )
 
 
 def user_differences(
-    user_ids: np.ndarray, before: dict[str, np.ndarray], after: dict[str, np.ndarray], seed: int, resamples: int
+    user_ids: np.ndarray, before: dict[str, np.ndarray], after: dict[str, np.ndarray]
 ) -> dict[str, Estimate]:
     """Of every metric of two systems on the same targets [n], clustered by user: relative ones, and NLL's mean one."""
-    return estimate(user_ids, _paired(before, after), resamples=resamples, seed=seed)
+    pairs = {n: (mean if n == "nll" else relative)(values, after[n]) for n, values in before.items()}
+    return estimate(user_ids, pairs)
 
 
 def agreement_of(first: Predictions, second: Predictions) -> Agreement:
@@ -133,45 +142,33 @@ def agreement_of(first: Predictions, second: Predictions) -> Agreement:
     return Agreement.of(overlap(first.ranked, second.ranked), drift)
 
 
-def evaluate_baselines(train: Interactions, examples: Sequence[Example], k: int = 10) -> dict[str, Predictions]:
+def evaluate_baselines(train: Interactions, examples: Sequence[Example], k: Lengths = K) -> dict[str, Predictions]:
     """The floors' answers to `examples`, learned from `train` alone; `known` is then: the target occurs in `train`."""
     require_examples(examples)
     markov = MarkovChain.fit(train)
     items = set(markov.popularity.item_ids)
     known = np.array([example.target in items for example in examples])
     floors: dict[str, Popularity | MarkovChain] = {"popularity": markov.popularity, "markov": markov}
-    return {name: of_examples(examples, floor.rank(examples, k), known) for name, floor in floors.items()}
+    asked = lengths(k)
+    ranked = {name: floor.rank(examples, asked[-1]) for name, floor in floors.items()}
+    return {name: of_examples(examples, found, known, asked=asked) for name, found in ranked.items()}
 
 
-def difference(
-    predictions: Predictions, floor: Predictions, metric: str = "recall@10", seed: int = 0, resamples: int = RESAMPLES
-) -> Estimate:
-    """Mean difference of `metric` between an engine and a floor. It beats the floor when the low end is above 0."""
+def difference(predictions: Predictions, floor: Predictions, metric: str | None = None) -> Estimate:
+    """Mean difference of `metric` (None: recall of the whole lists) between an engine and a floor. It beats the floor
+    when the low end is above 0."""
     _require_same_targets(floor, predictions)
-    before, after = floor.values(), predictions.values()
-    for values in (before, after):
-        if metric not in values:
-            raise InputError("metric", metric, f"allowed: {', '.join(values)}")
-    pair = mean(before[metric], after[metric], bounded=True, step=1.0 if metric.startswith("recall") else 0.0)
-    return estimate(predictions.user_ids, {metric: pair}, resamples=resamples, seed=seed)[metric]
+    metric = decisive(floor.k)[0] if metric is None else metric
+    before, after = floor.values(predictions.cutoffs), predictions.values()
+    if metric not in after:
+        raise InputError("metric", metric, f"allowed: {', '.join(after)}")
+    pair = mean(before[metric], after[metric], bounded=True)
+    return estimate(predictions.user_ids, {metric: pair})[metric]
 
 
 def _part(progress: Progress | None, before: int, total: int) -> Progress | None:
     """Progress of one of several stages, `before` the requests of the earlier ones."""
     return None if progress is None else lambda done, _: progress(before + done, total)
-
-
-def _paired(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict[str, Paired]:
-    """Every metric of two systems as what `estimate` takes."""
-    out = {}
-    for name, values in before.items():
-        if name == "nll":
-            out[name] = mean(values, after[name])
-        elif name.startswith("recall"):
-            out[name] = relative(values, after[name], least=1.0, step=1.0)
-        else:
-            out[name] = relative(values, after[name], least=1 / np.log2(int(name.split("@")[1]) + 1))
-    return out
 
 
 def _require_same_targets(baseline: Predictions, candidate: Predictions) -> None:

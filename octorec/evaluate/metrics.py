@@ -38,6 +38,12 @@ def ndcg_at(ranks: np.ndarray, k: int) -> np.ndarray:
     return recall_at(ranks, k) / np.log2(np.maximum(ranks, 0) + 2.0)
 
 
+def metrics_at(ranks: np.ndarray, cutoffs: Iterable[int]) -> dict[str, np.ndarray]:
+    """Recall and NDCG of every target at every cutoff, [n] float64 each, under `recall@10` and the like."""
+    metrics = {"recall": recall_at, "ndcg": ndcg_at}
+    return {f"{name}@{k}": metric(ranks, k) for k in cutoffs for name, metric in metrics.items()}
+
+
 def overlap(first: RankedItems, second: RankedItems) -> np.ndarray:
     """Share of the longer of two lists that the other holds too, order aside: [n] float64, 1.0 where both are empty."""
     pairs = ((set(a) - {""}, set(b) - {""}) for a, b in zip(first, second, strict=True))

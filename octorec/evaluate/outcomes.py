@@ -13,45 +13,42 @@ import pyarrow.parquet
 
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.compare import user_differences
-from octorec.evaluate.metrics import ndcg_at, recall_at, target_ranks
-from octorec.evaluate.paired import RESAMPLES, Estimate
-from octorec.evaluate.predictions import Predictions, cutoffs
-from octorec.evaluate.verdict import Verdict, decide
+from octorec.evaluate.cutoffs import cutoffs, decisive
+from octorec.evaluate.metrics import metrics_at, target_ranks
+from octorec.evaluate.paired import Estimate
+from octorec.evaluate.predictions import Predictions, asked_in
+from octorec.evaluate.verdict import MARGIN, Verdict, decide
 from octorec.files import new_file
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """user_ids [n] object. k: items a list. systems: name -> (ranks [n] int64, the target's place in the list from 0 or
-    metrics.ABSENT; nll [n] float32, NaN where the target is unknown)."""
+    metrics.ABSENT; nll [n] float32, NaN where the target is unknown). asked: as in `Predictions`."""
 
     user_ids: np.ndarray
     k: int
     systems: dict[str, tuple[np.ndarray, np.ndarray]]
+    asked: tuple[int, ...] = ()
 
     def values(self, system: str) -> dict[str, np.ndarray]:
         """Recall, NDCG and NLL of every target under `system`, [n] float64 each."""
         if system not in self.systems:
             raise InputError("system", system, f"allowed: {', '.join(self.systems)}")
         ranks, nll = self.systems[system]
-        metrics = {"recall": recall_at, "ndcg": ndcg_at}
-        found = {f"{name}@{k}": metric(ranks, k) for k in cutoffs(self.k) for name, metric in metrics.items()}
-        return {**found, "nll": nll.astype(np.float64)}
+        return {**metrics_at(ranks, cutoffs((*self.asked, self.k))), "nll": nll.astype(np.float64)}
 
-    def judge(
-        self, baseline: str, candidate: str, margin: float, seed: int = 0, resamples: int = RESAMPLES
-    ) -> tuple[dict[str, Estimate], Verdict]:
-        """Paired differences of every metric, clustered by user, and the verdict on the longest cutoff's two."""
-        found = user_differences(self.user_ids, self.values(baseline), self.values(candidate), seed, resamples)
-        decisive = [f"{name}@{cutoffs(self.k)[-1]}" for name in ("recall", "ndcg")]
-        return found, decide({name: found[name] for name in decisive}, margin)
+    def judge(self, baseline: str, candidate: str, margin: float = MARGIN) -> tuple[dict[str, Estimate], Verdict]:
+        """Paired differences of every metric, clustered by user, and the verdict on the two of the longest lists."""
+        found = user_differences(self.user_ids, self.values(baseline), self.values(candidate))
+        return found, decide({name: found[name] for name in decisive(self.k)}, margin)
 
     def save(self, path: str | Path) -> None:
         """Write one Parquet file, replacing what is there."""
         columns = {"user_id": pa.array(self.user_ids, pa.string())}
         for name, (ranks, nll) in self.systems.items():
             columns[f"{name}: rank"], columns[f"{name}: nll"] = pa.array(ranks, pa.int16()), pa.array(nll, pa.float32())
-        table = pa.table(columns).replace_schema_metadata({"k": str(self.k)})
+        table = pa.table(columns).replace_schema_metadata({"k": str(self.k), "asked": ",".join(map(str, self.asked))})
         with new_file(path) as scratch:
             pyarrow.parquet.write_table(table, scratch, compression="zstd")
 
@@ -62,13 +59,13 @@ class Outcomes:
             table = pyarrow.parquet.read_table(path)
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError("outcomes", str(path), f"must be a file that Outcomes.save wrote ({error})") from error
-        k = (table.schema.metadata or {}).get(b"k")
-        if k is None or "user_id" not in table.column_names:
+        k = (table.schema.metadata or {}).get(b"k", b"")
+        if not k.isdigit() or "user_id" not in table.column_names:
             raise InputError(f"outcomes {path}", table.column_names, "must be a file that Outcomes.save wrote")
         names = [name.removesuffix(": rank") for name in table.column_names if name.endswith(": rank")]
         column = {name: table.column(name).to_numpy() for name in table.column_names}
         systems = {name: (column[f"{name}: rank"].astype(np.int64), column[f"{name}: nll"]) for name in names}
-        return cls(column["user_id"], int(k), systems)
+        return cls(column["user_id"], int(k), systems, asked_in(f"outcomes {path}", table, int(k)))
 
 
 def outcomes_of(predictions: Mapping[str, Predictions]) -> Outcomes:
@@ -85,7 +82,8 @@ def outcomes_of(predictions: Mapping[str, Predictions]) -> Outcomes:
         unscored = found.log_probs is None
         nll = np.full(len(found), np.nan) if unscored else -found.log_probs.astype(np.float64).sum(1)  # type: ignore[union-attr]
         systems[name] = target_ranks(found.ranked, found.targets), nll.astype(np.float32)
-    return Outcomes(first.user_ids, first.k, systems)
+    asked = {length for found in predictions.values() for length in found.asked}
+    return Outcomes(first.user_ids, first.k, systems, tuple(sorted(asked)))
 
 
 def pooled(parts: Mapping[str, Outcomes]) -> Outcomes:
@@ -102,4 +100,5 @@ def pooled(parts: Mapping[str, Outcomes]) -> Outcomes:
         name: (np.concatenate([ranks for ranks, _ in found]), np.concatenate([nll for _, nll in found]))
         for name, found in columns.items()
     }
-    return Outcomes(np.array(ids, dtype=object), widths.pop(), systems)
+    asked = {length for part in parts.values() for length in part.asked}
+    return Outcomes(np.array(ids, dtype=object), widths.pop(), systems, tuple(sorted(asked)))

@@ -5,12 +5,15 @@ import math
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from octorec.evaluate.compare import Agreement, Comparison
+from octorec.evaluate.origin import Origin
 from octorec.evaluate.paired import Estimate
 from octorec.evaluate.shadow import Shadow
+from octorec.evaluate.verdict import Outcome
 
-COLORS = {"not_inferior": "green", "inferior": "red", "inconclusive": "yellow"}
+COLORS: dict[Outcome, str] = {"not_inferior": "green", "inferior": "red", "inconclusive": "yellow"}
 
 
 def render(comparison: Comparison) -> RenderableType:
@@ -29,6 +32,11 @@ def render_shadow(result: Shadow) -> RenderableType:
     return Group(line, _agreement(result.agreement))
 
 
+def headline(outcome: Outcome, said: str) -> Text:
+    """A line that begins with the outcome in words, coloured where there is colour, and goes on with `said`."""
+    return Text.assemble((outcome.replace("_", " "), f"bold {COLORS[outcome]}"), said)
+
+
 def _metrics(comparison: Comparison) -> Table:
     title = f"{comparison.targets:,} targets of {comparison.users:,} users, seen items masked"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
@@ -42,22 +50,43 @@ def _metrics(comparison: Comparison) -> Table:
 
 
 def _row(table: Table, name: str, comparison: Comparison, difference: Estimate, form: str) -> None:
-    ends = f"{form.format(difference.low)} .. {form.format(difference.high)}"
-    if math.isinf(difference.low):
-        ends = "not bounded"
-    differ = f"{difference.discordant:,}" + (" (exact)" if difference.method == "exact" else "")
     sides = [f"{side[name]:.4f}" for side in (comparison.baseline, comparison.candidate)]
-    table.add_row(name, *sides, form.format(difference.value), ends, differ)
+    table.add_row(name, *sides, said_value(difference, form), said_ends(difference, form), f"{difference.discordant:,}")
 
 
-def _notes(comparison: Comparison) -> list[str]:
-    notes = []
+def said_value(difference: Estimate, form: str) -> str:
+    """A difference as `form` writes it; a ratio to a baseline without a hit has no value."""
+    return "undefined" if math.isnan(difference.value) else form.format(difference.value)
+
+
+def said_ends(difference: Estimate, form: str) -> str:
+    """An interval as `form` writes its ends."""
+    low, high = (form.format(end) if math.isfinite(end) else "no bound" for end in (difference.low, difference.high))
+    return "not bounded" if low == high == "no bound" else f"{low} .. {high}"
+
+
+def _notes(comparison: Comparison) -> list[RenderableType]:
+    notes: list[RenderableType] = _origin(comparison.origin) if comparison.origin else []
     if any(comparison.not_in_catalog):
         of_baseline, of_candidate = comparison.not_in_catalog
         notes.append(f"Targets not in the catalog, counted as misses: baseline {of_baseline}, candidate {of_candidate}")
     if comparison.in_history:
         notes.append(f"Targets in their own history, masked and so missed by both: {comparison.in_history}")
     return notes
+
+
+def _origin(origin: Origin) -> list[RenderableType]:
+    notes: list[RenderableType] = []
+    if origin.users_left_out:
+        notes.append(f"Users left out, as a single interaction leaves nothing to predict: {origin.users_left_out:,}")
+    if not origin.warnings:
+        notes.append("Catalog and training learned from none of the targets")
+    return notes + [warning(sentence) for sentence in origin.warnings]
+
+
+def warning(sentence: str) -> Text:
+    """A line that begins with a word in colour."""
+    return Text.assemble(("warning", "bold red"), f": {sentence}")
 
 
 def _agreement(agreement: Agreement) -> str:
@@ -67,11 +96,16 @@ def _agreement(agreement: Agreement) -> str:
     )
 
 
-def _verdict(comparison: Comparison) -> str:
+def _verdict(comparison: Comparison) -> Text:
     verdict = comparison.verdict
-    line = f"[bold {COLORS[verdict.outcome]}]{verdict.outcome}[/] at a margin of {100 * verdict.margin:.4g} %"
-    if verdict.outcome != "inconclusive":
-        return line
-    if verdict.users_needed is None:
-        return f"{line}: the baseline has no hit in its top {comparison.k} to lose"
-    return f"{line}: about {verdict.users_needed:,} users like these would decide it"
+    said = f" at a margin of {percent(verdict.margin)}, by {' and '.join(verdict.metrics)}"
+    if verdict.outcome == "inconclusive" and verdict.users_needed is None:
+        said += f": the baseline has no hit in its top {comparison.k} to lose"
+    elif verdict.outcome == "inconclusive":
+        said += f": about {verdict.users_needed:,} users like these would decide it"
+    return headline(verdict.outcome, said)
+
+
+def percent(share: float) -> str:
+    """A margin as people say it: `5 %`."""
+    return f"{100 * share:.4g} %"

@@ -7,6 +7,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.data.splits import Example
 from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config
+from octorec.evaluate.cutoffs import K
 from octorec.evaluate.predictions import predict
 
 SAMPLE = 500  # examples, spread evenly over all
@@ -26,7 +27,7 @@ def recall_on(
     def measure(model: Any) -> dict[str, float]:
         limits = {"batch_sizes": (64,), "beam_widths": (BEAM_WIDTH,), "default_beam_width": BEAM_WIDTH}
         config = engine_config(model.config, {**limits, "max_banned": longest})
-        predictions = predict(Engine(model, catalog, config, device), sample, k=10, users=users)
-        return {"recall@10": float(predictions.values()["recall@10"].mean())}
+        predictions = predict(Engine(model, catalog, config, device), sample, k=K, users=users)
+        return {f"recall@{K}": float(predictions.values()[f"recall@{K}"].mean())}
 
     return measure

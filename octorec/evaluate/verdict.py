@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from octorec.errors import InputError
-from octorec.evaluate.paired import Estimate
+from octorec.evaluate.margin import MARGIN as MARGIN
+from octorec.evaluate.paired import JOINT, Estimate
 
+MIN_USERS = 10  # fewer cannot decide
 Outcome = Literal["not_inferior", "inferior", "inconclusive"]
 EXIT_CODES: dict[Outcome, int] = {"not_inferior": 0, "inferior": 3, "inconclusive": 4}
 
@@ -38,17 +40,21 @@ class Verdict:
 def decide(differences: Mapping[str, Estimate], margin: float) -> Verdict:
     """Judge relative differences (candidate / baseline - 1), one a metric, against the loss `margin` that is allowed.
 
-    not_inferior: every low end is above -margin. inferior: some high end is below it. inconclusive: neither.
+    not_inferior: every low end is above -margin; as all must be, the verdict errs no more often than one of them.
+    inferior: some high end is below it; as any may be, they share the error of one (`joint_high`). inconclusive:
+    neither, or fewer than MIN_USERS users.
     """
     check_margin(margin)
+    assert len(differences) <= JOINT, "the error of `inferior` is shared among so many"
     metrics = tuple(differences)
+    users = min(difference.users for difference in differences.values())
+    if users < MIN_USERS:
+        return Verdict("inconclusive", margin, metrics, _most(differences, margin))
     if all(difference.low > -margin for difference in differences.values()):
         return Verdict("not_inferior", margin, metrics)
-    if any(difference.high < -margin for difference in differences.values()):
+    if any(difference.joint_high < -margin for difference in differences.values()):
         return Verdict("inferior", margin, metrics)
-    open_ = [difference for difference in differences.values() if difference.low <= -margin]
-    needed = [users_needed(difference, margin) for difference in open_]
-    return Verdict("inconclusive", margin, metrics, None if None in needed else max(n for n in needed if n is not None))
+    return Verdict("inconclusive", margin, metrics, _most(differences, margin))
 
 
 def users_needed(difference: Estimate, margin: float) -> int | None:
@@ -60,14 +66,21 @@ def users_needed(difference: Estimate, margin: float) -> int | None:
         x = 2 margin / (h + sqrt(h^2 - 4 value margin)),    N = n / x^2,
 
     which is n (h / margin)^2 where value is 0, and more than n wherever low <= -margin. Users who do show a loss decide
-    for `inferior` instead. None where the low end is unbounded: the baseline has no hit to lose. An exact interval
-    narrows faster than the square root, so that there this is an upper limit.
+    for `inferior` instead. None where the low end is unbounded: the baseline has no hit to lose. Where few users
+    differ the interval narrows faster than the square root, so that there this is an upper limit.
     """
     reach = difference.value - difference.low
     if not math.isfinite(reach):
         return None
     root = reach + math.sqrt(max(0.0, reach**2 - 4 * difference.value * margin))
     return math.ceil(difference.users * (root / (2 * margin)) ** 2)
+
+
+def _most(differences: Mapping[str, Estimate], margin: float) -> int | None:
+    """The users that the slowest of the undecided metrics needs; None where one of them cannot tell."""
+    open_ = [difference for difference in differences.values() if difference.low <= -margin]
+    needed = [users_needed(difference, margin) for difference in open_]
+    return None if None in needed else max([MIN_USERS, *(n for n in needed if n is not None)])
 
 
 def check_margin(margin: float) -> None:

@@ -1,7 +1,8 @@
 """Every operation in plain PyTorch: the specification that the kernels are tested against.
 
 This module is one value of the `ops` argument that models take; the GPU's kernels are another, name for name.
-All products accumulate in float32 and return to the activations' type; the heads' stay float32.
+All products accumulate in float32 and return to the activations' type; the heads' stay float32. On a CPU a row's
+result does not depend on the rows beside it: every product and sigmoid is one of `kernels.steady`.
 
 Letters: B requests, W beams, T = B * W rows, S context items, H heads, G KV groups, D head width, C = H * D model
 width, E experts, F expert width, V codes a level, N and K the output and input width of a weight [N, K].
@@ -13,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from octorec.kernels import steady
 from octorec.kernels.quantized import Granularity, Quantized, dequantize, quantize
 
 Operand = Tensor | Quantized
-FEW_ROWS = 16  # below it BLAS picks other kernels, and a row's bits would depend on how many rows share its expert
 DEAD = 2**31 - 1  # the trie node of a dead beam: larger than every node, so that beams stay ascending
 
 
@@ -28,15 +29,15 @@ def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tenso
     """
     if isinstance(x, Quantized):
         assert isinstance(weight, Quantized), "an FP8 input needs an FP8 weight"
-        out = dequantize(x) @ dequantize(weight).T
+        out = steady.product(dequantize(x), dequantize(weight))
         return (out if residual is None else out + residual.float()).to(x.dtype)
     assert isinstance(weight, Tensor), "an FP8 weight needs an FP8 input"
-    return F.linear(x, weight) if residual is None else torch.addmm(residual, x, weight.T)
+    return steady.product(x, weight, residual)
 
 
 def head(x: Tensor, weight: Tensor) -> Tensor:
     """Logits: x [T, C] and weight [V, C] in 16 bit (or float32) -> [T, V] float32, never rounded to 16 bit."""
-    return x.float() @ weight.float().T
+    return steady.product(x.float(), weight.float())
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
@@ -53,7 +54,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | N
 def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
     """silu(gate) * up for gate_up [T, 2F] = [gate | up] -> [T, F]; float32 inside, rounded once before quantizing."""
     gate, up = gate_up.float().chunk(2, -1)
-    return maybe_quantize((F.silu(gate) * up).to(gate_up.dtype), quantize_to)
+    return maybe_quantize((steady.silu(gate) * up).to(gate_up.dtype), quantize_to)
 
 
 def cross_attention(
@@ -66,9 +67,9 @@ def cross_attention(
     heads, groups, width = q.shape[2], keys.shape[2], q.shape[3]
     keys, values = (t.repeat_interleave(heads // groups, 2).transpose(1, 2) for t in (keys, values))  # [B, H, S, D]
     outside = torch.arange(keys.shape[2], device=q.device) >= lengths[:, None]  # [B, S]
-    scores = (q.transpose(1, 2).float() @ keys.float().mT) * width**-0.5  # [B, H, W, S]
+    scores = steady.product(q.transpose(1, 2).float(), keys.float()) * width**-0.5  # [B, H, W, S]
     weights = scores.masked_fill(outside[:, None, None], float("-inf")).softmax(-1)
-    out = (weights @ values.float()).to(q.dtype)
+    out = steady.product(weights, values.float().mT).to(q.dtype)
     return maybe_quantize(out.transpose(1, 2).flatten(2).flatten(0, 1), quantize_to)
 
 
@@ -110,7 +111,7 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> R
     x [T, C], gate [E, C], bias [E] float32. The top_k come by descending biased score, a tie to the lower expert;
     then the shared experts E .. E+n_shared-1 with weight 1, so that they ride in the same grouped product.
     """
-    scores = (x.float() @ gate.float().T).sigmoid()
+    scores = steady.sigmoid(steady.product(x.float(), gate.float()))
     chosen = (scores + bias).sort(dim=-1, descending=True, stable=True).indices[:, :top_k]
     weights = scores.gather(1, chosen)
     weights = weights / weights.sum(-1, keepdim=True)
@@ -138,9 +139,8 @@ def moe(
         rows, slot = (routing.experts == expert).nonzero(as_tuple=True)
         if len(rows) == 0:
             continue
-        gathered = F.pad(x[rows], (0, 0, 0, max(0, FEW_ROWS - len(rows))))
-        hidden = linear(maybe_quantize(gathered, quantize_to), _expert(gate_up, expert))
-        part = linear(swiglu(hidden, quantize_to), _expert(down, expert))[: len(rows)]
+        hidden = linear(maybe_quantize(x[rows], quantize_to), _expert(gate_up, expert))
+        part = linear(swiglu(hidden, quantize_to), _expert(down, expert))
         out = out.index_add(0, rows, part.float() * routing.weights[rows, slot, None])
     return (out if residual is None else out + residual.float()).to(x.dtype)
 

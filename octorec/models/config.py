@@ -2,47 +2,35 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from octorec.errors import InputError, check_keys
+from octorec.models.user import UserField, encode_user, is_number, read_user_fields
 
+__all__ = ["OneRecConfig", "UserField", "encode_user"]
 
-@dataclass(frozen=True)
-class UserField:
-    """One thing known about the user, carried by every context item.
-
-    kind `category`: one of `values`. kind `number`: standardised as (x - mean) / std.
-    A request may leave a field out: a category then has an embedding of its own, a number counts as its mean.
-    """
-
-    name: str
-    kind: Literal["category", "number"]
-    values: tuple[str, ...] = ()
-    mean: float = 0.0
-    std: float = 1.0
-
-    def __post_init__(self) -> None:
-        where = f"user_fields.{self.name}"
-        if self.kind not in ("category", "number"):
-            raise InputError(f"{where}.kind", self.kind, "allowed: 'category', 'number'")
-        if self.kind == "category" and not self.values:
-            raise InputError(f"{where}.values", self.values, "a category needs its allowed values")
-        if self.kind == "number" and not self.std > 0:
-            raise InputError(f"{where}.std", self.std, "must be above 0")
-
-    def encode(self, value: Any) -> float:
-        """The number a model reads: 0 or 1 + the category's position, or the standardised number."""
-        if self.kind == "category":
-            if value is None:
-                return 0.0
-            if str(value) not in self.values:
-                raise InputError(f"user.{self.name}", value, f"allowed: {', '.join(self.values)}")
-            return 1.0 + self.values.index(str(value))
-        if value is None:
-            return 0.0
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-            raise InputError(f"user.{self.name}", value, "must be a number")
-        return (value - self.mean) / self.std
+MODEL_TYPE = "onerec_v2"
+REQUIRED = ("d_model", "n_layer", "n_head", "embed_dim")
+WIDTH, COUNT = 2**20, 2**16
+INTEGERS = {  # the least and the most of each key that is one integer
+    "d_model": (1, WIDTH),
+    "n_layer": (1, 1024),
+    "n_head": (1, WIDTH),
+    "embed_dim": (1, WIDTH),
+    "d_ff": (1, WIDTH),
+    "n_dense": (0, 1024),
+    "n_expert": (0, COUNT),
+    "n_shared": (0, COUNT),
+    "top_k": (0, COUNT),
+    "d_expert": (1, WIDTH),
+    "l_kv": (1, 1024),
+    "s_kv": (1, 2),
+    "g_kv": (1, WIDTH),
+    "max_context": (1, COUNT),
+    "recency_buckets": (2, WIDTH),
+}
+MOST_LEVELS, MOST_CODES, MOST_FIELDS = 64, 2**31 - 1, 1000
+SHORT, LONG = 5, 8  # letters of a key: up to SHORT only case and plural may differ, from LONG on 2 letters
 
 
 @dataclass(frozen=True)
@@ -73,19 +61,34 @@ class OneRecConfig:
     codebook_fingerprint: str | None = None  # of the codebook whose codes the model was trained on
 
     def __post_init__(self) -> None:
-        for name in ("d_model", "n_layer", "n_head", "embed_dim", "l_kv", "max_context", "recency_buckets"):
-            _require(isinstance(getattr(self, name), int) and getattr(self, name) > 0, name, self, "must be above 0")
+        defaulted = {field.name for field in dataclasses.fields(self) if field.default is None}
+        for name, (least, most) in INTEGERS.items():
+            value = getattr(self, name)
+            known = _is_integer(value) and least <= value <= most
+            _require(known or (value is None and name in defaulted), name, self, _integers(least, most))
+        self._check_sizes()
+        eps, mark = self.rms_eps, self.codebook_fingerprint
+        _require(is_number(eps) and 1e-30 <= eps <= 1, "rms_eps", self, "must be a number from 1e-30 to 1")
+        _require(mark is None or isinstance(mark, str), "codebook_fingerprint", self, "must be a text or null")
         _require(self.d_model % self.n_head == 0, "n_head", self, f"must divide d_model = {self.d_model}")
-        _require(len(self.codebook_sizes) > 0, "codebook_sizes", self, "needs one size a level")
-        _require(all(size > 0 for size in self.codebook_sizes), "codebook_sizes", self, "sizes must be above 0")
-        _require(self.s_kv in (1, 2), "s_kv", self, "allowed: 1 (values are the keys), 2")
         _require(self.l_kv <= self.n_layer, "l_kv", self, f"at most n_layer = {self.n_layer}")
         _require(self.n_head % self.groups == 0, "g_kv", self, f"must divide n_head = {self.n_head}")
-        _require(0 <= self.dense_blocks <= self.n_layer, "n_dense", self, f"0 to n_layer = {self.n_layer}")
+        _require(self.dense_blocks <= self.n_layer, "n_dense", self, f"0 to n_layer = {self.n_layer}")
         if self.dense_blocks < self.n_layer:
             _require(self.n_expert > 0, "n_expert", self, "blocks after n_dense need experts")
             _require(0 < self.top_k <= self.n_expert, "top_k", self, f"1 to n_expert = {self.n_expert}")
-        names = [field.name for field in self.user_fields]
+
+    def _check_sizes(self) -> None:
+        """The two lists: sizes of the levels, and user fields."""
+        sizes, fields = self.codebook_sizes, self.user_fields
+        allowed = f"must be a list of 1 to {MOST_LEVELS} integers, each from 1 to {MOST_CODES:,}"
+        _require(isinstance(sizes, tuple) and len(sizes) <= MOST_LEVELS, "codebook_sizes", self, allowed)
+        _require(len(sizes) > 0, "codebook_sizes", self, "needs one size a level")
+        fit = all(_is_integer(size) and 0 < size <= MOST_CODES for size in sizes)
+        _require(fit, "codebook_sizes", self, allowed)
+        ours = isinstance(fields, tuple) and all(isinstance(field, UserField) for field in fields)
+        _require(ours and len(fields) <= MOST_FIELDS, "user_fields", self, f"must be at most {MOST_FIELDS} UserFields")
+        names = [field.name for field in fields]
         _require(len(set(names)) == len(names), "user_fields", self, "names must differ")
 
     @property
@@ -120,37 +123,74 @@ class OneRecConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """What `config.json` holds."""
-        return {"model_type": "onerec_v2", **dataclasses.asdict(self)}
+        return {"model_type": MODEL_TYPE, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> "OneRecConfig":
-        """Read `config.json`'s dictionary; an unknown key is an InputError that names the known ones."""
-        raw = dict(raw)
-        model_type = raw.pop("model_type", None)
-        if model_type != "onerec_v2":
-            raise InputError("config.json: model_type", model_type, "allowed: 'onerec_v2'")
-        raw.pop("quantization_config", None)
-        raw.pop("torch_dtype", None)
-        check_keys("config.json", raw, cls, required=("d_model", "n_layer", "n_head", "embed_dim"))
-        fields = tuple(_user_field(field) for field in raw.pop("user_fields", ()))
-        sizes = tuple(raw.pop("codebook_sizes", cls.codebook_sizes))
-        return cls(**raw, codebook_sizes=sizes, user_fields=fields)
+        """Read `config.json`'s dictionary.
+
+        A key that is null counts as absent, and keys of other programs (`dtype`, `architectures`, ...) are not read.
+        Raises InputError for another `model_type`, a key that is nearly one of ours, and values that are none.
+        """
+        if not isinstance(raw, dict):
+            raise InputError("config.json", raw, "must hold an object")
+        if raw.get("model_type") != MODEL_TYPE:
+            raise InputError("config.json: model_type", raw.get("model_type"), f"allowed: {MODEL_TYPE!r}")
+        for key in raw:
+            if key not in KEYS and (ours := _near_miss(key)):
+                raise InputError("config.json", key, f"unknown key; did you mean {ours}? Known: {', '.join(KEYS)}")
+        given = {key: raw[key] for key in FIELDS if raw.get(key) is not None}
+        check_keys("config.json", given, cls, REQUIRED)
+        if "user_fields" in given:
+            given["user_fields"] = read_user_fields(given["user_fields"])
+        if isinstance(given.get("codebook_sizes"), list):
+            given["codebook_sizes"] = tuple(given["codebook_sizes"])
+        return cls(**given)
 
 
-def encode_user(fields: tuple[UserField, ...], user: dict[str, Any]) -> list[float]:
-    """A user's values in the order of the schema; a name the schema does not know is an InputError."""
-    known = [field.name for field in fields]
-    for name in user:
-        if name not in known:
-            raise InputError("user", name, f"allowed: {', '.join(known) or 'no field: the model declares none'}")
-    return [field.encode(user.get(field.name)) for field in fields]
+FIELDS = tuple(field.name for field in dataclasses.fields(OneRecConfig))
+KEYS = (*FIELDS, "model_type", "torch_dtype", "quantization_config")  # what OctoRec writes and reads
 
 
-def _user_field(raw: dict[str, Any]) -> UserField:
-    check_keys("user_fields", raw, UserField, required=("name", "kind"))
-    return UserField(**{**raw, "values": tuple(raw.get("values", ()))})
+def _near_miss(key: str) -> str | None:
+    """The key of ours that `key` was probably meant to be; None for another program's key."""
+    alike = next((ours for ours in KEYS if _plain(key) == _plain(ours)), None)
+    if alike is not None or not key:
+        return alike
+    long = [ours for ours in KEYS if len(ours) > SHORT and ours[0] == key[0].lower()]
+    return next((ours for ours in long if _edits(key.lower(), ours) <= (1 if len(ours) < LONG else 2)), None)
+
+
+def _plain(key: str) -> str:
+    """`key` without case, underscores, hyphens and a plural's s."""
+    return key.lower().replace("_", "").replace("-", "").rstrip("s")
+
+
+def _edits(key: str, ours: str) -> int:
+    """How many letters to insert, delete, replace or swap with their neighbour to get from `key` to `ours`; at most 3
+    are counted."""
+    if abs(len(key) - len(ours)) > 2:
+        return 3
+    rows = [list(range(len(ours) + 1))]
+    for i, letter in enumerate(key, 1):
+        row = [i]
+        for j, wanted in enumerate(ours, 1):
+            least = min(rows[-1][j] + 1, row[j - 1] + 1, rows[-1][j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and key[i - 2 : i] == wanted + ours[j - 2]:
+                least = min(least, rows[-2][j - 2] + 1)
+            row.append(least)
+        rows.append(row)
+    return min(rows[-1][-1], 3)
 
 
 def _require(condition: bool, name: str, config: OneRecConfig, allowed: str) -> None:
     if not condition:
         raise InputError(name, getattr(config, name), allowed)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _integers(least: int, most: int) -> str:
+    return f"must be an integer from {least} to {most:,}"

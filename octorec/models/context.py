@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from octorec.models.config import OneRecConfig
 from octorec.models.layers import Linear
 
+FIELD = "field_"  # before a user field's name in memory, where torch has names of its own (`type`, `training`)
+
 
 @dataclass(frozen=True)
 class ContextBatch:
@@ -41,7 +43,7 @@ class ContextProcessor(nn.Module):
         self.field_embed = nn.ModuleDict()
         for field in config.user_fields:  # a number scales row 1 and adds row 0; a category picks its row
             rows = len(field.values) + 1 if field.kind == "category" else 2
-            self.field_embed[field.name] = nn.Embedding(rows, width)
+            self.field_embed[FIELD + field.name] = nn.Embedding(rows, width)
         features = len(config.codebook_sizes) + 1 + len(config.user_fields)
         self.proj = Linear(features * width, config.d_context, ops)
         self.config = config
@@ -66,7 +68,7 @@ class ContextProcessor(nn.Module):
     def _user(self, user: Tensor) -> list[Tensor]:
         out = []
         for column, field in enumerate(self.config.user_fields):
-            table = self.field_embed[field.name].weight
+            table = self.field_embed[FIELD + field.name].weight
             assert isinstance(table, Tensor)
             value = user[:, column]
             if field.kind == "category":

@@ -11,7 +11,6 @@ Letters: B requests, H clicked items of a history, E width of an embedding, F nu
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from octorec.errors import InputError, MismatchError, check_keys
-from octorec.files import new_folder
+from octorec.files import json_text, new_folder
 from octorec.kernels import reference
-from octorec.models.checkpoint import Checkpoint, write_config, write_tensors
+from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.models.layers import Linear
 
 MODEL_TYPE = "ranker"
@@ -144,7 +143,7 @@ class Ranker(nn.Module):
     def __init__(self, config: RankerConfig, ops: ModuleType = reference):
         super().__init__()
         width = config.embed_dim
-        self.config = config
+        self.config, self.ops = config, ops
         self.embed = nn.ModuleDict({name: nn.Embedding(config.rows[name], width) for name in (*TABLES, "genre")})
         self.attention = AttentionUnit(config, ops)
         self.bottom_mlp = MLP(len(config.numbers), (config.bottom_width, width), ops)
@@ -170,7 +169,8 @@ class Ranker(nn.Module):
         genre = self.embed["genre"].weight
         assert isinstance(genre, Tensor)
         numbers = (batch.numbers - self.mean) / self.std if self.config.standardised else batch.numbers
-        return torch.cat([*parts.values(), batch.genres.to(genre.dtype) @ genre, clicks, self.bottom_mlp(numbers)], -1)
+        genres = self.ops.linear(batch.genres.to(genre.dtype), genre.T)
+        return torch.cat([*parts.values(), genres, clicks, self.bottom_mlp(numbers)], -1)
 
 
 def initialize(model: Ranker, seed: int) -> None:
@@ -205,7 +205,7 @@ def save_ranker(model: Ranker, folder: str | Path, about: dict[str, Any], force:
     with new_folder(folder, force) as scratch:
         write_tensors(scratch, ((name, tensor.contiguous()) for name, tensor in model.state_dict().items()))
         write_config(scratch, model.config.to_dict())
-        (scratch / "training.json").write_text(json.dumps(about, indent=1))
+        (scratch / "training.json").write_text(json_text(about, indent=1))
 
 
 def load_ranker(folder: str | Path) -> Ranker:

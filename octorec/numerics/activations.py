@@ -4,6 +4,7 @@ Everything is computed in float32 by the reference operations. Letters as in `ke
 `activation_stats` is for OneRec-V2; `watch` is for any module made of `nn.Linear` or our own layers.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from octorec.numerics.checkpoint_files import StoredTensor
 from octorec.numerics.distribution import Distribution
 from octorec.numerics.roles import role
 from octorec.numerics.scale_groups import ScaleStats, outlier_share
-from octorec.numerics.stats import flat, flat_scales, measure
+from octorec.numerics.stats import finite, flat, flat_scales, measure
 
 SCHEMES: dict[str, tuple[Granularity, Granularity]] = {  # weights, activations
     "channel/token": ("channel", "token"),
@@ -72,7 +73,7 @@ class ActivationStats:
         for scheme in SCHEMES:
             error = self.errors.get(scheme)
             parts = {} if error is None else asdict(error)
-            row.update({f"error_{scheme}_{part}": parts.get(part) for part in OutputError.__dataclass_fields__})
+            row.update({f"error_{scheme}_{part}": finite(parts.get(part)) for part in OutputError.__dataclass_fields__})
         return row
 
 
@@ -177,5 +178,8 @@ def _hidden(x: Tensor, routing: reference.Routing, gate_up: Tensor) -> Tensor:
 
 
 def _relative(found: Tensor, exact: Tensor) -> float:
-    norm = float(exact.double().norm())
-    return float((found - exact).double().norm()) / norm if norm else 0.0
+    """|found - exact| / |exact|: infinite where either is not finite, or where something came of nothing."""
+    noise, norm = float((found.double() - exact.double()).norm()), float(exact.double().norm())
+    if not math.isfinite(noise) or not math.isfinite(norm):
+        return math.inf
+    return noise / norm if norm else (math.inf if noise else 0.0)

@@ -78,7 +78,7 @@ def _verdict_row(name: str, group: list[LayerVerdict], split: bool) -> dict[str,
     if len(group) == 1:
         name = group[0].module
     elif split:
-        numbers = sorted({int(found[0]) for layer in group if (found := re.search(r"\d+", layer.module))})
+        numbers = sorted({int(found[0]) for layer in group if (found := re.search(r"[0-9]{1,9}", layer.module))})
         name = name.replace("*", f"({','.join(map(str, numbers))})", 1)
     kept = group[0].decision == "keep"
     return {
@@ -98,7 +98,7 @@ def _verdict_row(name: str, group: list[LayerVerdict], split: bool) -> dict[str,
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Orders block 2 before block 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if re.fullmatch("[0-9]{1,9}", part) else (-1, part) for part in re.split("([0-9]+)", name)]
 
 
 def _row(name: str, group: list[TensorStats]) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from octorec.errors import InputError
 from octorec.files import new_folder, refuse_existing
-from octorec.models.config import OneRecConfig
 from octorec.models.context import ContextBatch
+from octorec.models.shapes import checked_config
 from octorec.numerics.activations import ActivationStats, activation_stats
 from octorec.numerics.analysis import Analysis, values
 from octorec.numerics.checkpoint_files import CheckpointFiles
@@ -44,8 +45,11 @@ def analyze(
     refuse_existing(out, force)
     files = CheckpointFiles(path)
     kind = family(files.names(), files.config)
-    if kind == "OneRec-V2" or requests is not None:
-        OneRecConfig.from_dict(files.config)  # refuse now what would be refused after minutes
+    if not files.names():
+        raise InputError("checkpoint", str(path), "holds no tensor")
+    if kind == "OneRec-V2" or requests is not None:  # refuse now what would be refused after minutes
+        shapes = {name: files.shape(name) for name in files.names()}
+        checked_config(files.config, shapes, f"checkpoint {files.path}")
     weights = weight_stats(files, progress)
     notes = _notes(files, weights)
     broken = any(stats.distribution and stats.distribution.nan + stats.distribution.inf for stats in weights)
@@ -90,17 +94,19 @@ def _notes(files: CheckpointFiles, weights: list[TensorStats]) -> list[str]:
         for stats in weights
         if stats.distribution is not None and stats.distribution.nan + stats.distribution.inf
     ]
-    if files.quantized:
-        eight = any(stats.dtype in ("float8_e4m3fn", "float8_e5m2", "int8") and stats.distribution for stats in weights)
-        read = "its 8-bit tensors were read through their scales" if eight else "its packed integers were not read"
+    if files.quantized is not None:
+        read = "; its 8-bit tensors were read through their scales" if files.scales else ""
         notes.append(
-            f"This checkpoint is quantized already: {read}. "
+            f"This checkpoint is quantized already ({files.quantized}){read}. "
             "No recipe was written, for `octorec quantize` starts from 16 bit."
         )
+    if files.activation_scales:
+        notes.append(f"Scales of activations, which change no weight: {_some(sorted(files.activation_scales))}.")
     silent = [stats.name for stats in weights if stats.distribution is None]
     if silent:
-        more = f" and {len(silent) - 3} more" if len(silent) > 3 else ""
-        notes.append(f"Empty or no floating-point numbers, so not measured: {', '.join(silent[:3])}{more}.")
-    if files.unread:
-        notes.append(f"Beside the checkpoint and not read: {', '.join(files.unread)}.")
+        notes.append(f"Empty or no floating-point numbers, so not measured: {_some(silent)}.")
     return notes
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -71,7 +71,7 @@ def dataflow_section(recipe: Recipe, modules: Sequence[str]) -> Section:
 
 def draw_dataflow(recipe: Recipe, module: str) -> str:
     """SVG of both flows of `module` under `recipe`, or of the 16-bit one alone where the recipe leaves it so."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a name may hold a $
         return _svg(dataflow_figure(module, group_of(recipe, module), recipe.name))
 
 
@@ -82,7 +82,7 @@ def dataflow_figure(module: str, group: Group | None, recipe: str) -> Figure:
     else:
         flows = [("16 bit", *sixteen_bit())]
         flows.append((f"FP8 under recipe {recipe}", *eight_bit(group)))
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a name may hold a $
         width = WIDTH if group is not None else WIDTH / 2
         figure = Figure(figsize=(width, 5.6 if group is not None else 3.6), layout="constrained")
         ratios = [1.0] if group is None else [0.78, 1.0]

@@ -135,7 +135,7 @@ class _Sums:
         self.zeros += len(x) - int(torch.count_nonzero(x))
         self.patterns += np.bincount(_bits(magnitude) >> 16, minlength=2**15)
         mean = float(x.sum(dtype=torch.float64)) / len(x)
-        centred = x - mean
+        centred = x.double() - mean  # float32's squares have half its range
         shift, count = mean - self.mean, self.count + len(x)
         self.squares += float(torch.dot(centred, centred)) + shift * shift * self.count * len(x) / count
         self.mean += shift * len(x) / count

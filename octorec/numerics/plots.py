@@ -45,7 +45,8 @@ def magnitudes(series: Mapping[str, Sequence[int]], what: str) -> str:
             line = {**_line(name, index), "linewidth": 1.8}
             line.pop("marker")
             axes.stairs([share or float("nan") for share in shares], range(low, high + 2), baseline=None, **line)
-        axes.set_yscale("log")
+        if any(sum(counts[1:]) for counts in series.values()):
+            axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g} %")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
         axes.xaxis.set_major_formatter(lambda x, _: f"$2^{{{int(x)}}}$")
@@ -61,10 +62,11 @@ def absmax_by_block(panels: Mapping[str, Mapping[str, Mapping[int, float]]]) -> 
         for ax, (title, lines) in zip(axes, panels.items(), strict=True):
             for index, (role, values) in enumerate(lines.items()):
                 ax.plot(list(values), list(values.values()), **_line(role, index))
-            ax.set_yscale("log")
-            low, high = ax.get_ylim()
-            ax.set_ylim(low / 1.5, high * 1.5)  # room for at least two labels
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            if any(value > 0 for values in lines.values() for value in values.values()):
+                ax.set_yscale("log")
+                low, high = ax.get_ylim()
+                ax.set_ylim(low / 1.5, high * 1.5)  # room for at least two labels
+                ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
             ax.yaxis.set_minor_formatter(NullFormatter())
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -84,7 +86,7 @@ def dots(
     panels: the axis' label -> series -> a value for each name, None for none. The axes begin at `start`, or below it
     where values do, so that small differences look small. percent: values are shares, shown in per cent.
     """
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a name may hold a $
         figure, axes = _figure(len(panels), height=1.1 + 0.2 * len(names))
         figure.set_figwidth(max(WIDTH, 0.09 * max(map(len, names), default=0) + 2.5 * len(panels)))  # names are whole
         for index, (ax, (label, series)) in enumerate(zip(axes, panels.items(), strict=True)):

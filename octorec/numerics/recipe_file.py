@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import yaml
 
-from octorec.numerics.verdict import ACTIVATIONS, Verdict
+from octorec.numerics.verdict import Verdict
+from octorec.quant.patterns import LONGEST, MOST
+from octorec.quant.products import ACTIVATIONS
 
 HEAD = """\
 # Written by `octorec analyze`: {outcome}.
@@ -44,17 +46,21 @@ def patterns(chosen: Sequence[str], others: Sequence[str]) -> list[str]:
         alike[_template(module)].append(module)
     out = []
     for template, members in alike.items():
-        if not foreign[template]:
+        if not foreign[template] and len(template) <= LONGEST:
             out.append(template)
             continue
-        first = sorted({int(found[0]) for member in members if (found := re.search(r"\d+", member))})
-        narrowed = template.replace(r"\d+", f"({'|'.join(map(str, first))})", 1) if first else template
-        if any(re.fullmatch(narrowed, other) for other in foreign[template]):
+        first = sorted({found[0] for member in members if (found := re.search("[0-9]+", member))}, key=_by_size)
+        narrowed = template.replace(r"\d+", f"({'|'.join(first)})", 1) if first else template
+        if len(narrowed) > LONGEST or any(re.fullmatch(narrowed, other) for other in foreign[template]):
             out += [re.escape(member) for member in members]
         else:
             out.append(narrowed)
-    return out
+    return out if sum(map(len, out)) <= MOST else [re.escape(module) for module in chosen]
 
 
 def _template(module: str) -> str:
-    return re.sub(r"\d+", r"\\d+", re.escape(module))
+    return re.sub("[0-9]+", r"\\d+", re.escape(module))
+
+
+def _by_size(number: str) -> tuple[int, str]:
+    return len(number), number

@@ -44,17 +44,7 @@ def family(names: Iterable[str], config: Mapping[str, Any]) -> Family:
     return "unknown"
 
 
-def unit(module: str) -> str:
-    """The product that computes `module`, as fused stacks run it: its matrices need one scheme.
-
-    q, k, v of an attention are one; gate and up of an FFN are one; all experts of a block, shared ones included, are.
-    """
-    module = re.sub(r"\.(shared_)?experts?(\.\d+)?\.\w+$", ".experts", module)
-    module = re.sub(r"\.[qkv]_proj$", ".qkv_proj", module)
-    return re.sub(r"\.(gate|up)_proj$", ".gate_up_proj", module)
-
-
 def block(name: str) -> int | None:
     """The number of the block a tensor stands in, if its name has one."""
-    found = re.search(r"(?:blocks|layers|h)\.(\d+)\.", name)
+    found = re.search(r"(?:blocks|layers|h)\.(\d{1,9})\.", name)
     return int(found[1]) if found else None

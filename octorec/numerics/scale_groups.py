@@ -83,13 +83,19 @@ class ScaleGroups:
         scratch = self._scratch.like(groups)
         absmax = self._absmax(groups, scratch)
         scale = absmax / E4M3_MAX
-        scale = torch.where(scale > 0, scale, 1.0)
-        y = torch.div(groups, scale, out=scratch[0])
+        gone = (scale == 0) & (absmax > 0)  # the quotient underflows: every value becomes zero, and is the error
+        unit = torch.where(scale > 0, scale, torch.where(gone, absmax, 1.0))
+        y = torch.div(groups, unit, out=scratch[0])
         error, kept = _rounding_error(y, *scratch[1:])
-        squares = scale.double().square()
+        if gone.any():
+            error = torch.where(gone, y.abs(), error)
+            kept -= int(torch.count_nonzero(torch.where(gone, y + SHIFT - SHIFT, 0.0)))
+        squares = unit.double().square()
         self._signal += float((y.square_().sum((1, 3), keepdim=True).double() * squares).sum())
-        self._noise += float((error.square_().sum((1, 3), keepdim=True).double() * squares).sum())
-        self._flushed += int(torch.count_nonzero(x)) - kept
+        noise = float((error.square_().sum((1, 3), keepdim=True).double() * squares).sum())
+        flushed = int(torch.count_nonzero(x)) - kept
+        self._noise += noise or (flushed and _flushed_squares(groups.double() / unit.double(), squares))
+        self._flushed += flushed
         self._count += x.numel()
 
     def stats(self) -> ScaleStats:
@@ -111,6 +117,11 @@ class ScaleGroups:
         self.absmax.append(largest)
         self._ranges.append(np.log2(largest[some].astype(np.float64) / medians))
         return absmax
+
+
+def _flushed_squares(y: Tensor, squares: Tensor) -> float:
+    """The sum of the squares of what becomes zero, in float64: nothing else was lost, and float32 flushed it too."""
+    return float((torch.where(y.abs() <= FLUSHED, y, 0.0).square() * squares).sum())
 
 
 def one_scale(
@@ -146,7 +157,7 @@ def absmax_scale(largest: float) -> float:
 
 def outlier_share(absmax: np.ndarray) -> float:
     """Share of channels whose largest magnitude is over 10 times the median channel's; channels of zeros left out."""
-    some = absmax[absmax > 0]
+    some = absmax[absmax > 0].astype(np.float64)
     return float((some > OUTLIER * np.median(some)).mean()) if len(some) else 0.0
 
 
@@ -156,6 +167,7 @@ def _sums(x: Tensor, scale: float, absmax: float, times: Tensor | None) -> Tenso
     absmax: nothing in x is larger. float64, because squares of small values underflow in float32.
     """
     y = x / scale
+    tiny = (y == 0) & (x != 0)  # in units of the scale below float32
     error, low = torch.empty_like(y), torch.empty_like(y)
     if absmax > scale * E4M3_MAX:
         clipped = y.clamp(-E4M3_MAX, E4M3_MAX)
@@ -163,7 +175,7 @@ def _sums(x: Tensor, scale: float, absmax: float, times: Tensor | None) -> Tenso
         error += (y - clipped).abs_()
     else:
         _rounding_error(y, error, low)
-    parts = [y.double().square_(), error.double().square_()]
+    parts = [y.double().square_(), torch.where(tiny, x.double() / scale, error.double()).square_()]
     y.abs_()
     parts += [((y <= FLUSHED) & (x != 0)).double(), (y > SATURATED).double()]
     return torch.stack([part.sum() if times is None else part @ times for part in parts])

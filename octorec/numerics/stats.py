@@ -6,7 +6,7 @@ Works on 16-bit and FP8 checkpoints alike, the latter through their scales; any 
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,13 @@ import torch
 
 from octorec.kernels.quantized import Granularity
 from octorec.numerics.checkpoint_files import CheckpointFiles, StoredTensor
-from octorec.numerics.distribution import Distribution, count_patterns, distribution_of_chunks, distribution_of_patterns
+from octorec.numerics.distribution import (
+    CHUNK,
+    Distribution,
+    count_patterns,
+    distribution_of_chunks,
+    distribution_of_patterns,
+)
 from octorec.numerics.roles import role
 from octorec.numerics.scale_groups import ScaleGroups, ScaleStats, Scratch, absmax_scale, one_scale, outlier_share
 from octorec.quant.rounding import one_thread
@@ -121,7 +127,19 @@ def measure(tensor: StoredTensor, granularities: tuple[Granularity, ...]) -> Mea
             each.add(stripe)
     scales: dict[str, ScaleStats] = {each.granularity: each.stats() for each in groups}
     scales |= one_scale(tensor, found, {"tensor": absmax_scale(found.absmax), "unscaled": 1.0}, counts)
+    if tensor.values.dtype == torch.float64:
+        scales = _with_vanished(scales, tensor.values, found)
     return Measured(found, scales, np.concatenate(groups[0].absmax))
+
+
+def _with_vanished(scales: dict[str, ScaleStats], values: torch.Tensor, found: Distribution) -> dict[str, ScaleStats]:
+    """`scales` with what becomes zero in float32 already, and so is lost under every scaling."""
+    pieces = values.flatten().split(CHUNK)
+    vanished = sum(int(((piece != 0) & (piece.float() == 0)).sum()) for piece in pieces) / max(found.count, 1)
+    if not vanished:
+        return scales
+    lost = {"sqnr": 0.0} if found.absmax == 0 else {}  # else what vanishes is nothing beside what does not
+    return {name: replace(each, flushed=each.flushed + vanished, **lost) for name, each in scales.items()}
 
 
 def flat(found: Distribution | None) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from octorec.kernels.quantized import GROUP
 from octorec.numerics.activations import ActivationStats
-from octorec.numerics.roles import MATRIX_ROLES, unit
+from octorec.numerics.roles import MATRIX_ROLES
 from octorec.numerics.scale_groups import ScaleStats
 from octorec.numerics.stats import TensorStats, finite
+from octorec.quant.products import ACTIVATIONS, unit, width_faults
 
 Decision = Literal["channel", "block", "keep"]
 Outcome = Literal["quantize", "quantize in part", "keep in 16 bit"]
@@ -23,9 +24,7 @@ MIN_SQNR_DB = BELL_SQNR_DB - 3  # twice a bell curve's noise
 MAX_OUTPUT_ERROR = 0.053  # twice the noise of two bell curves multiplied: sqrt(2 * 2) * 10^(-31.5 / 20)
 MAX_RANGE = 12.0  # octaves; at 14.8 half of a group has left the full precision of E4M3, at 12 a bell curve's 8 %
 MAX_FLUSHED = 0.01  # a bell curve under a channel's scale loses a thousandth of that
-MIN_WIDTH = 16  # of N and K: FP8 tensor cores multiply nothing narrower
 MOST, HALF = 0.9, 0.5  # of the products' FLOPs, for `quantize` and for `quantize in part`
-ACTIVATIONS = {"channel": "token", "block": "group"}  # the granularity that goes with that of the weights
 SCHEMES = {"channel": "channel/token", "block": "block/group"}
 ROLE_REASONS = {
     "norm": "a norm is not multiplied",
@@ -98,15 +97,18 @@ def judge(
     inputs: dict[str, list[ActivationStats]] = defaultdict(list)
     for seen in activations:
         inputs[unit(seen.name)].append(seen)
+    reasons = {_module(stats): reason for stats in matrices if (reason := _reason_to_keep(stats)) is not None}
+    shapes = {_module(stats): stats.shape for stats in matrices if _module(stats) not in reasons}
+    reasons |= width_faults(shapes, shapes)
     units: dict[str, list[TensorStats]] = defaultdict(list)
     for stats in matrices:
-        if _reason_to_keep(stats) is None:
+        if _module(stats) not in reasons:
             units[_unit(stats)].append(stats)
     decided = {name: _decide(parts, inputs[name]) for name, parts in units.items()}
     layers = []
     decision: Decision
     for stats in matrices:
-        kept = _reason_to_keep(stats)
+        kept = reasons.get(_module(stats))
         decision, reason = ("keep", kept) if kept is not None else decided[_unit(stats)]
         layers.append(_layer(stats, decision, reason, inputs[_unit(stats)], (active or {}).get(stats.name, 1.0)))
     return _model(layers)
@@ -118,8 +120,6 @@ def _reason_to_keep(stats: TensorStats) -> str | None:
         return ROLE_REASONS[stats.role]
     if len(stats.shape) > 2 or not stats.name.endswith(".weight"):
         return "a recipe takes 2-D tensors whose names end in .weight"
-    if min(stats.shape) < MIN_WIDTH:
-        return f"narrower than {MIN_WIDTH}: FP8 tensor cores have no such product"
     return None
 
 
@@ -142,6 +142,10 @@ def _failures(decision: Decision, parts: list[TensorStats], inputs: list[Activat
             found.append(f"{_module(stats)} holds {broken:,} NaN or Inf")
         if decision == "block" and len(parts) > 1 and stats.shape[0] % GROUP:
             found.append(f"{_module(stats)} has {stats.shape[0]} rows, and fused parts must begin where a block does")
+    for seen in inputs:
+        broken = seen.distribution.nan + seen.distribution.inf
+        if broken:
+            found.append(f"the input of {seen.name} holds {broken:,} NaN or Inf")
     found += _limits([(f"the weights of {_module(stats)}", stats.scales[decision]) for stats in parts])
     found += _limits([(f"the input of {stats.name}", stats.scales[ACTIVATIONS[decision]]) for stats in inputs])
     errors = [(stats.errors[SCHEMES[decision]].both, stats.name) for stats in inputs if stats.errors]
@@ -186,7 +190,7 @@ def _layer(
         sqnr=finite(scale.sqnr) if scale else None,
         range_p99=scale.range_p99 if scale else None,
         flushed=scale.flushed if scale else None,
-        output_error=max(errors) if errors and stats.role in MATRIX_ROLES else None,
+        output_error=finite(max(errors)) if errors and stats.role in MATRIX_ROLES else None,
         bytes_16=2 * count,
         bytes_8=count + 4 * scales,
         flops=0.0 if stats.role in ("embedding", "norm") else 2.0 * count * active,

@@ -12,9 +12,10 @@ from typing import Any
 
 from octorec.models.config import OneRecConfig
 from octorec.numerics.intensity import Speed, Work, Workload, estimate, product, traffic
-from octorec.numerics.roles import Family, block, family, role, unit
+from octorec.numerics.roles import Family, block, family, role
 from octorec.numerics.stats import TensorStats
 from octorec.numerics.verdict import Verdict
+from octorec.quant.products import unit
 
 LEVELS = 3  # codes an item, of models whose config does not say
 TIED = ("embed_tokens.weight", "wte.weight")
@@ -60,17 +61,23 @@ def active_shares(weights: Sequence[TensorStats], config: Mapping[str, Any]) -> 
 
 def _routing(config: Mapping[str, Any]) -> tuple[int, int]:
     """(experts a row, routed experts), in the names of OneRec-V2, Qwen3-MoE, DeepSeek and Mixtral; zeros for none."""
-    chosen = config.get("top_k") if "n_expert" in config else config.get("num_experts_per_tok")
+    chosen = _count(config, "top_k") if "n_expert" in config else _count(config, "num_experts_per_tok")
     names = ("n_expert", "num_experts", "n_routed_experts", "num_local_experts")
-    experts = next((config[name] for name in names if config.get(name)), 0)
-    return (int(chosen), int(experts)) if chosen and experts else (0, 0)
+    experts = next((count for name in names if (count := _count(config, name))), 0)
+    return (chosen, experts) if 0 < chosen <= experts else (0, 0)
+
+
+def _count(config: Mapping[str, Any], name: str) -> int:
+    """The integer called `name` in any model's config.json; 0 where there is none."""
+    value = config.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31 else 0
 
 
 def _rows(kind: Family, config: Mapping[str, Any], workload: Workload) -> list[int]:
     """M of each pass through the blocks."""
     each = workload.batch * workload.beam
     if kind == "OneRec-V2":
-        levels = len(config.get("codebook_sizes", OneRecConfig.codebook_sizes))
+        levels = len(OneRecConfig.from_dict(dict(config)).codebook_sizes)
         return [workload.batch] + [each] * (levels - 1)
     if kind in ("decoder", "MoE decoder"):
         return [workload.batch * workload.context] + [each] * (LEVELS - 1)
@@ -108,7 +115,7 @@ def _matrix_work(
     if first.role == "head":
         return [product(part, m, n, k, quantized, out_bytes=4) for m in _head_rows(kind, name, workload, rows)]
     if kind == "ranker" and first.role == "attention":  # DIN's: each clicked item against each candidate
-        rows = [m * int(config.get("history", workload.context)) for m in rows]
+        rows = [m * (_count(config, "history") or workload.context) for m in rows]
     return [product(part, m, n, k, quantized) for m in rows]
 
 

@@ -4,10 +4,11 @@ Reads memory-mapped shards and holds one output shard at a time, so that a folde
 """
 
 import dataclasses
-import json
 import math
+import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,20 @@ import torch
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.files import new_folder
+from octorec.files import is_own_file, json_text, new_folder
 from octorec.kernels import reference
-from octorec.kernels.quantized import E4M3
-from octorec.models.checkpoint import INDEX, Checkpoint, write_config, write_tensors
-from octorec.models.config import OneRecConfig
+from octorec.models.checkpoint import check_fits, read_config
+from octorec.models.hf_folder import INDEX, SUFFIX, Checkpoint, write_config, write_tensors
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
+from octorec.quant.products import width_faults
 from octorec.quant.recipe import ActivationGranularity, Group, Recipe, WeightGranularity, load_recipe, matrices
 from octorec.quant.rounding import Rounded, absmax, one_thread, round_weight
 
 REPORT = "quantization.json"
 SHARD_BYTES = 5 * 10**8  # half of what a shard may have: older safetensors copy a shard while they write it
 COPIED_BYTES = 2**26  # other files up to this size come along; what is larger is training state
+CATALOG_FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")
 
 Progress = Callable[[int, int], None]  # bytes read, bytes in all
 
@@ -47,15 +49,27 @@ class TensorReport:
 
 
 @dataclass(frozen=True)
+class KeptMatrix:
+    """A matrix that the recipe chose and that stays in 16 bit, and why."""
+
+    name: str
+    shape: tuple[int, int]
+    reason: str
+
+
+@dataclass(frozen=True)
 class QuantizationReport:
     """What became of a checkpoint; `quantization.json` in the new folder holds the same.
 
     Bytes are of tensors: of the quantized matrices alone (their scales included), and of the whole checkpoint.
-    quantized_ratio compares with the same matrices in 16 bit. left_behind: files too large to be copied along.
+    quantized_ratio compares with the same matrices in 16 bit. kept: matrices of the recipe whose widths no FP8 product
+    takes. left_behind: what was not copied along: large files,
+    folders, links that lead out of the checkpoint's folder, and what lies in its catalog beside the catalog's files.
     """
 
     recipe: str
     tensors: tuple[TensorReport, ...]
+    kept: tuple[KeptMatrix, ...]
     quantized_bytes_before: int
     quantized_bytes_after: int
     quantized_ratio: float
@@ -79,8 +93,10 @@ def quantize_checkpoint(
 
     Any folder of 2-D safetensors will do; the recipe's patterns choose by name. `progress` is called after each tensor.
     shard_bytes: the most that a file of tensors holds, unless one tensor alone is larger.
-    Raises InputError: `out` exists (without `force`), an unknown recipe, a pattern that matches nothing, a checkpoint
-    that is quantized already or does not suit FP8 modules, NaN or Inf in a tensor. Nothing is left at `out` then.
+    A matrix whose N or K no FP8 product takes stays in 16 bit, with those that one product computes with it.
+    Raises InputError: `out` exists (without `force`), an unknown recipe, a pattern that matches nothing, a recipe that
+    quantizes nothing, a checkpoint that is quantized already or does not suit FP8 modules, NaN or Inf in a tensor.
+    Nothing is left at `out` then.
     """
     checkpoint = Checkpoint(folder)
     _check_apart(checkpoint.folder, Path(out))
@@ -88,16 +104,20 @@ def quantize_checkpoint(
     shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
     _check_plain(checkpoint)
     chosen.check_matches(shapes)
+    kept = _kept(chosen, shapes)
+    chosen = dataclasses.replace(chosen, ignore=(*chosen.ignore, *(re.escape(_module(each.name)) for each in kept)))
     config = {**checkpoint.config, "quantization_config": to_quantization_config(chosen, matrices(shapes))}
     if config.get("model_type") == "onerec_v2":  # refuse now what could not be loaded later
-        empty_model(OneRecConfig.from_dict(config), config["quantization_config"], reference, torch.bfloat16)
+        model = read_config(checkpoint)
+        check_fits(empty_model(model, None, reference, torch.bfloat16), checkpoint)
+        empty_model(model, config["quantization_config"], reference, torch.bfloat16)
     with new_folder(out, force) as scratch, one_thread():
         work = _Conversion(checkpoint, chosen.assign(matrices(shapes)), progress)
         written = write_tensors(scratch, work.tensors(), shard_bytes)
         left_behind = _copy_rest(checkpoint.folder, scratch)
-        report = work.report(chosen.name, written, left_behind)
+        report = work.report(chosen.name, kept, written, left_behind)
         write_config(scratch, config)
-        (scratch / REPORT).write_text(json.dumps(report.to_dict(), indent=1, allow_nan=False))
+        (scratch / REPORT).write_text(json_text(report.to_dict(), indent=1))
     return report
 
 
@@ -112,7 +132,7 @@ class _Conversion:
         self.read = self.before = self.after = self.values = 0
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        total = sum(self.checkpoint.load(name).nbytes for name in self.checkpoint.names())
+        total = sum(header.nbytes for header in self.checkpoint.headers.values())
         for name, tensor in self.checkpoint.items():
             group = self.assigned.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
             if group is None:
@@ -142,10 +162,11 @@ class _Conversion:
         self.values += tensor.numel()
         return rounded
 
-    def report(self, recipe: str, written: int, left_behind: list[str]) -> QuantizationReport:
+    def report(self, recipe: str, kept: list[KeptMatrix], written: int, left_behind: list[str]) -> QuantizationReport:
         return QuantizationReport(
             recipe=recipe,
             tensors=tuple(self.reports),
+            kept=tuple(kept),
             quantized_bytes_before=self.before,
             quantized_bytes_after=self.after,
             quantized_ratio=self.after / (2 * self.values),
@@ -155,6 +176,22 @@ class _Conversion:
         )
 
 
+def _kept(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]) -> list[KeptMatrix]:
+    """The matrices of `recipe` that no FP8 product takes. Raises InputError where no other is left."""
+    assigned = recipe.assign(matrices(shapes))
+    widths = {module: shapes[f"{module}.weight"] for module in assigned}
+    faults = width_faults(widths, assigned)
+    if len(faults) == len(assigned):
+        first, reason = next(iter(faults.items()))
+        allowed = f"quantizes nothing, for no FP8 product takes the widths: {first} is {reason}"
+        raise InputError(f"recipe {recipe.name}", f"{len(faults)} matrices", allowed)
+    return [KeptMatrix(f"{name}.weight", (widths[name][0], widths[name][1]), reason) for name, reason in faults.items()]
+
+
+def _module(name: str) -> str:
+    return name.removesuffix(".weight")
+
+
 def _check_apart(folder: Path, out: Path) -> None:
     """`--force` must not replace the checkpoint it reads."""
     if folder.resolve().is_relative_to(out.resolve()):
@@ -162,28 +199,47 @@ def _check_apart(folder: Path, out: Path) -> None:
 
 
 def _check_plain(checkpoint: Checkpoint) -> None:
-    fp8 = [name for name in checkpoint.names() if checkpoint.load(name).dtype == E4M3]
-    if checkpoint.quantization is not None or fp8:
-        found = "quantization_config in config.json" if checkpoint.quantization is not None else f"{fp8[0]} in E4M3"
-        raise InputError(f"checkpoint {checkpoint.folder}", found, "is quantized already: give its 16-bit parent")
+    if checkpoint.quantized is not None:
+        allowed = "is quantized already: give its 16-bit parent"
+        raise InputError(f"checkpoint {checkpoint.folder}", checkpoint.quantized, allowed)
 
 
 def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
     if not math.isfinite(largest):
-        found = f"{int(tensor.isnan().sum())} NaN and {int(tensor.isinf().sum())} Inf among {tensor.numel()} values"
-        raise InputError(f"weight {name}", found, "must be finite; `octorec analyze` lists every such tensor")
+        narrow = tensor.float()  # what a float64 holds beyond float32's range is Inf there
+        found = f"{int(narrow.isnan().sum())} NaN and {int(narrow.isinf().sum())} Inf among {tensor.numel()} values"
+        raise InputError(
+            f"weight {name}", found, "must be finite in float32; `octorec analyze` lists every such tensor"
+        )
 
 
 def _copy_rest(folder: Path, scratch: Path) -> list[str]:
-    """Copy `catalog/` and small files along; the names of those left behind."""
-    if (folder / "catalog").is_dir():
-        shutil.copytree(folder / "catalog", scratch / "catalog")
-    left_behind = []
+    """Copy the catalog and small files along; return the names of those left behind. No link leads out of `folder`."""
+    left_behind = _copy_catalog(folder / "catalog", scratch / "catalog")
+    not_copied = ("catalog", INDEX, "config.json", REPORT)
     for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.suffix == ".safetensors" or path.name in (INDEX, "config.json", REPORT):
+        if path.name in not_copied or path.suffix == SUFFIX or path.resolve() == scratch.resolve():
             continue
-        if path.stat().st_size <= COPIED_BYTES:
-            shutil.copy2(path, scratch / path.name)
+        if path.is_dir() and not path.is_symlink():
+            left_behind.append(f"{path.name}/")
+        elif is_own_file(path) and path.stat().st_size <= COPIED_BYTES:
+            shutil.copyfile(path, scratch / path.name)
         else:
             left_behind.append(path.name)
+    return left_behind
+
+
+def _copy_catalog(folder: Path, out: Path) -> list[str]:
+    """Copy the files of a catalog by name, where there is one; return the names of what lies beside them."""
+    if not os.path.lexists(folder):
+        return []
+    if folder.is_symlink() or not folder.is_dir():
+        return [folder.name]
+    out.mkdir()
+    left_behind = []
+    for path in sorted(folder.iterdir()):
+        if path.name in CATALOG_FILES and is_own_file(path):
+            shutil.copyfile(path, out / path.name)
+        else:
+            left_behind.append(f"{folder.name}/{path.name}{'/' * (path.is_dir() and not path.is_symlink())}")
     return left_behind

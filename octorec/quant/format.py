@@ -1,18 +1,21 @@
 """Recipes in the form of compressed-tensors: `quantization_config` of a checkpoint's `config.json`.
 
-There a target is `re:` and an expression that must match from a name's beginning, and groups have no order, so a later
-group's target excludes what an earlier group took.
+There a target is a name, or `re:` and an expression that must match from a name's beginning, or a class of modules.
+Groups have no order, so a later group's target excludes what an earlier group took.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from octorec.errors import InputError
 from octorec.kernels.quantized import GROUP
-from octorec.quant.recipe import Group, Recipe, matches
+from octorec.quant.patterns import from_beginning, matching, parts, plain_name
+from octorec.quant.recipe import Group, Recipe
 
 METHOD, FORMAT = "compressed-tensors", "float-quantized"
 WHERE = "config.json: quantization_config"
+CLASSES = {"Linear": "(?!.*embed).*"}  # of torch, which stand for all their modules: what is no embedding is a product
 
 
 def to_quantization_config(recipe: Recipe, matrices: list[str]) -> dict[str, Any]:
@@ -29,27 +32,33 @@ def to_quantization_config(recipe: Recipe, matrices: list[str]) -> dict[str, Any
             "output_activations": None,
             "format": FORMAT,
         }
-    left = [module for module in matrices if module not in assigned and not matches(recipe.ignore, module)]
+    ignored = matching(recipe.ignore, matrices)
+    left = [module for module in matrices if module not in assigned and module not in ignored]
     return {
         "quant_method": METHOD,
         "format": FORMAT,
         "quantization_status": "compressed",
         "recipe": recipe.name,
         "config_groups": groups,
-        "ignore": [f"re:(?:{pattern})$" for pattern in recipe.ignore] + left,
+        "ignore": [_whole(pattern) for pattern in recipe.ignore] + left,
     }
 
 
-def from_quantization_config(raw: dict[str, Any]) -> Recipe:
+def from_quantization_config(raw: Any) -> Recipe:
     """Read it back; an InputError for what OctoRec's FP8 modules cannot do."""
+    if not isinstance(raw, dict):
+        raise InputError(WHERE, raw, f"must be an object with quant_method {METHOD}")
     _require(raw.get("quant_method") == METHOD, "quant_method", raw.get("quant_method"), METHOD)
     _require(raw.get("format") == FORMAT, "format", raw.get("format"), FORMAT)
     groups = raw.get("config_groups")
     _require(isinstance(groups, dict) and bool(groups), "config_groups", groups, "at least one group")
     assert isinstance(groups, dict)
     parsed = tuple(_read_group(f"config_groups.{name}", group) for name, group in groups.items())
-    ignore = tuple(_pattern(target) for target in raw.get("ignore") or ())
-    return Recipe(raw.get("recipe", "of the checkpoint"), parsed, ignore)
+    for key in ("sparsity_config", "transform_config"):
+        _require(not raw.get(key), key, raw.get(key), "null: weights are read as they lie there")
+    name = raw.get("recipe")
+    name = name if isinstance(name, str) and name else "of the checkpoint"
+    return Recipe(name, parsed, _patterns("ignore", raw.get("ignore")))
 
 
 def _weights(group: Group) -> dict[str, Any]:
@@ -64,27 +73,55 @@ def _activations(group: Group) -> dict[str, Any]:
 
 def _targets(group: Group, earlier: tuple[Group, ...], assigned: dict[str, Group]) -> list[str]:
     """The group's targets for a reader without precedence."""
-    contested = any(its in earlier and matches(group.targets, module) for module, its in assigned.items())
-    not_theirs = "".join(f"(?!(?:{target})$)" for other in earlier for target in other.targets) if contested else ""
-    return [f"re:{not_theirs}(?:{target})$" for target in group.targets]
+    theirs = [module for module, its in assigned.items() if its in earlier]
+    contested = bool(matching(group.targets, theirs))
+    if not contested:
+        return [_whole(target) for target in group.targets]
+    before = [target for other in earlier for target in other.targets]
+    looking = [target for target in before if parts(target)[0]]
+    if looking:
+        allowed = "must not begin with (?!...), for a later group has names of it: put what it leaves out into a group"
+        raise InputError("recipe: targets", looking[0], allowed)
+    return [_whole(target, before) for target in group.targets]
 
 
-def _pattern(target: str) -> str:
-    """An expression for the whole name, from compressed-tensors' expression for its beginning, or its plain name."""
-    return f"(?:{target.removeprefix('re:')}).*" if target.startswith("re:") else re.escape(target)
+def _whole(pattern: str, before: Sequence[str] = ()) -> str:
+    """A target for a whole name that `pattern` matches and none of `before` does."""
+    name = plain_name(pattern)
+    if name is not None and not before and name not in CLASSES and not name.startswith("re:"):
+        return name
+    refused, body = parts(pattern)
+    leading = [f"(?:{other})$" for other in before] + refused
+    return f"re:{''.join(f'(?!{each})' for each in leading)}(?:{body})$"
 
 
-def _read_group(where: str, raw: dict[str, Any]) -> Group:
+def _read_group(where: str, raw: Any) -> Group:
+    _require(isinstance(raw, dict), where, raw, "an object with targets, weights and input_activations")
     weights = _checked(f"{where}.weights", raw.get("weights"), dynamic=False)
     activations = _checked(f"{where}.input_activations", raw.get("input_activations"), dynamic=True)
+    output = raw.get("output_activations")
+    _require(output is None, f"{where}.output_activations", output, "null: results of products stay in 16 bit")
     if weights["strategy"] == "block":
         structure = weights.get("block_structure")
         _require(structure == [GROUP, GROUP], f"{where}.weights.block_structure", structure, str([GROUP, GROUP]))
     if activations["strategy"] == "group":
         size = activations.get("group_size")
         _require(size == GROUP, f"{where}.input_activations.group_size", size, str(GROUP))
-    targets = tuple(_pattern(target) for target in raw.get("targets", ()))
-    return Group(targets, weights["strategy"], activations["strategy"])
+    return Group(_patterns(f"{where}.targets", raw.get("targets")), weights["strategy"], activations["strategy"])
+
+
+def _patterns(where: str, targets: Any) -> tuple[str, ...]:
+    """Patterns for whole names, from compressed-tensors' list: expressions for a name's beginning, names, classes."""
+    targets = [] if targets is None else targets
+    fits = isinstance(targets, list) and all(isinstance(target, str) for target in targets)
+    _require(fits, where, targets, "a list of names, of expressions that begin with re:, or of Linear")
+    return tuple(_pattern(target) for target in targets)
+
+
+def _pattern(target: str) -> str:
+    if target.startswith("re:"):
+        return from_beginning(target.removeprefix("re:"))
+    return CLASSES.get(target) or re.escape(target)
 
 
 def _checked(where: str, args: Any, dynamic: bool) -> dict[str, Any]:

@@ -9,16 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from octorec.errors import InputError, MismatchError
+from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.quantized import E4M3, GROUP, Granularity, Quantized, dequantize
-from octorec.models.checkpoint import PARTS, Checkpoint, disk_tensors, load_into, read_config
+from octorec.kernels.quantized import E4M3, GROUP, Quantized, dequantize
+from octorec.models.checkpoint import PARTS, check_fits, disk_tensors, load_into, read_config
 from octorec.models.config import OneRecConfig
+from octorec.models.hf_folder import Checkpoint
 from octorec.models.layers import Experts, Linear
 from octorec.models.onerec import OneRecV2
 from octorec.quant.format import from_quantization_config
-from octorec.quant.modules import FP8Experts, FP8Linear, WeightInMemory, scale_shape
+from octorec.quant.modules import FP8Experts, FP8Linear, WeightInMemory
+from octorec.quant.products import ACTIVATIONS, width_fault
 from octorec.quant.recipe import Group, Recipe, matrices
+
+PIECE = 2**18  # values that are checked at a time on a CPU: they stay in a core's cache
 
 
 def load_model(
@@ -28,7 +32,8 @@ def load_model(
 
     `dtype` (bfloat16 or float32) is that of its 16-bit tensors and of its activations; the router's bias and all scales
     are float32, FP8 values E4M3. Needs memory for the model alone: shards are read as memory maps.
-    Raises InputError for a folder that is no such checkpoint, MismatchError where config and tensors disagree.
+    Raises InputError for a folder that is no such checkpoint and for a NaN or infinity among its weights, MismatchError
+    where config and tensors disagree.
     """
     checkpoint = Checkpoint(folder)
     return _filled(empty_model(read_config(checkpoint), checkpoint.quantization, ops, dtype), checkpoint, device)
@@ -43,41 +48,20 @@ def load_dequantized(
 
 
 class DequantizedCheckpoint(Checkpoint):
-    """A checkpoint read through its scales: FP8 tensors come as float32, others as they are, scales not at all.
-
-    Reads the scales of compressed-tensors (`weight_scale`) and of DeepSeek (`weight_scale_inv`); both multiply.
-    """
+    """A DequantizedCheckpoint is read through its scales: 8-bit weights come as float32, other tensors as they are."""
 
     def names(self) -> list[str]:
-        names = super().names()
-        scales = {name + suffix for name in names for suffix in ("_scale", "_scale_inv")}
-        return [name for name in names if name not in scales]
+        return self.weights()
 
-    def stored(self, name: str) -> Tensor:
-        """The tensor as it lies on disk."""
-        return super().load(name)
+    def dtype(self, name: str) -> str:
+        return "F32" if name in self.scales else super().dtype(name)
 
     def load(self, name: str) -> Tensor:
         values = super().load(name)
-        scales = [name + suffix for suffix in ("_scale", "_scale_inv") if name + suffix in self._files]
-        if not scales and values.dtype != E4M3:
+        if name not in self.scales:
             return values
-        if not scales:
-            raise InputError(
-                f"checkpoint {self.folder}: {name}", str(values.dtype), f"needs its {name}_scale beside it"
-            )
-        scale = super().load(scales[0]).float()
-        rows, columns = values.shape
-        by_shape: dict[tuple[int, ...], Granularity] = {
-            (1, 1): "tensor",
-            scale_shape(rows, columns, "channel"): "channel",
-            scale_shape(rows, columns, "block"): "block",
-        }
-        shape = (scale.numel(), 1) if scale.dim() < 2 else tuple(scale.shape)
-        if shape not in by_shape:
-            allowed = f"one of {', '.join(map(str, by_shape))} for values {tuple(values.shape)}"
-            raise MismatchError(f"checkpoint {self.folder}: {scales[0]}", shape, allowed)
-        return dequantize(Quantized(values, scale.view(shape), by_shape[shape], torch.float32))
+        scale, granularity = self.load_scale(name)
+        return dequantize(Quantized(values, scale, granularity, torch.float32))
 
 
 def empty_model(
@@ -85,7 +69,8 @@ def empty_model(
 ) -> OneRecV2:
     """The model on the meta device, with FP8 modules where `quantization` (a `quantization_config`) says so.
 
-    Raises InputError for what has no FP8 form: parts of one product under different groups, blocks across parts.
+    Raises InputError for what has no FP8 form: parts of one product under different groups, blocks across parts, widths
+    and pairs of granularities that no FP8 product takes, activations with one scale for all rows of a batch.
     """
     with torch.device("meta"):
         model = OneRecV2(config, ops)
@@ -98,20 +83,32 @@ def empty_model(
 
 
 def _filled(model: OneRecV2, checkpoint: Checkpoint, device: str) -> OneRecV2:
-    _check_types(model, checkpoint)
+    check_fits(model, checkpoint)
     model.to_empty(device=device)
     load_into(model, checkpoint)
+    _check_finite(model, checkpoint)
     return model.eval()
 
 
-def _check_types(model: OneRecV2, checkpoint: Checkpoint) -> None:
-    """FP8 bytes must not be taken for plain numbers, nor the other way round."""
-    wanted = disk_tensors(model)
-    for name in checkpoint.names():
-        found = checkpoint.load(name).dtype
-        if name in wanted and (found == E4M3) != (wanted[name].dtype == E4M3):
-            allowed = f"its config.json says {'FP8' if wanted[name].dtype == E4M3 else '16 bit'}"
-            raise MismatchError(f"checkpoint {checkpoint.folder}: {name}", str(found), allowed)
+def _check_finite(model: OneRecV2, checkpoint: Checkpoint) -> None:
+    """Refuse NaN and infinity among the weights. They are read where the model lies: on a GPU in milliseconds."""
+    if all(is_finite(tensor) for tensor in model.state_dict().values()):
+        return
+    for name, tensor in disk_tensors(model).items():
+        if not is_finite(tensor):
+            raise InputError(
+                f"checkpoint {checkpoint.folder}: {name}", "NaN or infinity", "every weight must be finite"
+            )
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Tell whether a tensor of any type, shape and device holds neither NaN nor infinity; near the speed of memory."""
+    if tensor.numel() == 0 or not tensor.is_floating_point():
+        return True
+    pieces = tensor.flatten().split(PIECE if tensor.device.type == "cpu" else 2**8 * PIECE)
+    if tensor.dtype == E4M3:  # has a NaN, all bits but the sign, and no infinity
+        return all(int((piece.view(torch.uint8) & 0x7F).amax()) < 0x7F for piece in pieces)
+    return bool(tensor.sum().isfinite()) or all(bool(piece.isfinite().all()) for piece in pieces)  # a sum may overflow
 
 
 def _swap(model: OneRecV2, recipe: Recipe, dtype: torch.dtype) -> None:
@@ -151,17 +148,37 @@ def _common_group(parts: list[str], assigned: dict[str, Group]) -> Group | None:
 
 def _twin(owner: str, module: nn.Module, group: Group, parts: list[str], dtype: torch.dtype) -> nn.Module:
     weights: WeightInMemory = "block" if group.weights == "block" else "channel"
+    _check_pair(parts[0], weights, group)
     if isinstance(module, Experts):
         n_expert, width, hidden = module.down_proj.shape
+        _check_widths(parts[0], (hidden, width))
         _check_blocks(parts[0], hidden, weights)
         return FP8Experts(n_expert, width, hidden, weights, group.activations, dtype, module.ops)
     if isinstance(module, Linear) and not owner.startswith("head."):
         n_out, n_in = module.weight.shape
+        _check_widths(parts[0], (n_out // len(parts), n_in))
         if len(parts) > 1:
             _check_blocks(parts[0], n_out // len(parts), weights)
         return FP8Linear(n_in, n_out, weights, group.activations, dtype, module.ops)
     allowed = "has no FP8 form (heads, router and embeddings are read in 16 bit): put it under `ignore`"
     raise InputError("quantization groups", owner, allowed)
+
+
+def _check_pair(part: str, weights: WeightInMemory, group: Group) -> None:
+    """FP8 products take two pairs of granularities; a scale for all rows of a batch is in none of them."""
+    wanted = ACTIVATIONS[weights]
+    if group.activations == "tensor":
+        allowed = f"one scale for all rows lets an answer depend on its neighbours in a batch: say `{wanted}`"
+        raise InputError(f"activations of {part}", group.activations, allowed)
+    if group.activations != wanted:
+        allowed = f"FP8 products with weights by {group.weights} take activations by `{wanted}`"
+        raise InputError(f"activations of {part}", group.activations, allowed)
+
+
+def _check_widths(part: str, shape: tuple[int, int]) -> None:
+    fault = width_fault(shape)
+    if fault is not None:
+        raise InputError(f"shape of {part}", shape, f"{fault}: quantize the 16-bit parent, which keeps it in 16 bit")
 
 
 def _check_blocks(part: str, rows: int, weights: str) -> None:

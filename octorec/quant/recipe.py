@@ -4,7 +4,7 @@ A recipe is a YAML file:
 
     name: mine
     groups:
-      - targets: ['blocks\\.\\d+\\.ffn\\.down_proj']   # regular expressions on the whole name of a module on disk
+      - targets: ['blocks\\.\\d+\\.ffn\\.down_proj']   # regular expressions (RE2) on a module's whole name on disk
         weights: channel                             # channel | block | tensor
         activations: token                           # token | group | tensor
         optional: false                              # true: a checkpoint without such matrices is fine
@@ -14,8 +14,7 @@ Of several groups that match a module the first has it. What no group matches st
 nothing is an error: it is a slip of the pen, or a recipe for another model.
 """
 
-import functools
-import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,11 @@ from typing import Any, Literal, get_args
 import yaml
 
 from octorec.errors import InputError, check_keys
+from octorec.quant.patterns import check_patterns, matching
 
 WeightGranularity = Literal["channel", "block", "tensor"]
 ActivationGranularity = Literal["token", "group", "tensor"]
+MOST_GROUPS = 16
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -40,7 +41,7 @@ class Group:
     optional: bool = False  # whether a checkpoint without such modules is fine
 
     def __post_init__(self) -> None:
-        _check_patterns("targets", self.targets)
+        check_patterns("recipe: targets", self.targets)
         if not self.targets:
             raise InputError("targets", self.targets, "a group needs at least one regular expression")
         for name, kinds in (("weights", WeightGranularity), ("activations", ActivationGranularity)):
@@ -63,16 +64,21 @@ class Recipe:
             raise InputError("recipe: name", self.name, "must be a text")
         if not self.groups:
             raise InputError("recipe: groups", self.groups, "needs at least one group")
-        _check_patterns("ignore", self.ignore)
+        if len(self.groups) > MOST_GROUPS:
+            raise InputError("recipe: groups", len(self.groups), f"at most {MOST_GROUPS}")
+        check_patterns("recipe: ignore", self.ignore)
 
     def assign(self, modules: Iterable[str]) -> dict[str, Group]:
-        """The group of each of `modules` that has one; the others stay as they are."""
-        assigned = {}
-        for module in modules:
-            group = next((group for group in self.groups if matches(group.targets, module)), None)
-            if group is not None and not matches(self.ignore, module):
-                assigned[module] = group
-        return assigned
+        """The group of each of `modules` that has one; the others stay as they are.
+
+        Raises InputError for patterns that take too long on these names.
+        """
+        names, started = list(modules), time.thread_time()
+        of: dict[str, Group] = {}
+        for group in reversed(self.groups):
+            of.update(dict.fromkeys(matching(group.targets, names, started), group))
+        ignored = matching(self.ignore, names, started)
+        return {name: of[name] for name in names if name in of and name not in ignored}
 
     def check_matches(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Raise an InputError for a pattern that matches nothing of a checkpoint whose tensors have these `shapes`."""
@@ -87,7 +93,7 @@ class Recipe:
             raise InputError(f"recipe {self.name}", self.name, f"quantizes nothing of a checkpoint with {_some(names)}")
 
     def _check_match(self, field: str, pattern: str, names: list[str], optional: bool) -> None:
-        if not optional and not any(matches((pattern,), name) for name in names):
+        if not optional and not matching((pattern,), names):
             allowed = f"matches nothing of a checkpoint with {_some(names)}"
             raise InputError(f"recipe {self.name}: {field}", pattern, allowed)
 
@@ -102,16 +108,6 @@ def matrices(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     """The modules with a 2-D `.weight` that is not empty: what a recipe chooses from."""
     chosen = [name for name, shape in shapes.items() if name.endswith(".weight") and len(shape) == 2 and all(shape)]
     return [name.removesuffix(".weight") for name in chosen]
-
-
-def matches(patterns: tuple[str, ...], module: str) -> bool:
-    return any(pattern.fullmatch(module) for pattern in _compiled(patterns))
-
-
-@functools.lru_cache
-def _compiled(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
-    """Kept, because a checkpoint's `ignore` may hold thousands of names, each tried on thousands of modules."""
-    return tuple(re.compile(pattern) for pattern in patterns)
 
 
 def shipped_recipes() -> list[str]:
@@ -146,13 +142,3 @@ def _texts(field: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise InputError(f"recipe: {field}", value, "must be a list of regular expressions")
     return tuple(value)
-
-
-def _check_patterns(field: str, patterns: tuple[str, ...]) -> None:
-    for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise InputError(f"recipe: {field}", pattern, "must be a text")
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise InputError(f"recipe: {field}", pattern, f"is no regular expression ({error})") from error

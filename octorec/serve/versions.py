@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import torch
-
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
@@ -45,16 +43,7 @@ def prepare(catalog: Catalog) -> None:
 
 
 def load_engine(checkpoint: str | Path, catalog: str | Path | Catalog | None, config: ServeConfig) -> Engine:
-    """An engine whose every weight is finite. Raises InputError, MismatchError for a folder that is none."""
+    """An engine with every look-up of its catalog made. Raises InputError, MismatchError as `engine.load.load` does."""
     engine = load(checkpoint, catalog, config.device, **config.engine_options())
-    for name, tensor in engine.model.state_dict().items():  # type: ignore[attr-defined]  # a OneRecV2
-        if not all_finite(tensor):
-            raise InputError(f"checkpoint {checkpoint}: {name}", "NaN or infinity", "every weight must be finite")
     prepare(engine.catalog)
     return engine
-
-
-def all_finite(tensor: torch.Tensor) -> bool:
-    if tensor.dtype == torch.float8_e4m3fn:  # it has NaN (all bits but the sign) and no infinity
-        return not bool(((tensor.view(torch.uint8) & 0x7F) == 0x7F).any())
-    return not tensor.is_floating_point() or bool(tensor.isfinite().all())

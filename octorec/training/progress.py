@@ -23,7 +23,7 @@ def training_progress(console: Console, steps: int) -> Iterator[Callback]:
             average = record["loss"] if average == 0.0 else 0.98 * average + 0.02 * record["loss"]
             bar.update(task, completed=record["step"], loss=average)
             if "expert_load" in record:
-                console.print(_line(record, average, steps), highlight=False)
+                console.print(_line(record, average, steps), soft_wrap=True)
 
         yield show
 

@@ -1,7 +1,7 @@
 """From interactions to a checkpoint folder that an engine can open."""
 
 import dataclasses
-import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,19 +12,23 @@ import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions
+from octorec.data.learned import learned_from
 from octorec.data.splits import Example
 from octorec.errors import InputError
 from octorec.evaluate.validation import recall_on
-from octorec.files import new_folder, refuse_existing
+from octorec.files import json_text, new_folder, read_json, refuse_existing
 from octorec.models import checkpoint
-from octorec.models.config import OneRecConfig
+from octorec.models.config import MODEL_TYPE, OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.shapes import parameters
 from octorec.training import gpu_ops
 from octorec.training.config import TrainConfig
 from octorec.training.examples import TrainingSet, training_set
 from octorec.training.trainer import Progress, Trainer
 from octorec.training.warm_start import start_from_codebook
+
+BYTES = 16  # that training holds of a parameter: the weight, its gradient and AdamW's two moments, all in float32
 
 
 def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
@@ -33,7 +37,7 @@ def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
     if path.suffix == ".json":
         if not path.is_file():
             raise InputError("config", str(path), "is no file")
-        base = OneRecConfig.from_dict({"model_type": "onerec_v2", **json.loads(path.read_text())})
+        base = OneRecConfig.from_dict({"model_type": MODEL_TYPE, **read_json(path, "config")})
     else:
         base = preset(str(source))
     sizes, fingerprint = catalog.codebook_sizes, catalog.fingerprint
@@ -42,12 +46,25 @@ def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
 
 def new_trainer(model: OneRecConfig, data: TrainingSet, config: TrainConfig, catalog: Catalog, device: str) -> Trainer:
     """A new model and the trainer that will train it, on `device`. data: examples of items of `catalog`."""
+    check_memory(model, device)
     subject = new_model(model, config.seed, device)
     if config.codebook_start:
         if catalog.codebook is None:
             raise InputError("codebook_start", True, "the catalog has no codebook: its codes came from elsewhere")
         start_from_codebook(subject, catalog.codebook, config.seed)
     return Trainer(subject, data.to(device), config)
+
+
+def check_memory(config: OneRecConfig, device: str) -> None:
+    """Refuse a model that the whole memory of `device` could not train, before any of it is made."""
+    if torch.device(device).type == "cuda":
+        there = torch.cuda.get_device_properties(device).total_memory
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = BYTES * parameters(config)
+    if needed > there:
+        allowed = f"the device has {there / 1e9:,.1f} GB: give the model fewer or smaller layers and experts"
+        raise InputError("model", f"{needed / 1e9:,.1f} GB of weights and optimiser state", allowed)
 
 
 def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
@@ -76,7 +93,7 @@ def train(
     users: values of the model's user fields by user id. validation: held-out examples for recall on the way.
 
     Until it is done the state lies in `OUT.training/`, from which `resume` goes on with the same bits; it is removed at
-    the end. Returns what `training.json` in `out` holds: configuration, records, bytes.
+    the end. Returns what `training.json` in `out` holds: configuration, records, bytes, and what was learned from.
     """
     out = Path(out)
     refuse_existing(out, force)
@@ -94,6 +111,7 @@ def train(
         size = checkpoint.save(model, scratch, torch.bfloat16)
         catalog.save(scratch / "catalog")
         about = {"train_config": asdict(config), "examples": len(data), "bytes": size, "records": records}
-        (scratch / "training.json").write_text(json.dumps(about, indent=1))
+        about["learned"] = learned_from(interactions).to_dict()
+        (scratch / "training.json").write_text(json_text(about, indent=1))
     shutil.rmtree(state, ignore_errors=True)
     return about

@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octorec.errors import InputError, MismatchError
-from octorec.files import new_folder
+from octorec.files import json_text, new_folder, read_json
 from octorec.models.onerec import OneRecV2
 from octorec.training.balance import ExpertBalance
 from octorec.training.config import TrainConfig
@@ -161,17 +162,20 @@ class Trainer:
                 {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, scratch / "state.safetensors"
             )
             about = {"step": self.step, "history": self.history, **self._identity()}
-            (scratch / "state.json").write_text(json.dumps(about, indent=1))
+            (scratch / "state.json").write_text(json_text(about, indent=1))
 
     def restore(self, folder: Path) -> None:
         """Go on from a folder that `save` wrote, with the same configuration and data."""
         if not (folder / "state.json").exists():
             raise InputError("resume", str(folder), "holds no saved training state")
-        about = json.loads((folder / "state.json").read_text())
+        about = read_json(folder / "state.json", "resume")
         for name, value in self._identity().items():
-            if about[name] != value:
-                raise MismatchError(f"resume: {name}", value, f"the saved training had {about[name]!r}")
-        tensors = load_file(folder / "state.safetensors")
+            if about.get(name) != value:
+                raise MismatchError(f"resume: {name}", value, f"the saved training had {about.get(name)!r}")
+        try:
+            tensors = load_file(folder / "state.safetensors")
+        except (SafetensorError, OSError) as error:
+            raise InputError("resume", str(folder), f"holds a damaged state.safetensors ({error})") from error
         self.model.load_state_dict({name[6:]: t for name, t in tensors.items() if name.startswith("model.")})
         for name, parameter in self.model.named_parameters():
             prefix = f"optimizer.{name}."

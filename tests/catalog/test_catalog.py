@@ -1,13 +1,14 @@
 """The catalog's order, look-ups and folder, and every damage to it."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from octorec.catalog.catalog import Catalog
+from octorec.catalog.catalog import FILES, Catalog
 from octorec.catalog.codebook import Codebook, fit_codebook
 from octorec.data.items import check_items
 from octorec.errors import InputError, MismatchError
@@ -174,7 +175,7 @@ def test_on_disk(catalog, tmp_path):
         ({"codebook_sizes": "4,4"}, "codebook_sizes: got '4,4'; must be of type list"),
         ({"codebook_sizes": [4.0, 4.0]}, "codebook_sizes: got 4.0; must be of type int"),
         ({"codebook_sizes": [True, 4]}, "codebook_sizes: got True; must be of type int"),
-        ({"codebook_sizes": [float("nan"), 4]}, "must be of type int"),
+        ({"codebook_sizes": [float("nan"), 4]}, "NaN is no number of JSON"),
         ({"codebook_sizes": [-4, 4]}, "needs a size of 1 to 2147483647 for each level"),
         ({"codebook_sizes": [10**30, 4]}, "needs a size of 1 to 2147483647 for each level"),
         ({"codebook_sizes": []}, "needs a size of 1"),
@@ -239,8 +240,9 @@ def test_files_of_another_catalog(tmp_path):
 
 
 def test_damaged_folders(tmp_path):
-    with pytest.raises(InputError, match=r"no catalog\.json"):
-        Catalog.load(tmp_path)
+    for path in (tmp_path, "x" * 5000, "a\0b"):
+        with pytest.raises(InputError, match=r"no catalog\.json"):
+            Catalog.load(path)
     built().save(tmp_path / "catalog")
     folder = tmp_path / "catalog"
     for name in ("catalog.json", "items.parquet", "codebook.safetensors"):
@@ -250,9 +252,18 @@ def test_damaged_folders(tmp_path):
             Catalog.load(folder)
         (folder / name).write_bytes(whole)
     Catalog.load(folder)
-    for content in (b"[1]", b"1", b"\xff", b"[" * 100_000, b'{"a": ' * 100_000, b" " * 2**21, b"NaN", b""):
-        (folder / "catalog.json").write_bytes(content)
-        with pytest.raises(InputError, match=r"catalog\.json"):
+    for text, message in (
+        (b"[1]", "must hold an object"),
+        (b"1", "must hold an object"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":1,"a":1}', "twice"),
+        (b"\xff", "is no JSON"),
+        (b"NaN", "is no JSON"),
+        (b" " * 2**24, "at most"),
+        (b"", "is no JSON"),
+    ):
+        (folder / "catalog.json").write_bytes(text)
+        with pytest.raises(InputError, match=rf"catalog\.json.*{message}"):
             Catalog.load(folder)
     built().save(folder, force=True)
     (folder / "items.parquet").unlink()
@@ -285,21 +296,6 @@ def test_a_damaged_item_table_is_refused(name, column, message, tmp_path):
         Catalog.load(tmp_path / "c")
 
 
-@pytest.mark.parametrize("name", ["catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet"])
-def test_a_link_in_the_folder_is_not_followed(name, tmp_path):
-    built().save(tmp_path / "c")
-    path = tmp_path / "c" / name
-    (tmp_path / "secret").write_bytes(path.read_bytes() if path.exists() else b"key")
-    path.unlink(missing_ok=True)
-    path.symlink_to(tmp_path / "secret")
-    with pytest.raises(InputError, match=f"{name}: got 'a link'"):
-        Catalog.load(tmp_path / "c")
-    path.unlink()
-    path.mkdir()
-    with pytest.raises(InputError, match=f"{name}: got 'no file'"):
-        Catalog.load(tmp_path / "c")
-
-
 def test_more_named_sets_than_fit_are_refused_before_memory_is_asked_for(monkeypatch):
     monkeypatch.setattr("octorec.catalog.sets.BITS_BYTES", 4 * 8 * 2)
     names = [f"s{n}" for n in range(128)]
@@ -312,6 +308,30 @@ def test_an_unknown_set_names_some_of_many():
     catalog = make(sets=[[f"s{n:03}" for n in range(500)], [], [], []])
     with pytest.raises(InputError, match=r"allowed: s000, .*s019 and 480 more$"):
         catalog.set_mask(["x"])
+
+
+@pytest.mark.parametrize("name", FILES[:3])
+def test_links_and_pipes_are_no_files_of_a_catalog(tmp_path, name):
+    folder = tmp_path / "catalog"
+    built().save(folder)
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=rf"{name}.*must be a regular file of its folder"):
+        Catalog.load(folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(InputError, match=rf"{name}.*must be a regular file of its folder"):
+        Catalog.load(folder)
+
+
+def test_a_catalog_in_the_hugging_face_cache_is_read(tmp_path):
+    folder = tmp_path / "snapshots" / "0123" / "catalog"
+    built().save(folder)
+    (tmp_path / "blobs").mkdir()
+    for path in list(folder.iterdir()):
+        path.rename(tmp_path / "blobs" / path.name)
+        path.symlink_to(f"../../../blobs/{path.name}")
+    assert Catalog.load(folder).version == built().version
 
 
 def test_a_failing_save_leaves_nothing(tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
+import torch
 
 from octorec.catalog.codebook import Codebook, fit_codebook
 from octorec.errors import InputError
@@ -168,6 +170,13 @@ GOOD = np.ones((2, 3), np.float32)
 def test_foreign_files_are_refused(tensors, tmp_path):
     safetensors.numpy.save_file(tensors, tmp_path / "codebook.safetensors")
     with pytest.raises(InputError, match=r"codebook\.safetensors"):
+        Codebook.load(tmp_path / "codebook.safetensors")
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn, torch.complex64])
+def test_types_that_numpy_has_not_are_refused(kind, tmp_path):
+    safetensors.torch.save_file({"level.0": torch.ones(2, 3).to(kind)}, tmp_path / "codebook.safetensors")
+    with pytest.raises(InputError, match=r"codebook\.safetensors.*must hold level\.0"):
         Codebook.load(tmp_path / "codebook.safetensors")
 
 

@@ -11,7 +11,7 @@ from octorec.catalog import vectors as item_vectors_module
 from octorec.catalog.attributes import WORD_WEIGHT, AttributeMap, Vocabulary, fit_map, fit_vocabulary
 from octorec.catalog.catalog import with_defaults
 from octorec.catalog.sets import distinct_sets, set_bits
-from octorec.catalog.vectors import WINDOW, item_vectors, predicted_vectors
+from octorec.catalog.vectors import WINDOW, id_vectors, item_vectors, predicted_vectors
 from octorec.data.interactions import Interactions
 from octorec.data.items import check_items
 from octorec.errors import InputError
@@ -65,7 +65,7 @@ def test_counts_see_a_window_of_each_history():
 
 
 def test_items_met_together_lie_together():
-    vectors, _ = item_vectors(groups(), table([""] * 24, [[]] * 24), seed=0)
+    vectors, *_ = item_vectors(groups(), table([""] * 24, [[]] * 24), seed=0)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     likeness = vectors @ vectors.T
     assert likeness[:12, :12].mean() > likeness[:12, 12:].mean() + 0.3
@@ -73,7 +73,7 @@ def test_items_met_together_lie_together():
 
 
 def test_an_item_nobody_met_goes_where_its_attributes_say():
-    vectors, attribute_map = item_vectors(groups(), ITEMS, seed=0)
+    vectors, attribute_map, _ = item_vectors(groups(), ITEMS, seed=0)
     assert attribute_map is not None
     assert vectors.dtype == np.float32
     assert (vectors[24] @ vectors[12:24].T).mean() > (vectors[24] @ vectors[:12].T).mean() + 0.3
@@ -83,9 +83,26 @@ def test_an_item_nobody_met_goes_where_its_attributes_say():
     assert likeness[1, 12:24].mean() > likeness[1, :12].mean() + 0.3
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        table([""] * 25, [[]] * 25),
+        table([*ITEMS["title"].to_pylist()[:24], "Solo"], [*ITEMS["sets"].to_pylist()[:24], []]),
+    ],
+    ids=["nobody has attributes", "the others have"],
+)
+def test_an_item_of_which_nothing_is_known_goes_where_its_id_alone_says(items):
+    vectors, _, known = item_vectors(groups(), items, seed=0)
+    assert known.tolist() == [True] * 24 + [False]
+    np.testing.assert_array_equal(vectors[24], id_vectors(["24"], vectors.shape[1])[0])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    others = id_vectors(["24", "25", "é"], 90)
+    assert np.abs(others @ others.T - np.eye(3)).max() < 0.4
+
+
 def test_given_vectors_are_taken_as_they_are():
     given = np.random.default_rng(0).normal(size=(25, 3)).astype(np.float32) * 7
-    vectors, attribute_map = item_vectors(None, ITEMS.append_column("vector", pa.array(given.tolist())), seed=0)
+    vectors, attribute_map, _ = item_vectors(None, ITEMS.append_column("vector", pa.array(given.tolist())), seed=0)
     np.testing.assert_array_equal(vectors, given)
     assert attribute_map.bias.shape == (3,)
 
@@ -102,12 +119,6 @@ def test_what_vectors_need():
         item_vectors(groups(), ITEMS.slice(0, 12), 0)
     with pytest.raises(InputError, match="that the item table lacks"):
         item_vectors(groups(), ITEMS.append_column("vector", pa.array([[1.0]] * 25)).slice(0, 12), 0)
-    bare = table([""] * 25, [[]] * 25)
-    with pytest.raises(InputError, match=r"1 items of which nothing is known: 24'; .*or a vector"):
-        item_vectors(groups(), bare, 0)
-    half_bare = table([*ITEMS["title"].to_pylist()[:24], "Solo"], [*ITEMS["sets"].to_pylist()[:24], []])
-    with pytest.raises(InputError, match="1 items of which nothing is known: 24"):
-        item_vectors(groups(), half_bare, 0)
     alone = pa.table({"user_id": ["u", "v"], "item_id": ["0", "1"], "timestamp": [0, 0]})
     with pytest.raises(InputError, match="two different items"):
         item_vectors(Interactions.from_table(alone), ITEMS, 0)
@@ -137,7 +148,7 @@ def test_ridge_against_augmented_least_squares():
 
 
 def test_attribute_map_on_disk(tmp_path):
-    _, attribute_map = item_vectors(groups(), ITEMS, seed=0)
+    _, attribute_map, _ = item_vectors(groups(), ITEMS, seed=0)
     attribute_map.save(tmp_path / "attributes.parquet")
     loaded = AttributeMap.load(tmp_path / "attributes.parquet")
     assert loaded.vocabulary.sets == ("a", "b")

@@ -6,7 +6,7 @@ from table_engine import TableEngine, random_table, sampled_examples
 
 from octorec.data.splits import Example
 from octorec.errors import InputError
-from octorec.evaluate.predictions import Predictions, cutoffs, predict
+from octorec.evaluate.predictions import Predictions, predict
 
 
 @pytest.fixture
@@ -60,11 +60,6 @@ def test_progress(engine):
     examples = [Example("u", ("1",), "2")] * 5
     predict(engine, examples, k=2, batch=2, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(2, 5), (4, 5), (5, 5)]
-
-
-@pytest.mark.parametrize(("k", "expected"), [(1, [1]), (3, [3]), (7, [5, 7]), (10, [5, 10]), (50, [5, 10])])
-def test_cutoffs(k, expected):
-    assert cutoffs(k) == expected
 
 
 @pytest.mark.parametrize("floor", [False, True])

@@ -9,7 +9,7 @@ from octorec.evaluate.verdict import EXIT_CODES, decide, users_needed
 
 
 def about(value, low, high, users=100):
-    return Estimate(value, low, high, "bootstrap", users, 50)
+    return Estimate(value, low, high, high, users, 50)
 
 
 SAFE = about(0.0, -0.01, 0.01)
@@ -61,7 +61,21 @@ def test_users_needed_decide_and_fewer_do_not(value, low):
 
 def test_users_needed_by_hand_and_the_slower_metric_counts():
     assert users_needed(about(0.0, -0.1, 0.1), 0.05) == 400
-    assert decide({"a": about(0.0, -0.1, 0.1), "b": about(0.0, -0.2, 0.1), "c": SAFE}, 0.05).users_needed == 1600
+    assert decide({"a": about(0.0, -0.1, 0.1), "b": about(0.0, -0.2, 0.1)}, 0.05).users_needed == 1600
+    assert decide({"a": about(0.0, -0.1, 0.1), "b": SAFE}, 0.05).users_needed == 400
+
+
+@pytest.mark.parametrize("each", [SAFE, WORSE, OPEN])
+def test_fewer_than_ten_users_decide_nothing(each):
+    verdict = decide({"a": dataclasses.replace(each, users=9), "b": dataclasses.replace(each, users=9)}, 0.05)
+    assert verdict.outcome == "inconclusive"
+    assert verdict.users_needed >= 10
+
+
+def test_inferior_takes_the_joint_end_since_either_metric_may_say_it():
+    lower = dataclasses.replace(WORSE, high=-0.06, joint_high=-0.04)
+    assert decide({"a": lower, "b": OPEN}, 0.05).outcome == "inconclusive"
+    assert decide({"a": dataclasses.replace(lower, joint_high=-0.051), "b": OPEN}, 0.05).outcome == "inferior"
 
 
 @pytest.mark.parametrize("value", [0, math.nan])

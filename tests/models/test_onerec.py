@@ -86,7 +86,7 @@ def paper(model: OneRecV2, batch: ContextBatch, codes: torch.Tensor, row: int) -
         bucket = age if age < 4 else min(7, int(4 + torch.tensor(age / 4).log() / torch.tensor(3.0).log() * 4))
         parts.append(p["context.recency_embed.weight"][bucket])
         if c.user_fields:
-            age_table, gender = p["context.field_embed.age.weight"], p["context.field_embed.gender.weight"]
+            age_table, gender = (p[f"context.field_embed.field_{name}.weight"] for name in ("age", "gender"))
             parts += [age_table[0] + batch.user[row, 0] * age_table[1], gender[int(batch.user[row, 1])]]
         context.append(p["context.proj.weight"] @ torch.cat(parts))
     width = groups * d

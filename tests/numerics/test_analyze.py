@@ -14,9 +14,9 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from octorec.errors import InputError
-from octorec.models.checkpoint import Checkpoint
+from octorec.errors import InputError, MismatchError
 from octorec.models.context import ContextBatch
+from octorec.models.hf_folder import Checkpoint
 from octorec.numerics.analysis import folded
 from octorec.numerics.analyze import analyze
 from octorec.numerics.render import render
@@ -156,3 +156,43 @@ def test_what_cannot_end_well_does_not_begin(make_checkpoint: Any, tmp_path: Pat
     with pytest.raises(InputError, match="n_layers"):
         analyze(folder, tmp_path / "out", progress=lambda done, total: calls.append(done))
     assert not calls
+
+
+HARD = {
+    "largest": (torch.randn(32, 32, generator=torch.Generator().manual_seed(0)).clamp(-1, 1) * 3e38).bfloat16(),
+    "smallest": torch.full((32, 32), 1e-44),
+    "zeros": torch.zeros(32, 32),
+    "not finite": torch.tensor([[math.nan, math.inf] * 16] * 16),
+    "float64": torch.full((32, 32), 1e-300, dtype=torch.float64),
+    "three dimensions": torch.ones(2, 16, 16),
+    "one dimension": torch.full((7,), math.nan),
+    "a number": torch.tensor(3.0),
+    "empty": torch.zeros(0, 16),
+    "integers": torch.ones(16, dtype=torch.int32),
+}
+
+
+@pytest.mark.parametrize("kind", HARD)
+@pytest.mark.parametrize("name", ["model.layers.0.mlp.up_proj.weight", "a$\\frac$ <b>&.²1.weight"])
+@pytest.mark.filterwarnings("error")
+def test_hard_numbers_and_names_make_a_report_and_json(tmp_path: Path, kind: str, name: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"num_experts": "4", "num_experts_per_tok": [2]}))
+    save_file({name: HARD[kind], f"{name}.norm": torch.ones(3)}, tmp_path / "model.safetensors")
+    found = analyze(tmp_path, tmp_path / "numbers")
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert (tmp_path / "numbers" / "report.html").stat().st_size > 0
+    assert pq.read_table(tmp_path / "numbers" / "stats.parquet").num_rows == 2
+
+
+def test_a_checkpoint_without_tensors_is_refused(tmp_path: Path) -> None:
+    save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="holds no tensor"):
+        analyze(tmp_path / "model.safetensors", tmp_path / "numbers")
+
+
+def test_tensors_that_config_json_does_not_know_are_refused(make_checkpoint: Any, tmp_path: Path) -> None:
+    folder = make_checkpoint("tiny")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "codebook_sizes": [7]}))
+    with pytest.raises(MismatchError, match=r"its config\.json says"):
+        analyze(folder, tmp_path / "numbers")

@@ -59,12 +59,10 @@ def test_a_single_file_needs_no_folder_around_it(tmp_path: Path) -> None:
     assert found.checkpoint == "ranker.safetensors"
 
 
-def test_one_of_several_files(tmp_path: Path) -> None:
+def test_several_files_without_an_index_are_one_checkpoint(tmp_path: Path) -> None:
     save_file(weights(), tmp_path / "model.safetensors")
     save_file({"another": torch.zeros(3)}, tmp_path / "consolidated.safetensors")
-    found = analyze(tmp_path, tmp_path / "out")
-    assert len(found.weights) == 3
-    assert "Beside the checkpoint and not read: consolidated.safetensors." in found.notes
+    assert sorted(CheckpointFiles(tmp_path).names()) == sorted([*NAMES, "another"])
 
 
 def test_files_that_hold_the_same_tensor(tmp_path: Path) -> None:
@@ -176,12 +174,12 @@ def test_scales_that_do_not_fit_or_are_missing(tmp_path: Path) -> None:
         weight_stats(tmp_path)
 
 
-def test_fewer_bits_packed_in_integers_are_named(tmp_path: Path) -> None:
-    save_file({"a.weight_packed": torch.zeros(4, 4, dtype=torch.int32), "b": torch.ones(3)}, tmp_path / "x.safetensors")
-    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "awq"}}')
+def test_static_scales_of_activations_are_named_and_not_measured(tmp_path: Path) -> None:
+    save_file({"a.weight": torch.ones(4, 4), "a.input_scale": torch.tensor(0.5)}, tmp_path / "x.safetensors")
     found = analyze(tmp_path, tmp_path / "out")
-    assert "Empty or no floating-point numbers, so not measured: a.weight_packed." in found.notes
-    assert any("packed integers were not read" in note for note in found.notes)
+    assert [stats.name for stats in found.weights] == ["a.weight"]
+    assert "Scales of activations, which change no weight: a.input_scale." in found.notes
+    assert found.recipe is None
 
 
 def test_stripes_share_one_buffer(monkeypatch: pytest.MonkeyPatch, sharded: Path) -> None:

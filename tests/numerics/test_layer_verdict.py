@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octorec.kernels.quantized import E4M3, dequantize, quantize
-from octorec.models.checkpoint import Checkpoint
+from octorec.models.hf_folder import Checkpoint
 from octorec.numerics.activations import ActivationStats, OutputError
 from octorec.numerics.analyze import analyze
 from octorec.numerics.checkpoint_files import StoredTensor
@@ -26,7 +26,6 @@ from octorec.numerics.verdict import (
     MAX_OUTPUT_ERROR,
     MAX_RANGE,
     MIN_SQNR_DB,
-    MIN_WIDTH,
     MOST,
     LayerVerdict,
     Verdict,
@@ -34,6 +33,7 @@ from octorec.numerics.verdict import (
 )
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
+from octorec.quant.products import MULTIPLE
 from octorec.quant.recipe import load_recipe
 
 UP = "model.layers.0.mlp.up_proj"
@@ -158,12 +158,12 @@ def test_one_product_has_one_decision() -> None:
 
 
 def test_blocks_of_fused_parts_need_whole_blocks() -> None:
-    x = bell(200)
+    x = bell(208)
     x[:, 128:] *= 2.0**-13
     base = "model__layers__0__mlp__"
     found = judge(weights(**{f"{base}gate_proj": x, f"{base}up_proj": x}))
     assert {layer.decision for layer in found.layers} == {"keep"}
-    assert "has 200 rows" in found.layers[0].reason
+    assert "has 208 rows" in found.layers[0].reason
     assert one(x).decision == "block"  # alone it may
 
 
@@ -173,8 +173,8 @@ def test_blocks_of_fused_parts_need_whole_blocks() -> None:
         ("lm_head.weight", (64, 32), "which item wins"),
         ("model.layers.0.mlp.gate.weight", (64, 32), "which expert wins"),
         ("model.embed_tokens.weight", (64, 32), "looked up"),
-        ("top_mlp.2.weight", (1, 64), "narrower than 16"),
-        ("bottom_mlp.0.weight", (64, 7), "narrower than 16"),
+        ("top_mlp.2.weight", (1, 64), "FP8 products take multiples of 16"),
+        ("bottom_mlp.0.weight", (64, 7), "FP8 products take multiples of 16"),
         ("cross.kernel", (64, 64), r"end in .weight"),
         ("model.layers.0.mlp.experts.down_proj", (4, 64, 64), "2-D tensors"),
     ],
@@ -278,7 +278,7 @@ def test_the_page_states_the_limits() -> None:
     page = (Path(__file__).parents[2] / "docs/numerics.md").read_text()
     limits = page[page.index("## The verdict") :]
     shares = [f"{share:g} %" for share in (100 * MAX_FLUSHED, 100 * MAX_OUTPUT_ERROR, 100 * MOST)]
-    numbers = [f"| {MIN_SQNR_DB} dB |", f"{BELL_SQNR_DB} dB", f"| {MAX_RANGE:g} |", f"below {MIN_WIDTH}"]
+    numbers = [f"| {MIN_SQNR_DB} dB |", f"{BELL_SQNR_DB} dB", f"| {MAX_RANGE:g} |", f"that {MULTIPLE} does not divide"]
     for words in numbers + shares:
         assert words in limits, words
 
@@ -290,3 +290,13 @@ def test_columns_of_the_page_are_columns() -> None:
     for name in re.findall(r"`([\w*]+)`", " ".join(named)):
         assert any(re.fullmatch(name.replace("*", r"\w+"), column) for column in columns), name
     assert len(named) > 8
+
+
+def test_a_width_that_no_product_takes_keeps_all_that_one_product_computes() -> None:
+    base = "model__layers__0__self_attn__"
+    found = judge(weights(**{f"{base}q_proj": bell(64), f"{base}k_proj": bell(24), f"{base}o_proj": bell(64)}))
+    decisions = {layer.module.rpartition(".")[2]: layer.decision for layer in found.layers}
+    assert decisions == {"q_proj": "keep", "k_proj": "keep", "o_proj": "channel"}
+    assert layer(found, "model.layers.0.self_attn.k_proj").reason.startswith("24 x 512: FP8 products take multiples")
+    assert "computes it and model.layers.0.self_attn.k_proj" in layer(found, "model.layers.0.self_attn.q_proj").reason
+    assert recipe_text(judge(weights(**{f"{base}q_proj": bell(24)}))) is None

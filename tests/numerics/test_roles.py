@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from octorec.numerics.roles import block, family, role, unit
+from octorec.numerics.roles import block, family, role
+from octorec.quant.products import unit
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Losses of E4M3 under each scaling, against casts of whole tensors in float64 and numpy's medians."""
 
+import json
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from octorec.kernels.quantized import E4M3, E4M3_MAX, Granularity, dequantize, q
 from octorec.numerics import checkpoint_files
 from octorec.numerics.checkpoint_files import StoredTensor
 from octorec.numerics.scale_groups import ScaleStats, _rounding_error, outlier_share
-from octorec.numerics.stats import measure
+from octorec.numerics.stats import flat, flat_scales, measure
 
 GROUPS: dict[str, tuple[int | None, int | None]] = {  # rows and columns of a group; None: all there are
     "channel": (1, None),
@@ -139,3 +141,56 @@ def test_what_is_measured_is_not_changed() -> None:
     assert torch.equal(x.nan_to_num(7), before.nan_to_num(7))
     assert (found.distribution.nan, found.distribution.inf) == (1, 1)
     assert all(25 < stats.sqnr < 35 for stats in found.scales.values())
+
+
+def lost_exactly(x: Tensor, granularity: Granularity) -> float:
+    """dB that the cast of `x` leaves, in Python's fractions, which have no range."""
+    q = quantize(x, granularity)
+    pairs = zip(x.flatten().tolist(), dequantize(q).flatten().tolist(), strict=True)
+    exact = [(Fraction(a), Fraction(b)) for a, b in pairs]
+    noise, signal = sum((a - b) ** 2 for a, b in exact), sum(a**2 for a, _ in exact)
+    return 10 * math.log10(signal / noise) if noise else math.inf
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        *((dtype, size) for dtype in (torch.bfloat16, torch.float32) for size in (3e38, 1e30, 1e-30, 1e-38)),
+        *((torch.float32, size) for size in (1e-41, 3e-43, 1e-44, 1.4e-45)),
+        *((torch.bfloat16, 1e-40), (torch.float16, 6e4), (torch.float16, 6e-8), (torch.float64, 1e30)),
+    ],
+)
+def test_what_is_lost_is_told_at_both_ends_of_every_range(dtype: torch.dtype, size: float) -> None:
+    x = torch.randn(6, 150, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = (x / x.abs().max() * size).to(dtype)
+    x[0], x[1] = 0, torch.where(x[1] != 0, x[1] * 1e-3, 0.0)
+    measured = measure(StoredTensor("x", x), ("channel", "block", "group"))
+    for name in ("channel", "block", "group", "tensor"):
+        found = min(measured.scales[name].sqnr, 120.0)  # float32 leaves 140 dB of a value that E4M3 holds
+        assert found == pytest.approx(min(lost_exactly(x, name), 120.0), abs=0.05), name
+        flushed = ((dequantize(quantize(x, name)) == 0) & (x.float() != 0)).double().mean()
+        assert measured.scales[name].flushed == pytest.approx(float(flushed), abs=2e-3), name
+    numbers = {**flat(measured.distribution), **flat_scales(measured.scales, tuple(measured.scales))}
+    json.dumps(numbers, allow_nan=False)
+
+
+@pytest.mark.parametrize("small", [1.0, 1e-44])
+def test_a_loss_that_float32_cannot_square_is_no_loss_of_nothing(small: float) -> None:
+    x = torch.full((4, 140), small)
+    x[:, 0] = 3e38
+    scales = measure(StoredTensor("x", x), ("channel", "block")).scales
+    signal, noise = 4 * (Fraction(3e38) ** 2), 4 * 139 * Fraction(small) ** 2
+    wanted = 10 * (math.log10(signal) - math.log10(noise.numerator) + math.log10(noise.denominator))
+    for name in ("channel", "tensor"):
+        assert scales[name].sqnr == pytest.approx(wanted, abs=1)
+    assert math.isfinite(scales["block"].sqnr)
+
+
+def test_a_float64_that_float32_flushes_is_lost() -> None:
+    x = torch.full((16, 16), 1e-300, dtype=torch.float64)
+    scales = measure(StoredTensor("x", x), ("channel", "block")).scales
+    assert {(each.sqnr, each.flushed) for each in scales.values()} == {(0.0, 1.0)}
+    x[0] = 1.0
+    assert measure(StoredTensor("x", x), ("channel",)).scales["channel"].flushed == 15 / 16
+    beyond = measure(StoredTensor("x", x * 1e300), ("channel",)).distribution
+    assert (beyond.inf, beyond.nan) == (16, 0)

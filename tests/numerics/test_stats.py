@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from octorec.kernels.quantized import dequantize, quantize
-from octorec.models.checkpoint import Checkpoint
+from octorec.models.hf_folder import Checkpoint
 from octorec.numerics import distribution as module
 from octorec.numerics.distribution import distribution
 from octorec.numerics.stats import weight_stats

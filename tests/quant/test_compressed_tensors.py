@@ -11,13 +11,13 @@ from compressed_tensors.utils.match import match_name
 from safetensors.torch import save_file
 
 from octorec.errors import InputError
-from octorec.models.checkpoint import Checkpoint, write_config
+from octorec.models.hf_folder import Checkpoint, write_config
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.format import from_quantization_config, to_quantization_config
 from octorec.quant.load import DequantizedCheckpoint
 from octorec.quant.recipe import Group, Recipe, load_recipe
 
-SHAPES = {"a": (256, 384), "b": (130, 200), "c": (64, 1000)}
+SHAPES = {"a": (256, 384), "b": (144, 208), "c": (64, 1008)}
 NAMES = ["blocks.0.ffn.up_proj", "blocks.0.ffn.down_proj", "head.0", "extra"]
 
 

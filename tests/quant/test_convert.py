@@ -2,20 +2,27 @@
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from octorec.catalog.build import build_catalog
+from octorec.catalog.catalog import FILES
+from octorec.data.items import check_items
 from octorec.errors import InputError
 from octorec.kernels.quantized import E4M3, quantize
-from octorec.models.checkpoint import INDEX, Checkpoint, write_config, write_tensors
+from octorec.models.hf_folder import INDEX, Checkpoint, write_config, write_tensors
 from octorec.quant import convert
 from octorec.quant.convert import REPORT, quantize_checkpoint
+from octorec.quant.load import load_model
 from octorec.quant.recipe import Group, Recipe
 
 ALL = Recipe("all", (Group((".*",), "channel", "token"),))
@@ -99,7 +106,7 @@ def test_the_ratio_of_a_float32_checkpoint_is_against_16_bit(tmp_path: Path) -> 
 
 
 def test_any_folder_of_matrices_in_any_shards(tmp_path: Path) -> None:
-    tensors = {f"layer.{i}.weight": torch.randn(100, 90 + i).half() for i in range(9)}
+    tensors = {f"layer.{i}.weight": torch.randn(96, 80 + 16 * (i % 3)).half() for i in range(9)}
     tensors |= {"norm.weight": torch.ones(7), "ids": torch.arange(5), "deep": torch.zeros(2, 3, 4)}
     source = plain_folder(tmp_path / "in", tensors, 50_000)
     report = quantize_checkpoint(source, tmp_path / "out", ALL, shard_bytes=40_000)
@@ -137,14 +144,88 @@ def test_catalog_and_small_files_come_along(
     monkeypatch.setattr(convert, "COPIED_BYTES", 10)
     source = make_checkpoint("demo")
     (source / "catalog" / "deep").mkdir(parents=True)
-    (source / "catalog" / "deep" / "items.parquet").write_bytes(b"items, more than ten bytes")
+    (source / "catalog" / "items.parquet").write_bytes(b"items, more than ten bytes")
+    (source / "catalog" / "cache.bin").write_bytes(b"")
+    (source / "original").mkdir()
     (source / "notes.txt").write_text("small")
     (source / "optimizer.pt").write_bytes(bytes(11))
     report = quantize_checkpoint(source, tmp_path / "fp8", "fp8")
-    assert (tmp_path / "fp8/catalog/deep/items.parquet").read_bytes() == b"items, more than ten bytes"
+    assert (tmp_path / "fp8/catalog/items.parquet").read_bytes() == b"items, more than ten bytes"
+    assert sorted(path.name for path in (tmp_path / "fp8/catalog").iterdir()) == ["items.parquet"]
     assert (tmp_path / "fp8/notes.txt").read_text() == "small"
     assert not (tmp_path / "fp8/optimizer.pt").exists()
-    assert report.left_behind == ("optimizer.pt",)
+    assert report.left_behind == ("catalog/cache.bin", "catalog/deep/", "optimizer.pt", "original/")
+
+
+def test_no_link_is_followed_out_of_the_folder(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("of the host")
+    (secret / "items.parquet").write_text("of the host")
+    (source / "README.md").symlink_to(secret / "key")
+    (source / "broken").symlink_to("nowhere")
+    (source / "folder").symlink_to(secret)
+    (source / "catalog").mkdir()
+    (source / "catalog" / "catalog.json").write_text("{}")
+    (source / "catalog" / "items.parquet").symlink_to(secret / "items.parquet")
+    (source / "catalog" / "codebook.safetensors").symlink_to("../../secret/key")
+    (source / "notes.txt").write_text("its own")
+    (source / "again.txt").symlink_to("notes.txt")
+    os.mkfifo(source / "pipe")
+    report = quantize_checkpoint(source, tmp_path / "fp8", "fp8")
+    assert not any(b"of the host" in content for content in files(tmp_path / "fp8").values())
+    assert not any(path.is_symlink() for path in (tmp_path / "fp8").rglob("*"))
+    assert (tmp_path / "fp8/again.txt").read_text() == "its own"
+    assert [path.name for path in (tmp_path / "fp8/catalog").iterdir()] == ["catalog.json"]
+    in_catalog = ("catalog/codebook.safetensors", "catalog/items.parquet")
+    assert report.left_behind == (*in_catalog, "README.md", "broken", "folder", "pipe")
+
+
+def test_a_catalog_that_is_a_link_is_left_behind(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "items.parquet").write_text("of the host")
+    (source / "catalog").symlink_to(tmp_path / "elsewhere")
+    assert quantize_checkpoint(source, tmp_path / "fp8", "fp8").left_behind == ("catalog",)
+    assert not (tmp_path / "fp8/catalog").exists()
+
+
+def test_all_files_of_a_catalog_come_along(tmp_path: Path) -> None:
+    ids = [f"i{n}" for n in range(40)]
+    vectors = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32).tolist()
+    catalog = build_catalog(None, check_items(pa.table({"item_id": ids, "vector": vectors})), (4, 4, 4))
+    source = plain_folder(tmp_path / "in", {"a.weight": torch.ones(16, 16)})
+    catalog.save(source / "catalog")
+    (source / "catalog" / "attributes.parquet").touch()  # of a catalog that learned from attributes
+    assert quantize_checkpoint(source, tmp_path / "out", ALL).left_behind == ()
+    assert files(source / "catalog") == files(tmp_path / "out" / "catalog")
+    assert convert.CATALOG_FILES == FILES
+    assert sorted(FILES) == sorted(path.name for path in (source / "catalog").iterdir())
+
+
+def test_what_was_copied_is_a_plain_file_of_the_new_owner(make_checkpoint: Any, tmp_path: Path) -> None:
+    source = make_checkpoint("demo")
+    (source / "run.sh").write_text("#!/bin/sh")
+    (source / "run.sh").chmod(0o4777)
+    quantize_checkpoint(source, tmp_path / "fp8", "fp8")
+    assert not (tmp_path / "fp8/run.sh").stat().st_mode & 0o7111
+
+
+def test_a_folder_inside_the_checkpoint_does_not_name_itself(make_checkpoint: Any) -> None:
+    source = make_checkpoint("demo")
+    assert quantize_checkpoint(source, source / "fp8", "fp8").left_behind == ()
+
+
+def test_a_model_that_lacks_a_tensor_is_refused_before_the_work(make_checkpoint: Any, tmp_path: Path) -> None:
+    """Without an index nothing but config.json tells that something is missing."""
+    source = make_checkpoint("demo")
+    shard = next(source.glob("*.safetensors"))
+    tensors = load_file(shard)
+    del tensors["blocks.1.ffn.experts.2.up_proj.weight"]
+    save_file(tensors, shard)
+    (source / INDEX).unlink()
+    assert "missing blocks.1.ffn.experts.2.up_proj.weight" in refused(source, tmp_path / "fp8")
 
 
 def refused(source: Path, out: Path, recipe: Any = "fp8", force: bool = False) -> str:
@@ -167,6 +248,11 @@ def test_not_finite(make_checkpoint: Any, tmp_path: Path, where: str, value: flo
     message = refused(source, tmp_path / "fp8")
     assert where in message
     assert ("1 NaN and 0 Inf" if math.isnan(value) else "0 NaN and 1 Inf") in message
+
+
+def test_a_number_too_large_for_float32(tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "in", {"a.weight": torch.full((4, 4), 1e300, dtype=torch.float64)})
+    assert "0 NaN and 16 Inf among 16 values" in refused(source, tmp_path / "out", ALL)
 
 
 def test_quantized_already(make_checkpoint: Any, tmp_path: Path) -> None:
@@ -239,8 +325,8 @@ def test_a_matrix_of_integers(tmp_path: Path) -> None:
 
 
 def test_what_could_not_be_loaded_is_refused_before_the_work(make_checkpoint: Any, tmp_path: Path) -> None:
-    message = refused(make_checkpoint("tiny"), tmp_path / "out")  # experts 24 wide
-    assert "rows of blocks.1.ffn.experts.0.gate_proj: got 24" in message
+    message = refused(make_checkpoint("tiny", d_expert=48), tmp_path / "out")
+    assert "rows of blocks.1.ffn.experts.0.gate_proj: got 48" in message
     assert "fp8-channel" in message
     message = refused(make_checkpoint("tiny"), tmp_path / "out", "fp8-block")
     assert "rows of blocks.0.self_attn.q_proj: got 32" in message
@@ -248,6 +334,39 @@ def test_what_could_not_be_loaded_is_refused_before_the_work(make_checkpoint: An
     message = refused(make_checkpoint("demo"), tmp_path / "out", heads)
     assert "quantization groups: got 'head.0'" in message
     assert "under `ignore`" in message
+    for activations, reason in (("tensor", "depend on its neighbours in a batch: say"), ("group", "take")):
+        recipe = Recipe("r", (Group((r"blocks\..*_proj",), "channel", activations),))
+        message = refused(make_checkpoint("demo"), tmp_path / "out", recipe)
+        assert f"activations of blocks.0.cross_attn.q_proj: got '{activations}'" in message
+        assert f"{reason} `token`" in message or f"{reason} activations by `token`" in message
     half = Recipe("half", (Group((r".*self_attn\.[qk]_proj",), "channel", "token"),))
     message = refused(make_checkpoint("demo"), tmp_path / "out", half)
     assert "got 'blocks.0.self_attn.v_proj'; it must be in the group of blocks.0.self_attn.q_proj" in message
+
+
+def test_a_matrix_whose_widths_no_product_takes_stays_in_16_bit(tmp_path: Path) -> None:
+    shapes = {"mlp.gate_proj": (80, 72), "mlp.up_proj": (80, 80), "mlp.down_proj": (80, 80), "other": (72, 80)}
+    source = plain_folder(tmp_path / "in", {f"{n}.weight": torch.randn(*shape).half() for n, shape in shapes.items()})
+    report = quantize_checkpoint(source, tmp_path / "out", ALL)
+    assert [tensor.name for tensor in report.tensors] == ["mlp.down_proj.weight"]
+    kept = {matrix.name: matrix.reason for matrix in report.kept}
+    assert kept["mlp.gate_proj.weight"] == "80 x 72: FP8 products take multiples of 16 for N and K"
+    assert kept["mlp.up_proj.weight"].startswith("one product computes it and mlp.gate_proj, which is 80 x 72")
+    assert kept["other.weight"].startswith("72 x 80")
+    assert json.loads((tmp_path / "out" / REPORT).read_text())["kept"][0]["shape"] == [80, 72]
+    after = Checkpoint(tmp_path / "out")
+    assert all(after.load(name).dtype == torch.float16 for name in kept)
+    assert after.quantization["ignore"] == ["mlp.gate_proj", "mlp.up_proj", "other"]
+    only = Recipe("only", (Group(("other|.*gate_proj",), "channel", "token"),))
+    message = refused(source, tmp_path / "none", only)
+    assert "quantizes nothing, for no FP8 product takes the widths: mlp.gate_proj is 80 x 72" in message
+
+
+@pytest.mark.parametrize("recipe", ["fp8", "fp8-channel"])
+def test_experts_of_odd_widths_are_kept_together(make_checkpoint: Any, tmp_path: Path, recipe: str) -> None:
+    report = quantize_checkpoint(make_checkpoint("tiny"), tmp_path / "fp8", recipe)  # experts 24 wide
+    assert {matrix.shape for matrix in report.kept} == {(24, 32), (32, 24)}
+    assert all("experts" in matrix.name for matrix in report.kept)
+    assert not any("experts" in tensor.name for tensor in report.tensors)
+    assert len(report.kept) == 2 * 4 * 3
+    load_model(tmp_path / "fp8")

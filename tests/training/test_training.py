@@ -10,9 +10,10 @@ import torch
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions
 from octorec.errors import InputError, MismatchError
-from octorec.models.checkpoint import Checkpoint, load_into, read_config
+from octorec.models.checkpoint import load_into, read_config
 from octorec.models.config import UserField
 from octorec.models.context import ContextBatch
+from octorec.models.hf_folder import Checkpoint
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.training import trainer as trainer_module
@@ -144,6 +145,18 @@ def test_resume_refuses_another_training(catalog: Catalog, tmp_path: Path) -> No
         trainer(catalog, steps=13).restore(tmp_path / "state")
     with pytest.raises(InputError, match=r"resume: .*holds no saved training state"):
         subject.restore(tmp_path / "nothing")
+
+
+def test_a_damaged_training_state_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+    subject = trainer(catalog, steps=12)
+    subject.save(tmp_path / "state")
+    whole = (tmp_path / "state" / "state.safetensors").read_bytes()
+    (tmp_path / "state" / "state.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(InputError, match=r"damaged state\.safetensors"):
+        subject.restore(tmp_path / "state")
+    (tmp_path / "state" / "state.json").write_text("{")
+    with pytest.raises(InputError, match=r"resume: .*state\.json.*is no JSON"):
+        subject.restore(tmp_path / "state")
 
 
 def test_balancing_moves_the_bias_against_the_load(catalog: Catalog) -> None:

@@ -1,0 +1,41 @@
+"""Which matrices one product computes, told from their names, and which of them FP8 tensor cores can multiply."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from octorec.quant.recipe import ActivationGranularity
+
+MULTIPLE = 16  # of N and K: what FP8 tensor cores and the kernels take
+
+ACTIVATIONS: dict[str, ActivationGranularity] = {"channel": "token", "block": "group"}  # that go with weights
+
+
+def unit(module: str) -> str:
+    """The product that computes `module`, as fused stacks run it: its matrices need one scheme.
+
+    q, k, v of an attention are one; gate and up of an FFN are one; all experts of a block, shared ones included, are.
+    """
+    module = re.sub(r"\.(shared_)?experts?(\.\d+)?\.\w+$", ".experts", module)
+    module = re.sub(r"\.[qkv]_proj$", ".qkv_proj", module)
+    return re.sub(r"\.(gate|up)_proj$", ".gate_up_proj", module)
+
+
+def width_fault(shape: tuple[int, ...]) -> str | None:
+    """Why no FP8 product takes a matrix [N, K] of this shape; None where one does."""
+    if all(width % MULTIPLE == 0 for width in shape):
+        return None
+    return f"{' x '.join(map(str, shape))}: FP8 products take multiples of {MULTIPLE} for N and K"
+
+
+def width_faults(shapes: Mapping[str, tuple[int, ...]], chosen: Iterable[str]) -> dict[str, str]:
+    """Why each of the `chosen` modules stays in 16 bit for a width, where one does: its own, or that of another matrix
+    in its product. shapes: [N, K] by module."""
+    chosen = list(chosen)
+    broken = {unit(name): name for name in reversed(chosen) if width_fault(shapes[name])}
+    faults = {}
+    for name in chosen:
+        other = broken.get(unit(name))
+        if other is not None:
+            own = width_fault(shapes[name])
+            faults[name] = own or f"one product computes it and {other}, which is {width_fault(shapes[other])}"
+    return faults
