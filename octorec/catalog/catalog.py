@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from octorec.catalog.about import FORMAT_VERSION, read_about
 from octorec.catalog.attributes import AttributeMap
 from octorec.catalog.codebook import Codebook, check_sizes, digest
 from octorec.catalog.sets import distinct_sets, set_bits
@@ -25,24 +26,11 @@ from octorec.data.items import matrix, read_items
 from octorec.data.learned import Learned
 from octorec.data.tables import id_rank, one_array
 from octorec.errors import InputError, MismatchError
-from octorec.files import is_own_file, new_folder, read_json
+from octorec.files import is_own_file, new_folder
 
-FORMAT_VERSION = 1
 FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")  # of a catalog's folder
 ROWS = 4096  # read in about a millisecond
 COLUMNS = ["item_id", "title", "codes", "sets", "live"]
-ABOUT = {  # keys of catalog.json
-    "format_version": int,
-    "fingerprint": str,
-    "codebook_sizes": list,
-    "levels": int,
-    "n_items": int,
-    "version": str,
-    "given_vectors": bool,
-    "unique": bool,
-    "attributes": bool,
-}
-OPTIONAL = ("learned", "extends")  # which older catalogs lack
 NAMES_SHOWN = 20  # of named sets, in an error
 
 
@@ -233,7 +221,7 @@ class Catalog:
         for name in FILES:
             if os.path.lexists(folder / name) and not is_own_file(folder / name):
                 raise InputError(str(folder / name), "a pipe or a link", "must be a regular file of its folder")
-        about = _read_about(folder)
+        about = read_about(folder)
         codebook = attribute_map = None
         if (folder / "codebook.safetensors").exists():
             codebook = Codebook.load(folder / "codebook.safetensors")
@@ -313,32 +301,6 @@ def _check_codes(items: pa.Table, sizes: tuple[int, ...]) -> None:
         raise InputError(
             f"items: column codes, row {outside[0] + 1}", codes[outside[0]].tolist(), f"must be below {sizes}"
         )
-
-
-def _read_about(folder: Path) -> dict[str, Any]:
-    """catalog.json with every key there and of its type."""
-    path = folder / "catalog.json"
-    if not os.path.isfile(path):
-        raise InputError("catalog", str(folder), "must be a folder that OctoRec wrote; it has no catalog.json")
-    about = read_json(path, "catalog")
-    version = about.get("format_version")
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise InputError(f"{path}: format_version", version, f"this OctoRec reads format version {FORMAT_VERSION}")
-    known = (*ABOUT, *OPTIONAL)
-    unknown = sorted(set(about) - set(known))
-    if unknown:
-        raise InputError(str(path), unknown[0], f"unknown key; known: {', '.join(known)}")
-    for key, kind in ABOUT.items():
-        _check_type(f"{path}: {key}", about.get(key), kind)
-    _check_type(f"{path}: extends", about.get("extends", False), bool)
-    for size in about["codebook_sizes"]:
-        _check_type(f"{path}: codebook_sizes", size, int)
-    return about
-
-
-def _check_type(where: str, value: Any, kind: type) -> None:
-    if type(value) is not kind:
-        raise InputError(where, value, f"must be of type {kind.__name__}")
 
 
 def _check_belonging(folder: Path, about: dict[str, Any], catalog: Catalog) -> None:
