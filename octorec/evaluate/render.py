@@ -29,7 +29,8 @@ def render_metrics(comparison: Comparison) -> RenderableType:
 def render_shadow(result: Shadow) -> RenderableType:
     """Agreement on requests without labels."""
     line = f"{result.requests:,} requests, {result.answers:,} answers of the baseline scored by both"
-    return Group(line, _agreement(result.agreement))
+    left_out = [Text(note) for note in result.unknown.lines("requests")]
+    return Group(line, *left_out, _agreement(result.agreement))
 
 
 def headline(outcome: Outcome, said: str) -> Text:
@@ -72,6 +73,9 @@ def _notes(comparison: Comparison) -> list[RenderableType]:
         notes.append(f"Targets not in the catalog, counted as misses: baseline {of_baseline}, candidate {of_candidate}")
     if comparison.in_history:
         notes.append(f"Targets in their own history, masked and so missed by both: {comparison.in_history}")
+    baseline, candidate = comparison.unknown
+    sides = {"": baseline} if baseline == candidate else {"Baseline: ": baseline, "Candidate: ": candidate}
+    notes += [Text(f"{side}{line}") for side, unknown in sides.items() for line in unknown.lines()]
     return notes
 
 

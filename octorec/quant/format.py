@@ -99,7 +99,8 @@ def _read_group(where: str, raw: Any) -> Group:
     _require(isinstance(raw, dict), where, raw, "an object with targets, weights and input_activations")
     weights = _checked(f"{where}.weights", raw.get("weights"), dynamic=False)
     activations = _checked(f"{where}.input_activations", raw.get("input_activations"), dynamic=True)
-    output = raw.get("output_activations")
+    kind, output = raw.get("format"), raw.get("output_activations")
+    _require(kind in (None, FORMAT), f"{where}.format", kind, f"{FORMAT} or null")
     _require(output is None, f"{where}.output_activations", output, "null: results of products stay in 16 bit")
     if weights["strategy"] == "block":
         structure = weights.get("block_structure")
