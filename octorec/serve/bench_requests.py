@@ -41,9 +41,9 @@ def item_ids(catalog: str) -> np.ndarray:
     """Ids of a catalog folder's items that are not withdrawn, as objects."""
     try:
         items = pa.parquet.read_table(Path(catalog) / "items.parquet", columns=["item_id", "live"])
-    except (OSError, pa.ArrowInvalid) as error:
+        return items.filter(items["live"])["item_id"].to_numpy()
+    except (OSError, ValueError, LookupError, pa.ArrowException) as error:
         raise InputError("catalog", catalog, f"has no items.parquet of a catalog ({error})") from error
-    return items.filter(items["live"])["item_id"].to_numpy()
 
 
 def drawn(ids: np.ndarray, config: BenchConfig) -> list[bytes]:
