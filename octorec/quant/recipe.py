@@ -6,7 +6,7 @@ A recipe is a YAML file:
     groups:
       - targets: ['blocks\\.\\d+\\.ffn\\.down_proj']   # regular expressions (RE2) on a module's whole name on disk
         weights: channel                             # channel | block | tensor
-        activations: token                           # token | group | tensor
+        activations: token                           # token | group | tensor (not of OneRec-V2: a scale a batch)
         optional: false                              # true: a checkpoint without such matrices is fine
     ignore: ['blocks\\.0\\..*']                        # stays as it is, whatever the targets say
 
