@@ -36,6 +36,9 @@ def _said(rows: Sequence[Row]) -> list[str]:
         if best is not None
         else "no rate had 99 % of its requests within the bound"
     ]
+    nonfinite = sum(row.get("nonfinite", 0) for row in rows)
+    if nonfinite:
+        said.append(f"the model gave {nonfinite} requests scores of NaN or infinity: its checkpoint is broken")
     late = max(row["late_ms"].get("p99", 0.0) for row in rows)
     if late > LATE_MS:
         said.append(f"the tool itself sent up to {late:.0f} ms late (p99): part of these latencies is its own")

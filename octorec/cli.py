@@ -53,6 +53,9 @@ Ks = Annotated[
 ]
 Margin = Annotated[float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.")]
 Users = Annotated[Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.")]
+UnknownItems = Annotated[
+    str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
+]
 Interactions = Annotated[
     Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
 ]
@@ -132,6 +135,7 @@ def analyze(
     beam: Annotated[int, typer.Option(help="Beams (of a ranker: candidates) a request.")] = Workload.beam,
     context: Annotated[int, typer.Option(help="Context items a request.")] = Workload.context,
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, l40s or 4090.")] = Workload.gpu,
+    unknown_items: UnknownItems = ProveConfig.unknown_items,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -140,9 +144,11 @@ def analyze(
     from octorec.numerics.render import render
 
     workload = Workload(batch_size, beam, context, gpu)
-    batch = measured_requests(checkpoint, data, users, catalog, requests) if data else None
+    batch, about = None, list[str]()
+    if data:
+        batch, about = measured_requests(checkpoint, data, users, catalog, requests, unknown_items)
     with counting("analyzing") as progress:
-        found = analyze(checkpoint, out, batch, force, progress, workload)
+        found = analyze(checkpoint, out, batch, force, progress, workload, about)
     show(as_json, found.to_dict(), render(found))
 
 
@@ -191,7 +197,6 @@ def recommend(
     lines = [f"{rank:4d}  {score:8.4f}  {item:>8s}  {title}" for rank, (item, score, title) in enumerate(
         zip(answer.items, answer.scores, answer.titles, strict=True), 1)]  # fmt: skip
     lines += [f"note: {note}" for note in answer.notes]
-    lines += [] if answer.complete else [f"only {len(answer.items)} items may be returned"]
     show(as_json, asdict(answer), "\n".join(lines))
 
 
@@ -264,6 +269,7 @@ def evaluate(
     k: Ks = None,
     margin: Margin = MARGIN,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
+    unknown_items: UnknownItems = ProveConfig.unknown_items,
     users: Users = None,
     catalog: OtherCatalog = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -292,7 +298,8 @@ def evaluate(
     if requests is not None:
         shadowed = read_requests(requests)
         with counting("shadow") as progress:
-            seen = shadow(*engines(request.exclude for request in shadowed), shadowed, progress=progress)
+            pair = engines(request.exclude for request in shadowed)
+            seen = shadow(*pair, shadowed, progress=progress, unknown_items=unknown_items)
         show(as_json, seen.to_dict(), render_shadow(seen))
         return
     assert data is not None
@@ -306,7 +313,9 @@ def evaluate(
     origin = warned(origin_of(interactions, hold_out, sides))
     known = read_users(users) if users else {}
     with counting("evaluating") as progress:
-        result = compare(*pair, examples, asked, margin, beam_width, users=known, progress=progress)
+        result = compare(
+            *pair, examples, asked, margin, beam_width, users=known, progress=progress, unknown_items=unknown_items
+        )
     result = dataclasses.replace(result, origin=origin)
     show(as_json, result.to_dict(), render(result))
     raise typer.Exit(result.verdict.exit_code)
@@ -325,6 +334,7 @@ def prove(
     users: Users = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = ProveConfig.device,
     dollars_per_hour: Annotated[float, typer.Option(help="Price of one GPU.")] = ProveConfig.dollars_per_hour,
+    unknown_items: UnknownItems = ProveConfig.unknown_items,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -336,7 +346,7 @@ def prove(
     from octorec.prove import prove
     from octorec.prove_report import render_proof
 
-    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour)
+    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items)
     interactions, examples = _predicted(data, hold_out)
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
     origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}))
@@ -436,19 +446,27 @@ def catalog_import(
     show_catalog(as_json, made, out)
 
 
-def measured_requests(checkpoint: Path, data: Path, users: Path | None, catalog: Path | None, count: int) -> Any:
-    """The newest interaction of `count` users as requests with their true answers, as a model reads them."""
+def measured_requests(
+    checkpoint: Path, data: Path, users: Path | None, catalog: Path | None, count: int, unknown_items: str
+) -> tuple[Any, list[str]]:
+    """The newest interaction of `count` users as requests with their true answers, as a model reads them.
+
+    And what was left out of them, in words.
+    """
     from octorec.data.users import read_users
     from octorec.engine.load import load
     from octorec.engine.request import Request
+    from octorec.evaluate.unknown import askable
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
     known = read_users(users) if users else {}
-    _, examples = _predicted(data, HOLD_OUT)
+    engine = load(checkpoint, catalog)
+    _, every = _predicted(data, HOLD_OUT)
+    examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
     sample = examples[:: max(1, len(examples) // count)][:count]
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
-    return load(checkpoint, catalog).forced_batch(requests, [example.target for example in sample])
+    return engine.forced_batch(requests, [example.target for example in sample]), unknown.lines()
 
 
 def _predicted(data: Path, hold_out: int) -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ from octorec.engine.request import Answer
 from octorec.evaluate.compare import Comparison
 from octorec.evaluate.paired import Estimate, estimate, mean
 from octorec.evaluate.predictions import Predictions
+from octorec.evaluate.render import said_ends, said_value
 from octorec.numerics import plots
 from octorec.numerics.analyze import Analysis, sections
 from octorec.numerics.dataflow import TITLE, dataflow_section
@@ -80,12 +81,12 @@ def _verdict(found: Findings) -> Section:
     rows = []
     for name, difference in comparison.differences.items():
         sides = comparison.baseline[name], comparison.candidate[name]
-        rows.append([name, *sides, *(f"{x:+.2%}" for x in (difference.value, difference.low, difference.high))])
+        rows.append([name, *sides, said_value(difference, "{:+.2%}"), said_ends(difference, "{:+.2%}")])
     nll = comparison.nll
     rows.append(["nll", comparison.baseline["nll"], comparison.candidate["nll"],
-                 *(f"{x:+.4f}" for x in (nll.value, nll.low, nll.high))])  # fmt: skip
-    columns = ["metric", "BF16", "FP8", "difference", "low", "high"]
-    caption = "95 % intervals, paired and clustered by user; recall and NDCG relative, NLL absolute (nats)."
+                 said_value(nll, "{:+.4f}"), said_ends(nll, "{:+.4f}")])  # fmt: skip
+    columns = ["metric", "BF16", "FP8", "difference", "95 % interval"]
+    caption = "Paired and clustered by user; recall and NDCG relative, NLL absolute (nats)."
     systems = {NAMES[name]: predictions for name, predictions in found.predictions.items()}
     means = {metric: {name: _mean(p, metric) for name, p in systems.items()} for metric in METRICS}
     overlap = comparison.agreement

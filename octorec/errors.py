@@ -22,6 +22,20 @@ class MismatchError(InputError):
     """Two things that belong together do not: a checkpoint and a catalog, a config and its tensors."""
 
 
+class NonFiniteError(InputError):
+    """A checkpoint gives a request scores that are NaN or infinity, so that there is no answer to it.
+
+    checkpoint: its folder. places: positions of such requests among those that were asked together, ascending.
+    whose: the first of them, in words. answers: to all that were asked, None at `places`; empty where none were made.
+    """
+
+    def __init__(self, checkpoint: str, places: Sequence[int], whose: str, answers: Sequence[Any] = ()):
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        allowed = f"must be finite, and are not for {whose}{more}: the checkpoint is broken"
+        super().__init__(f"checkpoint {checkpoint}: scores", "NaN or infinity", allowed)
+        self.checkpoint, self.places, self.whose, self.answers = checkpoint, tuple(places), whose, answers
+
+
 def check_keys(where: str, raw: Any, kind: type, required: Sequence[str]) -> None:
     """Refuse what is no mapping, has keys that the dataclass `kind` lacks, or lacks a key of `required`."""
     known = [field.name for field in dataclasses.fields(kind)]

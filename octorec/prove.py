@@ -22,6 +22,7 @@ from octorec.evaluate.compare import Agreement, Comparison, agreement_of, compar
 from octorec.evaluate.cutoffs import lengths
 from octorec.evaluate.paired import Estimate, estimate, mean
 from octorec.evaluate.predictions import Predictions, predict, require_examples
+from octorec.evaluate.unknown import askable
 from octorec.evaluate.verdict import EXIT_CODES, Outcome, check_margin
 from octorec.numerics.fidelity import LayerFidelity, edges_hold, layer_fidelity
 from octorec.prove_config import ProveConfig
@@ -128,8 +129,10 @@ def gate(
     parent: Engine, child: Engine, examples: Sequence[Example], users: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[str]:
     """What is wrong with the FP8 engine `child` of `parent`, by its layers and by the NLL of `examples`: no search, and
-    no recall, which has no power over a few hundred users. Nothing is wrong where the list is empty."""
+    no recall, which has no power over a few hundred users. Nothing is wrong where the list is empty. Unknown items are
+    left out."""
     asked = users or {}
+    examples, _ = askable(examples, parent.catalog.item_ids, asked)
     requests = [Request(example.history, user=asked.get(example.user_id, {})) for example in examples]
     targets = [example.target for example in examples]
     nll = [-engine.score(requests, targets).astype(np.float64).sum(1) for engine in (parent, child)]
@@ -156,13 +159,14 @@ def prove(
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "fp8"
         quantize_checkpoint(checkpoint, out, config.recipe, force)
         parent, child = (_engine(path, examples, config, BATCH) for path in (checkpoint, out))
+        few, _ = askable(examples, parent.catalog.item_ids, asked, config.unknown_items)
         before = predict(parent, examples, config.k, users=asked, progress=_named(progress, "16 bit"))
         after = predict(child, examples, config.k, users=asked, progress=_named(progress, "FP8"))
         other = _engine(checkpoint, examples, config, OTHER_BATCH)
         noise = noise_floor(other, before, examples, asked, _named(progress, "noise floor"))
         on_gpu = {"16 bit": parent, "FP8": child} if parent.device.type == "cuda" else {}
-        speed = {name: timed(engine, examples, asked, config) for name, engine in on_gpu.items()}
-        layers, edges = compared_layers(parent, child, examples, asked)
+        speed = {name: timed(engine, few, asked, config) for name, engine in on_gpu.items()}
+        layers, edges = compared_layers(parent, child, few, asked)
     return Proof(config.recipe, layers, edges, compare_predictions(before, after, config.margin), noise, speed)
 
 

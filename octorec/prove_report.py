@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from octorec.evaluate.compare import Agreement
-from octorec.evaluate.render import headline, percent, render_metrics
+from octorec.evaluate.render import headline, percent, render_metrics, said_ends, said_value
 from octorec.numerics.fidelity import EXPERTS_DB, HALF_STEPS, OUTPUT_DB, WEIGHT_DB
 from octorec.prove import Proof
 
@@ -52,11 +52,12 @@ def _speed(proof: Proof) -> Table:
 
 
 def _last(proof: Proof) -> Text:
-    recall = proof.comparison.differences[proof.comparison.verdict.metrics[0]]
+    metric = proof.comparison.verdict.metrics[0]
+    recall = proof.comparison.differences[metric]
     said = {
         "not_inferior": f"FP8 recommends as well as 16 bit, within {percent(proof.comparison.verdict.margin)}",
         "inferior": "do not serve this in FP8",
         "inconclusive": f"these {recall.users:,} users cannot tell",
     }[proof.outcome]
-    ends = f"recall {recall.value:+.2%}, 95 % interval {recall.low:+.2%} .. {recall.high:+.2%}"
+    ends = f"{metric} {said_value(recall, '{:+.2%}')}, 95 % interval {said_ends(recall, '{:+.2%}')}"
     return headline(proof.outcome, f": {said} ({ends})")

@@ -94,6 +94,37 @@ def test_recommend(work: Path, kind: str) -> None:
     assert answer["titles"][0] in text
 
 
+def test_recommend_says_why_a_list_is_short(work: Path) -> None:
+    arguments = ("recommend", work / "fp8", "--history", "3", "--k", "2", "--beam-width", "2", "--exclude", "0,2,4,6")
+    for allow in ("even", "odd"):
+        answer = json.loads(octorec(*arguments, "--allow", allow, "--json").stdout)
+        may = sum(n % 2 == (allow == "odd") for n in range(N_ITEMS)) - 4 * (allow == "even")
+        text = octorec(*arguments, "--allow", allow).stdout
+        if not answer["complete"]:
+            assert (
+                f"note: found {len(answer['items'])} of k = 2 items with a beam 2 wide; the request may have {may}"
+                in text
+            )
+        assert "only" not in text
+    every = octorec("recommend", work / "fp8", "--history", "3", "--k", "100", "--beam-width", "100").stdout
+    assert f"note: found {N_ITEMS} of k = 100 items with a beam 100 wide; the request may have {N_ITEMS}\n" in every
+
+
+def test_evaluate_goes_on_without_items_that_the_catalog_lacks(work: Path, tmp_path: Path) -> None:
+    text = (work / "data.csv").read_text().rstrip()
+    (tmp_path / "data.csv").write_text(f"{text}\nu7,new,8\nu7,5,9\n")
+    arguments = ("evaluate", work / "bf16", work / "fp8", "--data", tmp_path / "data.csv", "--last", "2")
+    done = octorec(*arguments, "--json", expect=None)
+    assert done.code in (0, 3, 4), done
+    result = json.loads(done.stdout)
+    assert result["targets_not_in_catalog"] == {"baseline": 1, "candidate": 1}
+    assert result["unknown_items"]["baseline"]["first"] == [{"user": "u7", "item": "new"}]
+    shown = octorec(*arguments, expect=None).stdout
+    assert "Items not in the catalog, left out: 1 of 1 users, such as 'new' of u7" in shown
+    refused = octorec(*arguments, "--unknown-items", "refuse", expect=2)
+    assert "history of u7: got 'new'; is no item of the catalog" in refused.stderr
+
+
 def test_evaluate(work: Path) -> None:
     arguments = ("evaluate", work / "bf16", work / "fp8", "--data", work / "data.csv", "--last", "2", "--margin", "0.9")
     done = octorec(*arguments, "--json", expect=None)

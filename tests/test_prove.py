@@ -145,5 +145,36 @@ def test_the_command_line(work: Path, tmp_path: Path) -> None:
 
 
 def test_a_price_is_above_nothing() -> None:
-    with pytest.raises(InputError, match=r"dollars_per_hour: got 0; must be above 0"):
+    with pytest.raises(InputError, match=r"dollars_per_hour: got 0.0; must be above 0"):
         ProveConfig(dollars_per_hour=0)
+
+
+@pytest.mark.parametrize("policy", ["drop", "refuse"])
+def test_items_that_the_catalog_lacks_are_left_out_and_named_or_refused(
+    work: Path, tmp_path: Path, policy: str
+) -> None:
+    text = (work / "data.csv").read_text()
+    (tmp_path / "new.csv").write_text(f"{text}\nu3,999,8\nu3,4,9\nu4,888,8\nu5,777,3.5")
+    arguments = ["prove", work / "bf16", "--data", tmp_path / "new.csv", "--k", 5, "--beam-width", 16, "--json"]
+    done = octorec(*arguments, "--unknown-items", policy, expect=None)
+    code, out, err = done.code, done.stdout, done.stderr
+    if policy == "refuse":
+        assert code == 2
+        assert "history of u3: got '999'; is no item of the catalog" in err
+        return
+    assert code in (0, 3, 4), err
+    comparison = json.loads(out)["comparison"]
+    assert comparison["targets_not_in_catalog"] == {"baseline": 1, "candidate": 1}
+    expected = {"items": 2, "users": 2, "first": [{"user": "u3", "item": "999"}, {"user": "u5", "item": "777"}]}
+    assert comparison["unknown_items"]["baseline"] == {**expected, "not_asked": 0}
+
+
+def test_activations_are_measured_on_what_is_known_of_the_data_and_a_note_says_so(work: Path, tmp_path: Path) -> None:
+    text = (work / "data.csv").read_text()
+    (tmp_path / "new.csv").write_text(f"{text}\nu3,999,8\nu3,4,9\nu4,888,8")
+    arguments = ["analyze", work / "bf16", "--data", tmp_path / "new.csv", "--out", tmp_path / "out", "--json"]
+    notes = json.loads(octorec(*arguments).stdout)["notes"]
+    assert "Items not in the catalog, left out: 1 of 1 users, such as '999' of u3" in notes
+    assert "such as" in (tmp_path / "out" / "report.html").read_text()
+    refused = octorec(*arguments, "--force", "--unknown-items", "refuse", expect=2)
+    assert "history of u3: got '999'" in refused.stderr

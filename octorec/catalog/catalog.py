@@ -304,7 +304,7 @@ def _check_codes(items: pa.Table, sizes: tuple[int, ...]) -> None:
 def _read_about(folder: Path) -> dict[str, Any]:
     """catalog.json with every key there and of its type."""
     path = folder / "catalog.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError("catalog", str(folder), "must be a folder that OctoRec wrote; it has no catalog.json")
     about = read_json(path, "catalog")
     version = about.get("format_version")

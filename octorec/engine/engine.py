@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +18,17 @@ from octorec.engine.batch import Limits, ParsedRequest, context_batch, parse
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
+from octorec.engine.limits import MOST_BANNED, MOST_CONTEXT, MOST_ITEMS, MOST_ROWS
 from octorec.engine.rank import Found, Ranked
 from octorec.engine.request import Answer, Request
 from octorec.engine.search import Model, SearchBatch, score, search
 from octorec.engine.staging import Staging
-from octorec.errors import InputError
+from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
 from octorec.kernels.reference import Beams
 from octorec.models.config import UserField
 from octorec.models.context import ContextBatch
+from octorec.settings import check_ascending, check_range, check_types
 
 
 @dataclass(frozen=True)
@@ -41,19 +44,21 @@ class EngineConfig:
     max_items: int | None = None  # room for a catalog that grows; None: a tenth more than it has
 
     def __post_init__(self) -> None:
-        for name in ("batch_sizes", "beam_widths"):
-            sizes = getattr(self, name)
-            if not sizes or list(sizes) != sorted(set(sizes)) or sizes[0] < 1:
-                raise InputError(name, sizes, "must be ascending integers above 0")
-        for name in ("max_context", "max_banned", "max_items"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "must be an integer above 0")
+        check_types(self)
+        check_ascending(self, "batch_sizes", "beam_widths")
+        check_range(self, 1, MOST_ROWS, "batch_sizes", "beam_widths")
+        check_range(self, 1, MOST_CONTEXT, "max_context")
+        check_range(self, 1, MOST_BANNED, "max_banned")
+        check_range(self, 1, MOST_ITEMS, "max_items")
         if not 1 <= self.default_beam_width <= self.beam_widths[-1]:
             raise InputError("default_beam_width", self.default_beam_width, f"1 to {self.beam_widths[-1]}")
 
 
 class Engine:
-    """Answers requests with `model` over `catalog`. `octorec.load` makes one from a checkpoint folder."""
+    """Answers requests with `model` over `catalog`. `octorec.load` makes one from a checkpoint folder.
+
+    checkpoint: how errors name the model, its folder.
+    """
 
     def __init__(
         self,
@@ -62,8 +67,9 @@ class Engine:
         config: EngineConfig,
         device: str | torch.device = "cpu",
         ops: ModuleType = reference,
+        checkpoint: str = "of this engine",
     ):
-        self.model, self.config, self.ops = model, config, ops
+        self.model, self.config, self.ops, self.checkpoint = model, config, ops, checkpoint
         self.device = torch.device(device)
         room = len(catalog) + len(catalog) // 10 if config.max_items is None else config.max_items
         self._on_device = DeviceCatalog(catalog, room, self.device)
@@ -103,18 +109,27 @@ class Engine:
         """The best items of each request; a request's answer does not depend on the others beside it.
 
         All are checked before the first is searched for. A batch's answers are made while the device runs the next.
+        Where the model's scores of a request are NaN or infinity, a NonFiniteError says of which, and brings the
+        others' answers.
         """
         parsed = [self.parse(request) for request in requests]
         size = self.config.batch_sizes[-1]
         answers: list[Answer] = []
-        before: list[Ranked] = []
+        broken: list[int] = []
+        before: list[Ranked | None] = []
         for start in range(0, len(parsed), size):
             chunk = parsed[start : start + size]
             beams = self.launch(chunk)
-            answers += [ranked.answer() for ranked in before]
+            answers += _answers(before)
             found = beams()
-            before = [found.ranked(row, request) for row, request in enumerate(chunk)]
-        return answers + [ranked.answer() for ranked in before]
+            well = [found.finite(row) for row in range(len(chunk))]
+            broken += [start + row for row in range(len(chunk)) if not well[row]]
+            before = [found.ranked(row, request) if well[row] else None for row, request in enumerate(chunk)]
+        answers += _answers(before)
+        if broken:
+            whose = _whose(requests, broken[0])
+            raise NonFiniteError(self.checkpoint, broken, whose, answers)
+        return answers
 
     def parse(self, request: Request, drop_unknown: bool = False) -> ParsedRequest:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
@@ -146,13 +161,16 @@ class Engine:
 
         def found() -> Found:
             scores, nodes = beams()
-            return Found(scores.numpy(), nodes.numpy(), first_leaf)
+            return Found(scores.numpy(), nodes.numpy(), first_leaf, self.checkpoint)
 
         return found
 
     @torch.inference_mode()
     def score(self, requests: Sequence[Request], targets: Sequence[str]) -> np.ndarray:
-        """Teacher-forced log-probabilities of the targets' codes given the histories: [n, levels] float32."""
+        """Teacher-forced log-probabilities of the targets' codes given the histories: [n, levels] float32.
+
+        Raises NonFiniteError where a level's log-probabilities, of the target or of another code, are not finite.
+        """
         size = self.config.batch_sizes[-1]
         out = [np.zeros((0, self.catalog.codes.shape[1]), dtype=np.float32)]
         for start in range(0, len(requests), size):
@@ -160,7 +178,11 @@ class Engine:
             bucket = _bucket(self.config.batch_sizes, len(chunk))
             context, codes = self.forced_batch(chunk, targets[start : start + size], bucket)
             out.append(score(self.model, context, codes)[: len(chunk)].cpu().numpy())
-        return np.concatenate(out)
+        scores = np.concatenate(out)
+        broken = np.flatnonzero(np.isnan(scores).any(1)).tolist()
+        if broken:
+            raise NonFiniteError(self.checkpoint, broken, _whose(requests, broken[0]))
+        return scores
 
     def forced_batch(
         self, requests: Sequence[Request], targets: Sequence[str], size: int | None = None
@@ -205,6 +227,17 @@ class Engine:
             example = self._staged([self.parse(any_item)], size)
             self._graphs[size, width] = GraphedSearch(partial(self._search, width=width), example, self.device, pool)
         return self._graphs[size, width]
+
+
+def _answers(ranked: Sequence[Ranked | None]) -> list[Any]:
+    """Each one's answer, None of None."""
+    return [None if one is None else one.answer() for one in ranked]
+
+
+def _whose(requests: Sequence[Request], place: int) -> str:
+    history = requests[place].history
+    ends = f", whose history ends with {history[-1][:40]!r}" if history else ""
+    return f"request {place + 1} of {len(requests)}{ends}"
 
 
 def _bucket(sizes: tuple[int, ...], need: int) -> int:

@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from octorec.catalog.catalog import Catalog
 from octorec.errors import InputError
+
+ROWS = 2**18  # items looked at at a time, so that other threads get their turn
+MOST_COUNTS = 1024  # unions of sets whose count a catalog keeps
+_counts: WeakKeyDictionary[Catalog, dict[bytes, int]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,33 @@ def banned_leaves(catalog: Catalog, chosen: ItemFilter) -> np.ndarray:
     leaves = np.unique(catalog.item_leaf[chosen.excluded]).astype(np.int64)
     _, position = items_of(catalog, leaves, chosen)
     return leaves[np.bincount(position, minlength=len(leaves)) == 0]
+
+
+def count_returnable(catalog: Catalog, chosen: ItemFilter) -> int:
+    """How many items a request may be given: live ones, of an allowed set, not excluded.
+
+    The first count of a union of sets looks at every item: 0.1 s of ten millions.
+    """
+    excluded = chosen.excluded[catalog.live[chosen.excluded]]
+    if chosen.sets is not None:
+        assert catalog.item_sets is not None
+        excluded = excluded[(catalog.item_sets[excluded] & chosen.sets).any(1)]
+    return _count_live(catalog, chosen.sets) - len(excluded)
+
+
+def _count_live(catalog: Catalog, sets: np.ndarray | None) -> int:
+    counts, key = _counts.setdefault(catalog, {}), b"" if sets is None else sets.tobytes()
+    if key not in counts:
+        if len(counts) >= MOST_COUNTS:
+            counts.clear()
+        parts = [slice(start, start + ROWS) for start in range(0, len(catalog), ROWS)]
+        counts[key] = sum(int(np.count_nonzero(_live_of(catalog, part, sets))) for part in parts)
+    return counts[key]
+
+
+def _live_of(catalog: Catalog, part: slice, sets: np.ndarray | None) -> np.ndarray:
+    """Which items of `part` are live and in one of `sets` (None: any)."""
+    if sets is None:
+        return catalog.live[part]
+    assert catalog.item_sets is not None
+    return catalog.live[part] & (catalog.item_sets[part] & sets).any(1)

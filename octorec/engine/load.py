@@ -30,7 +30,7 @@ def load(
     ops, dtype = (fused, torch.bfloat16) if on_gpu else (reference, torch.float32)
     model = load_model(folder, ops, device, dtype)
     check_codebook(model.config, catalog, folder)
-    return Engine(model, catalog, engine_config(model.config, engine), device, ops)
+    return Engine(model, catalog, engine_config(model.config, engine), device, ops, str(folder))
 
 
 def check_codebook(config: OneRecConfig, catalog: Catalog, folder: Path) -> None:

@@ -1,27 +1,41 @@
 """From the beams of a batch to each request's items, on the host."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.batch import ParsedRequest
-from octorec.engine.items import items_of
+from octorec.engine.items import count_returnable, items_of
 from octorec.engine.request import Answer
+from octorec.errors import NonFiniteError
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """One request's answer as columns of n <= k items, best first. Fields as in `Answer`.
+    """One request's answer as columns of n <= k items, best first.
 
     places [n] int64: the items in the order of `catalog`, the version that answered. scores [n] float32.
     """
 
-    catalog: Catalog
+    request: ParsedRequest
     places: np.ndarray
     scores: np.ndarray
-    complete: bool
-    notes: list[str]
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.request.catalog
+
+    @property
+    def complete(self) -> bool:
+        """Whether all k were found."""
+        return len(self.places) == self.request.k
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What was done to the request, and why the list is short where it is; that may take a count of all items."""
+        return self.request.notes if self.complete else [*self.request.notes, self._why_short()]
 
     @property
     def codes(self) -> np.ndarray:
@@ -40,28 +54,44 @@ class Ranked:
         codes = list(zip(*self.codes.T.tolist(), strict=True))
         return Answer(self.items(), self.scores.tolist(), codes, self.titles(), self.complete, self.notes)
 
+    def _why_short(self) -> str:
+        found, request = len(self.places), self.request
+        may = count_returnable(self.catalog, request.filter)
+        note = f"found {found} of k = {request.k} items with a beam {request.width} wide; the request may have {may}"
+        return note if found == may else f"{note}: a wider beam may find more"
+
 
 @dataclass(frozen=True)
 class Found:
     """The beams of a batch in a bucket of B requests and W beams, on the host.
 
-    scores [B, W] float32, -inf where a request has fewer beams. nodes [B, W] int64: leaves as the device numbers them,
-    from `first_leaf` on.
+    scores [B, W] float32, -inf where a request has fewer beams, NaN throughout where the model gave a request scores
+    that are not finite. nodes [B, W] int64: leaves as the device numbers them, from `first_leaf` on. checkpoint: whose
+    beams they are.
     """
 
     scores: np.ndarray
     nodes: np.ndarray
     first_leaf: int
+    checkpoint: str = "of this engine"
 
     @property
     def leaves(self) -> np.ndarray:
         """[B, W]: leaves of the trie that was searched."""
         return self.nodes - self.first_leaf
 
+    def finite(self, row: int) -> bool:
+        """Whether the model gave the batch's request number `row` scores that are numbers."""
+        return bool((self.scores[row] < np.inf).all())  # no comparison holds for NaN
+
     def ranked(self, row: int, request: ParsedRequest) -> Ranked:
-        """The items of `request`, which was the batch's number `row`: its live beams' items, at most k of them."""
+        """The items of `request`, which was the batch's number `row`: its live beams' items, at most k of them.
+
+        Raises NonFiniteError where its scores are no numbers.
+        """
+        if not self.finite(row):
+            raise NonFiniteError(self.checkpoint, [row], f"request {row + 1} of a batch")
         live = np.isfinite(self.scores[row])
         leaves, scores = self.nodes[row][live] - self.first_leaf, self.scores[row][live]
         items, position = items_of(request.catalog, leaves, request.filter)
-        items, scores = items[: request.k], scores[position[: request.k]]
-        return Ranked(request.catalog, items, scores, len(items) == request.k, request.notes)
+        return Ranked(request, items[: request.k], scores[position[: request.k]])

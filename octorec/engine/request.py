@@ -4,10 +4,13 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from octorec.errors import InputError
+
+UNKNOWN_ITEMS = ("drop", "refuse")  # what to do with item ids that the catalog lacks
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class Request:
     history: item ids, oldest first. k: how many items to return, at most beam_width.
     beam_width: beams kept a level; None for the engine's default. exclude: item ids never to return.
     allow: named item sets to return from, their union; empty for every item. user: values of the model's user fields.
+    Ids are text; integers, NumPy's too, are read as text, and an array of one dimension is a list.
     """
 
     history: Sequence[str]
@@ -28,14 +32,18 @@ class Request:
 
     def __post_init__(self) -> None:
         for name in ("history", "exclude", "allow"):
-            value = getattr(self, name)
-            if isinstance(value, str) or not isinstance(value, Sequence):
-                raise InputError(name, value, "must be a list of ids" if name != "allow" else "must be a list of names")
+            value = _as_list(getattr(self, name))
+            if value is None:
+                allowed = "must be a list of ids" if name != "allow" else "must be a list of names"
+                raise InputError(name, getattr(self, name), allowed)
             ids = tuple(item if type(item) is str else _as_id(name, item) for item in value)  # a call each is slow
             object.__setattr__(self, name, ids)
-        _positive("k", self.k)
+        if not isinstance(self.user, Mapping):
+            raise InputError("user", self.user, "must be an object of field names and values; leave it out for none")
+        object.__setattr__(self, "user", {name: _plain(value) for name, value in self.user.items()})
+        object.__setattr__(self, "k", _positive("k", self.k))
         if self.beam_width is not None:
-            _positive("beam_width", self.beam_width)
+            object.__setattr__(self, "beam_width", _positive("beam_width", self.beam_width))
             if self.k > self.beam_width:
                 raise InputError("k", self.k, f"at most beam_width = {self.beam_width}")
 
@@ -77,12 +85,32 @@ def read_requests(path: str | Path) -> list[Request]:
     return requests
 
 
+def check_unknown_items(value: str) -> None:
+    """Refuse what is none of UNKNOWN_ITEMS."""
+    if value not in UNKNOWN_ITEMS:
+        raise InputError("unknown_items", value, f"allowed: {', '.join(UNKNOWN_ITEMS)}")
+
+
+def _as_list(value: Any) -> Sequence[Any] | None:
+    """`value` as a sequence of ids, None where it is none. Text and bytes are one id, or nothing."""
+    if hasattr(value, "tolist") and not isinstance(value, memoryview):  # NumPy's arrays, and what is like them
+        value = value.tolist()
+    one = isinstance(value, (str, bytes, bytearray, memoryview))
+    return value if isinstance(value, Sequence) and not one else None
+
+
 def _as_id(name: str, item: Any) -> str:
-    if isinstance(item, bool) or not isinstance(item, (str, int)):
+    if isinstance(item, bool) or not isinstance(item, (str, Integral)):
         raise InputError(name, item, "ids are text (or integers, which are read as text)")
     return str(item)
 
 
-def _positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _plain(value: Any) -> Any:
+    """A scalar of NumPy as Python's."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise InputError(name, value, "must be an integer above 0")
+    return int(value)

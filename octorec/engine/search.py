@@ -37,7 +37,8 @@ class SearchBatch:
 def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: ModuleType) -> Beams:
     """The `widths[b]` <= `width` best code tuples of each request, by score descending, tuple ascending.
 
-    Beams.nodes are leaves of the trie [B, width], DEAD (with score -inf) where a request has fewer.
+    Beams.nodes are leaves of the trie [B, width], DEAD (with score -inf) where a request has fewer. All scores of a
+    request are NaN where the model gave it logits that are not finite.
     """
     kv = model.encode_context(batch.context)
     scores = torch.zeros(batch.roots.shape, device=batch.roots.device)
@@ -50,12 +51,17 @@ def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width:
 
 
 def score(model: Model, context: ContextBatch, codes: Tensor) -> Tensor:
-    """Teacher-forced log-probabilities [B, L] float32 of the codes [B, L], over each level's whole codebook."""
+    """Teacher-forced log-probabilities [B, L] float32 of the codes [B, L], over each level's whole codebook.
+
+    NaN at a level where any code's is not finite, as the beam step has it.
+    """
     kv = model.encode_context(context)
     parents = torch.zeros_like(codes[:, :1])
     out = []
     for level in range(codes.shape[1]):
         before = None if level == 0 else codes[:, level - 1 : level]
         logits = model.decode_level(level, before, None if level == 0 else parents, kv)[:, 0]  # [B, V]
-        out.append(logits.log_softmax(-1).gather(1, codes[:, level : level + 1]))
+        log_p = logits.log_softmax(-1)
+        broken = ~log_p.isfinite().all(-1, keepdim=True)
+        out.append(log_p.gather(1, codes[:, level : level + 1]).masked_fill(broken, float("nan")))
     return torch.cat(out, 1)

@@ -15,6 +15,7 @@ from octorec.evaluate.metrics import overlap
 from octorec.evaluate.origin import Origin
 from octorec.evaluate.paired import Estimate, estimate, mean, relative
 from octorec.evaluate.predictions import Engine, Predictions, Progress, of_examples, predict, require_examples
+from octorec.evaluate.unknown import NOTHING, Unknown
 from octorec.evaluate.verdict import MARGIN, Verdict, check_margin, decide
 
 
@@ -44,6 +45,7 @@ class Comparison:
     differences: relative difference of each recall and NDCG. nll: mean difference, candidate - baseline.
     not_in_catalog: targets that each side's catalog lacks, counted as misses. in_history: targets that stand in their
     own history, which is masked: misses for both. origin: where the targets come from, where that was looked up.
+    unknown: what each side left out of the histories.
     """
 
     k: int
@@ -59,6 +61,7 @@ class Comparison:
     agreement: Agreement
     verdict: Verdict
     origin: Origin | None = None
+    unknown: tuple[Unknown, Unknown] = (NOTHING, NOTHING)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -69,6 +72,9 @@ class Comparison:
             "targets": self.targets,
             "targets_not_in_catalog": dict(zip(("baseline", "candidate"), self.not_in_catalog, strict=True)),
             "targets_in_history": self.in_history,
+            "unknown_items": {
+                name: one.to_dict() for name, one in zip(("baseline", "candidate"), self.unknown, strict=True)
+            },
             "baseline": self.baseline,
             "candidate": self.candidate,
             "relative_difference": {name: value.to_dict() for name, value in self.differences.items()},
@@ -89,6 +95,7 @@ def compare(
     users: Mapping[str, Mapping[str, Any]] | None = None,
     batch: int = 256,
     progress: Progress | None = None,
+    unknown_items: str = "drop",
 ) -> Comparison:
     """Ask both engines for every example and judge the candidate; see `predict` and `compare_predictions`.
 
@@ -97,8 +104,10 @@ def compare(
     check_margin(margin)
     require_examples(examples)
     total = 2 * len(examples)
-    before = predict(baseline, examples, k, beam_width, users, batch, _part(progress, 0, total))
-    after = predict(candidate, examples, k, beam_width, users, batch, _part(progress, len(examples), total))
+    before = predict(baseline, examples, k, beam_width, users, batch, _part(progress, 0, total), unknown_items)
+    after = predict(
+        candidate, examples, k, beam_width, users, batch, _part(progress, len(examples), total), unknown_items
+    )
     return compare_predictions(before, after, margin)
 
 
@@ -124,6 +133,7 @@ def compare_predictions(baseline: Predictions, candidate: Predictions, margin: f
         nll=nll_estimate,
         agreement=agreement_of(baseline, candidate),
         verdict=decide({name: estimates[name] for name in decisive(baseline.k)}, margin),
+        unknown=(baseline.unknown, candidate.unknown),
     )
 
 
@@ -187,7 +197,7 @@ def _log_prob_differences(baseline: Predictions, candidate: Predictions) -> tupl
     if sides[0].shape != sides[1].shape:
         allowed = f"the baseline has {sides[0].shape[1]}: both need one catalog"
         raise MismatchError("predictions: levels", sides[1].shape[1], allowed)
-    both = baseline.known & candidate.known
+    both = baseline.scored & candidate.scored
     if not both.any():
         raise MismatchError("predictions: targets", len(both), "no target is in both catalogs")
     wide = [side.astype(np.float64) for side in sides if side is not None]

@@ -3,8 +3,9 @@
 Letters: n examples, k ranked items, L levels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,9 +15,10 @@ import pyarrow.parquet
 
 from octorec.data.splits import Example
 from octorec.engine.request import Answer, Request
-from octorec.errors import InputError
+from octorec.errors import InputError, NonFiniteError
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, lengths
 from octorec.evaluate.metrics import RankedItems, metrics_at, ranked_items, target_ranks
+from octorec.evaluate.unknown import NOTHING, Unknown, known_ids
 from octorec.files import new_file
 
 Progress = Callable[[int, int], None]  # requests done, requests in all
@@ -40,8 +42,10 @@ class Predictions:
     user_ids, targets [n] object. ranked [n, k] as `metrics.ranked_items` lays it.
     known [n] bool: the target is an item of the catalog; an unknown one is a miss.
     seen [n] bool: the target stands in its own history, which is masked: a miss for everyone.
-    log_probs [n, L] float32: teacher-forced log-probabilities of the target's codes, NaN where it is unknown;
-    None for a floor. asked: lengths of list to report beside the longest, k, and the usual ones.
+    log_probs [n, L] float32: teacher-forced log-probabilities of the target's codes, NaN where it is unknown or not
+    askable; None for a floor. asked: lengths of list to report beside the longest, k, and the usual ones.
+    askable [n] bool: there was something to ask, see `Unknown.not_asked`; else a miss. unknown: what was left out of
+    the histories; it is not saved.
     """
 
     user_ids: np.ndarray
@@ -51,6 +55,12 @@ class Predictions:
     seen: np.ndarray
     log_probs: np.ndarray | None = None
     asked: tuple[int, ...] = ()
+    askable: np.ndarray | None = None  # None: all were
+    unknown: Unknown = NOTHING
+
+    def __post_init__(self) -> None:
+        if self.askable is None:
+            object.__setattr__(self, "askable", np.ones(len(self.targets), bool))
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -64,6 +74,11 @@ class Predictions:
         """Where the lists are cut for the metrics."""
         return cutoffs((*self.asked, self.k))
 
+    @property
+    def scored(self) -> np.ndarray:
+        """[n] bool: the target has log-probabilities."""
+        return self.known & self.askable
+
     def values(self, cuts: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         """Recall and NDCG of every target, [n] float64 each, under `recall@10` and the like; None: at `cutoffs`."""
         return metrics_at(target_ranks(self.ranked, self.targets), self.cutoffs if cuts is None else cuts)
@@ -72,11 +87,19 @@ class Predictions:
         """Those of the examples `rows` [m]."""
         log_probs = None if self.log_probs is None else self.log_probs[rows]
         user_ids, targets, ranked = self.user_ids[rows], self.targets[rows], self.ranked[rows]
-        return Predictions(user_ids, targets, ranked, self.known[rows], self.seen[rows], log_probs, self.asked)
+        assert self.askable is not None
+        known, seen, askable = self.known[rows], self.seen[rows], self.askable[rows]
+        return Predictions(user_ids, targets, ranked, known, seen, log_probs, self.asked, askable)
 
     def save(self, path: str | Path) -> None:
         """Write one Parquet file, replacing what is there."""
-        columns = {"user_id": self.user_ids, "target": self.targets, "known": self.known, "seen": self.seen}
+        columns: dict[str, Any] = {
+            "user_id": self.user_ids,
+            "target": self.targets,
+            "known": self.known,
+            "seen": self.seen,
+        }
+        columns["askable"] = self.askable
         columns["ranked"] = pa.FixedSizeListArray.from_arrays(pa.array(self.ranked.ravel(), pa.string()), self.k)
         if self.log_probs is not None:
             values = pa.array(self.log_probs.ravel(), pa.float32())
@@ -102,7 +125,8 @@ class Predictions:
         log_probs = _matrix(path, table, "log_probs") if "log_probs" in table.column_names else None
         ranked = _matrix(path, table, "ranked")
         asked = asked_in(f"predictions {path}", table, ranked.shape[1])
-        return cls(plain["user_id"], plain["target"], ranked, plain["known"], plain["seen"], log_probs, asked)
+        askable = table.column("askable").to_numpy() if "askable" in table.column_names else None
+        return cls(plain["user_id"], plain["target"], ranked, plain["known"], plain["seen"], log_probs, asked, askable)
 
 
 def asked_in(where: str, table: pa.Table, k: int) -> tuple[int, ...]:
@@ -122,35 +146,59 @@ def predict(
     users: Mapping[str, Mapping[str, Any]] | None = None,
     batch: int = 256,
     progress: Progress | None = None,
+    unknown_items: str = "drop",
 ) -> Predictions:
     """Ask `engine` for `k` items for every example, its history excluded, and for its target's log-probabilities.
 
     k: several lengths ask for lists of the longest, and for metrics at each.
     users: what is known about each user id; a user who is not there sends no fields. batch: requests handed to the
-    engine at a time. progress: called after each batch with the examples done and their number.
+    engine at a time. progress: called after each batch with the examples done and their number. unknown_items: drop
+    leaves ids that the catalog lacks out of histories and counts them, refuse is an InputError that names one.
+    Raises NonFiniteError with the user whose scores are NaN or infinity.
     """
     require_examples(examples)
     if batch < 1:
         raise InputError("batch", batch, "must be 1 or more")
     asked = lengths(k)
-    items = set(engine.catalog.item_ids)
+    users, items = users or {}, frozenset(engine.catalog.item_ids)
+    histories, unknown = known_ids(((example.user_id, example.history) for example in examples), items, unknown_items)
+    askable = np.array([bool(h or users.get(e.user_id)) for h, e in zip(histories, examples, strict=True)])
     known = np.array([example.target in items for example in examples])
     if not known.any():
         raise InputError("targets", examples[0].target, f"none of the {len(examples)} targets is in the catalog")
-    lists: list[list[str]] = []
+    if not (known & askable).any():
+        allowed = "no target in the catalog has a history with an item of it"
+        raise InputError("examples", len(examples), allowed)
+    lists: list[list[str]] = [[] for _ in examples]
     scores: list[np.ndarray] = []
     for start in range(0, len(examples), batch):
-        chunk = examples[start : start + batch]
-        requests = [_request(example, asked[-1], beam_width, users or {}) for example in chunk]
-        lists += [answer.items for answer in engine.recommend(requests)]
-        if at := np.flatnonzero(known[start : start + batch]).tolist():
-            scores.append(engine.score([requests[i] for i in at], [chunk[i].target for i in at]))
+        rows = [row for row in range(start, min(start + batch, len(examples))) if askable[row]]
+        requests = {row: _request(examples[row], histories[row], asked[-1], beam_width, users) for row in rows}
+        with _naming(examples, rows):
+            answers = engine.recommend(list(requests.values())) if rows else []
+        for row, answer in zip(rows, answers, strict=True):
+            lists[row] = answer.items
+        if at := [row for row in rows if known[row]]:
+            with _naming(examples, at):
+                scores.append(engine.score([requests[row] for row in at], [examples[row].target for row in at]))
         if progress is not None:
-            progress(start + len(chunk), len(examples))
+            progress(min(start + batch, len(examples)), len(examples))
     log_probs = np.full((len(examples), scores[0].shape[1]), np.nan, dtype=np.float32)
-    log_probs[known] = np.concatenate(scores)
-    _refuse_infinite(examples, known, log_probs)
-    return of_examples(examples, ranked_items(lists, asked[-1]), known, log_probs, asked)
+    log_probs[known & askable] = np.concatenate(scores)
+    _refuse_infinite(examples, known & askable, log_probs)
+    unknown = replace(unknown, not_asked=int((~askable).sum()))
+    return of_examples(examples, ranked_items(lists, asked[-1]), known, log_probs, asked, askable, unknown)
+
+
+@contextmanager
+def _naming(examples: Sequence[Example], rows: Sequence[int]) -> Iterator[None]:
+    """Name the user in the error of requests that were made of these rows of the examples."""
+    try:
+        yield
+    except NonFiniteError as error:
+        example = examples[rows[error.places[0]]]
+        whose = f"user {example.user_id} with the target {example.target!r}"
+        raise NonFiniteError(error.checkpoint, [rows[place] for place in error.places], whose) from None
 
 
 def of_examples(
@@ -159,13 +207,15 @@ def of_examples(
     known: np.ndarray,
     log_probs: np.ndarray | None = None,
     asked: tuple[int, ...] = (),
+    askable: np.ndarray | None = None,
+    unknown: Unknown = NOTHING,
 ) -> Predictions:
-    """Put the answers to `examples` beside their users and targets; `asked` as in `Predictions`."""
+    """Put the answers to `examples` beside their users and targets; `asked` and `askable` as in `Predictions`."""
     assert len(ranked) == len(examples), f"{len(ranked)} answers to {len(examples)} examples"
     user_ids = np.array([example.user_id for example in examples], dtype=object)
     targets = np.array([example.target for example in examples], dtype=object)
     seen = np.array([example.target in example.history for example in examples], dtype=bool)
-    return Predictions(user_ids, targets, ranked, known, seen, log_probs, asked)
+    return Predictions(user_ids, targets, ranked, known, seen, log_probs, asked, askable, unknown)
 
 
 def require_examples(examples: Sequence[Example]) -> None:
@@ -173,9 +223,11 @@ def require_examples(examples: Sequence[Example]) -> None:
         raise InputError("examples", 0, "give at least one target: are the users' histories long enough to split?")
 
 
-def _request(example: Example, k: int, beam_width: int | None, users: Mapping[str, Mapping[str, Any]]) -> Request:
+def _request(
+    example: Example, history: tuple[str, ...], k: int, beam_width: int | None, users: Mapping[str, Mapping[str, Any]]
+) -> Request:
     fields = users.get(example.user_id, {})
-    return Request(example.history, k=k, beam_width=beam_width, exclude=example.history, user=fields)
+    return Request(history, k=k, beam_width=beam_width, exclude=history, user=fields)
 
 
 def _refuse_infinite(examples: Sequence[Example], known: np.ndarray, log_probs: np.ndarray) -> None:

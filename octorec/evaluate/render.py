@@ -29,7 +29,8 @@ def render_metrics(comparison: Comparison) -> RenderableType:
 def render_shadow(result: Shadow) -> RenderableType:
     """Agreement on requests without labels."""
     line = f"{result.requests:,} requests, {result.answers:,} answers of the baseline scored by both"
-    return Group(line, _agreement(result.agreement))
+    left_out = [Text(note) for note in result.unknown.lines("requests")]
+    return Group(line, *left_out, _agreement(result.agreement))
 
 
 def headline(outcome: Outcome, said: str) -> Text:
@@ -50,11 +51,19 @@ def _metrics(comparison: Comparison) -> Table:
 
 
 def _row(table: Table, name: str, comparison: Comparison, difference: Estimate, form: str) -> None:
-    ends = f"{form.format(difference.low)} .. {form.format(difference.high)}"
-    if math.isinf(difference.low):
-        ends = "not bounded"
     sides = [f"{side[name]:.4f}" for side in (comparison.baseline, comparison.candidate)]
-    table.add_row(name, *sides, form.format(difference.value), ends, f"{difference.discordant:,}")
+    table.add_row(name, *sides, said_value(difference, form), said_ends(difference, form), f"{difference.discordant:,}")
+
+
+def said_value(difference: Estimate, form: str) -> str:
+    """A difference as `form` writes it; a ratio to a baseline without a hit has no value."""
+    return "undefined" if math.isnan(difference.value) else form.format(difference.value)
+
+
+def said_ends(difference: Estimate, form: str) -> str:
+    """An interval as `form` writes its ends."""
+    low, high = (form.format(end) if math.isfinite(end) else "no bound" for end in (difference.low, difference.high))
+    return "not bounded" if low == high == "no bound" else f"{low} .. {high}"
 
 
 def _notes(comparison: Comparison) -> list[RenderableType]:
@@ -64,6 +73,9 @@ def _notes(comparison: Comparison) -> list[RenderableType]:
         notes.append(f"Targets not in the catalog, counted as misses: baseline {of_baseline}, candidate {of_candidate}")
     if comparison.in_history:
         notes.append(f"Targets in their own history, masked and so missed by both: {comparison.in_history}")
+    baseline, candidate = comparison.unknown
+    sides = {"": baseline} if baseline == candidate else {"Baseline: ": baseline, "Candidate: ": candidate}
+    notes += [Text(f"{side}{line}") for side, unknown in sides.items() for line in unknown.lines()]
     return notes
 
 

@@ -1,67 +1,101 @@
 """Two engines on requests without labels: how alike they answer, before anyone knows what was clicked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from octorec.engine.request import Request
-from octorec.errors import InputError
+from octorec.errors import InputError, NonFiniteError
 from octorec.evaluate.compare import Agreement
 from octorec.evaluate.metrics import overlap, ranked_items
 from octorec.evaluate.predictions import Engine, Progress
+from octorec.evaluate.unknown import NOTHING, Unknown, askable_requests
 
 
 @dataclass(frozen=True)
 class Shadow:
-    """requests, and answers: the baseline's items whose log-probabilities under both engines make the drift."""
+    """requests, and answers: the baseline's items whose log-probabilities under both engines make the drift.
+
+    unknown: what was left out of the requests.
+    """
 
     requests: int
     answers: int
     agreement: Agreement
+    unknown: Unknown = NOTHING
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"requests": self.requests, "answers": self.answers, "agreement": vars(self.agreement)}
+        counts = {"requests": self.requests, "answers": self.answers}
+        return {**counts, "agreement": vars(self.agreement), "unknown_items": self.unknown.to_dict()}
 
 
 def shadow(
-    baseline: Engine, candidate: Engine, requests: Sequence[Request], batch: int = 256, progress: Progress | None = None
+    baseline: Engine,
+    candidate: Engine,
+    requests: Sequence[Request],
+    batch: int = 256,
+    progress: Progress | None = None,
+    unknown_items: str = "drop",
 ) -> Shadow:
     """Overlap of both engines' top k, and drift of the log-probabilities of the baseline's own top k.
 
     batch: requests handed over at a time. progress: called after each batch with the requests done and their number.
+    unknown_items: drop leaves out and counts ids that one of the catalogs lacks, refuse is an InputError that names
+    one. Raises NonFiniteError with the number of the request whose scores are NaN or infinity.
     """
     if not requests:
         raise InputError("requests", 0, "give at least one request")
     if batch < 1:
         raise InputError("batch", batch, "must be 1 or more")
-    shared, drift = [], []
-    for start in range(0, len(requests), batch):
-        chunk = requests[start : start + batch]
-        answers = [[answer.items for answer in engine.recommend(chunk)] for engine in (baseline, candidate)]
+    items = frozenset(baseline.catalog.item_ids).intersection(candidate.catalog.item_ids)
+    asked, unknown = askable_requests(requests, items, unknown_items)
+    shared, drift = [np.empty(0)], [np.empty(0)]
+    for start in range(0, len(asked), batch):
+        numbers, chunk = zip(*asked[start : start + batch], strict=True)
+        with _naming(numbers):
+            answers = [[answer.items for answer in engine.recommend(chunk)] for engine in (baseline, candidate)]
         longest = max(request.k for request in chunk)
         shared.append(overlap(*(ranked_items(lists, longest) for lists in answers)))
-        drift.append(_drift(baseline, candidate, chunk, answers[0], batch))
+        drift += _drift(baseline, candidate, numbers, chunk, answers[0], batch)
         if progress is not None:
-            progress(start + len(chunk), len(requests))
-    scored = np.concatenate(drift)
+            progress(start + len(chunk), len(asked))
+    scored = np.concatenate(drift[1:]) if len(drift) > 1 else drift[0]
     if not len(scored):
         raise InputError(
             "requests", len(requests), "the baseline answers none of them with an item: nothing to compare"
         )
-    return Shadow(len(requests), len(scored), Agreement.of(np.concatenate(shared), scored))
+    return Shadow(len(requests), len(scored), Agreement.of(np.concatenate(shared), scored), unknown)
 
 
 def _drift(
-    baseline: Engine, candidate: Engine, requests: Sequence[Request], answers: Sequence[Sequence[str]], batch: int
-) -> np.ndarray:
-    """|difference| of the log-probabilities of `answers`, one row an item: [items, levels]."""
-    pairs = [(request, item) for request, items in zip(requests, answers, strict=True) for item in items]
+    baseline: Engine,
+    candidate: Engine,
+    numbers: Sequence[int],
+    requests: Sequence[Request],
+    answers: Sequence[Sequence[str]],
+    batch: int,
+) -> list[np.ndarray]:
+    """|difference| of the log-probabilities of `answers`, one row an item: parts [items, levels]."""
+    asked = zip(numbers, requests, answers, strict=True)
+    rows = [(number, request, item) for number, request, items in asked for item in items]
     parts = []
-    for start in range(0, len(pairs), batch):
-        asked, items = zip(*pairs[start : start + batch], strict=True)
-        before, after = (engine.score(asked, items) for engine in (baseline, candidate))
+    for start in range(0, len(rows), batch):
+        places, of, targets = zip(*rows[start : start + batch], strict=True)
+        with _naming(places):
+            before, after = (engine.score(of, targets) for engine in (baseline, candidate))
         parts.append(np.abs(after.astype(np.float64) - before))
-    return np.concatenate(parts) if parts else np.empty(0)
+    return parts
+
+
+@contextmanager
+def _naming(numbers: Sequence[int]) -> Iterator[None]:
+    """Name the request, as they are numbered from 1, in the error of requests handed over together."""
+    try:
+        yield
+    except NonFiniteError as error:
+        found = list(dict.fromkeys(numbers[place] for place in error.places))
+        raise NonFiniteError(error.checkpoint, [number - 1 for number in found], f"request {found[0]}") from None

@@ -24,6 +24,9 @@ Which children count. The child with a tile's largest logit is looked up, and al
 live, permitted item. So a trie costs its codes (2 bytes a child) and about a sector a tile. Banned leaves are taken out
 before that: each program compares its request's list with the range of children at hand.
 
+Scores that are no numbers. A row's sum of exponentials is NaN where any of its log-probabilities is not finite. The
+last selection looks at all rows' sums; what was selected of such a request counts for nothing, and stays in bounds.
+
 Sums are made in a fixed order and nothing is synchronised with the host: a request's result is a function of that
 request alone, and the launches can be captured in a CUDA graph.
 
@@ -140,9 +143,10 @@ def beam_step(
     )  # fmt: skip
     found = Beams(scratch(out_width), *(scratch(out_width, dtype=torch.int64) for _ in range(3)))
     _choose_candidates[(batch,)](
-        totals, subtile_best, widths, chosen, rows[2], level.child_code, scratch(2, out_width, dtype=torch.int32),
-        *found, beams, out_width, TILE=tiling.tile, TILES=tiles, SUBTILE=tiling.subtile, KEYS=keys[1],
-        CANDIDATES=keys[2], SLOTS=slots, num_warps=tiling.choose_warps,
+        totals, subtile_best, widths, chosen, rows[2], level.child_code, scores, rows[1],
+        scratch(2, out_width, dtype=torch.int32), *found, beams, out_width, TILE=tiling.tile, TILES=tiles,
+        SUBTILE=tiling.subtile, KEYS=keys[1], CANDIDATES=keys[2], SLOTS=slots, BEAMS=triton.next_power_of_2(beams),
+        num_warps=tiling.choose_warps,
     )  # fmt: skip
     return found if leaf_filter is None else _ranked(found)
 
@@ -164,7 +168,10 @@ def _scan_rows(
     V: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, WORDS: tl.constexpr,
     BLOCK: tl.constexpr, CHUNK: tl.constexpr, TILES_PAD: tl.constexpr,
 ):  # fmt: skip
-    """A program a row: its maximum and log sum exp, its node's children, and the best total of each tile of them."""
+    """A program a row: its maximum and log sum exp, its node's children, and the best total of each tile of them.
+
+    The log sum exp is NaN where a log-probability of the row is not finite.
+    """
     row = tl.program_id(0).to(tl.int64)
     request = row // W
     logits_ptr += row * V
@@ -179,11 +186,11 @@ def _scan_rows(
     x = tl.load(logits_ptr + code, mask=code < V, other=float("-inf"))  # [BLOCK / RUN, RUN]
     run_best = tl.max(x, 1)
     top = tl.max(run_best, 0)
-    total = tl.sum(tl.sum(tl.exp(x - top), 1), 0)
+    total = tl.sum(tl.sum(_exp(x - top, code < V), 1), 0)
     for first in range(BLOCK, V, BLOCK):
         more = tl.load(logits_ptr + first + code, mask=first + code < V, other=float("-inf"))
         higher = tl.maximum(top, tl.max(tl.max(more, 1), 0))
-        total = total * tl.exp(top - higher) + tl.sum(tl.sum(tl.exp(more - higher), 1), 0)
+        total = total * tl.exp(top - higher) + tl.sum(tl.sum(_exp(more - higher, first + code < V), 1), 0)
         top = higher
     score, log_sum = tl.load(scores_ptr + row), tl.log(total)
     tl.store(top_ptr + row, top)
@@ -284,14 +291,15 @@ def _read_tiles(
 
 @triton.jit
 def _choose_candidates(
-    totals_ptr, subtile_best_ptr, widths_ptr, chosen_ptr, start_ptr, child_code_ptr, best_ptr,
+    totals_ptr, subtile_best_ptr, widths_ptr, chosen_ptr, start_ptr, child_code_ptr, scores_ptr, log_sum_ptr, best_ptr,
     out_scores_ptr, out_nodes_ptr, out_parents_ptr, out_codes_ptr, W, K,
     TILE: tl.constexpr, TILES: tl.constexpr, SUBTILE: tl.constexpr,
-    KEYS: tl.constexpr, CANDIDATES: tl.constexpr, SLOTS: tl.constexpr,
+    KEYS: tl.constexpr, CANDIDATES: tl.constexpr, SLOTS: tl.constexpr, BEAMS: tl.constexpr,
 ):  # fmt: skip
     """A program a request: the best subtiles of the chosen tiles, their best candidates, and these as beams.
 
-    best [B, 2, K] is where the two choices are put, so that each thread can read what others chose.
+    best [B, 2, K] is where the two choices are put, so that each thread can read what others chose. All beams are dead
+    and score NaN where a beam's score is NaN, or a live one's log sum exp.
     """
     request = tl.program_id(0).to(tl.int64)
     totals_ptr += request * K * TILE
@@ -311,9 +319,13 @@ def _choose_candidates(
     choose(total, wanted, best_ptr + K, K, SLOTS)
     tl.debug_barrier()
 
+    beam = tl.arange(0, BEAMS)
+    score = tl.load(scores_ptr + request * W + beam, mask=beam < W, other=float("-inf"))
+    both = score + tl.load(log_sum_ptr + request * W + beam, mask=beam < W, other=0.0)
+    finite = tl.max(((both != both) & (score != float("-inf"))).to(tl.int32), 0) == 0
     slot = tl.arange(0, SLOTS)
     index = tl.load(best_ptr + K + slot, mask=slot < K, other=-1)  # among the candidates
-    real = index >= 0
+    real = (index >= 0) & finite
     candidate = tl.load(best_ptr + index // SUBTILE, mask=real, other=0) * SUBTILE + index % SUBTILE
     tile = tl.load(chosen_ptr + request * K + candidate // TILE, mask=real, other=0)
     parent = tile // TILES
@@ -321,7 +333,7 @@ def _choose_candidates(
     code = tl.load(child_code_ptr + node, mask=real, other=0)
     out = request * K + slot
     score = tl.load(totals_ptr + candidate, mask=real, other=float("-inf"))
-    tl.store(out_scores_ptr + out, score, mask=slot < K)
+    tl.store(out_scores_ptr + out, tl.where(finite, score, float("nan")), mask=slot < K)
     tl.store(out_nodes_ptr + out, tl.where(real, node, _DEAD).to(tl.int64), mask=slot < K)
     tl.store(out_parents_ptr + out, parent.to(tl.int64), mask=slot < K)
     tl.store(out_codes_ptr + out, code.to(tl.int64), mask=slot < K)
@@ -350,3 +362,9 @@ def _rank(
 def _total(logit, top, log_sum, score):
     """A candidate's total; the order of the operations makes it rise with the logit and agree wherever it is made."""
     return ((logit - top) - log_sum) + score
+
+
+@triton.jit
+def _exp(x, inside):
+    """e^x, to the bit, of a finite x; NaN of -inf too where it is inside, as 0 * -inf is."""
+    return tl.exp(x) + tl.where(inside, x, 0.0) * 0.0

@@ -162,7 +162,9 @@ class TrieLevel(NamedTuple):
 
 class Beams(NamedTuple):
     """W beams a request, all [B, W]. scores float32, -inf for a dead one; nodes int64 trie nodes, DEAD for a dead one;
-    parents int64, the beam of the level before that it extends; codes int64, the code it extends it by."""
+    parents int64, the beam of the level before that it extends; codes int64, the code it extends it by.
+
+    All scores of a request are NaN, and its beams dead, once the model gave it scores that are no finite numbers."""
 
     scores: Tensor
     nodes: Tensor
@@ -196,11 +198,18 @@ def beam_step(
     the sum over levels. A tie goes to the lower flat index w * V + v, which is the order of the code tuples. Beams come
     back in ascending prefix order, the dead ones last. With `leaf_filter` (given at the last level, and only there)
     they come back by score descending, prefix ascending.
+
+    NaN and infinity are told, not searched: a request of which a live beam's row of log-probabilities is not finite
+    throughout (a logit is NaN, inf or -inf, in the trie or not), or of which a beam's score is NaN already, gets
+    dead beams that all score NaN. What dead beams' rows hold does not matter, nor what other requests' do.
     """
     vocabulary = logits.shape[2]
-    total = logits.log_softmax(-1) + scores[..., None]  # [B, W, V]
+    log_p = logits.log_softmax(-1)
+    broken = scores.isnan() | ((nodes != DEAD) & ~log_p.isfinite().all(-1))
+    broken = broken.any(1, keepdim=True)  # [B, 1]
+    total = log_p + scores[..., None]  # [B, W, V]
     child = _children(nodes, level, vocabulary)  # [B, W, V], -1 where there is none
-    alive = (child >= 0) & (level.child_live[child.clamp(min=0)] > 0)
+    alive = (child >= 0) & (level.child_live[child.clamp(min=0)] > 0) & ~broken[..., None]
     if leaf_filter is not None:
         alive &= ~_filtered(child, nodes, level, leaf_filter)
     total = total.masked_fill(~alive, float("-inf")).flatten(1)
@@ -208,7 +217,7 @@ def beam_step(
     dead = index < 0
     at = index.clamp(min=0)
     beams = Beams(
-        total.gather(1, at).masked_fill(dead, float("-inf")),
+        total.gather(1, at).masked_fill(dead, float("-inf")).masked_fill(broken, float("nan")),
         child.flatten(1).gather(1, at).masked_fill(dead, DEAD),
         at // vocabulary,
         at % vocabulary,

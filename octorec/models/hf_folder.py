@@ -34,7 +34,7 @@ CONVERT = (
 
 
 class Checkpoint:
-    """A checkpoint opened for reading: names, shapes and types at once, and tensors one at a time.
+    """A Checkpoint is open for reading: it knows names, shapes and types at once, and reads tensors one at a time.
 
     path: a folder with config.json; with `bare` also one without, or a single safetensors file.
     config: the object in config.json, empty where there is none. headers: each tensor's type and shape by its name.
@@ -46,18 +46,23 @@ class Checkpoint:
 
     def __init__(self, path: str | Path, bare: bool = False):
         self.path = Path(path)
-        self.folder = self.path if self.path.is_dir() else self.path.parent
-        if not bare and not self.path.is_dir():
+        is_folder = os.path.isdir(self.path)  # False also for a name that no file can have
+        self.folder = self.path if is_folder else self.path.parent
+        if not bare and not is_folder:
             raise InputError("checkpoint", str(path), "must be a folder with config.json and safetensors shards")
         config = self.folder / "config.json"
         self.config = read_json(config, "checkpoint") if not bare or os.path.lexists(config) else {}
+        if not isinstance(self.quantization, dict | None):
+            raise InputError(f"{config}: quantization_config", self.quantization, "must be an object or null")
         self.headers: dict[str, Header] = {}
         self._files: dict[str, Any] = {}
-        if self.path.is_dir() and os.path.lexists(self.folder / INDEX):
+        if is_folder and os.path.lexists(self.folder / INDEX):
             self._open_indexed(read_json(self.folder / INDEX, "checkpoint", INDEX_BYTES))
         else:
             for shard in _files_without_index(self.path):
                 self._open(shard)
+        if not self.headers:
+            raise InputError("checkpoint", str(path), "holds no tensor")
         found = forms(f"checkpoint {self.path}", self.headers)
         self.scales, self.activation_scales = found.scales, found.activation_scales
         self._weights = {scale: weight for weight, scale in self.scales.items()}
@@ -66,12 +71,12 @@ class Checkpoint:
 
     @property
     def quantization(self) -> dict[str, Any] | None:
-        """`quantization_config` of config.json; None where it is null or absent, as in a 16-bit checkpoint."""
+        """Return `quantization_config` of config.json; None where it is null or absent, as in a 16-bit checkpoint."""
         return self.config.get("quantization_config")
 
     @property
     def quantized(self) -> str | None:
-        """What shows that the checkpoint is quantized already, in words; None for a 16-bit checkpoint."""
+        """Say what shows that the checkpoint is quantized already; None for a 16-bit checkpoint."""
         for key in ("quantization_config", "compression_config"):
             if self.config.get(key) is not None:
                 return f"{key} in config.json"
@@ -80,22 +85,22 @@ class Checkpoint:
         return next((f"the scale {name}" for name in sorted(self.activation_scales)), None)
 
     def names(self) -> list[str]:
-        """Every tensor as it lies on disk, scales among them."""
+        """Return the names of all tensors on disk, scales among them."""
         return list(self.headers)
 
     def weights(self) -> list[str]:
-        """Every tensor but the scales of 8-bit weights."""
+        """Return the names of all tensors but the scales of 8-bit weights."""
         return [name for name in self.headers if name not in self._weights]
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self.headers[name].shape
 
     def dtype(self, name: str) -> str:
-        """The type of what `load` gives, in the words of safetensors (`BF16`, `F8_E4M3`)."""
+        """Return the type of what `load` gives, in the words of safetensors (`BF16`, `F8_E4M3`)."""
         return self.headers[name].dtype
 
     def load(self, name: str) -> Tensor:
-        """The tensor as it lies on disk; a scale is checked (`models.scales.checked_scale`)."""
+        """Read a tensor as it lies on disk; a scale is checked (`models.scales.checked_scale`)."""
         try:
             tensor = self._files[name].get_tensor(name)
         except (SafetensorError, OSError) as error:
@@ -107,7 +112,7 @@ class Checkpoint:
         return tensor
 
     def load_scale(self, weight: str) -> tuple[Tensor, Granularity]:
-        """The scale of an 8-bit weight [N, K] as a float32 matrix, and what shares one of its numbers.
+        """Read the scale of an 8-bit weight [N, K] as a float32 matrix, and say which values share one of its numbers.
 
         The matrix is [1, 1] (tensor), [N, 1] (channel), [ceil(N/128), ceil(K/128)] (block) or [N, ceil(K/128)] (group).
         """
@@ -177,7 +182,7 @@ def open_shard(path: Path) -> tuple[Any, dict[str, Header]]:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    """The header as JSON: the library would take the last of two entries with one name."""
+    """Read the header as JSON, for the library takes the last of two entries with one name."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > min(INDEX_BYTES, path.stat().st_size - 8):
@@ -199,16 +204,16 @@ def _is_file_name(shard: Any) -> bool:
 
 
 def _files_without_index(path: Path) -> list[Path]:
-    """The safetensors files of a folder that has no index, or the one file that `path` is."""
-    if path.suffix in PICKLED and path.is_file():
+    """Return the safetensors files of a folder that has no index, or the one file that `path` is."""
+    if path.suffix in PICKLED and os.path.isfile(path):
         raise InputError("checkpoint", str(path), CONVERT)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         if not os.path.lexists(path):
             raise InputError("checkpoint", str(path), "must be a safetensors file or a folder of them")
         return [path.resolve()]
     shards = sorted(path.glob(f"*{SUFFIX}"))
     if not shards:
-        pickled = sorted(found.name for found in path.iterdir() if found.suffix in PICKLED)
+        pickled = sorted(found.name for found in path.glob("*") if found.suffix in PICKLED)
         allowed = CONVERT if pickled else f"holds no {SUFFIX} file"
         raise InputError("checkpoint", str(path / pickled[0]) if pickled else str(path), allowed)
     return shards

@@ -48,7 +48,7 @@ ACTIVATION_SCALES = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors header says of a tensor. dtype: in its words (`BF16`, `F8_E4M3`)."""
+    """A Header holds what a safetensors file says of one tensor. dtype: in its words (`BF16`, `F8_E4M3`)."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -57,7 +57,10 @@ class Header:
 
 @dataclass(frozen=True)
 class Forms:
-    """scales: the scale's name by its weight's name. activation_scales: names of what is no weight's scale."""
+    """Forms say which tensors are scales.
+
+    scales: a scale's name by the name of its weight. activation_scales: names of scales that belong to no weight.
+    """
 
     scales: Mapping[str, str]
     activation_scales: frozenset[str]
@@ -89,7 +92,10 @@ def forms(where: str, headers: Mapping[str, Header]) -> Forms:
 
 
 def granularity(name: str, shape: tuple[int, ...], values: tuple[int, ...]) -> Granularity:
-    """Tell what shares a number of the scale `name` of this `shape`, for a weight whose shape is `values`."""
+    """Tell which values of a weight of shape `values` share one number of its scale, `name`, of shape `shape`.
+
+    Raises MismatchError where no granularity has such a scale.
+    """
     if len(values) == 2 and len(shape) <= 2:
         n, k = values
         blocks, groups = -(-n // GROUP), -(-k // GROUP)
@@ -102,7 +108,7 @@ def granularity(name: str, shape: tuple[int, ...], values: tuple[int, ...]) -> G
 
 
 def checked_scale(name: str, scale: Tensor, weight: Header) -> Tensor:
-    """`scale` in float32, after a check that its numbers are finite, above 0, and not too large for `weight`'s type."""
+    """Return `scale` in float32; an InputError where a number is not finite, not above 0, or too large for `weight`."""
     found = scale.float()
     good = (found > 0) & (found * SCALED[weight.dtype]).isfinite()
     if not good.all():
@@ -125,12 +131,12 @@ def check_block_sizes(config: Mapping[str, Any]) -> None:
             sizes[f"{where}.block_structure"] = weights.get("block_structure"), [GROUP, GROUP]
             sizes[f"{where}.group_size"] = weights.get("group_size"), GROUP
     for field, (found, wanted) in sizes.items():
-        if found is not None and found != wanted:
+        if found is not None and found not in (wanted, -1):  # compressed-tensors: -1 is no groups
             raise InputError(f"config.json: quantization_config.{field}", found, f"allowed: {wanted}")
 
 
 def _weight_of(name: str, headers: Mapping[str, Header]) -> str | None:
-    """The weight that the tensor `name` is the scale of, by its name; None where it is no scale."""
+    """Return the name of the weight that `name` is the scale of; None where it is no scale."""
     for suffix in SUFFIXES:
         if name.endswith(suffix):
             weight = name.removesuffix(suffix)

@@ -1,5 +1,6 @@
 """Look at a checkpoint before quantizing it: statistics, a verdict as a recipe, the roofline, and a report of all."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,11 +34,13 @@ def analyze(
     force: bool = False,
     progress: Progress | None = None,
     workload: Workload | None = None,
+    about_requests: Sequence[str] = (),
 ) -> Analysis:
     """Measure a checkpoint, and its activations when `requests` are given; judge it, and say whether speed follows.
 
     path: a safetensors file or a folder of them, 16 bit, float32 or FP8. requests: a batch as the model reads it and
     the true codes [B, levels] of its answers; the checkpoint must then be a OneRec-V2. workload: that of the roofline.
+    about_requests: what a reader should know of them, added to the notes.
     Writes report.html, stats.parquet, recipe.yaml (where there is something to quantize) and activations.parquet (with
     requests) into `out`. `progress` is called after each tensor. Raises InputError as `CheckpointFiles` does, and when
     `out` exists without `force`; NaN and Inf are counted.
@@ -51,7 +54,7 @@ def analyze(
         shapes = {name: files.shape(name) for name in files.names()}
         checked_config(files.config, shapes, f"checkpoint {files.path}")
     weights = weight_stats(files, progress)
-    notes = _notes(files, weights)
+    notes = [*_notes(files, weights), *about_requests]
     broken = any(stats.distribution and stats.distribution.nan + stats.distribution.inf for stats in weights)
     activations: list[ActivationStats] = []
     if requests is not None and broken:

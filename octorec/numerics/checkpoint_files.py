@@ -86,7 +86,7 @@ class StoredTensor:
 
 
 class CheckpointFiles(Checkpoint):
-    """A checkpoint as it is looked at: its weights by name, each with its scale. A single safetensors file will do too.
+    """CheckpointFiles give a checkpoint's weights by name, each with its scale. A single safetensors file will do too.
 
     Raises InputError, MismatchError as `Checkpoint` does.
     """
@@ -95,11 +95,11 @@ class CheckpointFiles(Checkpoint):
         super().__init__(path, bare=True)
 
     def names(self) -> list[str]:
-        """Of the weights: no scale has a name of its own."""
+        """Return the names of the weights: no scale has a name of its own."""
         return [name for name in self.weights() if name not in self.activation_scales]
 
     def nbytes(self) -> int:
-        """Of all tensors, as they lie on disk."""
+        """Return the bytes of all tensors on disk."""
         return sum(header.nbytes for header in self.headers.values())
 
     def tensor(self, name: str) -> StoredTensor:

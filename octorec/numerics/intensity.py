@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octorec.errors import InputError
+from octorec.settings import check_types, require
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Workload:
     gpu: str = "h100"
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("batch", "beam", "context"):
-            if getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "must be an integer above 0")
+            require(getattr(self, name) >= 1, name, self, "must be an integer above 0")
         if self.gpu not in GPUS:
             raise InputError("gpu", self.gpu, f"allowed: {', '.join(GPUS)}")
 

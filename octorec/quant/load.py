@@ -49,7 +49,7 @@ def load_dequantized(
 
 
 class DequantizedCheckpoint(Checkpoint):
-    """A checkpoint read through its scales: 8-bit weights come as float32, other tensors as they are."""
+    """A DequantizedCheckpoint is read through its scales: 8-bit weights come as float32, other tensors as they are."""
 
     def names(self) -> list[str]:
         return self.weights()

@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 import octorec
 from octorec.errors import InputError
 from octorec.serve.access import Tokens
+from octorec.serve.head import HeadAsGet
 from octorec.serve.operations import Operations, State
 from octorec.serve.refusal import Refusal
+from octorec.serve.schemas import ItemId
 from octorec.serve.service import Service
 
-Ids = Annotated[list[str], Field(min_length=1, max_length=100_000)]
+Ids = Annotated[list[ItemId], Field(min_length=1, max_length=100_000)]
 
 
 class CatalogVersion(BaseModel):
@@ -40,6 +42,7 @@ def create_admin_app(service: Service) -> FastAPI:
     """The operator's application over a service that another application starts and stops."""
     tokens = Tokens(service.config.admin_token_file)
     app = FastAPI(title="OctoRec admin", version=octorec.__version__, description=__doc__)
+    app.add_middleware(HeadAsGet)
     operations = Operations(service)
     allowed = [Depends(tokens.check)]
     problems: dict[int | str, dict[str, Any]] = {
@@ -78,13 +81,13 @@ def create_admin_app(service: Service) -> FastAPI:
     async def withdraw_items(body: Items) -> State:
         """These items are in no answer of a batch that begins after this one's reply, nor in one of a version that is
         loaded later. The process keeps them, not the folder: put them into the next catalog too."""
-        await operations.withdraw(body.items)
+        await operations.withdraw([str(item) for item in body.items])
         return operations.state()
 
     @app.post("/v1/items/restore", dependencies=allowed, responses=problems)
     async def restore_items(body: Items) -> State:
         """Items that were withdrawn here may be recommended again."""
-        await operations.restore(body.items)
+        await operations.restore([str(item) for item in body.items])
         return operations.state()
 
     @app.post("/v1/model", dependencies=allowed, responses=problems)

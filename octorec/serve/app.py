@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.routing import Route
 
 import octorec
+from octorec.serve.head import HeadAsGet
 from octorec.serve.health import health_routes
 from octorec.serve.recommend import Recommender
 from octorec.serve.schemas import Answers, Problem, Recommendations, RecommendRequest
@@ -36,6 +37,7 @@ def create_app(service: Service) -> FastAPI:
         await recommender.logged()
 
     app = FastAPI(title="OctoRec", version=octorec.__version__, description=__doc__, lifespan=lifespan)
+    app.add_middleware(HeadAsGet)
     app.include_router(health_routes(service))
     one = RecommendRequest.model_json_schema()
     schema = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": service.config.max_list}]}

@@ -19,6 +19,7 @@ from octorec.serve.metrics import Metrics
 from octorec.serve.refusal import Refusal, invalid
 
 logger = logging.getLogger(__name__)
+PAUSE_S = 0.1  # before the queue is tried again
 CALL_LIMIT_S = 600.0  # between two batches: a switch of versions, captures of another model
 
 
@@ -136,22 +137,47 @@ class Batcher:
         return await call.future
 
     def _work(self) -> None:
-        idle, tell = True, None
-        while (job := self._next(idle, wait=tell is None)) is not None or tell is not None:
+        """The thread. What goes wrong fails the requests or the call that it went wrong with; the thread goes on."""
+        idle = True
+        tell: Callable[[], None] | None = None
+        while (job := self._next_job(idle, wait=tell is None)) is not None or tell is not None:
             # clients are told of a batch once the next is on the device: their answers keep the interpreter busy
-            outcomes = self._start(job) if isinstance(job, list) else None
+            wait: Any = _caught(partial(self._start, job)) if isinstance(job, list) else None
             if tell is not None:
-                self._loop.call_soon_threadsafe(tell)
+                self._on_loop(tell)
                 tell = None
-            if isinstance(job, list) and outcomes is not None:
-                tell = partial(_deliver, job, outcomes())
-                self.running = 0
+            if isinstance(job, list):
+                tell = partial(_deliver, job, self._outcomes(job, wait))
             elif isinstance(job, _Call):
                 self._overdue_at = time.monotonic() + CALL_LIMIT_S
-                self._loop.call_soon_threadsafe(_settle, job.future, _caught(job.run))
+                self._on_loop(partial(_settle, job.future, _caught(job.run)))
             self._overdue_at = None
             if job is not None:  # who asks again on being told finds the device as idle as it was
                 idle = not self._queue
+
+    def _next_job(self, idle: bool, wait: bool) -> "_Call | list[Pending] | None":
+        """As `_next`; where that fails, no requests."""
+        job = _caught(partial(self._next, idle, wait))
+        if not isinstance(job, Exception):
+            return job
+        logger.error("the queue failed", exc_info=job)
+        time.sleep(PAUSE_S)
+        return []
+
+    def _outcomes(self, batch: list[Pending], wait: "Callable[[], list[Outcome]] | Exception") -> list[Outcome]:
+        """What `wait` gives; where it fails, or starting the batch did, that is every request's outcome."""
+        outcomes = wait if isinstance(wait, Exception) else _caught(wait)
+        self.running = 0
+        if not isinstance(outcomes, Exception):
+            return outcomes
+        logger.error("a batch failed", extra={"requests": len(batch)}, exc_info=outcomes)
+        return [outcomes] * len(batch)
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            logger.warning("the event loop has ended: nobody waits for what was found")
 
     def _next(self, idle: bool, wait: bool) -> "_Call | list[Pending] | None":
         """What to do next; None at the end, or without `wait` where there is nothing yet. idle: nobody waited when the
@@ -200,8 +226,8 @@ class Batcher:
 
         return outcomes
 
-    def _parse_anew(self, pending: Pending) -> Refusal | None:
-        """Another version may answer than the one that the request was parsed with."""
+    def _parse_anew(self, pending: Pending) -> Exception | None:
+        """Another version may answer than the one that the request was parsed with; why it cannot, or None."""
         assert self.serving is not None
         engine = self.serving.engine
         if pending.serving is self.serving and pending.parsed.catalog is engine.catalog:
@@ -210,6 +236,9 @@ class Batcher:
             pending.parsed, pending.serving = engine.parse(pending.request, self.drop_unknown), self.serving
         except InputError as error:
             return invalid(error)
+        except Exception as error:
+            logger.error("a request could not be parsed anew", exc_info=error)
+            return error
         return None
 
     def _launch(self, batch: list[Pending]) -> Callable[[], dict[Pending, Outcome]]:
@@ -227,10 +256,16 @@ class Batcher:
             except Exception as error:
                 return self._failed(batch, error)
             self.broken = None
-            self.metrics.batch_ran(len(batch), self.max_batch, found, sum(request.width for request in parsed))
+            self._count(found, parsed)
             return {pending: (found, row) for row, pending in enumerate(batch)}
 
         return outcomes
+
+    def _count(self, found: Found, parsed: list[ParsedRequest]) -> None:
+        try:
+            self.metrics.batch_ran(len(parsed), self.max_batch, found, sum(request.width for request in parsed))
+        except Exception as error:  # the answers are there
+            logger.error("a batch was not counted", exc_info=error)
 
     def _failed(self, batch: list[Pending], error: Exception) -> dict[Pending, Outcome]:
         logger.error("a batch failed", extra={"requests": len(batch)}, exc_info=error)
@@ -272,7 +307,9 @@ def _caught(run: Callable[[], Any]) -> Any:
 def _settle(future: "asyncio.Future[Any]", outcome: Any) -> None:
     if future.done():  # its client hung up, or its deadline passed
         return
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, StopIteration):  # a future takes any exception but this
+        future.set_exception(RuntimeError(repr(outcome)))
+    elif isinstance(outcome, Exception):
         future.set_exception(outcome)
     else:
         future.set_result(outcome)

@@ -40,6 +40,7 @@ class Sample:
     outcome: str
     size: int
     timings: dict[str, float]
+    kind: str = ""  # the type of a refusal, as the server names it
 
     @property
     def ms(self) -> float:
@@ -124,8 +125,9 @@ class Client:
         finally:
             if self.places:
                 self.places.release()
-        timings = timings_of(content) if outcome == "200" else {}
-        self.samples.append(Sample(due, begun, time.perf_counter(), outcome, len(content), timings))
+        answered = outcome == "200"
+        timings, kind = (timings_of(content), "") if answered else ({}, kind_of(content))
+        self.samples.append(Sample(due, begun, time.perf_counter(), outcome, len(content), timings, kind))
 
     async def _post(self, body: bytes) -> tuple[str, bytes]:
         try:
@@ -149,6 +151,14 @@ def timings_of(content: bytes) -> dict[str, float]:
     """The timings of an answer, which stand at its end, without reading the rest; none of a list of answers."""
     at = content.rfind(b'"timings":')
     return orjson.loads(content[at + 10 : -1]) if at >= 0 and content.endswith(b"}}") else {}
+
+
+def kind_of(content: bytes) -> str:
+    """The type of a refusal of our server; empty of what anybody else sends."""
+    try:
+        return str(orjson.loads(content)["error"]["type"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""
 
 
 async def _about(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:

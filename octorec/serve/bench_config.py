@@ -1,11 +1,13 @@
 """How a server is put under load: one dataclass is the flags of `octorec bench serve` and their documentation."""
 
+import math
 from dataclasses import dataclass
-from typing import get_type_hints
 
+from octorec.engine.limits import MOST_ROWS
 from octorec.engine.request import Request
 from octorec.errors import InputError
-from octorec.serve.config import require, setting, typed
+from octorec.serve.config import LONGEST_S, setting
+from octorec.settings import LARGEST, check_range, check_types, require
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,15 @@ class BenchConfig:
     plot: str | None = setting(None, "SVG of latency and goodput against rate to write.")
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            object.__setattr__(self, name, typed(name, kind, getattr(self, name)))
-        for name in ("duration_s", "timeout_s", "history_length", "k"):
-            require(getattr(self, name) > 0, name, self, "must be above 0")
-        require(self.warm_up_s >= 0, "warm_up_s", self, "must be 0 or more")
-        require(self.max_concurrency is None or self.max_concurrency > 0, "max_concurrency", self, "must be above 0")
-        rates = self.request_rate
-        require(bool(rates) and all(rate > 0 for rate in rates), "request_rate", self, "must be above 0")
-        if float("inf") in rates and self.max_concurrency is None:
+        check_types(self, infinite=("request_rate",))
+        check_range(self, 0, LONGEST_S, "duration_s", "timeout_s", above=True)
+        check_range(self, 0, LONGEST_S, "warm_up_s")
+        check_range(self, 1, 100_000, "history_length", "max_concurrency")
+        check_range(self, 1, MOST_ROWS, "k", "beam_width")
+        check_range(self, 0, LARGEST, "seed")
+        require(bool(self.request_rate), "request_rate", self, "must be numbers, with commas")
+        check_range(self, 0, 1_000_000, "request_rate", above=True)
+        if math.inf in self.request_rate and self.max_concurrency is None:
             raise InputError("max_concurrency", None, "is required where request_rate is inf")
         if (self.requests is None) == (self.catalog is None):
             raise InputError("requests", self.requests, "give either --requests or --catalog")
@@ -53,6 +55,6 @@ class BenchConfig:
             bound = float(value)
         except ValueError:
             bound = 0.0
-        if name != "e2el" or not bound > 0:
+        if name != "e2el" or not 0 < bound < math.inf:
             raise InputError("goodput", self.goodput, "must be e2el:MILLISECONDS")
         return bound

@@ -22,7 +22,7 @@ def summary(samples: Sequence[Sample], rate: float, start: float, config: BenchC
 
     goodput_per_s: requests answered within the bound, a second. within: whether 99 % of all requests were.
     outside_device_ms: latency less the time of the batch: waiting, encoding, HTTP, network. late_ms: how late the tool
-    itself sent, to tell whether it was the bottleneck.
+    itself sent, to tell whether it was the bottleneck. nonfinite: requests whose scores were NaN or infinity.
     """
     answered = [sample for sample in samples if sample.outcome == "200"]
     good = sum(sample.ms <= config.bound_ms for sample in answered)
@@ -36,6 +36,7 @@ def summary(samples: Sequence[Sample], rate: float, start: float, config: BenchC
         "requests": len(samples),
         "answered": len(answered),
         "errors": dict(Counter(sample.outcome for sample in samples if sample.outcome != "200")),
+        "nonfinite": sum(sample.kind == "nonfinite" for sample in samples),
         "requests_per_s": round(len(answered) / seconds, 2),
         "goodput_per_s": round(good / seconds, 2),
         "within": bool(samples) and good >= SHARE * len(samples),

@@ -1,17 +1,18 @@
 """How a server is set up: one dataclass is the YAML file, the flags and their documentation. Imports no torch."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import yaml
 
+from octorec.engine.limits import MOST_BANNED, MOST_ITEMS, MOST_ROWS
+from octorec.engine.request import check_unknown_items
 from octorec.errors import InputError, check_keys
+from octorec.settings import check_ascending, check_range, check_types, require
 
-NUMBERS = {int: "integers", float: "numbers"}
+LONGEST_MS, LONGEST_S = 3_600_000, 1_000_000  # a deadline, as of one request; a time that somebody waits
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -65,19 +66,24 @@ class ServeConfig:
     log_requests: bool = setting(True, "Log a line a request.")
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            object.__setattr__(self, name, typed(name, kind, getattr(self, name)))
-        for name in ("max_queued_requests", "max_history", "max_exclude", "max_list", "max_body_bytes"):
-            require(getattr(self, name) >= 1, name, self, "must be an integer above 0")
-        for name in ("default_deadline_ms", "stuck_after_s", "keep_alive_s", "body_timeout_s"):
-            require(getattr(self, name) > 0, name, self, "must be above 0")
-        for name in ("max_queue_delay_ms", "drain_delay_s", "drain_timeout_s"):
-            require(getattr(self, name) >= 0, name, self, "must be 0 or more")
-        for name in ("port", "admin_port"):
-            require(0 <= (getattr(self, name) or 0) < 2**16, name, self, "must be 0 to 65535")
-        require(self.max_batch_size is None or self.max_batch_size >= 1, "max_batch_size", self, "must be above 0")
+        check_types(self)
+        check_range(self, 1, 10**6, "max_queued_requests", "max_list")
+        check_range(self, 1, 10**8, "max_history", "max_exclude")
+        check_range(self, 1, 2**40, "max_body_bytes")
+        check_range(self, 0, LONGEST_MS, "default_deadline_ms", above=True)
+        check_range(self, 0, LONGEST_MS, "max_queue_delay_ms")
+        check_range(self, 0, LONGEST_S, "stuck_after_s", "keep_alive_s", "body_timeout_s", above=True)
+        check_range(self, 0, LONGEST_S, "drain_delay_s", "drain_timeout_s")
+        check_range(self, 0, 2**16 - 1, "port", "admin_port")
+        check_ascending(self, "batch_sizes", "beam_widths")
+        check_range(self, 1, MOST_ROWS, "max_batch_size", "batch_sizes", "beam_widths", "default_beam_width")
+        check_range(self, 1, MOST_BANNED, "max_banned")
+        check_range(self, 1, MOST_ITEMS, "max_items")
+        if self.beam_widths is not None and self.default_beam_width is not None:
+            widest = self.beam_widths[-1]
+            require(self.default_beam_width <= widest, "default_beam_width", self, f"1 to {widest}")
         require(self.device in ("cpu", "cuda"), "device", self, "allowed: cpu, cuda")
-        require(self.unknown_items in ("drop", "refuse"), "unknown_items", self, "allowed: drop, refuse")
+        check_unknown_items(self.unknown_items)
         if self.admin_port is not None and self.admin_host not in LOOPBACK and self.admin_token_file is None:
             raise InputError("admin_token_file", None, f"is required where admin_host is {self.admin_host}")
 
@@ -98,30 +104,3 @@ def read_config(path: str | Path | None, flags: dict[str, Any]) -> ServeConfig:
         raw = {} if raw is None else raw
         check_keys(f"config {path}", raw, ServeConfig, required=())
     return ServeConfig(**{**raw, **{name: value for name, value in flags.items() if value is not None}})
-
-
-def typed(name: str, kind: Any, value: Any) -> Any:
-    """`value` where it is of type `kind`: an int may stand for a float, a list or "1,8" for a tuple."""
-    kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)
-    if value is None and NoneType in kinds:
-        return None
-    wanted = kinds[0]
-    if get_origin(wanted) is tuple:
-        parts = value.split(",") if isinstance(value, str) else value
-        try:
-            return tuple(get_args(wanted)[0](part) for part in parts)
-        except (TypeError, ValueError):
-            raise InputError(name, value, f"must be {NUMBERS[get_args(wanted)[0]]}, with commas") from None
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(name, value, "must be finite")
-    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-        raise InputError(name, value, f"must be of type {wanted.__name__}")
-    return value
-
-
-def require(condition: bool, name: str, config: Any, allowed: str) -> None:
-    """Raise InputError for the field `name` of a config unless `condition`."""
-    if not condition:
-        raise InputError(name, getattr(config, name), allowed)

@@ -22,6 +22,7 @@ class Metrics:
         self.requests = Counter("requests", "Requests by how they ended.", ["outcome"], **of)
         self.invalid = Counter("invalid_fields", "Refused requests by the field that was wrong.", ["field"], **of)
         self.incomplete = Counter("incomplete", "Answers with fewer than k items.", **of)
+        self.nonfinite = Counter("nonfinite", "Requests whose scores were NaN or infinity.", **of)
         self.e2e = Histogram(
             "e2e_request_latency_seconds", "From the decoded body to the encoded answer.", buckets=SECONDS, **of
         )

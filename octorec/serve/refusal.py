@@ -13,6 +13,7 @@ STATUS = {  # outcome, the label of octorec_requests_total -> HTTP status
     "invalid": 422,
     "cancelled": 499,  # the client hung up; nobody reads it
     "failed": 500,
+    "nonfinite": 500,  # the checkpoint gives this request scores that are NaN or infinity
     "queue_full": 503,
     "not_ready": 503,
     "draining": 503,

@@ -2,14 +2,18 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, StringConstraints, ValidationError
 
 from octorec.engine.request import Request
 from octorec.serve.config import ServeConfig
 from octorec.serve.refusal import Refusal
 
 RequestId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]  # printable, so that it may be a header
+ItemId = Annotated[StrictStr | StrictInt, Field(union_mode="left_to_right")]  # integers are read as text
 UserValue = str | int | Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+ID_LISTS = ("history", "exclude", "allow")
 
 
 class RecommendRequest(BaseModel):
@@ -17,14 +21,14 @@ class RecommendRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    history: list[str] = Field(
-        description="Item ids, oldest first; an item may occur again. Of more than the model's context the newest are "
-        "used, and `notes` says so. Empty where user fields are given."
+    history: list[ItemId] = Field(
+        description="Item ids, oldest first; integers are read as text, and an item may occur again. Of more than the "
+        "model's context the newest are used, and `notes` says so. Empty where user fields are given."
     )
     k: int = Field(Request.k, ge=1, description="Items to return, at most beam_width.")
     beam_width: int | None = Field(None, ge=1, description="Beams kept a level; the server's default if not given.")
-    exclude: list[str] = Field([], description="Item ids never to return.")
-    allow: list[str] = Field([], description="Named item sets to return from, their union; empty for every item.")
+    exclude: list[ItemId] = Field([], description="Item ids never to return.")
+    allow: list[ItemId] = Field([], description="Named item sets to return from, their union; empty for every item.")
     user: dict[str, UserValue] = Field({}, description="Values of the model's user fields.")
     deadline_ms: float | None = Field(
         None, gt=0, le=3_600_000, description="Answer 504 after so long; the server's default if not given."
@@ -51,7 +55,7 @@ class Recommendations(BaseModel):
     scores: list[float] = Field(description="Log-probability of each item's codes.")
     codes: list[list[int]] = Field(description="Each item's semantic ID.")
     titles: list[str] | None = Field(None, description="Only when asked for.")
-    complete: bool = Field(description="Whether all k were found.")
+    complete: bool = Field(description="Whether all k were found; if not, a note says why.")
     notes: list[str] = Field(description="What was done to the request that its sender may not expect.")
     model: str = Field(description="Version of the checkpoint that gave all of this answer.")
     catalog: str = Field(description="Version of the catalog that gave all of this answer.")
@@ -86,7 +90,9 @@ def checked(raw: Any, config: ServeConfig) -> RecommendRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         field = ".".join(str(part)[:100] for part in first["loc"] if part not in ("str", "int")) or "body"
-        raise Refusal("invalid", f"{field}: {first['msg']}", field) from None
+        of_ids = field.partition(".")[0] in ID_LISTS and "." in field
+        reason = "ids are text, or integers, which are read as text" if of_ids else first["msg"]
+        raise Refusal("invalid", f"{field}: {reason}", field) from None
     for field, most in (("history", config.max_history), ("exclude", config.max_exclude)):
         length = len(getattr(request, field))
         if length > most:

@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from octorec.engine.engine import Engine
+from octorec.engine.rank import Found, Ranked
 from octorec.engine.request import Request
-from octorec.errors import InputError
+from octorec.errors import InputError, NonFiniteError
 from octorec.serve.batcher import Batcher, Pending, Serving, any_request
 from octorec.serve.config import ServeConfig
 from octorec.serve.encode import encode_answer, with_timings
@@ -104,7 +105,9 @@ class Service:
         finally:
             self.batcher.leave(pending)
         before = time.monotonic()
-        ranked = found.ranked(row, pending.parsed)
+        ranked = self._ranked(found, row, pending)
+        if not ranked.complete:
+            await asyncio.to_thread(lambda: ranked.notes)  # counts items, once for each union of sets
         answer = encode_answer(ranked, pending.serving.model, asked.titles, request_id)
         now = time.monotonic()
         stages = {
@@ -119,12 +122,21 @@ class Service:
         milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
         return with_timings(answer, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3})
 
+    def _ranked(self, found: Found, row: int, pending: Pending) -> Ranked:
+        try:
+            return found.ranked(row, pending.parsed)
+        except NonFiniteError:
+            self.metrics.nonfinite.inc()
+            message = f"model {pending.serving.model}: the scores of this request are NaN or infinity"
+            raise Refusal("nonfinite", message) from None
+
     def _accept(self, asked: RecommendRequest) -> Pending:
         """Check a request against what answers now, and queue it."""
         self.batcher.refuse_if_full()
         arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
         try:
-            request = Request(asked.history, asked.k, asked.beam_width, asked.exclude, asked.allow, asked.user)
+            lists: Any = asked  # of text or integers, which Request reads as text
+            request = Request(lists.history, asked.k, asked.beam_width, lists.exclude, lists.allow, asked.user)
             parsed = serving.engine.parse(request, self.batcher.drop_unknown)
         except InputError as error:
             raise invalid(error) from None
@@ -193,7 +205,7 @@ def _log_bucket(engine: Engine, size: int, width: int, seconds: float) -> None:
 def warm_up(engine: Engine, size: int, width: int) -> float:
     """Make one bucket ready and run it, so that no request is slower than the next; seconds of a batch in it.
 
-    Raises InputError where the model answers with scores that are no numbers.
+    Raises NonFiniteError where the model answers with scores that are no numbers, InputError where no item is live.
     """
     parsed = [engine.parse(any_request(engine, width))] * size
     if engine.device.type == "cuda":
@@ -203,6 +215,6 @@ def warm_up(engine: Engine, size: int, width: int) -> float:
     seconds = time.monotonic() - start
     ranked = found.ranked(0, parsed[0])
     if not len(ranked.places):
-        raise InputError("checkpoint", "no finite score", f"it must find an item of {engine.catalog.version}")
+        raise InputError("catalog", f"version {engine.catalog.version}", "must have an item that may be returned")
     encode_answer(ranked, "", True, "")
     return seconds

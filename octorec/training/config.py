@@ -1,9 +1,9 @@
 """What a training is made of. Imports no torch, so that the command line can read its defaults."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from octorec.errors import InputError
+from octorec.settings import check_types, require
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -34,17 +34,13 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("steps", "batch_size", "validate_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "must be an integer above 0")
+            require(getattr(self, name) >= 1, name, self, "must be an integer above 0")
         for name in ("learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise InputError(name, getattr(self, name), "must be above 0")
+            require(getattr(self, name) > 0, name, self, "must be above 0")
         for name in ("warmup", "weight_decay", "bias_rate", "label_smoothing"):
-            if not getattr(self, name) >= 0:
-                raise InputError(name, getattr(self, name), "must be 0 or more")
+            require(getattr(self, name) >= 0, name, self, "must be 0 or more")
+        require(0 <= self.seed < 2**32, "seed", self, "must be an integer from 0 to 4294967295")
         for name in ("dropout", "history_drop"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "must be 0 or more and below 1")
-        if self.precision not in get_args(Precision):
-            raise InputError("precision", self.precision, f"allowed: {', '.join(get_args(Precision))}")
+            require(0 <= getattr(self, name) < 1, name, self, "must be 0 or more and below 1")

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from octorec.errors import InputError
 from octorec.models.ranker import Ranker, RankerConfig, initialize
+from octorec.settings import check_types
 from octorec.training.ranker_data import NUMBERS, RankerSet
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -32,6 +33,7 @@ class RankerTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "must be 1 or more")

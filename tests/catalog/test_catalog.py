@@ -228,8 +228,9 @@ def test_files_of_another_catalog(tmp_path):
 
 
 def test_damaged_folders(tmp_path):
-    with pytest.raises(InputError, match=r"no catalog\.json"):
-        Catalog.load(tmp_path)
+    for path in (tmp_path, "x" * 5000, "a\0b"):
+        with pytest.raises(InputError, match=r"no catalog\.json"):
+            Catalog.load(path)
     built().save(tmp_path / "catalog")
     folder = tmp_path / "catalog"
     for name in ("catalog.json", "items.parquet", "codebook.safetensors"):

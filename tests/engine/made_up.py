@@ -71,3 +71,29 @@ def random_catalog(
         chosen = [[name for name in sets if generator.random() < 0.3] for _ in range(n)]
         columns["sets"] = pa.array(chosen, pa.list_(pa.string()))
     return Catalog.of_items(pa.table(columns), sizes)
+
+
+class BrokenModel(MadeUpModel):
+    """A made-up model that gives `value` as one logit of every request whose newest item has the seed `seed`.
+
+    level: the level at which it does; path: of which beam, None for every one.
+    """
+
+    def __init__(
+        self, codebook_sizes: tuple[int, ...], seed: int, level: int, value: float, path: tuple[int, ...] | None = None
+    ):
+        super().__init__(codebook_sizes)
+        self.seed, self.level, self.value, self.path = seed, level, value, path
+
+    def logits(self, seed: int, path: tuple[int, ...], level: int) -> np.ndarray:
+        logits = super().logits(seed, path, level)
+        if (seed, level) == (self.seed, self.level) and self.path in (None, path):
+            logits = logits.copy()
+            logits[-1] = self.value
+        return logits
+
+
+def seed_of(catalog: Catalog, item_id: str) -> int:
+    """How `MadeUpModel` tells a request whose newest item this is."""
+    codes = catalog.codes[catalog.index[item_id]].astype(int)
+    return int(codes @ np.array([1, 31, 977, 7919][: len(codes)]))

@@ -219,6 +219,25 @@ def test_titles_and_codes_are_the_items_own() -> None:
         ({"history": ["i0"], "exclude": ["nothing"]}, r"exclude: got 'nothing'; is no item of the catalog"),
         ({"history": ["i0"], "allow": ["green"]}, r"allow: got 'green'; allowed: blue, red"),
         ({"history": ["i0"], "user": {"age": 3}}, r"user: got 'age'; allowed: no field"),
+        ({"history": ["i0"], "user": None}, r"user: got None; must be an object"),
+        ({"history": ["i0"], "user": [("age", 3)]}, r"user: got \[\('age', 3\)\]; must be an object"),
+        ({"history": b"i0"}, r"history: got b'i0'; must be a list of ids"),
+        ({"history": memoryview(b"i0")}, r"history: got .*; must be a list of ids"),
+        ({"history": None}, r"history: got None; must be a list of ids"),
+        ({"history": {"i0"}}, r"history: got {'i0'}; must be a list of ids"),
+        ({"history": ["i0"], "exclude": None}, r"exclude: got None; must be a list of ids"),
+        ({"history": ["i0"], "allow": "red"}, r"allow: got 'red'; must be a list of names"),
+        ({"history": [True]}, r"history: got True; ids are text"),
+        ({"history": [None]}, r"history: got None; ids are text"),
+        ({"history": np.array([1.0])}, r"history: got 1.0; ids are text"),
+        ({"history": np.array([True])}, r"history: got True; ids are text"),
+        ({"history": np.array([["i0"]])}, r"history: got \['i0'\]; ids are text"),
+        ({"history": np.array("i0")}, r"history: got array\('i0'.*must be a list of ids"),
+        ({"history": ["i0"], "k": 5.0}, r"k: got 5.0; must be an integer above 0"),
+        ({"history": ["i0"], "k": "5"}, r"k: got '5'; must be an integer above 0"),
+        ({"history": ["i0"], "k": float("nan")}, r"k: got nan; must be an integer above 0"),
+        ({"history": ["i0"], "k": np.True_}, r"k: got .*True.*; must be an integer above 0"),
+        ({"history": ["i0"], "k": 10**30}, r"k: got 1000.*; at most beam_width = 300"),
     ],
 )
 def test_bad_requests(arguments: dict, message: str) -> None:
@@ -229,6 +248,23 @@ def test_bad_requests(arguments: dict, message: str) -> None:
 
 def test_integer_ids_are_read_as_text() -> None:
     assert Request([3, "4"], exclude=[5]) == Request(("3", "4"), exclude=("5",))
+
+
+def test_numpys_numbers_and_arrays_are_taken_like_pythons() -> None:
+    plain = Request(["3", "4"], k=5, beam_width=8, exclude=["5"], user={"age": 30.5, "plan": "paid"})
+    request = Request(
+        np.array([3, 4]),
+        k=np.int64(5),
+        beam_width=np.int32(8),
+        exclude=[np.uint8(5)],
+        user={"age": np.float32(30.5), "plan": np.str_("paid")},
+    )
+    assert request == plain
+    assert request == Request(np.array(["3", "4"]), 5, 8, np.array(["5"], dtype=object), user=plain.user)
+    assert [type(value) for value in (request.k, request.beam_width, request.history[0])] == [int, int, str]
+    subject = engine(random_catalog(50, SIZES), user_fields=(UserField("age", "number"),))
+    same = [subject.parse(Request(["i1"], user={"age": kind(31)})).user for kind in (int, np.int64, np.float64)]
+    assert same[0] == same[1] == same[2]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +292,7 @@ def test_unknown_ids_are_dropped_and_reported_when_asked() -> None:
         subject.parse(Request(["x"]), drop_unknown=True)
 
 
-@pytest.mark.parametrize("value", [float("inf"), 1e39, 10**400])
+@pytest.mark.parametrize("value", [float("inf"), 1e39, 10**400, float("nan"), np.float64("nan"), True, "31", [31]])
 def test_user_numbers_must_fit_the_model(value: float) -> None:
     subject = engine(random_catalog(50, SIZES), user_fields=(UserField("age", "number"),))
     with pytest.raises(InputError, match=r"user"):

@@ -1,16 +1,18 @@
 """Checkpoint folders, 16 bit and FP8, behind the same engine."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from made_up import random_catalog
+from safetensors.torch import load_file, save_file
 
 import octorec
 from octorec.catalog.catalog import Catalog
-from octorec.errors import InputError, MismatchError
+from octorec.errors import InputError, MismatchError, NonFiniteError
 from octorec.models import checkpoint
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
@@ -94,6 +96,23 @@ def test_codebook_sizes_must_be_the_catalogs(folder: Path, catalog: Catalog, tmp
     checkpoint.save(model, tmp_path, torch.bfloat16)
     with pytest.raises(MismatchError, match=r"codebook_sizes.*the catalog's are \(7, 5, 6\)"):
         octorec.load(tmp_path, catalog=catalog)
+
+
+@pytest.mark.parametrize("level", [0, 2])
+def test_finite_weights_whose_scores_overflow_are_an_error_that_names_the_folder(
+    folder: Path, tmp_path: Path, level: int
+) -> None:
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    file = broken / "model-00001-of-00001.safetensors"
+    tensors = load_file(file)
+    tensors[f"head.{level}.weight"][3] = 3e38
+    save_file(tensors, file)
+    engine = octorec.load(broken)
+    asked = [octorec.Request(["i1"], k=2), octorec.Request(["i2"], k=2)]
+    with pytest.raises(NonFiniteError, match=r"broken: scores: got 'NaN or infinity'.* request 1 of 2.*and 1 more"):
+        engine.recommend(asked)
+    with pytest.raises(NonFiniteError, match="broken"):
+        engine.score(asked, ["i1", "i2"])
 
 
 def test_missing_catalog_foreign_folder_unknown_option(folder: Path, tmp_path: Path) -> None:

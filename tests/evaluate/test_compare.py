@@ -128,6 +128,16 @@ def test_json_and_table(engine, examples):
         assert part in text
 
 
+def test_what_has_no_value_and_no_bound_is_said_in_words():
+    baseline, candidate = tables([-9, -1.0, -2.0, -3.0], [-9, -2.0, -1.0, -3.5])
+    result = compare(baseline, candidate, [Example(f"u{n}", ("0",), "3") for n in range(30)], k=1)
+    text = text_of(render(result))
+    assert "undefined" in text
+    assert "not bounded" in text
+    assert "nan" not in text
+    assert "inf%" not in text
+
+
 def test_predictions_made_once_give_the_same_comparison(engine, examples):
     other = TableEngine(engine.log_probs[::-1])
     once = compare(engine, other, examples)

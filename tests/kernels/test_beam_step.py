@@ -94,7 +94,7 @@ def assert_best(got: Beams, given: Inputs, widths: list[int], leaf_filter: LeafF
 
 
 def assert_equal(got: Beams, expected: Beams) -> None:
-    torch.testing.assert_close(got.scores, expected.scores, rtol=0, atol=2e-6)
+    torch.testing.assert_close(got.scores, expected.scores, rtol=0, atol=2e-6, equal_nan=True)
     for field in ("nodes", "parents", "codes"):
         assert torch.equal(getattr(got, field), getattr(expected, field)), field
 
@@ -204,6 +204,76 @@ def test_more_banned_leaves_than_are_read_at_once(device: str) -> None:
     forbid = LeafFilter(banned, torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool))
     got = run(given, [32], 32, forbid, device)
     assert sorted(got.nodes[0].tolist()) == [n for n in range(32) if n not in (3, 17, 30)] + [DEAD] * 3
+
+
+NAN = float("nan")
+
+
+def broken_inputs(place: tuple[int, int, int], logit: float, dead: int = 0) -> Inputs:
+    """Two requests, one logit of which is no number."""
+    logits, *rest = inputs(2, 3, 20, trie_level(5, 20, 0.6), dead)
+    logits[place] = logit
+    return (logits, *rest)
+
+
+def assert_told(got: Beams, request: int) -> None:
+    assert got.scores[request].isnan().all()
+    assert (got.nodes[request] == DEAD).all()
+    assert not got.parents[request].any()
+    assert not got.codes[request].any()
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["inner level", "last level"])
+@pytest.mark.parametrize(("logit", "beam", "code"), [(NAN, 0, 19), (INF, 2, 19), (-INF, 1, 3)])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_logit_that_is_no_number_is_told_of_its_request_alone(
+    logit: float, beam: int, code: int, last: bool, device: str
+) -> None:
+    given = broken_inputs((1, beam, code), logit)
+    forbid = leaf_filter(given[3], [[0, 5], [1]], [0, 0]) if last else None
+    expected = reference.beam_step(*given, torch.tensor([4, 3]), 4, forbid)
+    assert_told(expected, 1)
+    assert not expected.scores[0].isnan().any()
+    in_blocks = Tiling(tile=8, subtile=4, block=16, chunk=16)
+    assert_equal(run(given, [4, 3], 4, forbid, device, in_blocks), expected)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_row_of_minus_infinity_alone_is_told(device: str) -> None:
+    given = inputs(2, 1, 20, trie_level(1, 20, 0.7))
+    given[0][1] = -INF
+    assert_told(run(given, [4, 4], 4, None, device), 1)
+    assert_told(reference.beam_step(*given, torch.tensor([4, 4]), 4), 1)
+
+
+def test_a_bad_logit_counts_also_where_the_trie_has_no_child(device: str) -> None:
+    level = TrieLevel(torch.tensor([0, 2]).int(), torch.tensor([0, 1]).short(), torch.tensor([1, 1]).int(), None)
+    logits = torch.zeros(1, 1, 9)
+    logits[0, 0, 8] = NAN
+    given = (logits, torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.int64), level)
+    assert_told(run(given, [4], 4, None, device), 0)
+    assert_told(reference.beam_step(*given, torch.tensor([4]), 4), 0)
+
+
+@pytest.mark.parametrize("logit", [NAN, INF])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_a_dead_beams_row_holds_does_not_matter(logit: float, device: str) -> None:
+    given = broken_inputs((0, 2, 7), logit, dead=1)
+    got = run(given, [4, 4], 4, None, device)
+    assert_equal(got, reference.beam_step(*given, torch.tensor([4, 4]), 4))
+    given[0][0, 2] = 0.0
+    assert_best(got, given, [4, 4])
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["inner level", "last level"])
+def test_what_was_told_once_is_told_at_every_level_after(last: bool, device: str) -> None:
+    logits, scores, nodes, level = inputs(2, 3, 20, trie_level(5, 20, 0.6))
+    scores[0], nodes[0] = NAN, DEAD
+    forbid = leaf_filter(level, [[], []], [0, 0]) if last else None
+    given = (logits, scores, nodes, level)
+    for got in (run(given, [4, 4], 4, forbid, device), reference.beam_step(*given, torch.tensor([4, 4]), 4, forbid)):
+        assert_told(got, 0)
+        assert not got.scores[1].isnan().any()
 
 
 def test_a_request_gets_the_same_alone_and_at_its_own_width(device: str) -> None:

@@ -16,7 +16,7 @@ from octorec.models.hf_folder import INDEX, Checkpoint, write_config, write_tens
 from octorec.numerics.analyze import analyze
 from octorec.numerics.checkpoint_files import CheckpointFiles
 from octorec.quant.convert import quantize_checkpoint
-from octorec.quant.load import load_dequantized, load_model
+from octorec.quant.load import DequantizedCheckpoint, load_dequantized, load_model
 
 NAMES = ("a.weight", "b.weight", "c.weight")
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -296,6 +296,28 @@ def test_a_type_with_control_characters_is_shown_and_not_sent(tmp_path: Path) ->
     with pytest.raises(InputError, match="is truncated or no safetensors file") as error:
         CheckpointFiles(tmp_path)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("found", ["fp8", 3, True, []])
+def test_a_quantization_config_is_an_object_or_null(folder: Path, found: object) -> None:
+    write_config(folder, {"quantization_config": found})
+    for reader in (Checkpoint, CheckpointFiles):
+        with pytest.raises(InputError, match=r"config\.json: quantization_config: got .*; must be an object or null"):
+            reader(folder)
+
+
+def test_a_file_without_tensors_is_no_checkpoint(tmp_path: Path) -> None:
+    save_file({}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="holds no tensor"):
+        CheckpointFiles(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "", "nowhere", "/dev/null/x"])
+def test_a_path_that_is_none(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for reader in (Checkpoint, DequantizedCheckpoint, CheckpointFiles):
+        with pytest.raises(InputError, match=r"^checkpoint: got"):
+            reader(path)
 
 
 def test_null_is_as_absent(folder: Path, tmp_path: Path) -> None:

@@ -250,6 +250,11 @@ def test_not_finite(make_checkpoint: Any, tmp_path: Path, where: str, value: flo
     assert ("1 NaN and 0 Inf" if math.isnan(value) else "0 NaN and 1 Inf") in message
 
 
+def test_a_number_too_large_for_float32(tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "in", {"a.weight": torch.full((16, 16), 1e300, dtype=torch.float64)})
+    assert "0 NaN and 256 Inf among 256 values" in refused(source, tmp_path / "out", ALL)
+
+
 def test_quantized_already(make_checkpoint: Any, tmp_path: Path) -> None:
     source = make_checkpoint("demo")
     quantize_checkpoint(source, tmp_path / "fp8", "fp8")

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,14 @@ N_ITEMS = 90
 FIELDS = (UserField("age", "number", mean=30, std=10), UserField("plan", "category", ("free", "paid")))
 
 
-def make_catalog(n: int = N_ITEMS, seed: int = 0, codebook: int = 0) -> Catalog:
+def make_catalog(n: int = N_ITEMS, seed: int = 0, codebook: int = 0, ids: Sequence[str] | None = None) -> Catalog:
     """`n` items of random codes. Versions of one `codebook` may follow one another."""
     generator = np.random.default_rng(seed)
     centroids = tuple(np.full((size, 2), codebook, np.float32) for size in SIZES)
     codes = np.stack([generator.integers(0, size, n) for size in SIZES], 1)
     sets = [[name for name in ("red", "blue") if generator.random() < 0.4] for _ in range(n)]
     columns = {
-        "item_id": [f"i{number}" for number in range(n)],
+        "item_id": [f"i{number}" for number in range(n)] if ids is None else ids,
         "title": [f"Item {number} of {seed}" for number in range(n)],
         "codes": pa.array(codes.tolist(), pa.list_(pa.int32())),
         "sets": pa.array(sets, pa.list_(pa.string())),

@@ -174,6 +174,19 @@ def test_a_catalog_storm_at_80_percent_load(rounds: int, pause_s: float, roots: 
     run(test())
 
 
+def test_items_may_be_withdrawn_by_integer_ids(roots: dict[str, str]) -> None:
+    engine = make_engine(make_catalog(ids=[str(number) for number in range(90)]))
+
+    async def test() -> None:
+        async with served(engine, **roots) as (service, _), administered(service) as admin:
+            assert (await post(admin, "/v1/items/withdraw", items=[3, "4"]))["live_items"] == 88
+            assert (await post(admin, "/v1/items/restore", items=["3", 4]))["live_items"] == 90
+            for wrong in ([True], [3.0], [None], [["3"]]):
+                assert (await admin.post("/v1/items/withdraw", json={"items": wrong})).status_code == 422
+
+    run(test())
+
+
 def test_withdrawn_items_are_gone_from_the_next_batch_and_from_later_versions(roots: dict[str, str]) -> None:
     engine = make_engine(max_items=120)
 

@@ -78,6 +78,23 @@ def test_a_server_that_stalls_is_seen_by_everybody_who_came_meanwhile(catalog: s
     run(test())
 
 
+def test_scores_of_nan_are_counted_by_name(catalog: str) -> None:
+    engine = make_engine(gate=True)
+    gate = engine.model
+    assert isinstance(gate, Gate)
+
+    async def test() -> None:
+        async with listening(engine) as (_, port):
+            decode = gate.decode_level
+            gate.decode_level = lambda *args: decode(*args) * float("nan")  # type: ignore[method-assign]
+            (row,) = await bench(f"http://127.0.0.1:{port}", short(catalog, request_rate="40", duration_s=0.3), silent)
+            assert row["errors"] == {"500": row["requests"]}
+            assert row["nonfinite"] == row["requests"] > 0
+            assert f"the model gave {row['nonfinite']} requests scores of NaN or infinity" in said(render([row]))
+
+    run(test())
+
+
 def test_errors_are_counted_by_status_and_places_bound_the_load(catalog: str) -> None:
     engine = make_engine(gate=True)
 
@@ -146,7 +163,7 @@ def test_timings_are_read_from_the_end() -> None:
         ({"goodput": "ttft:3"}, "must be e2el:MILLISECONDS"),
         ({"goodput": "e2el:x"}, "must be e2el:MILLISECONDS"),
         ({"duration_s": 0}, "duration_s: got 0.0; must be above 0"),
-        ({"max_concurrency": 0}, "must be above 0"),
+        ({"max_concurrency": 0}, "must be an integer from 1 to 100000"),
     ],
 )
 def test_wrong_settings_are_refused(flags: dict[str, Any], said: str) -> None:

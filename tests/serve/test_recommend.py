@@ -1,16 +1,23 @@
 """Answers over HTTP are the engine's own; what is wrong in a request is named, counted and does no harm."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from served import make_catalog, make_engine, run, served
+import torch
+from served import Gate, administered, make_catalog, make_engine, run, served
 
+from octorec.engine import items
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
+from octorec.errors import NonFiniteError
+from octorec.models.context import ContextBatch
+from octorec.models.onerec import ContextKV
+from octorec.serve.config import ServeConfig
 from octorec.serve.service import Service
 
 
@@ -94,7 +101,12 @@ BAD: dict[str, tuple[Any, int, str]] = {  # what is sent, status, field
     "too large": (b" " * 20_000, 413, "body"),
     "no history": ({}, 422, "history"),
     "history no list": ({"history": "i1"}, 422, "history"),
-    "history of numbers": ({"history": ["i1", 3]}, 422, "history.1"),
+    "history of a fraction": ({"history": ["i1", 3.5]}, 422, "history.1"),
+    "history of a whole fraction": ({"history": ["i1", 3.0]}, 422, "history.1"),
+    "history of true": ({"history": [True]}, 422, "history.0"),
+    "history of null": ({"history": [None]}, 422, "history.0"),
+    "history of lists": ({"history": [["i1"]]}, 422, "history.0"),
+    "exclude of false": ({"history": ["i1"], "exclude": ["i1", False]}, 422, "exclude.1"),
     "history too long": ({"history": ["i1"] * 51}, 422, "history"),
     "history empty": ({"history": []}, 422, "history"),
     "k no integer": ({"history": ["i1"], "k": 1.5}, 422, "k"),
@@ -108,6 +120,9 @@ BAD: dict[str, tuple[Any, int, str]] = {  # what is sent, status, field
     "exclude no list": ({"history": ["i1"], "exclude": {}}, 422, "exclude"),
     "exclude too long": ({"history": ["i1"], "exclude": ["i1"] * 51}, 422, "exclude"),
     "allow unknown": ({"history": ["i1"], "allow": ["green"]}, 422, "allow"),
+    "user null": ({"history": ["i1"], "user": None}, 422, "user"),
+    "user NaN": (b'{"history":["i1"],"user":{"age":NaN}}', 422, "body"),
+    "user infinite": ({"history": ["i1"], "user": {"age": 10**400}}, 422, "body"),
     "user no object": ({"history": ["i1"], "user": [1]}, 422, "user"),
     "user unknown": ({"history": ["i1"], "user": {"shoe": 3}}, 422, "user"),
     "user of a wrong type": ({"history": ["i1"], "user": {"age": "old"}}, 422, "user.age"),
@@ -178,6 +193,128 @@ def test_unknown_items_are_dropped_and_reported_or_refused(policy: str) -> None:
     run(test())
 
 
+def test_integer_ids_are_read_as_text() -> None:
+    catalog = make_catalog(ids=[str(number) for number in range(90)])
+    engine = make_engine(catalog)
+
+    async def test() -> None:
+        async with served(engine) as (_, client):
+            sent = {"history": [3, "4", -7, 2**60], "exclude": [5, "6"], "k": 4}
+            answer = (await client.post("/v1/recommend", json=sent)).json()
+            same(answer, engine, Request(["3", "4"], k=4, exclude=["5", "6"]))
+            assert answer["notes"] == ["history: 2 unknown dropped, such as '-7'"]
+            refused = (await client.post("/v1/recommend", json={"history": [1.5]})).json()["error"]
+            assert refused["message"] == "history.0: ids are text, or integers, which are read as text"
+
+    run(test())
+
+
+def test_a_short_list_says_why_and_the_count_is_made_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    counting: list[str] = []
+    count = items.count_returnable
+
+    def counted_elsewhere(*args: Any) -> int:
+        counting.append(threading.current_thread().name)
+        return count(*args)
+
+    monkeypatch.setattr("octorec.engine.rank.count_returnable", counted_elsewhere)
+
+    async def test() -> None:
+        async with served(make_engine(make_catalog(5))) as (_, client):
+            answer = (await client.post("/v1/recommend", json={"history": ["i1"], "k": 10, "exclude": ["i2"]})).json()
+            assert answer["notes"] == ["found 4 of k = 10 items with a beam 16 wide; the request may have 4"]
+            assert len(counting) == 1
+            assert counting[0] != threading.main_thread().name
+
+    run(test())
+
+
+class Overflowing(Gate):
+    """A model whose scores of one request, whose newest item is `broken`, are `value`."""
+
+    broken: tuple[int, ...] = (-1, -1, -1)
+    value = float("nan")
+
+    def encode_context(self, batch: ContextBatch) -> ContextKV:
+        newest = batch.codes[torch.arange(len(batch.lengths)), batch.lengths - 1]
+        self.rows = (newest == torch.tensor(self.broken)).all(1)
+        return super().encode_context(batch)
+
+    def decode_level(self, level: int, codes: Any, parents: Any, kv: ContextKV) -> torch.Tensor:
+        logits = super().decode_level(level, codes, parents, kv)
+        return logits.masked_fill(self.rows[:, None, None], self.value) if level == 1 else logits
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_scores_of_nan_are_a_counted_500_of_their_request_and_the_batch_has_its_answers(bad: float) -> None:
+    engine = make_engine()
+    expected = engine
+    catalog = engine.catalog
+    model = Overflowing(engine.model)  # type: ignore[arg-type]
+    broken = Engine(model, catalog, engine.config)
+    item = next(i for i in catalog.item_ids if (catalog.codes == catalog.codes[catalog.index[i]]).all(1).sum() == 1)
+    other = next(i for i in catalog.item_ids if i != item)
+
+    async def test() -> None:
+        async with served(broken) as (service, client):
+            model.broken, model.value = tuple(catalog.codes[catalog.index[item]].tolist()), bad
+            asked = [{"history": [i], "k": 3} for i in (other, item, other)]
+            answers = (await client.post("/v1/recommend", json=asked)).json()["answers"]
+            for place in (0, 2):
+                same(answers[place], expected, Request([other], k=3))
+            error = answers[1]["error"]
+            assert (error["status"], error["type"]) == (500, "nonfinite")
+            assert "model first: the scores of this request are NaN or infinity" in error["message"]
+            alone = await client.post("/v1/recommend", json=asked[1])
+            assert alone.status_code == 500
+            assert value(service, "nonfinite_total") == 2
+            assert value(service, "requests_total", outcome="nonfinite") == 2
+            assert value(service, "batch_retries_total") == 0
+            assert service.accepted == 0
+            assert (await client.get("/v2/health/live")).status_code == 200
+
+    run(test())
+
+
+def test_a_checkpoint_whose_first_answer_is_nan_does_not_start() -> None:
+    engine = make_engine()
+    model = Overflowing(engine.model)  # type: ignore[arg-type]
+    model.broken = tuple(engine.catalog.codes[0].tolist())
+    service = Service(lambda: Engine(model, engine.catalog, engine.config, checkpoint="runs/x"), "x", ServeConfig())
+
+    async def test() -> None:
+        await service.start()
+        await service.loaded
+        assert isinstance(service.error, NonFiniteError)
+        assert "runs/x" in str(service.error)
+        await service.stop()
+
+    run(test())
+
+
+HEADS = ["/health", "/v2/health/live", "/v2/health/ready", "/v2/models/octorec", "/v2/models/octorec/ready", "/metrics",
+         "/docs", "/openapi.json", "/v2/models/other", "/v1/recommend", "/nothing"]  # fmt: skip
+
+
+def test_head_answers_as_get_without_a_body() -> None:
+    async def test() -> None:
+        async with served(make_engine()) as (service, client):
+            for address in HEADS:
+                get, head = await client.get(address), await client.head(address)
+                assert head.status_code == get.status_code, address
+                assert head.content == b""
+                assert get.content
+                assert head.headers["content-type"] == get.headers["content-type"], address
+            service.drain()
+            assert (await client.head("/v2/health/ready")).status_code == 503
+            async with administered(service) as admin:
+                assert (await admin.head("/v1/state")).status_code == 200
+                assert (await admin.head("/v1/catalog")).status_code == 405
+            assert all("head" not in path for path in (await client.get("/openapi.json")).json()["paths"].values())
+
+    run(test())
+
+
 def test_tokens(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("first-token\n\nsecond-token\n")
 
@@ -209,6 +346,8 @@ def test_openapi_names_every_field() -> None:
             call = document["paths"]["/v1/recommend"]["post"]
             one = call["requestBody"]["content"]["application/json"]["schema"]["anyOf"][0]
             assert all(field.get("description") for field in one["properties"].values())
+            for name in ("history", "exclude"):
+                assert [kind["type"] for kind in one["properties"][name]["items"]["anyOf"]] == ["string", "integer"]
             assert {"200", "401", "408", "413", "422", "500", "503", "504"} <= set(call["responses"])
             assert (await client.get("/docs")).status_code == 200
 
