@@ -95,7 +95,6 @@ def train(
     from octorec.catalog.catalog import Catalog
     from octorec.data.interactions import read_interactions
     from octorec.data.splits import leave_last_out, training_part
-    from octorec.data.users import read_users
     from octorec.training.progress import training_progress
     from octorec.training.run import model_config, train
 
@@ -115,10 +114,10 @@ def train(
         seed=seed,
     )
     interactions, items = read_interactions(data), Catalog.load(catalog)
-    known = read_users(users) if users else {}
     train_part = training_part(interactions, hold_out)
     examples = leave_last_out(interactions, hold_out)[1] if hold_out else []
     dimensions = model_config(config or preset, items)
+    known = known_users(users, dimensions.user_fields, interactions.table["user_id"].unique().to_pylist())
     with training_progress(console, steps) as progress:
         about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, progress)
     show(as_json, about, f"wrote {out}: {about['bytes'] / 1e6:.1f} MB, {about['examples']} examples")
@@ -278,7 +277,6 @@ def evaluate(
 ) -> None:
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
     from octorec.data.learned import read_learned
-    from octorec.data.users import read_users
     from octorec.engine.engine import Engine
     from octorec.engine.load import load
     from octorec.engine.request import read_requests
@@ -312,7 +310,7 @@ def evaluate(
     names = {"baseline": baseline, "candidate": candidate}
     sides = {name: Side(e.catalog, read_learned(names[name])) for name, e in zip(names, pair, strict=True)}
     origin = warned(origin_of(interactions, hold_out, sides))
-    known = read_users(users) if users else {}
+    known = known_users(users, pair[0].config.user_fields, (example.user_id for example in examples))
     with counting("evaluating") as progress:
         result = compare(
             *pair, examples, asked, margin, beam_width, users=known, progress=progress, unknown_items=unknown_items
@@ -342,8 +340,9 @@ def prove(
     """Is FP8 safe for this model? Layers, answers, on a GPU speed, and last the verdict as in `evaluate`."""
     from octorec.catalog.catalog import Catalog
     from octorec.data.learned import read_learned
-    from octorec.data.users import read_users
     from octorec.evaluate.origin import Side, origin_of
+    from octorec.models.checkpoint import read_config
+    from octorec.models.hf_folder import Checkpoint as HfFolder
     from octorec.prove import prove
     from octorec.prove_report import render_proof
 
@@ -351,7 +350,8 @@ def prove(
     interactions, examples = _predicted(data, hold_out)
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
     origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}))
-    known = read_users(users) if users else {}
+    fields = read_config(HfFolder(checkpoint)).user_fields
+    known = known_users(users, fields, (example.user_id for example in examples))
     with counting("proving") as progress:
         proof = prove(checkpoint, examples, config, out, known, force, progress)
     proof = dataclasses.replace(proof, comparison=dataclasses.replace(proof.comparison, origin=origin))
@@ -431,18 +431,25 @@ def catalog_import(
     index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.")],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.")] = None,
-    codebook_sizes: Annotated[str | None, typer.Option(help="Codes a level; inferred if not given.")] = None,
+    codebook_sizes: Annotated[
+        str | None, typer.Option(help="Codes a level; those of --base, or inferred, if not given.")
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Imported catalog before this one: models that answer from it take both.")
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Read semantic IDs that another project made."""
+    from octorec.catalog.catalog import Catalog
     from octorec.catalog.index_json import read_index
     from octorec.data.items import read_items
     from octorec.files import refuse_existing
 
     refuse_existing(out, force)
     sizes = _sizes(codebook_sizes) if codebook_sizes else None
-    made = read_index(index, read_items(items) if items else None, sizes)
+    before = Catalog.load(base) if base else None
+    made = read_index(index, read_items(items) if items else None, sizes, before)
     made.save(out, force)
     show_catalog(as_json, made, out)
 
@@ -454,20 +461,32 @@ def measured_requests(
 
     And what was left out of them, in words.
     """
-    from octorec.data.users import read_users
     from octorec.engine.load import load
     from octorec.engine.request import Request
     from octorec.evaluate.unknown import askable
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
-    known = read_users(users) if users else {}
     engine = load(checkpoint, catalog)
     _, every = _predicted(data, HOLD_OUT)
+    known = known_users(users, engine.config.user_fields, (example.user_id for example in every))
     examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
     sample = examples[:: max(1, len(examples) // count)][:count]
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
     return engine.forced_batch(requests, [example.target for example in sample]), unknown.lines()
+
+
+def known_users(path: Path | None, fields: Iterable[Any], asked: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What a table says about the users, each of a model's `fields` read as its kind; some of `asked` must be in it."""
+    from octorec.data.users import read_users
+
+    if path is None:
+        return {}
+    users = read_users(path, {field.name: field.kind for field in fields})
+    if users.keys().isdisjoint(asked):
+        found = f"users such as {next(iter(users))[:40]!r}"
+        raise InputError(f"{path}: column user_id", found, "has no user of the interactions: write ids alike in both")
+    return users
 
 
 def _predicted(data: Path, hold_out: int) -> tuple[Any, Any]:

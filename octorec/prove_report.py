@@ -7,7 +7,7 @@ from rich.text import Text
 
 from octorec.evaluate.compare import Agreement
 from octorec.evaluate.render import headline, percent, render_metrics, said_ends, said_value
-from octorec.numerics.fidelity import HALF_STEPS, OUTPUT_DB, WEIGHT_DB
+from octorec.numerics.fidelity import EXPERTS_DB, HALF_STEPS, OUTPUT_DB, WEIGHT_DB
 from octorec.prove import Proof
 
 WORST = 5  # layers that are shown
@@ -27,7 +27,8 @@ def render_proof(proof: Proof) -> RenderableType:
 def _layers(proof: Proof) -> list[RenderableType]:
     safe = sum(layer.safe for layer in proof.layers)
     said = f"{safe} of {len(proof.layers)} FP8 layers are safe by recipe {proof.recipe}: output of at least "
-    said += f"{OUTPUT_DB:g} dB, every row of a weight {WEIGHT_DB:g} dB and {HALF_STEPS:g} half steps"
+    said += f"{OUTPUT_DB:g} dB (experts: {EXPERTS_DB:g}), every row of a weight at least {WEIGHT_DB:g} dB and at most "
+    said += f"{HALF_STEPS:g} half steps"
     table = Table("lowest", "output, dB", "worst row, dB", box=SIMPLE_HEAD, padding=0)
     for layer in sorted(proof.layers, key=lambda layer: layer.output)[:WORST]:
         table.add_row(layer.name, f"{layer.output:.1f}", f"{layer.worst_row:.1f}")

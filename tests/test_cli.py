@@ -15,6 +15,8 @@ import pyarrow.parquet
 import pytest
 
 from octorec import cli, demo
+from octorec.errors import InputError
+from octorec.models.config import UserField, encode_user
 
 N_ITEMS = 30
 TRAIN = ("train", "--data", "{w}/data.csv", "--catalog", "{w}/catalog")
@@ -158,6 +160,16 @@ def test_analyze(work: Path, tmp_path: Path) -> None:
     assert json.loads(octorec("analyze", work / "fp8", "--out", tmp_path / "fp8", "--json").stdout)
 
 
+def test_users_of_a_csv_are_read_as_the_fields_of_the_model(tmp_path: Path) -> None:
+    fields = (UserField("zip", "category", ("01234", "94301")), UserField("age", "number"))
+    (tmp_path / "users.csv").write_text("user_id,zip,age\nu0,01234,07\nu1,94301,NA\n")
+    known = cli.known_users(tmp_path / "users.csv", fields, ["u1", "u7"])
+    assert [encode_user(fields, known[user]) for user in ("u0", "u1")] == [[1.0, 7.0], [2.0, 0.0]]
+    assert cli.known_users(None, fields, []) == {}
+    with pytest.raises(InputError, match="got \"users such as 'u0'\"; has no user of the interactions"):
+        cli.known_users(tmp_path / "users.csv", fields, ["0", "1"])
+
+
 def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
     new = pa.table({"item_id": ["n1", "n2"], "title": ["New", "Newer"], "sets": [["even"], ["odd"]]})
     pyarrow.parquet.write_table(new, tmp_path / "new.parquet")
@@ -177,6 +189,11 @@ def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
     (tmp_path / "x.index.json").write_text(json.dumps({"0": ["<a_1>", "<b_2>"], "1": ["<a_0>", "<b_2>"]}))
     done = octorec("catalog", "import", "--index", tmp_path / "x.index.json", "--out", tmp_path / "imported", "--json")
     assert json.loads(done.stdout)["items"] == 2
+    (tmp_path / "y.index.json").write_text(json.dumps({"1": ["<a_0>", "<b_2>"], "2": ["<a_1>", "<b_0>"]}))
+    done = octorec("catalog", "import", "--index", tmp_path / "y.index.json", "--base", tmp_path / "imported", "--out",
+                   tmp_path / "next", "--json")  # fmt: skip
+    made, before = json.loads(done.stdout), json.loads((tmp_path / "imported" / "catalog.json").read_text())
+    assert (made["fingerprint"], made["codebook_sizes"]) == (before["fingerprint"], [2, 3])
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,15 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
 from octorec.catalog.sets import distinct_sets, membership
-from octorec.data.items import matrix
-from octorec.data.tables import read_table
+from octorec.data.items import matrix, vectors
+from octorec.data.tables import one_array, read_table, refuse_nulls, refuse_rows
 from octorec.errors import InputError
 
 WORD_WEIGHT = 0.5  # length of the title's part of a feature row, the sets' part having length 1
 MIN_TITLES = 2  # a word in fewer titles than this tells no two items together
-MAX_WORDS = 4096  # the most frequent ones
+MAX_WORDS = MAX_SETS = 4096  # the most frequent ones: the map is fitted in memory of the square of their number
 RIDGE = 1.0
+COLUMNS = {"kind": pa.string(), "name": pa.string(), "idf": pa.float32(), "weight": pa.list_(pa.float32())}
 NEEDS = "an item without interactions needs a set or a title word that other items have, or a vector"
 
 
@@ -49,8 +50,8 @@ class Vocabulary:
 
 
 def fit_vocabulary(items: pa.Table) -> Vocabulary:
-    """Every named set of `items` and the more frequent words of their titles."""
-    sets, words = distinct_sets(items["sets"]), _frequent_words(items["title"].to_pylist())
+    """The more frequent named sets of `items` and words of their titles."""
+    sets, words = _frequent_sets(items["sets"]), _frequent_words(items["title"].to_pylist())
     vocabulary = Vocabulary(sets, words, np.ones(len(sets) + len(words), np.float32))
     having = np.asarray(_multi_hot(items, vocabulary).sum(0)).ravel()
     idf = np.log((1 + items.num_rows) / (1 + having)) + 1  # as scikit-learn smooths it
@@ -89,16 +90,23 @@ class AttributeMap:
     @classmethod
     def load(cls, path: Path) -> "AttributeMap":
         """Read what `save` wrote; another table is an InputError."""
-        table = read_table(path)
-        if not table.schema.remove_metadata().equals(_schema(table)):
+        table = read_table(path, COLUMNS)
+        found = {field.name: field.type for field in table.schema}
+        if found != COLUMNS:
             raise InputError(str(path), table.schema.to_string(), "must be the table that OctoRec wrote")
+        for name in ("kind", "name", "idf"):
+            refuse_nulls(table[name], f"{path}: column {name}")
         kinds, names = table["kind"].to_pylist(), table["name"].to_pylist()
         sets, words = ([name for kind, name in zip(kinds, names, strict=True) if kind == k] for k in ("set", "word"))
         if kinds != ["bias"] + ["set"] * len(sets) + ["word"] * len(words):
             raise InputError(f"{path}: column kind", sorted(set(kinds)), "one bias, then sets, then words")
-        weight = matrix(table["weight"])
-        idf = np.asarray(table["idf"])[1:]
-        return cls(Vocabulary(tuple(sets), tuple(words), idf), weight[1:], weight[0])
+        for some in (sets, words):
+            if len(set(some)) < len(some):
+                raise InputError(f"{path}: column name", "a name twice", "each set and each word may stand once")
+        weight = matrix(vectors(one_array(table["weight"]), f"{path}: column weight"))
+        idf = np.asarray(table["idf"])
+        refuse_rows(~np.isfinite(idf), f"{path}: column idf", "NaN or infinity", "must hold finite numbers")
+        return cls(Vocabulary(tuple(sets), tuple(words), idf[1:]), weight[1:], weight[0])
 
 
 def fit_map(vocabulary: Vocabulary, features: sp.csr_matrix, vectors: np.ndarray) -> AttributeMap:
@@ -124,14 +132,18 @@ def _multi_hot(items: pa.Table, vocabulary: Vocabulary) -> sp.csr_matrix:
     return sp.csr_matrix(sp.hstack([sets, words]))
 
 
+def _frequent_sets(sets: pa.ChunkedArray) -> tuple[str, ...]:
+    """The MAX_SETS that most items have, in ascending order."""
+    names = distinct_sets(sets)
+    if len(names) <= MAX_SETS:
+        return names
+    _, places = membership(sets, names)
+    frequent = np.argsort(-np.bincount(places, minlength=len(names)), kind="stable")[:MAX_SETS]
+    return tuple(names[place] for place in np.sort(frequent))
+
+
 def _frequent_words(titles: Sequence[str]) -> tuple[str, ...]:
     analyze = CountVectorizer().build_analyzer()
     count = Counter(word for title in titles for word in set(analyze(title)))
     frequent = sorted((word for word in count if count[word] >= MIN_TITLES), key=lambda word: (-count[word], word))
     return tuple(frequent[:MAX_WORDS])
-
-
-def _schema(table: pa.Table) -> pa.Schema:
-    width = table.schema.field("weight").type.list_size if "weight" in table.column_names else 0
-    kinds = {"kind": pa.string(), "name": pa.string(), "idf": pa.float32(), "weight": pa.list_(pa.float32(), width)}
-    return pa.schema(kinds)

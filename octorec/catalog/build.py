@@ -79,7 +79,11 @@ def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
         found = f"{len(known)} items of the catalog: {', '.join(known[:5])}"
         raise InputError("items: column item_id", found, "new items only; `restore` brings a withdrawn one back")
     if catalog.codebook is None:
-        raise InputError("catalog", "no codebook", "its codes came from elsewhere: import an index with the new items")
+        raise InputError(
+            "catalog",
+            "no codebook",
+            "its codes came from elsewhere: import an index with old and new items, with this catalog as --base",
+        )
     new_items = with_defaults(new_items)
     codes = _codes(catalog.codebook, _new_vectors(catalog, new_items), catalog.unique, catalog.codes)
     columns = catalog.items.column_names

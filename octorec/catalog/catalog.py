@@ -8,7 +8,7 @@ Letters: n items, L levels, words = ceil(named sets / 64).
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from octorec.catalog.about import FORMAT_VERSION, read_about
 from octorec.catalog.attributes import AttributeMap
 from octorec.catalog.codebook import Codebook, check_sizes, digest
 from octorec.catalog.sets import distinct_sets, set_bits
@@ -25,23 +26,12 @@ from octorec.data.items import matrix, read_items
 from octorec.data.learned import Learned
 from octorec.data.tables import id_rank, one_array
 from octorec.errors import InputError, MismatchError
-from octorec.files import is_own_file, new_folder, read_json
+from octorec.files import is_own_file, new_folder
 
-FORMAT_VERSION = 1
 FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")  # of a catalog's folder
 ROWS = 4096  # read in about a millisecond
 COLUMNS = ["item_id", "title", "codes", "sets", "live"]
-ABOUT = {  # keys of catalog.json
-    "format_version": int,
-    "fingerprint": str,
-    "codebook_sizes": list,
-    "levels": int,
-    "n_items": int,
-    "version": str,
-    "given_vectors": bool,
-    "unique": bool,
-    "attributes": bool,
-}
+NAMES_SHOWN = 20  # of named sets, in an error
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +43,7 @@ class Catalog:
     codebook: None where the codes came from elsewhere. attribute_map: None where no item has attributes.
     given_vectors: whether the codebook is over vectors that the item table brought. unique: no tuple has two items.
     learned: which interactions the codebook is over; None where that is not known, or where they were given as vectors.
+    extends: an imported catalog whose fingerprint is that of the catalog before it (see `catalog.index_json`).
     """
 
     items: pa.Table
@@ -67,6 +58,7 @@ class Catalog:
     given_vectors: bool = False
     unique: bool = False
     learned: Learned | None = None
+    extends: bool = False
 
     @classmethod
     def of_items(
@@ -180,7 +172,9 @@ class Catalog:
         bits = np.zeros(max(1, -(-len(self.set_names) // 64)), np.uint64)
         for name in names:
             if name not in self.set_bit:
-                raise InputError(field, name, f"allowed: {', '.join(self.set_names) or 'nothing: no item has sets'}")
+                some = ", ".join(self.set_names[:NAMES_SHOWN]) or "nothing: no item has sets"
+                more = f" and {len(self.set_names) - NAMES_SHOWN} more" if len(self.set_names) > NAMES_SHOWN else ""
+                raise InputError(field, name, f"allowed: {some}{more}")
             bits[self.set_bit[name] // 64] |= np.uint64(1 << self.set_bit[name] % 64)
         return bits.view(np.int64)
 
@@ -209,6 +203,8 @@ class Catalog:
             "attributes": self.attribute_map is not None,
             "learned": self.learned and self.learned.to_dict(),
         }
+        if self.extends:
+            about["extends"] = True
         with new_folder(folder, force) as new:
             (new / "catalog.json").write_text(json.dumps(about, indent=1))
             pyarrow.parquet.write_table(self.items, new / "items.parquet")
@@ -225,7 +221,7 @@ class Catalog:
         for name in FILES:
             if os.path.lexists(folder / name) and not is_own_file(folder / name):
                 raise InputError(str(folder / name), "a pipe or a link", "must be a regular file of its folder")
-        about = _read_about(folder)
+        about = read_about(folder)
         codebook = attribute_map = None
         if (folder / "codebook.safetensors").exists():
             codebook = Codebook.load(folder / "codebook.safetensors")
@@ -236,8 +232,14 @@ class Catalog:
         learned = None if record is None else Learned.from_dict(f"{folder / 'catalog.json'}: learned", record)
         flags = about["given_vectors"], about["unique"], learned
         catalog = cls.of_items(items, about["codebook_sizes"], codebook, attribute_map, *flags)
+        if about.get("extends"):
+            catalog = catalog.as_version_of(about["fingerprint"])
         _check_belonging(folder, about, catalog)
         return catalog
+
+    def as_version_of(self, fingerprint: str) -> "Catalog":
+        """This imported catalog with the fingerprint of the one before it."""
+        return replace(self, fingerprint=fingerprint, extends=True)
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
@@ -294,35 +296,17 @@ def _check_codes(items: pa.Table, sizes: tuple[int, ...]) -> None:
         raise MismatchError(
             "items: column codes", f"{codes.shape[1]} codes a row", f"codebook_sizes {sizes} needs {len(sizes)}"
         )
-    outside = np.flatnonzero((codes >= np.array(sizes)).any(1))
+    outside = np.flatnonzero((codes >= np.array(sizes, np.int64)).any(1))
     if len(outside):
         raise InputError(
             f"items: column codes, row {outside[0] + 1}", codes[outside[0]].tolist(), f"must be below {sizes}"
         )
 
 
-def _read_about(folder: Path) -> dict[str, Any]:
-    """catalog.json with every key there and of its type."""
-    path = folder / "catalog.json"
-    if not os.path.isfile(path):
-        raise InputError("catalog", str(folder), "must be a folder that OctoRec wrote; it has no catalog.json")
-    about = read_json(path, "catalog")
-    version = about.get("format_version")
-    if version != FORMAT_VERSION:
-        raise InputError(f"{path}: format_version", version, f"this OctoRec reads format version {FORMAT_VERSION}")
-    for key, kind in ABOUT.items():
-        if not isinstance(about.get(key), kind):
-            raise InputError(f"{path}: {key}", about.get(key), f"must be of type {kind.__name__}")
-    unknown = sorted(set(about) - set(ABOUT) - {"learned"})  # which older catalogs lack
-    if unknown:
-        raise InputError(str(path), unknown[0], f"unknown key; known: {', '.join(ABOUT)}")
-    if not all(isinstance(size, int) for size in about["codebook_sizes"]):
-        raise InputError(f"{path}: codebook_sizes", about["codebook_sizes"], "must be integers")
-    return about
-
-
 def _check_belonging(folder: Path, about: dict[str, Any], catalog: Catalog) -> None:
     codebook, attribute_map = catalog.codebook, catalog.attribute_map
+    if catalog.extends and codebook:
+        raise MismatchError(f"{folder}: extends", True, "a catalog with a codebook has the codebook's fingerprint")
     if codebook and codebook.sizes != catalog.codebook_sizes:
         allowed = f"catalog.json says {catalog.codebook_sizes}"
         raise MismatchError(f"{folder / 'codebook.safetensors'}: sizes", codebook.sizes, allowed)

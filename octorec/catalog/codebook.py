@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
@@ -20,6 +20,9 @@ from octorec.errors import InputError
 Progress = Callable[[str, int, int], None]  # what begins now, steps done, steps in all
 
 CHUNK = 2**24  # distances computed at a time: 64 MB
+MOST_CODES = 2**31 - 1  # a level: codes are int32
+ALLOWED = "must hold level.0, level.1, ... float32 [codes, width], finite"
+LEVEL_BYTES = 2**31  # that the centroids of a level may take
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,21 +84,27 @@ class Codebook:
     @classmethod
     def load(cls, path: Path) -> "Codebook":
         """Read what `save` wrote; anything else is an InputError."""
-        allowed = "must hold level.0, level.1, ... float32 [codes, width], finite"
         try:
-            tensors = load_file(path)
+            with safe_open(path, framework="numpy") as file:
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, safe_open is no dictionary
+                _check_header(path, {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()})
+                centroids = tuple(file.get_tensor(f"level.{level}") for level in range(len(slices)))
         except (SafetensorError, OSError) as error:
             raise InputError(str(path), str(error), "is truncated or no safetensors file") from error
-        except (TypeError, AttributeError) as error:  # a type that numpy has not
-            raise InputError(str(path), str(error), allowed) from error
-        names = [f"level.{level}" for level in range(len(tensors))]
-        if not names or set(names) != set(tensors):
-            raise InputError(str(path), sorted(tensors), allowed)
-        for name, array in tensors.items():
-            same_width = array.ndim == 2 and array.shape[1:] == tensors["level.0"].shape[1:]
-            if not same_width or array.dtype != np.float32 or not np.isfinite(array).all():
-                raise InputError(f"{path}: {name}", f"{array.dtype} {list(array.shape)}", allowed)
-        return cls(tuple(tensors[name] for name in names))
+        for level, array in enumerate(centroids):
+            if not np.isfinite(array).all():
+                raise InputError(f"{path}: level.{level}", "NaN or infinity", ALLOWED)
+        return cls(centroids)
+
+
+def _check_header(path: Path, tensors: dict[str, tuple[str, list[int]]]) -> None:
+    names = [f"level.{level}" for level in range(len(tensors))]
+    if not names or set(names) != set(tensors):
+        raise InputError(str(path), sorted(tensors), ALLOWED)
+    width = tensors["level.0"][1][1:]
+    for name, (kind, shape) in tensors.items():
+        if kind != "F32" or len(shape) != 2 or 0 in shape or shape[1:] != width:
+            raise InputError(f"{path}: {name}", f"{kind} {shape}", ALLOWED)
 
 
 def fit_codebook(
@@ -109,6 +118,9 @@ def fit_codebook(
     """
     check_sizes(codebook_sizes)
     rest = np.array(vectors, np.float32)
+    if max(codebook_sizes) * rest.shape[1] * rest.itemsize > LEVEL_BYTES:
+        most = LEVEL_BYTES // (rest.shape[1] * rest.itemsize)
+        raise InputError("codebook_sizes", tuple(codebook_sizes), f"at most {most} of vectors of width {rest.shape[1]}")
     centroids = []
     for level, size in enumerate(codebook_sizes):
         if progress:
@@ -125,8 +137,10 @@ def fit_codebook(
 
 
 def check_sizes(codebook_sizes: Sequence[int]) -> None:
-    if len(codebook_sizes) == 0 or min(codebook_sizes) < 1:
-        raise InputError("codebook_sizes", tuple(codebook_sizes), "needs a size above 0 for each level")
+    """Raise InputError unless there are levels, each of 1 to 2^31 - 1 codes."""
+    fits = [isinstance(size, (int, np.integer)) and 1 <= size <= MOST_CODES for size in codebook_sizes]
+    if not fits or not all(fits):
+        raise InputError("codebook_sizes", tuple(codebook_sizes), f"needs a size of 1 to {MOST_CODES} for each level")
 
 
 def digest(sizes: Sequence[int], *parts: np.ndarray | bytes) -> str:

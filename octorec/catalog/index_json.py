@@ -12,32 +12,53 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.catalog.catalog import Catalog, with_defaults
+from octorec.catalog.same_codebook import difference
 from octorec.data.items import check_items
 from octorec.data.tables import one_array
-from octorec.errors import InputError
+from octorec.errors import InputError, MismatchError
 from octorec.reading import read_text
 
-TOKEN = re.compile(r"<([a-z])_(\d{1,9})>")
-MOST_BYTES = 2**32  # of an index: some 50 million items
+TOKEN = re.compile(r"<([a-z])_([0-9]{1,9})>")
+MOST_BYTES = 2**29  # of an index: some 10 million items
 SHAPE = 'must be {"item id": ["<a_1>", "<b_7>", ...], ...} with the letters a, b, ... in order'
 
 
-def read_index(path: str | Path, items: pa.Table | None = None, codebook_sizes: Sequence[int] | None = None) -> Catalog:
-    """A catalog of the index's items. It has no codebook: its fingerprint is over the table of codes.
+def read_index(
+    path: str | Path,
+    items: pa.Table | None = None,
+    codebook_sizes: Sequence[int] | None = None,
+    base: Catalog | None = None,
+) -> Catalog:
+    """A catalog of the index's items, without a codebook.
 
-    items: their title, sets and live; rows of other items are left out. codebook_sizes: None takes each level's largest
-    code + 1, which may be less than what a model was trained with.
+    items: their title, sets and live; rows of other items are left out. codebook_sizes: None takes those of `base`,
+    else each level's largest code + 1, which may be less than what a model was trained with.
+
+    base: the imported catalog before this one, whose fingerprint this one then has; items may come and go, but one that
+    both have must have its codes (else a MismatchError), and has its details from `base` where `items` is None. Without
+    `base` the fingerprint is over the table of codes.
     """
-    rows = _read(Path(path))
+    path = Path(path)
+    if base and base.codebook:
+        raise InputError("base", "a catalog with a codebook", "give it new items by `catalog assign`")
+    rows = _read(path)
     codes = _codes(path, rows)
-    sizes = codes.max(0) + 1 if codebook_sizes is None else codebook_sizes
+    if codebook_sizes is None:
+        codebook_sizes = base.codebook_sizes if base else [int(code) + 1 for code in codes.max(0)]
     try:
         table = pa.table({"item_id": list(rows), "codes": pa.array(list(codes))})
     except UnicodeEncodeError as error:  # half of a surrogate pair
         raise InputError(f"{path}: item", error.object, "must be UTF-8 text") from error
     if items is not None:
         table = _with_details(table, check_items(items))
-    return Catalog.of_items(check_items(table, str(path)), [int(size) for size in sizes])
+    elif base is not None:
+        table = _with_details(table, base.items, every=False)
+    catalog = Catalog.of_items(check_items(table, str(path)), codebook_sizes)
+    if base is None:
+        return catalog
+    if why := difference(catalog, base):
+        raise MismatchError(f"{path}: codes", catalog.fingerprint, f"are of another codebook than the base's: {why}")
+    return catalog.as_version_of(base.fingerprint)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -81,14 +102,15 @@ def _tuple(where: str, tokens: Any) -> list[int]:
     return codes
 
 
-def _with_details(table: pa.Table, items: pa.Table) -> pa.Table:
-    """`table` with what `items` knows of its rows."""
+def _with_details(table: pa.Table, items: pa.Table, every: bool = True) -> pa.Table:
+    """`table` with what `items` knows of its rows; every: it must know them all."""
     rows = pc.index_in(table["item_id"], one_array(items["item_id"]))
     missing = table["item_id"].filter(pc.is_null(rows)).to_pylist()
-    if missing:
+    if missing and every:
         found = f"{len(missing)} items of the index are missing: {', '.join(missing[:5])}"
         raise InputError("items: column item_id", found, "must hold every item of the index")
     details = with_defaults(items).select(["title", "sets", "live"]).take(one_array(rows))
     for name in details.column_names:
-        table = table.append_column(name, details[name])
+        column = details[name].fill_null(True) if name == "live" else details[name]
+        table = table.append_column(name, column)
     return table

@@ -10,6 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.data.tables import one_array
+from octorec.errors import InputError
+
+BITS_BYTES = 2**31  # that `set_bits` may take
 
 
 def distinct_sets(sets: pa.ChunkedArray) -> tuple[str, ...]:
@@ -26,10 +29,18 @@ def membership(sets: pa.ChunkedArray, names: Sequence[str]) -> tuple[np.ndarray,
 
 
 def set_bits(sets: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray | None:
-    """[n, words] int64: bit s % 64 of word s // 64 says that the item is in set s. None when there are no names."""
+    """[n, words] int64: bit s % 64 of word s // 64 says that the item is in set s. None when there are no names.
+
+    More than BITS_BYTES are an InputError.
+    """
     if not names:
         return None
-    bits = np.zeros((len(sets), -(-len(names) // 64)), np.uint64)
+    shape = len(sets), -(-len(names) // 64)
+    if 8 * shape[0] * shape[1] > BITS_BYTES:
+        most = BITS_BYTES // (8 * len(sets)) * 64
+        allowed = f"at most {most:,} of so many items: their bits may take {BITS_BYTES / 2**30:g} GiB"
+        raise InputError("items: column sets", f"{len(names):,} named sets of {len(sets):,} items", allowed)
+    bits = np.zeros(shape, np.uint64)
     rows, places = membership(sets, names)
     np.bitwise_or.at(bits, (rows, places // 64), np.uint64(1) << (places % 64).astype(np.uint64))
     return bits.view(np.int64)

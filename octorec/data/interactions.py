@@ -31,7 +31,8 @@ class Interactions:
     def from_table(cls, table: pa.Table, source: str = "interactions") -> "Interactions":
         """Check and order a table with at least the columns user_id, item_id, timestamp; `source` names it in errors.
 
-        Ids are text or integers. Further columns are left out; equal rows are kept.
+        Ids are text or integers (or floats and decimals that are all whole). Further columns are left out; equal rows
+        are kept.
         """
         require_columns(table, COLUMNS, source)
         users, items = (text_column(table, name, source) for name in COLUMNS[:2])
@@ -54,8 +55,11 @@ class Interactions:
 
 
 def read_interactions(path: str | Path) -> Interactions:
-    """Read a `.parquet` or `.csv` file with the columns user_id, item_id and timestamp (others are left out)."""
-    return Interactions.from_table(read_table(path, COLUMNS, text=COLUMNS[:2]), str(path))
+    """Read a Parquet or CSV table (see `data.tables.read_table`) with the columns user_id, item_id and timestamp.
+
+    Others are left out.
+    """
+    return Interactions.from_table(read_table(path, COLUMNS, COLUMNS, inferred=["timestamp"]), str(path))
 
 
 def read_sequences(path: str | Path) -> Interactions:
@@ -64,8 +68,8 @@ def read_sequences(path: str | Path) -> Interactions:
     if not path.is_file():
         raise InputError(str(path), "no such file", "must be a text file with `user item item ...` on every line")
     try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    except UnicodeDecodeError as error:
+        lines = [line.split() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    except (UnicodeDecodeError, OSError) as error:
         raise InputError(str(path), str(error), "must be UTF-8 text") from error
     _check_sequences(path, lines)
     lines = [line for line in lines if line]

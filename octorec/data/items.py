@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from octorec.data.plain import plain_column
 from octorec.data.tables import (
     is_text,
     one_array,
@@ -22,8 +23,8 @@ COLUMNS = ("item_id", "title", "codes", "sets", "vector", "live")
 
 
 def read_items(path: str | Path) -> pa.Table:
-    """Read a `.parquet` or `.csv` file of items and check it as `check_items` does; other columns are left out."""
-    return check_items(read_table(path, COLUMNS, text=("item_id", "title", "sets")), str(path))
+    """Read a Parquet or CSV table of items (see `data.tables.read_table`) and check it as `check_items` does."""
+    return check_items(read_table(path, ["item_id"], COLUMNS, inferred=["live"]), str(path))
 
 
 def check_items(table: pa.Table, source: str = "items") -> pa.Table:
@@ -39,11 +40,14 @@ def check_items(table: pa.Table, source: str = "items") -> pa.Table:
     `source` names the table in errors.
     """
     require_columns(table, ["item_id"], source)
+    if table.num_rows == 0:
+        raise InputError(source, "no rows", "must have at least one row")
     out = {"item_id": unique_text_column(table, "item_id", source)}
-    checks = {"title": _titles, "codes": _codes, "sets": _sets, "vector": _vectors, "live": _live}
+    checks = {"title": _titles, "codes": _codes, "sets": _sets, "vector": vectors, "live": _live}
     for name, check in checks.items():
         if name in table.column_names:
-            out[name] = check(one_array(table.column(name)), f"{source}: column {name}")
+            where = f"{source}: column {name}"
+            out[name] = check(one_array(plain_column(table.column(name), where)), where)
     return pa.table(out)
 
 
@@ -54,8 +58,6 @@ def matrix(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def _titles(column: pa.Array, where: str) -> pa.Array:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     if not (is_text(column.type) or pa.types.is_null(column.type)):
         raise InputError(where, str(column.type), "must hold text")
     return column.cast(pa.string()).fill_null("")
@@ -70,20 +72,20 @@ def _codes(column: pa.Array, where: str) -> pa.Array:
         raise InputError(where, str(error), "codes must be below 2^31") from error
 
 
-def _vectors(column: pa.Array, where: str) -> pa.Array:
+def vectors(column: pa.Array, where: str) -> pa.Array:
+    """A plain column of vectors as list<float>: finite and as long in every row, else an InputError about `where`."""
     values = _even_lists(column, where, _is_number, "lists of numbers, as long in every row")
-    finite = np.isfinite(np.asarray(values))
-    refuse_rows(_any_in_row(column, ~finite), where, "NaN or infinity", "must hold finite numbers")
+    finite = np.isfinite(np.asarray(values.cast(pa.float32())))
+    refuse_rows(_any_in_row(column, ~finite), where, "NaN or infinity", "must hold numbers that float32 holds")
     return column.cast(pa.list_(pa.float32()))
 
 
 def _sets(column: pa.Array, where: str) -> pa.Array:
     if is_text(column.type):  # a CSV has no lists
-        column = column.cast(pa.string())
         column = pc.split_pattern(pc.if_else(pc.equal(column, ""), None, column), "|")
     if pa.types.is_null(column.type) or column.type == pa.list_(pa.null()):  # nothing but nulls or empty lists
         column = column.cast(pa.list_(pa.string()))
-    if not (_is_list(column.type) and is_text(column.type.value_type)):
+    if not (pa.types.is_list(column.type) and is_text(column.type.value_type)):
         raise InputError(where, str(column.type), 'must hold lists of text, or text that "|" separates')
     refuse_nulls(column.flatten(), f"{where} (counted over all lists)")
     empty = pa.array([[]], column.type)[0]
@@ -99,8 +101,9 @@ def _live(column: pa.Array, where: str) -> pa.Array:
 
 def _even_lists(column: pa.Array, where: str, is_allowed: Callable[[pa.DataType], bool], allowed: str) -> pa.Array:
     """The values of lists that are all there, all as long and of an allowed type."""
-    if not (_is_list(column.type) and is_allowed(column.type.value_type)):
-        raise InputError(where, str(column.type), f"must hold {allowed}")
+    if not (pa.types.is_list(column.type) and is_allowed(column.type.value_type)):
+        hint = " (a CSV has no lists: use Parquet)" if is_text(column.type) else ""
+        raise InputError(where, str(column.type), f"must hold {allowed}{hint}")
     refuse_nulls(column, where)
     lengths = np.asarray(pc.list_value_length(column))
     refuse_rows(
@@ -115,10 +118,6 @@ def _even_lists(column: pa.Array, where: str, is_allowed: Callable[[pa.DataType]
 
 def _any_in_row(column: pa.Array, bad: np.ndarray) -> np.ndarray:
     return np.any(bad.reshape(len(column), -1), axis=1)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from octorec.catalog.catalog import Catalog
+from octorec.catalog.same_codebook import difference
 from octorec.errors import InputError, MismatchError
 from octorec.kernels.reference import TrieLevel
 
@@ -75,8 +76,8 @@ class DeviceCatalog:
         )
 
     def _check(self, catalog: Catalog) -> None:
-        if (catalog.fingerprint, catalog.codebook_sizes) != (self.catalog.fingerprint, self.catalog.codebook_sizes):
-            allowed = f"the engine's model reads and writes the codes of {self.catalog.fingerprint}"
+        if why := difference(catalog, self.catalog):
+            allowed = f"the engine's model reads and writes the codes of {self.catalog.fingerprint}: {why}"
             raise MismatchError("catalog: fingerprint", catalog.fingerprint, allowed)
         if len(catalog) > self.max_items:
             raise InputError("catalog", f"{len(catalog)} items", f"at most max_items = {self.max_items}: raise it")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from octorec.catalog.catalog import Catalog
+from octorec.catalog.same_codebook import difference
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.errors import InputError, MismatchError
 from octorec.kernels import fused, reference
@@ -35,13 +36,24 @@ def load(
 
 
 def check_codebook(config: OneRecConfig, catalog: Catalog, folder: Path) -> None:
-    """A model reads and writes the codes of one codebook: any other catalog would be silent garbage."""
-    if config.codebook_fingerprint != catalog.fingerprint:
-        allowed = f"the catalog's is {catalog.fingerprint}: use the catalog the checkpoint was trained with"
-        raise MismatchError(f"checkpoint {folder}: codebook_fingerprint", config.codebook_fingerprint, allowed)
+    """A model reads and writes the codes of one codebook: any other catalog would be silent garbage.
+
+    Where a fingerprint differs because items of an imported catalog came or went, the catalog inside the checkpoint
+    folder decides.
+    """
     if tuple(config.codebook_sizes) != tuple(catalog.codebook_sizes):
-        allowed = f"the catalog's are {tuple(catalog.codebook_sizes)}"
+        hint = "" if catalog.codebook else ": import the index with the model's sizes"
+        allowed = f"the catalog's are {tuple(catalog.codebook_sizes)}{hint}"
         raise MismatchError(f"checkpoint {folder}: codebook_sizes", config.codebook_sizes, allowed)
+    if config.codebook_fingerprint == catalog.fingerprint:
+        return
+    own = Catalog.load(folder / "catalog") if (folder / "catalog").is_dir() else None
+    if own is None or own.fingerprint != config.codebook_fingerprint:
+        why = "use the catalog the checkpoint was trained with, or import the index with that one as base"
+    elif (why := difference(catalog, own) or "") == "":
+        return
+    allowed = f"the catalog's is {catalog.fingerprint}: {why}"
+    raise MismatchError(f"checkpoint {folder}: codebook_fingerprint", config.codebook_fingerprint, allowed)
 
 
 def engine_config(model: OneRecConfig, changes: dict[str, Any]) -> EngineConfig:

@@ -80,6 +80,9 @@ class OneRecConfig:
 
     def _check_sizes(self) -> None:
         """The two lists: sizes of the levels, and user fields."""
+        for name in ("codebook_sizes", "user_fields"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         sizes, fields = self.codebook_sizes, self.user_fields
         allowed = f"must be a list of 1 to {MOST_LEVELS} integers, each from 1 to {MOST_CODES:,}"
         _require(isinstance(sizes, tuple) and len(sizes) <= MOST_LEVELS, "codebook_sizes", self, allowed)
@@ -143,8 +146,6 @@ class OneRecConfig:
         check_keys("config.json", given, cls, REQUIRED)
         if "user_fields" in given:
             given["user_fields"] = read_user_fields(given["user_fields"])
-        if isinstance(given.get("codebook_sizes"), list):
-            given["codebook_sizes"] = tuple(given["codebook_sizes"])
         return cls(**given)
 
 

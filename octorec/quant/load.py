@@ -22,6 +22,7 @@ from octorec.quant.modules import FP8Experts, FP8Linear, WeightInMemory
 from octorec.quant.products import ACTIVATIONS, width_fault
 from octorec.quant.recipe import Group, Recipe, matrices
 
+EXPERT_WIDTH = 8  # what widths of experts in 16 bit must be multiples of: rows of 16 bytes
 PIECE = 2**18  # values that are checked at a time on a CPU: they stay in a core's cache
 
 
@@ -84,10 +85,23 @@ def empty_model(
 
 def _filled(model: OneRecV2, checkpoint: Checkpoint, device: str) -> OneRecV2:
     check_fits(model, checkpoint)
+    check_experts(model, device)
     model.to_empty(device=device)
     load_into(model, checkpoint)
     _check_finite(model, checkpoint)
     return model.eval()
+
+
+def check_experts(model: nn.Module, device: str) -> None:
+    """Refuse experts in 16 bit whose widths the kernels of a GPU do not take, at load and not at the first batch."""
+    if torch.device(device).type == "cpu":
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, Experts) and any(width % EXPERT_WIDTH for width in module.down_proj.shape[1:]):
+            allowed = (
+                f"on a GPU d_model and d_expert must be multiples of {EXPERT_WIDTH}: pad them, or load it on the CPU"
+            )
+            raise InputError(f"widths of {name}", tuple(module.down_proj.shape[1:]), allowed)
 
 
 def _check_finite(model: OneRecV2, checkpoint: Checkpoint) -> None:

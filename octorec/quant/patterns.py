@@ -45,7 +45,7 @@ def matching(patterns: Sequence[str], names: Sequence[str], started: float | Non
 
     started: `time.thread_time()` when the work began that may take SECONDS in all; more is an InputError.
     """
-    found = {plain_name(pattern) or "" for pattern in patterns}.intersection(names)
+    found = {name for pattern in patterns if (name := plain_name(pattern)) is not None}.intersection(names)
     regexes = [pattern for pattern in patterns if plain_name(pattern) is None]
     if regexes:
         started = time.thread_time() if started is None else started

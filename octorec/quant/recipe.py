@@ -6,7 +6,7 @@ A recipe is a YAML file:
     groups:
       - targets: ['blocks\\.\\d+\\.ffn\\.down_proj']   # regular expressions (RE2) on a module's whole name on disk
         weights: channel                             # channel | block | tensor
-        activations: token                           # token | group | tensor
+        activations: token                           # token | group | tensor (not of OneRec-V2: a scale a batch)
         optional: false                              # true: a checkpoint without such matrices is fine
     ignore: ['blocks\\.0\\..*']                        # stays as it is, whatever the targets say
 
@@ -82,18 +82,18 @@ class Recipe:
 
     def check_matches(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Raise an InputError for a pattern that matches nothing of a checkpoint whose tensors have these `shapes`."""
-        names = matrices(shapes)
+        names, started = matrices(shapes), time.thread_time()
         for group in self.groups:
-            for target in group.targets:
-                self._check_match("targets", target, names, group.optional)
+            for target in () if group.optional else group.targets:
+                self._check_match("targets", target, names, started)
         everything = sorted({name.rpartition(".")[0] or name for name in shapes})
         for pattern in self.ignore:
-            self._check_match("ignore", pattern, everything, optional=False)
+            self._check_match("ignore", pattern, everything, started)
         if not self.assign(names):
             raise InputError(f"recipe {self.name}", self.name, f"quantizes nothing of a checkpoint with {_some(names)}")
 
-    def _check_match(self, field: str, pattern: str, names: list[str], optional: bool) -> None:
-        if not optional and not matching((pattern,), names):
+    def _check_match(self, field: str, pattern: str, names: list[str], started: float) -> None:
+        if not matching((pattern,), names, started):
             allowed = f"matches nothing of a checkpoint with {_some(names)}"
             raise InputError(f"recipe {self.name}: {field}", pattern, allowed)
 

@@ -48,7 +48,7 @@ def item_ids(catalog: str) -> np.ndarray:
     try:
         items = pa.parquet.read_table(path, columns=["item_id", "live"])
         ids = items.filter(items["live"])["item_id"].to_numpy()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, LookupError, pa.ArrowException) as error:
         raise InputError("catalog", catalog, f"has no items.parquet of a catalog ({reason(error)})") from error
     if len(ids) == 0:
         raise InputError("catalog", catalog, "has no item that is not withdrawn")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from octorec.catalog.build import withdraw
 from octorec.catalog.catalog import Catalog
+from octorec.catalog.same_codebook import difference
 from octorec.errors import InputError
 from octorec.serve.batcher import Serving
 from octorec.serve.refusal import Refusal
@@ -81,10 +82,8 @@ class Operations:
             serving = Serving(engine, name)
             before = self.loaded
             await self.service.batcher.between_batches(lambda: self.service.now_serving(serving))
-            if base.fingerprint != before.fingerprint:
-                self.previous = None  # no version that this model could answer from
-            elif base is not before:
-                self.previous = before
+            if base is not before:  # None: no version that this model could answer from
+                self.previous = before if await asyncio.to_thread(difference, before, base) is None else None
             self._loaded = base
 
     def state(self) -> State:

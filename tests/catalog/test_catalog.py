@@ -173,7 +173,17 @@ def test_on_disk(catalog, tmp_path):
         ({"format_version": 2}, "reads format version 1"),
         ({"format_version": None}, "reads format version 1"),
         ({"codebook_sizes": "4,4"}, "codebook_sizes: got '4,4'; must be of type list"),
-        ({"codebook_sizes": [4.0, 4.0]}, "must be integers"),
+        ({"codebook_sizes": [4.0, 4.0]}, "codebook_sizes: got 4.0; must be of type int"),
+        ({"codebook_sizes": [True, 4]}, "codebook_sizes: got True; must be of type int"),
+        ({"codebook_sizes": [float("nan"), 4]}, "NaN is no number of JSON"),
+        ({"codebook_sizes": [-4, 4]}, "needs a size of 1 to 2147483647 for each level"),
+        ({"codebook_sizes": [10**30, 4]}, "needs a size of 1 to 2147483647 for each level"),
+        ({"codebook_sizes": []}, "needs a size of 1"),
+        ({"levels": True}, "levels: got True; must be of type int"),
+        ({"n_items": 40.0}, "n_items: got 40.0; must be of type int"),
+        ({"format_version": True}, "format_version: got True"),
+        ({"extends": 1}, "extends: got 1; must be of type bool"),
+        ({"unique": 0}, "unique: got 0; must be of type bool"),
         ({"colour": "red"}, "unknown key"),
         ({"version": None}, "version"),
     ],
@@ -196,6 +206,8 @@ def test_bad_catalog_json(change, message, tmp_path):
         ({"fingerprint": "0" * 16}, "fingerprint"),
         ({"version": "0" * 12}, "version"),
         ({"attributes": True}, "attributes"),
+        ({"extends": True}, "extends: got True; a catalog with a codebook"),
+        ({"codebook_sizes": [10**9, 4]}, "codebook.*sizes"),
     ],
 )
 def test_catalog_json_that_disagrees_with_the_rest(change, message, tmp_path):
@@ -241,17 +253,61 @@ def test_damaged_folders(tmp_path):
         (folder / name).write_bytes(whole)
     Catalog.load(folder)
     for text, message in (
-        ("[1]", "must hold an object"),
-        ("[" * 200_000, "nested too deeply"),
-        ('{"a":1,"a":1}', "twice"),
+        (b"[1]", "must hold an object"),
+        (b"1", "must hold an object"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":1,"a":1}', "twice"),
+        (b"\xff", "is no JSON"),
+        (b"NaN", "is no JSON"),
+        (b" " * 2**24, "at most"),
+        (b"", "is no JSON"),
     ):
-        (folder / "catalog.json").write_text(text)
+        (folder / "catalog.json").write_bytes(text)
         with pytest.raises(InputError, match=rf"catalog\.json.*{message}"):
             Catalog.load(folder)
     built().save(folder, force=True)
     (folder / "items.parquet").unlink()
     with pytest.raises(InputError, match="no such file"):
         Catalog.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [
+        ("item_id", pa.nulls(40), "null in row 1"),
+        ("item_id", pa.array(["i"] * 40), "stands more than once"),
+        ("codes", pa.array([[0]] * 40), "1 codes a row"),
+        ("codes", pa.array([[0, 4]] * 40), "must be below"),
+        ("codes", pa.array([None] * 40, pa.list_(pa.int32())), "null in row 1"),
+        ("codes", pa.array([[0, None]] * 40), "null in row 2"),
+        ("codes", pa.array([["a", "b"]] * 40), "lists of integers"),
+        ("codes", pa.array([[0, 2**40]] * 40), "codes must be below"),
+        ("title", pa.array([1] * 40), "must hold text"),
+        ("sets", pa.array([1] * 40), "must hold lists of text"),
+        ("live", pa.nulls(40), "must hold booleans"),
+    ],
+)
+def test_a_damaged_item_table_is_refused(name, column, message, tmp_path):
+    built().save(tmp_path / "c")
+    items = built().items
+    items = items.set_column(items.column_names.index(name), name, column)
+    pyarrow.parquet.write_table(items, tmp_path / "c" / "items.parquet")
+    with pytest.raises(InputError, match=message):
+        Catalog.load(tmp_path / "c")
+
+
+def test_more_named_sets_than_fit_are_refused_before_memory_is_asked_for(monkeypatch):
+    monkeypatch.setattr("octorec.catalog.sets.BITS_BYTES", 4 * 8 * 2)
+    names = [f"s{n}" for n in range(128)]
+    assert make(sets=[names, [], [], []]).item_sets.shape == (4, 2)
+    with pytest.raises(InputError, match="column sets: got '129 named sets of 4 items'; at most 128 of so many items"):
+        make(sets=[[*names, "one more"], [], [], []])
+
+
+def test_an_unknown_set_names_some_of_many():
+    catalog = make(sets=[[f"s{n:03}" for n in range(500)], [], [], []])
+    with pytest.raises(InputError, match=r"allowed: s000, .*s019 and 480 more$"):
+        catalog.set_mask(["x"])
 
 
 @pytest.mark.parametrize("name", FILES[:3])

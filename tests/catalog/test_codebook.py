@@ -188,3 +188,22 @@ def test_truncated_and_missing_files_are_refused(codebook, tmp_path):
         Codebook.load(path)
     with pytest.raises(InputError, match="truncated"):
         Codebook.load(tmp_path / "none")
+
+
+def test_shapes_and_types_are_refused_by_the_header_alone(tmp_path, monkeypatch):
+    tensors = {"level.0": np.zeros((2, 3), np.float32), "level.1": np.zeros((2, 3), np.float16)}
+    safetensors.numpy.save_file(tensors, tmp_path / "c.safetensors")
+    content = bytearray((tmp_path / "c.safetensors").read_bytes())
+    for kind in (b"BF16", b"F16 "):
+        header = bytes(content).replace(b'"F16"', b'"' + kind.strip() + b'"')
+        header = (int.from_bytes(header[:8], "little") + len(header) - len(content)).to_bytes(8, "little") + header[8:]
+        (tmp_path / "c.safetensors").write_bytes(header)
+        with pytest.raises(InputError, match=rf"level.1: got '{kind.decode().strip()} \[2, 3\]'"):
+            Codebook.load(tmp_path / "c.safetensors")
+
+
+def test_a_level_that_would_take_too_much_memory_is_refused():
+    vectors = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    for sizes in ((2, 10**9), (2, 2**31), (2, 0), (2, -1), (2, True + 0.5), ()):
+        with pytest.raises(InputError, match="codebook_sizes"):
+            fit_codebook(vectors, sizes, 0)

@@ -9,9 +9,11 @@ import pytest
 
 from octorec.catalog import vectors as item_vectors_module
 from octorec.catalog.attributes import WORD_WEIGHT, AttributeMap, Vocabulary, fit_map, fit_vocabulary
+from octorec.catalog.catalog import with_defaults
 from octorec.catalog.sets import distinct_sets, set_bits
 from octorec.catalog.vectors import WINDOW, id_vectors, item_vectors, predicted_vectors
 from octorec.data.interactions import Interactions
+from octorec.data.items import check_items
 from octorec.errors import InputError
 
 
@@ -156,7 +158,7 @@ def test_attribute_map_on_disk(tmp_path):
 def test_foreign_attribute_maps_are_refused(tmp_path):
     path = tmp_path / "attributes.parquet"
     pyarrow.parquet.write_table(pa.table({"kind": ["bias"], "name": [""]}), path)
-    with pytest.raises(InputError, match="the table that OctoRec wrote"):
+    with pytest.raises(InputError, match="column idf is missing"):
         AttributeMap.load(path)
     AttributeMap(
         Vocabulary(("a",), (), np.ones(1, np.float32)), np.ones((1, 2), np.float32), np.ones(2, np.float32)
@@ -167,3 +169,40 @@ def test_foreign_attribute_maps_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match="must be a whole"):
         AttributeMap.load(path)
+
+
+def test_a_map_of_very_many_named_sets_is_over_the_more_frequent_ones(monkeypatch):
+    monkeypatch.setattr("octorec.catalog.attributes.MAX_SETS", 3)
+    sets = [["z", "a", f"own {row}"] for row in range(20)] + [["b"], ["b"]]
+    items = with_defaults(check_items(pa.table({"item_id": list(range(22)), "sets": sets})))
+    vocabulary = fit_vocabulary(items)
+    assert vocabulary.sets == ("a", "b", "z")
+    assert vocabulary.features(items).shape == (22, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": ["bias", "set", None]}, "column kind: got 'null in row 3'"),
+        ({"name": ["", "a", None]}, "column name: got 'null in row 3'"),
+        ({"name": ["", "a", "a"]}, "a name twice"),
+        ({"kind": ["bias", "word", "set"]}, "one bias, then sets, then words"),
+        ({"idf": np.array([1, np.nan, 1], np.float32)}, "column idf: got 'NaN or infinity in row 2'"),
+        ({"idf": ["1", "1", "1"]}, "the table that OctoRec wrote"),
+        ({"weight": pa.array([[1, 2], [1], [1, 2]], pa.list_(pa.float32()))}, "column weight"),
+        ({"weight": pa.array([[1, 2], None, [1, 2]], pa.list_(pa.float32()))}, "column weight"),
+        ({"weight": pa.array([[1, 2], [1, float("nan")], [1, 2]], pa.list_(pa.float32()))}, "column weight"),
+    ],
+)
+def test_damaged_attribute_maps_are_refused(change, message, tmp_path):
+    good = {
+        "kind": ["bias", "set", "set"],
+        "name": ["", "a", "b"],
+        "idf": np.ones(3, np.float32),
+        "weight": pa.array([[1, 2]] * 3, pa.list_(pa.float32(), 2)),
+    }
+    pyarrow.parquet.write_table(pa.table(good), tmp_path / "attributes.parquet")
+    assert AttributeMap.load(tmp_path / "attributes.parquet").weight.shape == (2, 2)
+    pyarrow.parquet.write_table(pa.table({**good, **change}), tmp_path / "attributes.parquet")
+    with pytest.raises(InputError, match=message):
+        AttributeMap.load(tmp_path / "attributes.parquet")

@@ -1,6 +1,7 @@
 """Reading interactions: what is accepted, the order, and every refusal."""
 
 import datetime
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -10,6 +11,7 @@ import pytest
 from octorec.data.interactions import Interactions, read_interactions, read_sequences
 from octorec.errors import InputError
 
+UUID = "abababab-abab-abab-abab-abababababab"
 GOOD = {"user_id": ["b", "a", "b", "b"], "item_id": ["10", "3", "9", "2"], "timestamp": [5, 1, 5, 4]}
 
 
@@ -62,12 +64,30 @@ def test_csv_ids_keep_leading_zeros(tmp_path):
         (pa.array([7, 8], pa.int32()), ["7", "8"]),
         (pa.array(["x", "y"]).dictionary_encode(), ["x", "y"]),
         (pa.array(["x", "y"], pa.large_string()), ["x", "y"]),
+        (pa.array(["x", "y"], pa.string_view()), ["x", "y"]),
+        (pa.array(["x", "y"], pa.large_string()).dictionary_encode(), ["x", "y"]),
+        (pa.array([b"x", b"y"]), ["x", "y"]),
+        (pa.array([b"x", b"y"], pa.binary_view()), ["x", "y"]),
+        (pa.array([7, 8]).dictionary_encode(), ["7", "8"]),
+        (pa.array([2**64 - 1, 8], pa.uint64()), ["18446744073709551615", "8"]),
+        (pa.array([7.0, -8.0]), ["7", "-8"]),
+        (pa.array([7, 8], pa.float16()), ["7", "8"]),
+        (pa.array([Decimal("7.00"), Decimal("8.00")]), ["7", "8"]),
+        (pa.array([Decimal(10**30), Decimal(8)], pa.decimal128(38)), [str(10**30), "8"]),
+        (pa.array([b"\0" * 15 + b"\1", b"\xab" * 16], pa.uuid()), [f"{'0' * 8}-{'0000-' * 3}{1:012d}", UUID]),
     ],
 )
-def test_ids_of_other_types_become_text(ids, expected):
+def test_ids_of_other_types_become_text(ids, expected, tmp_path):
     table = pa.table({"user_id": ids, "item_id": ids, "timestamp": [1, 2]})
+    assert read_interactions(write(tmp_path, table)).table["item_id"].to_pylist() == expected
     result = Interactions.from_table(table).table
     assert result["user_id"].to_pylist() == result["item_id"].to_pylist() == expected
+
+
+def test_categories_of_text_views_become_text():
+    views = pa.array(["x", "y"], pa.string_view()).dictionary_encode()  # Arrow itself cannot decode these
+    table = pa.table({"user_id": views, "item_id": views, "timestamp": [1, 2]})
+    assert Interactions.from_table(table).histories() == {"x": ["x"], "y": ["y"]}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +97,13 @@ def test_ids_of_other_types_become_text(ids, expected):
         (pa.array([2, 1], pa.uint8()), pa.int64()),
         (pa.array([datetime.datetime(2020, 1, 2), datetime.datetime(2020, 1, 1)]), pa.int64()),
         (pa.array([datetime.date(2020, 1, 2), datetime.date(2020, 1, 1)]), pa.int64()),
+        (pa.array([2, 1], pa.timestamp("s")), pa.int64()),
+        (pa.array([2, 1], pa.timestamp("ns", "Europe/Berlin")), pa.int64()),
+        (pa.array([2 * 86_400_000, 86_400_000], pa.date64()), pa.int64()),
+        (pa.array([2, 1], pa.float16()), pa.float64()),
+        (pa.array([2, 1]).dictionary_encode(), pa.int64()),
+        (pa.array([Decimal(2), Decimal(1)]), pa.int64()),
+        (pa.array([Decimal("1.75"), Decimal("1.50")]), pa.float64()),
     ],
 )
 def test_timestamps_of_other_types(times, kind):
@@ -90,7 +117,18 @@ def test_timestamps_of_other_types(times, kind):
     ("change", "message"),
     [
         ({"item_id": None}, "column item_id is missing"),
-        ({"item_id": [1.0, 2.0, 3.0, 4.0]}, "column item_id: got 'double'; must hold text or integers"),
+        ({"item_id": [1.0, 2.5, 3.0, 4.0]}, "column item_id: got 'a double that is no whole number in row 2'"),
+        ({"item_id": [1.0, 2.0**60, 3.0, 4.0]}, "column item_id: got 'a double that is no whole number in row 2'"),
+        ({"item_id": [1.0, 2.0, None, 4.0]}, "column item_id: got 'null in row 3'"),
+        ({"item_id": [True, False, True, True]}, "column item_id: got 'bool'; must hold text or integers"),
+        ({"item_id": [Decimal("1.5")] * 4}, "column item_id: got 'decimal128(2, 1) with fractions'"),
+        ({"item_id": [{"a": 1}] * 4}, "column item_id: got 'struct<a: int64>'"),
+        ({"item_id": [b"\xff"] * 4}, "(Invalid UTF8 payload)'; text must be UTF-8"),
+        ({"item_id": [datetime.date(2020, 1, 1)] * 4}, "column item_id: got 'date32[day]'"),
+        ({"item_id": pa.nulls(4)}, "column item_id: got 'null in row 1 and 3 more'"),
+        ({"timestamp": [datetime.time(1)] * 4}, "column timestamp: got 'time64[us]'"),
+        ({"timestamp": [datetime.timedelta(1)] * 4}, "column timestamp: got 'duration[us]'"),
+        ({"timestamp": [1.0, 2.0, 1e19, 3.0]}, "column timestamp: got 'a number of 2^63 or more in row 3'"),
         ({"item_id": ["1", None, "2", None]}, "column item_id: got 'null in row 2 and 1 more'"),
         ({"user_id": ["1", "", "2", "3"]}, "column user_id: got 'empty text in row 2'"),
         ({"timestamp": ["1", "2", "3", "x"]}, "column timestamp: got 'string'"),
@@ -122,12 +160,11 @@ def test_empty_tables_are_refused(tmp_path, suffix):
         read_interactions(write(tmp_path, pa.table(GOOD).slice(0, 0), suffix))
 
 
-@pytest.mark.parametrize("name", ["log.parquet", "log.csv"])
-@pytest.mark.parametrize("content", [b"", b"user_id,item_id,timestamp\n\xff,1,2\n"])
-def test_files_of_another_kind_are_refused(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
+@pytest.mark.parametrize("content", [b"", b"user_id,item_id,timestamp\na,1,2\n", b"PAR1", b"PAR1PAR1", b"PK\3\4"])
+def test_files_that_are_no_parquet_are_refused(tmp_path, content):
+    (tmp_path / "log.parquet").write_bytes(content)
     with pytest.raises(InputError, match="must be a whole"):
-        read_interactions(tmp_path / name)
+        read_interactions(tmp_path / "log.parquet")
 
 
 def test_truncated_parquet_is_refused(tmp_path):
@@ -141,8 +178,13 @@ def test_missing_file_and_unknown_suffix(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_interactions(tmp_path / "none.csv")
     (tmp_path / "log.json").write_text("{}")
-    with pytest.raises(InputError, match=r"allowed: \.parquet, \.csv"):
+    with pytest.raises(InputError, match=r"allowed: \.parquet, \.pq, \.csv"):
         read_interactions(tmp_path / "log.json")
+
+
+def test_sequences_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "s.txt").write_bytes(b"\xef\xbb\xbf1 30 2\r\n2 5\r\n")
+    assert read_sequences(tmp_path / "s.txt").histories() == {"1": ["30", "2"], "2": ["5"]}
 
 
 def test_sequences_keep_their_order(tmp_path):

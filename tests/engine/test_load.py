@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from made_up import random_catalog
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import octorec
 from octorec.catalog.catalog import Catalog
+from octorec.data.items import check_items
 from octorec.errors import InputError, MismatchError, NonFiniteError
 from octorec.models import checkpoint
 from octorec.models.onerec import OneRecV2, initialize
@@ -90,11 +92,42 @@ def test_a_catalog_of_another_codebook_is_refused(folder: Path) -> None:
         octorec.load(folder, catalog=foreign)
 
 
+def rows(catalog: Catalog, keep: slice = slice(None), **new: list[int]) -> Catalog:
+    """An import of some of the items of `catalog` and of `new` ones with their codes."""
+    ids, codes = [*catalog.item_ids[keep], *new], [*catalog.codes[keep].tolist(), *new.values()]
+    return Catalog.of_items(check_items(pa.table({"item_id": ids, "codes": codes})), catalog.codebook_sizes)
+
+
+def test_an_imported_catalog_may_gain_and_lose_items(folder: Path, catalog: Catalog) -> None:
+    following = rows(catalog, slice(20, None), new=[3, 3, 1])
+    assert following.fingerprint != catalog.fingerprint
+    engine = octorec.load(folder, following)
+    assert len(engine.recommend([octorec.Request(["new"], k=5)])[0].items) == 5
+    engine.replace_catalog(rows(catalog, slice(40), newer=[1, 1, 1]))
+    assert len(engine.recommend([octorec.Request(["newer"], k=5)])[0].items) == 5
+    assert "new" not in engine.catalog.index
+    with pytest.raises(MismatchError, match=r"item 'newer' has the codes \[1, 2, 1\] in it, and had \[1, 1, 1\]"):
+        engine.replace_catalog(rows(catalog, slice(40), newer=[1, 2, 1]))
+    with pytest.raises(MismatchError, match="only 5 of its items were known, and at least 10"):
+        octorec.load(folder, rows(catalog, slice(5), **{f"n{n}": [1, 1, 1] for n in range(20)}))
+
+
+def test_an_import_needs_the_checkpoints_own_catalog_or_its_fingerprint(
+    folder: Path, catalog: Catalog, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("catalog"))
+    following = rows(catalog, new=[3, 3, 1])
+    with pytest.raises(MismatchError, match="or import the index with that one as base"):
+        octorec.load(bare, following)
+    assert "new" in octorec.load(bare, following.as_version_of(catalog.fingerprint)).catalog.index
+
+
 def test_codebook_sizes_must_be_the_catalogs(folder: Path, catalog: Catalog, tmp_path: Path) -> None:
     model = OneRecV2(preset("tiny", codebook_sizes=(7, 5, 9), codebook_fingerprint=catalog.fingerprint))
     initialize(model, seed=0)
     checkpoint.save(model, tmp_path, torch.bfloat16)
-    with pytest.raises(MismatchError, match=r"codebook_sizes.*the catalog's are \(7, 5, 6\)"):
+    with pytest.raises(MismatchError, match=r"codebook_sizes.*the catalog's are \(7, 5, 6\): import the index with"):
         octorec.load(tmp_path, catalog=catalog)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from octorec.models.checkpoint import disk_tensors, stored
-from octorec.models.config import OneRecConfig, UserField
+from octorec.models.config import INTEGERS, OneRecConfig, UserField
 from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset
 
@@ -50,3 +50,13 @@ def test_the_table_is_the_model(s_kv: int) -> None:
         assert stored(name, tensor, torch.bfloat16).dtype == {"16 bit": torch.bfloat16, "float32": torch.float32}[kind]
     unused = {row[0] for row in ROW.findall(DOC.read_text())} - seen
     assert unused == (set() if s_kv == 2 else {"value_norm.k.weight"})
+
+
+def test_the_limits_of_config_json_are_the_codes() -> None:
+    text = DOC.read_text()
+    for name, (least, most) in INTEGERS.items():
+        row = next(line for line in text.splitlines() if line.startswith("| `") and f"`{name}`" in line.split("|")[1])
+        said = row.split("|")[2]
+        if f"{most:,}" not in said:  # another key's value, or a few numbers
+            assert any(words in said for words in ("divisor", "`n_layer`", "`n_expert`", "1 or 2")), name
+        assert f"{least} to" in said or "divisor" in said or name in ("s_kv", "top_k"), name

@@ -2,13 +2,18 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from octorec.kernels.quantized import Granularity, Quantized, dequantize, expand_scale, quantize
-from octorec.numerics.fidelity import HALF_STEPS, WEIGHT_DB, half_steps, row_sqnr
+from octorec.models.context import ContextBatch
+from octorec.numerics.fidelity import HALF_STEPS, WEIGHT_DB, half_steps, layer_fidelity, row_sqnr
+from octorec.quant.convert import quantize_checkpoint
+from octorec.quant.load import load_model
 
 
 def matrix(kind: str, rows: int, columns: int) -> Tensor:
@@ -85,3 +90,24 @@ def test_what_is_not_finite_is_never_within_a_limit() -> None:
     found = half_steps(w, q)
     assert math.isnan(float(found[2]))
     assert not float(found.max()) <= HALF_STEPS
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sizes"),
+    [
+        ("fp8-channel", {"d_expert": 32}),
+        ("fp8", {"d_model": 64, "d_expert": 128, "d_ff": 128}),
+        ("fp8-block", {"d_model": 128, "d_expert": 128, "d_ff": 128}),
+    ],
+)
+def test_every_layer_of_an_honest_checkpoint_is_safe_at_any_width(
+    make_checkpoint: Any, tmp_path: Path, recipe: str, sizes: dict[str, int]
+) -> None:
+    folder = make_checkpoint("tiny", **sizes)
+    quantize_checkpoint(folder, tmp_path / "fp8", recipe)
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.stack([torch.randint(size, (64, 8), generator=generator) for size in (7, 5, 6)], -1)
+    batch = ContextBatch(torch.full((64,), 8), codes, torch.zeros(64, 0))
+    layers = layer_fidelity(load_model(folder), load_model(tmp_path / "fp8"), batch, codes[:, 0])
+    assert len(layers) == 16
+    assert all(layer.safe for layer in layers), [layer for layer in layers if not layer.safe]

@@ -33,6 +33,7 @@ from octorec.numerics.verdict import (
 )
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
+from octorec.quant.patterns import check_patterns, matching
 from octorec.quant.products import MULTIPLE
 from octorec.quant.recipe import load_recipe
 
@@ -300,3 +301,12 @@ def test_a_width_that_no_product_takes_keeps_all_that_one_product_computes() -> 
     assert layer(found, "model.layers.0.self_attn.k_proj").reason.startswith("24 x 512: FP8 products take multiples")
     assert "computes it and model.layers.0.self_attn.k_proj" in layer(found, "model.layers.0.self_attn.q_proj").reason
     assert recipe_text(judge(weights(**{f"{base}q_proj": bell(24)}))) is None
+
+
+def test_a_recipes_patterns_match_what_was_chosen_however_names_look() -> None:
+    """More blocks than one expression may choose from, digits that are not ASCII's, characters with a meaning."""
+    chosen = [f"h.{n}.mlp.up" for n in range(0, 1500, 2)] + ["a.١.b", "a.1.b", "x(+)y", "²1"]
+    others = [f"h.{n}.mlp.up" for n in range(1, 1500, 2)] + ["a.2.c", "x(+)z"]
+    found = patterns(chosen, others)
+    check_patterns("targets", found)
+    assert matching(found, chosen + others) == set(chosen)

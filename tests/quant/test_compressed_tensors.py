@@ -137,12 +137,65 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("config_groups.group_0.input_activations.dynamic", False, "dynamic: got False; allowed: True"),
         ("config_groups.group_0.input_activations.group_size", 64, "group_size: got 64; allowed: 128"),
         ("config_groups.group_0.targets", [], "at least one regular expression"),
+        ("config_groups.group_0.targets", None, "at least one regular expression"),
+        ("config_groups.group_0.targets", "Linear", "targets: got 'Linear'; allowed: a list of names"),
+        ("config_groups.group_0.targets", [3], "targets: got [3]; allowed: a list of names"),
+        ("config_groups.group_0.targets", ["re:("], "is no regular expression"),
+        ("config_groups.group_0", 3, "group_0: got 3; allowed: an object"),
+        ("config_groups.group_0.weights", 3, "group_0.weights: got 3"),
+        ("config_groups.group_0.weights.strategy", ["channel"], "got ['channel']; allowed: channel, block, tensor"),
+        ("config_groups.group_0.weights.num_bits", True, "weights.num_bits: got True; allowed: 8"),
+        ("config_groups.group_0.output_activations", {"num_bits": 8}, "output_activations: got"),
+        ("config_groups.group_0.format", "pack-quantized", "format: got 'pack-quantized'; allowed: float-quantized"),
+        ("config_groups", ["group_0"], "config_groups: got ['group_0']"),
+        ("ignore", 3, "ignore: got 3; allowed: a list of names"),
+        ("ignore", [3], "ignore: got [3]"),
+        ("ignore", ["re:(?<=a)b"], "allowed: literals"),
+        ("sparsity_config", {"format": "sparse-24-bitmask"}, "sparsity_config: got"),
+        ("transform_config", {"rotate": 1}, "transform_config: got"),
     ],
 )
 def test_what_our_modules_cannot_do_is_refused(path: str, value: object, message: str) -> None:
     with pytest.raises(InputError) as error:
         from_quantization_config(changed(path, value))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("raw", ["fp8", 3, [], True, {}, {"quant_method": None}])
+def test_what_is_no_quantization_config_is_refused(raw: object) -> None:
+    with pytest.raises(InputError, match=r"config\.json: quantization_config"):
+        from_quantization_config(raw)
+
+
+def test_null_and_foreign_keys_say_nothing() -> None:
+    raw: dict[str, Any] = to_quantization_config(load_recipe("fp8-block"), ["blocks.0.ffn.up_proj"])
+    foreign = {"ignore": None, "recipe": None, "kv_cache_scheme": None, "version": "0.12", "quantization_status": None}
+    read = from_quantization_config({**raw, **foreign})
+    assert (read.name, read.ignore) == ("of the checkpoint", ())
+    assert read.groups == from_quantization_config(raw).groups
+
+
+def test_a_class_of_modules_stands_for_every_product() -> None:
+    raw: dict[str, Any] = to_quantization_config(load_recipe("fp8-block"), ["blocks.0.ffn.up_proj"])
+    raw["config_groups"]["group_0"]["targets"] = ["Linear"]
+    raw["ignore"] = ["re:.*head.*", "extra"]
+    assigned = from_quantization_config(raw).assign([*NAMES, "context.code_embed.0", "embed_tokens"])
+    assert assigned.keys() == {"blocks.0.ffn.up_proj", "blocks.0.ffn.down_proj"}
+
+
+def test_a_recipe_with_look_ahead_is_written_and_read_back() -> None:
+    first = Group((r"(?!blocks\.1\.).*up_proj",), "channel", "token")
+    recipe = Recipe("r", (first,), ignore=(r"(?!blocks\.)(?:head|extra).*",))
+    names = [*NAMES, "blocks.1.ffn.up_proj"]
+    raw = to_quantization_config(recipe, names)
+    config = QuantizationConfig.model_validate(raw)
+    for name in names:
+        taken = any(match_name(name, target) for target in only(config.config_groups.values()).targets)
+        assert taken == (name in recipe.assign(names)), name
+    assert from_quantization_config(raw).assign(names).keys() == recipe.assign(names).keys()
+    contested = Recipe("r", (first, Group((r"blocks.*",), "block", "group")))
+    with pytest.raises(InputError, match=r"must not begin with \(\?!"):
+        to_quantization_config(contested, names)
 
 
 def only(things: Any) -> Any:

@@ -21,7 +21,14 @@ from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset as preset_config
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.format import to_quantization_config
-from octorec.quant.load import DequantizedCheckpoint, empty_model, is_finite, load_dequantized, load_model
+from octorec.quant.load import (
+    DequantizedCheckpoint,
+    check_experts,
+    empty_model,
+    is_finite,
+    load_dequantized,
+    load_model,
+)
 from octorec.quant.modules import FP8Experts, FP8Linear
 from octorec.quant.recipe import Group, Recipe, matrices
 
@@ -215,6 +222,14 @@ def test_widths_that_no_product_takes(make_checkpoint: Any) -> None:
         InputError, match=r"shape of blocks.1.ffn.experts.0.gate_proj: got \(24, 32\); .*multiples of 16"
     ):
         empty_model(preset_config("tiny"), quantization, reference, torch.bfloat16)
+
+
+def test_experts_that_no_kernel_takes_are_refused_at_load() -> None:
+    odd = empty_model(preset_config("tiny", d_expert=20), None, reference, torch.bfloat16)
+    check_experts(odd, "cpu")
+    with pytest.raises(InputError, match=r"widths of blocks.1.ffn.experts: got \(32, 20\); on a GPU .* multiples of 8"):
+        check_experts(odd, "cuda")
+    check_experts(empty_model(preset_config("tiny"), None, reference, torch.bfloat16), "cuda:0")
 
 
 def group(config: dict[str, Any]) -> dict[str, Any]:

@@ -98,6 +98,11 @@ def test_a_hostile_pattern_ends_within_a_second(patterns: Sequence[str]) -> None
     with contextlib.suppress(InputError):
         Recipe("r", (Group(tuple(patterns), "channel", "token"),), ignore=tuple(patterns)).assign(names)
     assert time.thread_time() - start < 1.5
+    start = time.thread_time()
+    with contextlib.suppress(InputError):
+        recipe = Recipe("r", (Group(("a.*", *patterns), "channel", "token"),), ignore=tuple(patterns))
+        recipe.check_matches({f"{name}.weight": (16, 16) for name in names})
+    assert time.thread_time() - start < 1.5
 
 
 def test_thousands_of_names_under_a_shipped_recipe_take_a_moment() -> None:

@@ -1,4 +1,4 @@
-"""Item and user tables: types taken over, and every refusal."""
+"""Item tables: types taken over, and every refusal."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,7 +6,6 @@ import pyarrow.parquet
 import pytest
 
 from octorec.data.items import check_items, matrix, read_items
-from octorec.data.users import read_users
 from octorec.errors import InputError
 
 
@@ -48,6 +47,65 @@ def test_sets_may_all_be_empty():
         assert check_items(pa.table({"item_id": [1, 2], "sets": sets})).to_pydict()["sets"] == [[], []]
 
 
+LISTS = {
+    "large": lambda rows, kind: pa.array(rows, pa.large_list(kind)),
+    "view": lambda rows, kind: pa.array(rows, pa.list_view(kind)),
+    "large view": lambda rows, kind: pa.array(rows, pa.large_list_view(kind)),
+    "fixed size": lambda rows, kind: pa.array(rows, pa.list_(kind, 2)),
+}
+
+
+@pytest.mark.parametrize("form", LISTS)
+@pytest.mark.parametrize(
+    "kinds", [(pa.int8(), pa.float16(), pa.string_view()), (pa.uint64(), pa.float64(), pa.binary())]
+)
+def test_lists_of_every_form_are_read(form, kinds, tmp_path):
+    make = LISTS[form]
+    codes, vector, names = kinds
+    table = {
+        "item_id": ["1", "2", "3"],
+        "codes": make([[1, 2], [3, 4], [5, 6]], codes),
+        "vector": make([[1, 2], [3, 4], [5, 6]], vector),
+        "sets": make([["x", "y"], None, ["z", "y"]], names),
+    }
+    expected = {**{name: column.to_pylist() for name, column in table.items() if name in ("codes", "vector")}}
+    pyarrow.parquet.write_table(pa.table(table), tmp_path / "items.parquet")
+    for items in (check_items(pa.table(table)), read_items(tmp_path / "items.parquet")):
+        assert items.select(["codes", "vector"]).to_pydict() == expected
+        assert items["sets"].to_pylist() == [["x", "y"], [], ["z", "y"]]
+        assert items.schema.field("codes").type == pa.list_(pa.int32())
+
+
+def test_sets_may_be_categories_and_titles_too():
+    sets = pa.ListArray.from_arrays(pa.array([0, 1, 2]), pa.array(["a", "b"], pa.large_string()).dictionary_encode())
+    titles = pa.array(["x", None]).dictionary_encode()
+    items = check_items(pa.table({"item_id": [1, 2], "sets": sets, "title": titles}))
+    assert items.to_pydict() == {"item_id": ["1", "2"], "title": ["x", ""], "sets": [["a"], ["b"]]}
+
+
+def test_words_that_mean_nothing_elsewhere_stay_text(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,title,live\nNA,null,True\nNaN,true,false\nnull,007,true\n")
+    items = read_items(tmp_path / "items.csv").to_pydict()
+    assert items["item_id"] == ["NA", "NaN", "null"]
+    assert items["title"] == ["null", "true", "007"]
+    assert items["live"] == [True, False, True]
+
+
+def test_an_optional_column_in_other_letters_is_not_overlooked(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,Title\n1,One\n")
+    with pytest.raises(InputError, match=r"got \['item_id', 'Title'\]; rename 'Title' to 'title'"):
+        read_items(tmp_path / "items.csv")
+    pyarrow.parquet.write_table(pa.table({"item_id": [1], " Live": [True]}), tmp_path / "items.parquet")
+    with pytest.raises(InputError, match="rename ' Live' to 'live'"):
+        read_items(tmp_path / "items.parquet")
+
+
+def test_a_csv_without_lists_says_where_lists_go(tmp_path):
+    (tmp_path / "items.csv").write_text('item_id,codes\n1,"[1, 2]"\n')
+    with pytest.raises(InputError, match="a CSV has no lists: use Parquet"):
+        read_items(tmp_path / "items.csv")
+
+
 def test_a_slice_of_a_table_reads_its_own_rows():
     table = pa.table({"item_id": ["1", "2", "3"], "vector": [[1.0], [2.0], [3.0]], "sets": [["a"], ["b"], ["c"]]})
     items = check_items(table.slice(1))
@@ -71,6 +129,10 @@ def test_a_slice_of_a_table_reads_its_own_rows():
         ({"item_id": ["1", "2"], "codes": pa.array([[], []], pa.list_(pa.int32()))}, "empty lists"),
         ({"item_id": ["1", "2"], "vector": [1.0, 2.0]}, "column vector: got 'double'"),
         ({"item_id": ["1", "2"], "vector": [[1.0], [float("inf")]]}, "NaN or infinity in row 2"),
+        ({"item_id": ["1", "2"], "vector": [[1.0], [1e300]]}, "NaN or infinity in row 2"),
+        ({"item_id": ["1", "2"], "vector": [[[1.0]], [[2.0]]]}, "column vector: got 'list<item: list<item: double>>'"),
+        ({"item_id": ["1", "2"], "sets": [{"a": 1}, {"a": 2}]}, "column sets: got 'struct<a: int64>'"),
+        ({"item_id": [], "codes": []}, "no rows"),
         ({"item_id": ["1", "2"], "sets": [[1], [2]]}, "column sets: got 'list<item: int64>'"),
         ({"item_id": ["1", "2"], "sets": [["a", None], []]}, "column sets"),
         ({"item_id": ["1", "2"], "live": [1, 0]}, "column live: got 'int64'"),
@@ -80,28 +142,3 @@ def test_a_slice_of_a_table_reads_its_own_rows():
 def test_bad_items(columns, message):
     with pytest.raises(InputError, match=f"^items.*{message}"):
         check_items(pa.table(columns))
-
-
-def test_users_leave_nulls_out(tmp_path):
-    (tmp_path / "users.csv").write_text("user_id,age,gender\n07,24,M\n8,,F\n")
-    assert read_users(tmp_path / "users.csv") == {"07": {"age": 24, "gender": "M"}, "8": {"gender": "F"}}
-
-
-def test_users_without_fields(tmp_path):
-    (tmp_path / "users.csv").write_text("user_id\n1\n2\n")
-    assert read_users(tmp_path / "users.csv") == {"1": {}, "2": {}}
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"id": [1]}, "column user_id is missing"),
-        ({"user_id": [1, 1]}, "stands more than once"),
-        ({"user_id": [1, None]}, "null in row 2"),
-        ({"user_id": [1], "tags": [["a"]]}, "column tags"),
-    ],
-)
-def test_bad_users(tmp_path, columns, message):
-    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "users.parquet")
-    with pytest.raises(InputError, match=message):
-        read_users(tmp_path / "users.parquet")

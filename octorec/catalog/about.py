@@ -1,0 +1,48 @@
+"""What catalog.json says about its folder."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from octorec.errors import InputError
+from octorec.files import read_json
+
+FORMAT_VERSION = 1
+ABOUT = {  # keys of catalog.json
+    "format_version": int,
+    "fingerprint": str,
+    "codebook_sizes": list,
+    "levels": int,
+    "n_items": int,
+    "version": str,
+    "given_vectors": bool,
+    "unique": bool,
+    "attributes": bool,
+}
+OPTIONAL = ("learned", "extends")  # which older catalogs lack
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read catalog.json: every key there and of its type, else an InputError."""
+    path = folder / "catalog.json"
+    if not os.path.isfile(path):
+        raise InputError("catalog", str(folder), "must be a folder that OctoRec wrote; it has no catalog.json")
+    about = read_json(path, "catalog")
+    version = about.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise InputError(f"{path}: format_version", version, f"this OctoRec reads format version {FORMAT_VERSION}")
+    known = (*ABOUT, *OPTIONAL)
+    unknown = sorted(set(about) - set(known))
+    if unknown:
+        raise InputError(str(path), unknown[0], f"unknown key; known: {', '.join(known)}")
+    for key, kind in ABOUT.items():
+        _check_type(f"{path}: {key}", about.get(key), kind)
+    _check_type(f"{path}: extends", about.get("extends", False), bool)
+    for size in about["codebook_sizes"]:
+        _check_type(f"{path}: codebook_sizes", size, int)
+    return about
+
+
+def _check_type(where: str, value: Any, kind: type) -> None:
+    if type(value) is not kind:
+        raise InputError(where, value, f"must be of type {kind.__name__}")
