@@ -12,6 +12,7 @@ import typer
 from rich.console import RenderableType
 
 import octorec
+from octorec.command import run
 from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, lengths
@@ -21,7 +22,7 @@ from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.config import ServeConfig, read_config
-from octorec.terminal import WHOLE, console, counting, fitting, plain_console
+from octorec.terminal import WHOLE, PlainConsole, console, counting, fitting
 from octorec.training.config import Precision, TrainConfig
 
 KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
@@ -164,10 +165,10 @@ def quantize(
 
     with counting("quantizing") as progress:
         report = quantize_checkpoint(checkpoint, out, recipe, force, progress)
-    text = f"wrote {out}: {report.quantized_ratio:.3f} of the bytes over the quantized parts"
-    text += "".join(f"\nkept in 16 bit: {matrix.name}, {matrix.reason}" for matrix in report.kept[:KEPT])
-    text += f"\nand {len(report.kept) - KEPT} more, which quantization.json lists" if len(report.kept) > KEPT else ""
-    show(as_json, report.to_dict(), text)
+    lines = [f"wrote {out}: {report.quantized_ratio:.3f} of the bytes over the quantized parts"]
+    lines += [f"kept in 16 bit: {matrix.name}, {matrix.reason}" for matrix in report.kept[:KEPT]]
+    lines += [f"and {len(report.kept) - KEPT} more, which quantization.json lists"] if len(report.kept) > KEPT else []
+    show(as_json, report.to_dict(), *lines)
 
 
 @app.command()
@@ -196,7 +197,7 @@ def recommend(
     lines = [f"{rank:4d}  {score:8.4f}  {item:>8s}  {title}" for rank, (item, score, title) in enumerate(
         zip(answer.items, answer.scores, answer.titles, strict=True), 1)]  # fmt: skip
     lines += [f"note: {note}" for note in answer.notes]
-    show(as_json, asdict(answer), "\n".join(lines))
+    show(as_json, asdict(answer), *lines)
 
 
 def with_flags(settings: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -511,12 +512,13 @@ def warned(origin: Any) -> Any:
     return origin
 
 
-def show(as_json: bool, result: Any, text: RenderableType) -> None:
-    """Print a result: an object for programs, or text and tables for people, whole where nobody watches."""
+def show(as_json: bool, result: Any, *texts: RenderableType) -> None:
+    """Print a result: an object for programs, or lines and tables for people, whole where nobody watches."""
     if as_json:
         print(json_text(result))
-    else:
-        out = plain_console(width=None if sys.stdout.isatty() else WHOLE)
+        return
+    out = PlainConsole(width=None if sys.stdout.isatty() else WHOLE)
+    for text in texts:
         out.print(fitting(text, out), soft_wrap=isinstance(text, str))
 
 
@@ -531,13 +533,15 @@ def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = N
         "learned": catalog.learned and catalog.learned.to_dict(),
         "not_met": not_met,
     }
-    text = f"wrote {out}: {about['items']} items, {about['sharing']} on shared tuples, codebook {about['fingerprint']}"
+    shared = f"{about['items']} items, {about['sharing']} on shared tuples"
+    lines = [f"wrote {out}: {shared}, codebook {about['fingerprint']}"]
     if catalog.learned:
         held = f"the newest {catalog.learned.hold_out} of each user held out"
-        text += f"\nlearned from {catalog.learned.interactions:,} interactions, {held}"
+        lines.append(f"learned from {catalog.learned.interactions:,} interactions, {held}")
     if not_met:
-        text += f"\n{not_met:,} items are met in none of them: their codes come from attributes, or else from their ids"
-    show(as_json, about, text)
+        how = "their codes come from attributes, or else from their ids"
+        lines.append(f"{not_met:,} items are met in none of them: {how}")
+    show(as_json, about, *lines)
 
 
 def user_fields(given: list[str], kinds: dict[str, str]) -> dict[str, Any]:
@@ -547,6 +551,8 @@ def user_fields(given: list[str], kinds: dict[str, str]) -> dict[str, Any]:
         name, separator, value = text.partition("=")
         if not separator:
             raise InputError("user", text, "must be name=value")
+        if name in out:
+            raise InputError("user", text, f"field {name} is given twice")
         if kinds.get(name) != "number":
             out[name] = value
             continue
@@ -578,11 +584,7 @@ def _sizes(text: str) -> list[int]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: what a user caused is one line on stderr and exit code 2."""
-    try:
-        app(arguments)
-    except InputError as error:
-        console.print(f"error: {error}", style="red", soft_wrap=True)
-        sys.exit(2)
+    run(app, sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ def run_demo(
         _show(_lists(answers, movies, watched))
     found = Findings(about, analysis, quantized, predictions, comparison, against, watched, answers, seconds)
     write_demo_report(out / "report.html", found)
-    _say(f"\nwrote {out / 'report.html'}")
+    console.print()
+    _say(f"wrote {out / 'report.html'}")
     with _stage("prove", "layers, the noise floor, and the verdict: what `octorec prove` does for your model", seconds):
         other = load(out / "bf16", **{**_limits(examples), "batch_sizes": (OTHER_BATCH,)})
         noise = noise_floor(other, predictions["bf16"], examples, movies.users)
@@ -100,7 +101,8 @@ def run_demo(
 @contextmanager
 def _stage(name: str, what: str, seconds: dict[str, float]) -> Iterator[None]:
     """Say what begins, and keep how long it took."""
-    _say(f"\n{name}: {what}", style="bold")
+    console.print()
+    _say(f"{name}: {what}", style="bold")
     start = time.perf_counter()
     yield
     seconds[name] = round(time.perf_counter() - start, 1)

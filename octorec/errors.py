@@ -1,8 +1,22 @@
-"""The errors a user can cause. What only OctoRec can cause is an `assert`."""
+"""The errors a user can cause, and how what a user wrote is shown. What only OctoRec can cause is an `assert`."""
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import partial
+from itertools import chain
 from typing import Any
+
+SHOWN = 200  # characters of a value in an error
+BITS = 600  # of an integer that is shown by its digits
+DEEPEST = 20  # lists in lists whose inside is shown
+LONGEST_FIELD, LONGEST_ALLOWED = 400, 1500  # characters
+# What moves a terminal's cursor, changes its state, breaks a line, turns text around or has no encoding: C0 and C1
+# controls, marks and overrides of direction, line separators, invisible formatting, surrogates, tags.
+CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
 
 
 class InputError(ValueError):
@@ -11,10 +25,12 @@ class InputError(ValueError):
     field: what was set, as the user spells it (`beam_width`, `items.parquet: column title`).
     value: what was found there.
     allowed: what may stand there, and where it helps what to do.
+    The message is one line without control characters, whatever the three hold, and bounded in length.
     """
 
     def __init__(self, field: str, value: Any, allowed: str):
-        super().__init__(f"{field}: got {value!r}; {allowed}")
+        field, allowed = one_line(field, LONGEST_FIELD), one_line(allowed, LONGEST_ALLOWED)
+        super().__init__(f"{field}: got {shown(value)}; {allowed}")
         self.field, self.value, self.allowed = field, value, allowed
 
 
@@ -47,3 +63,67 @@ def check_keys(where: str, raw: Any, kind: type, required: Sequence[str]) -> Non
     for key in required:
         if key not in raw:
             raise InputError(f"{where}: {key}", None, "is required")
+
+
+def clean(text: str) -> str:
+    """`text` as one line that a terminal only shows: each control character as its escape, such as `\\x1b` or `\\n`."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str, most: int) -> str:
+    """`clean(text)`, cut to `most` characters."""
+    return _cut(clean(text[: most + 1]), most)
+
+
+def shown(value: Any, most: int = SHOWN) -> str:
+    """`repr(value)`, cut to `most` characters; no more of a value is visited than is shown, however large it is."""
+    text = ""
+    try:
+        for piece in _pieces(value, 0):
+            text += piece
+            if len(text) > most:
+                return _cut(text, most)
+    except Exception:  # a foreign class whose repr or iterator fails
+        return f"<{type(value).__name__}>"
+    return text
+
+
+def _pieces(value: Any, depth: int) -> Iterator[str]:
+    """The text of `repr(value)`, bit by bit."""
+    inside = partial(_pieces, depth=depth + 1)
+    if isinstance(value, (str, bytes, bytearray)):
+        yield repr(value[: SHOWN + 1])
+    elif isinstance(value, int) and value.bit_length() > BITS:
+        yield f"an integer of {value.bit_length()} bits"
+    elif depth > DEEPEST:
+        yield "..."
+    elif isinstance(value, Mapping):
+        yield from _joined("{", (chain(inside(key), [": "], inside(part)) for key, part in value.items()), "}")
+    elif isinstance(value, Set):
+        yield from _joined(*(("{", map(inside, value), "}") if value else ("set(", (), ")")))
+    elif isinstance(value, tuple):
+        yield from _joined("(", map(inside, value), ",)" if len(value) == 1 else ")")
+    elif isinstance(value, Sequence) and not isinstance(value, range):
+        yield from _joined("[", map(inside, value), "]")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        yield from _joined(
+            f"{type(value).__name__}(", (chain([f"{name}="], inside(getattr(value, name))) for name in names), ")"
+        )
+    elif isinstance(shape := getattr(value, "shape", None), tuple) and shape:  # an array or a tensor
+        yield f"{type(value).__name__} of shape {tuple(shape)}"
+    else:
+        yield clean(repr(value))
+
+
+def _joined(start: str, parts: Iterable[Iterable[str]], end: str) -> Iterator[str]:
+    yield start
+    for place, part in enumerate(parts):
+        if place:
+            yield ", "
+        yield from part
+    yield end
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

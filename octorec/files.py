@@ -73,16 +73,10 @@ def parse_json(raw: bytes, field: str, where: str) -> dict[str, Any]:
     except RecursionError as error:
         raise InputError(field, where, "is nested too deeply") from error
     except ValueError as error:  # among them JSONDecodeError and UnicodeDecodeError
-        raise InputError(field, where, f"is no JSON ({shown(error)})") from error
+        raise InputError(field, where, f"is no JSON ({error})") from error
     if not isinstance(found, dict):
         raise InputError(field, where, "must hold an object")
     return found
-
-
-def shown(foreign: object) -> str:
-    """Return at most 200 characters of a text that a stranger wrote, with those that would steer a terminal escaped."""
-    text = str(foreign)[:200]
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -146,6 +140,33 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
 
 def refuse_existing(path: str | Path, force: bool) -> None:
-    """Raise InputError when `path` exists and `force` is off; call it before long work, not after."""
-    if Path(path).exists() and not force:
+    """Raise InputError when `path` exists and `force` is off, or when it cannot be made. Call it before long work."""
+    if Path(path).name in ("", ".."):
+        raise InputError("out", str(path), "must name a folder to make")
+    if _there(Path(path), "out") and not force:
         raise InputError("out", str(path), "it exists already: choose another name, or --force to replace it")
+    _refuse_above(Path(path), "out")
+
+
+def refuse_unwritable(path: str | Path, field: str) -> None:
+    """Raise InputError when no file can be written at `path`. Call it before long work."""
+    if _there(Path(path), field) and Path(path).is_dir():
+        raise InputError(field, str(path), "is a folder")
+    _refuse_above(Path(path), field)
+
+
+def _refuse_above(path: Path, field: str) -> None:
+    above = next(parent for parent in path.absolute().parents if _there(parent, field))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(field, str(path), f"nothing can be written below {above}")
+
+
+def _there(path: Path, field: str) -> bool:
+    """Whether something, also a broken link, is at `path`."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # a name that is too long; a null character
+        raise InputError(field, str(path), f"cannot be written ({getattr(error, 'strerror', error)})") from error
+    return True

@@ -17,7 +17,8 @@ def render_proof(proof: Proof) -> RenderableType:
     parts = [
         *_layers(proof),
         render_metrics(proof.comparison),
-        _floor(proof),
+        f"FP8 against 16 bit: {_alike(proof.comparison.agreement)}",
+        f"noise floor, 16 bit against itself in other batches: {_alike(proof.noise)}",
         *([_speed(proof)] if proof.speed else []),
     ]
     return Group(*parts, *(Text.assemble(("fault", "red"), f": {fault}") for fault in proof.faults), _last(proof))
@@ -32,12 +33,6 @@ def _layers(proof: Proof) -> list[RenderableType]:
     for layer in sorted(proof.layers, key=lambda layer: layer.output)[:WORST]:
         table.add_row(layer.name, f"{layer.output:.1f}", f"{layer.worst_row:.1f}")
     return [said, table]
-
-
-def _floor(proof: Proof) -> str:
-    return f"FP8 against 16 bit: {_alike(proof.comparison.agreement)}\n" + (
-        f"noise floor, 16 bit against itself in other batches: {_alike(proof.noise)}"
-    )
 
 
 def _alike(agreement: Agreement) -> str:

@@ -4,21 +4,40 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Column, Table
+from rich.text import Text
+
+from octorec.errors import clean
 
 ROOM = 20  # columns that a first column leaves for the others, or else it is folded
 WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
 
 
-def plain_console(stderr: bool = False, width: int | None = None) -> Console:
-    """A console that prints text as it is: `[b]` and `:cat:` in a title or a path stay what they are."""
-    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+class PlainConsole(Console):
+    """A console that shows texts as they are: no markup, no emoji codes, and control characters as their escapes.
+
+    A text that is printed, alone or as a table's cell, is one line: also its line breaks are shown. What is to stand on
+    several lines is printed as several texts.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        return super().render_str(clean(text), **{**options, "markup": False, "emoji": False})
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Texts with a style come here without passing `render_str`; their line breaks are layout by now."""
+        for segment in super().render(renderable, options):
+            lines = "\n".join(map(clean, segment.text.split("\n")))
+            yield segment if segment.control else Segment(lines, segment.style)
 
 
-console = plain_console(stderr=True)  # progress and remarks; results go to stdout
+console = PlainConsole(stderr=True)  # progress and remarks; results go to stdout
 
 
 def fitting(shown: RenderableType, console: Console) -> RenderableType:
@@ -69,7 +88,7 @@ class Counter:
 
     def __call__(self, *arguments: Any) -> None:
         numbers = [a for a in arguments if isinstance(a, int)]
-        what = next((str(a) for a in arguments if isinstance(a, str)), "")
+        what = next((clean(a) for a in arguments if isinstance(a, str)), "")
         self._bar.update(self._task, completed=numbers[0], total=numbers[1], what=what)
 
 

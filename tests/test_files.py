@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from octorec.errors import InputError
-from octorec.files import json_text, new_file, new_folder
+from octorec.files import json_text, new_file, new_folder, refuse_existing, refuse_unwritable
 
 
 def names(folder: Path) -> list[str]:
@@ -65,3 +65,27 @@ def test_json_has_null_where_a_number_is_not_finite() -> None:
     text = json_text({"a": nan, "b": [inf, 1.5, (-inf,)], "c": {"d": None, "e": "NaN"}, "f": 3, "g": True})
     assert text == '{"a": null, "b": [null, 1.5, [null]], "c": {"d": null, "e": "NaN"}, "f": 3, "g": true}'
     assert json_text([nan], indent=1) == "[\n null\n]"
+
+
+def test_where_nothing_can_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").symlink_to(tmp_path / "nothing")
+    (tmp_path / "there").mkdir()
+    for name in ("file/out", "file/a/b", "broken", "a" * 300, "a\0b", "there", "there/.."):
+        with pytest.raises(InputError, match="^out: got"):  # noqa: RUF043
+            refuse_existing(tmp_path / name, force=False)
+    for name in ("", ".", "/", "..", "there/.."):
+        with pytest.raises(InputError, match="must name a folder"):
+            refuse_existing(name, force=True)
+    refuse_existing(tmp_path / "there", force=True)
+    refuse_existing(tmp_path / "a" / "b" / "c", force=False)
+    assert names(tmp_path) == ["broken", "file", "there"]
+
+
+def test_a_file_cannot_be_written_over_a_folder_or_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "rows.jsonl"):
+        with pytest.raises(InputError, match="^plot: got"):  # noqa: RUF043
+            refuse_unwritable(path, "plot")
+    refuse_unwritable(tmp_path / "file", "plot")
+    refuse_unwritable(tmp_path / "new" / "plot.svg", "plot")

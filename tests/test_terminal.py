@@ -33,7 +33,7 @@ from octorec.models.presets import preset
 from octorec.numerics.analyze import analyze
 from octorec.numerics.render import render
 from octorec.quant.convert import quantize_checkpoint
-from octorec.terminal import counting, fitting, plain_console
+from octorec.terminal import PlainConsole, counting, fitting
 from tests.test_cli import octorec
 
 WIDTH = 80
@@ -171,7 +171,7 @@ def row() -> bench_report.Row:
 
 
 def printed(found: RenderableType, width: int) -> str:
-    console = plain_console(width=width)
+    console = PlainConsole(width=width)
     with console.capture() as capture:
         console.print(fitting(found, console))
     return capture.get()

@@ -37,6 +37,8 @@ def build_catalog(
     where `interactions` is a training part already. No held-out interaction changes the codes of an item met in the
     others. An item that none of them meets gets its codes from its attributes, or from its id where it has none.
     """
+    if not 0 <= seed < 2**32:
+        raise InputError("seed", seed, "must be an integer from 0 to 2^32 - 1")
     learned = None if interactions is None else training_part(interactions, hold_out)
     later: list[str] = []
     if items is None:

@@ -16,9 +16,10 @@ from octorec.catalog.same_codebook import difference
 from octorec.data.items import check_items
 from octorec.data.tables import one_array
 from octorec.errors import InputError, MismatchError
+from octorec.reading import read_text
 
 TOKEN = re.compile(r"<([a-z])_([0-9]{1,9})>")
-MOST_BYTES = 2**29
+MOST_BYTES = 2**29  # of an index: some 10 million items
 SHAPE = 'must be {"item id": ["<a_1>", "<b_7>", ...], ...} with the letters a, b, ... in order'
 
 
@@ -44,7 +45,10 @@ def read_index(
     codes = _codes(path, rows)
     if codebook_sizes is None:
         codebook_sizes = base.codebook_sizes if base else [int(code) + 1 for code in codes.max(0)]
-    table = pa.table({"item_id": list(rows), "codes": pa.array(list(codes))})
+    try:
+        table = pa.table({"item_id": list(rows), "codes": pa.array(list(codes))})
+    except UnicodeEncodeError as error:  # half of a surrogate pair
+        raise InputError(f"{path}: item", error.object, "must be UTF-8 text") from error
     if items is not None:
         table = _with_details(table, check_items(items))
     elif base is not None:
@@ -64,13 +68,11 @@ def _read(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: item {twice[0]}", "stands more than once", "each item may stand once")
         return dict(pairs)
 
-    if path.is_file() and path.stat().st_size > MOST_BYTES:
-        raise InputError(str(path), f"{path.stat().st_size:,} bytes", f"at most {MOST_BYTES:,}, some 10 million items")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=no_duplicates)
+        rows = json.loads(read_text(path, "index", MOST_BYTES), object_pairs_hook=no_duplicates)
     except InputError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(str(path), str(error), "must be a readable JSON file") from error
     if not isinstance(rows, dict) or not rows:
         raise InputError(str(path), type(rows).__name__, SHAPE)

@@ -50,4 +50,5 @@ def targets_of(interactions: Interactions, hold_out: int) -> np.ndarray:
 def _first_held_out(interactions: Interactions, hold_out: int) -> np.ndarray:
     """[users]: the row of each user's first interaction that is held out."""
     starts = interactions.user_starts()
+    hold_out = min(hold_out, len(interactions))
     return np.maximum(starts[1:] - hold_out, starts[:-1] + 1)

@@ -11,6 +11,7 @@ from octorec.catalog.same_codebook import difference
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.errors import InputError, MismatchError
 from octorec.kernels import fused, reference
+from octorec.kernels.device import open_device
 from octorec.models.config import OneRecConfig
 from octorec.quant.load import load_model
 
@@ -25,9 +26,9 @@ def load(
     Raises MismatchError when the catalog was made with another codebook than the checkpoint.
     """
     folder = Path(checkpoint)
+    on_gpu = open_device(device).type == "cuda"
     if not isinstance(catalog, Catalog):
         catalog = Catalog.load(folder / "catalog" if catalog is None else catalog)
-    on_gpu = torch.device(device).type == "cuda"
     ops, dtype = (fused, torch.bfloat16) if on_gpu else (reference, torch.float32)
     model = load_model(folder, ops, device, dtype)
     check_codebook(model.config, catalog, folder)

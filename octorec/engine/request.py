@@ -1,15 +1,18 @@
 """What is asked of an engine and what it answers."""
 
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from octorec.errors import InputError
+from octorec.files import parse_json
+from octorec.reading import reason, require_file
 
+MOST_LINE = 2**20  # bytes of a request in a file, as of a body over HTTP
+MOST_SHOWN = 400  # of them in an error
 UNKNOWN_ITEMS = ("drop", "refuse")  # what to do with item ids that the catalog lacks
 
 
@@ -66,23 +69,37 @@ class Answer:
 
 
 def read_requests(path: str | Path) -> list[Request]:
-    """Requests as JSON lines, each an object with the fields of `Request`; only `history` must be there."""
-    known = [field.name for field in dataclasses.fields(Request)]
-    requests = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{path}: line {number}"
-        try:
-            raw = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(where, line[:80], f"is no JSON ({error})") from error
-        if not isinstance(raw, dict) or "history" not in raw or set(raw) - set(known):
-            raise InputError(where, line[:80], f"must be an object with history and any of {', '.join(known[1:])}")
-        requests.append(Request(**raw))
+    """Requests as JSON lines in UTF-8, each an object with the fields of `Request`; only `history` must be there."""
+    require_file(path, "requests")
+    try:
+        with Path(path).open("rb") as file:
+            requests = [_request(f"{path}: line {number}", line) for number, line in _lines(file) if line]
+    except OSError as error:
+        raise InputError("requests", str(path), f"cannot be read ({reason(error)})") from error
     if not requests:
         raise InputError("requests", str(path), "holds no request")
     return requests
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """The number of each line and its bytes without white space around; of a line that is too long only the start."""
+    number = 0
+    while line := file.readline(MOST_LINE + 1):
+        number += 1
+        yield number, line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").strip()
+
+
+def _request(where: str, line: bytes) -> Request:
+    known = [field.name for field in dataclasses.fields(Request)]
+    if len(line) > MOST_LINE:
+        raise InputError(where, f"more than {MOST_LINE} bytes", "is too long for a request")
+    raw = parse_json(line, where, line[:MOST_SHOWN].decode(errors="replace"))
+    if "history" not in raw or set(raw) - set(known):
+        raise InputError(where, raw, f"must be an object with history and any of {', '.join(known[1:])}")
+    try:
+        return Request(**raw)
+    except InputError as error:
+        raise InputError(f"{where}: {error.field}", error.value, error.allowed) from error
 
 
 def check_unknown_items(value: str) -> None:

@@ -10,6 +10,21 @@ from octorec.errors import InputError
 FP8_CAPABILITY = (8, 9)
 
 
+def open_device(name: str | torch.device) -> torch.device:
+    """The device that a user named: `cpu`, or `cuda` or `cuda:N` where this machine has that GPU."""
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise InputError("device", name, "allowed: cpu, cuda, cuda:N") from None
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+        raise InputError("device", str(name), "allowed: cpu, cuda, cuda:N")
+    if device.type == "cuda":
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= gpus:
+            raise InputError("device", str(name), f"this machine has {gpus} CUDA GPUs that torch can use; allowed: cpu")
+    return device
+
+
 def check_device(x: Tensor) -> None:
     """Refuse what Triton cannot run on: everything but CUDA, and the CPU when Triton's interpreter is on.
 

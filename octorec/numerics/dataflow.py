@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from octorec.kernels.quantized import E4M3_MAX, GROUP
 from octorec.numerics import report
-from octorec.numerics.plots import STYLE, WIDTH, _svg
+from octorec.numerics.plots import STYLE, WIDTH, _svg, as_label
 from octorec.numerics.report import Section
 from octorec.numerics.roles import role
 from octorec.quant.recipe import Group, Recipe
@@ -77,8 +77,9 @@ def draw_dataflow(recipe: Recipe, module: str) -> str:
 
 def dataflow_figure(module: str, group: Group | None, recipe: str) -> Figure:
     """The drawing: left 16 bit, right FP8 under `group`."""
+    name, recipe = as_label(module), as_label(recipe)
     if group is None:
-        flows = [(f"16 bit: recipe {recipe} keeps {module} so", *sixteen_bit(scores=role(module) == "head"))]
+        flows = [(f"16 bit: recipe {recipe} keeps {name} so", *sixteen_bit(scores=role(module) == "head"))]
     else:
         flows = [("16 bit", *sixteen_bit())]
         flows.append((f"FP8 under recipe {recipe}", *eight_bit(group)))
@@ -87,7 +88,7 @@ def dataflow_figure(module: str, group: Group | None, recipe: str) -> Figure:
         figure = Figure(figsize=(width, 5.6 if group is not None else 3.6), layout="constrained")
         ratios = [1.0] if group is None else [0.78, 1.0]
         axes = figure.subplots(1, len(flows), squeeze=False, width_ratios=ratios)[0]
-        figure.suptitle(f"y = x Wᵀ of {module}" if group is not None else "y = x Wᵀ", fontsize=10)
+        figure.suptitle(f"y = x Wᵀ of {name}" if group is not None else "y = x Wᵀ", fontsize=10)
         for ax, (title, boxes, arrows) in zip(axes, flows, strict=True):
             _draw(ax, title, boxes, arrows)
     return figure

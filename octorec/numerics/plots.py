@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from octorec.errors import one_line
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -19,6 +21,7 @@ ROLES = (  # look alike in every figure
     "attention", "ffn", "expert", "router", "embedding", "context", "head", "norm", "cross", "mlp", "other"
 )  # fmt: skip
 WIDTH = 8.0  # inches
+LONGEST = 400  # characters of a name
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -86,7 +89,8 @@ def dots(
     panels: the axis' label -> series -> a value for each name, None for none. The axes begin at `start`, or below it
     where values do, so that small differences look small. percent: values are shares, shown in per cent.
     """
-    with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a name may hold a $
+    names = list(map(as_label, names))
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(len(panels), height=1.1 + 0.2 * len(names))
         figure.set_figwidth(max(WIDTH, 0.09 * max(map(len, names), default=0) + 2.5 * len(panels)))  # names are whole
         for index, (ax, (label, series)) in enumerate(zip(axes, panels.items(), strict=True)):
@@ -189,7 +193,12 @@ def _line(name: str, index: int) -> dict[str, Any]:
     at = ROLES.index(name) if name in ROLES else index
     turn = at // len(COLOURS)  # a colour that comes again has another dash and another marker
     dash, marker = DASHES[(at + turn) % len(DASHES)], MARKERS[(at + 3 * turn) % len(MARKERS)]
-    return {"label": name, "color": COLOURS[at % len(COLOURS)], "linestyle": dash, "marker": marker}
+    return {"label": as_label(name), "color": COLOURS[at % len(COLOURS)], "linestyle": dash, "marker": marker}
+
+
+def as_label(name: str) -> str:
+    """A name that strangers gave, as matplotlib shows it: between two dollar signs it would read mathematics."""
+    return one_line(name, LONGEST).replace("$", r"\$")
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:

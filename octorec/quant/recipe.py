@@ -14,16 +14,16 @@ Of several groups that match a module the first has it. What no group matches st
 nothing is an error: it is a slip of the pen, or a recipe for another model.
 """
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
 from octorec.errors import InputError, check_keys
 from octorec.quant.patterns import check_patterns, matching
+from octorec.reading import read_yaml
 
 WeightGranularity = Literal["channel", "block", "tensor"]
 ActivationGranularity = Literal["token", "group", "tensor"]
@@ -120,13 +120,9 @@ def load_recipe(recipe: str | Path | Recipe) -> Recipe:
         return recipe
     shipped = str(recipe) in shipped_recipes()
     path = SHIPPED / f"{recipe}.yaml" if shipped else Path(recipe)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError("recipe", str(recipe), f"allowed: {', '.join(shipped_recipes())}, or the path of a YAML file")
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError("recipe", str(path), f"is no YAML ({error})") from error
-    return _parse(raw)
+    return _parse(read_yaml(path, "recipe"))
 
 
 def _parse(raw: Any) -> Recipe:

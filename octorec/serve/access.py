@@ -5,12 +5,12 @@ import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from pathlib import Path
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from octorec.errors import InputError
+from octorec.reading import read_text
 from octorec.serve.refusal import Refusal
 
 
@@ -87,10 +87,7 @@ def _digest(token: str) -> bytes:
 
 
 def _read(path: str) -> list[str]:
-    try:
-        tokens = [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("token_file", path, f"cannot be read ({error})") from error
+    tokens = [line.strip() for line in read_text(path, "token_file").splitlines() if line.strip()]
     if not tokens:
         raise InputError("token_file", path, "holds no token: one a line")
     return tokens

@@ -7,6 +7,7 @@ time; loading happens beside the service, the switch between two batches. What i
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -54,6 +55,13 @@ def create_admin_app(service: Service) -> FastAPI:
     @app.exception_handler(InputError)
     def refused(_: Request, error: InputError) -> JSONResponse:
         return JSONResponse(Refusal("invalid", str(error), error.field).body(), 422)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        """Without what was sent, which may be large."""
+        first = error.errors()[0]
+        field = ".".join(str(part)[:100] for part in first["loc"][:9])
+        return JSONResponse(Refusal("invalid", f"{field}: {first['msg']}", field).body(), 422)
 
     @app.exception_handler(Refusal)
     def refusal(_: Request, error: Refusal) -> JSONResponse:

@@ -17,6 +17,8 @@ import aiohttp
 import orjson
 
 from octorec.errors import InputError
+from octorec.files import refuse_unwritable
+from octorec.reading import read_text
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.bench_requests import bodies
 from octorec.serve.bench_result import summary
@@ -49,6 +51,9 @@ class Sample:
 
 async def bench(url: str, config: BenchConfig, progress: Progress) -> list[dict[str, Any]]:
     """A row a rate, as `summary` makes them; appended to `config.out` as each is done."""
+    for name in ("out", "plot"):
+        if (path := getattr(config, name)) is not None:
+            refuse_unwritable(path, name)
     asked = bodies(config)
     rows = []
     async with connections(config) as session:
@@ -176,10 +181,10 @@ async def _about(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
 def _authorization(token_file: str | None) -> dict[str, str]:
     if token_file is None:
         return {}
-    try:
-        return {"Authorization": f"Bearer {Path(token_file).read_text().split()[0]}"}
-    except (OSError, UnicodeDecodeError, IndexError) as error:
-        raise InputError("token_file", token_file, f"holds no token ({error})") from error
+    tokens = read_text(token_file, "token_file").split()
+    if not tokens or not tokens[0].isascii() or not tokens[0].isprintable():
+        raise InputError("token_file", token_file, "must hold a token of printable ASCII characters")
+    return {"Authorization": f"Bearer {tokens[0]}"}
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

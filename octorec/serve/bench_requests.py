@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from octorec.errors import InputError
+from octorec.reading import reason, require_file
 from octorec.serve.bench_config import BenchConfig
 
 DISTINCT = 4096  # drawn histories, taken in turn: a server keeps no answers
@@ -23,8 +24,9 @@ def bodies(config: BenchConfig) -> list[bytes]:
 
 def of_file(path: str) -> list[bytes]:
     """Each line's object as it is: the server's checks are part of what is measured."""
+    require_file(path, "requests")
     try:
-        lines = [line for line in Path(path).read_bytes().splitlines() if line.strip()]
+        lines = [line for line in Path(path).read_bytes().split(b"\n") if line.strip()]
     except OSError as error:
         raise InputError("requests", path, f"cannot be read ({error})") from error
     if not lines:
@@ -33,17 +35,24 @@ def of_file(path: str) -> list[bytes]:
         try:
             orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise InputError(f"{path}: request {number}", line[:80], f"is no JSON ({error})") from error
+            raise InputError(
+                f"{path}: request {number}", line.decode(errors="replace"), f"is no JSON ({error})"
+            ) from error
     return lines
 
 
 def item_ids(catalog: str) -> np.ndarray:
     """Ids of a catalog folder's items that are not withdrawn, as objects."""
+    path = Path(catalog) / "items.parquet"
+    require_file(path, "catalog")
     try:
-        items = pa.parquet.read_table(Path(catalog) / "items.parquet", columns=["item_id", "live"])
-        return items.filter(items["live"])["item_id"].to_numpy()
+        items = pa.parquet.read_table(path, columns=["item_id", "live"])
+        ids = items.filter(items["live"])["item_id"].to_numpy()
     except (OSError, ValueError, LookupError, pa.ArrowException) as error:
-        raise InputError("catalog", catalog, f"has no items.parquet of a catalog ({error})") from error
+        raise InputError("catalog", catalog, f"has no items.parquet of a catalog ({reason(error)})") from error
+    if len(ids) == 0:
+        raise InputError("catalog", catalog, "has no item that is not withdrawn")
+    return ids
 
 
 def drawn(ids: np.ndarray, config: BenchConfig) -> list[bytes]:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from octorec.engine.limits import MOST_BANNED, MOST_ITEMS, MOST_ROWS
 from octorec.engine.request import check_unknown_items
 from octorec.errors import InputError, check_keys
+from octorec.reading import read_yaml
 from octorec.settings import check_ascending, check_range, check_types, require
 
 LONGEST_MS, LONGEST_S = 3_600_000, 1_000_000  # a deadline, as of one request; a time that somebody waits
@@ -97,10 +96,7 @@ def read_config(path: str | Path | None, flags: dict[str, Any]) -> ServeConfig:
     """The settings of a YAML file, and over them the flags that are not None."""
     raw: Any = {}
     if path is not None:
-        try:
-            raw = yaml.safe_load(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError("config", str(path), f"cannot be read ({error})") from error
+        raw = read_yaml(path, "config")
         raw = {} if raw is None else raw
         check_keys(f"config {path}", raw, ServeConfig, required=())
     return ServeConfig(**{**raw, **{name: value for name, value in flags.items() if value is not None}})

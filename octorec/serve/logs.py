@@ -1,11 +1,14 @@
 """Logs as JSON, a line an event, on stderr."""
 
+import json
 import logging
 import sys
 import time
 from typing import Any
 
 import orjson
+
+from octorec.errors import CONTROL
 
 ORDINARY = {*vars(logging.makeLogRecord({})), "message", "taskName", "color_message"}  # what is no `extra`
 
@@ -19,7 +22,8 @@ class JsonFormatter(logging.Formatter):
         line |= {name: value for name, value in vars(record).items() if name not in ORDINARY}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        text = orjson.dumps(line, default=str).decode()
+        return CONTROL.sub(lambda found: json.dumps(found[0])[1:-1], text)  # what JSON allows and a terminal obeys
 
 
 def log_as_json() -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from octorec.errors import InputError
+from octorec.errors import InputError, one_line
 
 STATUS = {  # outcome, the label of octorec_requests_total -> HTTP status
     "ok": 200,
@@ -20,7 +20,7 @@ STATUS = {  # outcome, the label of octorec_requests_total -> HTTP status
     "deadline": 504,
 }
 RETRY_AFTER_S = 1
-LONGEST = 500  # characters of a message
+LONGEST = 500  # characters of a message, and of a field
 
 
 class Refusal(Exception):
@@ -28,7 +28,8 @@ class Refusal(Exception):
 
     def __init__(self, outcome: str, message: str, field: str | None = None):
         super().__init__(message)
-        self.outcome, self.message, self.field = outcome, message[:LONGEST], field
+        self.outcome, self.message = outcome, one_line(message, LONGEST)
+        self.field = None if field is None else one_line(field, LONGEST)
 
     @property
     def status(self) -> int:

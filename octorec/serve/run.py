@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from octorec.errors import InputError
+from octorec.reading import reason
 from octorec.serve.access import Tokens
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
@@ -50,10 +53,13 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
         Tokens(path)  # refuses a missing file before anything is loaded
     for root in filter(None, (config.catalog_root, config.model_root)):
         versions(root)
+    sockets = [listen(config.host, config.port, "host")]
+    if config.admin_port is not None:
+        sockets.append(listen(config.admin_host, config.admin_port, "admin_host"))
     log_as_json()
     share_the_host(config.device)
     service = Service(lambda: load_engine(checkpoint, config.catalog, config), Path(checkpoint).resolve().name, config)
-    uvloop.run(_serve(service, config))  # hands requests over faster than asyncio's own loop
+    uvloop.run(_serve(service, config, sockets))  # hands requests over faster than asyncio's own loop
     if service.error is not None:
         raise service.error
     if not service.stopped:
@@ -72,7 +78,16 @@ def share_the_host(device: str) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 
-async def _serve(service: Service, config: ServeConfig) -> None:
+def listen(host: str, port: int, field: str) -> list[socket.socket]:
+    """Sockets on every address that the name `host` has; an InputError about `field` where one cannot be had."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return [socket.create_server(address[:2], family=family) for family, _, _, _, address in dict.fromkeys(found)]
+    except (OSError, ValueError) as error:  # ValueError: a name that is none
+        raise InputError(field, f"{host}:{port}", f"cannot be listened on ({reason(error)})") from error
+
+
+async def _serve(service: Service, config: ServeConfig, sockets: list[list[socket.socket]]) -> None:
     servers = [server_on(create_app(service), config.host, config.port, config)]
     if config.admin_port is not None:
         servers.append(server_on(create_admin_app(service), config.admin_host, config.admin_port, config))
@@ -87,7 +102,7 @@ async def _serve(service: Service, config: ServeConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     watching = asyncio.create_task(_end_if_loading_fails(service, servers))
-    await asyncio.gather(*(server.serve() for server in servers))
+    await asyncio.gather(*(server.serve(each) for server, each in zip(servers, sockets, strict=True)))
     watching.cancel()
 
 

@@ -36,11 +36,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_types(self)
         for name in ("steps", "batch_size", "validate_every", "save_every"):
-            require(getattr(self, name) >= 1, name, self, "must be an integer above 0")
+            require(1 <= getattr(self, name) < 2**31, name, self, "must be an integer above 0, below 2^31")
+        require(0 <= self.warmup < 2**31, "warmup", self, "must be 0 or more, below 2^31")
         for name in ("learning_rate", "clip_norm"):
             require(getattr(self, name) > 0, name, self, "must be above 0")
-        for name in ("warmup", "weight_decay", "bias_rate", "label_smoothing"):
+        for name in ("weight_decay", "bias_rate"):
             require(getattr(self, name) >= 0, name, self, "must be 0 or more")
         require(0 <= self.seed < 2**32, "seed", self, "must be an integer from 0 to 4294967295")
-        for name in ("dropout", "history_drop"):
+        for name in ("dropout", "history_drop", "label_smoothing"):
             require(0 <= getattr(self, name) < 1, name, self, "must be 0 or more and below 1")

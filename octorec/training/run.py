@@ -17,11 +17,13 @@ from octorec.data.splits import Example
 from octorec.errors import InputError
 from octorec.evaluate.validation import recall_on
 from octorec.files import json_text, new_folder, read_json, refuse_existing
+from octorec.kernels.device import open_device
 from octorec.models import checkpoint
 from octorec.models.config import MODEL_TYPE, OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.models.shapes import parameters
+from octorec.reading import require_file
 from octorec.training import gpu_ops
 from octorec.training.config import TrainConfig
 from octorec.training.examples import TrainingSet, training_set
@@ -32,14 +34,14 @@ BYTES = 16  # that training holds of a parameter: the weight, its gradient and A
 
 
 def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
-    """The dimensions a preset's name or a config.json gives, with the catalog's codebook."""
-    path = Path(source)
-    if path.suffix == ".json":
-        if not path.is_file():
-            raise InputError("config", str(path), "is no file")
+    """The dimensions that a preset's name or a config.json (a Path, or a name that ends so) gives, with the catalog's
+    codebook."""
+    if isinstance(source, Path) or source.endswith(".json"):
+        path = Path(source)
+        require_file(path, "config")
         base = OneRecConfig.from_dict({"model_type": MODEL_TYPE, **read_json(path, "config")})
     else:
-        base = preset(str(source))
+        base = preset(source)
     sizes, fingerprint = catalog.codebook_sizes, catalog.fingerprint
     return dataclasses.replace(base, codebook_sizes=sizes, codebook_fingerprint=fingerprint)
 
@@ -57,7 +59,7 @@ def new_trainer(model: OneRecConfig, data: TrainingSet, config: TrainConfig, cat
 
 def check_memory(config: OneRecConfig, device: str) -> None:
     """Refuse a model that the whole memory of `device` could not train, before any of it is made."""
-    if torch.device(device).type == "cuda":
+    if open_device(device).type == "cuda":
         there = torch.cuda.get_device_properties(device).total_memory
     else:
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -69,7 +71,7 @@ def check_memory(config: OneRecConfig, device: str) -> None:
 
 def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
     """A model to train, its weights decided by `seed`; on a GPU with the operations that let a step be one graph."""
-    ops = {"ops": gpu_ops} if torch.device(device).type == "cuda" else {}
+    ops = {"ops": gpu_ops} if open_device(device).type == "cuda" else {}
     model = OneRecV2(config, **ops)
     initialize(model, seed)
     return model.to(device)

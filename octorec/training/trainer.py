@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from octorec.errors import InputError, MismatchError
+from octorec.errors import InputError, MismatchError, shown
 from octorec.files import json_text, new_folder, read_json
 from octorec.models.onerec import OneRecV2
 from octorec.training.balance import ExpertBalance
@@ -171,11 +171,17 @@ class Trainer:
         about = read_json(folder / "state.json", "resume")
         for name, value in self._identity().items():
             if about.get(name) != value:
-                raise MismatchError(f"resume: {name}", value, f"the saved training had {about.get(name)!r}")
+                raise MismatchError(f"resume: {name}", value, f"the saved training had {shown(about.get(name))}")
+        if not isinstance(about.get("step"), int):
+            raise InputError("resume", str(folder), "holds no saved training state")
         try:
-            tensors = load_file(folder / "state.safetensors")
-        except (SafetensorError, OSError) as error:
+            self._take(load_file(folder / "state.safetensors"))
+        except (SafetensorError, OSError, KeyError, RuntimeError) as error:
             raise InputError("resume", str(folder), f"holds a damaged state.safetensors ({error})") from error
+        self.step, self.history = about["step"], about.get("history", [])
+
+    def _take(self, tensors: dict[str, Tensor]) -> None:
+        """Set weights, the optimiser's state and the balance's counts to what `save` wrote."""
         self.model.load_state_dict({name[6:]: t for name, t in tensors.items() if name.startswith("model.")})
         for name, parameter in self.model.named_parameters():
             prefix = f"optimizer.{name}."
@@ -185,7 +191,6 @@ class Trainer:
                 if key.startswith(prefix)
             }
         self.balance.counts = [tensors[f"balance.{i}"].to(c.device) for i, c in enumerate(self.balance.counts)]
-        self.step, self.history = about["step"], about["history"]
 
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a resumed training to be the same training."""

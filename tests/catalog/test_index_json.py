@@ -55,7 +55,9 @@ def test_items_bring_titles_and_sets(tmp_path):
     ("content", "message"),
     [
         ("{", "readable JSON"),
+        ("[" * 100_000, "readable JSON"),
         ("[]", "got 'list'"),
+        ('{"\\ud800": ["<a_0>"]}', "must be UTF-8 text"),
         ("{}", "must be"),
         ('{"1": ["<a_0>"], "1": ["<a_1>"]}', "item 1: got 'stands more than once'"),
         ({"1": ["<a_1>", "<b_1>"], "2": ["<a_1>"]}, "item 2.*must have 2 codes"),
@@ -72,7 +74,6 @@ def test_items_bring_titles_and_sets(tmp_path):
         ({"1": [f"<{chr(97 + level)}_0>" for level in range(30)]}, "item 1: got '<{_0>'"),
         ({"1": [["<a_1>"]]}, "item 1"),
         ({"1": None}, "item 1: got None"),
-        ("[" * 100_000, "readable JSON"),
         ('{"a":' * 100_000, "readable JSON"),
         ("null", "got 'NoneType'"),
     ],
@@ -155,5 +156,5 @@ def test_a_base_with_a_codebook_gets_its_items_otherwise(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(InputError, match="readable JSON"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_index(tmp_path / "none.index.json")

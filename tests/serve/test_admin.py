@@ -279,7 +279,11 @@ def test_a_bad_version_is_refused_with_its_reason_and_the_old_one_answers(roots:
                 assert response.status_code == 422, (path, version, response.text)
                 assert reason in response.json()["error"]["message"], (path, version)
             assert (await admin.post("/v1/catalog/rollback")).status_code == 422
-            assert (await admin.post("/v1/catalog", json={"name": "one"})).status_code == 422
+            for body in ({"name": "one"}, {"version": ["x" * 10**6]}, {"version": "one", "\x9b\u202e" * 10**5: 1}, 3):
+                response = await admin.post("/v1/catalog", json=body)
+                assert response.status_code == 422
+                assert response.json()["error"]["type"] == "invalid"
+                assert len(response.content) < 2000
             await load.stop()
             assert not load.errors
             for request, answer in load.answers:

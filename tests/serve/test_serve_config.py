@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from octorec import cli
 from octorec.errors import InputError
 from octorec.serve.config import ServeConfig, read_config
 from octorec.serve.logs import JsonFormatter
-from octorec.serve.run import share_the_host
+from octorec.serve.run import listen, share_the_host
 
 
 def test_every_field_is_a_flag_with_its_help_and_default() -> None:
@@ -53,11 +54,23 @@ def test_flags_go_before_the_file_and_the_file_before_defaults(tmp_path: Path, m
         ("default_deadline_ms: 0", "must be above 0, at most 3600000"),
         ("default_deadline_ms: .nan", "must be finite"),
         ("batch_sizes: a,b", "must be integers, with commas"),
+        ("batch_sizes: [1.9, 8.2]", "must be integers, with commas"),
+        ("batch_sizes: [true, 8]", "must be integers, with commas"),
+        ("batch_sizes: {1: 8}", "must be integers, with commas"),
+        ("batch_sizes: 8", "must be integers, with commas"),
+        ("batch_sizes: [[1]]", "must be integers, with commas"),
+        ("batch_sizes: [1, 99999999999999999999]", "must be"),
+        ("keep_alive_s: 1.0e+300", "must be"),
+        ("max_list: 99999999999999999999", "must be"),
+        ("port: 1\nport: 2", "'port' stands twice"),
+        ("port: 2026-99-99", "is no YAML"),
+        ("host: &a [*a]", "must be of type str"),
+        ("[" * 999, "nested too deeply"),
         ("unknown_items: keep", "allowed: drop, refuse"),
         ("device: cuda:1", "allowed: cpu, cuda"),
         ("admin_host: 0.0.0.0\nadmin_port: 9", "admin_token_file: got None; is required"),
         ("- 1", "must have the keys host, port"),
-        (": :", "cannot be read"),
+        (": :", "is no YAML"),
     ],
 )
 def test_a_wrong_file_is_refused(text: str, said: str, tmp_path: Path) -> None:
@@ -90,3 +103,11 @@ def test_log_lines_are_json_with_what_came_along() -> None:
     line = json.loads(JsonFormatter().format(record))
     assert line.pop("time").endswith("Z")
     assert line == {"level": "info", "message": "a request", "request_id": "r1", "path": "/a"}
+
+
+def test_an_address_that_cannot_be_listened_on_is_said_before_anything_is_loaded() -> None:
+    with closing(listen("127.0.0.1", 0, "host")[0]) as taken:
+        port = taken.getsockname()[1]
+        for host, at in (("127.0.0.1", port), ("nowhere.invalid", 0), ("999.1.1.1", 0), ("a\0b", 0), ("a" * 300, 0)):
+            with pytest.raises(InputError, match=r"admin_host: got .*; cannot be listened on"):
+                listen(host, at, "admin_host")

@@ -1,0 +1,76 @@
+"""Reading small files that a person wrote: text, YAML settings. For JSON and folders see `files`.
+
+What cannot be read is an InputError about `field`, the name under which the user gave the file. Nothing here waits for
+a pipe, reads more than its limit, or takes the last of two values for one key.
+"""
+
+import stat
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from octorec.errors import InputError, shown
+
+MOST_TEXT = 2**24  # bytes of a text file
+MOST_YAML = 2**18  # bytes of a YAML file: PyYAML reads 100 KB a second at worst
+
+
+def require_file(path: str | Path, field: str) -> int:
+    """The size in bytes of a regular file that can be looked at; everything else is refused."""
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise InputError(field, str(path), f"cannot be read ({reason(error)})") from error
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
+        raise InputError(field, str(path), f"must be a file, and is {kind}")
+    return found.st_size
+
+
+def read_text(path: str | Path, field: str, most: int = MOST_TEXT) -> str:
+    """The UTF-8 text of a file of at most `most` bytes, without a byte order mark."""
+    size = require_file(path, field)
+    if size > most:
+        raise InputError(field, str(path), f"has {size} bytes; at most {most}")
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(field, str(path), f"cannot be read ({reason(error)})") from error
+
+
+def read_yaml(path: str | Path, field: str) -> Any:
+    """The value of a YAML file of plain data. Aliases are read, merge keys (`<<`), which multiply, are not."""
+    text = read_text(path, field, MOST_YAML)
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError as error:
+        raise InputError(field, str(path), "is nested too deeply") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: 2026-99-99, an integer of 5,000 digits
+        raise InputError(field, str(path), f"is no YAML ({reason(error)})") from error
+
+
+def reason(error: Exception) -> str:
+    """What a library's error says, on one line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:  # YAML: where it is, instead of the lines around it
+        said = filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))
+        return f"line {mark.line + 1}, column {mark.column + 1}: {' '.join(said)}"
+    return " ".join((getattr(error, "strerror", None) or str(error)).split())
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, and merge keys."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if any(key.tag == "tag:yaml.org,2002:merge" for key in keys):
+            raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not read", node.start_mark)
+        if twice := _twice(key.value for key in keys):
+            raise yaml.constructor.ConstructorError(None, None, f"key {shown(twice[0])} stands twice", node.start_mark)
+
+
+def _twice(keys: Iterable[str]) -> list[str]:
+    return [key for key, times in Counter(keys).items() if times > 1]

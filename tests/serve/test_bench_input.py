@@ -1,0 +1,82 @@
+"""What the load tool is given: wrong files and numbers are refused by name before anything is asked."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from octorec.errors import InputError
+from octorec.serve.access import Tokens
+from octorec.serve.bench import bench, connections
+from octorec.serve.bench_config import BenchConfig
+from octorec.serve.bench_requests import bodies
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"history_length": 0}, {"history_length": 10**30}, {"k": 0}, {"k": 10**30}, {"beam_width": 0},
+        {"beam_width": 10**30}, {"seed": -1}, {"seed": 10**30}, {"max_concurrency": 0}, {"duration_s": float("nan")},
+        {"timeout_s": float("inf")}, {"request_rate": "nan"}, {"request_rate": ""}, {"request_rate": (True,)},
+        {"goodput": "e2el:nan"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_wrong_number_is_refused_by_name(change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"^{next(iter(change))}: got"):
+        BenchConfig(**{"catalog": "c", **change})
+
+
+def test_wrong_files_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    for path in ("pipe", "nothing", ".", "a" * 300, "deep.jsonl", "/dev/zero"):
+        with pytest.raises(InputError):
+            bodies(BenchConfig(requests=str(tmp_path / path)))
+        with pytest.raises(InputError):
+            bodies(BenchConfig(catalog=str(tmp_path / path)))
+        with pytest.raises(InputError):
+            Tokens(str(tmp_path / path)) if path != "deep.jsonl" else bodies(BenchConfig(catalog=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"item_id": ["a"], "live": [False]},
+        {"item_id": ["a"]},
+        {"item_id": ["a"], "live": [1]},
+        {"item_id": [], "live": []},
+    ],
+)
+def test_a_catalog_without_items_to_draw_is_refused(tmp_path: Path, table: dict[str, Any]) -> None:
+    pa.parquet.write_table(pa.table(table), tmp_path / "items.parquet")
+    with pytest.raises(InputError, match="catalog"):
+        bodies(BenchConfig(catalog=str(tmp_path)))
+
+
+def test_a_token_that_no_header_can_hold_is_refused(tmp_path: Path) -> None:
+    for text in ("", "é", "a\x1b", "\x00"):
+        (tmp_path / "token").write_text(text)
+        with pytest.raises(InputError, match="token_file"):
+            connections(BenchConfig(requests="r", token_file=str(tmp_path / "token")))
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "http://", "http://[::1", "http://127.0.0.1:99999", "ftp://a", "http://a b\x1b"]
+)
+def test_an_address_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
+    (tmp_path / "r.jsonl").write_text("{}")
+    with pytest.raises(InputError, match="url"):
+        asyncio.run(bench(url, BenchConfig(requests=str(tmp_path / "r.jsonl")), lambda *_: None))
+
+
+def test_where_results_cannot_be_written_is_said_first(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text("{}")
+    for name in ("out", "plot"):
+        config = BenchConfig(requests=str(tmp_path / "r.jsonl"), **{name: str(tmp_path)})
+        with pytest.raises(InputError, match=name):
+            asyncio.run(bench("http://127.0.0.1:9", config, lambda *_: None))
