@@ -73,16 +73,10 @@ def parse_json(raw: bytes, field: str, where: str) -> dict[str, Any]:
     except RecursionError as error:
         raise InputError(field, where, "is nested too deeply") from error
     except ValueError as error:  # among them JSONDecodeError and UnicodeDecodeError
-        raise InputError(field, where, f"is no JSON ({shown(error)})") from error
+        raise InputError(field, where, f"is no JSON ({error})") from error
     if not isinstance(found, dict):
         raise InputError(field, where, "must hold an object")
     return found
-
-
-def shown(foreign: object) -> str:
-    """Return at most 200 characters of a text that a stranger wrote, with those that would steer a terminal escaped."""
-    text = str(foreign)[:200]
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

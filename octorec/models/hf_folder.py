@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from octorec.errors import InputError
-from octorec.files import is_own_file, json_text, parse_json, read_json, shown
+from octorec.errors import InputError, shown
+from octorec.files import is_own_file, json_text, parse_json, read_json
 from octorec.kernels.quantized import Granularity
 from octorec.models.scales import Header, check_block_sizes, checked_scale, forms, granularity
 
@@ -105,7 +105,7 @@ class Checkpoint:
             tensor = self._files[name].get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise InputError(
-                f"checkpoint {self.path}: {name}", self.headers[name].dtype, f"is not read ({shown(error)})"
+                f"checkpoint {self.path}: {name}", self.headers[name].dtype, f"is not read ({error})"
             ) from error
         if name in self._weights:
             checked_scale(f"checkpoint {self.path}: {name}", tensor, self.headers[self._weights[name]])
@@ -172,7 +172,7 @@ def open_shard(path: Path) -> tuple[Any, dict[str, Header]]:
         handle = safe_open(path, framework="pt")  # checks sizes, types and offsets against the file
         raw = _read_header(path)
     except (SafetensorError, OSError) as error:
-        raise InputError("checkpoint", str(path), f"is truncated or no safetensors file ({shown(error)})") from error
+        raise InputError("checkpoint", str(path), f"is truncated or no safetensors file ({error})") from error
     raw.pop("__metadata__", None)
     headers = {}
     for name, entry in sorted(raw.items(), key=lambda item: item[1]["data_offsets"]):
