@@ -15,7 +15,7 @@ from octorec.errors import InputError
 
 MAGIC = b"PAR1"
 MOST_BYTES = 2**28
-DEEPEST = 16  # structs in one another; Parquet's own need 8
+DEEPEST = 24  # structs, lists and maps in one another; Parquet's own need 12
 BYTES = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8, 6: 8}  # of a value of each physical type; 7 says its length
 TEXT, FIXED = 6, 7
 
@@ -95,8 +95,7 @@ class _Reader:
         self.read = read | {8: self._binary, 9: self._list, 10: self._list, 11: self._map, 12: self.struct}
 
     def struct(self, depth: int) -> dict[int, Any]:
-        if depth > DEEPEST:
-            raise ValueError("too deep")
+        self._not_too_deep(depth)
         fields: dict[int, Any] = {}
         number = 0
         while head := self._byte(depth):
@@ -104,6 +103,10 @@ class _Reader:
             kind = head & 15
             fields[number] = kind == 1 if kind in (1, 2) else self.read[kind](depth + 1)
         return fields
+
+    def _not_too_deep(self, depth: int) -> None:
+        if depth > DEEPEST:
+            raise ValueError("too deep")
 
     def _byte(self, depth: int) -> int:
         self.at += 1
@@ -135,14 +138,17 @@ class _Reader:
         return self._take(self._varint())
 
     def _list(self, depth: int) -> list[Any]:
+        self._not_too_deep(depth)
         head = self._byte(depth)
         size = head >> 4 if head >> 4 < 15 else self._varint()
-        return self._values(size, head & 15, depth)
+        return self._values(size, head & 15, depth + 1)
 
     def _map(self, depth: int) -> list[Any]:
+        self._not_too_deep(depth)
         size = self._varint()
         kinds = self._byte(depth) if size else 0
-        return [(self.read[kinds >> 4](depth), self.read[kinds & 15](depth)) for _ in range(self._possible(size))]
+        inside = depth + 1
+        return [(self.read[kinds >> 4](inside), self.read[kinds & 15](inside)) for _ in range(self._possible(size))]
 
     def _values(self, size: int, kind: int, depth: int) -> list[Any]:
         read = self.read[kind]

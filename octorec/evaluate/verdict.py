@@ -12,6 +12,7 @@ from octorec.evaluate.paired import JOINT, Estimate
 MIN_USERS = 10  # fewer cannot decide
 Outcome = Literal["not_inferior", "inferior", "inconclusive"]
 EXIT_CODES: dict[Outcome, int] = {"not_inferior": 0, "inferior": 3, "inconclusive": 4}
+MOST_TIMES = 1e6  # its square times today's users is the most that is said to be needed
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def users_needed(difference: Estimate, margin: float) -> int | None:
     if not math.isfinite(reach):
         return None
     root = reach + math.sqrt(max(0.0, reach**2 - 4 * difference.value * margin))
-    return math.ceil(difference.users * (root / (2 * margin)) ** 2)
+    return math.ceil(difference.users * min(root / (2 * margin), MOST_TIMES) ** 2)
 
 
 def _most(differences: Mapping[str, Estimate], margin: float) -> int | None:

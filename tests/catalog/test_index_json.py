@@ -93,11 +93,11 @@ def test_sizes_that_do_not_fit(tmp_path):
 def test_files_that_are_too_large_or_no_text(tmp_path, monkeypatch):
     path = write(tmp_path, INDEX)
     path.write_bytes(b"\xff\xfe{}")
-    with pytest.raises(InputError, match="readable JSON"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_index(path)
     write(tmp_path, INDEX)
     monkeypatch.setattr("octorec.catalog.index_json.MOST_BYTES", 20)
-    with pytest.raises(InputError, match="bytes'; at most 20"):
+    with pytest.raises(InputError, match="bytes; at most 20"):
         read_index(path)
 
 

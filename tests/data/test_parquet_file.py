@@ -9,7 +9,7 @@ import pytest
 from octorec.data import expanded
 from octorec.data.interactions import read_interactions
 from octorec.data.items import read_items
-from octorec.data.parquet_footer import read_chunks
+from octorec.data.parquet_footer import _Reader, read_chunks
 from octorec.errors import InputError
 
 TABLE = pa.table({"user_id": ["a", "a", "b"], "item_id": ["1", "2", "1"], "timestamp": [1, 2, 3]})
@@ -200,3 +200,9 @@ def test_a_large_file_may_take_more(tmp_path, monkeypatch):
     monkeypatch.setattr(expanded, "RATIO", 0.1)
     with pytest.raises(InputError, match="in memory"):
         read_items(tmp_path / "items.parquet")
+
+
+@pytest.mark.parametrize("content", [b"\x19" * 10_000, b"\x1b" + b"\x01\xbb" * 10_000, b"\x1c" * 10_000])
+def test_lists_maps_and_structs_of_a_footer_are_not_followed_for_ever(content: bytes) -> None:
+    with pytest.raises(ValueError, match="too deep"):
+        _Reader(content, 0).struct(0)  # type: ignore[arg-type]

@@ -65,6 +65,10 @@ def test_users_needed_by_hand_and_the_slower_metric_counts():
     assert decide({"a": about(0.0, -0.1, 0.1), "b": SAFE}, 0.05).users_needed == 400
 
 
+def test_a_margin_of_next_to_nothing_needs_more_users_than_there_are():
+    assert users_needed(OPEN, 1e-320) == users_needed(OPEN, 1e-200) == 100 * 10**12
+
+
 @pytest.mark.parametrize("each", [SAFE, WORSE, OPEN])
 def test_fewer_than_ten_users_decide_nothing(each):
     verdict = decide({"a": dataclasses.replace(each, users=9), "b": dataclasses.replace(each, users=9)}, 0.05)
