@@ -20,11 +20,18 @@ install: .venv/installed
 demo: .venv/package
 	$(BIN)/octorec demo --out runs/demo --force $(if $(PIP_ARGS),--pip-args '$(PIP_ARGS)')
 
+# A worker a core, with one thread each; the server's tests alone, as they measure time.
+WORKERS ?= $(shell nproc)
+TOGETHER = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/serve
+ALONE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/serve
+
 test: install
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(TOGETHER) -m 'not slow and not gpu'
+	$(ALONE) -m 'not slow and not gpu'
 
 test-all: test
-	$(BIN)/python -m pytest -m 'slow or gpu'
+	$(TOGETHER) -m 'slow or gpu'
+	$(ALONE) -m 'slow or gpu'
 
 check: install
 	$(BIN)/ruff check .

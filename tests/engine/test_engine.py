@@ -270,10 +270,10 @@ def test_numpys_numbers_and_arrays_are_taken_like_pythons() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch_sizes": ()}, r"batch_sizes: got \(\); must be ascending integers from 1"),
+        ({"batch_sizes": ()}, r"batch_sizes: got \(\); must be ascending integers above 0"),
         (
             {"beam_widths": (8, 2**31), "default_beam_width": 8},
-            r"beam_widths: got .*; must be ascending integers from 1",
+            r"beam_widths: got .*; must be an integer from 1 to 65536",
         ),
         ({"beam_widths": (8, 4)}, r"beam_widths: got \(8, 4\)"),
         ({"default_beam_width": 301}, r"default_beam_width: got 301; 1 to 300"),
