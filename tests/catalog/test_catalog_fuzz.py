@@ -96,5 +96,5 @@ def test_damaged_files_are_read_or_refused(name: str, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_many_damaged_files_are_read_or_refused(name: str, folder: Path) -> None:
-    end, first = time.monotonic() + 20, time.time_ns()
+    end, first = time.monotonic() + 4, time.time_ns()
     fuzz(folder / name, iter(lambda: first + int(time.monotonic() * 1e6) if time.monotonic() < end else None, None))
