@@ -228,7 +228,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="YAML file of the settings below; a flag goes before it.")] = None,
     **flags: Any,
 ) -> None:
-    """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health, /metrics. Needs the extra `serve`."""
+    """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health/ready, /metrics. Needs the extra `serve`."""
     from octorec.serve.run import serve
 
     serve(checkpoint, read_config(config, flags))

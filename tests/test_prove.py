@@ -68,6 +68,13 @@ def test_nll_that_few_users_or_a_wide_interval_cannot_judge_is_no_fault() -> Non
     assert nll_outcome(nll(0.5, users=999)) is None
 
 
+def test_nll_of_a_thousand_users_of_whom_few_are_scored_is_no_fault() -> None:
+    loss = np.where(np.arange(2000) < 999, 0.1, np.nan)
+    assert faults([GOOD], True, estimate(np.arange(2000), {"nll": mean(np.zeros(2000), loss)})["nll"]) == []
+    loss[999] = 0.1
+    assert "NLL grows" in faults([GOOD], True, estimate(np.arange(2000), {"nll": mean(np.zeros(2000), loss)})["nll"])[0]
+
+
 @pytest.mark.parametrize("users", [1, 8, 9])
 def test_identical_engines_and_few_users_are_undecided(users: int) -> None:
     """Neither a fault nor `inferior`, whatever nobody could see in so few."""

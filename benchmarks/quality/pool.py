@@ -44,7 +44,7 @@ def _judged(outcomes: Outcomes, name: str) -> dict[str, Any]:
         for system in ("bf16", name)
     )
     return {
-        "users": nll.users,
+        "users": len(set(outcomes.user_ids)),
         "targets": len(outcomes.user_ids),
         **after,
         "bf16": before,

@@ -123,7 +123,7 @@ def compare_predictions(baseline: Predictions, candidate: Predictions, margin: f
     return Comparison(
         k=baseline.k,
         cutoffs=cuts,
-        users=nll_estimate.users,
+        users=len(set(baseline.user_ids)),
         targets=len(baseline),
         not_in_catalog=(int((~baseline.known).sum()), int((~candidate.known).sum())),
         in_history=int(baseline.seen.sum()),
@@ -201,5 +201,9 @@ def _log_prob_differences(baseline: Predictions, candidate: Predictions) -> tupl
     if not both.any():
         raise MismatchError("predictions: targets", len(both), "no target is in both catalogs")
     wide = [side.astype(np.float64) for side in sides if side is not None]
+    broken = np.flatnonzero(both & ~(np.isfinite(wide[0]) & np.isfinite(wide[1])).all(1))
+    if len(broken):
+        user, target = baseline.user_ids[broken[0]], baseline.targets[broken[0]]
+        raise InputError("predictions: log_probs", f"NaN or infinity for {target} of user {user}", "must be finite")
     nll = [np.where(both, -side.sum(1), np.nan) for side in wide]
     return np.abs(wide[1] - wide[0])[both], nll

@@ -14,9 +14,10 @@ import pyarrow.parquet
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.compare import user_differences
 from octorec.evaluate.cutoffs import cutoffs, decisive
-from octorec.evaluate.metrics import metrics_at, target_ranks
+from octorec.evaluate.metrics import ABSENT, metrics_at, target_ranks
 from octorec.evaluate.paired import Estimate
-from octorec.evaluate.predictions import Predictions, asked_in
+from octorec.evaluate.predictions import Predictions
+from octorec.evaluate.saved import asked_in, length_in, read_column, read_table
 from octorec.evaluate.verdict import MARGIN, Verdict, decide
 from octorec.files import new_file
 
@@ -55,17 +56,21 @@ class Outcomes:
     @classmethod
     def load(cls, path: str | Path) -> "Outcomes":
         """Read what `save` wrote; anything else is an InputError."""
-        try:
-            table = pyarrow.parquet.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError("outcomes", str(path), f"must be a file that Outcomes.save wrote ({error})") from error
-        k = (table.schema.metadata or {}).get(b"k", b"")
-        if not k.isdigit() or "user_id" not in table.column_names:
-            raise InputError(f"outcomes {path}", table.column_names, "must be a file that Outcomes.save wrote")
+        table, where = read_table(path, "Outcomes", {"user_id"}), f"outcomes {path}"
+        k = length_in((table.schema.metadata or {}).get(b"k", b"").decode(errors="replace"))
         names = [name.removesuffix(": rank") for name in table.column_names if name.endswith(": rank")]
-        column = {name: table.column(name).to_numpy() for name in table.column_names}
-        systems = {name: (column[f"{name}: rank"].astype(np.int64), column[f"{name}: nll"]) for name in names}
-        return cls(column["user_id"], int(k), systems, asked_in(f"outcomes {path}", table, int(k)))
+        if not k or any(f"{name}: nll" not in table.column_names for name in names):
+            raise InputError(where, table.column_names, "must be a file that Outcomes.save wrote")
+        systems = {name: _system(where, table, name, k) for name in names}
+        return cls(read_column(where, table, "user_id", pa.string()), k, systems, asked_in(where, table, k))
+
+
+def _system(where: str, table: pa.Table, name: str, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks and NLL of a saved system, [n] each."""
+    ranks = read_column(where, table, f"{name}: rank", pa.int16()).astype(np.int64)
+    if not ((ranks >= ABSENT) & (ranks < k)).all():
+        raise InputError(f"{where}: column {name}: rank", [int(ranks.min()), int(ranks.max())], f"{ABSENT} to {k - 1}")
+    return ranks, read_column(where, table, f"{name}: nll", pa.float32())
 
 
 def outcomes_of(predictions: Mapping[str, Predictions]) -> Outcomes:

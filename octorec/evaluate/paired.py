@@ -52,8 +52,9 @@ class Estimate:
     """value with its two-sided interval low..high. An end that nothing bounds is infinite, an undefined value NaN.
 
     joint_high: the high end when its error is shared by the JOINT metrics that decide together (Bonferroni): that any
-    of them lies below a bound by chance is then no likelier than for one alone. users: independent units. discordant:
-    those whose metric differs between the two systems.
+    of them lies below a bound by chance is then no likelier than for one alone. users: independent units, of an
+    unbounded metric those with a target that both systems score. discordant: those whose metric differs between the
+    two systems.
     """
 
     value: float
@@ -70,10 +71,17 @@ class Estimate:
 
 
 def estimate(user_ids: np.ndarray, metrics: Mapping[str, Paired], confidence: float = 0.95) -> dict[str, Estimate]:
-    """The value and interval of each of `metrics`, whose targets belong to `user_ids` [targets]."""
+    """The value and interval of each of `metrics`, whose targets belong to `user_ids` [targets].
+
+    Raises InputError where a metric is NaN or infinite.
+    """
     if not 0 < confidence < 1:
         raise InputError("confidence", confidence, "must be between 0 and 1")
     users, count = _numbered(user_ids)
+    for name, metric in metrics.items():
+        broken = np.flatnonzero(~np.isfinite(metric.difference) | ~np.isfinite(metric.weight))
+        if len(broken):
+            raise InputError(name, f"NaN or infinity for user {user_ids[broken[0]]}", "must be finite on both sides")
     return {name: _estimate(Sums.of(users, count, metric), count, 1 - confidence) for name, metric in metrics.items()}
 
 
@@ -84,8 +92,9 @@ def relative(baseline: np.ndarray, candidate: np.ndarray) -> Paired:
 
 def mean(baseline: np.ndarray, candidate: np.ndarray, bounded: bool = False) -> Paired:
     """Mean of candidate - baseline, [targets] each, over targets where neither is NaN. bounded: both lie in 0..1."""
-    counts = ~np.isnan(candidate - baseline)
-    difference, weight = np.where(counts, candidate - baseline, 0.0), counts.astype(float)
+    counts = ~(np.isnan(candidate) | np.isnan(baseline))
+    with np.errstate(invalid="ignore"):  # infinity - infinity, which `estimate` refuses
+        difference, weight = np.where(counts, candidate - baseline, 0.0), counts.astype(float)
     return Paired(difference, weight, baseline, 1 - baseline) if bounded else Paired(difference, weight)
 
 
@@ -135,11 +144,12 @@ class Sums:
 
 def _estimate(sums: Sums, users: int, alpha: float) -> Estimate:
     total = float(sums.counts @ sums.weight)
+    weighing = int(sums.counts[sums.weight > 0].sum())  # of the baseline alone, so that no loss changes it
+    users = weighing if sums.rooms is None else users
     discordant = int(sums.counts[sums.difference != 0].sum())
     if total <= 0:
         return Estimate(math.nan, -math.inf, math.inf, math.inf, users, discordant)
     value = float(sums.counts @ sums.difference) / total
-    weighing = int(sums.counts[sums.weight > 0].sum())  # of the baseline alone, so that no loss changes it
     need, joint = threshold(weighing, alpha / 2), threshold(weighing, alpha / 2 / JOINT)
     width = max(sums.spread(value), PRECISE)
     least, most = (-math.inf, math.inf) if sums.rooms is None else (-1.0, ENDLESS)

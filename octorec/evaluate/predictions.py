@@ -18,6 +18,7 @@ from octorec.engine.request import Answer, Request
 from octorec.errors import InputError, NonFiniteError
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, lengths
 from octorec.evaluate.metrics import RankedItems, metrics_at, ranked_items, target_ranks
+from octorec.evaluate.saved import asked_in, read_column, read_matrix, read_table
 from octorec.evaluate.unknown import NOTHING, Unknown, known_ids
 from octorec.files import new_file
 
@@ -111,31 +112,17 @@ class Predictions:
     @classmethod
     def load(cls, path: str | Path) -> "Predictions":
         """Read what `save` wrote; anything else is an InputError."""
-        try:
-            table = pyarrow.parquet.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(
-                "predictions", str(path), f"must be a file that Predictions.save wrote ({error})"
-            ) from error
-        required = {"user_id", "target", "known", "seen", "ranked"}
-        if not required <= set(table.column_names):
-            allowed = f"must be a file that Predictions.save wrote, with the columns {', '.join(sorted(required))}"
-            raise InputError(f"predictions {path}: columns", table.column_names, allowed)
-        plain = {name: table.column(name).to_numpy() for name in ("user_id", "target", "known", "seen")}
-        log_probs = _matrix(path, table, "log_probs") if "log_probs" in table.column_names else None
-        ranked = _matrix(path, table, "ranked")
-        asked = asked_in(f"predictions {path}", table, ranked.shape[1])
-        askable = table.column("askable").to_numpy() if "askable" in table.column_names else None
-        return cls(plain["user_id"], plain["target"], ranked, plain["known"], plain["seen"], log_probs, asked, askable)
-
-
-def asked_in(where: str, table: pa.Table, k: int) -> tuple[int, ...]:
-    """The lengths that a saved table's metadata says were asked for; none in a file from before they were kept."""
-    text = (table.schema.metadata or {}).get(b"asked", b"").decode(errors="replace")
-    parts = [part for part in text.split(",") if part]
-    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= k for part in parts):
-        raise InputError(f"{where}: asked", text, f"must be lengths of list from 1 to {k}, with commas")
-    return tuple(map(int, parts))
+        table = read_table(path, "Predictions", {"user_id", "target", "known", "seen", "ranked"})
+        where = f"predictions {path}"
+        user_ids = read_column(where, table, "user_id", None)
+        targets = read_column(where, table, "target", pa.string())
+        has = set(table.column_names)
+        known, seen = (read_column(where, table, name, pa.bool_()) for name in ("known", "seen"))
+        askable = read_column(where, table, "askable", pa.bool_()) if "askable" in has else None
+        log_probs = read_matrix(where, table, "log_probs", pa.float32()) if "log_probs" in has else None
+        ranked = read_matrix(where, table, "ranked", pa.string())
+        asked = asked_in(where, table, ranked.shape[1])
+        return cls(user_ids, targets, ranked, known, seen, log_probs, asked, askable)
 
 
 def predict(
@@ -236,11 +223,3 @@ def _refuse_infinite(examples: Sequence[Example], known: np.ndarray, log_probs: 
         first = examples[broken[0]]
         field = f"log-probabilities of {first.target} for user {first.user_id} and {len(broken) - 1} more"
         raise InputError(field, log_probs[broken[0]].tolist(), "must be finite: the checkpoint is broken")
-
-
-def _matrix(path: str | Path, table: pa.Table, name: str) -> np.ndarray:
-    """A column of lists of one length as [n, length]."""
-    column = table.column(name).combine_chunks()
-    if not pa.types.is_fixed_size_list(column.type):
-        raise InputError(f"predictions {path}: column {name}", str(column.type), "must hold lists of one length")
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -170,6 +171,19 @@ def test_predictions_that_do_not_belong_together(engine, examples):
     small = TableEngine(engine.log_probs[:3, :3])
     with pytest.raises(MismatchError, match="targets"):
         compare_predictions(predict(small, nobody[0]), predict(small, nobody[1]))
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_log_probabilities_of_a_file_that_are_no_numbers_are_refused(engine, examples, tmp_path, value):
+    predict(engine, examples).save(tmp_path / "saved")
+    broken = Predictions.load(tmp_path / "saved")
+    row = int(np.flatnonzero(broken.scored)[3])
+    log_probs = broken.log_probs.copy()
+    log_probs[row, 0] = value
+    broken = replace(broken, log_probs=log_probs)
+    for pair in ((broken, predict(engine, examples)), (broken, broken)):
+        with pytest.raises(InputError, match=f"NaN or infinity for {broken.targets[row]} of user"):
+            compare_predictions(*pair)
 
 
 def test_catalogs_without_a_target_in_common():

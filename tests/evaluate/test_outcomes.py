@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from octorec.errors import InputError, MismatchError
@@ -62,3 +64,35 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     made(rng, 3).save(tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"must be a file that Outcomes\.save wrote"):
         Outcomes.load(tmp_path / "other.parquet")
+
+
+SAVED_WRONG = {
+    "null rank": ("bf16: rank", pa.array([None, 1, 2, -1], pa.int16()), "1 nulls"),
+    "fraction": ("bf16: rank", pa.array([0.5, 1, 2, np.nan]), "must be int16"),
+    "text": ("bf16: rank", pa.array(["0", "1", "2", "3"]), "must be int16"),
+    "below -1": ("bf16: rank", pa.array([0, 1, 2, -2], pa.int16()), "-1 to 9"),
+    "behind the list": ("bf16: rank", pa.array([0, 1, 2, 10], pa.int16()), "-1 to 9"),
+    "text as NLL": ("bf16: nll", pa.array(["0", "1", "2", "3"]), "must be float"),
+    "no user": ("user_id", pa.array([None, "a", "b", "c"]), "1 nulls"),
+}
+
+
+@pytest.mark.parametrize("kind", SAVED_WRONG)
+def test_outcomes_with_a_wrong_column_are_refused_and_never_counted_as_hits(tmp_path: Path, kind: str) -> None:
+    name, values, message = SAVED_WRONG[kind]
+    outcomes_of({"bf16": made(np.random.default_rng(4), 2)}).save(tmp_path / "saved")
+    table = pq.read_table(tmp_path / "saved")
+    pq.write_table(table.set_column(table.column_names.index(name), name, values), tmp_path / "wrong")
+    with pytest.raises(InputError, match=f"column {name}: got .*{message}"):
+        Outcomes.load(tmp_path / "wrong")
+
+
+@pytest.mark.parametrize("k", ["0", "-1", "9" * 5000, "\u00b2", ""])
+def test_outcomes_of_no_length_of_list_or_no_nll_are_refused(tmp_path: Path, k: str) -> None:
+    outcomes_of({"bf16": made(np.random.default_rng(4), 2)}).save(tmp_path / "saved")
+    table = pq.read_table(tmp_path / "saved")
+    pq.write_table(table.replace_schema_metadata({"k": k}), tmp_path / "wrong")
+    pq.write_table(table.drop_columns(["bf16: nll"]), tmp_path / "no_nll")
+    for name in ("wrong", "no_nll"):
+        with pytest.raises(InputError, match=r"must be a file that Outcomes\.save wrote"):
+            Outcomes.load(tmp_path / name)

@@ -137,6 +137,23 @@ def test_every_hit_lost_is_a_loss_of_everything():
     assert -1 <= result.high < -0.8
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_no_number_is_refused_and_its_user_named(value):
+    with pytest.raises(InputError, match="m: got 'NaN or infinity for user b'"):
+        one(["a", "b"], recall([1, 1], [1, value]))
+    if not math.isnan(value):  # which a mean leaves out
+        for baseline in (0.0, value):
+            with pytest.raises(InputError, match="user b"):
+                one(["a", "b"], mean(np.array([1.0, baseline]), np.array([1.0, value])))
+
+
+def test_users_without_a_scored_target_are_no_users_of_an_unbounded_metric():
+    scored = np.where(np.arange(50) < 20, 1.0, np.nan)
+    assert one(np.arange(50), mean(scored, scored + 1)).users == 20
+    assert one(np.arange(50), recall(np.zeros(50), np.zeros(50))).users == 50
+
+
 @pytest.mark.parametrize("value", [1.0, 0.0])
 def test_bad_confidence(value):
     with pytest.raises(InputError, match="confidence"):

@@ -94,6 +94,26 @@ def test_files_that_are_none(tmp_path):
         Predictions.load(tmp_path / "flat.parquet")
 
 
+SAVED_WRONG = {
+    "known": pa.array([None, True, True, True]),
+    "seen": pa.array(["no"] * 4),
+    "askable": pa.array([1, 0, 1, 1]),
+    "target": pa.array([None, "1", "2", "3"]),
+    "ranked": pa.array([None, ["1", "2"], ["1", "2"], ["1", "2"]], pa.list_(pa.string(), 2)),
+    "log_probs": pa.array([["x"]] * 4, pa.list_(pa.string(), 1)),
+}
+
+
+@pytest.mark.parametrize("name", SAVED_WRONG)
+def test_a_saved_column_of_another_type_or_with_nulls_is_refused(tmp_path, engine, name):
+    predict(engine, sampled_examples(np.random.default_rng(2), engine, users=4), k=2).save(tmp_path / "saved")
+    table = pyarrow.parquet.read_table(tmp_path / "saved")
+    table = table.set_column(table.column_names.index(name), name, SAVED_WRONG[name])
+    pyarrow.parquet.write_table(table, tmp_path / "wrong")
+    with pytest.raises(InputError, match=f"wrong: column {name}: got"):
+        Predictions.load(tmp_path / "wrong")
+
+
 def test_no_examples(engine):
     with pytest.raises(InputError, match="examples"):
         predict(engine, [])

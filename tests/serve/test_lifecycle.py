@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from served import Gate, Process, listening, make_catalog, make_engine, run, save_checkpoint, served, until
 
+from octorec import cli
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
 from octorec.errors import InputError
@@ -317,3 +318,14 @@ def test_a_checkpoint_that_is_none_ends_with_one_line_and_2(tmp_path: Path) -> N
     last = server.process.stderr.read().splitlines()[-1]
     assert server.end() == 2
     assert last.startswith("error: catalog: got"), last
+
+
+def test_the_help_of_serve_names_paths_that_are_answered() -> None:
+    async def check() -> None:
+        paths = re.findall(r"/[\w/]+(?=[,.])", str(cli.serve.__doc__))
+        assert len(paths) == 4
+        async with served(make_engine()) as (_, client):
+            for path in paths:
+                assert (await client.get(path)).status_code in (200, 405), path
+
+    run(check())

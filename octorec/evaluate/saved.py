@@ -1,0 +1,59 @@
+"""What evaluation reads back from a Parquet file of its own: strictly, as a wrong rank would give a wrong verdict."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from octorec.errors import InputError
+
+MOST_DIGITS = 9  # of a length of list
+
+
+def read_table(path: str | Path, what: str, required: set[str]) -> pa.Table:
+    """The table of a file that `what`.save wrote, with the columns `required`; anything else is an InputError."""
+    allowed = f"must be a file that {what}.save wrote"
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(what.lower(), str(path), f"{allowed} ({error})") from error
+    if not required <= set(table.column_names):
+        with_columns = f"{allowed}, with the columns {', '.join(sorted(required))}"
+        raise InputError(f"{what.lower()} {path}: columns", table.column_names, with_columns)
+    return table
+
+
+def read_column(where: str, table: pa.Table, name: str, kind: pa.DataType | None) -> np.ndarray:
+    """A column [n] without nulls, whose type is `kind` (None: any); else an InputError that begins with `where`."""
+    column = table.column(name)
+    if kind is not None and column.type != kind:
+        raise InputError(f"{where}: column {name}", str(column.type), f"must be {kind}")
+    if column.null_count:
+        raise InputError(f"{where}: column {name}", f"{column.null_count} nulls", "must have a value in every row")
+    return column.to_numpy()
+
+
+def read_matrix(where: str, table: pa.Table, name: str, kind: pa.DataType) -> np.ndarray:
+    """A column of lists of one length, whose values are of `kind`, as [n, length]."""
+    column = table.column(name).combine_chunks()
+    if not pa.types.is_fixed_size_list(column.type) or column.type.value_type != kind:
+        raise InputError(f"{where}: column {name}", str(column.type), f"must hold lists of one length of {kind}")
+    values = column.flatten()
+    if column.null_count or values.null_count:
+        raise InputError(f"{where}: column {name}", "nulls", "must have a value in every row")
+    return values.to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+
+
+def asked_in(where: str, table: pa.Table, k: int) -> tuple[int, ...]:
+    """The lengths that a saved table's metadata says were asked for; none in a file from before they were kept."""
+    text = (table.schema.metadata or {}).get(b"asked", b"").decode(errors="replace")
+    lengths = [length_in(part) for part in text.split(",") if part]
+    if not all(0 < length <= k for length in lengths):
+        raise InputError(f"{where}: asked", text, f"must be lengths of list from 1 to {k}, with commas")
+    return tuple(lengths)
+
+
+def length_in(text: str) -> int:
+    """The length of list that `text` says, 0 where it says none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else 0
