@@ -27,6 +27,7 @@ from octorec.errors import InputError
 from octorec.evaluate.likelihood import evidence, threshold
 
 JOINT = 2  # metrics that decide a verdict together: recall and NDCG
+WIDTH = 1e-4  # of the first step towards an end, where nothing differs
 ROUNDING = 1e-12  # a user's sum of differences below this is rounding
 PRECISE = 1e-12  # of an interval's end
 FAR = 1e3  # stands for infinite evidence where a root is looked for
@@ -151,7 +152,7 @@ def _estimate(sums: Sums, users: int, alpha: float) -> Estimate:
         return Estimate(math.nan, -math.inf, math.inf, math.inf, users, discordant)
     value = float(sums.counts @ sums.difference) / total
     need, joint = threshold(weighing, alpha / 2), threshold(weighing, alpha / 2 / JOINT)
-    width = max(sums.spread(value), PRECISE)
+    width = max(sums.spread(value), WIDTH)
     least, most = (-math.inf, math.inf) if sums.rooms is None else (-1.0, ENDLESS)
     low = _end(sums.above, value, -width, least, need)
     high, joint_high = (_end(sums.below, value, width, most, enough) for enough in (need, joint))
