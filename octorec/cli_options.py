@@ -1,0 +1,51 @@
+"""What the verbs of the command line share: options by name, and how a result is printed."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import RenderableType
+
+from octorec.evaluate.cutoffs import K
+from octorec.files import json_text
+from octorec.terminal import WHOLE, PlainConsole, fitting
+
+Force = Annotated[bool, typer.Option("--force", help="Replace what --out names, at the very end.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or FP8.")]
+OtherCatalog = Annotated[
+    Path | None, typer.Option("--catalog", help="Catalog folder; the checkpoint's own if not given.")
+]
+HoldOut = Annotated[
+    int, typer.Option(help="Newest interactions of each user that are not learned from: those `evaluate` predicts.")
+]
+Predicted = Annotated[
+    int,
+    typer.Option(
+        "--hold-out", "--last",
+        help="Newest interactions of each user to predict, one at a time: as many as catalog and training held out.",
+    ),
+]  # fmt: skip
+Ks = Annotated[
+    list[str] | None,
+    typer.Option("--k", help=f"Items a list, or several (10,50): all are reported, the largest decides. Default: {K}."),
+]
+Margin = Annotated[float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.")]
+Users = Annotated[Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.")]
+UnknownItems = Annotated[
+    str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
+]
+Interactions = Annotated[
+    Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
+]
+
+
+def show(as_json: bool, result: Any, *texts: RenderableType) -> None:
+    """Print a result: an object for programs, or lines and tables for people, whole where nobody watches."""
+    if as_json:
+        print(json_text(result))
+        return
+    out = PlainConsole(width=None if sys.stdout.isatty() else WHOLE)
+    for text in texts:
+        out.print(fitting(text, out), soft_wrap=isinstance(text, str))
