@@ -188,6 +188,13 @@ def test_links_in_a_circle_are_no_place_to_write(make_checkpoint: Any, tmp_path:
     assert "exists already" in refused(make_checkpoint("demo"), tmp_path / "circle")
 
 
+@pytest.mark.parametrize("pattern", ["(?i)A", r"\pL+", r"\C", r"\Qa\E"])
+def test_a_pattern_that_python_would_not_read_back_is_refused(tmp_path: Path, pattern: str) -> None:
+    source = plain_folder(tmp_path / "in", {"a.weight": torch.ones(16, 16)})
+    recipe = Recipe("mine", (Group((pattern,), "channel", "token"),))
+    assert "must be an expression of Python too" in refused(source, tmp_path / "out", recipe)
+
+
 def test_infinity_in_the_config_of_another_model_stays_what_it_is(tmp_path: Path) -> None:
     source = plain_folder(tmp_path / "in", {"a.weight": torch.ones(16, 16)})
     before = '{"model_type": "mamba2", "time_step_limit": [0.0, Infinity], "other": [-Infinity, NaN]}'
