@@ -43,11 +43,12 @@ def _without_nan(value: Any) -> Any:
     return [_without_nan(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def read_json(path: Path, field: str, most: int = JSON_BYTES) -> dict[str, Any]:
+def read_json(path: Path, field: str, most: int = JSON_BYTES, infinite: bool = False) -> dict[str, Any]:
     """Return the object in a JSON file of at most `most` bytes.
 
     Raises InputError about `field` for what is missing, a pipe or a link out of its folder, no UTF-8, no JSON, nested
-    too deeply, or no object, and for NaN, Infinity and a key that stands twice in one object.
+    too deeply, or no object, for a key that stands twice in one object, and for NaN and Infinity unless `infinite`:
+    Python writes them, and so they stand in config.json of some models.
     """
     if not os.path.lexists(path):
         raise InputError(field, str(path), "is missing")
@@ -59,16 +60,19 @@ def read_json(path: Path, field: str, most: int = JSON_BYTES) -> dict[str, Any]:
         raw = path.read_bytes()
     except OSError as error:
         raise InputError(field, str(path), f"cannot be read ({error.strerror})") from error
-    return parse_json(raw, field, str(path))
+    return parse_json(raw, field, str(path), infinite)
 
 
-def parse_json(raw: bytes, field: str, where: str) -> dict[str, Any]:
+def parse_json(raw: bytes, field: str, where: str, infinite: bool = False) -> dict[str, Any]:
     """Return the object that `raw` holds, as strictly as `read_json`; `where` is what an error shows."""
     if sum(map(raw.count, (b"{", b"[", b":"))) > JSON_PARTS:
         raise InputError(field, where, f"holds more than {JSON_PARTS:,} objects, lists and keys")
     try:
         found = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_number, parse_float=_finite
+            raw.decode("utf-8"),
+            object_pairs_hook=_without_doubles,
+            parse_constant=float if infinite else _no_number,
+            parse_float=_finite,
         )
     except RecursionError as error:
         raise InputError(field, where, "is nested too deeply") from error

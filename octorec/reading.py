@@ -48,7 +48,8 @@ def read_yaml(path: str | Path, field: str) -> Any:
         return yaml.load(text, _Loader)
     except RecursionError as error:
         raise InputError(field, str(path), "is nested too deeply") from error
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: 2026-99-99, an integer of 5,000 digits
+    except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError) as error:
+        # ValueError: 2026-99-99, an integer of 5,000 digits; the last two: a tag whose value is none, such as !!bool x
         raise InputError(field, str(path), f"is no YAML ({reason(error)})") from error
 
 

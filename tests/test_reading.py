@@ -51,6 +51,8 @@ def test_what_is_no_utf8_is_refused(tmp_path: Path) -> None:
         ("- " * 10_000, "nested too deeply"), ("a: 2026-99-99", "is no YAML"), ("a: 1\n b: 2", "line 2"),
         ("9" * 5000, "4300"), ("a: &a {x: 1}\nb: {<<: *a}", "merge keys"), ("a: !!python/object:os.system x", "tag"),
         ("? [a, b]\n: 1\n? {a: 1}\n: 1", "unhashable"), ("a: *b", "alias"), ("a: 1" + ":9" * 999 + ".5", "is no YAML"),
+        ("a: !!bool maybe", "is no YAML"), ('a: !!int ""', "is no YAML"), ('a: !!float ""', "is no YAML"),
+        ("a: !!timestamp soon", "is no YAML"),
         ("#" * (MOST_YAML + 1), "at most"), ("a: \x07", "is no YAML"), ("--- a\n--- b", "single document"),
     ],
     ids=lambda value: value[:20],

@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 from octorec.data.interactions import COLUMNS, Interactions
 from octorec.data.splits import targets_of, training_part
 from octorec.errors import InputError
+from octorec.files import JSON_BYTES
+from octorec.reading import read_text
 
 ROWS = 65536  # hashed at a time
 
@@ -57,8 +59,12 @@ def read_learned(folder: str | Path) -> Learned | None:
     """The record in the `training.json` of a checkpoint folder; None where there is none, as in a foreign folder."""
     path = Path(folder) / "training.json"
     try:
-        about = json.loads(path.read_text()) if path.is_file() else None
-    except ValueError as error:
+        about = json.loads(read_text(path, "checkpoint", JSON_BYTES)) if path.is_file() else None
+    except RecursionError as error:
+        raise InputError(str(path), "lists in lists", "is nested too deeply") from error
+    except InputError:
+        raise
+    except ValueError as error:  # among them an integer of 5,000 digits
         raise InputError(str(path), str(error), "is damaged or no JSON") from error
     if not isinstance(about, dict) or about.get("learned") is None:
         return None
@@ -73,11 +79,11 @@ def targets_seen(learned: Learned, interactions: Interactions, hold_out: int) ->
     history is not, so that both count time alike.
     """
     lengths = np.diff(interactions.user_starts())
+    longest = int(lengths.max(initial=1))
 
     def kept(left_out: int) -> int:
-        return int(np.maximum(lengths - left_out, 1).sum())
+        return int(np.maximum(lengths - min(left_out, longest), 1).sum())
 
-    longest = int(lengths.max(initial=1))
     left_out = bisect.bisect_left(range(longest), -learned.interactions, key=lambda n: -kept(n))
     if kept(left_out) == learned.interactions and digest(training_part(interactions, left_out)) == learned.digest:
         return max(0, kept(left_out) - kept(hold_out))

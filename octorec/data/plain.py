@@ -13,7 +13,7 @@ def plain_column(column: pa.Array | pa.ChunkedArray, where: str) -> pa.Array | p
     """`column` without what only its writer chose; `where` names it in errors.
 
     Text is string, whether it was large, a view, binary or a UUID; lists are list, whether they were large, views or of
-    fixed size; categories and extension types are their values. Other types stay: numbers, times, structs.
+    fixed size; categories and extension types are their values; times with a zone are in UTC. Other types stay.
     """
     try:
         if isinstance(column, pa.ChunkedArray):
@@ -44,6 +44,8 @@ def _plain(column: pa.Array) -> pa.Array:
         return pa.DictionaryArray.from_arrays(column.indices, values).dictionary_decode()
     if is_list(kind):
         return _list(column)
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        return column.cast(pa.timestamp(kind.unit, "UTC"))
     return column.cast(pa.string()) if _is_any_text(kind) else column
 
 

@@ -31,7 +31,7 @@ def read_table(
     path = Path(path)
     try:
         tables = [_read_file(file, required, columns, inferred) for file in part_files(path)]
-        table = pa.concat_tables(tables, promote_options="permissive") if len(tables) > 1 else tables[0]
+        table = _joined(path, tables)
     except InputError:
         raise
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
@@ -41,6 +41,14 @@ def read_table(
     if table.num_rows == 0:
         raise InputError(str(path), "no rows", "must have at least one row")
     return table
+
+
+def _joined(path: Path, tables: list[pa.Table]) -> pa.Table:
+    """The rows of all `tables`; a column that has types in them which no one type holds is an InputError."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise InputError(str(path), str(error), "a column must be written alike in all files of a folder") from error
 
 
 def is_csv(path: str | Path) -> bool:
@@ -60,12 +68,17 @@ def part_files(path: Path) -> list[Path]:
         if (path / name).exists():
             raise InputError(str(path), f"a {kind} table", f"its log says which files count: write it as {PARQUET[0]}")
     inside = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith((*PARQUET, *CSV)))
-    files = [file for file in inside if not any(part[0] in "._" for part in file.relative_to(path).parts)]
+    files = [file for file in inside if not any(map(_is_hidden, file.relative_to(path).parts))]
     if not files:
         raise InputError(str(path), "no files", f"must hold files of a table; {ALLOWED}")
     if len({file.name.lower().endswith(CSV) for file in files}) > 1:
         raise InputError(str(path), "Parquet and CSV files", "must hold files of one kind")
     return files
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file or folder is not of the table, by its name; `_column=value` is a partition, as it is to Spark."""
+    return name[0] == "." or (name[0] == "_" and "=" not in name)
 
 
 def _read_file(

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from octorec.errors import InputError, shown
-from octorec.files import is_own_file, json_text, parse_json, read_json
+from octorec.files import is_own_file, parse_json, read_json
 from octorec.kernels.quantized import Granularity
 from octorec.models.scales import Header, check_block_sizes, checked_scale, forms, granularity
 
@@ -51,7 +51,8 @@ class Checkpoint:
         if not bare and not is_folder:
             raise InputError("checkpoint", str(path), "must be a folder with config.json and safetensors shards")
         config = self.folder / "config.json"
-        self.config = read_json(config, "checkpoint") if not bare or os.path.lexists(config) else {}
+        there = not bare or os.path.lexists(config)
+        self.config = read_json(config, "checkpoint", infinite=True) if there else {}
         if not isinstance(self.quantization, dict | None):
             raise InputError(f"{config}: quantization_config", self.quantization, "must be an object or null")
         self.headers: dict[str, Header] = {}
@@ -253,7 +254,8 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_byt
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    (folder / "config.json").write_text(json_text(config, indent=1))
+    """Write config.json; NaN and Infinity of another program stay what they are (see `files.read_json`)."""
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
 
 
 def _shard_name(number: int, total: int) -> str:

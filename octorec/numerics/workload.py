@@ -155,8 +155,9 @@ def _lookups(kind: Family, weights: Sequence[TensorStats], config: Mapping[str, 
             elif kind != "unknown" and kind != "ranker":
                 count = context + (LEVELS - 1) * each
             out.append(traffic("embedding lookups", 2.0 * count * stats.shape[1]))
-    if kind == "ranker" and config.get("history") and config.get("embed_dim"):  # the clicked items
-        out.append(traffic("embedding lookups", 2.0 * each * int(config["history"]) * int(config["embed_dim"])))
+    clicked = _count(config, "history") * _count(config, "embed_dim")
+    if kind == "ranker" and clicked:
+        out.append(traffic("embedding lookups", 2.0 * each * clicked))
     return out
 
 

@@ -194,7 +194,7 @@ def _module(name: str) -> str:
 
 def _check_apart(folder: Path, out: Path) -> None:
     """`--force` must not replace the checkpoint it reads."""
-    if folder.resolve().is_relative_to(out.resolve()):
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(out)):
         raise InputError("out", str(out), "must not be the checkpoint's folder nor contain it")
 
 
@@ -218,7 +218,7 @@ def _copy_rest(folder: Path, scratch: Path) -> list[str]:
     left_behind = _copy_catalog(folder / "catalog", scratch / "catalog")
     not_copied = ("catalog", INDEX, "config.json", REPORT)
     for path in sorted(folder.iterdir()):
-        if path.name in not_copied or path.suffix == SUFFIX or path.resolve() == scratch.resolve():
+        if path.name in not_copied or path.suffix == SUFFIX or os.path.realpath(path) == os.path.realpath(scratch):
             continue
         if path.is_dir() and not path.is_symlink():
             left_behind.append(f"{path.name}/")

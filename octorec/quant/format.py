@@ -92,7 +92,13 @@ def _whole(pattern: str, before: Sequence[str] = ()) -> str:
         return name
     refused, body = parts(pattern)
     leading = [f"(?:{other})$" for other in before] + refused
-    return f"re:{''.join(f'(?!{each})' for each in leading)}(?:{body})$"
+    whole = f"{''.join(f'(?!{each})' for each in leading)}(?:{body})$"
+    try:
+        re.compile(whole)
+    except re.error as error:
+        allowed = f"must be an expression of Python too, whose programs read config.json ({error})"
+        raise InputError("recipe: pattern", pattern, allowed) from None
+    return f"re:{whole}"
 
 
 def _read_group(where: str, raw: Any) -> Group:

@@ -62,6 +62,13 @@ def test_the_split_is_found_whatever_number_the_record_has():
     assert targets_seen(learned_from(split_twice), WHOLE, 2) == 0
 
 
+def test_more_may_be_held_out_than_any_user_or_computer_has():
+    learned = learned_from(training_part(WHOLE, 1))
+    everything = targets_seen(learned, WHOLE, 1000)
+    assert everything > 0
+    assert targets_seen(learned, WHOLE, 10**30) == everything
+
+
 def test_another_file_can_be_told_by_time_alone():
     past = learned_from(made({"a": ["1", "2"], "b": ["3"]}))  # up to time 1
     later = made({"a": ["1", "2", "5"], "c": ["2", "3", "4"]})
@@ -88,7 +95,7 @@ def test_a_record_comes_back_from_json_and_is_else_refused(tmp_path):
         path.write_text(json.dumps({"learned": broken}))
         with pytest.raises(InputError, match=r"training\.json: learned: got"):
             read_learned(tmp_path)
-    for damaged in (b"{", b"\xff"):
+    for damaged in (b"{", b"\xff", b"[" * 200_000, b'{"a":' * 100_000, b"9" * 5000, b" " * 2**24):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"training\.json"):
             read_learned(tmp_path)

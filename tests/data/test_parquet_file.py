@@ -82,8 +82,23 @@ def test_names_that_no_file_can_have_are_refused():
 def test_parts_of_unlike_types_are_refused(tmp_path):
     pyarrow.parquet.write_table(TABLE, tmp_path / "1.parquet")
     pyarrow.parquet.write_table(TABLE.set_column(0, "user_id", pa.array([True] * 3)), tmp_path / "2.parquet")
-    with pytest.raises(InputError, match="user_id"):
+    with pytest.raises(InputError, match=r"user_id.*must be written alike in all files"):
         read_interactions(tmp_path)
+
+
+def test_parts_whose_times_have_other_zones_are_one_order(tmp_path):
+    for part, (zone, hour) in enumerate([("Europe/Berlin", 10), ("UTC", 9), ("America/New_York", 11)]):
+        times = pa.array([hour * 3600], pa.timestamp("s", "UTC")).cast(pa.timestamp("s", zone))
+        table = pa.table({"user_id": ["a"], "item_id": [str(hour)], "timestamp": times})
+        pyarrow.parquet.write_table(table, tmp_path / f"part-{part}.parquet")
+    assert read_interactions(tmp_path).histories() == {"a": ["9", "10", "11"]}
+
+
+def test_a_partition_whose_name_begins_with_an_underscore_is_of_the_table(tmp_path):
+    for part, folder in enumerate(["_day=1", "_temporary", ".day=2"]):
+        (tmp_path / folder).mkdir()
+        pyarrow.parquet.write_table(TABLE.slice(part, 1), tmp_path / folder / "part.parquet")
+    assert read_interactions(tmp_path).histories() == {"a": ["1"]}
 
 
 ROWS = 3000

@@ -165,6 +165,13 @@ def test_a_ranker_waits_for_memory() -> None:
     assert found.gain < 1.6
 
 
+@pytest.mark.parametrize("history", ["yes", [20], {}, float("inf"), -1, True])
+def test_a_config_that_counts_no_clicked_items_is_one_without_them(history: object) -> None:
+    shapes = {"embed.item.weight": (100, 32), "top_mlp.0.proj.weight": (256, 224)}
+    found = of(shapes, {"model_type": "ranker", "history": history, "embed_dim": [32, 64]}, Workload(32, 512, 512))
+    assert found == of(shapes, {"model_type": "ranker"}, Workload(32, 512, 512))
+
+
 def test_an_unknown_model_is_taken_matrix_by_matrix() -> None:
     found = of({"a.weight": (64, 32), "bias": (64,)}, {}, Workload(2, 3, 1))
     assert _names(found) == ["other matrices"]

@@ -165,6 +165,7 @@ def test_no_link_is_followed_out_of_the_folder(make_checkpoint: Any, tmp_path: P
     (secret / "items.parquet").write_text("of the host")
     (source / "README.md").symlink_to(secret / "key")
     (source / "broken").symlink_to("nowhere")
+    (source / "circle").symlink_to("circle")
     (source / "folder").symlink_to(secret)
     (source / "catalog").mkdir()
     (source / "catalog" / "catalog.json").write_text("{}")
@@ -179,7 +180,37 @@ def test_no_link_is_followed_out_of_the_folder(make_checkpoint: Any, tmp_path: P
     assert (tmp_path / "fp8/again.txt").read_text() == "its own"
     assert [path.name for path in (tmp_path / "fp8/catalog").iterdir()] == ["catalog.json"]
     in_catalog = ("catalog/codebook.safetensors", "catalog/items.parquet")
-    assert report.left_behind == (*in_catalog, "README.md", "broken", "folder", "pipe")
+    assert report.left_behind == (*in_catalog, "README.md", "broken", "circle", "folder", "pipe")
+
+
+def test_links_in_a_circle_are_no_place_to_write(make_checkpoint: Any, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    assert "exists already" in refused(make_checkpoint("demo"), tmp_path / "circle")
+
+
+@pytest.mark.parametrize("pattern", ["(?i)A", r"\pL+", r"\C", r"\Qa\E"])
+def test_a_pattern_that_python_would_not_read_back_is_refused(tmp_path: Path, pattern: str) -> None:
+    source = plain_folder(tmp_path / "in", {"a.weight": torch.ones(16, 16)})
+    recipe = Recipe("mine", (Group((pattern,), "channel", "token"),))
+    assert "must be an expression of Python too" in refused(source, tmp_path / "out", recipe)
+
+
+def test_infinity_in_the_config_of_another_model_stays_what_it_is(tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "in", {"a.weight": torch.ones(16, 16)})
+    before = '{"model_type": "mamba2", "time_step_limit": [0.0, Infinity], "other": [-Infinity, NaN]}'
+    (source / "config.json").write_text(before)
+    quantize_checkpoint(source, tmp_path / "out", ALL)
+    after = json.loads((tmp_path / "out/config.json").read_text())
+    assert after.pop("quantization_config")["quant_method"] == "compressed-tensors"
+    assert repr(after) == repr(json.loads(before))
+
+
+@pytest.mark.parametrize("key", ["rms_eps", "d_model", "n_expert"])
+def test_infinity_is_no_size_of_our_model(make_checkpoint: Any, tmp_path: Path, key: str) -> None:
+    source = make_checkpoint("demo")
+    for value in (math.inf, math.nan):
+        write_config(source, {**Checkpoint(source).config, key: value})
+        assert key in refused(source, tmp_path / "out")
 
 
 def test_a_catalog_that_is_a_link_is_left_behind(make_checkpoint: Any, tmp_path: Path) -> None:
