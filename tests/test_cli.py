@@ -41,7 +41,7 @@ def octorec(*arguments: object, expect: int | None = 0) -> Done:
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli.console, "file", err)
+        patch.setattr(cli.console, "_file", err)
         try:
             cli.main([str(argument) for argument in arguments])
         except SystemExit as exit_:

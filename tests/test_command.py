@@ -24,7 +24,7 @@ def ended(verb: Callable[..., Any], *arguments: str) -> tuple[int, str]:
     app.command()(verb)
     err = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(terminal.console, "file", err)
+        patch.setattr(terminal.console, "_file", err)
         with pytest.raises(SystemExit) as exit_:
             run(app, list(arguments))
     assert isinstance(exit_.value.code, int)
