@@ -9,10 +9,10 @@ RUN apt-get update \
 # torch brings its own CUDA libraries; of the host only the driver is needed, which the NVIDIA container runtime mounts.
 # --build-arg PIP_ARGS='--extra-index-url URL' chooses another build of torch, such as one without CUDA.
 ARG PIP_ARGS=""
-WORKDIR /src
+WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY octorec octorec
-RUN pip install --no-cache-dir ${PIP_ARGS} '.[serve]' -c constraints.txt && rm -rf /src
+COPY src src
+RUN pip install --no-cache-dir ${PIP_ARGS} '.[serve]' -c constraints.txt && rm -rf /build
 
 # Compiled kernels are kept here: mount a volume, so that a restart compiles nothing.
 ENV TRITON_CACHE_DIR=/cache/triton \

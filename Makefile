@@ -43,4 +43,4 @@ bench: install
 	$(BIN)/python -m benchmarks.quantize
 
 clean:
-	rm -rf .venv .cache build *.egg-info
+	rm -rf .venv .cache build src/*.egg-info

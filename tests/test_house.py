@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "octorec"
+PACKAGE = Path(__file__).parent.parent / "src/octorec"
 LEAVES = {"errors", "files", "reading", "settings", "__init__"}  # every room may import them
 MAY_IMPORT = {
     "data": set(),

@@ -38,9 +38,10 @@ def test_make_targets_exist() -> None:
 
 
 def test_the_tree_is_the_tree() -> None:
-    tree = next(block for block in re.findall(r"```\n(octorec/\n.*?)```", README, re.S))
+    tree = next(block for block in re.findall(r"```\n(src/octorec/\n.*?)```", README, re.S))
     named = {line.split()[0] for line in tree.splitlines() if line.startswith("  ")}
-    there = {f"{path.name}/" for path in (ROOT / "octorec").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    package = ROOT / "src/octorec"
+    there = {f"{path.name}/" for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert named == there | {"cli.py"}
 
 
