@@ -1,10 +1,13 @@
 """What bounds a kernel follows from the work of the operation that launched it."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.bounds import RANGE, Part, Ranges, Work, bound, read_trace, shares
+from benchmarks.bounds import RANGE, Part, Ranges, Work, bound, parts_of, read_trace, shares
 from benchmarks.stock import StockOneRec
 from octorec.kernels import reference
 from octorec.kernels.quantized import quantize
@@ -63,6 +66,23 @@ def test_a_whole_batch_of_the_yardstick_is_ranged() -> None:
     assert len(ranges.work) > 50 * config.n_layer
     assert linear > 2 * rows * config.n_layer * 6 * config.d_model**2
     assert attention == 4 * rows * 5 * config.d_model * config.n_layer
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_a_real_trace_holds_the_ranges(tmp_path: Path) -> None:
+    ranges, trace = Ranges(), tmp_path / "trace.json"
+    ops, x, weight = ranges.around(reference), torch.randn(16, 256).bfloat16(), torch.randn(128, 256).bfloat16()
+    assert parts_of(ranges, lambda: ops.linear(ops.swiglu(ops.linear(x, weight), None), weight[:, :64]), trace) == []
+    events = json.loads(trace.read_text())["traceEvents"]
+    spans = {e["name"]: (e["ts"], e["ts"] + e["dur"]) for e in events if e["name"].startswith(RANGE)}
+    assert set(spans) == {f"{RANGE}{number}" for number in range(len(ranges.work))}
+    # A kernel that the host had launched in the middle of a range belongs to that range, or to one inside of it.
+    names = [work.operation for work in ranges.work]
+    outer, inner = spans[f"{RANGE}{names.index('swiglu')}"], spans[f"{RANGE}{names.index('neg')}"]
+    assert outer[0] <= inner[0] <= inner[1] <= outer[1]
+    launch = event("cuda_driver", "cuLaunchKernelEx", sum(inner) / 2, 0.01, 1)
+    (part,) = read_trace([*events, launch, event("kernel", "neg", 1e9, 1000.0, 1)], ranges.work)
+    assert (part.work and part.work.operation, part.ms) == ("neg", 1.0)
 
 
 def event(cat: str, name: str, ts: float, dur: float, correlation: int | None = None) -> dict:
