@@ -103,6 +103,26 @@ def catalog_import(
     show_catalog(as_json, made, out)
 
 
+@catalog_app.command("show")
+def catalog_show(
+    catalog: Annotated[Path, typer.Argument(help="Catalog folder, or a checkpoint with one.")],
+    items: Annotated[list[str], typer.Argument(help="Item ids, or words of a title that one item has.")],
+    neighbours: Annotated[int, typer.Option(help="Items to name that share most codes with each.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show items: title, codes, named sets, whether withdrawn, and the items that share most codes with them."""
+    from octorec.catalog.catalog import Catalog
+    from octorec.catalog.show import about_item, find_item
+
+    if neighbours < 0:
+        raise InputError("neighbours", neighbours, "must be 0 or more")
+    inside = catalog / "catalog"
+    loaded = Catalog.load(inside if (inside / "catalog.json").is_file() else catalog)
+    found = [about_item(loaded, find_item(loaded, item), neighbours) for item in items]
+    lines = [line for about in found for line in ("", *about.lines())][1:]
+    show(as_json, {"items": [about.to_dict() for about in found]}, *lines)
+
+
 def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = None) -> None:
     """What a catalog holds. not_met: items of it that no interaction met which was learned from."""
     about = {

@@ -63,6 +63,8 @@ def advice(line: str, names: Sequence[str], required: Sequence[str], known: Coll
     """
     if EXCEL.match(line):
         return f"remove the first line, {line.strip()!r}"
+    if line.lstrip()[:1] in ("{", "["):
+        return "this looks like JSON: the name of JSON lines, an object a line, ends in .jsonl"
     flags = []
     best = likely_separator(line, required)
     values = split(line, best)

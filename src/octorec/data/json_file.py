@@ -87,7 +87,8 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     except RecursionError as error:
         raise InputError(where, line[:40].decode("utf-8", "replace"), "is nested too deeply") from error
     except ValueError as error:  # among them an integer of 5,000 digits, and UnicodeDecodeError
-        raise InputError(where, line[:80].decode("utf-8", "replace"), f"is no JSON ({error})") from error
+        allowed = f"is no JSON ({error}); of JSON lines each line is an object, and a CSV's name ends in .csv"
+        raise InputError(where, line[:80].decode("utf-8", "replace"), allowed) from error
     if not isinstance(found, dict):
         raise InputError(where, found, 'must be an object, such as {"user_id": "u1", "item_id": "i1"}')
     return found

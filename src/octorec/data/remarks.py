@@ -41,9 +41,9 @@ def repeats(interactions: Interactions) -> Repeats:
     times = table["timestamp"].to_numpy()
     same = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
     duplicate = same & (items[1:] == items[:-1])
-    pairs = len(np.unique(users * (items.max() + 1) + items))
+    pairs = np.sort(users * (items.max() + 1) + items)
     duplicates = int(duplicate.sum())
-    return Repeats(duplicates, len(items) - pairs - duplicates, int(same.sum()) - duplicates)
+    return Repeats(duplicates, int((pairs[1:] == pairs[:-1]).sum()) - duplicates, int(same.sum()) - duplicates)
 
 
 def remarks(interactions: Interactions, unread: Sequence[str] = (), found: Repeats | None = None) -> list[str]:

@@ -76,7 +76,8 @@ def readable(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         kind = next((kind for kind, ends in KINDS.items() if path.name.lower().endswith(ends)), "text")
-        raise InputError(str(path), said, f"must be a whole {kind} file") from error
+        unlike = "; a value that holds the separator stands in quotes" if "columns, got" in said else ""
+        raise InputError(str(path), said, f"must be a whole {kind} file{unlike}") from error
 
 
 def _joined(path: Path, tables: list[pa.Table]) -> pa.Table:
