@@ -70,9 +70,9 @@ def _kind(path: Path, form: TableFormat) -> str:
     """What a table is by its columns: interactions where that is not plain."""
     names = [*form.columns] if form.by_place else table_names(path, form)
     found = {*form.columns, *(meaning(name) for name in names)}
-    if {"user_id", "item_id"} <= found or not {"user_id", "item_id"} & found:
-        return "interactions"
-    return "items" if "item_id" in found else "users"
+    if "user_id" in found and not {"item_id", "timestamp"} & found:
+        return "users"
+    return "items" if "item_id" in found and not {"user_id", "timestamp"} & found else "interactions"
 
 
 def _interactions(path: Path, form: TableFormat) -> tuple[dict[str, Any], list[str]]:
