@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from octorec.cli_options import Force, HoldOut, Json, claim, show
+from octorec.cli_tables import Columns, Sep, TimeFormat, items_format, read_log, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
 from octorec.terminal import counting
@@ -20,6 +21,9 @@ def catalog_build(
     data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.")] = None,
     items: Annotated[Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.")] = None,
     codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = "8192,8192,8192",
+    sep: Sep = None,
+    columns: Columns = None,
+    time_format: TimeFormat = None,
     hold_out: HoldOut = HOLD_OUT,
     unique: Annotated[bool, typer.Option("--unique", help="Give every item a tuple of its own.")] = False,
     seed: Annotated[int, typer.Option(help="Of the clustering.")] = 0,
@@ -28,7 +32,6 @@ def catalog_build(
 ) -> None:
     """Give items semantic IDs by residual k-means over their vectors."""
     from octorec.catalog.build import build_catalog
-    from octorec.data.interactions import read_interactions
     from octorec.data.items import read_items
     from octorec.data.splits import training_part
 
@@ -36,11 +39,11 @@ def catalog_build(
     if data is None and items is None:
         raise InputError("data", None, "give --data, --items or both")
     sizes = _sizes(codebook_sizes)
-    interactions = read_interactions(data) if data else None
+    form = table_format(sep, columns, time_format, items=True)
+    interactions = read_log(data, form) if data else None
+    known = read_items(items, items_format(form, beside=data is not None)) if items else None
     with counting("building") as progress:
-        made = build_catalog(
-            interactions, read_items(items) if items else None, sizes, seed, unique, progress, hold_out
-        )
+        made = build_catalog(interactions, known, sizes, seed, unique, progress, hold_out)
     made.save(out, force)
     met = training_part(interactions, hold_out).table["item_id"].unique() if interactions and made.learned else None
     show_catalog(as_json, made, out, None if met is None else len(made) - len(met))
@@ -52,6 +55,8 @@ def catalog_assign(
     catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.")],
     items: Annotated[Path, typer.Option(help="New items: item_id and any of title, sets, vector.")],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -61,7 +66,8 @@ def catalog_assign(
     from octorec.data.items import read_items
 
     claim(command, out, force, catalog, items)
-    made = assign(Catalog.load(catalog), read_items(items))
+    form = table_format(sep, columns, None, items=True)
+    made = assign(Catalog.load(catalog), read_items(items, items_format(form)))
     made.save(out, force)
     show_catalog(as_json, made, out)
 
@@ -78,6 +84,8 @@ def catalog_import(
     base: Annotated[
         Path | None, typer.Option(help="Imported catalog before this one: models that answer from it take both.")
     ] = None,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -89,9 +97,30 @@ def catalog_import(
     claim(command, out, force, index, items, base)
     sizes = _sizes(codebook_sizes) if codebook_sizes else None
     before = Catalog.load(base) if base else None
-    made = read_index(index, read_items(items) if items else None, sizes, before)
+    form = items_format(table_format(sep, columns, None, items=True))
+    made = read_index(index, read_items(items, form) if items else None, sizes, before)
     made.save(out, force)
     show_catalog(as_json, made, out)
+
+
+@catalog_app.command("show")
+def catalog_show(
+    catalog: Annotated[Path, typer.Argument(help="Catalog folder, or a checkpoint with one.")],
+    items: Annotated[list[str], typer.Argument(help="Item ids, or words of a title that one item has.")],
+    neighbours: Annotated[int, typer.Option(help="Items to name that share most codes with each.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show items: title, codes, named sets, whether withdrawn, and the items that share most codes with them."""
+    from octorec.catalog.catalog import Catalog
+    from octorec.catalog.show import about_item, find_item
+
+    if neighbours < 0:
+        raise InputError("neighbours", neighbours, "must be 0 or more")
+    inside = catalog / "catalog"
+    loaded = Catalog.load(inside if (inside / "catalog.json").is_file() else catalog)
+    found = [about_item(loaded, find_item(loaded, item), neighbours) for item in items]
+    lines = [line for about in found for line in ("", *about.lines())][1:]
+    show(as_json, {"items": [about.to_dict() for about in found]}, *lines)
 
 
 def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = None) -> None:
