@@ -32,7 +32,10 @@ class Tokens:
 
 
 async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
-    """The body, of at most `most` bytes, arrived within `timeout_s`."""
+    """The body, of at most `most` bytes, arrived within `timeout_s`; a compressed one is refused."""
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        raise Refusal("unsupported_media", f"Content-Encoding: {coding}: send the body as it is", "content-encoding")
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > most:
         raise _too_large(most)

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
 Ended = tuple[Refusal | None, bytes]  # a request's encoded answer, or its Refusal and the encoded error
 LOG_AFTER_S = 0.01  # a request's line waits until its client has read the answer; `logged` waits for the last
-FIELDS = {"body", "authorization", *RecommendRequest.model_fields}  # a label a field, whatever clients invent
+FIELDS = {"body", "authorization", "content-encoding", *RecommendRequest.model_fields}  # a label each, and no other
 
 
 class Recommender:
@@ -55,7 +55,7 @@ class Recommender:
         try:
             raw = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise Refusal("invalid", f"body: is no JSON ({error})", "body") from None
+            raise Refusal("malformed", f"body: is not JSON ({error})", "body") from None
         if isinstance(raw, list) and not 1 <= len(raw) <= self.config.max_list:
             raise Refusal("invalid", f"body: got {len(raw)} requests; 1 to {self.config.max_list}", "body")
         return raw
@@ -97,7 +97,7 @@ class Recommender:
         about = {"request_id": request_id, "outcome": outcome, "status": STATUS[outcome], "ms": round(seconds * 1e3, 3)}
         if refusal is not None:
             about |= {"field": refusal.field, "reason": refusal.message}
-            if refusal.outcome in ("invalid", "too_large"):
+            if refusal.outcome in ("invalid", "malformed", "too_large", "unsupported_media"):
                 top = (refusal.field or "body").partition(".")[0]
                 self.service.metrics.invalid.labels(top if top in FIELDS else "unknown").inc()
         if self.config.log_requests:
