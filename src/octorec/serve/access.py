@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 
+import orjson
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
@@ -53,6 +54,14 @@ async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
     except ClientDisconnect:
         raise Refusal("cancelled", "the client hung up") from None
     return b"".join(parts)
+
+
+def decoded(body: bytes) -> object:
+    """What a body of JSON says; a Refusal where it is none, as strictly as the standard has it."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refusal("malformed", f"body: is not JSON ({error})", "body") from None
 
 
 class HungUp(Exception):

@@ -4,40 +4,33 @@ A version is named by its folder below the configured root; no path is taken fro
 time; loading happens beside the service, the switch between two batches. What is refused changes nothing.
 """
 
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
 
 from octorec.serve.access import Tokens
+from octorec.serve.admin_schemas import (
+    CatalogVersion,
+    ItemChanges,
+    ItemCounts,
+    Items,
+    ItemsState,
+    ModelVersion,
+    State,
+    text_ids,
+    upsert_table,
+)
 from octorec.serve.documented import documented_app, token_scheme
 from octorec.serve.guarded import guarded_route
-from octorec.serve.operations import Operations, State
+from octorec.serve.operations import Operations
 from octorec.serve.problems import problems
 from octorec.serve.refusal import Refusal
-from octorec.serve.schemas import ItemId
 from octorec.serve.service import Service
 
 ABOUT = "Changes what is served: catalog versions, items, checkpoints. Every error has the shape of `Problem`."
 MOST_BYTES = 2**24  # of a body
 REFUSED = 400, 401, 408, 409, 413, 415, 422, 500
-Ids = Annotated[list[ItemId], Field(min_length=1, max_length=100_000)]
-
-
-class CatalogVersion(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    version: str = Field(description="Name of a folder below catalog_root.")
-
-
-class ModelVersion(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    version: str = Field(description="Name of a folder below model_root.")
-    catalog: str | None = Field(None, description="Folder below catalog_root to switch to with it; else the present.")
-
-
-class Items(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    items: Ids
 
 
 def create_admin_app(service: Service) -> FastAPI:
@@ -48,6 +41,10 @@ def create_admin_app(service: Service) -> FastAPI:
     operations = Operations(service)
     token = token_scheme(config.admin_token_file)
     changing: Any = {"tags": ["operations"], "dependencies": token, "responses": problems(*REFUSED)}
+
+    async def changed(*changes: Any) -> ItemsState:
+        change = await operations.change_items(*changes)
+        return ItemsState(**operations.state().model_dump(), changed=ItemCounts(**asdict(change)))
 
     @app.get("/v1/state", tags=["operations"], dependencies=token, responses=problems(401, 409, 500))
     async def get_state() -> State:
@@ -68,18 +65,23 @@ def create_admin_app(service: Service) -> FastAPI:
         await operations.roll_back()
         return operations.state()
 
+    @app.post("/v1/items", **changing)
+    async def change_items(body: ItemChanges) -> ItemsState:
+        """Add items or change them, withdraw some and restore others: all of it between the same two batches, or, where
+        one thing is refused, none. The process keeps it, not the folder: give the same to `octorec catalog upsert`. A
+        load replaces what was upserted, and a rollback undoes it; withdrawals outlast both."""
+        return await changed(upsert_table(body.upsert), text_ids(body.withdraw), text_ids(body.restore))
+
     @app.post("/v1/items/withdraw", **changing)
-    async def withdraw_items(body: Items) -> State:
+    async def withdraw_items(body: Items) -> ItemsState:
         """These items are in no answer of a batch that begins after this one's reply, nor in one of a version that is
         loaded later. The process keeps them, not the folder: put them into the next catalog too."""
-        await operations.withdraw([str(item) for item in body.items])
-        return operations.state()
+        return await changed(None, text_ids(body.items), [])
 
     @app.post("/v1/items/restore", **changing)
-    async def restore_items(body: Items) -> State:
-        """Items that were withdrawn here may be recommended again."""
-        await operations.restore([str(item) for item in body.items])
-        return operations.state()
+    async def restore_items(body: Items) -> ItemsState:
+        """Items that were withdrawn may be recommended again, with the codes that they had."""
+        return await changed(None, [], text_ids(body.items))
 
     @app.post("/v1/model", **changing)
     async def load_model(body: ModelVersion) -> State:

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from octorec.serve.access import Tokens, read_body
+from octorec.serve.access import Tokens, decoded, read_body
 from octorec.serve.refusal import Refusal
 
 
@@ -23,6 +23,7 @@ def guarded_route(tokens: Tokens, most_bytes: int, timeout_s: float) -> type[API
                 body = await read_body(request, most_bytes, timeout_s)
                 if body:
                     _refuse_unless_json(request.headers.get("content-type", ""))
+                    decoded(body)  # more strictly than FastAPI: no NaN, no half of a surrogate pair, no endless nesting
 
                 async def again() -> dict[str, Any]:
                     return {"type": "http.request", "body": body, "more_body": False}

@@ -68,8 +68,6 @@ def answer_errors(app: FastAPI) -> None:
 def _of_validation(error: RequestValidationError) -> Refusal:
     """The first thing that is wrong, without what was sent, which may be large."""
     first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return Refusal("malformed", f"body: is not JSON ({first['ctx']['error']})", "body")
     parts = [str(part)[:100] for part in first["loc"][:9] if part not in ("str", "int")]
     field = ".".join(parts[1:] or parts)  # without the leading `body`
     return Refusal("invalid", f"{field}: {first['msg']}", field)
@@ -77,8 +75,6 @@ def _of_validation(error: RequestValidationError) -> Refusal:
 
 def _of_library(request: Request, error: HTTPException) -> Refusal:
     address = f"{request.method[:20]} {one_line(request.url.path, 200)}"
-    if error.status_code == 400:
-        return Refusal("malformed", "body: is not JSON", "body")
     if error.status_code == 404:
         return Refusal("not_found", f"{address}: there is no such address")
     if error.status_code == 405:

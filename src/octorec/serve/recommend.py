@@ -10,7 +10,7 @@ from functools import partial
 import orjson
 from fastapi import Request, Response
 
-from octorec.serve.access import HungUp, Tokens, read_body, unless_hung_up
+from octorec.serve.access import HungUp, Tokens, decoded, read_body, unless_hung_up
 from octorec.serve.encode import encode_list
 from octorec.serve.refusal import STATUS, Refusal
 from octorec.serve.schemas import RecommendRequest, checked
@@ -52,10 +52,7 @@ class Recommender:
     async def _decoded(self, http: Request) -> object:
         self.tokens.check(http)
         body = await read_body(http, self.config.max_body_bytes, self.config.body_timeout_s)
-        try:
-            raw = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise Refusal("malformed", f"body: is not JSON ({error})", "body") from None
+        raw = decoded(body)
         if isinstance(raw, list) and not 1 <= len(raw) <= self.config.max_list:
             raise Refusal("invalid", f"body: got {len(raw)} requests; 1 to {self.config.max_list}", "body")
         return raw
