@@ -36,17 +36,22 @@ class Change:
 
 
 def change_items(
-    catalog: Catalog, upserts: pa.Table | None = None, withdrawn: Sequence[str] = (), restored: Sequence[str] = ()
+    catalog: Catalog,
+    upserts: pa.Table | None = None,
+    withdrawn: Sequence[str] = (),
+    restored: Sequence[str] = (),
+    source: str = "items",
 ) -> tuple[Catalog, Change]:
     """A new version of `catalog`, and what changed in it: first `upserts` (see `upsert`), then the other two.
 
-    An id of `withdrawn` or `restored` that the catalog lacks then, or that is in both, is an InputError.
+    An id of `withdrawn` or `restored` that the catalog lacks then, or that is in both, is an InputError. source: the
+    name of `upserts` in errors.
     """
     refuse_both(withdrawn, restored)
-    after = catalog if upserts is None else upsert(catalog, upserts)
+    after = catalog if upserts is None else upsert(catalog, upserts, source)
     after = withdraw(after, withdrawn, "withdraw") if withdrawn else after
     after = restore(after, restored, "restore") if restored else after
-    named = [] if upserts is None else item_ids(upserts)
+    named = [] if upserts is None else item_ids(upserts, source)
     return after, compare(catalog, after, [*named, *withdrawn, *restored])
 
 
