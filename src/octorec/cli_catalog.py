@@ -5,13 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
+from octorec.cli_items import items_app
 from octorec.cli_options import Force, HoldOut, Json, claim, show
 from octorec.cli_tables import Columns, Sep, TimeFormat, items_format, read_log, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
 from octorec.terminal import counting
 
-catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
+catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build or import a catalog, change its items.")
+catalog_app.add_typer(items_app)
 
 
 @catalog_app.command("build")
