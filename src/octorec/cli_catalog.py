@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli_options import Force, HoldOut, Json, show
+from octorec.cli_options import Force, HoldOut, Json, claim, show
 from octorec.cli_tables import Columns, Sep, TimeFormat, items_format, read_log, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
@@ -16,6 +16,7 @@ catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a cata
 
 @catalog_app.command("build")
 def catalog_build(
+    command: typer.Context,
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.")] = None,
     items: Annotated[Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.")] = None,
@@ -33,9 +34,8 @@ def catalog_build(
     from octorec.catalog.build import build_catalog
     from octorec.data.items import read_items
     from octorec.data.splits import training_part
-    from octorec.files import refuse_existing
 
-    refuse_existing(out, force)
+    claim(command, out, force, data, items)
     if data is None and items is None:
         raise InputError("data", None, "give --data, --items or both")
     sizes = _sizes(codebook_sizes)
@@ -51,6 +51,7 @@ def catalog_build(
 
 @catalog_app.command("assign")
 def catalog_assign(
+    command: typer.Context,
     catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.")],
     items: Annotated[Path, typer.Option(help="New items: item_id and any of title, sets, vector.")],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
@@ -63,9 +64,8 @@ def catalog_assign(
     from octorec.catalog.build import assign
     from octorec.catalog.catalog import Catalog
     from octorec.data.items import read_items
-    from octorec.files import refuse_existing
 
-    refuse_existing(out, force)
+    claim(command, out, force, catalog, items)
     form = table_format(sep, columns, None, items=True)
     made = assign(Catalog.load(catalog), read_items(items, items_format(form)))
     made.save(out, force)
@@ -74,6 +74,7 @@ def catalog_assign(
 
 @catalog_app.command("import")
 def catalog_import(
+    command: typer.Context,
     index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.")],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.")] = None,
@@ -92,9 +93,8 @@ def catalog_import(
     from octorec.catalog.catalog import Catalog
     from octorec.catalog.index_json import read_index
     from octorec.data.items import read_items
-    from octorec.files import refuse_existing
 
-    refuse_existing(out, force)
+    claim(command, out, force, index, items, base)
     sizes = _sizes(codebook_sizes) if codebook_sizes else None
     before = Catalog.load(base) if base else None
     form = items_format(table_format(sep, columns, None, items=True))
