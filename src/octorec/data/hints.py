@@ -87,8 +87,9 @@ def told_and_guessed(names: Sequence[str], required: Collection[str], known: Col
     guessed = guessed_columns(names, [ours for ours in (*required, *known) if ours not in told])
     if not guessed:
         return ""
-    open_ = {ours: "NAME" for ours in required if ours not in (*told, *guessed, *names)}
-    return columns_flag({**told, **guessed, **open_}, form)
+    open_ = {ours: "NAME" for ours in required if ours not in names}
+    every = {**open_, **guessed, **told}
+    return columns_flag({ours: every[ours] for ours in (*required, *every) if ours in every}, form)
 
 
 def likely_separator(line: str, required: Collection[str]) -> str:
