@@ -15,6 +15,7 @@ from octorec.cli_catalog import catalog_app
 from octorec.cli_data import data_app
 from octorec.cli_options import (
     Checkpoint,
+    Device,
     Force,
     HoldOut,
     Interactions,
@@ -26,6 +27,7 @@ from octorec.cli_options import (
     UnknownItems,
     Users,
     claim,
+    known_device,
     show,
 )
 from octorec.cli_tables import Columns, Sep, TimeFormat, read_log, table_format, users_format
@@ -79,7 +81,7 @@ def train(
     validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = TrainConfig.validate_every,
     save_every: Annotated[int, typer.Option(help="Steps between saved states.")] = TrainConfig.save_every,
     seed: Annotated[int, typer.Option(help="Of weights and order.")] = TrainConfig.seed,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT.training.")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -185,7 +187,7 @@ def recommend(
     allow: Annotated[list[str] | None, typer.Option(help="A named item set to return from; may be repeated.")] = None,
     user: Annotated[list[str] | None, typer.Option(help="A user field as name=value; may be repeated.")] = None,
     catalog: OtherCatalog = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Recommend items for one history."""
@@ -235,7 +237,9 @@ def serve(
     """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health/ready, /metrics. Needs the extra `serve`."""
     from octorec.serve.run import serve
 
-    serve(checkpoint, read_config(config, flags))
+    settings = read_config(config, flags)
+    known_device(settings.device)
+    serve(checkpoint, settings)
 
 
 @bench_app.command("serve")
@@ -282,7 +286,7 @@ def evaluate(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
@@ -346,7 +350,7 @@ def prove(
     sep: Sep = None,
     columns: Columns = None,
     time_format: TimeFormat = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = ProveConfig.device,
+    device: Device = ProveConfig.device,
     dollars_per_hour: Annotated[float, typer.Option(help="Price of one GPU.")] = ProveConfig.dollars_per_hour,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     force: Force = False,
