@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from octorec.cli_options import Force, Json, claim, show
+from octorec.cli_tables import Columns, Sep, items_format, table_format
+from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 
 items_app = typer.Typer()
@@ -29,13 +31,15 @@ def catalog_upsert(
     restore: Annotated[Path | None, typer.Option(help="Items to restore with it: a table with item_id.")] = None,
     out: Out = None,
     in_place: InPlace = False,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Add items and change items, all or none; codes move only where an item is given a vector or codes."""
-    _change(
-        command, catalog, {"upserts": items, "withdrawn": withdraw, "restored": restore}, out, in_place, force, as_json
-    )
+    files = {"upserts": items, "withdrawn": withdraw, "restored": restore}
+    form = table_format(sep, columns, None, items=True)
+    _change(command, catalog, files, form, out, in_place, force, as_json)
 
 
 @items_app.command("withdraw")
@@ -45,11 +49,14 @@ def catalog_withdraw(
     items: Ids,
     out: Out = None,
     in_place: InPlace = False,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Withdraw items, all or none: no answer has them, and histories still know them."""
-    _change(command, catalog, {"withdrawn": items}, out, in_place, force, as_json)
+    form = table_format(sep, columns, None, items=True)
+    _change(command, catalog, {"withdrawn": items}, form, out, in_place, force, as_json)
 
 
 @items_app.command("restore")
@@ -59,17 +66,21 @@ def catalog_restore(
     items: Ids,
     out: Out = None,
     in_place: InPlace = False,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Restore withdrawn items, all or none, with the codes that they had."""
-    _change(command, catalog, {"restored": items}, out, in_place, force, as_json)
+    form = table_format(sep, columns, None, items=True)
+    _change(command, catalog, {"restored": items}, form, out, in_place, force, as_json)
 
 
 def _change(
     command: typer.Context,
     folder: Path,
     files: dict[str, Path | None],
+    form: TableFormat,
     out: Path | None,
     in_place: bool,
     force: bool,
@@ -83,7 +94,7 @@ def _change(
     target = folder if out is None else out
     claim(command, target, force or in_place, None if in_place else folder, *files.values())
     before = Catalog.load(folder)
-    read = {name: _read(name, path) for name, path in files.items() if path}
+    read = {name: _read(name, path, form) for name, path in files.items() if path}
     after, change = change_items(before, **read, source=str(files.get("upserts")))
     if out is not None or after is not before:
         after.save(target, force or in_place)
@@ -94,10 +105,12 @@ def _change(
     show(as_json, {**counts, **about, "previous_version": before.version}, f"{target}: {change}; {live}; {was}")
 
 
-def _read(name: str, path: Path) -> Any:
+def _read(name: str, path: Path, form: TableFormat) -> Any:
     from octorec.data.items import COLUMNS, item_ids
     from octorec.data.tables import read_table
 
     if name == "upserts":
-        return read_table(path, ["item_id"], COLUMNS, inferred=["live"])
-    return item_ids(read_table(path, ["item_id"], ["item_id"]), str(path))
+        return read_table(path, ["item_id"], COLUMNS, inferred=["live"], form=items_format(form))
+    return item_ids(
+        read_table(path, ["item_id"], ["item_id"], form=form.of("items", ["item_id"], beside=False)), str(path)
+    )
