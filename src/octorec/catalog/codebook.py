@@ -36,6 +36,14 @@ class Fit:
     iterations: tuple[int, ...]
     errors: tuple[float, ...]
 
+    def __str__(self) -> str:
+        """One line for people."""
+        used = ", ".join(f"{number:,}" for number in self.used)
+        iterations = ", ".join(map(str, self.iterations))
+        errors = " -> ".join(f"{error:.4g}" for error in self.errors)
+        said = f"{used} of {self.vectors:,} vectors used a level, {iterations} iterations over them"
+        return f"{said}; mean squared residual {errors}"
+
 
 @dataclass(frozen=True, eq=False)
 class Codebook:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +33,8 @@ def read_embeddings(vectors: str | Path, ids: str | Path) -> pa.Table:
     rows = np.empty(numbers.shape, np.float32)
     with np.errstate(over="ignore"):  # what float32 does not hold becomes infinity, which is refused
         rows[:] = numbers
-    _refuse_rows(~np.isfinite(rows).all(1), vectors, names)
-    offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1])
+    _refuse_rows(~np.all(np.isfinite(rows), axis=1), vectors, names)
+    offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * numbers.shape[1])
     return pa.table({"item_id": names, "vector": pa.ListArray.from_arrays(offsets, pa.array(rows.ravel()))})
 
 
@@ -69,7 +70,7 @@ def _refuse_rows(bad: np.ndarray, path: Path, names: pa.Array) -> None:
         raise InputError(str(path), found, "must hold finite numbers that float32 holds")
 
 
-def _numbers(path: Path) -> np.ndarray:
+def _numbers(path: Path) -> np.ndarray[tuple[int, int], Any]:
     """The array of a .npy file, mapped: [n, D], neither 0, of floats or integers."""
     found = _array(path, SHAPE)
     if found.dtype.kind == "V" and found.dtype.itemsize == 2 and not found.dtype.names:
