@@ -1,5 +1,6 @@
 """The verbs of `octorec catalog`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,13 @@ from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
 from octorec.terminal import counting
 
+Embeddings = Annotated[
+    Path | None, typer.Option(help="Vectors of your own, .npy [items, width]; no interactions are needed then.")
+]
+EmbeddingIds = Annotated[
+    Path | None, typer.Option(help="Item ids of --embeddings, one a row: .txt, .json, .npy, or a table with item_id.")
+]
+
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build or import a catalog, change its items.")
 catalog_app.add_typer(items_app)
 
@@ -22,6 +30,8 @@ def catalog_build(
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.")] = None,
     items: Annotated[Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.")] = None,
+    embeddings: Embeddings = None,
+    embedding_ids: EmbeddingIds = None,
     codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = "8192,8192,8192",
     sep: Sep = None,
     columns: Columns = None,
@@ -37,13 +47,14 @@ def catalog_build(
     from octorec.data.items import read_items
     from octorec.data.splits import training_part
 
-    claim(command, out, force, data, items)
-    if data is None and items is None:
-        raise InputError("data", None, "give --data, --items or both")
+    claim(command, out, force, data, items, embeddings, embedding_ids)
+    if data is None and items is None and embeddings is None:
+        raise InputError("data", None, "give --data, --items or both, or --embeddings")
     sizes = _sizes(codebook_sizes)
     form = table_format(sep, columns, time_format, items=True)
     interactions = read_log(data, form) if data else None
     known = read_items(items, items_format(form, beside=data is not None)) if items else None
+    known = _with_vectors(known, embeddings, embedding_ids)
     with counting("building") as progress:
         made = build_catalog(interactions, known, sizes, seed, unique, progress, hold_out)
     made.save(out, force)
@@ -55,8 +66,10 @@ def catalog_build(
 def catalog_assign(
     command: typer.Context,
     catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.")],
-    items: Annotated[Path, typer.Option(help="New items: item_id and any of title, sets, vector.")],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
+    items: Annotated[Path | None, typer.Option(help="New items: item_id and any of title, sets, vector.")] = None,
+    embeddings: Embeddings = None,
+    embedding_ids: EmbeddingIds = None,
     sep: Sep = None,
     columns: Columns = None,
     force: Force = False,
@@ -67,9 +80,12 @@ def catalog_assign(
     from octorec.catalog.catalog import Catalog
     from octorec.data.items import read_items
 
-    claim(command, out, force, catalog, items)
-    form = table_format(sep, columns, None, items=True)
-    made = assign(Catalog.load(catalog), read_items(items, items_format(form)))
+    claim(command, out, force, catalog, items, embeddings, embedding_ids)
+    form = items_format(table_format(sep, columns, None, items=True))
+    new = _with_vectors(read_items(items, form) if items else None, embeddings, embedding_ids)
+    if new is None:
+        raise InputError("items", None, "give --items, --embeddings or both")
+    made = assign(Catalog.load(catalog), new)
     made.save(out, force)
     show_catalog(as_json, made, out)
 
@@ -127,6 +143,7 @@ def catalog_show(
 
 def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = None) -> None:
     """What a catalog holds. not_met: items of it that no interaction met which was learned from."""
+    fit = catalog.codebook and catalog.codebook.fit
     about = {
         "items": len(catalog),
         "sharing": catalog.n_sharing,
@@ -135,9 +152,12 @@ def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = N
         "version": catalog.version,
         "learned": catalog.learned and catalog.learned.to_dict(),
         "not_met": not_met,
+        "fit": fit and asdict(fit),
     }
     shared = f"{about['items']} items, {about['sharing']} on shared tuples"
     lines = [f"wrote {out}: {shared}, codebook {about['fingerprint']}"]
+    if fit:
+        lines.append(str(fit))
     if catalog.learned:
         held = f"the newest {catalog.learned.hold_out} of each user held out"
         lines.append(f"learned from {catalog.learned.interactions:,} interactions, {held}")
@@ -145,6 +165,18 @@ def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = N
         how = "their codes come from attributes, or else from their ids"
         lines.append(f"{not_met:,} items are met in none of them: {how}")
     show(as_json, about, *lines)
+
+
+def _with_vectors(items: Any, embeddings: Path | None, ids: Path | None) -> Any:
+    """The item table with the vectors of two files, where they are given; else as it is."""
+    from octorec.data.embeddings import read_embeddings, with_embeddings
+
+    if embeddings is None and ids is None:
+        return items
+    if embeddings is None or ids is None:
+        missing = "embeddings" if embeddings is None else "embedding_ids"
+        raise InputError(missing, None, "--embeddings and --embedding-ids are given together")
+    return with_embeddings(items, read_embeddings(embeddings, ids))
 
 
 def _sizes(text: str) -> list[int]:
