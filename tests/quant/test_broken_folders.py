@@ -16,8 +16,8 @@ import torch
 from octorec.errors import InputError
 from octorec.files import new_folder
 from octorec.models.checkpoint import save
+from octorec.models.checkpoint_folder import INDEX
 from octorec.models.config import UserField
-from octorec.models.hf_folder import INDEX
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.numerics.analyze import analyze

@@ -20,7 +20,8 @@ from octorec.errors import InputError
 from octorec.files import is_own_file, json_text, new_folder
 from octorec.kernels import reference
 from octorec.models.checkpoint import check_fits, read_config
-from octorec.models.hf_folder import INDEX, SUFFIX, Checkpoint, write_config, write_tensors
+from octorec.models.checkpoint_folder import INDEX, SUFFIX
+from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
 from octorec.quant.products import width_faults
