@@ -149,7 +149,7 @@ def test_shadow(work: Path, tmp_path: Path) -> None:
 
 
 def test_analyze(work: Path, tmp_path: Path) -> None:
-    done = octorec("analyze", work / "bf16", "--out", tmp_path / "analysis")
+    done = octorec("analyze", work / "bf16", "--out", tmp_path / "analysis", "--all")
     assert "blocks.1.ffn.shared_experts.0.down_proj.weight" in done.stdout  # names are never shortened
     assert (tmp_path / "analysis" / "report.html").exists()
     real = ("--data", work / "data.csv", "--users", work / "users.parquet", "--requests", "20")
@@ -208,7 +208,7 @@ def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
         ),
         (("recommend", "{w}/fp8", "--history", "3", "--user", "plan"), "user: got 'plan'; must be name=value"),
         (("recommend", "{w}/fp8", "--history", "3", "--user", "age=x"), "user.age: got 'x'; must be a number"),
-        (("recommend", "{w}/nothing", "--history", "3"), "catalog"),
+        (("recommend", "{w}/nothing", "--history", "3"), "nothing'; there is no such file or folder"),
         (("quantize", "{w}/bf16", "--out", "{w}/fp8"), "it exists already: choose another name, or --force"),
         (("quantize", "{w}/bf16", "--out", "{w}/x", "--recipe", "fp9"), "fp8-block"),
         (("quantize", "{w}/fp8", "--out", "{w}/x"), "quantized"),

@@ -1,4 +1,7 @@
-"""The command line: one verb a stage. Rooms are imported inside the verbs, so that `--help` is quick."""
+"""The command line: one verb a stage.
+
+Rooms are imported inside the verbs, after what was typed is checked: `--help` and a wrong path are answered at once.
+"""
 
 import dataclasses
 import inspect
@@ -13,6 +16,11 @@ import typer
 import octorec
 from octorec.cli_catalog import catalog_app
 from octorec.cli_options import (
+    A_CATALOG,
+    A_CHECKPOINT,
+    A_FILE,
+    A_TABLE,
+    AN_ANALYZED,
     Checkpoint,
     Force,
     HoldOut,
@@ -22,16 +30,22 @@ from octorec.cli_options import (
     Margin,
     OtherCatalog,
     Predicted,
+    RecipeName,
     UnknownItems,
     Users,
+    a_preset,
     show,
 )
+from octorec.cli_version import print_version
+from octorec.cli_words import ids, said_with_commas, user_fields
 from octorec.command import run
 from octorec.data.hold_out import HOLD_OUT
+from octorec.engine.model_folder import require_model
+from octorec.engine.request import Request, check_unknown_items, read_requests
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, lengths
 from octorec.evaluate.margin import MARGIN
-from octorec.files import json_text
+from octorec.files import json_text, new_file, refuse_existing
 from octorec.numerics.intensity import Workload
 from octorec.prove_config import ProveConfig
 from octorec.serve.bench_config import BenchConfig
@@ -40,19 +54,32 @@ from octorec.terminal import console, counting
 from octorec.training.config import Precision, TrainConfig
 
 KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=octorec.__doc__)
 app.add_typer(catalog_app, name="catalog")
 bench_app = typer.Typer(no_args_is_help=True, help="Put what was built under load.")
 app.add_typer(bench_app, name="bench")
 
 
+@app.callback()
+def every_verb(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print versions and exit.")
+    ] = False,
+) -> None:
+    """What comes before a verb."""
+
+
 @app.command()
 def train(
     data: Interactions,
-    catalog: Annotated[Path, typer.Option(help="Catalog folder whose codes the model learns.")],
+    catalog: Annotated[Path, typer.Option(help="Catalog folder whose codes the model learns.", callback=A_CATALOG)],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
-    preset: Annotated[str, typer.Option(help="Model dimensions by name; codebook sizes are the catalog's.")] = "demo",
-    config: Annotated[Path | None, typer.Option(help="Model dimensions as config.json, instead of a preset.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Model dimensions by name; codebook sizes are the catalog's.", callback=a_preset)
+    ] = "demo",
+    config: Annotated[
+        Path | None, typer.Option(help="Model dimensions as config.json, instead of a preset.", callback=A_FILE)
+    ] = None,
     users: Users = None,
     hold_out: HoldOut = HOLD_OUT,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = TrainConfig.steps,
@@ -76,12 +103,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on interactions and write its BF16 checkpoint."""
-    from octorec.catalog.catalog import Catalog
-    from octorec.data.interactions import read_interactions
-    from octorec.data.splits import leave_last_out, training_part
-    from octorec.training.progress import training_progress
-    from octorec.training.run import model_config, train
-
+    refuse_existing(out, force)
     settings = TrainConfig(
         steps=steps,
         batch_size=batch_size,
@@ -97,6 +119,13 @@ def train(
         save_every=save_every,
         seed=seed,
     )
+
+    from octorec.catalog.catalog import Catalog
+    from octorec.data.interactions import read_interactions
+    from octorec.data.splits import leave_last_out, training_part
+    from octorec.training.progress import training_progress
+    from octorec.training.run import model_config, train
+
     interactions, items = read_interactions(data), Catalog.load(catalog)
     train_part = training_part(interactions, hold_out)
     examples = leave_last_out(interactions, hold_out)[1] if hold_out else []
@@ -109,9 +138,13 @@ def train(
 
 @app.command()
 def analyze(
-    checkpoint: Annotated[Path, typer.Argument(help="Safetensors file or folder, of any model, 16 bit or FP8.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Safetensors file or folder, of any model, 16 bit or FP8.", callback=AN_ANALYZED)
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write report.html, stats.parquet and recipe.yaml into.")],
-    data: Annotated[Path | None, typer.Option(help="Interactions: measures activations on real requests too.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Interactions: measures activations on real requests too.", callback=A_TABLE)
+    ] = None,
     requests: Annotated[int, typer.Option(help="How many requests to take from --data.")] = 256,
     users: Users = None,
     catalog: OtherCatalog = None,
@@ -120,31 +153,39 @@ def analyze(
     context: Annotated[int, typer.Option(help="Context items a request.")] = Workload.context,
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, l40s or 4090.")] = Workload.gpu,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
+    every: Annotated[bool, typer.Option("--all", help="Print every table, of each tensor too.")] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Measure weights, and activations on real requests: is FP8 safe for this checkpoint, and does speed follow?"""
-    from octorec.numerics.analyze import analyze
-    from octorec.numerics.render import render
-
+    refuse_existing(out, force)
     workload = Workload(batch_size, beam, context, gpu)
+    if data:
+        require_model(checkpoint, catalog)
+        check_unknown_items(unknown_items)
+
+    from octorec.numerics.analyze import analyze
+    from octorec.numerics.render import render, render_all
+
     batch, about = None, list[str]()
     if data:
         batch, about = measured_requests(checkpoint, data, users, catalog, requests, unknown_items)
     with counting("analyzing") as progress:
         found = analyze(checkpoint, out, batch, force, progress, workload, about)
-    show(as_json, found.to_dict(), render(found))
+    show(as_json, found.to_dict(), *([render_all(found)] if every else []), *render(found, out))
 
 
 @app.command()
 def quantize(
-    checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.", callback=A_CHECKPOINT)],
     out: Annotated[Path, typer.Option(help="FP8 checkpoint folder to write.")],
-    recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = "fp8",
+    recipe: RecipeName = "fp8",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Quantize a checkpoint to FP8, tensor by tensor, without building the model."""
+    refuse_existing(out, force)
+
     from octorec.quant.convert import quantize_checkpoint
 
     with counting("quantizing") as progress:
@@ -169,19 +210,19 @@ def recommend(
     as_json: Json = False,
 ) -> None:
     """Recommend items for one history."""
-    from dataclasses import asdict
+    require_model(checkpoint, catalog)
+    request = Request(ids("history", history), k, beam_width, ids("exclude", exclude), allow or [])
 
     from octorec.engine.load import load
-    from octorec.engine.request import Request
 
     engine = load(checkpoint, catalog, device)
     fields = user_fields(user or [], {field.name: field.kind for field in engine.config.user_fields})
-    request = Request(_ids(history), k, beam_width, _ids(exclude), allow or [], fields)
-    answer = engine.recommend([request])[0]
+    with said_with_commas():
+        answer = engine.recommend([dataclasses.replace(request, user=fields)])[0]
     lines = [f"{rank:4d}  {score:8.4f}  {item:>8s}  {title}" for rank, (item, score, title) in enumerate(
         zip(answer.items, answer.scores, answer.titles, strict=True), 1)]  # fmt: skip
     lines += [f"note: {note}" for note in answer.notes]
-    show(as_json, asdict(answer), *lines)
+    show(as_json, dataclasses.asdict(answer), *lines)
 
 
 def with_flags(settings: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -209,13 +250,19 @@ def with_flags(settings: type) -> Callable[[Callable[..., None]], Callable[..., 
 @with_flags(ServeConfig)
 def serve(
     checkpoint: Checkpoint,
-    config: Annotated[Path | None, typer.Option(help="YAML file of the settings below; a flag goes before it.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of the settings below; a flag goes before it.", callback=A_FILE)
+    ] = None,
     **flags: Any,
 ) -> None:
     """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health/ready, /metrics. Needs the extra `serve`."""
+    settings = read_config(config, flags)
+    settings.look_at_paths()
+    require_model(checkpoint, settings.catalog)
+
     from octorec.serve.run import serve
 
-    serve(checkpoint, read_config(config, flags))
+    serve(checkpoint, settings)
 
 
 @bench_app.command("serve")
@@ -226,13 +273,14 @@ def bench_serve(
     **flags: Any,
 ) -> None:
     """Ask a server at Poisson times (open loop): goodput, latency and where it goes. Needs the extra `bench`."""
+    config = BenchConfig(**{name: value for name, value in flags.items() if value is not None})
+    config.look_at_paths()
+
     import asyncio
 
     from octorec.bench_report import draw, render
-    from octorec.files import new_file
     from octorec.serve.bench import bench
 
-    config = BenchConfig(**{name: value for name, value in flags.items() if value is not None})
     with counting("asking") as progress:
         rows = asyncio.run(bench(url, config, progress))
     if config.plot is not None:
@@ -246,10 +294,12 @@ def evaluate(
     baseline: Checkpoint,
     candidate: Checkpoint,
     data: Annotated[
-        Path | None, typer.Option(help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
+        Path | None, typer.Option(help="Interactions, Parquet or CSV: user_id, item_id, timestamp.", callback=A_TABLE)
     ] = None,
     hold_out: Predicted = HOLD_OUT,
-    requests: Annotated[Path | None, typer.Option(help="Shadow: requests without labels, JSON lines.")] = None,
+    requests: Annotated[
+        Path | None, typer.Option(help="Shadow: requests without labels, JSON lines.", callback=A_FILE)
+    ] = None,
     k: Ks = None,
     margin: Margin = MARGIN,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
@@ -260,18 +310,23 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
+    asked = _lengths(k)
+    check_unknown_items(unknown_items)
+    check_hold_out(hold_out)
+    if (data is None) == (requests is None):
+        raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
+    require_model(baseline, catalog, "baseline")
+    require_model(candidate, catalog, "candidate")
+
     from octorec.data.learned import read_learned
     from octorec.engine.engine import Engine
     from octorec.engine.load import load
-    from octorec.engine.request import read_requests
     from octorec.evaluate.compare import compare
     from octorec.evaluate.origin import Side, origin_of
     from octorec.evaluate.render import render, render_shadow
     from octorec.evaluate.shadow import shadow
 
-    asked = _lengths(k)
-    if (data is None) == (requests is None):
-        raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
+    shadowed = [] if requests is None else read_requests(requests)
 
     def engines(exclusions: Iterable[Sequence[str]]) -> tuple[Engine, Engine]:
         most = max([1, *map(len, exclusions)])
@@ -279,7 +334,6 @@ def evaluate(
         return before, after
 
     if requests is not None:
-        shadowed = read_requests(requests)
         with counting("shadow") as progress:
             pair = engines(request.exclude for request in shadowed)
             seen = shadow(*pair, shadowed, progress=progress, unknown_items=unknown_items)
@@ -306,10 +360,10 @@ def evaluate(
 
 @app.command()
 def prove(
-    checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.", callback=A_CHECKPOINT)],
     data: Interactions,
     hold_out: Predicted = HOLD_OUT,
-    recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = ProveConfig.recipe,
+    recipe: RecipeName = ProveConfig.recipe,
     out: Annotated[Path | None, typer.Option(help="FP8 checkpoint folder to keep; removed if not given.")] = None,
     k: Ks = None,
     margin: Margin = MARGIN,
@@ -322,6 +376,12 @@ def prove(
     as_json: Json = False,
 ) -> None:
     """Is FP8 safe for this model? Layers, answers, on a GPU speed, and last the verdict as in `evaluate`."""
+    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items)
+    require_model(checkpoint)
+    check_hold_out(hold_out)
+    if out is not None:
+        refuse_existing(out, force)
+
     from octorec.catalog.catalog import Catalog
     from octorec.data.learned import read_learned
     from octorec.evaluate.origin import Side, origin_of
@@ -330,7 +390,6 @@ def prove(
     from octorec.prove import prove
     from octorec.prove_report import render_proof
 
-    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items)
     interactions, examples = _predicted(data, hold_out)
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
     origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}))
@@ -352,6 +411,8 @@ def demo(
     force: Force = False,
 ) -> None:
     """The whole story on MovieLens-100K, on a CPU; the last line of stdout is one JSON object."""
+    refuse_existing(out, force)
+
     from octorec.demo import TRAINING, run_demo
 
     print(json_text(run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))))
@@ -365,7 +426,6 @@ def measured_requests(
     And what was left out of them, in words.
     """
     from octorec.engine.load import load
-    from octorec.engine.request import Request
     from octorec.evaluate.unknown import askable
 
     if count < 1:
@@ -392,14 +452,17 @@ def known_users(path: Path | None, fields: Iterable[Any], asked: Iterable[str]) 
     return users
 
 
+def check_hold_out(hold_out: int) -> None:
+    if hold_out < 1:
+        raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
+
+
 def _predicted(data: Path, hold_out: int) -> tuple[Any, Any]:
     """Interactions, and the newest of each user as examples to predict."""
     from octorec.data.interactions import read_interactions
     from octorec.data.splits import leave_last_out
     from octorec.evaluate.predictions import require_examples
 
-    if hold_out < 1:
-        raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
     interactions = read_interactions(data)
     _, examples = leave_last_out(interactions, hold_out)
     require_examples(examples)
@@ -413,29 +476,6 @@ def warned(origin: Any) -> Any:
     for sentence in origin.warnings:
         console.print(warning(sentence), soft_wrap=True)
     return origin
-
-
-def user_fields(given: list[str], kinds: dict[str, str]) -> dict[str, Any]:
-    """`name=value` texts as values of the model's user fields."""
-    out: dict[str, Any] = {}
-    for text in given:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise InputError("user", text, "must be name=value")
-        if name in out:
-            raise InputError("user", text, f"field {name} is given twice")
-        if kinds.get(name) != "number":
-            out[name] = value
-            continue
-        try:
-            out[name] = float(value)
-        except ValueError:
-            raise InputError(f"user.{name}", value, "must be a number") from None
-    return out
-
-
-def _ids(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _lengths(texts: list[str] | None) -> tuple[int, ...]:

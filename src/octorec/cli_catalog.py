@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli_options import Force, HoldOut, Json, show
+from octorec.cli_options import A_CATALOG, A_FILE, A_TABLE, Force, HoldOut, Json, show
 from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
+from octorec.files import refuse_existing
 from octorec.terminal import counting
 
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
@@ -16,8 +17,10 @@ catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a cata
 @catalog_app.command("build")
 def catalog_build(
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
-    data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.")] = None,
-    items: Annotated[Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.", callback=A_TABLE)] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.", callback=A_TABLE)
+    ] = None,
     codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = "8192,8192,8192",
     hold_out: HoldOut = HOLD_OUT,
     unique: Annotated[bool, typer.Option("--unique", help="Give every item a tuple of its own.")] = False,
@@ -26,16 +29,16 @@ def catalog_build(
     as_json: Json = False,
 ) -> None:
     """Give items semantic IDs by residual k-means over their vectors."""
-    from octorec.catalog.build import build_catalog
-    from octorec.data.interactions import read_interactions
-    from octorec.data.items import read_items
-    from octorec.data.splits import training_part
-    from octorec.files import refuse_existing
-
     refuse_existing(out, force)
     if data is None and items is None:
         raise InputError("data", None, "give --data, --items or both")
     sizes = _sizes(codebook_sizes)
+
+    from octorec.catalog.build import build_catalog
+    from octorec.data.interactions import read_interactions
+    from octorec.data.items import read_items
+    from octorec.data.splits import training_part
+
     interactions = read_interactions(data) if data else None
     with counting("building") as progress:
         made = build_catalog(
@@ -48,19 +51,19 @@ def catalog_build(
 
 @catalog_app.command("assign")
 def catalog_assign(
-    catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.")],
-    items: Annotated[Path, typer.Option(help="New items: item_id and any of title, sets, vector.")],
+    catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.", callback=A_CATALOG)],
+    items: Annotated[Path, typer.Option(help="New items: item_id and any of title, sets, vector.", callback=A_TABLE)],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Give new items codes by the saved centroids; no old item's codes move."""
+    refuse_existing(out, force)
+
     from octorec.catalog.build import assign
     from octorec.catalog.catalog import Catalog
     from octorec.data.items import read_items
-    from octorec.files import refuse_existing
 
-    refuse_existing(out, force)
     made = assign(Catalog.load(catalog), read_items(items))
     made.save(out, force)
     show_catalog(as_json, made, out)
@@ -68,26 +71,29 @@ def catalog_assign(
 
 @catalog_app.command("import")
 def catalog_import(
-    index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.")],
+    index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.", callback=A_FILE)],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
-    items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.", callback=A_TABLE)] = None,
     codebook_sizes: Annotated[
         str | None, typer.Option(help="Codes a level; those of --base, or inferred, if not given.")
     ] = None,
     base: Annotated[
-        Path | None, typer.Option(help="Imported catalog before this one: models that answer from it take both.")
+        Path | None,
+        typer.Option(
+            help="Imported catalog before this one: models that answer from it take both.", callback=A_CATALOG
+        ),
     ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Read semantic IDs that another project made."""
+    refuse_existing(out, force)
+    sizes = _sizes(codebook_sizes) if codebook_sizes else None
+
     from octorec.catalog.catalog import Catalog
     from octorec.catalog.index_json import read_index
     from octorec.data.items import read_items
-    from octorec.files import refuse_existing
 
-    refuse_existing(out, force)
-    sizes = _sizes(codebook_sizes) if codebook_sizes else None
     before = Catalog.load(base) if base else None
     made = read_index(index, read_items(items) if items else None, sizes, before)
     made.save(out, force)

@@ -17,7 +17,6 @@ import aiohttp
 import orjson
 
 from octorec.errors import InputError
-from octorec.files import refuse_unwritable
 from octorec.reading import read_text
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.bench_requests import bodies
@@ -51,9 +50,7 @@ class Sample:
 
 async def bench(url: str, config: BenchConfig, progress: Progress) -> list[dict[str, Any]]:
     """A row a rate, as `summary` makes them; appended to `config.out` as each is done."""
-    for name in ("out", "plot"):
-        if (path := getattr(config, name)) is not None:
-            refuse_unwritable(path, name)
+    config.look_at_paths()
     asked = bodies(config)
     rows = []
     async with connections(config) as session:
