@@ -18,6 +18,7 @@ EXAMPLES = {
     "exclude": 'ids, such as ["50"]; leave it out for none',
     "allow": 'names, such as ["Sci-Fi"]; leave it out for all items',
 }
+EXAMPLE = 'write [octorec.Request(history=["50", "181"], k=10)]'
 NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)
 TO_LIST = ("tolist", "to_pylist", "to_list")  # of NumPy and torch, of Arrow, of other tables
 UNKNOWN_ITEMS = ("drop", "refuse")  # what to do with item ids that the catalog lacks
@@ -114,26 +115,18 @@ def check_unknown_items(value: str) -> None:
 
 
 def request_list(requests: Any) -> list[Request]:
-    """`requests` as a list; what is none, and what holds anything but Requests, is an InputError that says what to
-    write."""
+    """`requests` as a list; what is none of Requests is an InputError that says what to write."""
     if isinstance(requests, Request):
-        raise InputError(
-            "requests", requests, "must be a list of Requests: write [request], and take [0] of the answers"
-        )
-    if not isinstance(requests, Iterable) or isinstance(requests, str | bytes | Mapping):
-        raise InputError("requests", requests, f"must be a list of Requests{_how(requests)}")
+        allowed = "must be a list: write engine.recommend([request])[0]"
+        raise InputError("requests", requests, allowed)
+    if not isinstance(requests, Iterable) or isinstance(requests, NO_LISTS):
+        raise InputError("requests", requests, f"must be a list: {EXAMPLE}")
     asked = list(requests)
     for place, one in enumerate(asked):
         if not isinstance(one, Request):
-            raise InputError(f"requests[{place}]", one, f"must be an octorec.Request{_how(one)}")
+            how = "write octorec.Request(**fields)" if isinstance(one, Mapping) else EXAMPLE
+            raise InputError(f"requests[{place}]", one, f"must be an octorec.Request: {how}")
     return asked
-
-
-def _how(value: Any) -> str:
-    """What to write instead of `value`."""
-    if isinstance(value, Mapping):
-        return ": write octorec.Request(**fields) with its fields"
-    return ', such as octorec.Request(history=["50", "181"], k=10)'
 
 
 def _as_list(name: str, value: Any) -> Iterable[Any]:
