@@ -38,6 +38,11 @@ MISSING = {  # each verb with paths of which none is there
     "catalog build": "--data nope --out new",
     "catalog assign": "--catalog nope --items nope --out new",
     "catalog import": "--index nope --out new",
+    "catalog show": "nope 1",
+    "catalog upsert": "nope --items nope --in-place",
+    "catalog withdraw": "nope --items nope --in-place",
+    "catalog restore": "nope --items nope --in-place",
+    "data check": "nope",
     "bench serve": "http://127.0.0.1:1 --catalog nope",
 }
 LATER = {  # the first path is there, a later one or a value is not what it must be
@@ -56,6 +61,9 @@ LATER = {  # the first path is there, a later one or a value is not what it must
     "evaluate": "{model} {model} --data {file} --catalog nope",
     "evaluate --hold-out 0": "{model} {model} --data {file} --catalog {catalog}",
     "prove": "{model} --data {file}",
+    "catalog show": "{model} 1",
+    "catalog show --neighbours -1": "{catalog} 1",
+    "catalog withdraw": "{catalog} --items {file}",
     "bench serve": "http://127.0.0.1:1 --requests {file} --plot {file}/below",
 }
 RUN = """

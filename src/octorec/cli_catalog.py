@@ -5,23 +5,30 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli_options import A_CATALOG, A_FILE, A_TABLE, Force, HoldOut, Json, show
+from octorec.cli_items import items_app
+from octorec.cli_options import A_CATALOG, A_FILE, A_SHOWN, A_TABLE, Force, HoldOut, Json, claim, show
+from octorec.cli_tables import Columns, Sep, TimeFormat, items_format, read_log, table_format
 from octorec.data.hold_out import HOLD_OUT
+from octorec.engine.model_folder import catalog_within
 from octorec.errors import InputError
-from octorec.files import refuse_existing
 from octorec.terminal import counting
 
-catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
+catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build or import a catalog, change its items.")
+catalog_app.add_typer(items_app)
 
 
 @catalog_app.command("build")
 def catalog_build(
+    command: typer.Context,
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.", callback=A_TABLE)] = None,
     items: Annotated[
         Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.", callback=A_TABLE)
     ] = None,
     codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = "8192,8192,8192",
+    sep: Sep = None,
+    columns: Columns = None,
+    time_format: TimeFormat = None,
     hold_out: HoldOut = HOLD_OUT,
     unique: Annotated[bool, typer.Option("--unique", help="Give every item a tuple of its own.")] = False,
     seed: Annotated[int, typer.Option(help="Of the clustering.")] = 0,
@@ -29,21 +36,20 @@ def catalog_build(
     as_json: Json = False,
 ) -> None:
     """Give items semantic IDs by residual k-means over their vectors."""
-    refuse_existing(out, force)
+    claim(command, out, force, data, items)
     if data is None and items is None:
         raise InputError("data", None, "give --data, --items or both")
     sizes = _sizes(codebook_sizes)
 
     from octorec.catalog.build import build_catalog
-    from octorec.data.interactions import read_interactions
     from octorec.data.items import read_items
     from octorec.data.splits import training_part
 
-    interactions = read_interactions(data) if data else None
+    form = table_format(sep, columns, time_format, items=True)
+    interactions = read_log(data, form) if data else None
+    known = read_items(items, items_format(form, beside=data is not None)) if items else None
     with counting("building") as progress:
-        made = build_catalog(
-            interactions, read_items(items) if items else None, sizes, seed, unique, progress, hold_out
-        )
+        made = build_catalog(interactions, known, sizes, seed, unique, progress, hold_out)
     made.save(out, force)
     met = training_part(interactions, hold_out).table["item_id"].unique() if interactions and made.learned else None
     show_catalog(as_json, made, out, None if met is None else len(made) - len(met))
@@ -51,26 +57,31 @@ def catalog_build(
 
 @catalog_app.command("assign")
 def catalog_assign(
+    command: typer.Context,
     catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.", callback=A_CATALOG)],
     items: Annotated[Path, typer.Option(help="New items: item_id and any of title, sets, vector.", callback=A_TABLE)],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Give new items codes by the saved centroids; no old item's codes move."""
-    refuse_existing(out, force)
+    claim(command, out, force, catalog, items)
 
     from octorec.catalog.build import assign
     from octorec.catalog.catalog import Catalog
     from octorec.data.items import read_items
 
-    made = assign(Catalog.load(catalog), read_items(items))
+    form = table_format(sep, columns, None, items=True)
+    made = assign(Catalog.load(catalog), read_items(items, items_format(form)))
     made.save(out, force)
     show_catalog(as_json, made, out)
 
 
 @catalog_app.command("import")
 def catalog_import(
+    command: typer.Context,
     index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.", callback=A_FILE)],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.", callback=A_TABLE)] = None,
@@ -83,11 +94,13 @@ def catalog_import(
             help="Imported catalog before this one: models that answer from it take both.", callback=A_CATALOG
         ),
     ] = None,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Read semantic IDs that another project made."""
-    refuse_existing(out, force)
+    claim(command, out, force, index, items, base)
     sizes = _sizes(codebook_sizes) if codebook_sizes else None
 
     from octorec.catalog.catalog import Catalog
@@ -95,9 +108,30 @@ def catalog_import(
     from octorec.data.items import read_items
 
     before = Catalog.load(base) if base else None
-    made = read_index(index, read_items(items) if items else None, sizes, before)
+    form = items_format(table_format(sep, columns, None, items=True))
+    made = read_index(index, read_items(items, form) if items else None, sizes, before)
     made.save(out, force)
     show_catalog(as_json, made, out)
+
+
+@catalog_app.command("show")
+def catalog_show(
+    catalog: Annotated[Path, typer.Argument(help="Catalog folder, or a checkpoint with one.", callback=A_SHOWN)],
+    items: Annotated[list[str], typer.Argument(help="Item ids, or words of a title that one item has.")],
+    neighbours: Annotated[int, typer.Option(help="Items to name that share most codes with each.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show items: title, codes, named sets, whether withdrawn, and the items that share most codes with them."""
+    if neighbours < 0:
+        raise InputError("neighbours", neighbours, "must be 0 or more")
+
+    from octorec.catalog.catalog import Catalog
+    from octorec.catalog.show import about_item, find_item
+
+    loaded = Catalog.load(catalog_within(catalog))
+    found = [about_item(loaded, find_item(loaded, item), neighbours) for item in items]
+    lines = [line for about in found for line in ("", *about.lines())][1:]
+    show(as_json, {"items": [about.to_dict() for about in found]}, *lines)
 
 
 def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = None) -> None:

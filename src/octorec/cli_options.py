@@ -12,11 +12,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from octorec.engine.model_folder import require_catalog
+from octorec.engine.model_folder import catalog_within, require_catalog
 from octorec.evaluate.cutoffs import K
 from octorec.files import json_text
 from octorec.models.checkpoint_folder import require_checkpoint
 from octorec.models.presets import preset
+from octorec.output.claim import claimed_folder
 from octorec.quant.shipped import require_recipe
 from octorec.reading import require_file, require_there
 from octorec.terminal import WHOLE, PlainConsole, fitting
@@ -35,6 +36,7 @@ def looked_at(look: Callable[[Path, str], object]) -> Callable[..., Path | None]
 
 A_TABLE, A_FILE = looked_at(require_there), looked_at(require_file)  # a table may be a folder of files
 A_CATALOG, A_CHECKPOINT = looked_at(require_catalog), looked_at(require_checkpoint)
+A_SHOWN = looked_at(lambda path, field: require_catalog(catalog_within(path), field))
 AN_ANALYZED = looked_at(partial(require_checkpoint, bare=True))
 
 
@@ -50,7 +52,7 @@ def a_preset(value: str) -> str:
     return value
 
 
-Force = Annotated[bool, typer.Option("--force", help="Replace what --out names, at the very end.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what --out names, if OctoRec wrote it, at the very end.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or FP8.", callback=A_CHECKPOINT)]
 OtherCatalog = Annotated[
@@ -82,6 +84,12 @@ UnknownItems = Annotated[
 Interactions = Annotated[
     Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.", callback=A_TABLE)
 ]
+
+
+def claim(command: typer.Context, out: Path, force: bool, *inputs: Path | str | None) -> None:
+    """Claim the folder `out` until the verb ends (see `claimed_folder`). inputs: what the verb reads, None where the
+    user did not give it."""
+    command.with_resource(claimed_folder(out, force, [path for path in inputs if path is not None]))
 
 
 def show(as_json: bool, result: Any, *texts: RenderableType) -> None:

@@ -28,3 +28,8 @@ def require_model(checkpoint: Any, catalog: Any = None, field: str = "checkpoint
 def require_catalog(path: Any, field: str = "catalog") -> None:
     """Refuse what is no folder of a catalog."""
     require_folder(path, field, ABOUT_FILE)
+
+
+def catalog_within(path: Path) -> Path:
+    """The catalog's folder of a checkpoint, where `path` is one; else `path`."""
+    return path / CATALOG if (path / CATALOG / ABOUT_FILE).is_file() else path

@@ -18,3 +18,8 @@ def require_recipe(recipe: str | Path) -> Path:
     if not os.path.isfile(path):
         raise InputError("recipe", str(recipe), f"allowed: {', '.join(shipped_recipes())}, or the path of a YAML file")
     return path
+
+
+def recipe_file(recipe: str | Path) -> list[Path]:
+    """The file that a recipe's path names, none for a recipe that comes with OctoRec."""
+    return [] if str(recipe) in shipped_recipes() else [Path(recipe)]

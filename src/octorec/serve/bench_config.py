@@ -7,7 +7,6 @@ from octorec.engine.limits import MOST_ROWS
 from octorec.engine.model_folder import require_catalog
 from octorec.engine.request import Request
 from octorec.errors import InputError
-from octorec.files import refuse_unwritable
 from octorec.reading import require_file
 from octorec.serve.config import LONGEST_S, setting
 from octorec.settings import LARGEST, check_range, check_types, require
@@ -51,15 +50,12 @@ class BenchConfig:
         _ = self.bound_ms
 
     def look_at_paths(self) -> None:
-        """Refuse a file or folder that is not there, and a file that cannot be written."""
+        """Refuse a file or folder that is not there."""
         if self.catalog is not None:
             require_catalog(self.catalog)
         for name in ("requests", "token_file"):
             if (path := getattr(self, name)) is not None:
                 require_file(path, name)
-        for name in ("out", "plot"):
-            if (path := getattr(self, name)) is not None:
-                refuse_unwritable(path, name)
 
     @property
     def bound_ms(self) -> float:
