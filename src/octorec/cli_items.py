@@ -6,15 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli_options import Force, Json, claim, show
+from octorec.cli_options import A_CATALOG, A_TABLE, Force, Json, claim, show
 from octorec.cli_tables import Columns, Sep, items_format, table_format
 from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 
 items_app = typer.Typer()
 
-Folder = Annotated[Path, typer.Argument(help="Catalog folder to start from.")]
-Ids = Annotated[Path, typer.Option("--items", help="Parquet, CSV or JSON lines with a column item_id.")]
+Folder = Annotated[Path, typer.Argument(help="Catalog folder to start from.", callback=A_CATALOG)]
+Ids = Annotated[
+    Path, typer.Option("--items", help="Parquet, CSV or JSON lines with a column item_id.", callback=A_TABLE)
+]
 Out = Annotated[Path | None, typer.Option(help="Catalog folder to write.")]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Replace CATALOG itself, at the very end and as a whole.")]
 FORMS = (
@@ -26,9 +28,13 @@ FORMS = (
 def catalog_upsert(
     command: typer.Context,
     catalog: Folder,
-    items: Annotated[Path, typer.Option(help=FORMS)],
-    withdraw: Annotated[Path | None, typer.Option(help="Items to withdraw with it: a table with item_id.")] = None,
-    restore: Annotated[Path | None, typer.Option(help="Items to restore with it: a table with item_id.")] = None,
+    items: Annotated[Path, typer.Option(help=FORMS, callback=A_TABLE)],
+    withdraw: Annotated[
+        Path | None, typer.Option(help="Items to withdraw with it: a table with item_id.", callback=A_TABLE)
+    ] = None,
+    restore: Annotated[
+        Path | None, typer.Option(help="Items to restore with it: a table with item_id.", callback=A_TABLE)
+    ] = None,
     out: Out = None,
     in_place: InPlace = False,
     sep: Sep = None,
@@ -86,13 +92,14 @@ def _change(
     force: bool,
     as_json: bool,
 ) -> None:
-    from octorec.catalog.catalog import Catalog
-    from octorec.catalog.change import change_items
-
     if (out is None) != in_place:
         raise InputError("out", out and str(out), "give --out NEW, or --in-place to replace CATALOG; not both")
     target = folder if out is None else out
     claim(command, target, force or in_place, None if in_place else folder, *files.values())
+
+    from octorec.catalog.catalog import Catalog
+    from octorec.catalog.change import change_items
+
     before = Catalog.load(folder)
     read = {name: _read(name, path, form) for name, path in files.items() if path}
     after, change = change_items(before, **read, source=str(files.get("upserts")))
