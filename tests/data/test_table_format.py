@@ -82,7 +82,7 @@ def test_places_are_the_interactions_own(tmp_path):
     items = write(tmp_path, "1|Toy Story\n2|Heat\n", "items.csv")
     assert read_items(items, form.of("items", ITEM_COLUMNS))["title"].to_pylist() == ["Toy Story", "Heat"]
     plain = parse_format(None, PLACES, None, KNOWN)
-    with pytest.raises(InputError, match=r"--columns items\.item_id=0"):
+    with pytest.raises(InputError, match=r"--columns \.\.\.,items\.item_id=0"):
         read_items(items, plain.of("items", ITEM_COLUMNS))
 
 

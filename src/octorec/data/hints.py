@@ -128,6 +128,9 @@ def word(separator: str) -> str:
 
 
 def columns_flag(columns: Mapping[str, str], form: TableFormat) -> str:
-    """`--columns user_id=uid,item_id=movie`, as a shell takes it."""
-    prefix = f"{form.beside}." if form.beside else ""
-    return "--columns " + shlex.quote(",".join(f"{prefix}{ours}={name}" for ours, name in columns.items()))
+    """`--columns user_id=uid,item_id=movie`, as a shell takes it; of a table beside interactions, what to add to it."""
+    if form.beside:
+        return "--columns ...," + shlex.quote(
+            ",".join(f"{form.beside}.{ours}={name}" for ours, name in columns.items())
+        )
+    return "--columns " + shlex.quote(",".join(f"{ours}={name}" for ours, name in columns.items()))
