@@ -9,9 +9,10 @@ A page shows the newest row of each kind; nothing is typed by hand.
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from benchmarks import calibration_report, serve_report, speed_figure
+from benchmarks import calibration_report, headline_report, serve_report, speed_figure
 from benchmarks import speed_report as speed
 from benchmarks.quality import render as quality
 from benchmarks.records import RESULTS, read
@@ -21,6 +22,7 @@ from octorec.numerics.families import claims
 ROOT = RESULTS.parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIGURE = ROOT / "docs" / "figures" / "engine.svg"
+STEADY = {"requests": "96 requests, s", "training": "20 training steps, s", "evaluate": "evaluate 100 users, s"}
 BLOCK = re.compile(r"(<!-- rows: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -124,17 +126,36 @@ def analyze() -> str:
     return table(["layout, 2 CPU cores", "parameters", "time", "a billion", "peak anonymous memory"], rows)
 
 
+def steady() -> str:
+    """The newest times of each rule, alone and beside a neighbour."""
+    found = newest(read(RESULTS / "steady.jsonl"), lambda row: (row["rule"], row["neighbours"]))
+    if not found:
+        return speed.nothing("steady")
+    alone = {row["rule"]: row for row in found if not row["neighbours"]}
+    rows = []
+    for row in found:
+        jobs = [f"{row[job]:.2f} ({row[job] / alone[row['rule']][job] - 1:+.0%})" for job in STEADY]
+        rows.append([row["rule"], row["threads"], row["neighbours"], *jobs])
+    last = found[-1]
+    said = (
+        f"{last['cores']} cores, {last['date']}, torch {last['torch']}, `{last['command']}`, commit {last['commit']}."
+    )
+    return table(["rule", "threads", "neighbours", *STEADY.values()], rows) + "\n\n" + said
+
+
 RENDER: dict[str, Callable[[], str]] = {
     "analyze": analyze,
     "families": families,
     "demo": demo,
     "quantize": quantize,
+    "headline": headline_report.headline,
     "engine": speed.engine,
     "engine_all": speed.engine_all,
     "ablation": speed.ablation,
     "kernels": speed.kernels,
     "products": speed.products,
     "start": speed.start,
+    "steady": steady,
     "correctness": speed.correctness,
     "layers": speed.layers,
     "serve": serve_report.serve,
@@ -155,6 +176,14 @@ def rendered(text: str) -> str:
     return BLOCK.sub(lambda m: m[1] + RENDER[m[2]]() + "\n" + m[3], text)
 
 
+def figures() -> Iterator[tuple[Path, speed_figure.Bars, Callable[[], str]]]:
+    """Each figure of measured rows: where it lies, what it shows, and the call that draws it."""
+    bars = speed.bars()
+    yield FIGURE, bars, lambda: speed_figure.draw(bars)
+    if rows := headline_report.newest_run():
+        yield headline_report.FIGURE, headline_report.bars(rows), lambda: headline_report.draw(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
@@ -166,14 +195,14 @@ def main() -> None:
             stale.append(str(page.relative_to(ROOT)))
             if not check:
                 page.write_text(rendered(text))
-    bars = speed.bars()
-    if not FIGURE.exists() or speed_figure.data_of(FIGURE.read_text()) != bars:
-        stale.append(str(FIGURE.relative_to(ROOT)))
-        if not check:
-            FIGURE.write_text(speed_figure.draw(bars))
+    for figure, bars, draw in figures():
+        if not figure.exists() or speed_figure.data_of(figure.read_text()) != bars:
+            stale.append(str(figure.relative_to(ROOT)))
+            if not check:
+                figure.write_text(draw())
     if check and stale:
         sys.exit(f"not what the recorded rows say: {', '.join(stale)}; run python -m benchmarks.report")
-    print(f"{len(PAGES)} pages and a figure, {len(stale)} {'rewritten' if stale else 'changed'}")
+    print(f"{len(PAGES)} pages and their figures, {len(stale)} {'rewritten' if stale else 'changed'}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -30,6 +31,7 @@ INPUTS = {
     "data": "in-data/data.csv", "items": "in-items/items.parquet", "users": "in-users/users.parquet",
     "config": "in-config/config.json", "recipe": "in-recipe/recipe.yaml", "index": "in-index/x.index.json",
     "catalog": "in-catalog/catalog", "base": "in-base/catalog", "checkpoint": "in-checkpoint/bf16",
+    "vectors": "in-vectors/v.npy", "ids": "in-ids/ids.csv",
 }  # fmt: skip
 VERBS = {
     "train": "train --data {data} --catalog {catalog} --config {config} --users {users} --steps 1 --hold-out 0",
@@ -38,6 +40,10 @@ VERBS = {
     "prove": "prove {checkpoint} --data {data} --recipe {recipe} --users {users}",
     "catalog build": "catalog build --data {data} --items {items} --codebook-sizes 4,4,4",
     "catalog assign": "catalog assign --catalog {catalog} --items {items}",
+    "catalog build of embeddings": "catalog build --embeddings {vectors} --embedding-ids {ids} --codebook-sizes 4,4,4",
+    "catalog upsert": "catalog upsert {catalog} --items {items} --withdraw {ids} --restore {index}",
+    "catalog withdraw": "catalog withdraw {catalog} --items {ids}",
+    "catalog restore": "catalog restore {catalog} --items {ids}",
     "catalog import": "catalog import --index {index} --items {items} --base {base}",
 }
 RECIPE = "name: mine\ngroups: [{targets: ['.*'], weights: channel, activations: token}]"
@@ -61,6 +67,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "name: mine\ngroups: [{targets: ['.*'], weights: channel, activations: token}]"
     )
     (work / INPUTS["index"]).write_text('{"i1": ["<a_0>", "<b_1>"]}')
+    np.save(work / INPUTS["vectors"], np.array(vectors, np.float32))
+    pyarrow.csv.write_csv(pa.table({"item_id": ids}), work / INPUTS["ids"])
     catalog = build_catalog(None, read_items(work / INPUTS["items"]), (4, 4, 4))
     catalog.save(work / INPUTS["catalog"])
     catalog.save(work / INPUTS["base"])

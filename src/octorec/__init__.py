@@ -8,6 +8,10 @@ answer = engine.recommend([octorec.Request(history=["50", "181"], k=5)])[0]
 
 from typing import Any
 
+from octorec.threads import share_the_cores
+
+share_the_cores()  # before anything imports torch
+
 __version__ = "0.1.0"
 __all__ = ["Answer", "Engine", "Request", "__version__", "load"]
 

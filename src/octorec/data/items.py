@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.data.plain import plain_column
+from octorec.data.table_format import OURS, TableFormat
 from octorec.data.tables import (
     is_text,
     one_array,
@@ -15,6 +16,7 @@ from octorec.data.tables import (
     refuse_nulls,
     refuse_rows,
     require_columns,
+    text_column,
     unique_text_column,
 )
 from octorec.errors import InputError
@@ -22,9 +24,9 @@ from octorec.errors import InputError
 COLUMNS = ("item_id", "title", "codes", "sets", "vector", "live")
 
 
-def read_items(path: str | Path) -> pa.Table:
-    """Read a Parquet or CSV table of items (see `data.tables.read_table`) and check it as `check_items` does."""
-    return check_items(read_table(path, ["item_id"], COLUMNS, inferred=["live"]), str(path))
+def read_items(path: str | Path, form: TableFormat = OURS) -> pa.Table:
+    """Read a table of items (see `data.tables.read_table`), written as `form` says, and check it as `check_items`."""
+    return check_items(read_table(path, ["item_id"], COLUMNS, inferred=["live"], form=form), str(path))
 
 
 def check_items(table: pa.Table, source: str = "items") -> pa.Table:
@@ -49,6 +51,11 @@ def check_items(table: pa.Table, source: str = "items") -> pa.Table:
             where = f"{source}: column {name}"
             out[name] = check(one_array(plain_column(table.column(name), where)), where)
     return pa.table(out)
+
+
+def item_ids(table: pa.Table, source: str = "items") -> list[str]:
+    """The ids of `table`, which may stand more than once, as text."""
+    return text_column(table, "item_id", source).to_pylist()
 
 
 def matrix(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
