@@ -82,7 +82,7 @@ def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
         raise InputError(
             "catalog",
             "no codebook",
-            "its codes came from elsewhere: import an index with this one as --base, or `catalog upsert` items with codes",
+            "its codes came from elsewhere: import an index with this one as --base, or upsert items with codes",
         )
     new_items = with_defaults(new_items)
     codes = codes_of(catalog.codebook, new_vectors(catalog, new_items), catalog.unique, catalog.codes)
