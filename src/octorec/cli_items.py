@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli_options import Force, Json, show
+from octorec.cli_options import Force, Json, claim, show
 from octorec.errors import InputError
 
 items_app = typer.Typer()
@@ -22,6 +22,7 @@ FORMS = (
 
 @items_app.command("upsert")
 def catalog_upsert(
+    command: typer.Context,
     catalog: Folder,
     items: Annotated[Path, typer.Option(help=FORMS)],
     withdraw: Annotated[Path | None, typer.Option(help="Items to withdraw with it: a table with item_id.")] = None,
@@ -32,36 +33,55 @@ def catalog_upsert(
     as_json: Json = False,
 ) -> None:
     """Add items and change items, all or none; codes move only where an item is given a vector or codes."""
-    _change(catalog, {"upserts": items, "withdrawn": withdraw, "restored": restore}, out, in_place, force, as_json)
+    _change(
+        command, catalog, {"upserts": items, "withdrawn": withdraw, "restored": restore}, out, in_place, force, as_json
+    )
 
 
 @items_app.command("withdraw")
 def catalog_withdraw(
-    catalog: Folder, items: Ids, out: Out = None, in_place: InPlace = False, force: Force = False, as_json: Json = False
+    command: typer.Context,
+    catalog: Folder,
+    items: Ids,
+    out: Out = None,
+    in_place: InPlace = False,
+    force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Withdraw items, all or none: no answer has them, and histories still know them."""
-    _change(catalog, {"withdrawn": items}, out, in_place, force, as_json)
+    _change(command, catalog, {"withdrawn": items}, out, in_place, force, as_json)
 
 
 @items_app.command("restore")
 def catalog_restore(
-    catalog: Folder, items: Ids, out: Out = None, in_place: InPlace = False, force: Force = False, as_json: Json = False
+    command: typer.Context,
+    catalog: Folder,
+    items: Ids,
+    out: Out = None,
+    in_place: InPlace = False,
+    force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Restore withdrawn items, all or none, with the codes that they had."""
-    _change(catalog, {"restored": items}, out, in_place, force, as_json)
+    _change(command, catalog, {"restored": items}, out, in_place, force, as_json)
 
 
 def _change(
-    folder: Path, files: dict[str, Path | None], out: Path | None, in_place: bool, force: bool, as_json: bool
+    command: typer.Context,
+    folder: Path,
+    files: dict[str, Path | None],
+    out: Path | None,
+    in_place: bool,
+    force: bool,
+    as_json: bool,
 ) -> None:
     from octorec.catalog.catalog import Catalog
     from octorec.catalog.change import change_items
-    from octorec.files import refuse_existing
 
     if (out is None) != in_place:
         raise InputError("out", out and str(out), "give --out NEW, or --in-place to replace CATALOG; not both")
     target = folder if out is None else out
-    refuse_existing(target, force or in_place)
+    claim(command, target, force or in_place, out and folder, *files.values())
     before = Catalog.load(folder)
     read = {name: _read(name, path) for name, path in files.items() if path}
     after, change = change_items(before, **read, source=str(files.get("upserts")))
