@@ -6,14 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli_options import Force, Json, claim, show
-from octorec.cli_tables import Columns, Sep, table_format
+from octorec.cli_options import A_CATALOG, A_TABLE, Force, Json, claim, show
+from octorec.cli_tables import Columns, Sep, items_format, table_format
+from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 
 items_app = typer.Typer()
 
-Folder = Annotated[Path, typer.Argument(help="Catalog folder to start from.")]
-Ids = Annotated[Path, typer.Option("--items", help="Parquet, CSV or JSON lines with a column item_id.")]
+Folder = Annotated[Path, typer.Argument(help="Catalog folder to start from.", callback=A_CATALOG)]
+Ids = Annotated[
+    Path, typer.Option("--items", help="Parquet, CSV or JSON lines with a column item_id.", callback=A_TABLE)
+]
 Out = Annotated[Path | None, typer.Option(help="Catalog folder to write.")]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Replace CATALOG itself, at the very end and as a whole.")]
 FORMS = (
@@ -25,9 +28,13 @@ FORMS = (
 def catalog_upsert(
     command: typer.Context,
     catalog: Folder,
-    items: Annotated[Path, typer.Option(help=FORMS)],
-    withdraw: Annotated[Path | None, typer.Option(help="Items to withdraw with it: a table with item_id.")] = None,
-    restore: Annotated[Path | None, typer.Option(help="Items to restore with it: a table with item_id.")] = None,
+    items: Annotated[Path, typer.Option(help=FORMS, callback=A_TABLE)],
+    withdraw: Annotated[
+        Path | None, typer.Option(help="Items to withdraw with it: a table with item_id.", callback=A_TABLE)
+    ] = None,
+    restore: Annotated[
+        Path | None, typer.Option(help="Items to restore with it: a table with item_id.", callback=A_TABLE)
+    ] = None,
     out: Out = None,
     in_place: InPlace = False,
     sep: Sep = None,
@@ -85,7 +92,7 @@ def _target(
     return out or folder
 
 
-def _change(folder: Path, target: Path, as_json: bool, form: Any, **files: Path | None) -> None:
+def _change(folder: Path, target: Path, as_json: bool, form: TableFormat, **files: Path | None) -> None:
     from octorec.catalog.catalog import Catalog
     from octorec.catalog.change import change_items
 
@@ -101,11 +108,12 @@ def _change(folder: Path, target: Path, as_json: bool, form: Any, **files: Path 
     show(as_json, {**asdict(change), **about}, line)
 
 
-def _read(name: str, path: Path, form: Any) -> Any:
+def _read(name: str, path: Path, form: TableFormat) -> Any:
     from octorec.data.items import COLUMNS, item_ids
     from octorec.data.tables import read_table
 
     if name == "upserts":
-        return read_table(path, ["item_id"], COLUMNS, ["live"], form.of("items", COLUMNS, beside=False))
-    ids = ["item_id"]
-    return item_ids(read_table(path, ids, ids, form=form.of("items", ids, beside=False)), str(path))
+        return read_table(path, ["item_id"], COLUMNS, inferred=["live"], form=items_format(form))
+    return item_ids(
+        read_table(path, ["item_id"], ["item_id"], form=form.of("items", ["item_id"], beside=False)), str(path)
+    )
