@@ -48,7 +48,7 @@ def catalog_build(
     from octorec.data.splits import training_part
 
     claim(command, out, force, data, items, embeddings, embedding_ids)
-    if data is None and items is None and embeddings is None:
+    if not any((data, items, embeddings, embedding_ids)):
         raise InputError("data", None, "give --data, --items or both, or --embeddings")
     sizes = _sizes(codebook_sizes)
     form = table_format(sep, columns, time_format, items=True)

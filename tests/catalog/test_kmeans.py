@@ -1,5 +1,9 @@
 """k-means over many clusters: what it leaves, what it needs, and that a seed says it all."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
@@ -38,6 +42,21 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
         monkeypatch.setattr("faiss.omp_get_max_threads", lambda threads=threads: threads)
         made.append(fit_codebook(x, (64, 32), seed=7).fingerprint)
     assert len(set(made)) == 1
+
+
+@pytest.mark.slow
+def test_any_instruction_set_gives_the_same_bits():
+    code = """import faiss, numpy
+from octorec.catalog.residual_kmeans import fit_codebook
+x = numpy.random.default_rng(0).normal(size=(9000, 24)).astype("float32")
+distances = faiss.knn(x, x[:300].copy(), 2)[0]
+print(fit_codebook(x, (128, 64), 0).fingerprint, distances.sum(dtype="float64"))"""
+    sets = {}, {"OPENBLAS_CORETYPE": "Haswell", "FAISS_OPT_LEVEL": "avx2"}, {"OPENBLAS_CORETYPE": "Nehalem"}
+    said = [
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, **one}, capture_output=True, check=True).stdout
+        for one in sets
+    ]
+    assert len({line.split()[0] for line in said}) == 1
 
 
 def test_many_items_are_drawn_from_a_part_and_fitted_to_a_larger_one(monkeypatch):
