@@ -200,7 +200,6 @@ def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("recommend", "{w}/fp8", "--history", "3,99"), "history: got '99'; is no item of the catalog"),
-        (("recommend", "{w}/fp8", "--history", ""), "history: got []; give at least one item, or user fields"),
         (("recommend", "{w}/fp8", "--history", "3", "--k", "0"), "k: got 0; must be an integer above 0"),
         (
             ("recommend", "{w}/fp8", "--history", "3", "--k", "9", "--beam-width", "8"),

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
@@ -14,6 +14,7 @@ import octorec
 from octorec.cli_catalog import catalog_app
 from octorec.cli_options import (
     Checkpoint,
+    ExcludeSeen,
     Force,
     HoldOut,
     Interactions,
@@ -158,10 +159,11 @@ def quantize(
 @app.command()
 def recommend(
     checkpoint: Checkpoint,
-    history: Annotated[str, typer.Option(help="Item ids with commas, oldest first.")],
+    history: Annotated[str, typer.Option(help="Item ids with commas, oldest first; none: what is popular.")] = "",
     k: Annotated[int, typer.Option(help="Items to return, at most the beam width.")] = 10,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level; the engine's default if not given.")] = None,
     exclude: Annotated[str, typer.Option(help="Item ids never to return, with commas.")] = "",
+    exclude_seen: ExcludeSeen = False,
     allow: Annotated[list[str] | None, typer.Option(help="A named item set to return from; may be repeated.")] = None,
     user: Annotated[list[str] | None, typer.Option(help="A user field as name=value; may be repeated.")] = None,
     catalog: OtherCatalog = None,
@@ -176,7 +178,7 @@ def recommend(
 
     engine = load(checkpoint, catalog, device)
     fields = user_fields(user or [], {field.name: field.kind for field in engine.config.user_fields})
-    request = Request(_ids(history), k, beam_width, _ids(exclude), allow or [], fields)
+    request = Request(_ids(history), k, beam_width, _ids(exclude), allow or [], fields, exclude_seen)
     answer = engine.recommend([request])[0]
     lines = [f"{rank:4d}  {score:8.4f}  {item:>8s}  {title}" for rank, (item, score, title) in enumerate(
         zip(answer.items, answer.scores, answer.titles, strict=True), 1)]  # fmt: skip
@@ -253,6 +255,7 @@ def evaluate(
     k: Ks = None,
     margin: Margin = MARGIN,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
+    exclude_seen: ExcludeSeen = ProveConfig.exclude_seen,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     users: Users = None,
     catalog: OtherCatalog = None,
@@ -273,21 +276,20 @@ def evaluate(
     if (data is None) == (requests is None):
         raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
 
-    def engines(exclusions: Iterable[Sequence[str]]) -> tuple[Engine, Engine]:
-        most = max([1, *map(len, exclusions)])
-        before, after = (load(path, catalog, device, max_banned=most) for path in (baseline, candidate))
+    def engines() -> tuple[Engine, Engine]:
+        before, after = (load(path, catalog, device, exclude_seen=exclude_seen) for path in (baseline, candidate))
         return before, after
 
     if requests is not None:
         shadowed = read_requests(requests)
         with counting("shadow") as progress:
-            pair = engines(request.exclude for request in shadowed)
+            pair = engines()
             seen = shadow(*pair, shadowed, progress=progress, unknown_items=unknown_items)
         show(as_json, seen.to_dict(), render_shadow(seen))
         return
     assert data is not None
     interactions, examples = _predicted(data, hold_out)
-    pair = engines(example.history for example in examples)
+    pair = engines()
     width = beam_width or min(engine.config.default_beam_width for engine in pair)
     if asked[-1] > width:
         raise InputError("k", asked[-1], f"at most beam_width = {width}")
@@ -314,6 +316,7 @@ def prove(
     k: Ks = None,
     margin: Margin = MARGIN,
     beam_width: Annotated[int, typer.Option(help="Beams a level.")] = ProveConfig.beam_width,
+    exclude_seen: ExcludeSeen = ProveConfig.exclude_seen,
     users: Users = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = ProveConfig.device,
     dollars_per_hour: Annotated[float, typer.Option(help="Price of one GPU.")] = ProveConfig.dollars_per_hour,
@@ -330,7 +333,7 @@ def prove(
     from octorec.prove import prove
     from octorec.prove_report import render_proof
 
-    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items)
+    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items, exclude_seen)
     interactions, examples = _predicted(data, hold_out)
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
     origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}))

@@ -36,6 +36,13 @@ Users = Annotated[Path | None, typer.Option(help="Parquet or CSV with user_id an
 UnknownItems = Annotated[
     str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
 ]
+ExcludeSeen = Annotated[
+    bool,
+    typer.Option(
+        "--exclude-seen/--no-exclude-seen",
+        help="Return no item of the history; leave it off where people come back to an item.",
+    ),
+]
 Interactions = Annotated[
     Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
 ]

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from octorec.catalog.catalog import Catalog, with_defaults
 from octorec.catalog.codebook import Codebook, Progress, fit_codebook
+from octorec.catalog.counts import with_counts
 from octorec.catalog.vectors import id_vectors, item_rows, item_vectors, predicted_vectors
 from octorec.data.interactions import Interactions
 from octorec.data.items import check_items, matrix
@@ -62,6 +63,8 @@ def build_catalog(
     if later:
         codes = _codes(codebook, id_vectors(later, codebook.width), unique, matrix(items["codes"]))
         items = pa.concat_tables([items, _with_codes(with_defaults(pa.table({"item_id": later})), codes)])
+    if learned is not None:
+        items = with_counts(items, learned)
     record = None if given or learned is None else learned_from(learned)
     return Catalog.of_items(items, codebook.sizes, codebook, attribute_map, given, unique, record)
 
@@ -84,7 +87,7 @@ def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
             "no codebook",
             "its codes came from elsewhere: import an index with old and new items, with this catalog as --base",
         )
-    new_items = with_defaults(new_items)
+    new_items = with_defaults(new_items, counted=catalog.interactions is not None)
     codes = _codes(catalog.codebook, _new_vectors(catalog, new_items), catalog.unique, catalog.codes)
     columns = catalog.items.column_names
     items = pa.concat_tables([catalog.items, _with_codes(new_items, codes).select(columns)])
