@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: install demo test test-all check bench clean
+.PHONY: install demo test test-all check bench bench-gpu clean
 
 install: .venv/installed
 
@@ -20,18 +20,17 @@ install: .venv/installed
 demo: .venv/package
 	$(BIN)/octorec demo --out runs/demo --force $(if $(PIP_ARGS),--pip-args '$(PIP_ARGS)')
 
-# A worker a core, with one thread each; the server's tests alone, as they measure time.
+# A worker a core, with one thread each; the server's slow tests alone, as they put it under a load of several minutes.
 WORKERS ?= $(shell nproc)
-TOGETHER = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/serve
-ALONE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/serve
+TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+TOGETHER = $(TESTS) -n $(WORKERS) --dist loadfile
 
 test: install
 	$(TOGETHER) -m 'not slow and not gpu'
-	$(ALONE) -m 'not slow and not gpu'
 
 test-all: test
-	$(TOGETHER) -m 'slow or gpu'
-	$(ALONE) -m 'slow or gpu'
+	$(TOGETHER) -m 'slow or gpu' --ignore tests/serve
+	$(TESTS) -m 'slow or gpu' tests/serve
 
 check: install
 	$(BIN)/ruff check .
@@ -42,5 +41,18 @@ check: install
 bench: install
 	$(BIN)/python -m benchmarks.quantize
 
+# The paper's comparison on one GPU, with the pair of torch and triton that the docs' numbers were measured with.
+# CUDA_PYTHON=python3 takes an environment that has torch, triton and OctoRec's dependencies already.
+CUDA_PYTHON ?= .venv-cuda/bin/python
+
+bench-gpu: $(if $(filter .venv-cuda/%,$(CUDA_PYTHON)),.venv-cuda/installed)
+	PYTHONPATH=src $(CUDA_PYTHON) -m benchmarks.headline
+	PYTHONPATH=src $(CUDA_PYTHON) -m benchmarks.report
+
+.venv-cuda/installed: pyproject.toml constraints-cuda.txt
+	test -x .venv-cuda/bin/python || $(PYTHON) -m venv .venv-cuda
+	.venv-cuda/bin/python -m pip install --quiet $(PIP_ARGS) -e . -c constraints-cuda.txt
+	touch $@
+
 clean:
-	rm -rf .venv .cache build src/*.egg-info
+	rm -rf .venv .venv-cuda .cache build src/*.egg-info

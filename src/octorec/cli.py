@@ -25,6 +25,7 @@ from octorec.cli_options import (
     Predicted,
     UnknownItems,
     Users,
+    claim,
     show,
 )
 from octorec.command import run
@@ -49,6 +50,7 @@ app.add_typer(bench_app, name="bench")
 
 @app.command()
 def train(
+    command: typer.Context,
     data: Interactions,
     catalog: Annotated[Path, typer.Option(help="Catalog folder whose codes the model learns.")],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
@@ -81,8 +83,10 @@ def train(
     from octorec.data.interactions import read_interactions
     from octorec.data.splits import leave_last_out, training_part
     from octorec.training.progress import training_progress
-    from octorec.training.run import model_config, train
+    from octorec.training.run import model_config, state_folder, train
 
+    claim(command, out, force, data, catalog, config, users)
+    claim(command, state_folder(out), force or resume, data, catalog, config, users)
     settings = TrainConfig(
         steps=steps,
         batch_size=batch_size,
@@ -110,6 +114,7 @@ def train(
 
 @app.command()
 def analyze(
+    command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Safetensors file or folder, of any model, 16 bit or FP8.")],
     out: Annotated[Path, typer.Option(help="Folder to write report.html, stats.parquet and recipe.yaml into.")],
     data: Annotated[Path | None, typer.Option(help="Interactions: measures activations on real requests too.")] = None,
@@ -128,6 +133,7 @@ def analyze(
     from octorec.numerics.analyze import analyze
     from octorec.numerics.render import render
 
+    claim(command, out, force, checkpoint, data, users, catalog)
     workload = Workload(batch_size, beam, context, gpu)
     batch, about = None, list[str]()
     if data:
@@ -139,6 +145,7 @@ def analyze(
 
 @app.command()
 def quantize(
+    command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
     out: Annotated[Path, typer.Option(help="FP8 checkpoint folder to write.")],
     recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = "fp8",
@@ -147,7 +154,9 @@ def quantize(
 ) -> None:
     """Quantize a checkpoint to FP8, tensor by tensor, without building the model."""
     from octorec.quant.convert import quantize_checkpoint
+    from octorec.quant.recipe import recipe_file
 
+    claim(command, out, force, checkpoint, *recipe_file(recipe))
     with counting("quantizing") as progress:
         report = quantize_checkpoint(checkpoint, out, recipe, force, progress)
     lines = [f"wrote {out}: {report.quantized_ratio:.3f} of the bytes over the quantized parts"]
@@ -223,6 +232,7 @@ def serve(
 @bench_app.command("serve")
 @with_flags(BenchConfig)
 def bench_serve(
+    command: typer.Context,
     url: Annotated[str, typer.Argument(help="Where the server listens, such as http://127.0.0.1:8080.")],
     as_json: Json = False,
     **flags: Any,
@@ -231,14 +241,16 @@ def bench_serve(
     import asyncio
 
     from octorec.bench_report import draw, render
-    from octorec.files import new_file
+    from octorec.output.write import new_file
     from octorec.serve.bench import bench
+    from octorec.serve.bench_output import claimed_outputs
 
     config = BenchConfig(**{name: value for name, value in flags.items() if value is not None})
+    command.with_resource(claimed_outputs(config))
     with counting("asking") as progress:
         rows = asyncio.run(bench(url, config, progress))
     if config.plot is not None:
-        with new_file(config.plot) as path:
+        with new_file(config.plot, field="plot") as path:
             path.write_text(draw(rows))
     show(as_json, {"rows": rows}, render(rows))
 
@@ -308,6 +320,7 @@ def evaluate(
 
 @app.command()
 def prove(
+    command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
     data: Interactions,
     hold_out: Predicted = HOLD_OUT,
@@ -332,7 +345,10 @@ def prove(
     from octorec.models.hf_folder import Checkpoint as HfFolder
     from octorec.prove import prove
     from octorec.prove_report import render_proof
+    from octorec.quant.recipe import recipe_file
 
+    if out is not None:
+        claim(command, out, force, checkpoint, data, users, *recipe_file(recipe))
     config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items, exclude_seen)
     interactions, examples = _predicted(data, hold_out)
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))

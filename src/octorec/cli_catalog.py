@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli_options import Force, HoldOut, Json, show
+from octorec.cli_options import Force, HoldOut, Json, claim, show
 from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
 from octorec.terminal import counting
@@ -15,6 +15,7 @@ catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a cata
 
 @catalog_app.command("build")
 def catalog_build(
+    command: typer.Context,
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.")] = None,
     items: Annotated[Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.")] = None,
@@ -30,9 +31,8 @@ def catalog_build(
     from octorec.data.interactions import read_interactions
     from octorec.data.items import read_items
     from octorec.data.splits import training_part
-    from octorec.files import refuse_existing
 
-    refuse_existing(out, force)
+    claim(command, out, force, data, items)
     if data is None and items is None:
         raise InputError("data", None, "give --data, --items or both")
     sizes = _sizes(codebook_sizes)
@@ -48,6 +48,7 @@ def catalog_build(
 
 @catalog_app.command("assign")
 def catalog_assign(
+    command: typer.Context,
     catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.")],
     items: Annotated[Path, typer.Option(help="New items: item_id and any of title, sets, vector.")],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
@@ -58,9 +59,8 @@ def catalog_assign(
     from octorec.catalog.build import assign
     from octorec.catalog.catalog import Catalog
     from octorec.data.items import read_items
-    from octorec.files import refuse_existing
 
-    refuse_existing(out, force)
+    claim(command, out, force, catalog, items)
     made = assign(Catalog.load(catalog), read_items(items))
     made.save(out, force)
     show_catalog(as_json, made, out)
@@ -68,6 +68,7 @@ def catalog_assign(
 
 @catalog_app.command("import")
 def catalog_import(
+    command: typer.Context,
     index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.")],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.")] = None,
@@ -84,9 +85,8 @@ def catalog_import(
     from octorec.catalog.catalog import Catalog
     from octorec.catalog.index_json import read_index
     from octorec.data.items import read_items
-    from octorec.files import refuse_existing
 
-    refuse_existing(out, force)
+    claim(command, out, force, index, items, base)
     sizes = _sizes(codebook_sizes) if codebook_sizes else None
     before = Catalog.load(base) if base else None
     made = read_index(index, read_items(items) if items else None, sizes, before)

@@ -26,7 +26,8 @@ from octorec.data.items import matrix, read_items
 from octorec.data.learned import Learned
 from octorec.data.tables import id_rank, one_array
 from octorec.errors import InputError, MismatchError
-from octorec.files import is_own_file, new_folder
+from octorec.files import is_own_file
+from octorec.output.write import new_folder
 
 FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")  # of a catalog's folder
 ROWS = 4096  # read in about a millisecond
