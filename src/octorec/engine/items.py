@@ -11,6 +11,7 @@ from octorec.catalog.trie import TrieLevel
 from octorec.errors import InputError
 
 ROWS = 2**18  # items looked at at a time, so that other threads get their turn
+FEW = 4  # children of a node that are looked at first
 MOST_COUNTS = 1024  # unions of sets whose count a catalog keeps
 _counts: WeakKeyDictionary[Catalog, dict[bytes, int]] = WeakKeyDictionary()
 
@@ -75,8 +76,9 @@ def banned_nodes(catalog: Catalog, chosen: ItemFilter) -> list[np.ndarray]:
         if not len(banned[level]):
             break
         start = catalog.trie.levels[level].child_start
-        parents = start.searchsorted(banned[level], "right") - 1
-        emptied = _emptied(catalog.trie.levels[level], np.unique(parents), banned[level], chosen.sets)
+        parents = start.searchsorted(banned[level].astype(start.dtype), "right") - 1  # of one type: none is copied
+        nodes = parents[np.diff(parents, prepend=-1) > 0]
+        emptied = _emptied(catalog.trie.levels[level], nodes, banned[level], chosen.sets)
         banned[level - 1] = emptied
         banned[level] = banned[level][~np.isin(parents, emptied)]
     return banned
@@ -84,16 +86,25 @@ def banned_nodes(catalog: Catalog, chosen: ItemFilter) -> list[np.ndarray]:
 
 def _emptied(level: TrieLevel, nodes: np.ndarray, banned: np.ndarray, sets: np.ndarray | None) -> np.ndarray:
     """Which of `nodes` keep no child that a request may extend to once the children `banned` are gone."""
+    for most in (FEW, len(level.child_live)):  # of most nodes the first children tell
+        nodes = nodes[~_keeps_child(level, nodes, banned, sets, most)]
+    return nodes
+
+
+def _keeps_child(
+    level: TrieLevel, nodes: np.ndarray, banned: np.ndarray, sets: np.ndarray | None, most: int
+) -> np.ndarray:
+    """Whether a request may extend to one of the first `most` children of each of `nodes`."""
     start = level.child_start[nodes].astype(np.int64)
-    count = level.child_start[nodes + 1] - start
+    count = np.minimum(level.child_start[nodes + 1] - start, most)
     first = np.cumsum(count) - count  # where each node's children begin among them all
     child = np.arange(int(count.sum())) + np.repeat(start - first, count)
     alive = level.child_live[child] > 0
     if sets is not None:
         assert level.child_sets is not None
         alive &= (level.child_sets[child] & sets).any(1)
-    alive[child.searchsorted(banned)] = False  # all of them are children of `nodes`, which ascend
-    return nodes[~np.logical_or.reduceat(alive, first)]
+    alive &= banned[banned.searchsorted(child).clip(max=len(banned) - 1)] != child
+    return np.logical_or.reduceat(alive, first) if len(nodes) else np.zeros(0, bool)
 
 
 def _banned_leaves(catalog: Catalog, chosen: ItemFilter) -> np.ndarray:
