@@ -5,14 +5,17 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import typer
 
 from octorec import cli, demo
 from octorec.errors import InputError
@@ -112,6 +115,27 @@ def test_recommend_says_why_a_list_is_short(work: Path) -> None:
     assert f"note: found {N_ITEMS} of k = 100 items with a beam 100 wide; the request may have {N_ITEMS}\n" in every
 
 
+def test_recommend_without_a_history_says_what_is_popular(work: Path) -> None:
+    for arguments in ((), ("--history", "")):
+        done = octorec("recommend", work / "fp8", "--k", "3", *arguments)
+        assert "note: history is empty: answered by popularity" in done.stdout
+    answer = json.loads(octorec("recommend", work / "fp8", "--k", "3", "--exclude", "0,1", "--json").stdout)
+    assert (answer["source"], len(answer["items"])) == ("popularity", 3)
+    assert not {"0", "1"} & set(answer["items"])
+
+
+def test_recommend_and_evaluate_leave_seen_items_out_where_asked(work: Path) -> None:
+    seen = [str(item) for item in range(N_ITEMS - 4)]
+    arguments = ("recommend", work / "fp8", "--history", ",".join(seen), "--k", "9", "--json")
+    with_seen, without = (json.loads(octorec(*arguments, *flag).stdout) for flag in ((), ("--exclude-seen",)))
+    assert set(seen) & set(with_seen["items"])
+    assert sorted(without["items"]) == sorted(str(item) for item in range(N_ITEMS - 4, N_ITEMS))
+    judged = ("evaluate", work / "bf16", work / "fp8", "--data", work / "data.csv", "--k", "5", "--json")
+    for flag in ("--exclude-seen", "--no-exclude-seen"):
+        result = json.loads(octorec(*judged, flag, expect=None).stdout)
+        assert result["exclude_seen"] is (flag == "--exclude-seen")
+
+
 def test_evaluate_goes_on_without_items_that_the_catalog_lacks(work: Path, tmp_path: Path) -> None:
     text = (work / "data.csv").read_text().rstrip()
     (tmp_path / "data.csv").write_text(f"{text}\nu7,new,8\nu7,5,9\n")
@@ -149,7 +173,7 @@ def test_shadow(work: Path, tmp_path: Path) -> None:
 
 
 def test_analyze(work: Path, tmp_path: Path) -> None:
-    done = octorec("analyze", work / "bf16", "--out", tmp_path / "analysis")
+    done = octorec("analyze", work / "bf16", "--out", tmp_path / "analysis", "--all")
     assert "blocks.1.ffn.shared_experts.0.down_proj.weight" in done.stdout  # names are never shortened
     assert (tmp_path / "analysis" / "report.html").exists()
     real = ("--data", work / "data.csv", "--users", work / "users.parquet", "--requests", "20")
@@ -168,6 +192,89 @@ def test_users_of_a_csv_are_read_as_the_fields_of_the_model(tmp_path: Path) -> N
     assert cli.known_users(None, fields, []) == {}
     with pytest.raises(InputError, match="got \"users such as 'u0'\"; has no user of the interactions"):
         cli.known_users(tmp_path / "users.csv", fields, ["0", "1"])
+
+
+def test_every_verb_that_reads_tables_has_flags_for_them() -> None:
+    def flags(command: Any) -> Iterator[set[str]]:
+        for inner in getattr(command, "commands", {}).values():
+            yield from flags(inner)
+        yield {name for parameter in command.params for name in parameter.opts}
+
+    for known in flags(typer.main.get_command(cli.app)):
+        if {"--data", "--items", "--users", "--kind"} & known:
+            assert {"--sep", "--columns"} <= known
+        if {"--data", "--kind"} & known:
+            assert "--time-format" in known
+
+
+def test_interactions_items_and_users_may_be_written_in_other_ways(work: Path, tmp_path: Path) -> None:
+    flags = _other_ways(work, tmp_path)
+    items = ("--items", work / "items.parquet", "--codebook-sizes", "6,5,4")
+    octorec("catalog", "build", *flags, *items, "--out", tmp_path / "catalog")
+    assert (tmp_path / "catalog/catalog.json").read_text() == (work / "catalog/catalog.json").read_text()
+    octorec("catalog", "build", *flags, *items, "--columns", "user=0", "--out", tmp_path / "other", expect=2)
+
+
+def _other_ways(work: Path, folder: Path) -> tuple[object, ...]:
+    """Flags for the data of `work`, written in another way into `folder`."""
+    rows = (work / "data.csv").read_text().replace('"', "").splitlines()[1:]
+    (folder / "log.dat").write_text("".join(f"{row.replace(',', '::')}::5\n" for row in rows))
+    return "--data", folder / "log.dat", "--sep", "::", "--columns", "user_id=0,item_id=1,timestamp=2"
+
+
+@pytest.mark.slow
+def test_every_verb_reads_tables_written_in_other_ways(work: Path, tmp_path: Path) -> None:
+    flags = _other_ways(work, tmp_path)
+    known = pyarrow.parquet.read_table(work / "users.parquet").to_pylist()
+    (tmp_path / "users.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in known))
+    users = ("--users", tmp_path / "users.jsonl")
+    plain = ("--data", work / "data.csv", "--users", work / "users.parquet")
+    pair = ("evaluate", work / "bf16", work / "fp8", "--k", "5", "--json")
+    assert octorec(*pair, *flags, *users, expect=None).stdout == octorec(*pair, *plain, expect=None).stdout
+    octorec("train", *flags, *users, "--catalog", work / "catalog", "--config", work / "config.json",
+            "--out", tmp_path / "model", "--steps", "1", "--warmup", "1")  # fmt: skip
+    done = octorec("prove", tmp_path / "model", *flags, *users, "--k", "5", "--json", expect=None)
+    assert json.loads(done.stdout)["comparison"]
+    octorec("analyze", work / "bf16", "--out", tmp_path / "stats", *flags, *users, "--requests", "5")
+
+
+def test_verbs_say_what_is_remarkable_of_a_table(work: Path, tmp_path: Path) -> None:
+    rows = (work / "data.csv").read_text().splitlines()
+    (tmp_path / "log.csv").write_text("\n".join([f"{rows[0]},rating", *(f"{row},1" for row in [*rows[1:], rows[1]])]))
+    done = octorec("catalog", "build", "--data", tmp_path / "log.csv", "--codebook-sizes", "6,5,4", "--out",
+                   tmp_path / "catalog")  # fmt: skip
+    assert "rows that repeat an earlier one (user, item and time): 1; each counts" in done.stderr
+    assert "column rating is not read: each row counts alike, whatever its rating" in done.stderr
+
+
+def test_a_table_is_checked(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("userId;movie title;time\nu1;a;05.01.2024\nu1;b;06.01.2024\n")
+    flags = ("--columns", "user_id=userId,item_id=movie title,timestamp=time", "--time-format", "%d.%m.%Y")
+    done = octorec("data", "check", tmp_path / "log.csv", *flags)
+    shown = done.stdout.splitlines()
+    assert "time                 from 2024-01-05 to 2024-01-06" in shown
+    assert all(len(line) <= 80 for line in shown if not line.startswith("next: "))
+    following = f"octorec catalog build --data {tmp_path / 'log.csv'}"
+    following += " --columns 'user_id=userId,item_id=movie title,timestamp=time' --time-format %d.%m.%Y --out catalog"
+    assert shown[-1] == f"next: {following}"
+    found = json.loads(octorec("data", "check", tmp_path / "log.csv", *flags, "--json").stdout)
+    assert (found["facts"]["rows"], found["next"]) == (2, following)
+    done = octorec("data", "check", tmp_path / "log.csv", expect=2)
+    assert "did you mean --columns user_id=userId,item_id=NAME,timestamp=time" in done.stderr
+    assert json.loads(octorec("data", "check", work / "items.parquet", "--json").stdout)["kind"] == "items"
+    assert json.loads(octorec("data", "check", work / "users.parquet", "--json").stdout)["kind"] == "users"
+
+
+def test_items_of_a_catalog_are_shown(work: Path) -> None:
+    shown = octorec("catalog", "show", work / "catalog", "7", "Film 12").stdout.splitlines()
+    assert shown[0] == "item 7: Film 7"
+    assert "item 12: Film 12" in shown
+    about = json.loads(octorec("catalog", "show", work / "bf16", "7", "--neighbours", "3", "--json").stdout)["items"][0]
+    assert (about["item_id"], about["sets"], len(about["codes"])) == ("7", ["odd"], 3)
+    assert len(about["neighbours"]) <= 3
+    done = octorec("catalog", "show", work / "catalog", "77", expect=2)
+    assert "item: got '77'; no such id or title among 30 items; most like it: '7'" in done.stderr
+    octorec("catalog", "show", work / "catalog", "7", "--neighbours", "-1", expect=2)
 
 
 def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
@@ -200,6 +307,14 @@ def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("recommend", "{w}/fp8", "--history", "3,99"), "history: got '99'; is no item of the catalog"),
+        (
+            ("recommend", "{w}/fp8", "--history", "3 4"),
+            "history: got '3 4'; is no item of the catalog: ids are written with",
+        ),
+        (
+            ("recommend", "{w}/fp8", "--history", "['3']"),
+            "history: got \"['3']\"; is no list in JSON: ids are written with",
+        ),
         (("recommend", "{w}/fp8", "--history", "3", "--k", "0"), "k: got 0; must be an integer above 0"),
         (
             ("recommend", "{w}/fp8", "--history", "3", "--k", "9", "--beam-width", "8"),
@@ -207,7 +322,7 @@ def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
         ),
         (("recommend", "{w}/fp8", "--history", "3", "--user", "plan"), "user: got 'plan'; must be name=value"),
         (("recommend", "{w}/fp8", "--history", "3", "--user", "age=x"), "user.age: got 'x'; must be a number"),
-        (("recommend", "{w}/nothing", "--history", "3"), "catalog"),
+        (("recommend", "{w}/nothing", "--history", "3"), "nothing'; there is no such file or folder"),
         (("quantize", "{w}/bf16", "--out", "{w}/fp8"), "it exists already: choose another name, or --force"),
         (("quantize", "{w}/bf16", "--out", "{w}/x", "--recipe", "fp9"), "fp8-block"),
         (("quantize", "{w}/fp8", "--out", "{w}/x"), "quantized"),
@@ -242,7 +357,8 @@ def test_the_command_itself() -> None:
     assert done.stdout == ""
 
 
-def test_demo_trains_with_its_seed_and_is_else_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_trains_with_its_seed_and_is_else_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     seen = []
     monkeypatch.setattr(demo, "run_demo", lambda *arguments: seen.append(arguments) or {})
     octorec("demo")

@@ -11,6 +11,7 @@ from octorec.catalog.build import assign, build_catalog, restore, withdraw
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.counts import counted
 from octorec.catalog.index_json import read_index
+from octorec.catalog.upsert import upsert
 from octorec.data.interactions import Interactions
 from octorec.data.items import check_items
 from octorec.errors import InputError
@@ -60,6 +61,9 @@ def test_versions_and_files_keep_counts(tmp_path: Path) -> None:
     grown = assign(loaded, new.append_column("interactions", pa.array([None, 3])))
     assert counts_of(grown) == {**met(0), "new": 0, "newer": 3}
     assert counts_of(assign(loaded, new)) == {**met(0), "new": 0, "newer": 0}
+    changed = upsert(loaded, pa.table({"item_id": ["1", "2"], "title": ["one", "two"], "interactions": [None, 5]}))
+    assert counts_of(changed) == {**met(0), "2": 5}
+    assert counts_of(upsert(loaded, new)) == {**met(0), "new": 0, "newer": 0}
 
 
 def test_a_catalog_without_counts_stays_as_it_was_and_can_be_given_some(tmp_path: Path) -> None:

@@ -213,10 +213,10 @@ def test_withdrawn_items_are_gone_from_the_next_batch_and_from_later_versions(ro
             assert not set(gone) & set(await items())
             await post(admin, "/v1/items/restore", items=gone)
             assert await items() == before
-            for path, item in (("withdraw", "unknown"), ("restore", "i1")):
-                response = await admin.post(f"/v1/items/{path}", json={"items": [item]})
+            for path in ("withdraw", "restore"):
+                response = await admin.post(f"/v1/items/{path}", json={"items": ["unknown"]})
                 assert response.status_code == 422
-                assert item in response.json()["error"]["message"]
+                assert "unknown" in response.json()["error"]["message"]
 
     run(test())
 

@@ -211,7 +211,10 @@ def test_a_device_that_fails_on_everything_is_not_live() -> None:
             assert failed.status_code == 500
             response = await client.get("/v2/health/live")
             assert response.status_code == 503
-            assert "fails on every request" in response.json()["reason"]
+            error = response.json()["error"]
+            assert (error["type"], error["status"]) == ("not_live", 503)
+            assert "fails on every request" in error["message"]
+            assert "retry-after" not in response.headers
             gate(engine).poison = None
             assert (await client.post("/v1/recommend", json=GOOD)).status_code == 200
             assert await status(client, "/v2/health/live") == 200

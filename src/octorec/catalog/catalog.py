@@ -187,6 +187,15 @@ class Catalog:
             raise InputError(field, item_id, allowed)
         return place
 
+    def places_of(self, item_ids: Iterable[str], field: str) -> list[int]:
+        """Each item's place in code order; ids that the catalog lacks are an InputError about `field`."""
+        ids = list(item_ids)
+        unknown = [item_id for item_id in ids if item_id not in self.index]
+        if len(unknown) > 1:
+            found = f"{len(unknown)} unknown items: {', '.join(item_id[:40] for item_id in unknown[:5])}"
+            raise InputError(field, found, f"must be of the catalog's {len(self)} items")
+        return [self.index_of(item_id, field) for item_id in ids]
+
     def set_mask(self, names: Iterable[str], field: str = "allow") -> np.ndarray:
         """[words] int64 with the bits of the named sets; an unknown name is an InputError about `field`."""
         bits = np.zeros(max(1, -(-len(self.set_names) // 64)), np.uint64)

@@ -174,9 +174,9 @@ async def _about(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
         async with session.get(f"{url.rstrip('/')}/health") as response:
             about = orjson.loads(await response.read())
             if response.status != 200:
-                raise InputError("url", url, f"is not ready: {about.get('reason')}")
+                raise InputError("url", url, f"is not ready: {about['error']['message']}")
             return {"model": about["model"], "catalog": about["catalog"]}
-    except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError, KeyError, AttributeError) as error:
+    except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError("url", url, f"has no OctoRec server ({type(error).__name__}: {error})") from error
 
 
