@@ -82,6 +82,13 @@ Users = Annotated[
 UnknownItems = Annotated[
     str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
 ]
+ExcludeSeen = Annotated[
+    bool,
+    typer.Option(
+        "--exclude-seen/--no-exclude-seen",
+        help="Return no item of the history; leave it off where people come back to an item.",
+    ),
+]
 Interactions = Annotated[
     Path,
     typer.Option(
