@@ -67,7 +67,7 @@ class EagerEngine(Engine):
     @torch.inference_mode()
     def launch(self, parsed: Sequence[ParsedRequest]) -> Callable[[], Found]:
         beams = self._search(on_device(self, parsed, BATCH), BEAM)
-        return lambda: Found(beams.scores.cpu().numpy(), beams.nodes.cpu().numpy(), self._on_device.first_leaf)
+        return lambda: Found(beams.scores.cpu().numpy(), beams.nodes.cpu().numpy(), self._on_device.first_nodes[-1])
 
 
 def replaced(number: int) -> list[str]:

@@ -32,7 +32,9 @@ def seeds(folder: Path) -> list[dict[str, Any]]:
         path = folder / f"beauty-moe-{seed}" / "outcomes.parquet"
         if path.exists():
             name, systems = f"bf16, seed {seed}", {"bf16": first.systems["bf16"]}
-            both = Outcomes(first.user_ids, first.k, {**systems, name: Outcomes.load(path).systems["bf16"]})
+            both = Outcomes(
+                first.user_ids, first.k, {**systems, name: Outcomes.load(path).systems["bf16"]}, exclude_seen=True
+            )
             out.append({**_about("beauty", seed), "recipe": name, **_judged(both, name)})
     return out
 

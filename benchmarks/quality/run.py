@@ -62,7 +62,7 @@ class Run:
     def __init__(self, shop: Shop, catalog: Catalog, folder: Path, about: dict[str, Any], device: str):
         self.shop, self.catalog, self.folder, self.about, self.device = shop, catalog, folder, about, device
         self.examples = shop.examples
-        self.options = limits(self.examples, BATCH, settings.BEAM_WIDTH)
+        self.options = limits(BATCH, settings.BEAM_WIDTH)
         self.start = time.perf_counter()
         self.systems: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # as `Outcomes` holds them
 
@@ -90,7 +90,7 @@ class Run:
         self.row(recipe, arithmetic, {**judged(asked, baseline, candidate), **(more or {})})
         one = outcomes_of({recipe: predictions_of(asked, candidate, settings.K)})
         self.systems |= one.systems
-        Outcomes(one.user_ids, one.k, self.systems).save(self.folder / "outcomes.parquet")
+        Outcomes(one.user_ids, one.k, self.systems, exclude_seen=True).save(self.folder / "outcomes.parquet")
 
     def row(self, recipe: str, arithmetic: str, found: dict[str, Any]) -> None:
         seconds = round(time.perf_counter() - self.start, 1)

@@ -25,7 +25,7 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks is no fault
     with ends_in_one_line():
         refuse_undecodable(arguments)
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False, prog_name="octorec")
         sys.stdout.flush()
     sys.exit(code or 0)
 
