@@ -52,6 +52,16 @@ def a_preset(value: str) -> str:
     return value
 
 
+def known_device(name: str) -> str:
+    """Refuse a device that is not there before anything is read; `cpu` needs no torch to be told."""
+    if name != "cpu":
+        from octorec.kernels.device import open_device
+
+        open_device(name)
+    return name
+
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, or cuda:N for one GPU of several.", callback=known_device)]
 Force = Annotated[bool, typer.Option("--force", help="Replace what --out names, if OctoRec wrote it, at the very end.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or FP8.", callback=A_CHECKPOINT)]
@@ -81,6 +91,13 @@ Users = Annotated[
 ]
 UnknownItems = Annotated[
     str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
+]
+ExcludeSeen = Annotated[
+    bool,
+    typer.Option(
+        "--exclude-seen/--no-exclude-seen",
+        help="Return no item of the history; leave it off where people come back to an item.",
+    ),
 ]
 Interactions = Annotated[
     Path,

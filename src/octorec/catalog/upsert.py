@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from octorec.catalog.build import codes_of, new_vectors
-from octorec.catalog.catalog import Catalog
+from octorec.catalog.catalog import COUNTS, Catalog
 from octorec.data.items import check_items, matrix
 from octorec.data.tables import one_array
 from octorec.errors import InputError
 
 NAMED = 5  # ids in an error
-DEFAULTS: dict[str, Any] = {"title": "", "sets": [], "live": True, "interactions": 0}  # of a new item
+DEFAULTS: dict[str, Any] = {"title": "", "sets": [], "live": True, COUNTS: 0}  # of a new item
 
 
 class Given(NamedTuple):
@@ -28,8 +28,9 @@ class Given(NamedTuple):
 def upsert(catalog: Catalog, items: pa.Table, source: str = "items") -> Catalog:
     """A new version of `catalog` with `items` added or changed: the same codebook, the same fingerprint.
 
-    items: item_id and any of title, sets, vector, codes, live. What an item has stays where its column is missing or
-    null; "" and an empty list are values. Codes of an item move only where it is given a vector or codes.
+    items: item_id and any of title, sets, vector, codes, live and, in a catalog that has counts, interactions. What an
+    item has stays where its column is missing or null; "" and an empty list are values. Codes of an item move only
+    where it is given a vector or codes.
 
     In a catalog with a codebook a new item gets its codes from its vector, where the catalog was built from vectors, or
     from its title and sets; `codes` are refused. In an imported one a new item needs `codes`. `source` names the table
