@@ -20,14 +20,18 @@ MODULES = {
 @pytest.mark.parametrize(
     ("arguments", "missing", "needs_it", "extra"),
     [
-        (["serve", "checkpoint"], "uvicorn", "octorec.serve.run", "serve"),
-        (["serve", "checkpoint"], "fastapi", "octorec.serve.run", "serve"),
+        (["serve", "."], "uvicorn", "octorec.serve.run", "serve"),
+        (["serve", "."], "fastapi", "octorec.serve.run", "serve"),
         (["bench", "serve", "http://127.0.0.1:9", "--requests", "r.jsonl"], "aiohttp", "octorec.serve.bench", "bench"),
     ],
 )
 def test_a_verb_says_what_to_install(
-    arguments: list[str], missing: str, needs_it: str, extra: str, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], missing: str, needs_it: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "catalog").mkdir()
+    for name in ("r.jsonl", "config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, needs_it, raising=False)
     code, said = said_at_the_end(arguments)

@@ -61,7 +61,9 @@ def known_device(name: str) -> str:
     return name
 
 
-Device = Annotated[str, typer.Option(help="cpu, cuda, or cuda:N for one GPU of several.", callback=known_device)]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, or cuda:N for one GPU of several.", callback=known_device, is_eager=True)
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what --out names, if OctoRec wrote it, at the very end.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or FP8.", callback=A_CHECKPOINT)]
