@@ -30,7 +30,7 @@ def test_a_verb_says_what_to_install(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "catalog").mkdir()
-    for name in ("r.jsonl", "config.json", "model.safetensors"):
+    for name in ("r.jsonl", "config.json", "model.safetensors", "catalog/catalog.json", "catalog/items.parquet"):
         (tmp_path / name).write_text("{}")
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, needs_it, raising=False)
