@@ -316,7 +316,8 @@ def evaluate(
     baseline: Checkpoint,
     candidate: Checkpoint,
     data: Annotated[
-        Path | None, typer.Option(help="Interactions, Parquet or CSV: user_id, item_id, timestamp.", callback=A_TABLE)
+        Path | None,
+        typer.Option(help="Interactions, Parquet, CSV or JSON lines: user_id, item_id, timestamp.", callback=A_TABLE),
     ] = None,
     hold_out: Predicted = HOLD_OUT,
     requests: Annotated[

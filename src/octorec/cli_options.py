@@ -76,13 +76,17 @@ Ks = Annotated[
 Margin = Annotated[float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.")]
 RecipeName = Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.", callback=a_recipe)]
 Users = Annotated[
-    Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.", callback=A_TABLE)
+    Path | None,
+    typer.Option(help="Parquet, CSV or JSON lines with user_id and the model's user fields.", callback=A_TABLE),
 ]
 UnknownItems = Annotated[
     str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
 ]
 Interactions = Annotated[
-    Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.", callback=A_TABLE)
+    Path,
+    typer.Option(
+        "--data", help="Interactions, Parquet, CSV or JSON lines: user_id, item_id, timestamp.", callback=A_TABLE
+    ),
 ]
 
 
