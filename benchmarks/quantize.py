@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import program
 from benchmarks.records import RESULTS, append
 from octorec.kernels import reference
 from octorec.models.checkpoint import disk_tensors, stored
@@ -29,7 +30,7 @@ from octorec.models.presets import PRESETS
 from octorec.output.write import new_folder
 from octorec.quant.convert import REPORT, quantize_checkpoint
 from octorec.quant.load import empty_model
-from octorec.quant.recipe import shipped_recipes
+from octorec.quant.shipped import shipped_recipes
 
 
 def write_random(folder: Path, config: OneRecConfig, seed: int = 0) -> int:
@@ -109,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

@@ -7,17 +7,22 @@ from typing import Annotated, Any
 import typer
 
 from octorec.cli_items import items_app
-from octorec.cli_options import Force, HoldOut, Json, claim, show
+from octorec.cli_options import A_CATALOG, A_FILE, A_SHOWN, A_TABLE, Force, HoldOut, Json, claim, show
 from octorec.cli_tables import Columns, Sep, TimeFormat, items_format, read_log, table_format
 from octorec.data.hold_out import HOLD_OUT
+from octorec.engine.model_folder import catalog_within
 from octorec.errors import InputError
 from octorec.terminal import counting
 
 Embeddings = Annotated[
-    Path | None, typer.Option(help="Vectors of your own, .npy [items, width]; no interactions are needed then.")
+    Path | None,
+    typer.Option(help="Vectors of your own, .npy [items, width]; no interactions are needed then.", callback=A_FILE),
 ]
 EmbeddingIds = Annotated[
-    Path | None, typer.Option(help="Item ids of --embeddings, one a row: .txt, .json, .npy, or a table with item_id.")
+    Path | None,
+    typer.Option(
+        help="Item ids of --embeddings, one a row: .txt, .json, .npy, or a table with item_id.", callback=A_TABLE
+    ),
 ]
 
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build or import a catalog, change its items.")
@@ -28,8 +33,10 @@ catalog_app.add_typer(items_app)
 def catalog_build(
     command: typer.Context,
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
-    data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.")] = None,
-    items: Annotated[Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.", callback=A_TABLE)] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.", callback=A_TABLE)
+    ] = None,
     embeddings: Embeddings = None,
     embedding_ids: EmbeddingIds = None,
     codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = "8192,8192,8192",
@@ -43,14 +50,15 @@ def catalog_build(
     as_json: Json = False,
 ) -> None:
     """Give items semantic IDs by residual k-means over their vectors."""
+    claim(command, out, force, data, items, embeddings, embedding_ids)
+    if not any((data, items, embeddings, embedding_ids)):
+        raise InputError("data", None, "give --data, --items or both, or --embeddings")
+    sizes = _sizes(codebook_sizes)
+
     from octorec.catalog.build import build_catalog
     from octorec.data.items import read_items
     from octorec.data.splits import training_part
 
-    claim(command, out, force, data, items, embeddings, embedding_ids)
-    if data is None and items is None and embeddings is None:
-        raise InputError("data", None, "give --data, --items or both, or --embeddings")
-    sizes = _sizes(codebook_sizes)
     form = table_format(sep, columns, time_format, items=True)
     interactions = read_log(data, form) if data else None
     known = read_items(items, items_format(form, beside=data is not None)) if items else None
@@ -65,9 +73,11 @@ def catalog_build(
 @catalog_app.command("assign")
 def catalog_assign(
     command: typer.Context,
-    catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.")],
+    catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.", callback=A_CATALOG)],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
-    items: Annotated[Path | None, typer.Option(help="New items: item_id and any of title, sets, vector.")] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="New items: item_id and any of title, sets, vector.", callback=A_TABLE)
+    ] = None,
     embeddings: Embeddings = None,
     embedding_ids: EmbeddingIds = None,
     sep: Sep = None,
@@ -76,11 +86,12 @@ def catalog_assign(
     as_json: Json = False,
 ) -> None:
     """Give new items codes by the saved centroids; no old item's codes move."""
+    claim(command, out, force, catalog, items, embeddings, embedding_ids)
+
     from octorec.catalog.build import assign
     from octorec.catalog.catalog import Catalog
     from octorec.data.items import read_items
 
-    claim(command, out, force, catalog, items, embeddings, embedding_ids)
     form = items_format(table_format(sep, columns, None, items=True))
     new = _with_vectors(read_items(items, form) if items else None, embeddings, embedding_ids)
     if new is None:
@@ -93,14 +104,17 @@ def catalog_assign(
 @catalog_app.command("import")
 def catalog_import(
     command: typer.Context,
-    index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.")],
+    index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.", callback=A_FILE)],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
-    items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.", callback=A_TABLE)] = None,
     codebook_sizes: Annotated[
         str | None, typer.Option(help="Codes a level; those of --base, or inferred, if not given.")
     ] = None,
     base: Annotated[
-        Path | None, typer.Option(help="Imported catalog before this one: models that answer from it take both.")
+        Path | None,
+        typer.Option(
+            help="Imported catalog before this one: models that answer from it take both.", callback=A_CATALOG
+        ),
     ] = None,
     sep: Sep = None,
     columns: Columns = None,
@@ -108,12 +122,13 @@ def catalog_import(
     as_json: Json = False,
 ) -> None:
     """Read semantic IDs that another project made."""
+    claim(command, out, force, index, items, base)
+    sizes = _sizes(codebook_sizes) if codebook_sizes else None
+
     from octorec.catalog.catalog import Catalog
     from octorec.catalog.index_json import read_index
     from octorec.data.items import read_items
 
-    claim(command, out, force, index, items, base)
-    sizes = _sizes(codebook_sizes) if codebook_sizes else None
     before = Catalog.load(base) if base else None
     form = items_format(table_format(sep, columns, None, items=True))
     made = read_index(index, read_items(items, form) if items else None, sizes, before)
@@ -123,19 +138,19 @@ def catalog_import(
 
 @catalog_app.command("show")
 def catalog_show(
-    catalog: Annotated[Path, typer.Argument(help="Catalog folder, or a checkpoint with one.")],
+    catalog: Annotated[Path, typer.Argument(help="Catalog folder, or a checkpoint with one.", callback=A_SHOWN)],
     items: Annotated[list[str], typer.Argument(help="Item ids, or words of a title that one item has.")],
     neighbours: Annotated[int, typer.Option(help="Items to name that share most codes with each.")] = 5,
     as_json: Json = False,
 ) -> None:
     """Show items: title, codes, named sets, whether withdrawn, and the items that share most codes with them."""
+    if neighbours < 0:
+        raise InputError("neighbours", neighbours, "must be 0 or more")
+
     from octorec.catalog.catalog import Catalog
     from octorec.catalog.show import about_item, find_item
 
-    if neighbours < 0:
-        raise InputError("neighbours", neighbours, "must be 0 or more")
-    inside = catalog / "catalog"
-    loaded = Catalog.load(inside if (inside / "catalog.json").is_file() else catalog)
+    loaded = Catalog.load(catalog_within(catalog))
     found = [about_item(loaded, find_item(loaded, item), neighbours) for item in items]
     lines = [line for about in found for line in ("", *about.lines())][1:]
     show(as_json, {"items": [about.to_dict() for about in found]}, *lines)

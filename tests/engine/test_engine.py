@@ -1,6 +1,8 @@
 """The engine against brute force over a made-up model whose probabilities are known."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,7 +233,7 @@ def test_titles_and_codes_are_the_items_own() -> None:
         ({"history": [None]}, r"history: got None; ids are text"),
         ({"history": np.array([1.0])}, r"history: got 1.0; ids are text"),
         ({"history": np.array([True])}, r"history: got True; ids are text"),
-        ({"history": np.array([["i0"]])}, r"history: got \['i0'\]; ids are text"),
+        ({"history": np.array([["i0"]])}, r"history: got ndarray of shape \(1, 1\); must be a list of ids"),
         ({"history": np.array("i0")}, r"history: got array\('i0'.*must be a list of ids"),
         ({"history": ["i0"], "k": 5.0}, r"k: got 5.0; must be an integer above 0"),
         ({"history": ["i0"], "k": "5"}, r"k: got '5'; must be an integer above 0"),
@@ -244,6 +246,16 @@ def test_bad_requests(arguments: dict, message: str) -> None:
     subject = engine(random_catalog(50, SIZES))
     with pytest.raises(InputError, match=message):
         subject.recommend([Request(**arguments)])
+
+
+def test_an_engine_refuses_what_is_no_list_of_requests_with_what_to_write() -> None:
+    subject, request = engine(random_catalog(50, SIZES)), Request(["i0"], k=3)
+    asked: list[Any] = [request, {"history": ["i0"]}, [{"history": ["i0"]}], ["i0"], None]
+    for requests in asked:
+        for call in (subject.recommend, partial(subject.score, targets=["i1"])):
+            with pytest.raises(InputError, match="write "):
+                call(requests)
+    assert subject.recommend(iter([request])) == subject.recommend([request])
 
 
 def test_integer_ids_are_read_as_text() -> None:
@@ -290,7 +302,7 @@ def test_unknown_ids_are_dropped_and_reported_when_asked() -> None:
     known = subject.parse(Request(["i1", "i2"], k=5, exclude=["i7"]))
     some = subject.parse(Request(["x", "i1", "y", "i2"], k=5, exclude=["z", "i7"]), drop_unknown=True)
     assert (some.codes == known.codes).all()
-    assert (some.banned == known.banned).all()
+    assert [nodes.tolist() for nodes in some.banned] == [nodes.tolist() for nodes in known.banned]
     assert some.notes == ["history: 2 unknown dropped, such as 'x'", "exclude: 1 unknown dropped, such as 'z'"]
     with pytest.raises(InputError, match=r"history: got \[\]; give at least one item; history: 1 unknown dropped"):
         subject.parse(Request(["x"]), drop_unknown=True)
@@ -303,7 +315,8 @@ def test_user_numbers_must_fit_the_model(value: float) -> None:
         subject.parse(Request(["i1"], user={"age": value}))
 
 
-def test_too_many_banned_tuples_fail_alone_and_before_the_batch() -> None:
-    subject = engine(random_catalog(300, (6, 5, 7), sets=()), max_banned=10)
-    with pytest.raises(InputError, match=r"exclude: got '75 code tuples'; at most max_banned = 10: raise it"):
-        subject.parse(Request(["i1"], exclude=[f"i{n}" for n in range(200)]))
+def test_one_exclusion_more_than_the_limit_is_refused_by_name() -> None:
+    subject = engine(random_catalog(300, (6, 5, 7), sets=()), max_exclude=10)
+    assert subject.recommend([Request(["i1"], exclude=[f"i{n}" for n in range(10)])])[0].complete
+    with pytest.raises(InputError, match=r"exclude: got '11 ids'; at most max_exclude = 10"):
+        subject.parse(Request(["i1"], exclude=[f"i{n}" for n in range(11)]))

@@ -29,12 +29,17 @@ def test_flags_go_before_the_file_and_the_file_before_defaults(tmp_path: Path, m
     (tmp_path / "serve.yaml").write_text("port: 9000\nmax_list: 5\nbatch_sizes: [1, 4]\nlog_requests: false\n")
     seen: list[ServeConfig] = []
     monkeypatch.setattr("octorec.serve.run.serve", lambda checkpoint, config: seen.append(config))
-    arguments = ["serve", "model", "--config", str(tmp_path / "serve.yaml"), "--port", "9001", "--beam-widths", "8,16"]
+    for name in ("config.json", "model.safetensors", "catalog/catalog.json"):
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_text("{}")
+    model = str(tmp_path / "model")
+    arguments = ["serve", model, "--config", str(tmp_path / "serve.yaml"), "--port", "9001", "--beam-widths", "8,16"]
     result = typer.testing.CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
     expected = ServeConfig(port=9001, max_list=5, batch_sizes=(1, 4), beam_widths=(8, 16), log_requests=False)
     assert seen == [expected]
-    assert seen[0].engine_options() == {"batch_sizes": (1, 4), "beam_widths": (8, 16)}
+    options = {"batch_sizes": (1, 4), "beam_widths": (8, 16), "max_exclude": 10_000, "exclude_seen": False}
+    assert seen[0].engine_options() == options
     assert read_config(None, {}) == ServeConfig()
     assert ServeConfig().host == "127.0.0.1"
     assert ServeConfig().admin_port is None
