@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import calibration_report, headline_report, serve_report, speed_figure
+from benchmarks import calibration_report, headline_report, semantic_ids_report, serve_report, speed_figure
 from benchmarks import speed_report as speed
+from benchmarks.program import run
 from benchmarks.quality import render as quality
 from benchmarks.records import RESULTS, read
 from benchmarks.tables import Row, newest, table
@@ -22,6 +23,7 @@ from octorec.numerics.families import claims
 ROOT = RESULTS.parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIGURE = ROOT / "docs" / "figures" / "engine.svg"
+STEADY = {"requests": "96 requests, s", "training": "20 training steps, s", "evaluate": "evaluate 100 users, s"}
 BLOCK = re.compile(r"(<!-- rows: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -125,6 +127,23 @@ def analyze() -> str:
     return table(["layout, 2 CPU cores", "parameters", "time", "a billion", "peak anonymous memory"], rows)
 
 
+def steady() -> str:
+    """The newest times of each rule, alone and beside a neighbour."""
+    found = newest(read(RESULTS / "steady.jsonl"), lambda row: (row["rule"], row["neighbours"]))
+    if not found:
+        return speed.nothing("steady")
+    alone = {row["rule"]: row for row in found if not row["neighbours"]}
+    rows = []
+    for row in found:
+        jobs = [f"{row[job]:.2f} ({row[job] / alone[row['rule']][job] - 1:+.0%})" for job in STEADY]
+        rows.append([row["rule"], row["threads"], row["neighbours"], *jobs])
+    last = found[-1]
+    said = (
+        f"{last['cores']} cores, {last['date']}, torch {last['torch']}, `{last['command']}`, commit {last['commit']}."
+    )
+    return table(["rule", "threads", "neighbours", *STEADY.values()], rows) + "\n\n" + said
+
+
 RENDER: dict[str, Callable[[], str]] = {
     "analyze": analyze,
     "families": families,
@@ -137,6 +156,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "kernels": speed.kernels,
     "products": speed.products,
     "start": speed.start,
+    "steady": steady,
     "correctness": speed.correctness,
     "layers": speed.layers,
     "serve": serve_report.serve,
@@ -144,6 +164,8 @@ RENDER: dict[str, Callable[[], str]] = {
     "serve_overhead": serve_report.overhead,
     "serve_settings": serve_report.settings,
     "serve_soak": serve_report.soak,
+    "semantic_ids": semantic_ids_report.fits,
+    "semantic_ids_recall": semantic_ids_report.recall,
     "calibration": calibration_report.page,
     "quality": quality.verdicts,
     "quality_models": quality.models,
@@ -187,4 +209,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -22,6 +22,7 @@ import torch
 import uvloop
 
 from benchmarks import records
+from benchmarks.program import run
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.start import N_ITEMS, cached_kernels
 from benchmarks.timer import time_gpu
@@ -140,7 +141,7 @@ def main() -> None:
     parser.add_argument("--max-queue-delay-ms", type=float, default=ServeConfig.max_queue_delay_ms)
     parser.add_argument("--out", type=Path, default=records.RESULTS / "serve.jsonl")
     options = parser.parse_args()
-    share_the_host("cuda")
+    share_the_host()
     start = time.perf_counter()
     config = ServeConfig(log_requests=False, device="cuda", max_queue_delay_ms=options.max_queue_delay_ms)
     service = Service(lambda: make_engine(options), options.preset, config)
@@ -151,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "cuda")

@@ -51,7 +51,9 @@ def test_items_go_and_come_back_with_their_codes(folder: Path, tmp_path: Path) -
         item: codes for item, codes in before.items() if item not in ("7", "8", "9")
     }
     assert everything(folder) == before
-    assert changed("restore", tmp_path / "fewer", "--items", tmp_path / "gone.csv", "--in-place")["restored"] == 3
+    (tmp_path / "back.csv").write_text("shop;movie\na;7\nb;8\na;9\n")
+    flags = ("--sep", ";", "--columns", "item_id=movie", "--in-place")
+    assert changed("restore", tmp_path / "fewer", "--items", tmp_path / "back.csv", *flags)["restored"] == 3
     assert everything(tmp_path / "fewer") == before
     assert Catalog.load(tmp_path / "fewer").version == Catalog.load(folder).version == told["previous_version"]
 
@@ -88,6 +90,22 @@ def test_an_empty_cell_of_a_csv_empties_and_a_missing_column_stays(folder: Path,
     catalog = Catalog.load(folder)
     assert [catalog.titles[catalog.index[item]] for item in "12"] == ["", "T2"]
     assert not any(catalog.sets)
+
+
+def test_tables_are_read_as_flags_say(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("sku;name\n1;One\n")
+    (tmp_path / "gone.csv").write_text("sku\n2\n")
+    flags = ("--sep", ";", "--columns", "item_id=sku,title=name", "--withdraw", tmp_path / "gone.csv")
+    told = changed("upsert", folder, "--items", tmp_path / "items.csv", *flags, "--in-place")
+    assert (told["changed"], told["withdrawn"]) == (1, 1)
+
+
+def test_no_input_is_replaced(folder: Path, tmp_path: Path) -> None:
+    (folder / "items.csv").write_text("item_id\n1\n")
+    octorec("catalog", "withdraw", folder, "--items", folder / "items.csv", "--in-place", expect=2)
+    (folder / "items.csv").rename(tmp_path / "items.csv")
+    octorec("catalog", "withdraw", folder, "--items", tmp_path / "items.csv", "--out", folder, "--force", expect=2)
+    assert Catalog.load(folder).live.all()
 
 
 def test_what_changes_nothing_says_so(folder: Path, tmp_path: Path) -> None:

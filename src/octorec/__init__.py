@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from octorec.engine.load import load
     from octorec.engine.request import Answer, Request
 
+from octorec.threads import share_the_cores
+
+share_the_cores()  # before anything imports torch
+
 __version__ = "0.1.0"
 __all__ = ["Answer", "Engine", "Request", "__version__", "load"]
 

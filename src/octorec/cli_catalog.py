@@ -1,5 +1,6 @@
 """The verbs of `octorec catalog`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,17 @@ from octorec.engine.model_folder import catalog_within
 from octorec.errors import InputError
 from octorec.terminal import counting
 
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(help="Vectors of your own, .npy [items, width]; no interactions are needed then.", callback=A_FILE),
+]
+EmbeddingIds = Annotated[
+    Path | None,
+    typer.Option(
+        help="Item ids of --embeddings, one a row: .txt, .json, .npy, or a table with item_id.", callback=A_TABLE
+    ),
+]
+
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build or import a catalog, change its items.")
 catalog_app.add_typer(items_app)
 
@@ -25,6 +37,8 @@ def catalog_build(
     items: Annotated[
         Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.", callback=A_TABLE)
     ] = None,
+    embeddings: Embeddings = None,
+    embedding_ids: EmbeddingIds = None,
     codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = "8192,8192,8192",
     sep: Sep = None,
     columns: Columns = None,
@@ -36,9 +50,9 @@ def catalog_build(
     as_json: Json = False,
 ) -> None:
     """Give items semantic IDs by residual k-means over their vectors."""
-    claim(command, out, force, data, items)
-    if data is None and items is None:
-        raise InputError("data", None, "give --data, --items or both")
+    claim(command, out, force, data, items, embeddings, embedding_ids)
+    if not any((data, items, embeddings, embedding_ids)):
+        raise InputError("data", None, "give --data, --items or both, or --embeddings")
     sizes = _sizes(codebook_sizes)
 
     from octorec.catalog.build import build_catalog
@@ -48,6 +62,7 @@ def catalog_build(
     form = table_format(sep, columns, time_format, items=True)
     interactions = read_log(data, form) if data else None
     known = read_items(items, items_format(form, beside=data is not None)) if items else None
+    known = _with_vectors(known, embeddings, embedding_ids)
     with counting("building") as progress:
         made = build_catalog(interactions, known, sizes, seed, unique, progress, hold_out)
     made.save(out, force)
@@ -59,22 +74,29 @@ def catalog_build(
 def catalog_assign(
     command: typer.Context,
     catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.", callback=A_CATALOG)],
-    items: Annotated[Path, typer.Option(help="New items: item_id and any of title, sets, vector.", callback=A_TABLE)],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
+    items: Annotated[
+        Path | None, typer.Option(help="New items: item_id and any of title, sets, vector.", callback=A_TABLE)
+    ] = None,
+    embeddings: Embeddings = None,
+    embedding_ids: EmbeddingIds = None,
     sep: Sep = None,
     columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Give new items codes by the saved centroids; no old item's codes move."""
-    claim(command, out, force, catalog, items)
+    claim(command, out, force, catalog, items, embeddings, embedding_ids)
 
     from octorec.catalog.build import assign
     from octorec.catalog.catalog import Catalog
     from octorec.data.items import read_items
 
-    form = table_format(sep, columns, None, items=True)
-    made = assign(Catalog.load(catalog), read_items(items, items_format(form)))
+    form = items_format(table_format(sep, columns, None, items=True))
+    new = _with_vectors(read_items(items, form) if items else None, embeddings, embedding_ids)
+    if new is None:
+        raise InputError("items", None, "give --items, --embeddings or both")
+    made = assign(Catalog.load(catalog), new)
     made.save(out, force)
     show_catalog(as_json, made, out)
 
@@ -136,6 +158,7 @@ def catalog_show(
 
 def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = None) -> None:
     """What a catalog holds. not_met: items of it that no interaction met which was learned from."""
+    fit = catalog.codebook and catalog.codebook.fit
     about = {
         "items": len(catalog),
         "sharing": catalog.n_sharing,
@@ -144,9 +167,12 @@ def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = N
         "version": catalog.version,
         "learned": catalog.learned and catalog.learned.to_dict(),
         "not_met": not_met,
+        "fit": fit and asdict(fit),
     }
     shared = f"{about['items']} items, {about['sharing']} on shared tuples"
     lines = [f"wrote {out}: {shared}, codebook {about['fingerprint']}"]
+    if fit:
+        lines.append(str(fit))
     if catalog.learned:
         held = f"the newest {catalog.learned.hold_out} of each user held out"
         lines.append(f"learned from {catalog.learned.interactions:,} interactions, {held}")
@@ -154,6 +180,18 @@ def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = N
         how = "their codes come from attributes, or else from their ids"
         lines.append(f"{not_met:,} items are met in none of them: {how}")
     show(as_json, about, *lines)
+
+
+def _with_vectors(items: Any, embeddings: Path | None, ids: Path | None) -> Any:
+    """The item table with the vectors of two files, where they are given; else as it is."""
+    from octorec.data.embeddings import read_embeddings, with_embeddings
+
+    if embeddings is None and ids is None:
+        return items
+    if embeddings is None or ids is None:
+        missing = "embeddings" if embeddings is None else "embedding_ids"
+        raise InputError(missing, None, "--embeddings and --embedding-ids are given together")
+    return with_embeddings(items, read_embeddings(embeddings, ids))
 
 
 def _sizes(text: str) -> list[int]:

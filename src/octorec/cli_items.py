@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from octorec.cli_options import A_CATALOG, A_TABLE, Force, Json, claim, show
+from octorec.cli_tables import Columns, Sep, items_format, table_format
+from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 
 items_app = typer.Typer()
@@ -35,13 +37,15 @@ def catalog_upsert(
     ] = None,
     out: Out = None,
     in_place: InPlace = False,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Add items and change items, all or none; codes move only where an item is given a vector or codes."""
-    _change(
-        command, catalog, {"upserts": items, "withdrawn": withdraw, "restored": restore}, out, in_place, force, as_json
-    )
+    target = _target(command, catalog, out, in_place, force, items, withdraw, restore)
+    form = table_format(sep, columns, None, items=True)
+    _change(catalog, target, as_json, form, upserts=items, withdrawn=withdraw, restored=restore)
 
 
 @items_app.command("withdraw")
@@ -51,11 +55,14 @@ def catalog_withdraw(
     items: Ids,
     out: Out = None,
     in_place: InPlace = False,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Withdraw items, all or none: no answer has them, and histories still know them."""
-    _change(command, catalog, {"withdrawn": items}, out, in_place, force, as_json)
+    target = _target(command, catalog, out, in_place, force, items)
+    _change(catalog, target, as_json, table_format(sep, columns, None, items=True), withdrawn=items)
 
 
 @items_app.command("restore")
@@ -65,46 +72,48 @@ def catalog_restore(
     items: Ids,
     out: Out = None,
     in_place: InPlace = False,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Restore withdrawn items, all or none, with the codes that they had."""
-    _change(command, catalog, {"restored": items}, out, in_place, force, as_json)
+    target = _target(command, catalog, out, in_place, force, items)
+    _change(catalog, target, as_json, table_format(sep, columns, None, items=True), restored=items)
 
 
-def _change(
-    command: typer.Context,
-    folder: Path,
-    files: dict[str, Path | None],
-    out: Path | None,
-    in_place: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
+def _target(
+    command: typer.Context, folder: Path, out: Path | None, in_place: bool, force: bool, *inputs: Path | None
+) -> Path:
+    """The folder to write, claimed until the verb ends."""
     if (out is None) != in_place:
         raise InputError("out", out and str(out), "give --out NEW, or --in-place to replace CATALOG; not both")
-    target = folder if out is None else out
-    claim(command, target, force or in_place, None if in_place else folder, *files.values())
+    claim(command, out or folder, force or in_place, out and folder, *inputs)
+    return out or folder
 
+
+def _change(folder: Path, target: Path, as_json: bool, form: TableFormat, **files: Path | None) -> None:
     from octorec.catalog.catalog import Catalog
     from octorec.catalog.change import change_items
 
     before = Catalog.load(folder)
-    read = {name: _read(name, path) for name, path in files.items() if path}
+    read = {name: _read(name, path, form) for name, path in files.items() if path}
     after, change = change_items(before, **read, source=str(files.get("upserts")))
-    if out is not None or after is not before:
-        after.save(target, force or in_place)
-    counts = asdict(change)
-    about = {"items": len(after), "live_items": int(after.live.sum()), "version": after.version}
+    if after is not before or target != folder:
+        after.save(target, force=True)  # the claim on it says whether something may be there
+    live = int(after.live.sum())
+    about = {"items": len(after), "live_items": live, "version": after.version, "previous_version": before.version}
     was = f"version {before.version}, now {after.version}" if after is not before else f"still version {after.version}"
-    live = f"{about['live_items']:,} of {len(after):,} items may be recommended"
-    show(as_json, {**counts, **about, "previous_version": before.version}, f"{target}: {change}; {live}; {was}")
+    line = f"{target}: {change}; {live:,} of {len(after):,} items may be recommended; {was}"
+    show(as_json, {**asdict(change), **about}, line)
 
 
-def _read(name: str, path: Path) -> Any:
+def _read(name: str, path: Path, form: TableFormat) -> Any:
     from octorec.data.items import COLUMNS, item_ids
     from octorec.data.tables import read_table
 
     if name == "upserts":
-        return read_table(path, ["item_id"], COLUMNS, inferred=["live"])
-    return item_ids(read_table(path, ["item_id"], ["item_id"]), str(path))
+        return read_table(path, ["item_id"], COLUMNS, inferred=["live"], form=items_format(form))
+    return item_ids(
+        read_table(path, ["item_id"], ["item_id"], form=form.of("items", ["item_id"], beside=False)), str(path)
+    )

@@ -9,7 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from octorec.catalog.catalog import FILES, Catalog
-from octorec.catalog.codebook import Codebook, fit_codebook
+from octorec.catalog.codebook import Codebook
+from octorec.catalog.residual_kmeans import fit_codebook
 from octorec.data.items import check_items
 from octorec.errors import InputError, MismatchError
 

@@ -8,7 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.catalog.catalog import Catalog, with_defaults
-from octorec.catalog.codebook import Codebook, Progress, fit_codebook
+from octorec.catalog.codebook import Codebook
+from octorec.catalog.counts import with_counts
+from octorec.catalog.kmeans import ITERATIONS
+from octorec.catalog.residual_kmeans import Progress, fit_codebook
+from octorec.catalog.unique_codes import assign_unique
 from octorec.catalog.vectors import id_vectors, item_rows, item_vectors, predicted_vectors
 from octorec.data.interactions import Interactions
 from octorec.data.items import check_items, matrix
@@ -49,7 +53,7 @@ def build_catalog(
         if interactions is not None:
             item_rows(interactions, items)
     _refuse_codes(items)
-    steps = len(codebook_sizes) + 2
+    steps = len(codebook_sizes) * ITERATIONS + 2
     if progress:
         progress("item vectors", 0, steps)
     items = with_defaults(items)
@@ -62,6 +66,8 @@ def build_catalog(
     if later:
         codes = codes_of(codebook, id_vectors(later, codebook.width), unique, matrix(items["codes"]))
         items = pa.concat_tables([items, _with_codes(with_defaults(pa.table({"item_id": later})), codes)])
+    if learned is not None:
+        items = with_counts(items, learned)
     record = None if given or learned is None else learned_from(learned)
     return Catalog.of_items(items, codebook.sizes, codebook, attribute_map, given, unique, record)
 
@@ -82,9 +88,9 @@ def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
         raise InputError(
             "catalog",
             "no codebook",
-            "its codes came from elsewhere: import an index with old and new items, with this catalog as --base",
+            "its codes came from elsewhere: upsert items with codes, or import an index with this catalog as --base",
         )
-    new_items = with_defaults(new_items)
+    new_items = with_defaults(new_items, counted=catalog.interactions is not None)
     codes = codes_of(catalog.codebook, new_vectors(catalog, new_items), catalog.unique, catalog.codes)
     columns = catalog.items.column_names
     items = pa.concat_tables([catalog.items, _with_codes(new_items, codes).select(columns)])
@@ -128,7 +134,7 @@ def _met_later(interactions: Interactions | None, items: pa.Table) -> list[str]:
 
 def codes_of(codebook: Codebook, vectors: np.ndarray, unique: bool, taken: np.ndarray | None = None) -> np.ndarray:
     """Codes [n, L] of `vectors`; unique: all different, and none of `taken` [m, L]."""
-    return codebook.assign_unique(vectors, taken) if unique else codebook.assign(vectors)
+    return assign_unique(codebook, vectors, taken) if unique else codebook.assign(vectors)
 
 
 def _refuse_codes(items: pa.Table) -> None:
