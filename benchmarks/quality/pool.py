@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import records
+from benchmarks.program import run
 from benchmarks.quality.data import SETS
 from benchmarks.quality.judge import MARGIN
 from octorec.evaluate.outcomes import Outcomes, pooled
@@ -79,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

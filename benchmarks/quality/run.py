@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks import records
+from benchmarks.program import run
 from benchmarks.quality import plots, settings
 from benchmarks.quality.answers import Answers, Asked, answers_of, ask_for, forced_batch, predictions_of
 from benchmarks.quality.data import SETS, Shop, catalog_of, read_shop
@@ -32,6 +33,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config, load
 from octorec.evaluate.outcomes import Outcomes, outcomes_of
 from octorec.kernels import fused
+from octorec.kernels.device import open_device
 from octorec.kernels.quantized import Quantized
 from octorec.kernels.reference import Operand
 from octorec.models.checkpoint import disk_tensors, stored
@@ -194,6 +196,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a small model and a short training, for a try")
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
+    open_device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     shop = read_shop(options.data, options.set, options.users)
     model, training = settings.of(options.model, options.seed, options.tiny)
@@ -223,4 +226,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -23,6 +23,7 @@ from octorec.cli_options import (
     A_TABLE,
     AN_ANALYZED,
     Checkpoint,
+    Device,
     ExcludeSeen,
     Force,
     HoldOut,
@@ -37,6 +38,7 @@ from octorec.cli_options import (
     Users,
     a_preset,
     claim,
+    known_device,
     show,
 )
 from octorec.cli_tables import Columns, Sep, TimeFormat, read_log, table_format, users_format
@@ -110,7 +112,7 @@ def train(
     validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = TrainConfig.validate_every,
     save_every: Annotated[int, typer.Option(help="Steps between saved states.")] = TrainConfig.save_every,
     seed: Annotated[int, typer.Option(help="Of weights and order.")] = TrainConfig.seed,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT.training.")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -227,7 +229,7 @@ def recommend(
     allow: Annotated[list[str] | None, typer.Option(help="A named item set to return from; may be repeated.")] = None,
     user: Annotated[list[str] | None, typer.Option(help="A user field as name=value; may be repeated.")] = None,
     catalog: OtherCatalog = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Recommend items for one history."""
@@ -280,6 +282,7 @@ def serve(
     """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health/ready, /metrics. Needs the extra `serve`."""
     settings = read_config(config, flags)
     settings.look_at_paths()
+    known_device(settings.device)
     require_model(checkpoint, settings.catalog)
 
     from octorec.serve.run import serve
@@ -319,7 +322,8 @@ def evaluate(
     baseline: Checkpoint,
     candidate: Checkpoint,
     data: Annotated[
-        Path | None, typer.Option(help="Interactions, Parquet or CSV: user_id, item_id, timestamp.", callback=A_TABLE)
+        Path | None,
+        typer.Option(help="Interactions, Parquet, CSV or JSON lines: user_id, item_id, timestamp.", callback=A_TABLE),
     ] = None,
     hold_out: Predicted = HOLD_OUT,
     requests: Annotated[
@@ -335,7 +339,7 @@ def evaluate(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
@@ -403,7 +407,7 @@ def prove(
     sep: Sep = None,
     columns: Columns = None,
     time_format: TimeFormat = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = ProveConfig.device,
+    device: Device = ProveConfig.device,
     dollars_per_hour: Annotated[float, typer.Option(help="Price of one GPU.")] = ProveConfig.dollars_per_hour,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     force: Force = False,

@@ -24,6 +24,7 @@ from octorec.evaluate.paired import Estimate, estimate, mean
 from octorec.evaluate.predictions import Predictions, predict, require_examples
 from octorec.evaluate.unknown import askable
 from octorec.evaluate.verdict import EXIT_CODES, Outcome, check_margin
+from octorec.kernels.device import open_device
 from octorec.numerics.fidelity import LayerFidelity, edges_hold, layer_fidelity
 from octorec.prove_config import ProveConfig
 from octorec.quant.convert import quantize_checkpoint
@@ -153,6 +154,7 @@ def prove(
     `examples`."""
     check_margin(config.margin)
     require_examples(examples)
+    open_device(config.device)
     asked = users or {}
     with ExitStack() as stack:
         if out is None:

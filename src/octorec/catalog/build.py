@@ -88,7 +88,7 @@ def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
         raise InputError(
             "catalog",
             "no codebook",
-            "its codes came from elsewhere: import an index with old and new items, with this catalog as --base",
+            "its codes came from elsewhere: upsert items with codes, or import an index with this catalog as --base",
         )
     new_items = with_defaults(new_items, counted=catalog.interactions is not None)
     codes = codes_of(catalog.codebook, new_vectors(catalog, new_items), catalog.unique, catalog.codes)

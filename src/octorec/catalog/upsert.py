@@ -3,7 +3,7 @@
 Letters: m items of the given table, n of the catalog, L levels, D vector width.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from octorec.data.tables import one_array
 from octorec.errors import InputError
 
 NAMED = 5  # ids in an error
-DEFAULTS = {"title": "", "sets": [], "live": True, COUNTS: 0}  # of a new item
+DEFAULTS: dict[str, Any] = {"title": "", "sets": [], "live": True, COUNTS: 0}  # of a new item
 
 
 class Given(NamedTuple):
@@ -40,7 +40,7 @@ def upsert(catalog: Catalog, items: pa.Table, source: str = "items") -> Catalog:
     given = {name: _given(items, name, source) for name in items.column_names if name != "item_id"}
     places = np.array([catalog.index.get(item_id, -1) for item_id in ids.to_pylist()])
     rows = {"item_id": one_array(ids)}
-    for name in DEFAULTS.keys() & set(catalog.items.column_names):
+    for name in (name for name in catalog.items.column_names if name in DEFAULTS):
         rows[name] = _filled(catalog, name, places, given.get(name), DEFAULTS[name])
     codes = (_codes_by_codebook if catalog.codebook else _codes_given)(catalog, pa.table(rows), places, given, source)
     rows["codes"] = _filled(catalog, "codes", places, codes, [0] * len(catalog.codebook_sizes))
@@ -60,7 +60,7 @@ def _given(items: pa.Table, name: str, source: str) -> Given:
     return Given(rows, one_array(check_items(items.select(["item_id", name]).take(rows), where)[name]))
 
 
-def _filled(catalog: Catalog, name: str, places: np.ndarray, given: Given | None, default: object) -> pa.Array:
+def _filled(catalog: Catalog, name: str, places: np.ndarray, given: Given | None, default: Any) -> pa.Array:
     """Column `name` of the m items: as given, else as the catalog has it, else `default`."""
     kind = catalog.items.schema.field(name).type
     known = places >= 0

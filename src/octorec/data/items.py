@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.data.plain import plain_column
-from octorec.data.table_format import OURS, TableFormat
+from octorec.data.table_format import ITEMS, OURS, TableFormat
 from octorec.data.tables import (
     is_text,
     one_array,
@@ -21,7 +21,7 @@ from octorec.data.tables import (
 )
 from octorec.errors import InputError
 
-COLUMNS = ("item_id", "title", "codes", "sets", "vector", "live", "interactions")
+COLUMNS = ITEMS
 
 
 def read_items(path: str | Path, form: TableFormat = OURS) -> pa.Table:

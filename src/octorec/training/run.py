@@ -102,6 +102,7 @@ def train(
     Until it is done the state lies in `OUT.training/`, from which `resume` goes on with the same bits; it is removed at
     the end. Returns what `training.json` in `out` holds: configuration, records, bytes, and what was learned from.
     """
+    open_device(device)  # refused before anything is read
     out = Path(out)
     state = state_folder(out)
     refuse_folder(out, force)
