@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import calibration_report, headline_report, semantic_ids_report, serve_report, speed_figure
 from benchmarks import speed_report as speed
+from benchmarks.program import run
 from benchmarks.quality import render as quality
 from benchmarks.records import RESULTS, read
 from benchmarks.tables import Row, newest, table
@@ -208,4 +209,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

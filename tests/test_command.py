@@ -23,11 +23,16 @@ def ended(verb: Callable[..., Any], *arguments: str) -> tuple[int, str]:
     """The exit code and what stands on stderr."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(verb)
+    return said_at_the_end(list(arguments), app)
+
+
+def said_at_the_end(arguments: list[str], app: typer.Typer = cli.app) -> tuple[int, str]:
+    """The exit code of a command line and what stands on stderr."""
     err = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(terminal.console, "_file", err)
         with pytest.raises(SystemExit) as exit_:
-            run(app, list(arguments))
+            run(app, arguments)
     assert isinstance(exit_.value.code, int)
     return exit_.value.code, err.getvalue()
 

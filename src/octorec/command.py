@@ -4,11 +4,13 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import typer
 
 from octorec.errors import SHOWN, InputError, one_line
+from octorec.extras import how_to_install
 from octorec.reading import reason
 from octorec.terminal import console
 
@@ -21,12 +23,24 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks is no fault
-    try:
+    with ends_in_one_line():
         refuse_undecodable(arguments)
         code = app(arguments, standalone_mode=False, prog_name="octorec")
         sys.stdout.flush()
+    sys.exit(code or 0)
+
+
+@contextlib.contextmanager
+def ends_in_one_line() -> Iterator[None]:
+    """End the process with one line and exit code 2 where a user caused what is raised inside."""
+    try:
+        yield
     except InputError as error:
         fail(str(error))
+    except ModuleNotFoundError as error:
+        if (said := how_to_install(error)) is None:
+            raise
+        fail(said)
     except UsageError as error:
         fail(one_line(error.format_message(), 2 * SHOWN) or "a verb is missing")
     except (KeyboardInterrupt, typer.Abort):
@@ -41,7 +55,6 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
         if not out_of_memory(error):
             raise
         fail(one_line(f"memory: there is not enough ({error})", 2 * SHOWN))
-    sys.exit(code or 0)
 
 
 def fail(message: str) -> NoReturn:
