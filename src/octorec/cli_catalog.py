@@ -5,10 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
+from octorec import leads
 from octorec.cli_options import Force, HoldOut, Json, show
 from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
-from octorec.terminal import counting
+from octorec.progress import counting
+from octorec.terminal import say
 
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
 
@@ -27,7 +29,6 @@ def catalog_build(
 ) -> None:
     """Give items semantic IDs by residual k-means over their vectors."""
     from octorec.catalog.build import build_catalog
-    from octorec.data.interactions import read_interactions
     from octorec.data.items import read_items
     from octorec.data.splits import training_part
     from octorec.files import refuse_existing
@@ -36,11 +37,15 @@ def catalog_build(
     if data is None and items is None:
         raise InputError("data", None, "give --data, --items or both")
     sizes = _sizes(codebook_sizes)
-    interactions = read_interactions(data) if data else None
-    with counting("building") as progress:
-        made = build_catalog(
-            interactions, read_items(items) if items else None, sizes, seed, unique, progress, hold_out
-        )
+    interactions = leads.reading(data) if data else None
+    if interactions:
+        leads.of_training(interactions, hold_out)
+    table = read_items(items) if items else None
+    if table is not None:
+        say(f"{items}: {table.num_rows:,} items with {', '.join(table.column_names[1:]) or 'nothing but ids'}")
+    say(f"ahead: {len(sizes)} levels of {', '.join(map(str, sizes))} codes by residual k-means")
+    with counting("building", "steps") as progress:
+        made = build_catalog(interactions, table, sizes, seed, unique, progress, hold_out)
     made.save(out, force)
     met = training_part(interactions, hold_out).table["item_id"].unique() if interactions and made.learned else None
     show_catalog(as_json, made, out, None if met is None else len(made) - len(met))

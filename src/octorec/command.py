@@ -4,13 +4,14 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import typer
 
 from octorec.errors import SHOWN, InputError, one_line
 from octorec.reading import reason
-from octorec.terminal import console
+from octorec.terminal import console, say
 
 UsageError: Any = typer.BadParameter.__base__  # typer's class, whose module depends on typer's version
 INTERRUPTED = 130
@@ -29,8 +30,11 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
         fail(str(error))
     except UsageError as error:
         fail(one_line(error.format_message(), 2 * SHOWN) or "a verb is missing")
-    except (KeyboardInterrupt, typer.Abort):
+    except Interrupted as interrupted:
+        say(f"interrupted: {interrupted}")
         sys.exit(INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except BrokenPipeError:  # the reader has what it wanted
         forget_stdout()
         sys.exit(1)
@@ -41,7 +45,22 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
         if not out_of_memory(error):
             raise
         fail(one_line(f"memory: there is not enough ({error})", 2 * SHOWN))
+    if code == INTERRUPTED:  # what some versions of typer make of a KeyboardInterrupt
+        say("interrupted: nothing was written")
     sys.exit(code or 0)
+
+
+class Interrupted(Exception):
+    """A KeyboardInterrupt of a verb that keeps a part of its work; the message says which."""
+
+
+@contextlib.contextmanager
+def kept(what: Callable[[], str]) -> Iterator[None]:
+    """Where the block is interrupted, let the last line say `what` is kept of its work."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(what()) from error
 
 
 def fail(message: str) -> NoReturn:

@@ -1,7 +1,7 @@
 """Two checkpoints on the same targets: metrics, paired intervals, and the verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,20 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """What needs no model, on the same targets. values: its metrics, as the baseline has them. lead: mean difference of
+    the recall that gives the verdict, baseline - floor; above 0 the baseline beats it.
+    """
+
+    values: dict[str, float]
+    lead: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**self.values, "lead": self.lead.to_dict()}
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A candidate beside its baseline.
 
@@ -45,7 +59,8 @@ class Comparison:
     differences: relative difference of each recall and NDCG. nll: mean difference, candidate - baseline.
     not_in_catalog: targets that each side's catalog lacks, counted as misses. in_history: targets that stand in their
     own history, which is masked: misses for both. origin: where the targets come from, where that was looked up.
-    unknown: what each side left out of the histories.
+    unknown: what each side left out of the histories. floors: by name, `popularity` and `markov`; none where nothing
+    was given to learn them from.
     """
 
     k: int
@@ -62,6 +77,7 @@ class Comparison:
     verdict: Verdict
     origin: Origin | None = None
     unknown: tuple[Unknown, Unknown] = (NOTHING, NOTHING)
+    floors: Mapping[str, Floor] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -79,6 +95,7 @@ class Comparison:
             "candidate": self.candidate,
             "relative_difference": {name: value.to_dict() for name, value in self.differences.items()},
             "nll_difference": self.nll.to_dict(),
+            "floors": {name: floor.to_dict() for name, floor in self.floors.items()},
             "agreement": vars(self.agreement),
             "verdict": self.verdict.to_dict(),
             **(self.origin.to_dict() if self.origin else {}),
@@ -96,10 +113,12 @@ def compare(
     batch: int = 256,
     progress: Progress | None = None,
     unknown_items: str = "drop",
+    train: Interactions | None = None,
 ) -> Comparison:
     """Ask both engines for every example and judge the candidate; see `predict` and `compare_predictions`.
 
-    k: items a list, or several lengths: metrics are given at each, and the largest gives the verdict.
+    k: items a list, or several lengths: metrics are given at each, and the largest gives the verdict. train: what the
+    floors learn from.
     """
     check_margin(margin)
     require_examples(examples)
@@ -108,11 +127,17 @@ def compare(
     after = predict(
         candidate, examples, k, beam_width, users, batch, _part(progress, len(examples), total), unknown_items
     )
-    return compare_predictions(before, after, margin)
+    return compare_predictions(before, after, margin, evaluate_baselines(train, examples, k) if train else None)
 
 
-def compare_predictions(baseline: Predictions, candidate: Predictions, margin: float = MARGIN) -> Comparison:
-    """Compare two engines' answers to the same examples; recall and NDCG of the whole lists give the verdict."""
+def compare_predictions(
+    baseline: Predictions,
+    candidate: Predictions,
+    margin: float = MARGIN,
+    floors: Mapping[str, Predictions] | None = None,
+) -> Comparison:
+    """Compare two engines' answers to the same examples; recall and NDCG of the whole lists give the verdict. floors:
+    by name, as `evaluate_baselines` gives them, shown beside the two."""
     check_margin(margin)
     _require_same_targets(baseline, candidate)
     _, nll = _log_prob_differences(baseline, candidate)
@@ -134,7 +159,13 @@ def compare_predictions(baseline: Predictions, candidate: Predictions, margin: f
         agreement=agreement_of(baseline, candidate),
         verdict=decide({name: estimates[name] for name in decisive(baseline.k)}, margin),
         unknown=(baseline.unknown, candidate.unknown),
+        floors={name: _floor(floor, baseline, cuts) for name, floor in (floors or {}).items()},
     )
+
+
+def _floor(floor: Predictions, baseline: Predictions, cuts: Sequence[int]) -> Floor:
+    values = {name: float(of_targets.mean()) for name, of_targets in floor.values(cuts).items()}
+    return Floor(values, difference(baseline, floor))
 
 
 def user_differences(

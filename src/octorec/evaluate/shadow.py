@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from octorec.data.sampled import Sample
 from octorec.engine.request import Request
 from octorec.errors import InputError, NonFiniteError
 from octorec.evaluate.compare import Agreement
@@ -19,18 +20,20 @@ from octorec.evaluate.unknown import NOTHING, Unknown, askable_requests
 class Shadow:
     """requests, and answers: the baseline's items whose log-probabilities under both engines make the drift.
 
-    unknown: what was left out of the requests.
+    unknown: what was left out of the requests. sample: which were asked, None where all were.
     """
 
     requests: int
     answers: int
     agreement: Agreement
     unknown: Unknown = NOTHING
+    sample: Sample | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         counts = {"requests": self.requests, "answers": self.answers}
-        return {**counts, "agreement": vars(self.agreement), "unknown_items": self.unknown.to_dict()}
+        sample = self.sample and self.sample.to_dict()
+        return {**counts, "sample": sample, "agreement": vars(self.agreement), "unknown_items": self.unknown.to_dict()}
 
 
 def shadow(

@@ -77,6 +77,11 @@ def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
     return model.to(device)
 
 
+def state_folder(out: Path) -> Path:
+    """Where the state of a training lies until `out` is written."""
+    return out.with_name(f"{out.name}.training")
+
+
 def train(
     interactions: Interactions,
     catalog: Catalog,
@@ -99,7 +104,7 @@ def train(
     """
     out = Path(out)
     refuse_existing(out, force)
-    state = out.with_name(f"{out.name}.training")
+    state = state_folder(out)
     data = training_set(interactions, catalog, model_config.user_fields, users)
     trainer = new_trainer(model_config, data, config, catalog, device)
     model = trainer.model
