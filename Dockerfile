@@ -8,11 +8,12 @@ RUN apt-get update \
 
 # torch brings its own CUDA libraries; of the host only the driver is needed, which the NVIDIA container runtime mounts.
 # --build-arg PIP_ARGS='--extra-index-url URL' chooses another build of torch, such as one without CUDA.
+# constraints-cuda.txt pins the pair of torch and triton whose numbers the docs show.
 ARG PIP_ARGS=""
 WORKDIR /build
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints-cuda.txt README.md LICENSE ./
 COPY src src
-RUN pip install --no-cache-dir ${PIP_ARGS} '.[serve]' -c constraints.txt && rm -rf /build
+RUN pip install --no-cache-dir ${PIP_ARGS} '.[serve]' -c constraints-cuda.txt && rm -rf /build
 
 # Compiled kernels are kept here: mount a volume, so that a restart compiles nothing.
 ENV TRITON_CACHE_DIR=/cache/triton \

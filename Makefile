@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: install demo test test-all check bench clean
+.PHONY: install demo test test-all check bench bench-gpu clean
 
 install: .venv/installed
 
@@ -42,5 +42,18 @@ check: install
 bench: install
 	$(BIN)/python -m benchmarks.quantize
 
+# The paper's comparison on one GPU, with the pair of torch and triton that the docs' numbers were measured with.
+# CUDA_PYTHON=python3 takes an environment that has torch, triton and OctoRec's dependencies already.
+CUDA_PYTHON ?= .venv-cuda/bin/python
+
+bench-gpu: $(if $(filter .venv-cuda/%,$(CUDA_PYTHON)),.venv-cuda/installed)
+	PYTHONPATH=src $(CUDA_PYTHON) -m benchmarks.headline
+	PYTHONPATH=src $(CUDA_PYTHON) -m benchmarks.report
+
+.venv-cuda/installed: pyproject.toml constraints-cuda.txt
+	test -x .venv-cuda/bin/python || $(PYTHON) -m venv .venv-cuda
+	.venv-cuda/bin/python -m pip install --quiet $(PIP_ARGS) -e . -c constraints-cuda.txt
+	touch $@
+
 clean:
-	rm -rf .venv .cache build src/*.egg-info
+	rm -rf .venv .venv-cuda .cache build src/*.egg-info

@@ -14,9 +14,11 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks import records
 from benchmarks.random_model import random_catalog, random_model, random_requests
@@ -25,9 +27,11 @@ from benchmarks.stock import StockOneRec
 from benchmarks.timer import Timing, of_samples, time_gpu
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine, EngineConfig
+from octorec.engine.request import Request
 from octorec.engine.search import SearchBatch
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
+from octorec.kernels.reference import Beams
 from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2, block_params
 from octorec.models.presets import preset
@@ -37,9 +41,11 @@ SHAPES = [(32, 512, 512), (8, 512, 3000), (1, 512, 512)]
 SYSTEMS = [
     ("octorec", "fp8"),  # first, so that a run that is cut has it
     ("octorec", "bf16"),
+    ("octorec", "fp16"),
     ("stock eager", "bf16"),
     ("stock graph", "bf16"),
     ("stock eager", "fp16"),
+    ("stock graph", "fp16"),
     ("stock graph", "fp8"),
 ]
 N_ITEMS = 1_000_000
@@ -65,7 +71,7 @@ class Row:
 def rows() -> list[Row]:
     """Every row there is: all systems at the main shapes, ours and eager at others, ours with skewed routing."""
     main = [Row(system, "moe-4b-a0.5b", precision, *shape) for shape in SHAPES for system, precision in SYSTEMS]
-    short = [s for s in SYSTEMS if s[0] == "octorec" or s == ("stock eager", "bf16")]
+    short = [("octorec", "fp8"), ("octorec", "bf16"), ("stock eager", "bf16")]
     narrow = [Row(system, "moe-4b-a0.5b", precision, 32, 128, 512) for system, precision in short]
     dense = [Row(system, "1b", precision, 32, 512, 512) for system, precision in short]
     uneven = [Row("octorec", "moe-4b-a0.5b", precision, *SHAPES[0], "skewed") for precision in ("bf16", "fp8")]
@@ -82,12 +88,17 @@ def flop(config: OneRecConfig, batch: int, beam: int, context: int) -> float:
     return linear + 4.0 * config.n_layer * config.d_model * context * decoded
 
 
-def measure_stock(row: Row, runs: int) -> dict[str, Any]:
+def stock_model(row: Row) -> tuple[StockOneRec, Tensor]:
+    """The yardstick on the GPU, and the context features [B, S, 4 * embed_dim] of a batch."""
     config = preset(row.preset)
     dtype = torch.float16 if row.precision == "fp16" else torch.bfloat16
     with torch.device("cuda"):
         model = StockOneRec(config, dtype, fp8=row.precision == "fp8")
-        features = torch.randn(row.batch, row.context, 4 * config.embed_dim, dtype=dtype)
+        return model, torch.randn(row.batch, row.context, 4 * config.embed_dim, dtype=dtype)
+
+
+def measure_stock(row: Row, runs: int) -> dict[str, Any]:
+    model, features = stock_model(row)
     run: Callable[[], Any] = lambda: model(features, row.beam)  # noqa: E731
     load = route(model, run, row)
     if row.system == "stock graph":
@@ -119,17 +130,27 @@ def captured(run: Callable[[], Any]) -> Callable[[], Any]:
     return replay
 
 
-def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
+def octorec_engine(row: Row, ops: ModuleType = fused) -> tuple[Engine, list[Request]]:
+    """Our engine on the GPU with routers as the row says, and the requests of a batch."""
     config = preset(row.preset)
-    catalog = random_catalog(config, N_ITEMS)
     limits = EngineConfig(
         max_context=row.context, batch_sizes=(row.batch,), beam_widths=(row.beam,), default_beam_width=row.beam
     )
-    model = random_model(config, row.precision)
-    engine = Engine(model, catalog, limits, "cuda", fused)
-    requests = random_requests(row.batch, N_ITEMS, row.context, row.beam)
+    model = random_model(config, row.precision, ops=ops)
+    engine = Engine(model, random_catalog(config, N_ITEMS), limits, "cuda", ops)
+    return engine, random_requests(row.batch, N_ITEMS, row.context, row.beam)
+
+
+def search(engine: Engine, requests: list[Request], row: Row) -> Callable[[], Beams]:
+    """The device's part of answering a batch, launched by Python."""
     batch = on_device(engine, [engine.parse(request) for request in requests], row.batch)
-    load = route(model, lambda: engine._search(batch, row.beam), row)
+    return lambda: engine._search(batch, row.beam)
+
+
+def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
+    engine, requests = octorec_engine(row)
+    assert isinstance(engine.model, OneRecV2)
+    load = route(engine.model, search(engine, requests, row), row)
     (cost,) = engine.warm_up()
     graph = engine._graph(row.batch, row.beam)
     engine.recommend(requests)  # fills the graph's inputs with these requests
@@ -220,8 +241,8 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def measure(row: Row, runs: int, out: Path) -> str:
-    """Measure one row, append it, and say it in a line."""
+def measure(row: Row, runs: int, out: Path, about: dict[str, Any] | None = None) -> str:
+    """Measure one row, append it with what `about` says, and say it in a line."""
     torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
     try:
@@ -236,7 +257,7 @@ def measure(row: Row, runs: int, out: Path) -> str:
         traceback.print_exc()
         done = {**dataclasses.asdict(row), "error": records.error_text(error)}
         line = done["error"][:100]
-    records.append(out, done)
+    records.append(out, {**(about or {}), **done})
     gc.collect()
     torch._dynamo.reset()
     torch.cuda.empty_cache()

@@ -17,15 +17,17 @@ from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
 from octorec.quant.recipe import load_recipe, matrices
 
+HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
 
 def random_model(config: OneRecConfig, precision: str, seed: int = 0, ops: ModuleType = fused) -> OneRecV2:
-    """On the current GPU, in the layout a checkpoint would be loaded into. precision: `bf16` or a recipe's name."""
+    """On the current GPU, as a checkpoint would be loaded. precision: `fp16`, `bf16` or a recipe's name."""
     quantization = None
-    if precision != "bf16":
+    if precision not in HALVES:
         with torch.device("meta"):
             shapes = {name: tuple(t.shape) for name, t in disk_tensors(OneRecV2(config)).items()}
         quantization = to_quantization_config(load_recipe(precision), matrices(shapes))
-    model = empty_model(config, quantization, ops, torch.bfloat16).to_empty(device="cuda").eval()
+    model = empty_model(config, quantization, ops, HALVES.get(precision, torch.bfloat16)).to_empty(device="cuda").eval()
     generator = torch.Generator("cuda").manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if "norm" in name:

@@ -9,9 +9,10 @@ A page shows the newest row of each kind; nothing is typed by hand.
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from benchmarks import calibration_report, serve_report, speed_figure
+from benchmarks import calibration_report, headline_report, serve_report, speed_figure
 from benchmarks import speed_report as speed
 from benchmarks.quality import render as quality
 from benchmarks.records import RESULTS, read
@@ -129,6 +130,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "families": families,
     "demo": demo,
     "quantize": quantize,
+    "headline": headline_report.headline,
     "engine": speed.engine,
     "engine_all": speed.engine_all,
     "ablation": speed.ablation,
@@ -155,6 +157,14 @@ def rendered(text: str) -> str:
     return BLOCK.sub(lambda m: m[1] + RENDER[m[2]]() + "\n" + m[3], text)
 
 
+def figures() -> Iterator[tuple[Path, speed_figure.Bars, Callable[[], str]]]:
+    """Each figure of measured rows: where it lies, what it shows, and the call that draws it."""
+    bars = speed.bars()
+    yield FIGURE, bars, lambda: speed_figure.draw(bars)
+    if rows := headline_report.newest_run():
+        yield headline_report.FIGURE, headline_report.bars(rows), lambda: headline_report.draw(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
@@ -166,14 +176,14 @@ def main() -> None:
             stale.append(str(page.relative_to(ROOT)))
             if not check:
                 page.write_text(rendered(text))
-    bars = speed.bars()
-    if not FIGURE.exists() or speed_figure.data_of(FIGURE.read_text()) != bars:
-        stale.append(str(FIGURE.relative_to(ROOT)))
-        if not check:
-            FIGURE.write_text(speed_figure.draw(bars))
+    for figure, bars, draw in figures():
+        if not figure.exists() or speed_figure.data_of(figure.read_text()) != bars:
+            stale.append(str(figure.relative_to(ROOT)))
+            if not check:
+                figure.write_text(draw())
     if check and stale:
         sys.exit(f"not what the recorded rows say: {', '.join(stale)}; run python -m benchmarks.report")
-    print(f"{len(PAGES)} pages and a figure, {len(stale)} {'rewritten' if stale else 'changed'}")
+    print(f"{len(PAGES)} pages and their figures, {len(stale)} {'rewritten' if stale else 'changed'}")
 
 
 if __name__ == "__main__":

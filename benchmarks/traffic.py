@@ -20,17 +20,21 @@ class Traffic(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        name = str(func).removeprefix("aten.")
-        given, result = list(tensors((args, kwargs))), list(tensors(out))
-        if (func.is_view and _shared(given, result)) or name.startswith(("empty", "new_empty", "_unsafe_view")):
-            return out
-        if name.startswith(PICKS):
-            self.bytes += size(given[1:]) + 2 * size(result)
-        elif name.startswith(PUTS):
-            self.bytes += 2 * size(given[1:])
-        else:
-            self.bytes += size(given) + size(result)
+        self.bytes += moved(func, (args, kwargs), out)
         return out
+
+
+def moved(func: Any, arguments: Any, out: Any) -> int:
+    """Bytes that one of PyTorch's operations reads and writes: none for a view or an allocation."""
+    name = str(func).removeprefix("aten.")
+    given, result = list(tensors(arguments)), list(tensors(out))
+    if (func.is_view and _shared(given, result)) or name.startswith(("empty", "new_empty", "_unsafe_view")):
+        return 0
+    if name.startswith(PICKS):
+        return size(given[1:]) + 2 * size(result)
+    if name.startswith(PUTS):
+        return 2 * size(given[1:])
+    return size(given) + size(result)
 
 
 def _shared(given: list[Tensor], result: list[Tensor]) -> bool:

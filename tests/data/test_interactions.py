@@ -131,7 +131,7 @@ def test_timestamps_of_other_types(times, kind):
         ({"timestamp": [1.0, 2.0, 1e19, 3.0]}, "column timestamp: got 'a number of 2^63 or more in row 3'"),
         ({"item_id": ["1", None, "2", None]}, "column item_id: got 'null in row 2 and 1 more'"),
         ({"user_id": ["1", "", "2", "3"]}, "column user_id: got 'empty text in row 2'"),
-        ({"timestamp": ["1", "2", "3", "x"]}, "column timestamp: got 'string'"),
+        ({"timestamp": ["1", "2", "3", "x"]}, "column timestamp, row 4: got 'x'; known: numbers"),
         ({"timestamp": [True, False, True, True]}, "column timestamp: got 'bool'"),
         ({"timestamp": [1, None, 3, 4]}, "column timestamp: got 'null in row 2'"),
         ({"timestamp": [1.0, float("nan"), 3.0, 4.0]}, "column timestamp: got 'NaN or infinity in row 2'"),
@@ -160,7 +160,7 @@ def test_empty_tables_are_refused(tmp_path, suffix):
         read_interactions(write(tmp_path, pa.table(GOOD).slice(0, 0), suffix))
 
 
-@pytest.mark.parametrize("content", [b"", b"user_id,item_id,timestamp\na,1,2\n", b"PAR1", b"PAR1PAR1", b"PK\3\4"])
+@pytest.mark.parametrize("content", [b"", b"user_id,item_id,timestamp\na,1,2\n", b"PAR1", b"PAR1PAR1"])
 def test_files_that_are_no_parquet_are_refused(tmp_path, content):
     (tmp_path / "log.parquet").write_bytes(content)
     with pytest.raises(InputError, match="must be a whole"):

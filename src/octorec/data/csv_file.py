@@ -1,50 +1,53 @@
-"""One CSV file: its encoding, delimiter and quotes are checked, so that what is read is what was written."""
+"""One CSV file: its encoding, separator and quotes are checked, so that what is read is what was written."""
 
 import codecs
 import csv
-import gzip
 import io
 import sys
-import zlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from octorec.data.expanded import limit, refuse_beyond
+from octorec.data.text_file import HEAD, TextFile, decode
 from octorec.errors import InputError
 
 DELIMITERS = ",;\t|"
-HEAD = 2**20  # bytes that must hold the header
+UNIT = "\x1f"  # ASCII's own separator, which stands for a separator of two characters
 MOST_COLUMNS = 10_000
 PART = 2**20  # bytes looked at together
 BLOCKS = (2**20, 2**24, 2**28, 2**30)  # bytes parsed together: one of them must hold the longest row
-UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-SAVE = "save it as UTF-8 (in Excel: CSV UTF-8)"
 
 
 class CsvFile:
-    """A CSV whose header is known: names as they stand there, and the delimiter, which is the header's , ; tab or |."""
+    """A CSV whose names are known: those of its header as they stand there, or the places "0", "1" without a header.
 
-    def __init__(self, path: Path):
-        """Read the header; what is no text, or no CSV, is an InputError."""
-        self.path = path
-        self._unpacked = _unpack(path) if path.suffix.lower() == ".gz" else None
-        with self._open() as file:
-            head = file.read(HEAD)
-        text = _text(path, head)
-        line = text.lstrip("\r\n").replace("\r", "\n").split("\n", 1)[0]
-        self.delimiter = next((mark for mark in DELIMITERS if mark in line), ",")
-        self.names = _header(path, text, self.delimiter, whole=len(head) < HEAD)
-        if len(self.names) > MOST_COLUMNS:
-            raise InputError(f"{path}: columns", len(self.names), f"at most {MOST_COLUMNS}")
+    first: the values of its first line. delimiter: the one of , ; tab and | that the first line has most of, if it was
+    not given.
+    """
+
+    def __init__(self, path: Path, sep: str | None = None, header: bool = True):
+        """Read the first line; what is no text, or no CSV, is an InputError."""
+        self.path, self.header = path, header
+        self._text = TextFile(path)
+        if sep and len(sep) > 1:
+            self._text.replace(sep.encode(), UNIT.encode())
+            sep = UNIT
+        line = self._text.head.lstrip("\r\n").replace("\r", "\n").split("\n", 1)[0]
+        self.line = line
+        self.delimiter = sep or max(DELIMITERS, key=line.count)
+        self.first = _first_row(path, self._text, self.delimiter)
+        if len(self.first) > MOST_COLUMNS:
+            raise InputError(f"{path}: columns", len(self.first), f"at most {MOST_COLUMNS}")
+        places = [str(place) for place in range(len(self.first))]
+        self.header = header or self.first == places
+        self.names = self.first if self.header else places
 
     def read(self, columns: Collection[str], inferred: Collection[str] = ()) -> pa.Table:
         """The `columns` as text, an empty value as ""; those of `inferred` as numbers, booleans, dates or timestamps
-        where all their values are, an empty value as null. Every row has as many values as the header."""
+        where all their values are, an empty value as null. Every row has as many values as the first."""
         if self._survey():
             self._check_quotes()
         types = {name: pa.string() for name in columns if name not in inferred}
@@ -55,32 +58,27 @@ class CsvFile:
                 raise InputError(f"{self.path}: column {name}", "NUL bytes", "must be text")
         return table
 
-    def _open(self) -> BinaryIO:
-        return self.path.open("rb") if self._unpacked is None else io.BytesIO(self._unpacked)
-
     def _survey(self) -> bool:
         """Whether the file has quotes; bytes that are no UTF-8 are an InputError with their place."""
         decoder, quotes, before = codecs.getincrementaldecoder("utf-8")(), False, 0
-        with self._open() as file:
+        with self._text.open() as file:
             while part := file.read(PART):
                 quotes = quotes or b'"' in part
-                _decode(self.path, part, decoder, before)
+                decode(self.path, part, decoder, before)
                 before += len(part)
-        _decode(self.path, b"", decoder, before, final=True)
+        decode(self.path, b"", decoder, before, final=True)
         return quotes
 
     def _check_quotes(self) -> None:
         """Refuse quotes that do not pair up, which would swallow rows, and rows of unlike length."""
         before = csv.field_size_limit(sys.maxsize)
         try:
-            with io.TextIOWrapper(self._open(), encoding="utf-8-sig", newline="") as text:
+            with self._text.open() as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
                 rows = csv.reader(text, delimiter=self.delimiter, strict=True)
                 for row in rows:
                     if row and len(row) != len(self.names):
-                        found = f"{len(row)} values"
-                        raise InputError(
-                            f"{self.path}: line {rows.line_num}", found, f"{len(self.names)} in the header"
-                        )
+                        first = f"{len(self.names)} in the {'header' if self.header else 'first line'}"
+                        raise InputError(f"{self.path}: line {rows.line_num}", f"{len(row)} values", first)
         except csv.Error as error:
             allowed = "a value with quotes stands in quotes, and each quote in it twice (Spark: the option escape)"
             raise InputError(f"{self.path}: line {rows.line_num}", str(error), allowed) from error
@@ -89,10 +87,11 @@ class CsvFile:
 
     def _parse(self, convert: pyarrow.csv.ConvertOptions) -> pa.Table:
         parse = pyarrow.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
+        names = None if self.header else self.names
         for size in BLOCKS:
-            read = pyarrow.csv.ReadOptions(block_size=size)
+            read = pyarrow.csv.ReadOptions(block_size=size, column_names=names)
             try:
-                with self._open() as file:
+                with self._text.open() as file:
                     return pyarrow.csv.read_csv(file, read, parse, convert)
             except pa.ArrowInvalid as error:
                 if "Empty CSV" in str(error):  # a header without a line end
@@ -102,44 +101,14 @@ class CsvFile:
         raise InputError(str(self.path), f"a row above {BLOCKS[-1]} bytes", "a row must be shorter")
 
 
-def _unpack(path: Path) -> bytes:
-    """What a gzip file holds, at most as much as one of its size may."""
-    try:
-        with gzip.open(path) as file:
-            content = file.read(limit(path) + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(str(path), str(error), "must be a whole .gz file") from error
-    refuse_beyond(path, len(content), str(path))
-    return content
-
-
-def _text(path: Path, head: bytes) -> str:
-    if head.startswith(UTF16):
-        raise InputError(str(path), "UTF-16", SAVE)
-    if b"\0" in head:
-        raise InputError(str(path), f"NUL bytes, first {head[:40]!r}", f"must be text: {SAVE}")
-    text = _decode(path, head, codecs.getincrementaldecoder("utf-8-sig")(), 0)
-    if not text.strip():
-        raise InputError(str(path), "nothing" if not head else "blank lines", "must have a header and rows")
-    return text
-
-
-def _decode(path: Path, part: bytes, decoder: codecs.IncrementalDecoder, before: int, final: bool = False) -> str:
-    try:
-        return decoder.decode(part, final)
-    except UnicodeDecodeError as error:
-        found = f"byte {error.object[error.start : error.start + 1].hex()} near byte {before + error.start} of the file"
-        raise InputError(str(path), found, f"is no UTF-8, maybe Latin-1 (Windows-1252): {SAVE}") from error
-
-
-def _header(path: Path, text: str, delimiter: str, whole: bool) -> list[str]:
-    text = text.lstrip("\r\n")
+def _first_row(path: Path, file: TextFile, delimiter: str) -> list[str]:
+    text = file.head.lstrip("\r\n")
     lines = io.StringIO(text, newline="")
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         names = next(rows)
     except csv.Error as error:
         raise InputError(f"{path}: header", text[:80], f"must be column names ({error})") from error
-    if not whole and lines.tell() == len(text):
+    if not file.whole and lines.tell() == len(text):
         raise InputError(f"{path}: header", f"{text[:80]} ...", f"must end within {HEAD} bytes")
     return names

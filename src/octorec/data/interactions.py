@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from octorec.data.table_format import OURS, TableFormat
 from octorec.data.tables import id_rank, read_table, require_columns, text_column, timestamp_column
 from octorec.errors import InputError
 
@@ -28,15 +29,17 @@ class Interactions:
         return self.table.num_rows
 
     @classmethod
-    def from_table(cls, table: pa.Table, source: str = "interactions") -> "Interactions":
+    def from_table(
+        cls, table: pa.Table, source: str = "interactions", time_format: str | None = None
+    ) -> "Interactions":
         """Check and order a table with at least the columns user_id, item_id, timestamp; `source` names it in errors.
 
-        Ids are text or integers (or floats and decimals that are all whole). Further columns are left out; equal rows
-        are kept.
+        Ids are text or integers (or floats and decimals that are all whole). Timestamps are numbers, times, or text as
+        `data.times` reads it, by `time_format`. Further columns are left out; equal rows are kept.
         """
         require_columns(table, COLUMNS, source)
         users, items = (text_column(table, name, source) for name in COLUMNS[:2])
-        timestamps = timestamp_column(table, "timestamp", source)
+        timestamps = timestamp_column(table, "timestamp", source, time_format)
         first_seen = np.asarray(users.dictionary_encode().indices)
         order = np.lexsort((id_rank(items), np.asarray(timestamps), first_seen))
         return cls(pa.table([users, items, timestamps], names=list(COLUMNS)).take(order).combine_chunks())
@@ -54,12 +57,13 @@ class Interactions:
         return {user: items[a:b] for user, a, b in zip(users, starts[:-1], starts[1:], strict=True)}
 
 
-def read_interactions(path: str | Path) -> Interactions:
-    """Read a Parquet or CSV table (see `data.tables.read_table`) with the columns user_id, item_id and timestamp.
+def read_interactions(path: str | Path, form: TableFormat = OURS) -> Interactions:
+    """Read a Parquet, CSV or JSON lines table (see `data.tables.read_table`) with user_id, item_id and timestamp.
 
-    Others are left out.
+    form: where its columns have other names, or its times or separator are others. Further columns are left out.
     """
-    return Interactions.from_table(read_table(path, COLUMNS, COLUMNS, inferred=["timestamp"]), str(path))
+    table = read_table(path, COLUMNS, COLUMNS, inferred=["timestamp"], form=form)
+    return Interactions.from_table(table, str(path), form.time_format)
 
 
 def read_sequences(path: str | Path) -> Interactions:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.data.plain import plain_column
+from octorec.data.table_format import OURS, TableFormat
 from octorec.data.tables import (
     is_text,
     one_array,
@@ -22,9 +23,9 @@ from octorec.errors import InputError
 COLUMNS = ("item_id", "title", "codes", "sets", "vector", "live")
 
 
-def read_items(path: str | Path) -> pa.Table:
-    """Read a Parquet or CSV table of items (see `data.tables.read_table`) and check it as `check_items` does."""
-    return check_items(read_table(path, ["item_id"], COLUMNS, inferred=["live"]), str(path))
+def read_items(path: str | Path, form: TableFormat = OURS) -> pa.Table:
+    """Read a table of items (see `data.tables.read_table`), written as `form` says, and check it as `check_items`."""
+    return check_items(read_table(path, ["item_id"], COLUMNS, inferred=["live"], form=form), str(path))
 
 
 def check_items(table: pa.Table, source: str = "items") -> pa.Table:

@@ -12,11 +12,25 @@ import pyarrow.parquet
 from octorec.data.expanded import refuse_beyond
 from octorec.data.parquet_footer import read_chunks
 from octorec.data.plain import is_list, plain_column
+from octorec.data.text_file import refuse_others
 
 
-def column_names(path: Path) -> list[str]:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        return list(file.schema_arrow.names)
+class ParquetFile:
+    """A Parquet file whose names are known."""
+
+    def __init__(self, path: Path):
+        """Read the footer; what is no Parquet file is an InputError."""
+        self.path = path
+        with path.open("rb") as plain:
+            head = plain.read(64)
+        if not head.startswith(b"PAR1"):
+            refuse_others(path, head)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            self.names: list[str] = list(file.schema_arrow.names)
+
+    def read(self, columns: Collection[str]) -> pa.Table:
+        """As `read_parquet` does."""
+        return read_parquet(self.path, columns)
 
 
 def read_parquet(path: Path, columns: Collection[str]) -> pa.Table:

@@ -1,46 +1,75 @@
 """Reading Parquet and CSV tables column by column: what does not fit is an InputError that names file and column."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from octorec.data.chosen import chosen_columns
 from octorec.data.csv_file import CsvFile
-from octorec.data.parquet_file import column_names, read_parquet
+from octorec.data.json_file import JsonFile
+from octorec.data.parquet_file import ParquetFile
 from octorec.data.plain import plain_column
+from octorec.data.table_format import OURS, TableFormat
+from octorec.data.text_file import refuse_others
+from octorec.data.times import times_of_text
 from octorec.errors import InputError
 
 PARQUET = (".parquet", ".pq", ".parquet.gzip")
 CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-ALLOWED = f"allowed: {', '.join((*PARQUET[:2], *CSV))}"
+JSON = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+KINDS = {"Parquet": PARQUET, "CSV": CSV, "JSON lines": JSON}
+ENDINGS = (*PARQUET, *CSV, *JSON)
+ALLOWED = f"allowed: {', '.join((*PARQUET[:2], *CSV, *JSON[:2]))}"
+ANY = f"{ALLOWED}; other text with --sep, such as --sep tab"
 LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}  # whole numbers up to here have one float each
 
 
 def read_table(
-    path: str | Path, required: Collection[str], columns: Collection[str] | None = None, inferred: Collection[str] = ()
+    path: str | Path,
+    required: Collection[str],
+    columns: Collection[str] | None = None,
+    inferred: Collection[str] = (),
+    form: TableFormat = OURS,
 ) -> pa.Table:
-    """Read a Parquet or CSV file: those of `columns` that it has (None: all of them), at least one row, plain types.
+    """Read a Parquet, CSV or JSON lines file: those of `columns` that it has (None: all of them), at least one row,
+    plain types, under our names.
 
-    Names end in .parquet or .pq, .csv or .tsv, or one of the latter and .gz. A folder, as Spark writes one, is read as
-    all its files. required: columns that must be there. inferred: columns of a CSV that may be numbers, booleans or
-    times; the others are text, so that `007` stays `007`.
+    Names end in .parquet or .pq, .csv, .tsv or .jsonl, or one of the latter and .gz; with a separator in `form` any
+    name is a CSV's. A folder, as Spark writes one, is read as all its files. required: columns that must be there.
+    inferred: columns of a CSV that may be numbers, booleans or times; the others are text, so that `007` stays `007`.
     """
     path = Path(path)
+    with readable(path):
+        table = _joined(path, [_read_file(file, required, columns, inferred, form) for file in part_files(path, form)])
+    if table.num_rows == 0:
+        raise InputError(str(path), "no rows", "must have at least one row")
+    return table
+
+
+def table_names(path: str | Path, form: TableFormat = OURS) -> list[str]:
+    """The names of a table's columns as its first file has them, or places where `form` says that there is no header;
+    of JSON lines those of the first thousand."""
+    path = Path(path)
+    with readable(path):
+        return list(_opened(part_files(path, form)[0], form).names)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what Arrow and the system say of a table into an InputError about `path`."""
     try:
-        tables = [_read_file(file, required, columns, inferred) for file in part_files(path)]
-        table = _joined(path, tables)
+        yield
     except InputError:
         raise
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        kind = "CSV" if path.name.lower().endswith(CSV) else ".parquet"
+        kind = next((kind for kind, ends in KINDS.items() if path.name.lower().endswith(ends)), "text")
         raise InputError(str(path), said, f"must be a whole {kind} file") from error
-    if table.num_rows == 0:
-        raise InputError(str(path), "no rows", "must have at least one row")
-    return table
 
 
 def _joined(path: Path, tables: list[pa.Table]) -> pa.Table:
@@ -51,28 +80,32 @@ def _joined(path: Path, tables: list[pa.Table]) -> pa.Table:
         raise InputError(str(path), str(error), "a column must be written alike in all files of a folder") from error
 
 
-def is_csv(path: str | Path) -> bool:
-    """Whether a file that `read_table` reads, or the files of such a folder, are CSV."""
-    return str(part_files(Path(path))[0]).lower().endswith(CSV)
+def kind_of(path: Path, form: TableFormat = OURS) -> str:
+    """What a file that `read_table` reads, or the files of such a folder, are: Parquet, CSV or JSON lines."""
+    name = part_files(path, form)[0].name.lower()
+    return next((kind for kind, ends in KINDS.items() if name.endswith(ends)), "CSV")
 
 
-def part_files(path: Path) -> list[Path]:
+def part_files(path: Path, form: TableFormat = OURS) -> list[Path]:
     """The files of a table: `path` itself, or those below a folder that are neither hidden nor a writer's own notes."""
     if path.is_file():
-        if not path.name.lower().endswith((*PARQUET, *CSV)):
-            raise InputError(str(path), path.suffix, ALLOWED)
-        return [path]
+        if path.name.lower().endswith(ENDINGS) or form.sep:
+            return [path]
+        with path.open("rb") as file:
+            refuse_others(path, file.read(64))
+        raise InputError(str(path), path.suffix or "a name without an ending", ANY)
     if not path.is_dir():
         raise InputError(str(path), "no such file", f"must be a .parquet or .csv file; {ALLOWED}")
     for name, kind in LOGS.items():
         if (path / name).exists():
             raise InputError(str(path), f"a {kind} table", f"its log says which files count: write it as {PARQUET[0]}")
-    inside = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith((*PARQUET, *CSV)))
+    inside = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(ENDINGS))
     files = [file for file in inside if not any(map(_is_hidden, file.relative_to(path).parts))]
     if not files:
         raise InputError(str(path), "no files", f"must hold files of a table; {ALLOWED}")
-    if len({file.name.lower().endswith(CSV) for file in files}) > 1:
-        raise InputError(str(path), "Parquet and CSV files", "must hold files of one kind")
+    kinds = [kind for kind, ends in KINDS.items() if any(file.name.lower().endswith(ends) for file in files)]
+    if len(kinds) > 1:
+        raise InputError(str(path), f"{' and '.join(kinds)} files", "must hold files of one kind")
     return files
 
 
@@ -81,33 +114,26 @@ def _is_hidden(name: str) -> bool:
     return name[0] == "." or (name[0] == "_" and "=" not in name)
 
 
+def _opened(path: Path, form: TableFormat, every: bool = False) -> CsvFile | JsonFile | ParquetFile:
+    kind = kind_of(path, form)
+    if kind == "CSV":
+        return CsvFile(path, form.sep, header=not form.by_place)
+    return JsonFile(path, every) if kind == "JSON lines" else ParquetFile(path)
+
+
 def _read_file(
-    path: Path, required: Collection[str], columns: Collection[str] | None, inferred: Collection[str]
+    path: Path, required: Collection[str], columns: Collection[str] | None, inferred: Collection[str], form: TableFormat
 ) -> pa.Table:
-    csv_file = CsvFile(path) if path.name.lower().endswith(CSV) else None
-    names = csv_file.names if csv_file else column_names(path)
-    wanted = [name for name in names if columns is None or name in columns]
-    _check_names(path, names, required, wanted if columns is None else columns)
-    if csv_file:
-        return csv_file.read(wanted, [name for name in wanted if name in inferred])
-    return read_parquet(path, wanted)
-
-
-def _check_names(path: Path, names: list[str], required: Collection[str], known: Collection[str]) -> None:
-    """Refuse a name of `known` that stands twice or differs in case or spaces, and the lack of one `required`."""
-    where = f"{path}: columns"
-    twice = sorted({name for name in names if name in known and names.count(name) > 1})
-    if twice:
-        raise InputError(where, names, f"each name may stand once; duplicated: {', '.join(twice)}")
-    for name in names:
-        meant = "_".join(name.replace("_", " ").lower().split())
-        if meant in {*known, *required} and meant not in names:
-            raise InputError(where, names, f"rename {name!r} to {meant!r}")
-    for name in required:
-        if name not in names:
-            in_folder = f"/{name}=" in path.as_posix()
-            hint = ": the names of folders are not read, so write the table without partitions" if in_folder else ""
-            raise InputError(where, names, f"column {name} is missing{hint}")
+    file = _opened(path, form, every=columns is None)
+    theirs = chosen_columns(file, required, columns, form)
+    if isinstance(file, CsvFile):
+        guessed = [
+            theirs[ours] for ours in theirs if ours in inferred and not (ours == "timestamp" and form.time_format)
+        ]
+        table = file.read(list(theirs.values()), guessed)
+    else:
+        table = file.read(list(theirs.values()))
+    return table.select(list(theirs.values())).rename_columns(list(theirs))
 
 
 def require_columns(table: pa.Table, required: Collection[str], source: str) -> None:
@@ -158,13 +184,16 @@ def unique_text_column(table: pa.Table, name: str, source: str) -> pa.Array:
     return column
 
 
-def timestamp_column(table: pa.Table, name: str, source: str) -> pa.Array:
+def timestamp_column(table: pa.Table, name: str, source: str, time_format: str | None = None) -> pa.Array:
     """Column `name` as int64 (integers, whole decimals; timestamps and dates, in their own unit) or float64 (floats and
-    decimals, finite)."""
+    decimals, finite). Text is read as `data.times` does, by `time_format` where there is one."""
     where = f"{source}: column {name}"
     column = one_array(plain_column(table.column(name), where))
-    kind, allowed = column.type, "must hold integers, floats, timestamps or dates"
+    allowed = "must hold integers, floats, timestamps or dates"
+    column = _without_empty(column) if is_text(column.type) else column
     refuse_nulls(column, where)
+    column = times_of_text(column, where, time_format) if is_text(column.type) else column
+    kind = column.type
     if pa.types.is_floating(kind) or (pa.types.is_decimal(kind) and kind.scale > 0):
         column = column.cast(pa.float64())
         refuse_rows(pc.invert(pc.is_finite(column)), where, "NaN or infinity", allowed)
@@ -178,6 +207,11 @@ def timestamp_column(table: pa.Table, name: str, source: str) -> pa.Array:
         return column.cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise InputError(where, str(error), "must fit 64-bit signed integers") from error
+
+
+def _without_empty(column: pa.Array) -> pa.Array:
+    """Text with null where it is empty."""
+    return pc.if_else(pc.equal(column, ""), None, column)
 
 
 def refuse_nulls(column: pa.Array | pa.ChunkedArray, where: str) -> None:

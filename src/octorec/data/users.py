@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.data.plain import plain_column
-from octorec.data.tables import is_csv, is_text, one_array, read_table, refuse_rows, unique_text_column
+from octorec.data.table_format import OURS, TableFormat
+from octorec.data.tables import is_text, kind_of, one_array, read_table, refuse_rows, unique_text_column
 from octorec.errors import InputError
 
 NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"  # as programs write one
@@ -19,18 +20,20 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")  # in a field 
 INDEX = re.compile(r"(Unnamed: [0-9]+|__index_level_[0-9]+__)?")  # columns that pandas adds
 
 
-def read_users(path: str | Path, kinds: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
-    """Read a Parquet or CSV table (see `data.tables.read_table`): each user_id's other columns, as text, numbers or
-    booleans.
+def read_users(
+    path: str | Path, kinds: Mapping[str, str] | None = None, form: TableFormat = OURS
+) -> dict[str, dict[str, Any]]:
+    """Read a table (see `data.tables.read_table`), written as `form` says: each user_id's other columns, as text,
+    numbers or booleans.
 
     kinds: `category` or `number` for each field of a model; a category of a CSV stays as it is written, and text of a
     number is read as numbers. A CSV's column without a kind is numbers where each value is written as one, without
     leading zeros, else text. Null, NaN and an empty value of a CSV are left out: a request may leave out any field of
     its user. Floats that are all whole become integers. Infinity is an InputError.
     """
-    table = read_table(path, ["user_id"])
+    table = read_table(path, ["user_id"], form=form)
     users = unique_text_column(table, "user_id", str(path)).to_pylist()
-    written = is_csv(path)
+    written = kind_of(Path(path), form) == "CSV"
     fields = {}
     for name in table.column_names:
         if name != "user_id" and not INDEX.fullmatch(name):

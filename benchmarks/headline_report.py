@@ -1,0 +1,113 @@
+"""The rows of the newest `headline` as a table, as sentences, and as one figure of what bounds a batch."""
+
+import io
+import json
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from benchmarks.records import RESULTS, read
+from benchmarks.speed_figure import Bars
+from benchmarks.speed_report import gpu, nothing, where
+from benchmarks.tables import Row, table
+from octorec.numerics.plots import COLOURS, STYLE, WIDTH
+
+FIGURE = RESULTS.parents[1] / "docs" / "figures" / "bounds.svg"
+BOUNDS = {"memory": "waits for memory", "arithmetic": "bound by arithmetic", "unknown": "not told"}
+PRECISION = {"fp16": "FP16", "bf16": "BF16", "fp8": "FP8"}
+
+
+def newest_run() -> list[Row]:
+    """The rows of the run that ended last and measured every batch it set out to."""
+    runs: dict[str, list[Row]] = {}
+    for row in read(RESULTS / "headline.jsonl"):
+        runs.setdefault(row["run"], []).append(row)
+    whole = [rows for rows in runs.values() if batches(rows) and not any("error" in row for row in rows)]
+    return whole[-1] if whole else []
+
+
+def batches(rows: list[Row]) -> dict[tuple[str, str], Row]:
+    """The measured batches by system and precision."""
+    return {(row["system"], row["precision"]): row for row in rows if row["kind"] == "batch"}
+
+
+def called(row: Row) -> str:
+    return f"{row['system'].replace('octorec', 'OctoRec')}, {PRECISION[row['precision']]}"
+
+
+def headline() -> str:
+    """Stock PyTorch beside our engine in FP16, BF16 and FP8, how the gain divides, and what bounds the time."""
+    rows = newest_run()
+    if not rows:
+        return nothing("headline")
+    found = batches(rows)
+    cells = [
+        [
+            called(row),
+            f"{row['ms_per_batch']:.1f}",
+            f"{row['requests_per_s']:.0f}",
+            f"{row['mfu']:.0%}",
+            f"{row['p50_ms']:.1f}",
+        ]
+        for row in sorted(found.values(), key=lambda row: row["requests_per_s"])
+    ]
+    heads = ["one batch of 32, 512 beams", "ms", "requests/s", "share of peak", "p50 ms, host to host"]
+    return "\n\n".join([table(heads, cells), gains(found), bounded(rows), where(next(iter(found.values())))])
+
+
+def gains(found: dict[tuple[str, str], Row]) -> str:
+    """How the way from stock FP16 to our FP8 divides into our stack and into FP8."""
+    ms = {key: row["ms_per_batch"] for key, row in found.items()}
+    stock, ours, eight = ms["stock eager", "fp16"], ms["octorec", "fp16"], ms["octorec", "fp8"]
+    graph, sixteen = ms["stock graph", "bf16"], ms["octorec", "bf16"]
+    return (
+        f"From stock FP16 to OctoRec in FP8: **{stock / eight:.2f}x**, of it {stock / ours:.2f}x by our stack at FP16 "
+        f"and **{ours / eight:.2f}x by FP8** at equal fusion ({sixteen / eight:.2f}x over our BF16). Over stock BF16 "
+        f"compiled into one graph: {graph / eight:.2f}x, of it {graph / sixteen:.2f}x by our stack."
+    )
+
+
+def bounded(rows: list[Row]) -> str:
+    """What share of a batch's kernels waits for memory, before and after fusion."""
+    said = []
+    for system, parts in bars(rows).items():
+        said.append(f"{system} {parts[BOUNDS['memory']] / sum(parts.values()):.0%} of {sum(parts.values()):.0f} ms")
+    return f"Of the time in kernels waits for memory: {'; '.join(said)}."
+
+
+def bars(rows: list[Row]) -> Bars:
+    """Milliseconds of a batch: system -> what bounds its kernels -> ms."""
+    return {
+        called(row): {name: row[f"{by}_ms"] for by, name in BOUNDS.items() if row[f"{by}_ms"] or by != "unknown"}
+        for row in rows
+        if row["kind"] == "bounds"
+    }
+
+
+def draw(rows: list[Row]) -> str:
+    """An SVG with one bar a system, divided by what bounds its kernels."""
+    found = bars(rows)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.3 + 0.4 * len(found)), layout="constrained")
+        axes = figure.subplots()
+        for at, parts in enumerate(found.values()):
+            left = 0.0
+            for number, (name, value) in enumerate(parts.items()):
+                look = {"color": COLOURS[number], "hatch": ("", "//", "..")[number], "edgecolor": "#FFFFFF"}
+                axes.barh(at, value, 0.72, left, label=name if at == 0 else None, **look)
+                left += value
+            said = f"{left:.0f} ms, {parts[BOUNDS['memory']] / left:.0%} waits for memory"
+            axes.annotate(said, (left, at), (3, 0), textcoords="offset points", va="center", fontsize=8.5)
+        axes.set_yticks(range(len(found)), list(found))
+        axes.set_ylim(len(found) - 0.4, -0.6)
+        axes.set_xlim(0, 1.45 * max(sum(parts.values()) for parts in found.values()))
+        axes.grid(axis="y", visible=False)
+        axes.set(
+            xlabel="ms in kernels, one batch of 32 requests with 512 beams",
+            title=f"What bounds a batch, {gpu(rows[0])}",
+        )
+        axes.legend(loc="lower right")
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Description": json.dumps(found)})
+    text = file.getvalue()
+    return text[text.index("<svg") :]

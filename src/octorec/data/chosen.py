@@ -1,0 +1,101 @@
+"""Which columns of a file are ours: by their names, or as the user says; what does not fit is refused by name."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from octorec.data.csv_file import CsvFile
+from octorec.data.hints import advice, columns_flag, guessed_columns, meaning
+from octorec.data.table_format import TableFormat
+from octorec.errors import InputError
+
+
+class Named(Protocol):
+    """A file of a table."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def names(self) -> list[str]: ...
+
+
+def chosen_columns(
+    file: Named, required: Collection[str], known: Collection[str] | None, form: TableFormat
+) -> dict[str, str]:
+    """Our name -> the file's, for those of the `known` columns (None: all) that the file has.
+
+    Refused are: a name of `form` that the file lacks, a name that stands twice, one that differs from ours in case or
+    spaces alone, and the lack of one `required`.
+    """
+    chosen = _as_told(file, known, form)
+    told = set(chosen.values())
+    _check_alike(file, told, {*required, *(known or ())}, form)
+    for name in [] if form.by_place else file.names:
+        if name not in told and name not in form.columns and (known is None or name in known):
+            chosen[name] = name
+    _check_twice(file, chosen)
+    _check_header(file, chosen, form)
+    missing = [name for name in required if name not in chosen]
+    if missing:
+        raise InputError(_where(file), file.names, _what_to_do(file, missing, list(required), form))
+    return chosen
+
+
+def _as_told(file: Named, known: Collection[str] | None, form: TableFormat) -> dict[str, str]:
+    chosen = {}
+    for ours, told in form.columns.items():
+        if known is not None and ours not in known:
+            continue
+        name = str(told)
+        like = [n for n in file.names if n == name] or [n for n in file.names if n.strip() == name.strip()]
+        if like:
+            chosen[ours] = like[0]
+        elif not (ours in form.optional and ours in file.names):
+            how = f"places go from 0 to {len(file.names) - 1}" if form.by_place else f"found: {', '.join(file.names)}"
+            raise InputError(f"columns: {ours}", name, f"{file.path} has no such column; {how}")
+        else:
+            chosen[ours] = ours
+    return chosen
+
+
+def _check_twice(file: Named, chosen: dict[str, str]) -> None:
+    twice = sorted(name for name in chosen.values() if file.names.count(name) > 1)
+    if twice:
+        raise InputError(_where(file), file.names, f"each name may stand once; duplicated: {', '.join(twice)}")
+
+
+def _check_alike(file: Named, told: Collection[str], ours: Collection[str], form: TableFormat) -> None:
+    for name in file.names:
+        meant = "_".join(name.replace("_", " ").lower().split())
+        if meant in ours and meant not in file.names and meant not in form.columns and name not in told:
+            every = {**{k: str(v) for k, v in form.columns.items()}, meant: name}
+            every |= guessed_columns([n for n in file.names if n != name], [o for o in ours if o not in every])
+            allowed = f"rename {name!r} to {meant!r}, or {columns_flag(every, form)}"
+            raise InputError(_where(file), file.names, allowed)
+
+
+def _check_header(file: Named, chosen: dict[str, str], form: TableFormat) -> None:
+    """Refuse places where the first line is a header after all."""
+    if not (isinstance(file, CsvFile) and form.by_place and not file.header):
+        return
+    names = {ours: file.first[int(place)] for ours, place in chosen.items()}
+    if names and all(meaning(name) == ours for ours, name in names.items()):
+        allowed = f"is a header, so name columns by it: {columns_flag(names, form)}"
+        raise InputError(f"{file.path}: first line", file.line[:200], allowed)
+
+
+def _what_to_do(file: Named, missing: Sequence[str], required: Sequence[str], form: TableFormat) -> str:
+    said = f"column {missing[0]} is missing"
+    if f"/{missing[0]}=" in file.path.as_posix():
+        return f"{said}: the names of folders are not read, so write the table without partitions"
+    if isinstance(file, CsvFile):
+        known = advice(file.line, file.names, missing, required, form)
+    else:
+        guessed = guessed_columns(file.names, missing)
+        known = f"did you mean {columns_flag(guessed, form)}" if guessed else ""
+    prefix = f"{form.beside}." if form.beside else ""
+    return f"{said}: {known or f'say which one it is: --columns {prefix}{missing[0]}=NAME'}"
+
+
+def _where(file: Named) -> str:
+    return f"{file.path}: columns"
