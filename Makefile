@@ -14,24 +14,23 @@ install: .venv/installed
 
 .venv/package: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e . -c constraints.txt
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[serve]' -c constraints.txt
 	touch $@
 
 demo: .venv/package
 	$(BIN)/octorec demo --out runs/demo --force $(if $(PIP_ARGS),--pip-args '$(PIP_ARGS)')
 
-# A worker a core, with one thread each; the server's tests alone, as they measure time.
+# A worker a core, with one thread each; the server's slow tests alone, as they put it under a load of several minutes.
 WORKERS ?= $(shell nproc)
-TOGETHER = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/serve
-ALONE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/serve
+TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+TOGETHER = $(TESTS) -n $(WORKERS) --dist loadfile
 
 test: install
 	$(TOGETHER) -m 'not slow and not gpu'
-	$(ALONE) -m 'not slow and not gpu'
 
 test-all: test
-	$(TOGETHER) -m 'slow or gpu'
-	$(ALONE) -m 'slow or gpu'
+	$(TOGETHER) -m 'slow or gpu' --ignore tests/serve
+	$(TESTS) -m 'slow or gpu' tests/serve
 
 check: install
 	$(BIN)/ruff check .

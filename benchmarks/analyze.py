@@ -25,8 +25,8 @@ from torch import Tensor
 
 from benchmarks.quantize import cpu_model, rss_anon_kb
 from benchmarks.records import RESULTS, append
-from octorec.files import new_folder
 from octorec.models.hf_folder import write_config, write_tensors
+from octorec.output.write import new_folder
 
 CONFIG = {  # of Qwen/Qwen3-8B
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 4096, "intermediate_size": 12288,

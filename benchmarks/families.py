@@ -23,9 +23,9 @@ from benchmarks.families_report import sections
 from benchmarks.records import RESULTS, append
 from octorec.data.movielens import movielens_100k
 from octorec.demo import run_demo
-from octorec.files import new_folder, refuse_existing
 from octorec.numerics.families import Family
 from octorec.numerics.report import write_report
+from octorec.output.write import new_folder
 from octorec.terminal import console
 
 LEAD = (
@@ -36,10 +36,10 @@ LEAD = (
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Everything; returns the rows."""
-    refuse_existing(args.out, args.force)
     pip_args = shlex.split(args.pip_args)
-    movies = movielens_100k(args.cache, pip_args)
-    with new_folder(args.out, args.force) as out:
+    read = [path for path in (args.cache, args.onerec, args.qwen3) if path is not None]
+    with new_folder(args.out, args.force, read) as out:
+        movies = movielens_100k(args.cache, pip_args)
         start = time.perf_counter()
         families, floors = rankers(movies, out)
         say(f"ranker: {time.perf_counter() - start:.0f} s, AUC {floors['raw numbers']['auc']:.4f}")

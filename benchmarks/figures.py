@@ -8,8 +8,8 @@ The data flow of a product under the paper's recipe (docs/numerics.md): of atten
 from pathlib import Path
 
 from benchmarks.records import RESULTS
-from octorec.files import new_file
 from octorec.numerics.dataflow import draw_dataflow
+from octorec.output.write import new_file
 from octorec.quant.recipe import load_recipe
 
 FOLDER = RESULTS.parents[1] / "docs" / "figures"

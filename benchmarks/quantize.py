@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.records import RESULTS, append
-from octorec.files import new_folder
 from octorec.kernels import reference
 from octorec.models.checkpoint import disk_tensors, stored
 from octorec.models.config import OneRecConfig
 from octorec.models.hf_folder import write_config, write_tensors
 from octorec.models.presets import PRESETS
+from octorec.output.write import new_folder
 from octorec.quant.convert import REPORT, quantize_checkpoint
 from octorec.quant.load import empty_model
 from octorec.quant.recipe import shipped_recipes

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from octorec.files import new_folder
 from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.output.write import new_folder
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # has to be set before triton is first imported

@@ -5,14 +5,17 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import typer
 
 from octorec import cli, demo
 from octorec.errors import InputError
@@ -168,6 +171,89 @@ def test_users_of_a_csv_are_read_as_the_fields_of_the_model(tmp_path: Path) -> N
     assert cli.known_users(None, fields, []) == {}
     with pytest.raises(InputError, match="got \"users such as 'u0'\"; has no user of the interactions"):
         cli.known_users(tmp_path / "users.csv", fields, ["0", "1"])
+
+
+def test_every_verb_that_reads_tables_has_flags_for_them() -> None:
+    def flags(command: Any) -> Iterator[set[str]]:
+        for inner in getattr(command, "commands", {}).values():
+            yield from flags(inner)
+        yield {name for parameter in command.params for name in parameter.opts}
+
+    for known in flags(typer.main.get_command(cli.app)):
+        if {"--data", "--items", "--users", "--kind"} & known:
+            assert {"--sep", "--columns"} <= known
+        if {"--data", "--kind"} & known:
+            assert "--time-format" in known
+
+
+def test_interactions_items_and_users_may_be_written_in_other_ways(work: Path, tmp_path: Path) -> None:
+    flags = _other_ways(work, tmp_path)
+    items = ("--items", work / "items.parquet", "--codebook-sizes", "6,5,4")
+    octorec("catalog", "build", *flags, *items, "--out", tmp_path / "catalog")
+    assert (tmp_path / "catalog/catalog.json").read_text() == (work / "catalog/catalog.json").read_text()
+    octorec("catalog", "build", *flags, *items, "--columns", "user=0", "--out", tmp_path / "other", expect=2)
+
+
+def _other_ways(work: Path, folder: Path) -> tuple[object, ...]:
+    """Flags for the data of `work`, written in another way into `folder`."""
+    rows = (work / "data.csv").read_text().replace('"', "").splitlines()[1:]
+    (folder / "log.dat").write_text("".join(f"{row.replace(',', '::')}::5\n" for row in rows))
+    return "--data", folder / "log.dat", "--sep", "::", "--columns", "user_id=0,item_id=1,timestamp=2"
+
+
+@pytest.mark.slow
+def test_every_verb_reads_tables_written_in_other_ways(work: Path, tmp_path: Path) -> None:
+    flags = _other_ways(work, tmp_path)
+    known = pyarrow.parquet.read_table(work / "users.parquet").to_pylist()
+    (tmp_path / "users.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in known))
+    users = ("--users", tmp_path / "users.jsonl")
+    plain = ("--data", work / "data.csv", "--users", work / "users.parquet")
+    pair = ("evaluate", work / "bf16", work / "fp8", "--k", "5", "--json")
+    assert octorec(*pair, *flags, *users, expect=None).stdout == octorec(*pair, *plain, expect=None).stdout
+    octorec("train", *flags, *users, "--catalog", work / "catalog", "--config", work / "config.json",
+            "--out", tmp_path / "model", "--steps", "1", "--warmup", "1")  # fmt: skip
+    done = octorec("prove", tmp_path / "model", *flags, *users, "--k", "5", "--json", expect=None)
+    assert json.loads(done.stdout)["comparison"]
+    octorec("analyze", work / "bf16", "--out", tmp_path / "stats", *flags, *users, "--requests", "5")
+
+
+def test_verbs_say_what_is_remarkable_of_a_table(work: Path, tmp_path: Path) -> None:
+    rows = (work / "data.csv").read_text().splitlines()
+    (tmp_path / "log.csv").write_text("\n".join([f"{rows[0]},rating", *(f"{row},1" for row in [*rows[1:], rows[1]])]))
+    done = octorec("catalog", "build", "--data", tmp_path / "log.csv", "--codebook-sizes", "6,5,4", "--out",
+                   tmp_path / "catalog")  # fmt: skip
+    assert "rows that repeat an earlier one (user, item and time): 1; each counts" in done.stderr
+    assert "column rating is not read: each row counts alike, whatever its rating" in done.stderr
+
+
+def test_a_table_is_checked(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("userId;movie title;time\nu1;a;05.01.2024\nu1;b;06.01.2024\n")
+    flags = ("--columns", "user_id=userId,item_id=movie title,timestamp=time", "--time-format", "%d.%m.%Y")
+    done = octorec("data", "check", tmp_path / "log.csv", *flags)
+    shown = done.stdout.splitlines()
+    assert "time                 from 2024-01-05 to 2024-01-06" in shown
+    assert all(len(line) <= 80 for line in shown if not line.startswith("next: "))
+    following = f"octorec catalog build --data {tmp_path / 'log.csv'}"
+    following += " --columns 'user_id=userId,item_id=movie title,timestamp=time' --time-format %d.%m.%Y --out catalog"
+    assert shown[-1] == f"next: {following}"
+    found = json.loads(octorec("data", "check", tmp_path / "log.csv", *flags, "--json").stdout)
+    assert (found["facts"]["rows"], found["next"]) == (2, following)
+    done = octorec("data", "check", tmp_path / "log.csv", expect=2)
+    assert "did you mean --columns user_id=userId,item_id=NAME,timestamp=time" in done.stderr
+    assert json.loads(octorec("data", "check", work / "items.parquet", "--json").stdout)["kind"] == "items"
+    assert json.loads(octorec("data", "check", work / "users.parquet", "--json").stdout)["kind"] == "users"
+
+
+def test_items_of_a_catalog_are_shown(work: Path) -> None:
+    shown = octorec("catalog", "show", work / "catalog", "7", "Film 12").stdout.splitlines()
+    assert shown[0] == "item 7: Film 7"
+    assert "item 12: Film 12" in shown
+    about = json.loads(octorec("catalog", "show", work / "bf16", "7", "--neighbours", "3", "--json").stdout)["items"][0]
+    assert (about["item_id"], about["sets"], len(about["codes"])) == ("7", ["odd"], 3)
+    assert len(about["neighbours"]) <= 3
+    done = octorec("catalog", "show", work / "catalog", "77", expect=2)
+    assert "item: got '77'; no such id or title among 30 items; most like it: '7'" in done.stderr
+    octorec("catalog", "show", work / "catalog", "7", "--neighbours", "-1", expect=2)
 
 
 def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:

@@ -56,9 +56,9 @@ class Broken:
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_of_a_large_value_little_is_shown_at_once(value: Any) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     text = str(InputError("field", value, "allowed"))
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 5  # minutes, where the whole value is looked at
     assert len(text) <= SHOWN + len("field: got ; allowed")
 
 

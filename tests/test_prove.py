@@ -17,11 +17,11 @@ from octorec.data.splits import leave_last_out
 from octorec.errors import InputError
 from octorec.evaluate.paired import Estimate, estimate, mean, relative
 from octorec.evaluate.verdict import decide
-from octorec.files import new_folder
 from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.numerics.fidelity import LayerFidelity, edges_hold, sqnr
+from octorec.output.write import new_folder
 from octorec.prove import Proof, Speed, faults, nll_outcome, prove
 from octorec.prove_config import ProveConfig
 from octorec.prove_report import render_proof

@@ -25,12 +25,12 @@ from octorec.catalog.build import build_catalog
 from octorec.data.interactions import read_interactions
 from octorec.data.items import read_items
 from octorec.evaluate.verdict import EXIT_CODES
-from octorec.files import new_folder
 from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.numerics.analyze import analyze
 from octorec.numerics.render import render
+from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.terminal import PlainConsole, fitting
 from tests.test_cli import octorec

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.quality.render import BREAKERS, SETS, find, rows
 from benchmarks.tables import Row
-from octorec.files import new_file
 from octorec.numerics.plots import COLOURS, MARKERS, STYLE, WIDTH
+from octorec.output.write import new_file
 
 
 def loss_by_sqnr(recorded: list[Row], model: str = "moe", seed: int = 0) -> str:

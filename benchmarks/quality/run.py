@@ -31,13 +31,13 @@ from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config, load
 from octorec.evaluate.outcomes import Outcomes, outcomes_of
-from octorec.files import new_folder
 from octorec.kernels import fused
 from octorec.kernels.quantized import Quantized
 from octorec.kernels.reference import Operand
 from octorec.models.checkpoint import disk_tensors, stored
 from octorec.models.hf_folder import write_config, write_tensors
 from octorec.models.onerec import OneRecV2
+from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
 from octorec.quant.modules import FP8Linear

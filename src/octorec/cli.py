@@ -13,6 +13,7 @@ import typer
 import octorec
 from octorec import leads
 from octorec.cli_catalog import catalog_app
+from octorec.cli_data import data_app
 from octorec.cli_options import (
     Checkpoint,
     Force,
@@ -26,10 +27,13 @@ from octorec.cli_options import (
     Predicted,
     UnknownItems,
     Users,
+    claim,
     show,
 )
+from octorec.cli_tables import Columns, Sep, TimeFormat, table_format, users_format
 from octorec.command import kept, run
 from octorec.data.hold_out import HOLD_OUT
+from octorec.data.table_format import OURS, TableFormat
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, lengths
 from octorec.evaluate.margin import MARGIN
@@ -44,18 +48,23 @@ from octorec.training.config import Precision, TrainConfig
 KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(data_app, name="data")
 bench_app = typer.Typer(no_args_is_help=True, help="Put what was built under load.")
 app.add_typer(bench_app, name="bench")
 
 
 @app.command()
 def train(
+    command: typer.Context,
     data: Interactions,
     catalog: Annotated[Path, typer.Option(help="Catalog folder whose codes the model learns.")],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
     preset: Annotated[str, typer.Option(help="Model dimensions by name; codebook sizes are the catalog's.")] = "demo",
     config: Annotated[Path | None, typer.Option(help="Model dimensions as config.json, instead of a preset.")] = None,
     users: Users = None,
+    sep: Sep = None,
+    columns: Columns = None,
+    time_format: TimeFormat = None,
     hold_out: HoldOut = HOLD_OUT,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = TrainConfig.steps,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = TrainConfig.batch_size,
@@ -81,8 +90,10 @@ def train(
     from octorec.catalog.catalog import Catalog
     from octorec.data.splits import leave_last_out, training_part
     from octorec.models.shapes import parameters
-    from octorec.training.run import model_config, train
+    from octorec.training.run import model_config, state_folder, train
 
+    claim(command, out, force, data, catalog, config, users)
+    claim(command, state_folder(out), force or resume, data, catalog, config, users)
     settings = TrainConfig(
         steps=steps,
         batch_size=batch_size,
@@ -98,17 +109,17 @@ def train(
         save_every=save_every,
         seed=seed,
     )
-    interactions, items = leads.reading(data), Catalog.load(catalog)
+    form = table_format(sep, columns, time_format)
+    interactions, items = leads.reading(data, form), Catalog.load(catalog)
     train_part = training_part(interactions, hold_out)
     examples = leave_last_out(interactions, hold_out)[1] if hold_out else []
     dimensions = model_config(config or preset, items)
     leads.of_training(interactions, hold_out)
     sizes = " x ".join(map(str, dimensions.codebook_sizes))
     say(f"model: {parameters(dimensions):,} parameters; catalog: {len(items):,} items in {sizes} codes")
-    say(
-        f"ahead: {steps:,} steps of {batch_size:,} examples on {device}, recall measured every {validate_every:,} steps"
-    )
-    known = known_users(users, dimensions.user_fields, interactions.table["user_id"].unique().to_pylist())
+    measured = f"; recall of held-out items every {validate_every:,} and at the end" if examples else ""
+    say(f"ahead: {steps:,} steps of {batch_size:,} examples on {device}{measured}")
+    known = known_users(users, dimensions.user_fields, interactions.table["user_id"].unique().to_pylist(), form)
     with kept(lambda: leads.of_saved_state(out)), training_progress(steps) as progress:
         about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, progress)
     show(as_json, about, f"wrote {out}: {about['bytes'] / 1e6:.1f} MB, {about['examples']} examples")
@@ -116,11 +127,15 @@ def train(
 
 @app.command()
 def analyze(
+    command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Safetensors file or folder, of any model, 16 bit or FP8.")],
     out: Annotated[Path, typer.Option(help="Folder to write report.html, stats.parquet and recipe.yaml into.")],
     data: Annotated[Path | None, typer.Option(help="Interactions: measures activations on real requests too.")] = None,
     requests: Annotated[int, typer.Option(help="How many requests to take from --data.")] = 256,
     users: Users = None,
+    sep: Sep = None,
+    columns: Columns = None,
+    time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
     batch_size: Annotated[int, typer.Option("--batch", help="Requests a batch, for the roofline.")] = Workload.batch,
     beam: Annotated[int, typer.Option(help="Beams (of a ranker: candidates) a request.")] = Workload.beam,
@@ -134,10 +149,12 @@ def analyze(
     from octorec.numerics.analyze import analyze
     from octorec.numerics.render import render
 
+    claim(command, out, force, checkpoint, data, users, catalog)
     workload = Workload(batch_size, beam, context, gpu)
+    form = table_format(sep, columns, time_format)
     batch, about = None, list[str]()
     if data:
-        batch, about = measured_requests(checkpoint, data, users, catalog, requests, unknown_items)
+        batch, about = measured_requests(checkpoint, data, users, catalog, requests, unknown_items, form)
     with counting("analyzing", "tensors") as progress:
         found = analyze(checkpoint, out, batch, force, progress, workload, about)
     show(as_json, found.to_dict(), render(found))
@@ -145,6 +162,7 @@ def analyze(
 
 @app.command()
 def quantize(
+    command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
     out: Annotated[Path, typer.Option(help="FP8 checkpoint folder to write.")],
     recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = "fp8",
@@ -153,7 +171,9 @@ def quantize(
 ) -> None:
     """Quantize a checkpoint to FP8, tensor by tensor, without building the model."""
     from octorec.quant.convert import quantize_checkpoint
+    from octorec.quant.recipe import recipe_file
 
+    claim(command, out, force, checkpoint, *recipe_file(recipe))
     leads.of_quantizing(checkpoint, recipe)
     with counting("quantizing", "MB") as progress:
         report = quantize_checkpoint(checkpoint, out, recipe, force, megabytes(progress))
@@ -231,6 +251,7 @@ def serve(
 @bench_app.command("serve")
 @with_flags(BenchConfig)
 def bench_serve(
+    command: typer.Context,
     url: Annotated[str, typer.Argument(help="Where the server listens, such as http://127.0.0.1:8080.")],
     as_json: Json = False,
     **flags: Any,
@@ -239,18 +260,18 @@ def bench_serve(
     import asyncio
 
     from octorec.bench_report import draw, render
-    from octorec.files import new_file
+    from octorec.output.write import new_file
     from octorec.serve.bench import bench
+    from octorec.serve.bench_output import claimed_outputs
 
     config = BenchConfig(**{name: value for name, value in flags.items() if value is not None})
-    rates = f"{len(config.request_rate)} rates" if len(config.request_rate) > 1 else "one rate"
-    say(
-        f"ahead: {rates}, {config.warm_up_s + config.duration_s:g} s each: {', '.join(map(str, config.request_rate))}/s"
-    )
+    command.with_resource(claimed_outputs(config))
+    rates = ", ".join(f"{rate:g}" for rate in config.request_rate)
+    say(f"ahead: {rates} requests/s, {config.duration_s:g} s each after {config.warm_up_s:g} s of warm-up")
     with counting("asking", "s") as progress:
         rows = asyncio.run(bench(url, config, progress))
     if config.plot is not None:
-        with new_file(config.plot) as path:
+        with new_file(config.plot, field="plot") as path:
             path.write_text(draw(rows))
     show(as_json, {"rows": rows}, render(rows))
 
@@ -270,6 +291,9 @@ def evaluate(
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     users: Users = None,
     limit: Limit = None,
+    sep: Sep = None,
+    columns: Columns = None,
+    time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: Json = False,
@@ -289,6 +313,7 @@ def evaluate(
     asked = _lengths(k)
     if beam_width is not None and asked[-1] > beam_width:
         raise InputError("k", asked[-1], f"at most beam_width = {beam_width}")
+    form = table_format(sep, columns, time_format)
     if (data is None) == (requests is None):
         raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
 
@@ -308,7 +333,7 @@ def evaluate(
         show(as_json, seen.to_dict(), render_shadow(seen))
         return
     assert data is not None
-    interactions, examples, sample = _predicted(data, hold_out, limit)
+    interactions, examples, sample = _predicted(data, hold_out, form, limit)
     say(f"ahead: {len(examples):,} requests to each of two checkpoints on {device}; then the floors and the verdict")
     pair = engines(example.history for example in examples)
     width = beam_width or min(engine.config.default_beam_width for engine in pair)
@@ -317,7 +342,7 @@ def evaluate(
     names = {"baseline": baseline, "candidate": candidate}
     sides = {name: Side(e.catalog, read_learned(names[name])) for name, e in zip(names, pair, strict=True)}
     origin = warned(origin_of(interactions, hold_out, sides, sample))
-    known = known_users(users, pair[0].config.user_fields, (example.user_id for example in examples))
+    known = known_users(users, pair[0].config.user_fields, (example.user_id for example in examples), form)
     train = training_part(interactions, hold_out)
     with counting("evaluating", "requests") as progress:
         result = compare(
@@ -338,6 +363,7 @@ def evaluate(
 
 @app.command()
 def prove(
+    command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
     data: Interactions,
     hold_out: Predicted = HOLD_OUT,
@@ -348,6 +374,9 @@ def prove(
     beam_width: Annotated[int, typer.Option(help="Beams a level.")] = ProveConfig.beam_width,
     users: Users = None,
     limit: Limit = None,
+    sep: Sep = None,
+    columns: Columns = None,
+    time_format: TimeFormat = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = ProveConfig.device,
     dollars_per_hour: Annotated[float, typer.Option(help="Price of one GPU.")] = ProveConfig.dollars_per_hour,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
@@ -363,16 +392,18 @@ def prove(
     from octorec.models.hf_folder import Checkpoint as HfFolder
     from octorec.prove import prove
     from octorec.prove_report import render_proof
+    from octorec.quant.recipe import recipe_file
 
+    if out is not None:
+        claim(command, out, force, checkpoint, data, users, *recipe_file(recipe))
     config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items)
-    interactions, examples, sample = _predicted(data, hold_out, limit)
-    say(
-        f"ahead: {len(examples):,} requests each in 16 bit and in FP8 on {device}; noise floor, layers, floors, verdict"
-    )
+    form = table_format(sep, columns, time_format)
+    interactions, examples, sample = _predicted(data, hold_out, form, limit)
+    say(f"ahead: {len(examples):,} requests each in 16 bit and in FP8 on {device}; then layers, floors and verdict")
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
     origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}, sample))
     fields = read_config(HfFolder(checkpoint)).user_fields
-    known = known_users(users, fields, (example.user_id for example in examples))
+    known = known_users(users, fields, (example.user_id for example in examples), form)
     train = training_part(interactions, hold_out)
     with counting("proving", "requests") as progress:
         proof = prove(checkpoint, examples, config, out, known, force, progress, train)
@@ -400,7 +431,13 @@ def demo(
 
 
 def measured_requests(
-    checkpoint: Path, data: Path, users: Path | None, catalog: Path | None, count: int, unknown_items: str
+    checkpoint: Path,
+    data: Path,
+    users: Path | None,
+    catalog: Path | None,
+    count: int,
+    unknown_items: str,
+    form: TableFormat,
 ) -> tuple[Any, list[str]]:
     """The newest interaction of `count` users as requests with their true answers, as a model reads them.
 
@@ -413,28 +450,30 @@ def measured_requests(
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
     engine = load(checkpoint, catalog)
-    _, every, _ = _predicted(data, HOLD_OUT)
-    known = known_users(users, engine.config.user_fields, (example.user_id for example in every))
+    _, every, _ = _predicted(data, HOLD_OUT, form)
+    known = known_users(users, engine.config.user_fields, (example.user_id for example in every), form)
     examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
     sample = examples[:: max(1, len(examples) // count)][:count]
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
     return engine.forced_batch(requests, [example.target for example in sample]), unknown.lines()
 
 
-def known_users(path: Path | None, fields: Iterable[Any], asked: Iterable[str]) -> dict[str, dict[str, Any]]:
+def known_users(
+    path: Path | None, fields: Iterable[Any], asked: Iterable[str], form: TableFormat = OURS
+) -> dict[str, dict[str, Any]]:
     """What a table says about the users, each of a model's `fields` read as its kind; some of `asked` must be in it."""
     from octorec.data.users import read_users
 
     if path is None:
         return {}
-    users = read_users(path, {field.name: field.kind for field in fields})
+    users = read_users(path, {field.name: field.kind for field in fields}, users_format(form))
     if users.keys().isdisjoint(asked):
         found = f"users such as {next(iter(users))[:40]!r}"
         raise InputError(f"{path}: column user_id", found, "has no user of the interactions: write ids alike in both")
     return users
 
 
-def _predicted(data: Path, hold_out: int, limit: int | None = None) -> tuple[Any, Any, Any]:
+def _predicted(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> tuple[Any, Any, Any]:
     """Interactions; the newest of each user, or of `limit` users, as examples to predict; and which users, if not all.
 
     What was read and what is to be predicted is said on stderr.
@@ -445,7 +484,7 @@ def _predicted(data: Path, hold_out: int, limit: int | None = None) -> tuple[Any
 
     if hold_out < 1:
         raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
-    interactions = leads.reading(data)
+    interactions = leads.reading(data, form)
     of, sample = (interactions, None) if limit is None else sampled_users(interactions, limit)
     _, examples = leave_last_out(of, hold_out)
     require_examples(examples)

@@ -6,21 +6,28 @@ from typing import Annotated, Any
 import typer
 
 from octorec import leads
-from octorec.cli_options import Force, HoldOut, Json, show
+from octorec.cli_items import items_app
+from octorec.cli_options import Force, HoldOut, Json, claim, show
+from octorec.cli_tables import Columns, Sep, TimeFormat, items_format, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.errors import InputError
 from octorec.progress import counting
 from octorec.terminal import say
 
-catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build a catalog, add items to it, import one.")
+catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build or import a catalog, change its items.")
+catalog_app.add_typer(items_app)
 
 
 @catalog_app.command("build")
 def catalog_build(
+    command: typer.Context,
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     data: Annotated[Path | None, typer.Option(help="Interactions, for co-occurrence.")] = None,
     items: Annotated[Path | None, typer.Option(help="Items: item_id and any of title, sets, vector.")] = None,
     codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = "8192,8192,8192",
+    sep: Sep = None,
+    columns: Columns = None,
+    time_format: TimeFormat = None,
     hold_out: HoldOut = HOLD_OUT,
     unique: Annotated[bool, typer.Option("--unique", help="Give every item a tuple of its own.")] = False,
     seed: Annotated[int, typer.Option(help="Of the clustering.")] = 0,
@@ -31,21 +38,21 @@ def catalog_build(
     from octorec.catalog.build import build_catalog
     from octorec.data.items import read_items
     from octorec.data.splits import training_part
-    from octorec.files import refuse_existing
 
-    refuse_existing(out, force)
+    claim(command, out, force, data, items)
     if data is None and items is None:
         raise InputError("data", None, "give --data, --items or both")
     sizes = _sizes(codebook_sizes)
-    interactions = leads.reading(data) if data else None
+    form = table_format(sep, columns, time_format, items=True)
+    interactions = leads.reading(data, form) if data else None
     if interactions:
         leads.of_training(interactions, hold_out)
-    table = read_items(items) if items else None
-    if table is not None:
-        say(f"{items}: {table.num_rows:,} items with {', '.join(table.column_names[1:]) or 'nothing but ids'}")
+    known = read_items(items, items_format(form, beside=data is not None)) if items else None
+    if known is not None:
+        say(f"{items}: {known.num_rows:,} items with {', '.join(known.column_names[1:]) or 'nothing but ids'}")
     say(f"ahead: {len(sizes)} levels of {', '.join(map(str, sizes))} codes by residual k-means")
     with counting("building", "steps") as progress:
-        made = build_catalog(interactions, table, sizes, seed, unique, progress, hold_out)
+        made = build_catalog(interactions, known, sizes, seed, unique, progress, hold_out)
     made.save(out, force)
     met = training_part(interactions, hold_out).table["item_id"].unique() if interactions and made.learned else None
     show_catalog(as_json, made, out, None if met is None else len(made) - len(met))
@@ -53,9 +60,12 @@ def catalog_build(
 
 @catalog_app.command("assign")
 def catalog_assign(
+    command: typer.Context,
     catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.")],
     items: Annotated[Path, typer.Option(help="New items: item_id and any of title, sets, vector.")],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -63,16 +73,17 @@ def catalog_assign(
     from octorec.catalog.build import assign
     from octorec.catalog.catalog import Catalog
     from octorec.data.items import read_items
-    from octorec.files import refuse_existing
 
-    refuse_existing(out, force)
-    made = assign(Catalog.load(catalog), read_items(items))
+    claim(command, out, force, catalog, items)
+    form = table_format(sep, columns, None, items=True)
+    made = assign(Catalog.load(catalog), read_items(items, items_format(form)))
     made.save(out, force)
     show_catalog(as_json, made, out)
 
 
 @catalog_app.command("import")
 def catalog_import(
+    command: typer.Context,
     index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.")],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.")] = None,
@@ -82,6 +93,8 @@ def catalog_import(
     base: Annotated[
         Path | None, typer.Option(help="Imported catalog before this one: models that answer from it take both.")
     ] = None,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -89,14 +102,34 @@ def catalog_import(
     from octorec.catalog.catalog import Catalog
     from octorec.catalog.index_json import read_index
     from octorec.data.items import read_items
-    from octorec.files import refuse_existing
 
-    refuse_existing(out, force)
+    claim(command, out, force, index, items, base)
     sizes = _sizes(codebook_sizes) if codebook_sizes else None
     before = Catalog.load(base) if base else None
-    made = read_index(index, read_items(items) if items else None, sizes, before)
+    form = items_format(table_format(sep, columns, None, items=True))
+    made = read_index(index, read_items(items, form) if items else None, sizes, before)
     made.save(out, force)
     show_catalog(as_json, made, out)
+
+
+@catalog_app.command("show")
+def catalog_show(
+    catalog: Annotated[Path, typer.Argument(help="Catalog folder, or a checkpoint with one.")],
+    items: Annotated[list[str], typer.Argument(help="Item ids, or words of a title that one item has.")],
+    neighbours: Annotated[int, typer.Option(help="Items to name that share most codes with each.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show items: title, codes, named sets, whether withdrawn, and the items that share most codes with them."""
+    from octorec.catalog.catalog import Catalog
+    from octorec.catalog.show import about_item, find_item
+
+    if neighbours < 0:
+        raise InputError("neighbours", neighbours, "must be 0 or more")
+    inside = catalog / "catalog"
+    loaded = Catalog.load(inside if (inside / "catalog.json").is_file() else catalog)
+    found = [about_item(loaded, find_item(loaded, item), neighbours) for item in items]
+    lines = [line for about in found for line in ("", *about.lines())][1:]
+    show(as_json, {"items": [about.to_dict() for about in found]}, *lines)
 
 
 def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = None) -> None:

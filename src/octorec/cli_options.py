@@ -9,9 +9,10 @@ from rich.console import RenderableType
 
 from octorec.evaluate.cutoffs import K
 from octorec.files import json_text
+from octorec.output.claim import claimed_folder
 from octorec.terminal import WHOLE, PlainConsole, fitting
 
-Force = Annotated[bool, typer.Option("--force", help="Replace what --out names, at the very end.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what --out names, if OctoRec wrote it, at the very end.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or FP8.")]
 OtherCatalog = Annotated[
@@ -43,6 +44,12 @@ UnknownItems = Annotated[
 Interactions = Annotated[
     Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
 ]
+
+
+def claim(command: typer.Context, out: Path, force: bool, *inputs: Path | str | None) -> None:
+    """Claim the folder `out` until the verb ends (see `claimed_folder`). inputs: what the verb reads, None where the
+    user did not give it."""
+    command.with_resource(claimed_folder(out, force, [path for path in inputs if path is not None]))
 
 
 def show(as_json: bool, result: Any, *texts: RenderableType) -> None:

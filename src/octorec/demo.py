@@ -17,6 +17,7 @@ from octorec.data.interactions import Interactions
 from octorec.data.learned import read_learned
 from octorec.data.movielens import MovieLens, movielens_100k
 from octorec.data.splits import Example, leave_last_out
+from octorec.demo_claim import claimed_demo
 from octorec.demo_folder import write_found, write_tables
 from octorec.demo_report import Findings, summary, write_demo_report
 from octorec.engine.engine import Engine
@@ -27,7 +28,6 @@ from octorec.evaluate.margin import MARGIN
 from octorec.evaluate.origin import Side, origin_of
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.evaluate.render import render
-from octorec.files import refuse_existing
 from octorec.models.config import UserField
 from octorec.models.presets import preset
 from octorec.numerics.analyze import Analysis, analyze
@@ -56,7 +56,11 @@ def run_demo(
 
     cache: where MovieLens-100K is kept. pip_args: for fetching it, see `movielens_100k`.
     """
-    refuse_existing(out, force)
+    with claimed_demo(out, force, cache):
+        return _stages(out, cache, pip_args, force, training)
+
+
+def _stages(out: Path, cache: Path, pip_args: Sequence[str], force: bool, training: TrainConfig) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     with _stage("data", "MovieLens-100K, every rating an interaction", seconds):
         movies = movielens_100k(cache, pip_args)

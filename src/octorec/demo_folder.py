@@ -1,10 +1,12 @@
 """The demo's tables, for the reader's own commands, and its last words: what to open and what to type next."""
 
 import importlib.util
+import io
 import os
 import shlex
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +15,35 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from octorec.data.movielens import MovieLens
-from octorec.files import json_text, new_file
+from octorec.files import json_text
+from octorec.output.write import new_file
 
-INTERACTIONS, ITEMS, USERS, FOUND = "interactions.csv", "items.csv", "users.csv", "demo.json"
+TABLES = INTERACTIONS, ITEMS, USERS = "interactions.csv", "items.csv", "users.csv"
+FOUND = "demo.json"
 HISTORY = "50,181,172"  # Star Wars, Return of the Jedi, The Empire Strikes Back
 
 
 def write_tables(out: Path, movies: MovieLens) -> None:
-    """Write MovieLens-100K as the CSV files that every verb reads."""
+    """Write MovieLens-100K as the CSV files that every verb reads. A table of that name that somebody changed is not
+    replaced, but an InputError."""
     sets = pc.binary_join(movies.items["sets"], "|")
     items = movies.items.set_column(movies.items.column_names.index("sets"), "sets", sets)
     users = pa.Table.from_pylist([{"user_id": user, **fields} for user, fields in movies.users.items()])
-    for name, table in ((INTERACTIONS, movies.interactions.table), (ITEMS, items), (USERS, users)):
-        with new_file(out / name) as scratch:
-            pyarrow.csv.write_csv(table, scratch)
+    for name, table in zip(TABLES, (movies.interactions.table, items, users), strict=True):
+        buffer = io.BytesIO()
+        pyarrow.csv.write_csv(table, buffer)
+        text = buffer.getvalue()
+        with new_file(out / name, ours=partial(_holds, text)) as scratch:
+            scratch.write_bytes(text)
+
+
+def _holds(text: bytes, path: Path) -> bool:
+    return path.read_bytes() == text
 
 
 def write_found(out: Path, found: dict[str, Any]) -> None:
     with new_file(out / FOUND) as scratch:
-        scratch.write_text(json_text(found, indent=1) + "\n")
+        scratch.write_text(f"{json_text(found, indent=1)}\n")
 
 
 def last_words(out: Path) -> list[str]:

@@ -3,19 +3,20 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from octorec.data.table_format import TableFormat
 from octorec.terminal import say
 
 if TYPE_CHECKING:  # the command line starts without numpy
     from octorec.data.interactions import Interactions
 
 
-def reading(data: Path) -> "Interactions":
+def reading(data: Path, form: TableFormat) -> "Interactions":
     """Read interactions and say how many there are, of whom and from when to when."""
+    from octorec.cli_tables import read_log
     from octorec.data.described import described
-    from octorec.data.interactions import read_interactions
 
     say(f"reading {data}")
-    interactions = read_interactions(data)
+    interactions = read_log(data, form)
     say(described(interactions))
     return interactions
 

@@ -265,6 +265,7 @@ def test_damaged_folders(tmp_path):
         (folder / "catalog.json").write_bytes(text)
         with pytest.raises(InputError, match=rf"catalog\.json.*{message}"):
             Catalog.load(folder)
+    (folder / "catalog.json").unlink()
     built().save(folder, force=True)
     (folder / "items.parquet").unlink()
     with pytest.raises(InputError, match="no such file"):

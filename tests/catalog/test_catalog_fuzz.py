@@ -23,7 +23,7 @@ from octorec.errors import InputError
 
 PIECES = [b'"', b"\n", b"\r", b",", b";", b"\0", b"\xff", b"\xef\xbb\xbf", b"-1", b"1e999", b"NaN", b"null", b"[", b"{"]
 PIECES += [b"}", b"9" * 30, b"true", b'""', b"\x15", b"\x7f" * 8]
-LONGEST = 5.0  # seconds a file
+LONGEST = 20.0  # seconds of processor time a file
 MEMORY = 500  # MB that all files together may add
 CATALOG = ["catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet"]
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -75,14 +75,14 @@ def fuzz(path: Path, seeds: Iterator[int]) -> None:
     try:
         for seed in seeds:
             path.write_bytes(damaged(whole, random.Random(seed)))
-            start = time.monotonic()
+            start = time.process_time()
             try:
                 READERS[f"{path.parent.name}/{path.name}" if path.parent.name == "catalog" else path.name](path)
             except InputError:
                 pass
             except BaseException as error:
                 raise AssertionError(f"{path.name}, seed {seed}") from error
-            assert time.monotonic() - start < LONGEST, f"{path.name}, seed {seed}"
+            assert time.process_time() - start < LONGEST, f"{path.name}, seed {seed}"
     finally:
         path.write_bytes(whole)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY * 1000

@@ -45,7 +45,7 @@ def test_one_table_in_every_dress(content, name, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "got 'nothing'; must have a header and rows"),
+        ("", "got 'nothing'; must hold a table"),
         ("\n\n", "got 'blank lines'"),
         (HEADER, "got 'no rows'"),
         (HEADER.strip(), "got 'no rows'"),

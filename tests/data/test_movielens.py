@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from octorec.data import movielens
+from octorec.data import wheel as wheel_module
 from octorec.data.movielens import movielens_100k
 from octorec.errors import InputError
 
@@ -39,7 +40,7 @@ def pip(monkeypatch, tmp_path):
         (movielens.Path(folder) / wheel.name).write_bytes(wheel.read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(movielens.subprocess, "run", run)
+    monkeypatch.setattr(wheel_module.subprocess, "run", run)
     monkeypatch.setattr(movielens, "SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     monkeypatch.setattr(movielens, "ROWS", {"ml-100k.inter": 3, "ml-100k.item": 6, "ml-100k.user": 1})
     return calls
@@ -68,7 +69,7 @@ def test_files_are_read_and_titles_repaired(pip, tmp_path):
         ["1980s"],
         ["Comedy", "1990s"],
     ]
-    assert pip[0][-2:] == ["--index-url", "https://example.org"]
+    assert pip[0][-5:] == ["--index-url", "https://example.org", "--no-deps", "--only-binary", ":all:"]
 
 
 def test_second_call_reads_the_cache(pip, tmp_path):
@@ -89,7 +90,7 @@ def test_pip_without_an_index_says_what_to_do(tmp_path, monkeypatch):
     def run(command, **options):
         return subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: No matching distribution found\n")
 
-    monkeypatch.setattr(movielens.subprocess, "run", run)
+    monkeypatch.setattr(wheel_module.subprocess, "run", run)
     with pytest.raises(InputError, match=r"No matching distribution.*--index-url URL.*PIP_ARGS.*ml-100k"):
         movielens_100k(tmp_path, ["--no-index"])
 

@@ -89,7 +89,8 @@ def test_writing_keeps_the_interpreter() -> None:
     sys.setswitchinterval(30)
     try:
         thread.start()
-        time.sleep(0.01)
+        while not turns[0]:
+            time.sleep(0.001)
         at_first = turns[0]
         for _ in range(100):
             subject.fill([request] * 32, root=0, first_leaf=0)

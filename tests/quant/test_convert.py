@@ -36,7 +36,7 @@ def plain_folder(path: Path, tensors: dict[str, torch.Tensor], shard_bytes: int 
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("[!.]*")) if p.is_file()}
 
 
 def test_every_tensor_is_the_reference_cast_or_untouched(make_checkpoint: Any, tmp_path: Path) -> None:
@@ -230,9 +230,10 @@ def test_all_files_of_a_catalog_come_along(tmp_path: Path) -> None:
     catalog.save(source / "catalog")
     (source / "catalog" / "attributes.parquet").touch()  # of a catalog that learned from attributes
     assert quantize_checkpoint(source, tmp_path / "out", ALL).left_behind == ()
+    assert {"catalog.json", "attributes.parquet"} <= files(source / "catalog").keys()
     assert files(source / "catalog") == files(tmp_path / "out" / "catalog")
     assert convert.CATALOG_FILES == FILES
-    assert sorted(FILES) == sorted(path.name for path in (source / "catalog").iterdir())
+    assert sorted(FILES) == sorted(files(source / "catalog"))
 
 
 def test_what_was_copied_is_a_plain_file_of_the_new_owner(make_checkpoint: Any, tmp_path: Path) -> None:
@@ -309,16 +310,18 @@ def test_out_exists(make_checkpoint: Any, tmp_path: Path) -> None:
     (out / "precious").write_text("kept")
     assert "exists already" in refused(source, out)
     assert (out / "precious").read_text() == "kept"
+    assert "holds precious" in refused(source, out, force=True)
+    assert (out / "precious").read_text() == "kept"
+    (out / "precious").unlink()
     quantize_checkpoint(source, out, "fp8", force=True)
-    assert not (out / "precious").exists()
     assert Checkpoint(out).quantization is not None
 
 
 def test_force_never_replaces_the_source(make_checkpoint: Any) -> None:
     source = make_checkpoint("demo")
     before = files(source)
-    assert "must not be the checkpoint's folder" in refused(source, source, force=True)
-    assert "must not be the checkpoint's folder" in refused(source, source.parent, force=True)
+    assert "is what is read" in refused(source, source, force=True)
+    assert "holds what is read" in refused(source, source.parent, force=True)
     assert files(source) == before
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -73,12 +74,15 @@ class Gate:
         self.model = model
         self.open, self.entered = threading.Event(), threading.Event()
         self.open.set()
+        self._until = 0.0
         self.poison: tuple[int, ...] | None = None
         self.batches: list[int] = []
 
     def encode_context(self, batch: ContextBatch) -> ContextKV:
         self.entered.set()
-        assert self.open.wait(60)
+        while not self.open.wait(0.01):
+            assert time.monotonic() < self._until, "the gate stayed shut"
+            self.entered.set()  # also where it was shut just as this batch came
         self.batches.append(len(batch.lengths))
         newest = batch.codes[torch.arange(len(batch.lengths)), batch.lengths - 1].tolist()
         if self.poison is not None and list(self.poison) in newest:
@@ -89,6 +93,7 @@ class Gate:
         return self.model.decode_level(level, codes, parents, kv)
 
     def shut(self) -> None:
+        self._until = time.monotonic() + 120
         self.entered.clear()
         self.open.clear()
 
@@ -122,7 +127,7 @@ async def administered(service: Service) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def until(condition: Any, what: str, timeout_s: float = 20) -> None:
+async def until(condition: Any, what: str, timeout_s: float = 60) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.002)
@@ -165,6 +170,6 @@ class Process:
 
     def end(self) -> int:
         try:
-            return self.process.wait(30)
+            return self.process.wait(120)
         finally:
             self.process.kill()

@@ -89,19 +89,14 @@ def test_a_full_queue_answers_503_at_once() -> None:
             waiting = [asyncio.create_task(ask(client, request)) for request in requests[1:11]]
             await until(lambda: service.batcher.waiting == 10, "a full queue")
             assert service.batcher.running == 1
-            before = time.monotonic()
-            refused = [await ask(client, request) for request in requests[11:13]]
-            seconds = time.monotonic() - before
-            for response in refused:
+            for response in [await ask(client, request) for request in requests[11:13]]:  # while the device is held
                 assert response.status_code == 503
                 assert int(response.headers["retry-after"]) >= 1
                 assert response.json()["error"]["type"] == "queue_full"
-            assert seconds < 1
             gate(engine).open.set()
             responses = await asyncio.gather(held, *waiting)
             for request, response in zip(requests, responses, strict=False):
                 assert response.json()["items"] == engine.recommend([request])[0].items
-            print(f"2 of 13 refused, within {seconds * 1e3:.1f} ms; 11 right")
 
     run(test())
 
@@ -115,9 +110,7 @@ def test_an_expired_request_never_reaches_the_device() -> None:
             gate(engine).shut()
             held = asyncio.create_task(ask(client, first))
             await until(gate(engine).entered.is_set, "the device is held")
-            before = time.monotonic()
-            expired = await ask(client, late, deadline_ms=30)
-            seconds = time.monotonic() - before
+            expired = await ask(client, late, deadline_ms=30)  # while the device is held
             others = [asyncio.create_task(ask(client, request)) for request in live]
             await until(lambda: service.batcher.waiting == 2, "the expired one has left the queue")
             gate(engine).batches.clear()
@@ -130,7 +123,6 @@ def test_an_expired_request_never_reaches_the_device() -> None:
             assert len(gate(engine).batches) == 2  # the held one's and the two's
             filled = service.metrics.registry.get_sample_value("octorec_batch_fill_ratio_sum") - fill
             assert filled == pytest.approx((1 + 2) / 32)
-            print(f"504 after {seconds * 1e3:.0f} ms of 30; the two live ones shared a batch")
 
     run(test())
 
@@ -208,16 +200,16 @@ class AtOnce:
 def test_who_asks_again_as_soon_as_told_finds_an_idle_device() -> None:
     engine = make_engine()
     serving, answered = Serving(engine, "first"), threading.Event()
-    batcher = Batcher(max_queued=8, max_delay_s=30, stuck_after_s=30, drop_unknown=True, metrics=Metrics())
+    batcher = Batcher(max_queued=8, max_delay_s=600, stuck_after_s=600, drop_unknown=True, metrics=Metrics())
     first, second = (Request(["i1", "i2"], k=3, user={"age": 30}) for _ in range(2))
 
     def pending(request: Request, then: Callable[[], None]) -> Pending:
-        return Pending(request, serving, engine.parse(request), time.monotonic() + 60, Waiting(then))  # type: ignore[arg-type]
+        return Pending(request, serving, engine.parse(request), time.monotonic() + 600, Waiting(then))  # type: ignore[arg-type]
 
     batcher.start(serving, 4, AtOnce())  # type: ignore[arg-type]
     batcher.submit(pending(first, lambda: batcher.submit(pending(second, answered.set))))
-    assert answered.wait(10), "the second request waited for a fuller batch beside an idle device"
-    assert batcher.stop(10)
+    assert answered.wait(60), "the second request waited for a fuller batch beside an idle device"
+    assert batcher.stop(60)
 
 
 def test_an_idle_engine_starts_at_once_and_a_busy_one_collects() -> None:
@@ -225,12 +217,9 @@ def test_an_idle_engine_starts_at_once_and_a_busy_one_collects() -> None:
     requests = many_requests(6)
 
     async def test() -> None:
-        async with served(engine, max_queue_delay_ms=400, max_batch_size=4) as (service, client):
-            await ask(client, requests[0])
-            before = time.monotonic()
-            await ask(client, requests[0])
-            alone = time.monotonic() - before
-            assert alone < 0.2
+        async with served(engine, max_queue_delay_ms=600_000, max_batch_size=4) as (service, client):
+            for _ in range(2):  # whoever waits for a fuller batch is late, at 504
+                assert (await ask(client, requests[0])).status_code == 200
             gate(engine).shut()
             tasks = [asyncio.create_task(ask(client, requests[0]))]
             await until(gate(engine).entered.is_set, "the device is held")
@@ -240,9 +229,8 @@ def test_an_idle_engine_starts_at_once_and_a_busy_one_collects() -> None:
             gate(engine).open.set()
             await until(lambda: len(gate(engine).batches) == 1, "the held one has run")
             tasks += [asyncio.create_task(ask(client, request)) for request in requests[3:5]]
-            await asyncio.gather(*tasks)
+            assert {response.status_code for response in await asyncio.gather(*tasks)} == {200}
             assert len(gate(engine).batches) == 2  # the two waited for two more: a full batch goes before its time
-            print(f"idle: {alone * 1e3:.1f} ms; a full batch did not wait")
 
     run(test())
 

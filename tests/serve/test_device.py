@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from served import N_ITEMS, SIZES, administered, make_catalog, run, served
+from served import N_ITEMS, SIZES, administered, make_catalog, run, served, until
 
 from octorec.engine.request import Request
 from octorec.models.checkpoint import save
@@ -65,15 +65,16 @@ def test_models_and_catalogs_change_under_load(device: str, tmp_path: Path) -> N
                     answers.append((number, response.json()))
 
             asking = [asyncio.create_task(ask(number)) for number in range(12)]
+            await until(lambda: answers, "the first answers")
             for path, body in (
                 ("/v1/catalog", {"version": "other"}),
                 ("/v1/model", {"version": "second"}),
                 ("/v1/catalog/rollback", {}),
             ):
-                await asyncio.sleep(0.2)
                 response = await admin.post(path, json=body)
                 assert response.status_code == 200, response.text
-            await asyncio.sleep(0.2)
+                now = {name: response.json()[name] for name in ("model", "catalog")}
+                await until(lambda: answers[-1][1].items() >= now.items(), "it answers")  # noqa: B023
             ending.set()
             await asyncio.gather(*asking)
             assert service.not_live is None

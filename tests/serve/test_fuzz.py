@@ -55,7 +55,7 @@ def server(tmp_path: Path) -> Iterator[tuple[Service, list[int]]]:
     yield service, [one.servers[0].sockets[0].getsockname()[1] for one in servers]
     for one in servers:
         one.should_exit = True
-    thread.join(20)
+    thread.join(120)
     assert not thread.is_alive()
 
 

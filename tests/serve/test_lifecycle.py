@@ -89,26 +89,29 @@ def test_clients_that_hang_up_free_their_places_and_disturb_nobody() -> None:
 
 def test_a_body_that_does_not_come_is_408_and_one_that_is_cut_off_does_no_harm() -> None:
     async def test() -> None:
+        head = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n{"
         async with listening(make_engine(), body_timeout_s=0.2) as (service, port):
-            head = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n{"
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(head)
             assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+            assert ended(service, "timeout") == 1
+            writer.close()
+        async with listening(make_engine(), body_timeout_s=600) as (service, port):
             _, cut = await asyncio.open_connection("127.0.0.1", port)
             cut.write(head)
             await cut.drain()
             cut.transport.abort()
-            outcome = service.metrics.registry.get_sample_value
-            await until(
-                lambda: outcome("octorec_requests_total", {"outcome": "cancelled"}) == 1, "the cut one is counted"
-            )
-            assert outcome("octorec_requests_total", {"outcome": "timeout"}) == 1
-            writer.close()
+            await until(lambda: ended(service, "cancelled") == 1, "the cut one is counted")
             reader, writer = await send(port, GOOD)
             assert len((await received(reader))["items"]) == 3
             writer.close()
 
     run(test())
+
+
+def ended(service: Service, outcome: str) -> float | None:
+    """How many requests have ended so."""
+    return service.metrics.registry.get_sample_value("octorec_requests_total", {"outcome": outcome})
 
 
 def test_ready_comes_after_warm_up_and_requests_before_it_are_refused(caplog: pytest.LogCaptureFixture) -> None:
@@ -147,40 +150,51 @@ async def status(client: httpx.AsyncClient, path: str) -> int:
     return (await client.get(path)).status_code
 
 
-def test_a_stuck_device_is_not_live_and_a_busy_one_is() -> None:
-    engine = make_engine(gate=True)
+class Clock:
+    """The server's clock, which a test puts forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+def test_a_stuck_device_is_not_live_and_a_busy_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, clock = make_engine(gate=True), Clock()
+    patient = {**GOOD, "deadline_ms": 3_600_000}
+    for module in ("batcher", "service"):
+        monkeypatch.setattr(f"octorec.serve.{module}.time", clock)
 
     async def test() -> None:
-        async with served(engine, stuck_after_s=1.0) as (service, client):
-            assert service.batcher.stuck_after_s == 1.0  # warm-up was quicker than a fifth of that
-            end = time.monotonic() + 2.5
-            live = []
+        async with served(engine, stuck_after_s=100.0) as (service, client):
+            assert service.batcher.stuck_after_s == 100.0  # warm-up was quicker than a fifth of that
+
+            done = asyncio.Event()
 
             async def busy() -> None:
-                while time.monotonic() < end:
-                    await client.post("/v1/recommend", json=GOOD)
+                while not done.is_set():
+                    assert (await client.post("/v1/recommend", json=patient)).status_code == 200
 
-            async def probe() -> None:
-                while time.monotonic() < end:
-                    live.append(await status(client, "/v2/health/live"))
-                    await asyncio.sleep(0.02)
+            async def held(seconds: float) -> int:
+                """The device takes so long for a batch; whether it is live then."""
+                gate(engine).shut()
+                await until(gate(engine).entered.is_set, "the device is held")
+                clock.ahead += seconds
+                live = await status(client, "/v2/health/live")
+                batches = len(gate(engine).batches)
+                gate(engine).open.set()
+                await until(lambda: len(gate(engine).batches) > batches, "the held one has run")
+                return live
 
-            await asyncio.gather(probe(), *(busy() for _ in range(8)))
-            assert set(live) == {200}
-            gate(engine).shut()
-            stuck = asyncio.create_task(client.post("/v1/recommend", json=GOOD))
-            await until(gate(engine).entered.is_set, "the device is held")
-            since = time.monotonic()
-            while await status(client, "/v2/health/live") == 200:
-                await asyncio.sleep(0.02)
-                assert time.monotonic() - since < 5
-            seconds = time.monotonic() - since
-            assert 0.9 < seconds < 1.5
-            assert await status(client, "/v2/health/ready") == 503
-            gate(engine).open.set()
+            asking = [asyncio.create_task(busy()) for _ in range(8)]
+            assert [await held(60) for _ in range(4)] == [200] * 4
+            done.set()
+            await asyncio.gather(*asking)
+            stuck = asyncio.create_task(client.post("/v1/recommend", json=patient))
+            assert await held(101) == 503
             assert (await stuck).status_code == 200
-            assert await status(client, "/v2/health/live") == 200
-            print(f"busy: live in {len(live)} of {len(live)} probes; stuck: not live after {seconds:.2f} s of 1.0")
+            assert [await status(client, f"/v2/health/{what}") for what in ("live", "ready")] == [200, 200]
 
     run(test())
 
@@ -197,7 +211,10 @@ def test_a_device_that_fails_on_everything_is_not_live() -> None:
             assert failed.status_code == 500
             response = await client.get("/v2/health/live")
             assert response.status_code == 503
-            assert "fails on every request" in response.json()["reason"]
+            error = response.json()["error"]
+            assert (error["type"], error["status"]) == ("not_live", 503)
+            assert "fails on every request" in error["message"]
+            assert "retry-after" not in response.headers
             gate(engine).poison = None
             assert (await client.post("/v1/recommend", json=GOOD)).status_code == 200
             assert await status(client, "/v2/health/live") == 200
@@ -213,15 +230,9 @@ def test_the_event_loop_does_not_wait_for_the_device() -> None:
             gate(engine).shut()
             held = asyncio.create_task(client.post("/v1/recommend", json=GOOD))
             await until(gate(engine).entered.is_set, "the device is held")
-            slowest = 0.0
-            for _ in range(50):
-                before = time.monotonic()
-                assert await status(client, "/metrics") == 200
-                slowest = max(slowest, time.monotonic() - before)
+            assert {await status(client, "/metrics") for _ in range(50)} == {200}  # the device is held until here
             gate(engine).open.set()
             assert (await held).status_code == 200
-            assert slowest < 1
-            print(f"/metrics while the device is held: at most {slowest * 1e3:.1f} ms")
 
     run(test())
 
@@ -305,10 +316,8 @@ def test_a_second_signal_ends_at_once(checkpoint: Path) -> None:
     server.line("ready")
     server.process.send_signal(signal.SIGTERM)
     server.line("draining")
-    at = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
-    assert server.end() == 1
-    assert time.monotonic() - at < 5
+    assert server.end() == 1  # 0 after the 20 seconds
 
 
 @pytest.mark.slow

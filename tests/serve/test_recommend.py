@@ -90,11 +90,11 @@ def test_a_list_keeps_its_order_and_an_error_stands_in_its_place() -> None:
 
 GOOD = {"history": ["i1"]}
 BAD: dict[str, tuple[Any, int, str]] = {  # what is sent, status, field
-    "no JSON": (b"{", 422, "body"),
-    "empty": (b"", 422, "body"),
-    "not UTF-8": (b'{"history":["\xff"]}', 422, "body"),
-    "NaN": (b'{"history":["i1"],"deadline_ms":NaN}', 422, "body"),
-    "deep": (b"[" * 9_000, 422, "body"),
+    "no JSON": (b"{", 400, "body"),
+    "empty": (b"", 400, "body"),
+    "not UTF-8": (b'{"history":["\xff"]}', 400, "body"),
+    "NaN": (b'{"history":["i1"],"deadline_ms":NaN}', 400, "body"),
+    "deep": (b"[" * 9_000, 400, "body"),
     "a number": (b"3", 422, "body"),
     "an empty list": ([], 422, "body"),
     "a list too long": ([GOOD] * 5, 422, "body"),
@@ -121,8 +121,8 @@ BAD: dict[str, tuple[Any, int, str]] = {  # what is sent, status, field
     "exclude too long": ({"history": ["i1"], "exclude": ["i1"] * 51}, 422, "exclude"),
     "allow unknown": ({"history": ["i1"], "allow": ["green"]}, 422, "allow"),
     "user null": ({"history": ["i1"], "user": None}, 422, "user"),
-    "user NaN": (b'{"history":["i1"],"user":{"age":NaN}}', 422, "body"),
-    "user infinite": ({"history": ["i1"], "user": {"age": 10**400}}, 422, "body"),
+    "user NaN": (b'{"history":["i1"],"user":{"age":NaN}}', 400, "body"),
+    "user infinite": ({"history": ["i1"], "user": {"age": 10**400}}, 400, "body"),
     "user no object": ({"history": ["i1"], "user": [1]}, 422, "user"),
     "user unknown": ({"history": ["i1"], "user": {"shoe": 3}}, 422, "user"),
     "user of a wrong type": ({"history": ["i1"], "user": {"age": "old"}}, 422, "user.age"),
@@ -152,8 +152,10 @@ def test_what_is_wrong_is_named_and_counted() -> None:
                 assert len(response.content) < 1500, case
                 assert counted(service, field) == before + 1, case
             assert (await client.post("/v1/recommend", json=GOOD)).status_code == 200
-            outcomes = [value(service, "requests_total", outcome=name) for name in ("invalid", "too_large", "ok")]
-            assert outcomes == [len(BAD) - 1, 1, 1]
+            statuses = [status for _, status, _ in BAD.values()]
+            for outcome, status in (("invalid", 422), ("malformed", 400), ("too_large", 413)):
+                assert value(service, "requests_total", outcome=outcome) == statuses.count(status) > 0
+            assert value(service, "requests_total", outcome="ok") == 1
             print(f"{len(BAD)} bad requests refused and counted; the next one answered")
 
     run(test())
@@ -310,7 +312,6 @@ def test_head_answers_as_get_without_a_body() -> None:
             async with administered(service) as admin:
                 assert (await admin.head("/v1/state")).status_code == 200
                 assert (await admin.head("/v1/catalog")).status_code == 405
-            assert all("head" not in path for path in (await client.get("/openapi.json")).json()["paths"].values())
 
     run(test())
 
@@ -335,21 +336,6 @@ def test_tokens(tmp_path: Path) -> None:
             assert response.json()["error"]["field"] == "authorization"
             assert value(service, "requests_total", outcome="unauthorized") == 6
             assert (await client.get("/metrics")).status_code == 200
-
-    run(test())
-
-
-def test_openapi_names_every_field() -> None:
-    async def test() -> None:
-        async with served(make_engine()) as (_, client):
-            document = (await client.get("/openapi.json")).json()
-            call = document["paths"]["/v1/recommend"]["post"]
-            one = call["requestBody"]["content"]["application/json"]["schema"]["anyOf"][0]
-            assert all(field.get("description") for field in one["properties"].values())
-            for name in ("history", "exclude"):
-                assert [kind["type"] for kind in one["properties"][name]["items"]["anyOf"]] == ["string", "integer"]
-            assert {"200", "401", "408", "413", "422", "500", "503", "504"} <= set(call["responses"])
-            assert (await client.get("/docs")).status_code == 200
 
     run(test())
 

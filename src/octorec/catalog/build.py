@@ -58,9 +58,9 @@ def build_catalog(
     if progress:
         progress("codes and trie", steps - 1, steps)
     given = "vector" in items.column_names
-    items = _with_codes(items, _codes(codebook, vectors, unique))
+    items = _with_codes(items, codes_of(codebook, vectors, unique))
     if later:
-        codes = _codes(codebook, id_vectors(later, codebook.width), unique, matrix(items["codes"]))
+        codes = codes_of(codebook, id_vectors(later, codebook.width), unique, matrix(items["codes"]))
         items = pa.concat_tables([items, _with_codes(with_defaults(pa.table({"item_id": later})), codes)])
     record = None if given or learned is None else learned_from(learned)
     return Catalog.of_items(items, codebook.sizes, codebook, attribute_map, given, unique, record)
@@ -85,26 +85,28 @@ def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
             "its codes came from elsewhere: import an index with old and new items, with this catalog as --base",
         )
     new_items = with_defaults(new_items)
-    codes = _codes(catalog.codebook, _new_vectors(catalog, new_items), catalog.unique, catalog.codes)
+    codes = codes_of(catalog.codebook, new_vectors(catalog, new_items), catalog.unique, catalog.codes)
     columns = catalog.items.column_names
     items = pa.concat_tables([catalog.items, _with_codes(new_items, codes).select(columns)])
     about = catalog.codebook, catalog.attribute_map, catalog.given_vectors, catalog.unique, catalog.learned
     return Catalog.of_items(items, catalog.codebook_sizes, *about)
 
 
-def withdraw(catalog: Catalog, item_ids: Iterable[str]) -> Catalog:
+def withdraw(catalog: Catalog, item_ids: Iterable[str], field: str = "item_id") -> Catalog:
     """A new version in which these items are never recommended; they stay known in histories."""
-    return _with_live(catalog, item_ids, False)
+    return _with_live(catalog, item_ids, False, field)
 
 
-def restore(catalog: Catalog, item_ids: Iterable[str]) -> Catalog:
+def restore(catalog: Catalog, item_ids: Iterable[str], field: str = "item_id") -> Catalog:
     """A new version in which these items, withdrawn before, may be recommended again."""
-    return _with_live(catalog, item_ids, True)
+    return _with_live(catalog, item_ids, True, field)
 
 
-def _with_live(catalog: Catalog, item_ids: Iterable[str], value: bool) -> Catalog:
+def _with_live(catalog: Catalog, item_ids: Iterable[str], value: bool, field: str) -> Catalog:
     live = catalog.live.copy()
-    live[[catalog.index_of(item_id) for item_id in item_ids]] = value
+    live[catalog.places_of(item_ids, field)] = value
+    if np.array_equal(live, catalog.live):
+        return catalog
     column = catalog.items.column_names.index("live")
     items = catalog.items.set_column(column, "live", pa.array(live))
     return replace(catalog, items=items, trie=catalog.trie.with_live(live, catalog.item_sets))
@@ -124,7 +126,7 @@ def _met_later(interactions: Interactions | None, items: pa.Table) -> list[str]:
     return ids.take(np.argsort(id_rank(ids))).to_pylist()
 
 
-def _codes(codebook: Codebook, vectors: np.ndarray, unique: bool, taken: np.ndarray | None = None) -> np.ndarray:
+def codes_of(codebook: Codebook, vectors: np.ndarray, unique: bool, taken: np.ndarray | None = None) -> np.ndarray:
     """Codes [n, L] of `vectors`; unique: all different, and none of `taken` [m, L]."""
     return codebook.assign_unique(vectors, taken) if unique else codebook.assign(vectors)
 
@@ -135,7 +137,8 @@ def _refuse_codes(items: pa.Table) -> None:
         raise InputError("items: columns", "codes", allowed)
 
 
-def _new_vectors(catalog: Catalog, new_items: pa.Table) -> np.ndarray:
+def new_vectors(catalog: Catalog, new_items: pa.Table) -> np.ndarray:
+    """Vectors [m, D] of new items under the catalog's codebook: their own, or predicted from title and sets."""
     if "vector" not in new_items.column_names:
         return predicted_vectors(catalog.attribute_map, new_items, unit=not catalog.given_vectors)
     where = "items: column vector"

@@ -26,7 +26,8 @@ from octorec.data.items import matrix, read_items
 from octorec.data.learned import Learned
 from octorec.data.tables import id_rank, one_array
 from octorec.errors import InputError, MismatchError
-from octorec.files import is_own_file, new_folder
+from octorec.files import is_own_file
+from octorec.output.write import new_folder
 
 FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")  # of a catalog's folder
 ROWS = 4096  # read in about a millisecond
@@ -166,6 +167,15 @@ class Catalog:
             allowed = f"must be one of the catalog's {len(self)} items, such as {self.item_ids[0]!r}"
             raise InputError(field, item_id, allowed)
         return place
+
+    def places_of(self, item_ids: Iterable[str], field: str) -> list[int]:
+        """Each item's place in code order; ids that the catalog lacks are an InputError about `field`."""
+        ids = list(item_ids)
+        unknown = [item_id for item_id in ids if item_id not in self.index]
+        if len(unknown) > 1:
+            found = f"{len(unknown)} unknown items: {', '.join(item_id[:40] for item_id in unknown[:5])}"
+            raise InputError(field, found, f"must be of the catalog's {len(self)} items")
+        return [self.index_of(item_id, field) for item_id in ids]
 
     def set_mask(self, names: Iterable[str], field: str = "allow") -> np.ndarray:
         """[words] int64 with the bits of the named sets; an unknown name is an InputError about `field`."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from octorec.data.csv_file import CsvFile
-from octorec.data.hints import advice, columns_flag, guessed_columns, meaning
+from octorec.data.hints import advice, columns_flag, meaning, told_and_guessed
 from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 
@@ -37,7 +37,7 @@ def chosen_columns(
     _check_header(file, chosen, form)
     missing = [name for name in required if name not in chosen]
     if missing:
-        raise InputError(_where(file), file.names, _what_to_do(file, missing, list(required), form))
+        raise InputError(_where(file), file.names, _what_to_do(file, missing, list(required), known or (), form))
     return chosen
 
 
@@ -68,10 +68,8 @@ def _check_alike(file: Named, told: Collection[str], ours: Collection[str], form
     for name in file.names:
         meant = "_".join(name.replace("_", " ").lower().split())
         if meant in ours and meant not in file.names and meant not in form.columns and name not in told:
-            every = {**{k: str(v) for k, v in form.columns.items()}, meant: name}
-            every |= guessed_columns([n for n in file.names if n != name], [o for o in ours if o not in every])
-            allowed = f"rename {name!r} to {meant!r}, or {columns_flag(every, form)}"
-            raise InputError(_where(file), file.names, allowed)
+            flag = told_and_guessed(file.names, [meant], ours, form) or columns_flag({meant: name}, form)
+            raise InputError(_where(file), file.names, f"rename {name!r} to {meant!r}, or {flag}")
 
 
 def _check_header(file: Named, chosen: dict[str, str], form: TableFormat) -> None:
@@ -84,17 +82,21 @@ def _check_header(file: Named, chosen: dict[str, str], form: TableFormat) -> Non
         raise InputError(f"{file.path}: first line", file.line[:200], allowed)
 
 
-def _what_to_do(file: Named, missing: Sequence[str], required: Sequence[str], form: TableFormat) -> str:
+def _what_to_do(
+    file: Named, missing: Sequence[str], required: Sequence[str], known: Collection[str], form: TableFormat
+) -> str:
     said = f"column {missing[0]} is missing"
     if f"/{missing[0]}=" in file.path.as_posix():
         return f"{said}: the names of folders are not read, so write the table without partitions"
     if isinstance(file, CsvFile):
-        known = advice(file.line, file.names, missing, required, form)
+        todo = advice(file.line, file.names, required, known, form)
+    elif flag := told_and_guessed(file.names, required, known, form):
+        todo = f"did you mean {flag}"
     else:
-        guessed = guessed_columns(file.names, missing)
-        known = f"did you mean {columns_flag(guessed, form)}" if guessed else ""
-    prefix = f"{form.beside}." if form.beside else ""
-    return f"{said}: {known or f'say which one it is: --columns {prefix}{missing[0]}=NAME'}"
+        todo = ""
+    told = {ours: str(name) for ours, name in form.columns.items()}
+    open_ = dict.fromkeys(missing, "NAME")
+    return f"{said}: {todo or f'say which one it is: {columns_flag({**told, **open_}, form)}'}"
 
 
 def _where(file: Named) -> str:

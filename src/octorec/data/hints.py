@@ -9,11 +9,11 @@ from octorec.data.table_format import SEPARATORS, TableFormat
 
 ALIASES = {  # how others name a column, in lower case, letters and digits alone
     "user_id": "userid user uid users visitorid customerid customer memberid reviewerid accountid userno playerid"
-    " sessionid session clientid profileid buyerid",
+    " sessionid session clientid buyer client viewerid visitor profileid buyerid",
     "item_id": "itemid item iid items movieid movie productid product asin parentasin bookid book trackid songid"
-    " articleid videoid newsid gameid businessid sku isbn contentid artistid recipeid goodsid listingid postid",
+    " articleid videoid newsid gameid businessid sku isbn contentid artistid recipeid goodsid listingid postid pid sid",
     "timestamp": "timestamp time ts date datetime eventtime createdat unixreviewtime reviewtime unixtime"
-    " ratingtimestamp ratedat reviewdate eventtimestamp clickedat purchasedat orderdate when",
+    " ratingtimestamp ratedat reviewdate day ratingdate eventtimestamp clickedat purchasedat orderdate when",
     "title": "title name itemname producttitle movietitle productname",
     "sets": "sets genres genre category categories tags maincategory",
     "vector": "vector embedding embeddings vectors emb",
@@ -56,44 +56,63 @@ def is_row(values: Sequence[str]) -> bool:
     return some and not any(map(meaning, values))
 
 
-def advice(
-    line: str, names: Sequence[str], missing: Collection[str], required: Sequence[str], form: TableFormat
-) -> str:
-    """What to type where a CSV lacks the columns `missing`; its first line is `line`. "" where it is not known.
+def advice(line: str, names: Sequence[str], required: Sequence[str], known: Collection[str], form: TableFormat) -> str:
+    """What to type where a CSV lacks some of the columns `required`; "" where nothing is known to be.
 
-    names: what that line gave. form: how it was read.
+    line: the CSV's first one. names: what it gave, read as `form` says. known: columns that it may have too.
     """
     if EXCEL.match(line):
         return f"remove the first line, {line.strip()!r}"
+    if line.lstrip()[:1] in ("{", "["):
+        return "this looks like JSON: the name of JSON lines, an object a line, ends in .jsonl"
     flags = []
-    split = {mark: next(csv.reader([line], delimiter=mark), []) for mark in SEPARATORS if len(mark) == 1}
-    split["::"] = line.split("::")
-    best = max(split, key=lambda mark: (mark == "::" and len(split["::"]) > 1, worth(split[mark], required)))
-    if len(names) < len(required) and len(split[best]) > len(names):
-        named = {"\t": "tab", " ": "space"}.get(best, best)
-        flags.append(f"this looks separated by {named!r}: --sep {shlex.quote(named)}")
-        names = split[best]
-    columns = _columns(names, missing, required, form, bool(flags))
-    return " ".join([*flags, *columns])
-
-
-def _columns(
-    names: Sequence[str], missing: Collection[str], required: Sequence[str], form: TableFormat, after: bool
-) -> list[str]:
+    best = likely_separator(line, required)
+    values = split(line, best)
+    if len(names) < len(required) and len(values) > len(names):
+        flags.append(f"this looks separated by {word(best)!r}: --sep {shlex.quote(word(best))}")
+        names = values
     if is_row(names) and len(names) >= len(required) and not form.by_place:
-        why = [] if after else ["its first line looks like a row and no header, so name places from 0, such as"]
-        return [*why, columns_flag(guessed_places(names, required), form)]
-    guessed = guessed_columns(names, missing)
-    whole = {**{ours: str(name) for ours, name in form.columns.items() if ours not in missing}, **guessed}
+        why = [] if flags else ["its first line looks like a row and no header, so name places from 0, such as"]
+        return " ".join([*flags, *why, columns_flag(guessed_places(names, required), form)])
+    columns = told_and_guessed(names, required, known, form)
+    return " ".join([*flags, *([] if flags or not columns else ["did you mean"]), columns])
+
+
+def told_and_guessed(names: Sequence[str], required: Collection[str], known: Collection[str], form: TableFormat) -> str:
+    """The flag with the columns that `form` tells and those that are plain by their names, or "" without any of these.
+
+    One `required` that is neither is said to be NAME.
+    """
+    told = {ours: str(name) for ours, name in form.columns.items()}
+    guessed = guessed_columns(names, [ours for ours in (*required, *known) if ours not in told])
     if not guessed:
-        return []
-    return ([] if after else ["did you mean"]) + [columns_flag(whole, form)]
+        return ""
+    open_ = {ours: "NAME" for ours in required if ours not in names}
+    every = {**open_, **guessed, **told}
+    return columns_flag({ours: every[ours] for ours in (*required, *every) if ours in every}, form)
 
 
-def worth(values: Sequence[str], required: Collection[str]) -> tuple[int, int]:
-    """How likely it is that a separator is the right one: columns that are known, and columns."""
-    known = sum(value in required or meaning(value) is not None for value in values)
-    return known, len(values)
+def likely_separator(line: str, required: Collection[str]) -> str:
+    """The separator of a CSV's first line: the one that gives most columns whose names are known, else most columns."""
+
+    def worth(mark: str) -> tuple[int, bool, int]:
+        values = split(line, mark)
+        return sum(map(is_named, values)), mark == "::" and len(values) > 1, len(values)
+
+    def is_named(name: str) -> bool:
+        return name in required or meaning(name) is not None
+
+    return max(SEPARATORS, key=worth)
+
+
+def split(line: str, separator: str) -> list[str]:
+    """The values of a line."""
+    return line.split(separator) if len(separator) > 1 else next(csv.reader([line], delimiter=separator), [])
+
+
+def word(separator: str) -> str:
+    """A separator as a shell takes it."""
+    return {"\t": "tab", " ": "space"}.get(separator, separator)
 
 
 def columns_flag(columns: Mapping[str, str], form: TableFormat) -> str:

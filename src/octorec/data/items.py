@@ -16,6 +16,7 @@ from octorec.data.tables import (
     refuse_nulls,
     refuse_rows,
     require_columns,
+    text_column,
     unique_text_column,
 )
 from octorec.errors import InputError
@@ -50,6 +51,11 @@ def check_items(table: pa.Table, source: str = "items") -> pa.Table:
             where = f"{source}: column {name}"
             out[name] = check(one_array(plain_column(table.column(name), where)), where)
     return pa.table(out)
+
+
+def item_ids(table: pa.Table, source: str = "items") -> list[str]:
+    """The ids of `table`, which may stand more than once, as text."""
+    return text_column(table, "item_id", source).to_pylist()
 
 
 def matrix(column: pa.Array | pa.ChunkedArray) -> np.ndarray:

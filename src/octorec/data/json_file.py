@@ -51,10 +51,9 @@ class JsonFile:
         try:
             return pa.array(values)
         except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
-            kinds = sorted({KINDS[type(value)] for value in values})
-            raise InputError(
-                f"{self.path}: column {name}", f"{' and '.join(kinds)} ({error})", "must hold values of one kind"
-            ) from error
+            kinds = sorted({NAMES[type(value)] for value in values})
+            found = " and ".join(kinds) if len(kinds) > 1 else str(error)
+            raise InputError(f"{self.path}: column {name}", found, "must hold values of one kind") from error
 
     def _joined(self, parts: list[pa.Table]) -> pa.Table:
         try:
@@ -75,7 +74,7 @@ class JsonFile:
                     yield _object(line, where)
 
 
-KINDS = {
+NAMES = {
     str: "text", int: "integers", float: "numbers", bool: "booleans", list: "lists", dict: "objects",
     type(None): "null",
 }  # fmt: skip
@@ -83,11 +82,12 @@ KINDS = {
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode("utf-8"))
     except RecursionError as error:
         raise InputError(where, line[:40].decode("utf-8", "replace"), "is nested too deeply") from error
     except ValueError as error:  # among them an integer of 5,000 digits, and UnicodeDecodeError
-        raise InputError(where, line[:80].decode("utf-8", "replace"), f"is no JSON ({error})") from error
+        allowed = f"is no JSON ({error}); of JSON lines each line is an object, and a CSV's name ends in .csv"
+        raise InputError(where, line[:80].decode("utf-8", "replace"), allowed) from error
     if not isinstance(found, dict):
         raise InputError(where, found, 'must be an object, such as {"user_id": "u1", "item_id": "i1"}')
     return found

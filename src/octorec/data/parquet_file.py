@@ -13,6 +13,7 @@ from octorec.data.expanded import refuse_beyond
 from octorec.data.parquet_footer import read_chunks
 from octorec.data.plain import is_list, plain_column
 from octorec.data.text_file import refuse_others
+from octorec.errors import InputError
 
 
 class ParquetFile:
@@ -25,6 +26,9 @@ class ParquetFile:
             head = plain.read(64)
         if not head.startswith(b"PAR1"):
             refuse_others(path, head)
+            if head and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
+                found, advice = "text", "the name of a CSV ends in .csv, that of JSON lines in .jsonl"
+                raise InputError(str(path), found, f"must be a whole Parquet file; {advice}")
         with pyarrow.parquet.ParquetFile(path) as file:
             self.names: list[str] = list(file.schema_arrow.names)
 

@@ -47,7 +47,7 @@ class TableFormat:
     @property
     def by_place(self) -> bool:
         """Whether `columns` gives places, and so there is no header."""
-        return any(map(is_place, self.columns.values()))
+        return any(is_place(name) for ours, name in self.columns.items() if _table_of(ours) == "")
 
     def of(self, table: str, known: Collection[str] | None = None, beside: bool = True) -> "TableFormat":
         """The format of the items or the users of one command, whose interactions have this format.
@@ -56,7 +56,7 @@ class TableFormat:
         items alone. beside: there are interactions too, so that names are for them first: the table may have our own
         name of an id instead, and places are not its.
         """
-        mine = {ours: name for ours, name in self.columns.items() if ours.partition(".")[0] not in TABLES}
+        mine = {ours: name for ours, name in self.columns.items() if _table_of(ours) == ""}
         if beside and any(map(is_place, mine.values())):
             mine = {}
         own = {ours: name for ours, name in mine.items() if known is None or ours in known}
@@ -87,15 +87,16 @@ def is_place(name: str | int) -> bool:
     return bool(PLACE.fullmatch(str(name)))
 
 
+def _table_of(ours: str) -> str:
+    """The table that a name such as `items.title` is for; "" where it is for any."""
+    table, dot, _ = ours.partition(".")
+    return table if dot and table in TABLES else ""
+
+
 def _check_columns(names: Mapping[str, str]) -> None:
     """Refuse one column of a table for two of ours, and names beside places."""
     for table in ("", *TABLES):
-        prefix = f"{table}." if table else ""
-        here = {
-            ours: name
-            for ours, name in names.items()
-            if ours.startswith(prefix) and (table or ours.partition(".")[0] not in TABLES)
-        }
+        here = {ours: name for ours, name in names.items() if _table_of(ours) == table}
         twice = [name for name in here.values() if list(here.values()).count(name) > 1]
         if twice:
             both = " and ".join(ours for ours, name in here.items() if name == twice[0])

@@ -1,5 +1,6 @@
 """Reading Parquet and CSV tables column by column: what does not fit is an InputError that names file and column."""
 
+import shlex
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from octorec.data.chosen import chosen_columns
 from octorec.data.csv_file import CsvFile
+from octorec.data.hints import likely_separator, word
 from octorec.data.json_file import JsonFile
 from octorec.data.parquet_file import ParquetFile
 from octorec.data.plain import plain_column
@@ -24,7 +26,6 @@ JSON = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 KINDS = {"Parquet": PARQUET, "CSV": CSV, "JSON lines": JSON}
 ENDINGS = (*PARQUET, *CSV, *JSON)
 ALLOWED = f"allowed: {', '.join((*PARQUET[:2], *CSV, *JSON[:2]))}"
-ANY = f"{ALLOWED}; other text with --sep, such as --sep tab"
 LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}  # whole numbers up to here have one float each
 
@@ -59,6 +60,12 @@ def table_names(path: str | Path, form: TableFormat = OURS) -> list[str]:
         return list(_opened(part_files(path, form)[0], form).names)
 
 
+def unread_names(path: str | Path, form: TableFormat, ours: Collection[str]) -> list[str]:
+    """The names of a table's columns that are not read: neither one of `ours`, nor told by `form` to be one."""
+    told = {str(name) for name in form.columns.values()}
+    return [name for name in table_names(path, form) if name not in told and name not in ours]
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turn what Arrow and the system say of a table into an InputError about `path`."""
@@ -69,7 +76,8 @@ def readable(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         kind = next((kind for kind, ends in KINDS.items() if path.name.lower().endswith(ends)), "text")
-        raise InputError(str(path), said, f"must be a whole {kind} file") from error
+        unlike = "; a value that holds the separator stands in quotes" if "columns, got" in said else ""
+        raise InputError(str(path), said, f"must be a whole {kind} file{unlike}") from error
 
 
 def _joined(path: Path, tables: list[pa.Table]) -> pa.Table:
@@ -92,8 +100,9 @@ def part_files(path: Path, form: TableFormat = OURS) -> list[Path]:
         if path.name.lower().endswith(ENDINGS) or form.sep:
             return [path]
         with path.open("rb") as file:
-            refuse_others(path, file.read(64))
-        raise InputError(str(path), path.suffix or "a name without an ending", ANY)
+            head = file.read(2**12)
+        refuse_others(path, head)
+        raise InputError(str(path), path.suffix or "a name without an ending", f"{ALLOWED}; {_other_text(head)}")
     if not path.is_dir():
         raise InputError(str(path), "no such file", f"must be a .parquet or .csv file; {ALLOWED}")
     for name, kind in LOGS.items():
@@ -107,6 +116,16 @@ def part_files(path: Path, form: TableFormat = OURS) -> list[Path]:
     if len(kinds) > 1:
         raise InputError(str(path), f"{' and '.join(kinds)} files", "must hold files of one kind")
     return files
+
+
+def _other_text(head: bytes) -> str:
+    """What to do about a file that begins with `head` and whose name says nothing."""
+    line = head.decode("utf-8", "replace").strip().partition("\n")[0]
+    if line.startswith("{"):
+        return "rename JSON lines, an object a line, to end in .jsonl"
+    if line.startswith("["):
+        return "a JSON array is not read: write an object a line, with jq: jq -c '.[]' old.json > new.jsonl"
+    return f"other text with --sep, here maybe --sep {shlex.quote(word(likely_separator(line, ())))}"
 
 
 def _is_hidden(name: str) -> bool:

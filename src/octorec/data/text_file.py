@@ -86,10 +86,12 @@ class TextFile:
             kind = "UTF-32" if head.startswith(UTF32) else "UTF-16"
             raise InputError(str(self.path), kind, f"{SAVE}, or: iconv -f {kind} -t UTF-8 {self.path.name} > new.csv")
         if b"\0" in head:
-            raise InputError(str(self.path), f"NUL bytes, first {head[:40]!r}", f"must be text: {SAVE}")
+            wide = any(not head[start:40:2].strip(b"\0") for start in (0, 1))
+            kind = "text, and looks like UTF-16 without a byte order mark" if wide else "text"
+            raise InputError(str(self.path), f"NUL bytes, first {head[:40]!r}", f"must be {kind}: {SAVE}")
         text = decode(self.path, head, codecs.getincrementaldecoder("utf-8-sig")(), 0)
         if not text.strip():
-            raise InputError(str(self.path), "nothing" if not head else "blank lines", "must have a header and rows")
+            raise InputError(str(self.path), "nothing" if not head else "blank lines", "must hold a table")
         return text
 
 

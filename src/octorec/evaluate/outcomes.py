@@ -19,7 +19,7 @@ from octorec.evaluate.paired import Estimate
 from octorec.evaluate.predictions import Predictions
 from octorec.evaluate.saved import asked_in, length_in, read_column, read_table
 from octorec.evaluate.verdict import MARGIN, Verdict, decide
-from octorec.files import new_file
+from octorec.output.write import new_file
 
 
 @dataclass(frozen=True)

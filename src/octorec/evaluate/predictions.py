@@ -20,7 +20,7 @@ from octorec.evaluate.cutoffs import K, Lengths, cutoffs, lengths
 from octorec.evaluate.metrics import RankedItems, metrics_at, ranked_items, target_ranks
 from octorec.evaluate.saved import asked_in, read_column, read_matrix, read_table
 from octorec.evaluate.unknown import NOTHING, Unknown, known_ids
-from octorec.files import new_file
+from octorec.output.write import new_file
 
 Progress = Callable[[int, int], None]  # requests done, requests in all
 

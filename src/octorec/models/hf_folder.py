@@ -223,7 +223,7 @@ def _files_without_index(path: Path) -> list[Path]:
 def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_bytes: int = SHARD_BYTES) -> int:
     """Write `tensors` into shards of at most `shard_bytes` (a larger tensor gets one alone), and their index.
 
-    Holds one shard in memory. The folder should be one that `files.new_folder` gave. Returns the bytes of the tensors.
+    Holds one shard in memory. The folder should be one that `output.write.new_folder` gave. Returns the tensors' bytes.
     """
     shards: list[list[str]] = []
     pending: dict[str, Tensor] = {}

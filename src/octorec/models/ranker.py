@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from octorec.errors import InputError, MismatchError, check_keys
-from octorec.files import json_text, new_folder
+from octorec.files import json_text
 from octorec.kernels import reference
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.models.layers import Linear
+from octorec.output.write import new_folder
 
 MODEL_TYPE = "ranker"
 TABLES = ("user", "item", "gender", "occupation")  # one id each; genres are several

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.files import new_folder, refuse_existing
 from octorec.models.context import ContextBatch
 from octorec.models.shapes import checked_config
 from octorec.numerics.activations import ActivationStats, activation_stats
@@ -22,6 +21,8 @@ from octorec.numerics.sections import sections
 from octorec.numerics.stats import Progress, TensorStats, weight_stats
 from octorec.numerics.verdict import judge
 from octorec.numerics.workload import active_shares, speed
+from octorec.output.refuse import refuse_folder
+from octorec.output.write import new_folder
 from octorec.quant.load import load_dequantized
 
 RECIPE = "recipe.yaml"
@@ -45,7 +46,7 @@ def analyze(
     requests) into `out`. `progress` is called after each tensor. Raises InputError as `CheckpointFiles` does, and when
     `out` exists without `force`; NaN and Inf are counted.
     """
-    refuse_existing(out, force)
+    refuse_folder(Path(out), force, [path])
     files = CheckpointFiles(path)
     kind = family(files.names(), files.config)
     if not files.names():
@@ -72,23 +73,23 @@ def analyze(
         speed=speed(weights, files.config, verdict, workload or Workload()),
         notes=tuple(notes),
     )
-    _write(analysis, Path(out), force)
+    with new_folder(out, force, [path]) as scratch:
+        _write(analysis, scratch)
     return analysis
 
 
-def _write(analysis: Analysis, out: Path, force: bool) -> None:
-    with new_folder(out, force) as scratch:
-        pq.write_table(pa.Table.from_pylist(analysis.weight_rows()), scratch / "stats.parquet")
-        if analysis.activations:
-            rows = [stats.row() for stats in analysis.activations]
-            pq.write_table(pa.Table.from_pylist(rows), scratch / "activations.parquet")
-        if analysis.recipe is not None:
-            (scratch / RECIPE).write_text(analysis.recipe)
-        lead = (
-            f"{len(analysis.weights):,} tensors, {values(analysis.weights):,} values; family: {analysis.family}. "
-            f"Verdict: {analysis.verdict.outcome}."
-        )
-        write_report(scratch / "report.html", f"Numbers of {analysis.checkpoint}", lead, sections(analysis))
+def _write(analysis: Analysis, folder: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(analysis.weight_rows()), folder / "stats.parquet")
+    if analysis.activations:
+        rows = [stats.row() for stats in analysis.activations]
+        pq.write_table(pa.Table.from_pylist(rows), folder / "activations.parquet")
+    if analysis.recipe is not None:
+        (folder / RECIPE).write_text(analysis.recipe)
+    lead = (
+        f"{len(analysis.weights):,} tensors, {values(analysis.weights):,} values; family: {analysis.family}. "
+        f"Verdict: {analysis.verdict.outcome}."
+    )
+    write_report(folder / "report.html", f"Numbers of {analysis.checkpoint}", lead, sections(analysis))
 
 
 def _notes(files: CheckpointFiles, weights: list[TensorStats]) -> list[str]:

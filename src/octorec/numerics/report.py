@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from jinja2 import Environment, StrictUndefined
 
-from octorec.files import new_file
+from octorec.output.write import new_file
 
 TEMPLATE = Path(__file__).parent / "report.html"
 

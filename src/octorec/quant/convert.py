@@ -17,14 +17,25 @@ import torch
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.files import is_own_file, json_text, new_folder
+from octorec.files import is_own_file, json_text
 from octorec.kernels import reference
 from octorec.models.checkpoint import check_fits, read_config
 from octorec.models.hf_folder import INDEX, SUFFIX, Checkpoint, write_config, write_tensors
+from octorec.output.marker import MARKER
+from octorec.output.refuse import refuse_folder, refuse_full
+from octorec.output.write import new_folder
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
 from octorec.quant.products import width_faults
-from octorec.quant.recipe import ActivationGranularity, Group, Recipe, WeightGranularity, load_recipe, matrices
+from octorec.quant.recipe import (
+    ActivationGranularity,
+    Group,
+    Recipe,
+    WeightGranularity,
+    load_recipe,
+    matrices,
+    recipe_file,
+)
 from octorec.quant.rounding import Rounded, absmax, one_thread, round_weight
 
 REPORT = "quantization.json"
@@ -94,12 +105,13 @@ def quantize_checkpoint(
     Any folder of 2-D safetensors will do; the recipe's patterns choose by name. `progress` is called after each tensor.
     shard_bytes: the most that a file of tensors holds, unless one tensor alone is larger.
     A matrix whose N or K no FP8 product takes stays in 16 bit, with those that one product computes with it.
-    Raises InputError: `out` exists (without `force`), an unknown recipe, a pattern that matches nothing, a recipe that
-    quantizes nothing, a checkpoint that is quantized already or does not suit FP8 modules, NaN or Inf in a tensor.
-    Nothing is left at `out` then.
+    Raises InputError: `out` exists (without `force`) or must not be replaced, too little room for it, an unknown
+    recipe, a pattern that matches nothing, a recipe that quantizes nothing, a checkpoint that is quantized already or
+    does not suit FP8 modules, NaN or Inf in a tensor. Nothing is left at `out` then.
     """
+    read = [folder, *recipe_file(recipe)]
+    refuse_folder(Path(out), force, read)
     checkpoint = Checkpoint(folder)
-    _check_apart(checkpoint.folder, Path(out))
     chosen = load_recipe(recipe)
     shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
     _check_plain(checkpoint)
@@ -111,8 +123,10 @@ def quantize_checkpoint(
         model = read_config(checkpoint)
         check_fits(empty_model(model, None, reference, torch.bfloat16), checkpoint)
         empty_model(model, config["quantization_config"], reference, torch.bfloat16)
-    with new_folder(out, force) as scratch, one_thread():
-        work = _Conversion(checkpoint, chosen.assign(matrices(shapes)), progress)
+    assigned = chosen.assign(matrices(shapes))
+    refuse_full(Path(out), _bytes_after(checkpoint, assigned))
+    with new_folder(out, force, read) as scratch, one_thread():
+        work = _Conversion(checkpoint, assigned, progress)
         written = write_tensors(scratch, work.tensors(), shard_bytes)
         left_behind = _copy_rest(checkpoint.folder, scratch)
         report = work.report(chosen.name, kept, written, left_behind)
@@ -192,10 +206,12 @@ def _module(name: str) -> str:
     return name.removesuffix(".weight")
 
 
-def _check_apart(folder: Path, out: Path) -> None:
-    """`--force` must not replace the checkpoint it reads."""
-    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(out)):
-        raise InputError("out", str(out), "must not be the checkpoint's folder nor contain it")
+def _bytes_after(checkpoint: Checkpoint, assigned: Mapping[str, Group]) -> int:
+    """Of all tensors, but for scales: a byte a value of what is quantized."""
+    return sum(
+        math.prod(header.shape) if name.removesuffix(".weight") in assigned else header.nbytes
+        for name, header in checkpoint.headers.items()
+    )
 
 
 def _check_plain(checkpoint: Checkpoint) -> None:
@@ -216,7 +232,7 @@ def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
 def _copy_rest(folder: Path, scratch: Path) -> list[str]:
     """Copy the catalog and small files along; return the names of those left behind. No link leads out of `folder`."""
     left_behind = _copy_catalog(folder / "catalog", scratch / "catalog")
-    not_copied = ("catalog", INDEX, "config.json", REPORT)
+    not_copied = ("catalog", INDEX, "config.json", REPORT, MARKER)
     for path in sorted(folder.iterdir()):
         if path.name in not_copied or path.suffix == SUFFIX or os.path.realpath(path) == os.path.realpath(scratch):
             continue
@@ -240,6 +256,6 @@ def _copy_catalog(folder: Path, out: Path) -> list[str]:
     for path in sorted(folder.iterdir()):
         if path.name in CATALOG_FILES and is_own_file(path):
             shutil.copyfile(path, out / path.name)
-        else:
+        elif path.name != MARKER:
             left_behind.append(f"{folder.name}/{path.name}{'/' * (path.is_dir() and not path.is_symlink())}")
     return left_behind

@@ -114,6 +114,11 @@ def shipped_recipes() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
+def recipe_file(recipe: str | Path | Recipe) -> list[Path]:
+    """The file that `load_recipe` reads, none for a recipe that comes with OctoRec."""
+    return [] if isinstance(recipe, Recipe) or str(recipe) in shipped_recipes() else [Path(recipe)]
+
+
 def load_recipe(recipe: str | Path | Recipe) -> Recipe:
     """A recipe by the name of a shipped one or by the path of a YAML file; a Recipe is returned as it is."""
     if isinstance(recipe, Recipe):

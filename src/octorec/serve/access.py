@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 
+import orjson
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
@@ -32,7 +33,10 @@ class Tokens:
 
 
 async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
-    """The body, of at most `most` bytes, arrived within `timeout_s`."""
+    """The body, of at most `most` bytes, arrived within `timeout_s`; a compressed one is refused."""
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        raise Refusal("unsupported_media", f"Content-Encoding: {coding}: send the body as it is", "content-encoding")
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > most:
         raise _too_large(most)
@@ -50,6 +54,14 @@ async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
     except ClientDisconnect:
         raise Refusal("cancelled", "the client hung up") from None
     return b"".join(parts)
+
+
+def decoded(body: bytes) -> object:
+    """What a body of JSON says; a Refusal where it is none, as strictly as the standard has it."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refusal("malformed", f"body: is not JSON ({error})", "body") from None
 
 
 class HungUp(Exception):

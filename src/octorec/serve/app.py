@@ -2,27 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated
 
 from fastapi import FastAPI, Request, Response
+from pydantic import Field
 from starlette.routing import Route
 
-import octorec
-from octorec.serve.head import HeadAsGet
+from octorec.serve.documented import documented_app, token_scheme
 from octorec.serve.health import health_routes
+from octorec.serve.problems import problems
 from octorec.serve.recommend import Recommender
-from octorec.serve.schemas import Answers, Problem, Recommendations, RecommendRequest
+from octorec.serve.schemas import Answers, Recommendations, RecommendRequest
 from octorec.serve.service import Service
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "The bearer token is missing or wrong."},
-    408: {"model": Problem, "description": "The body did not arrive in time."},
-    413: {"model": Problem, "description": "The body is too large."},
-    422: {"model": Problem, "description": "A field is wrong; the body names it."},
-    500: {"model": Problem, "description": "The engine failed on this request."},
-    503: {"model": Problem, "description": "The queue is full, or the server starts or ends. Retry-After says when."},
-    504: {"model": Problem, "description": "The deadline passed."},
-}
+ABOUT = "Recommends items to users, and says how the server is. Every error has the shape of `Problem`."
 
 
 def create_app(service: Service) -> FastAPI:
@@ -36,27 +29,27 @@ def create_app(service: Service) -> FastAPI:
         await service.stop()
         await recommender.logged()
 
-    app = FastAPI(title="OctoRec", version=octorec.__version__, description=__doc__, lifespan=lifespan)
-    app.add_middleware(HeadAsGet)
+    app = documented_app("OctoRec", ABOUT, lifespan)
     app.include_router(health_routes(service))
-    one = RecommendRequest.model_json_schema()
-    schema = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": service.config.max_list}]}
+    Several = Annotated[list[RecommendRequest], Field(min_length=1, max_length=service.config.max_list)]
+
+    async def answer(request: Request) -> Response:
+        return await recommender(request)
 
     @app.post(
         "/v1/recommend",
         tags=["recommend"],
-        response_class=Response,
-        responses={200: {"model": Recommendations | Answers}, **PROBLEMS},
-        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}},
+        dependencies=token_scheme(service.config.token_file),
+        responses=problems(400, 401, 408, 413, 415, 422, 500, 503, 504),
     )
-    async def recommend(request: Request) -> Response:
+    async def recommend(body: RecommendRequest | Several) -> Recommendations | Answers:  # type: ignore[valid-type]
         """Recommend items to one user, or to each of a list of users.
 
         A list is answered with status 200 and `answers` in its order; where one of them failed, its `error` stands in
-        its place with the status that it would have had alone.
+        its place with the status that it would have had alone. The body is JSON, whatever its content type says.
         """
-        return await recommender(request)
+        raise AssertionError("the route below answers")
 
-    # answers before the route above, which is for OpenAPI: FastAPI's solver of dependencies costs a request 0.2 ms
-    app.router.routes.insert(0, Route("/v1/recommend", recommend, methods=["POST"]))
+    # comes before the route above, which is for OpenAPI: FastAPI's solver of dependencies costs a request 0.2 ms
+    app.router.routes.insert(0, Route("/v1/recommend", answer, methods=["POST"]))
     return app

@@ -17,9 +17,9 @@ import aiohttp
 import orjson
 
 from octorec.errors import InputError
-from octorec.files import refuse_unwritable
 from octorec.reading import read_text
 from octorec.serve.bench_config import BenchConfig
+from octorec.serve.bench_output import append, claimed_outputs
 from octorec.serve.bench_requests import bodies
 from octorec.serve.bench_result import summary
 
@@ -51,9 +51,11 @@ class Sample:
 
 async def bench(url: str, config: BenchConfig, progress: Progress) -> list[dict[str, Any]]:
     """A row a rate, as `summary` makes them; appended to `config.out` as each is done."""
-    for name in ("out", "plot"):
-        if (path := getattr(config, name)) is not None:
-            refuse_unwritable(path, name)
+    with claimed_outputs(config):
+        return await _rows(url, config, progress)
+
+
+async def _rows(url: str, config: BenchConfig, progress: Progress) -> list[dict[str, Any]]:
     asked = bodies(config)
     rows = []
     async with connections(config) as session:
@@ -65,7 +67,7 @@ async def bench(url: str, config: BenchConfig, progress: Progress) -> list[dict[
             measured = [sample for sample in samples if sample.due >= start]
             rows.append({"url": url, **about, **summary(measured, rate, start, config)})
             if config.out is not None:
-                _append(Path(config.out), rows[-1])
+                append(Path(config.out), rows[-1])
     return rows
 
 
@@ -172,9 +174,9 @@ async def _about(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
         async with session.get(f"{url.rstrip('/')}/health") as response:
             about = orjson.loads(await response.read())
             if response.status != 200:
-                raise InputError("url", url, f"is not ready: {about.get('reason')}")
+                raise InputError("url", url, f"is not ready: {about['error']['message']}")
             return {"model": about["model"], "catalog": about["catalog"]}
-    except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError, KeyError, AttributeError) as error:
+    except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError("url", url, f"has no OctoRec server ({type(error).__name__}: {error})") from error
 
 
@@ -185,9 +187,3 @@ def _authorization(token_file: str | None) -> dict[str, str]:
     if not tokens or not tokens[0].isascii() or not tokens[0].isprintable():
         raise InputError("token_file", token_file, "must hold a token of printable ASCII characters")
     return {"Authorization": f"Bearer {tokens[0]}"}
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.write(orjson.dumps(row) + b"\n")

@@ -1,59 +1,109 @@
 """Health and metadata, as the Open Inference Protocol (v2) spells them; its inference calls are not offered."""
 
-from typing import Any
+from typing import Any, Literal
 
-from fastapi import APIRouter, HTTPException, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
 
+from octorec.serve.problems import problems
+from octorec.serve.refusal import Refusal
 from octorec.serve.service import Service
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {503: {"description": "No, and the reason."}}
+TEXT: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+SAYS_NO = problems(500, 503)
+NAMED = 404, 422, 500  # FastAPI documents an error of its own shape where 422 is not said
+
+
+class Health(BaseModel):
+    """The server answers requests, from these versions."""
+
+    state: Literal["ready"] = "ready"
+    model: str = Field(description="Version of the checkpoint.")
+    catalog: str = Field(description="Version of the catalog.")
+
+
+class Live(BaseModel):
+    live: Literal[True] = True
+
+
+class Ready(BaseModel):
+    ready: Literal[True] = True
+
+
+class ModelReady(BaseModel):
+    name: str
+    ready: Literal[True] = True
+
+
+class ModelMetadata(BaseModel):
+    """As the Open Inference Protocol has it; no tensors, as requests go to /v1/recommend."""
+
+    name: str
+    versions: list[str] = Field(description="The checkpoint that answers; none while it is loaded.")
+    platform: Literal["octorec"] = "octorec"
+    inputs: list[str] = Field(default=[], description="Always empty.")
+    outputs: list[str] = Field(default=[], description="Always empty.")
 
 
 def health_routes(service: Service) -> APIRouter:
+    """The routes of health, metadata and metrics. What is not well is a 503 whose message says why."""
     routes = APIRouter(tags=["health"])
 
-    @routes.get("/health", responses=PROBLEMS)
-    def health() -> JSONResponse:
+    @routes.get("/health", responses=SAYS_NO)
+    def health() -> Health:
         """For people: whether requests are answered, and from what."""
-        serving = service.batcher.serving
-        versions = {"model": serving.model, "catalog": serving.engine.catalog.version} if serving else {}
-        return _state(service.not_ready, state=service.state, **versions)
+        _refuse_unless_ready(service)
+        serving = service.serving
+        return Health(model=serving.model, catalog=serving.engine.catalog.version)
 
-    @routes.get("/v2/health/live", responses=PROBLEMS)
-    def live() -> JSONResponse:
+    @routes.get("/v2/health/live", responses=SAYS_NO)
+    def server_live() -> Live:
         """Whether the process does its work; 503: end it. A busy one is live, one whose device is stuck is not."""
-        return _state(service.not_live, live=service.not_live is None)
+        _refuse_unless_live(service)
+        return Live()
 
-    @routes.get("/v2/health/ready", responses=PROBLEMS)
-    def ready() -> JSONResponse:
+    @routes.get("/v2/health/ready", responses=SAYS_NO)
+    def server_ready() -> Ready:
         """Whether to send requests here: after warm-up, until SIGTERM."""
-        return _state(service.not_ready, ready=service.not_ready is None)
+        _refuse_unless_ready(service)
+        return Ready()
 
-    @routes.get("/v2/models/{name}", responses={404: {"description": "No such model."}})
-    def model(name: str) -> dict[str, Any]:
-        """Metadata alone: requests go to /v1/recommend, so that no tensors are named."""
-        _known(name)
+    @routes.get("/v2/models/{name}", responses=problems(*NAMED))
+    def model_metadata(name: str) -> ModelMetadata:
+        """What is served under this name."""
+        _refuse_unknown(service, name)
         serving = service.batcher.serving
-        versions = [serving.model] if serving else []
-        return {"name": name, "versions": versions, "platform": "octorec", "inputs": [], "outputs": []}
+        return ModelMetadata(name=name, versions=[serving.model] if serving else [])
 
-    @routes.get("/v2/models/{name}/ready", responses={404: {"description": "No such model."}, **PROBLEMS})
-    def model_ready(name: str) -> JSONResponse:
-        _known(name)
-        return _state(service.not_ready, name=name, ready=service.not_ready is None)
+    @routes.get("/v2/models/{name}/ready", responses=problems(*NAMED, 503))
+    def model_ready(name: str) -> ModelReady:
+        """Whether to send requests for this model here."""
+        _refuse_unknown(service, name)
+        _refuse_unless_ready(service)
+        return ModelReady(name=name)
 
-    @routes.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    @routes.get("/metrics", response_class=Response, responses={200: TEXT, **problems(500)})
     def metrics() -> Response:
         """For Prometheus; names begin with octorec_."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    def _known(name: str) -> None:
-        if name != service.config.model_name:
-            raise HTTPException(404, f"no model {name[:100]!r}: this server has {service.config.model_name!r}")
-
     return routes
 
 
-def _state(reason: str | None, **about: Any) -> JSONResponse:
-    return JSONResponse({**about, "reason": reason}, 200 if reason is None else 503)
+def _refuse_unless_live(service: Service) -> None:
+    if service.not_live:
+        raise Refusal("not_live", service.not_live)
+
+
+def _refuse_unless_ready(service: Service) -> None:
+    _refuse_unless_live(service)
+    if service.state == "loading":
+        raise Refusal("not_ready", "the server is still loading")
+    if service.not_ready:
+        raise Refusal("draining", "the server is shutting down")
+
+
+def _refuse_unknown(service: Service, name: str) -> None:
+    if name != service.config.model_name:
+        known = service.config.model_name
+        raise Refusal("not_found", f"no model {name[:100]!r}: this server has {known!r}", "name")

@@ -7,12 +7,16 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 
 import orjson
-from pydantic import BaseModel, Field
+import pyarrow as pa
 
-from octorec.catalog.build import withdraw
+from octorec.catalog.build import restore as restored
+from octorec.catalog.build import withdraw as without
 from octorec.catalog.catalog import Catalog
+from octorec.catalog.change import Change, compare, refuse_both
 from octorec.catalog.same_codebook import difference
+from octorec.catalog.upsert import upsert
 from octorec.errors import InputError
+from octorec.serve.admin_schemas import State
 from octorec.serve.batcher import Serving
 from octorec.serve.refusal import Refusal
 from octorec.serve.service import Service
@@ -23,18 +27,11 @@ logger = logging.getLogger(__name__)
 UNTOUCHED = ("index", "id_hashes", "item_ids", "titles", "item_leaf", "set_bit")
 
 
-class State(BaseModel):
-    model: str
-    catalog: str = Field(description="Version by content, as answers state it.")
-    previous_catalog: str | None = Field(description="What a rollback goes back to, before withdrawals.")
-    live_items: int
-    withdrawn: int = Field(description="Items withdrawn through this port.")
-    catalogs: list[str] = Field(description="Names that may be loaded.")
-    models: list[str]
-
-
 class Operations:
-    """A catalog version answers less the items that were withdrawn here, whichever version is loaded later."""
+    """A catalog version answers less the items that were withdrawn here, whichever version is loaded later.
+
+    Items that were added or changed here are a version of their own: the next load replaces it, a rollback undoes it.
+    """
 
     def __init__(self, service: Service):
         self.service, self.config = service, service.config
@@ -58,18 +55,24 @@ class Operations:
                 raise InputError("catalog", "no earlier version", "load one first")
             await self._switch(self.previous, self.withdrawn)
 
-    async def withdraw(self, items: list[str]) -> None:
-        async with self._operation("items withdraw"):
-            for item in items:
-                self.loaded.index_of(item, "items")
-            await self._switch(self.loaded, self.withdrawn.union(items))
+    async def change_items(self, upserts: pa.Table | None, withdraw: list[str], restore: list[str]) -> Change:
+        """Add or change items, withdraw some and restore others, all between the same two batches, or none of it."""
+        async with self._operation("items change"):
+            refuse_both(withdraw, restore)
+            before, named = self.service.serving.engine.catalog, [*withdraw, *restore]
+            base = await asyncio.to_thread(self._changed, upserts, withdraw, restore)
+            await self._switch(base, self.withdrawn.union(withdraw).difference(restore))
+            named += [] if upserts is None else upserts["item_id"].to_pylist()
+            return await asyncio.to_thread(compare, before, self.service.serving.engine.catalog, named)
 
-    async def restore(self, items: list[str]) -> None:
-        async with self._operation("items restore"):
-            for item in items:
-                if item not in self.withdrawn:
-                    raise InputError("items", item, "was not withdrawn here")
-            await self._switch(self.loaded, self.withdrawn.difference(items))
+    def _changed(self, upserts: pa.Table | None, withdraw: list[str], restore: list[str]) -> Catalog:
+        """The version that answers, with `upserts`, and with what it does not hold live itself restored."""
+        base = self.loaded if upserts is None else upsert(self.loaded, upserts, "upsert")
+        base.places_of(withdraw, "withdraw")
+        here = [item for item in restore if item in base.index or item not in self.withdrawn]
+        base = restored(base, here, "restore") if here else base
+        prepare(base)
+        return base
 
     async def load_model(self, name: str, catalog_name: str | None) -> None:
         folder = version_folder(self.config.model_root, "model_root", name)
@@ -143,7 +146,9 @@ def _without(base: Catalog, withdrawn: frozenset[str]) -> Catalog:
     items = sorted(item for item in withdrawn if item in base.index)
     if not items:
         return base
-    catalog = withdraw(base, items)
+    catalog = without(base, items)
+    if catalog is base:  # none of them was live in it
+        return base
     for name in UNTOUCHED:
         vars(catalog)[name] = getattr(base, name)
     vars(catalog)["version"] = f"{base.version}-{sha256(orjson.dumps(items)).hexdigest()[:6]}"

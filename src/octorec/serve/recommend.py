@@ -10,7 +10,7 @@ from functools import partial
 import orjson
 from fastapi import Request, Response
 
-from octorec.serve.access import HungUp, Tokens, read_body, unless_hung_up
+from octorec.serve.access import HungUp, Tokens, decoded, read_body, unless_hung_up
 from octorec.serve.encode import encode_list
 from octorec.serve.refusal import STATUS, Refusal
 from octorec.serve.schemas import RecommendRequest, checked
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
 Ended = tuple[Refusal | None, bytes]  # a request's encoded answer, or its Refusal and the encoded error
 LOG_AFTER_S = 0.01  # a request's line waits until its client has read the answer; `logged` waits for the last
-FIELDS = {"body", "authorization", *RecommendRequest.model_fields}  # a label a field, whatever clients invent
+FIELDS = {"body", "authorization", "content-encoding", *RecommendRequest.model_fields}  # a label each, and no other
 
 
 class Recommender:
@@ -52,10 +52,7 @@ class Recommender:
     async def _decoded(self, http: Request) -> object:
         self.tokens.check(http)
         body = await read_body(http, self.config.max_body_bytes, self.config.body_timeout_s)
-        try:
-            raw = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise Refusal("invalid", f"body: is no JSON ({error})", "body") from None
+        raw = decoded(body)
         if isinstance(raw, list) and not 1 <= len(raw) <= self.config.max_list:
             raise Refusal("invalid", f"body: got {len(raw)} requests; 1 to {self.config.max_list}", "body")
         return raw
@@ -97,7 +94,7 @@ class Recommender:
         about = {"request_id": request_id, "outcome": outcome, "status": STATUS[outcome], "ms": round(seconds * 1e3, 3)}
         if refusal is not None:
             about |= {"field": refusal.field, "reason": refusal.message}
-            if refusal.outcome in ("invalid", "too_large"):
+            if refusal.outcome in ("invalid", "malformed", "too_large", "unsupported_media"):
                 top = (refusal.field or "body").partition(".")[0]
                 self.service.metrics.invalid.labels(top if top in FIELDS else "unknown").inc()
         if self.config.log_requests:

@@ -6,10 +6,14 @@ from octorec.errors import InputError, one_line
 
 STATUS = {  # outcome, the label of octorec_requests_total -> HTTP status
     "ok": 200,
+    "malformed": 400,  # the body is not JSON
     "unauthorized": 401,
+    "not_found": 404,
+    "method_not_allowed": 405,
     "timeout": 408,
     "busy": 409,  # another operation of the admin port runs
     "too_large": 413,
+    "unsupported_media": 415,
     "invalid": 422,
     "cancelled": 499,  # the client hung up; nobody reads it
     "failed": 500,
@@ -17,6 +21,7 @@ STATUS = {  # outcome, the label of octorec_requests_total -> HTTP status
     "queue_full": 503,
     "not_ready": 503,
     "draining": 503,
+    "not_live": 503,  # the process should be ended; no Retry-After, as waiting does not help
     "deadline": 504,
 }
 RETRY_AFTER_S = 1
@@ -37,8 +42,10 @@ class Refusal(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        if self.status == 503:
+        if self.outcome in ("queue_full", "not_ready", "draining"):
             return {"Retry-After": str(RETRY_AFTER_S)}
+        if self.outcome == "unsupported_media":
+            return {"Accept": "application/json", "Accept-Encoding": "identity"}
         return {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
 
     def body(self, request_id: str | None = None) -> dict[str, Any]:

@@ -108,7 +108,7 @@ async def _serve(service: Service, config: ServeConfig, sockets: list[list[socke
 
 def server_on(app: FastAPI, host: str, port: int, config: ServeConfig) -> Server:
     keep_alive = max(1, round(config.keep_alive_s))
-    options: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_keep_alive": keep_alive}
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_keep_alive": keep_alive, "ws": "none"}
     return Server(uvicorn.Config(app, host, port, timeout_graceful_shutdown=5, server_header=False, **options))
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +15,16 @@ from octorec.data.learned import learned_from
 from octorec.data.splits import Example
 from octorec.errors import InputError
 from octorec.evaluate.validation import recall_on
-from octorec.files import json_text, new_folder, read_json, refuse_existing
+from octorec.files import json_text, read_json
 from octorec.kernels.device import open_device
 from octorec.models import checkpoint
 from octorec.models.config import MODEL_TYPE, OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.models.shapes import parameters
+from octorec.output.claim import claimed_folder
+from octorec.output.refuse import refuse_folder
+from octorec.output.write import new_folder, remove_folder
 from octorec.reading import require_file
 from octorec.training import gpu_ops
 from octorec.training.config import TrainConfig
@@ -30,6 +32,7 @@ from octorec.training.examples import TrainingSet, training_set
 from octorec.training.trainer import Progress, Trainer
 from octorec.training.warm_start import start_from_codebook
 
+SAVED = 2 * 12  # bytes on the disk of a parameter: the state (a weight, two moments), and the next one beside it
 BYTES = 16  # that training holds of a parameter: the weight, its gradient and AdamW's two moments, all in float32
 
 
@@ -103,22 +106,23 @@ def train(
     the end. Returns what `training.json` in `out` holds: configuration, records, bytes, and what was learned from.
     """
     out = Path(out)
-    refuse_existing(out, force)
     state = state_folder(out)
-    data = training_set(interactions, catalog, model_config.user_fields, users)
-    trainer = new_trainer(model_config, data, config, catalog, device)
-    model = trainer.model
-    if resume:
-        trainer.restore(state)
-    else:
-        refuse_existing(state, force)
-    validate = recall_on(validation, catalog, users or {}, device) if validation else None
-    records = trainer.run(state, validate, progress)
-    with new_folder(out, force) as scratch:
-        size = checkpoint.save(model, scratch, torch.bfloat16)
-        catalog.save(scratch / "catalog")
-        about = {"train_config": asdict(config), "examples": len(data), "bytes": size, "records": records}
-        about["learned"] = learned_from(interactions).to_dict()
-        (scratch / "training.json").write_text(json_text(about, indent=1))
-    shutil.rmtree(state, ignore_errors=True)
+    refuse_folder(out, force)
+    refuse_folder(state, force or resume)
+    needed = SAVED * parameters(model_config)
+    with claimed_folder(out, force), claimed_folder(state, force=True, needed=needed):
+        data = training_set(interactions, catalog, model_config.user_fields, users)
+        trainer = new_trainer(model_config, data, config, catalog, device)
+        model = trainer.model
+        if resume:
+            trainer.restore(state)
+        validate = recall_on(validation, catalog, users or {}, device) if validation else None
+        records = trainer.run(state, validate, progress)
+        with new_folder(out, force) as scratch:
+            size = checkpoint.save(model, scratch, torch.bfloat16)
+            catalog.save(scratch / "catalog")
+            about = {"train_config": asdict(config), "examples": len(data), "bytes": size, "records": records}
+            about["learned"] = learned_from(interactions).to_dict()
+            (scratch / "training.json").write_text(json_text(about, indent=1))
+        remove_folder(state)
     return about

@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octorec.errors import InputError, MismatchError, shown
-from octorec.files import json_text, new_folder, read_json
+from octorec.files import json_text, read_json
 from octorec.models.onerec import OneRecV2
+from octorec.output.write import new_folder
 from octorec.training.balance import ExpertBalance
 from octorec.training.config import TrainConfig
 from octorec.training.dropout import add_dropout

@@ -1,0 +1,100 @@
+"""What goes over the wire of the admin port, as OpenAPI documents it."""
+
+from typing import Annotated
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+
+from octorec.serve.schemas import ItemId
+
+MOST = 100_000  # items in one call
+Code = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+Number = Annotated[StrictFloat, Field(allow_inf_nan=False)]
+Several = Annotated[list[ItemId], Field(max_length=MOST)]
+COLUMNS = {
+    "item_id": pa.string(), "title": pa.string(), "sets": pa.list_(pa.string()), "codes": pa.list_(pa.int32()),
+    "vector": pa.list_(pa.float64()),
+}  # fmt: skip
+
+
+class CatalogVersion(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    version: str = Field(description="Name of a folder below catalog_root.")
+
+
+class ModelVersion(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    version: str = Field(description="Name of a folder below model_root.")
+    catalog: str | None = Field(None, description="Folder below catalog_root to switch to with it; else the present.")
+
+
+class Items(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    items: Annotated[Several, Field(min_length=1)]
+
+
+class ChangedItem(BaseModel):
+    """A new item, or one whose fields change; what is null or not given stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+    item_id: ItemId
+    title: StrictStr | None = None
+    sets: list[StrictStr] | None = Field(None, description="Named sets; an empty list takes it out of all.")
+    vector: list[Number] | None = Field(
+        None, description="Where the catalog was built from vectors: gives the item's codes by the saved centroids."
+    )
+    codes: list[Code] | None = Field(None, description="Where the catalog was imported; a new item there needs them.")
+
+
+class ItemChanges(BaseModel):
+    """All of it is done, or nothing. `upsert` comes first: a new item may be withdrawn in the same call."""
+
+    model_config = ConfigDict(extra="forbid")
+    upsert: list[ChangedItem] = Field([], max_length=MOST, description="Items to add or change, each once.")
+    withdraw: Several = Field([], description="Items that no answer may have; they stay known in histories.")
+    restore: Several = Field([], description="Withdrawn items that answers may have again, with the codes they had.")
+
+    @model_validator(mode="after")
+    def _some(self) -> "ItemChanges":
+        if not (self.upsert or self.withdraw or self.restore):
+            raise ValueError("nothing to change: give upsert, withdraw or restore")
+        return self
+
+
+class State(BaseModel):
+    model: str
+    catalog: str = Field(description="Version by content, as answers state it.")
+    previous_catalog: str | None = Field(description="What a rollback goes back to, before withdrawals.")
+    live_items: int
+    withdrawn: int = Field(description="Items withdrawn through this port.")
+    catalogs: list[str] = Field(description="Names that may be loaded.")
+    models: list[str]
+
+
+class ItemCounts(BaseModel):
+    """What became of the items that were named."""
+
+    added: int
+    changed: int = Field(description="In title, sets or codes.")
+    recoded: int = Field(description="Of those changed: in codes.")
+    withdrawn: int
+    restored: int
+    unchanged: int
+
+
+class ItemsState(State):
+    changed: ItemCounts
+
+
+def text_ids(item_ids: list[StrictStr | StrictInt]) -> list[str]:
+    """Return item ids as text, as all of OctoRec has them."""
+    return [str(item_id) for item_id in item_ids]
+
+
+def upsert_table(items: list[ChangedItem]) -> pa.Table | None:
+    """Return the items as a table with the columns that some item gives, null where an item does not; None of none."""
+    if not items:
+        return None
+    rows = [{**item.model_dump(), "item_id": str(item.item_id)} for item in items]
+    given = [name for name in COLUMNS if any(row[name] is not None for row in rows)]
+    return pa.table({name: pa.array([row[name] for row in rows], COLUMNS[name]) for name in given})

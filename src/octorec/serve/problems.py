@@ -1,0 +1,88 @@
+"""One shape of error at every address, for every method and status, and what OpenAPI says of it."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from octorec.errors import InputError, one_line
+from octorec.serve.refusal import Refusal, invalid
+from octorec.serve.schemas import Problem
+
+DESCRIPTIONS = {
+    400: "The body is not JSON.",
+    401: "The bearer token is missing or wrong.",
+    404: "There is no such thing here.",
+    408: "The body did not arrive in time.",
+    409: "Another operation is running, or the server is not ready.",
+    413: "The body is too large.",
+    415: "The body is encoded (gzip) or of another type than JSON.",
+    422: "A field is wrong; `field` names it. Nothing was changed.",
+    500: "The server failed on this request; its log has the reason.",
+    503: "The server does not answer now; `type` says why. Retry-After says when to ask again.",
+    504: "The deadline passed.",
+}
+HEADERS = {
+    401: {"WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}}},
+    503: {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a FastAPI route that may end with these statuses."""
+    return {
+        status: {"model": Problem, "description": DESCRIPTIONS[status]}
+        | ({"headers": HEADERS[status]} if status in HEADERS else {})
+        for status in statuses
+    }
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Make every error of `app` a `Problem`, those that FastAPI and Starlette raise as well."""
+
+    @app.exception_handler(Refusal)
+    def refused(_: Request, refusal: Refusal) -> JSONResponse:
+        return JSONResponse(refusal.body(), refusal.status, refusal.headers)
+
+    @app.exception_handler(InputError)
+    def wrong(request: Request, error: InputError) -> JSONResponse:
+        return refused(request, invalid(error))
+
+    @app.exception_handler(RequestValidationError)
+    def wrong_body(request: Request, error: RequestValidationError) -> JSONResponse:
+        return refused(request, _of_validation(error))
+
+    @app.exception_handler(HTTPException)
+    def raised_by_a_library(request: Request, error: HTTPException) -> JSONResponse:
+        refusal = _of_library(request, error)
+        allow = {"Allow": _allowed(error)} if error.status_code == 405 else {}
+        return JSONResponse(refusal.body(), refusal.status, {**refusal.headers, **allow})
+
+    @app.exception_handler(Exception)
+    def failed(request: Request, _: Exception) -> JSONResponse:
+        return refused(request, Refusal("failed", "the server failed on this request; the log has the reason"))
+
+
+def _of_validation(error: RequestValidationError) -> Refusal:
+    """The first thing that is wrong, without what was sent, which may be large."""
+    first = error.errors()[0]
+    parts = [str(part)[:100] for part in first["loc"][:9] if part not in ("str", "int")]
+    field = ".".join(parts[1:] or parts)  # without the leading `body`
+    return Refusal("invalid", f"{field}: {first['msg']}", field)
+
+
+def _of_library(request: Request, error: HTTPException) -> Refusal:
+    address = f"{request.method[:20]} {one_line(request.url.path, 200)}"
+    if error.status_code == 404:
+        return Refusal("not_found", f"{address}: there is no such address")
+    if error.status_code == 405:
+        return Refusal("method_not_allowed", f"{address}: the method is not allowed; allowed: {_allowed(error)}")
+    return Refusal("failed", str(error.detail))
+
+
+def _allowed(error: HTTPException) -> str:
+    """The methods of the address; HEAD works wherever GET does. Files, whose methods are not told, are for GET."""
+    methods = (error.headers or {}).get("Allow", "GET").split(", ")
+    return ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
