@@ -29,7 +29,7 @@ from octorec.models.presets import PRESETS
 from octorec.output.write import new_folder
 from octorec.quant.convert import REPORT, quantize_checkpoint
 from octorec.quant.load import empty_model
-from octorec.quant.recipe import shipped_recipes
+from octorec.quant.shipped import shipped_recipes
 
 
 def write_random(folder: Path, config: OneRecConfig, seed: int = 0) -> int:

@@ -22,6 +22,7 @@ from octorec.numerics.families import claims
 ROOT = RESULTS.parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIGURE = ROOT / "docs" / "figures" / "engine.svg"
+STEADY = {"requests": "96 requests, s", "training": "20 training steps, s", "evaluate": "evaluate 100 users, s"}
 BLOCK = re.compile(r"(<!-- rows: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -125,6 +126,23 @@ def analyze() -> str:
     return table(["layout, 2 CPU cores", "parameters", "time", "a billion", "peak anonymous memory"], rows)
 
 
+def steady() -> str:
+    """The newest times of each rule, alone and beside a neighbour."""
+    found = newest(read(RESULTS / "steady.jsonl"), lambda row: (row["rule"], row["neighbours"]))
+    if not found:
+        return speed.nothing("steady")
+    alone = {row["rule"]: row for row in found if not row["neighbours"]}
+    rows = []
+    for row in found:
+        jobs = [f"{row[job]:.2f} ({row[job] / alone[row['rule']][job] - 1:+.0%})" for job in STEADY]
+        rows.append([row["rule"], row["threads"], row["neighbours"], *jobs])
+    last = found[-1]
+    said = (
+        f"{last['cores']} cores, {last['date']}, torch {last['torch']}, `{last['command']}`, commit {last['commit']}."
+    )
+    return table(["rule", "threads", "neighbours", *STEADY.values()], rows) + "\n\n" + said
+
+
 RENDER: dict[str, Callable[[], str]] = {
     "analyze": analyze,
     "families": families,
@@ -137,6 +155,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "kernels": speed.kernels,
     "products": speed.products,
     "start": speed.start,
+    "steady": steady,
     "correctness": speed.correctness,
     "layers": speed.layers,
     "serve": serve_report.serve,

@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--max-queue-delay-ms", type=float, default=ServeConfig.max_queue_delay_ms)
     parser.add_argument("--out", type=Path, default=records.RESULTS / "serve.jsonl")
     options = parser.parse_args()
-    share_the_host("cuda")
+    share_the_host()
     start = time.perf_counter()
     config = ServeConfig(log_requests=False, device="cuda", max_queue_delay_ms=options.max_queue_delay_ms)
     service = Service(lambda: make_engine(options), options.preset, config)

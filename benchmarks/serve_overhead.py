@@ -92,7 +92,7 @@ def run(checkpoint: Path, device: str, n: int, beam_width: int) -> dict[str, Any
     config = BenchConfig(catalog=str(checkpoint / "catalog"), beam_width=beam_width)
     command = [sys.executable, "-m", "octorec.cli", "serve", str(checkpoint), "--device", device, "--port", "0"]
     with serving(command) as (url, _):
-        share_the_host(device)
+        share_the_host()
         engine = load(checkpoint, None, device)
         engine.warm_up()
         keep_for_good()

@@ -3,6 +3,7 @@
 And small OneRec-V2 checkpoints for whoever needs one.
 """
 
+import octorec as octorec  # isort: skip  # before torch, whose threads it sets
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -152,7 +152,7 @@ def test_shadow(work: Path, tmp_path: Path) -> None:
 
 
 def test_analyze(work: Path, tmp_path: Path) -> None:
-    done = octorec("analyze", work / "bf16", "--out", tmp_path / "analysis")
+    done = octorec("analyze", work / "bf16", "--out", tmp_path / "analysis", "--all")
     assert "blocks.1.ffn.shared_experts.0.down_proj.weight" in done.stdout  # names are never shortened
     assert (tmp_path / "analysis" / "report.html").exists()
     real = ("--data", work / "data.csv", "--users", work / "users.parquet", "--requests", "20")
@@ -287,6 +287,14 @@ def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
     [
         (("recommend", "{w}/fp8", "--history", "3,99"), "history: got '99'; is no item of the catalog"),
         (("recommend", "{w}/fp8", "--history", ""), "history: got []; give at least one item, or user fields"),
+        (
+            ("recommend", "{w}/fp8", "--history", "3 4"),
+            "history: got '3 4'; is no item of the catalog: ids are written with",
+        ),
+        (
+            ("recommend", "{w}/fp8", "--history", "['3']"),
+            "history: got \"['3']\"; is no list in JSON: ids are written with",
+        ),
         (("recommend", "{w}/fp8", "--history", "3", "--k", "0"), "k: got 0; must be an integer above 0"),
         (
             ("recommend", "{w}/fp8", "--history", "3", "--k", "9", "--beam-width", "8"),
@@ -294,7 +302,7 @@ def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
         ),
         (("recommend", "{w}/fp8", "--history", "3", "--user", "plan"), "user: got 'plan'; must be name=value"),
         (("recommend", "{w}/fp8", "--history", "3", "--user", "age=x"), "user.age: got 'x'; must be a number"),
-        (("recommend", "{w}/nothing", "--history", "3"), "catalog"),
+        (("recommend", "{w}/nothing", "--history", "3"), "nothing'; there is no such file or folder"),
         (("quantize", "{w}/bf16", "--out", "{w}/fp8"), "it exists already: choose another name, or --force"),
         (("quantize", "{w}/bf16", "--out", "{w}/x", "--recipe", "fp9"), "fp8-block"),
         (("quantize", "{w}/fp8", "--out", "{w}/x"), "quantized"),
@@ -329,7 +337,8 @@ def test_the_command_itself() -> None:
     assert done.stdout == ""
 
 
-def test_demo_trains_with_its_seed_and_is_else_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_trains_with_its_seed_and_is_else_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     seen = []
     monkeypatch.setattr(demo, "run_demo", lambda *arguments: seen.append(arguments) or {})
     octorec("demo")

@@ -51,7 +51,9 @@ def test_items_go_and_come_back_with_their_codes(folder: Path, tmp_path: Path) -
         item: codes for item, codes in before.items() if item not in ("7", "8", "9")
     }
     assert everything(folder) == before
-    assert changed("restore", tmp_path / "fewer", "--items", tmp_path / "gone.csv", "--in-place")["restored"] == 3
+    (tmp_path / "back.csv").write_text("shop;movie\na;7\nb;8\na;9\n")
+    flags = ("--sep", ";", "--columns", "item_id=movie", "--in-place")
+    assert changed("restore", tmp_path / "fewer", "--items", tmp_path / "back.csv", *flags)["restored"] == 3
     assert everything(tmp_path / "fewer") == before
     assert Catalog.load(tmp_path / "fewer").version == Catalog.load(folder).version == told["previous_version"]
 

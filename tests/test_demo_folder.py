@@ -14,8 +14,8 @@ from octorec.data.items import check_items, read_items
 from octorec.data.learned import digest
 from octorec.data.movielens import MovieLens
 from octorec.data.users import read_users
-from octorec.demo_claim import claimed_demo
-from octorec.demo_folder import TABLES, last_words, write_found, write_tables
+from octorec.demo_claim import TABLES, claimed_demo
+from octorec.demo_folder import last_words, write_found, write_tables
 from octorec.errors import InputError
 
 LOG = {"user_id": ["2", "2", "10"], "item_id": ["5", "7", "5"], "timestamp": [3, 4, 1]}

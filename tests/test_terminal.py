@@ -29,7 +29,7 @@ from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.numerics.analyze import analyze
-from octorec.numerics.render import render
+from octorec.numerics.render import render_all
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.terminal import PlainConsole, fitting
@@ -71,6 +71,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "prove": ("prove", "{w}/bf16", "--data", "{w}/data.csv", "--recipe", "fp8-channel", "--beam-width", "16"),
     "recommend": ("recommend", "{w}/bf16", "--history", "1,2", "--k", "3"),
     "quantize": ("quantize", "{w}/bf16", "--out", "{o}", "--recipe", "fp8-channel"),
+    "analyze": ("analyze", "{w}/bf16", "--out", "{o}"),
     "catalog build": ("catalog", "build", "--data", "{w}/data.csv", "--codebook-sizes", "5,4,4", "--out", "{o}"),
 }  # fmt: skip
 
@@ -186,7 +187,7 @@ def test_the_load_tools_table_is_several_where_one_is_too_wide() -> None:
 
 
 def test_an_analysis_breaks_no_name_and_no_word(work: Path, tmp_path: Path) -> None:
-    found = render(analyze(work / "bf16", tmp_path / "analysis"))
+    found = render_all(analyze(work / "bf16", tmp_path / "analysis"))
     whole, narrow = (printed(found, width) for width in (terminal.WHOLE, WIDTH))
     assert "blocks.1.ffn.shared_experts.0.down_proj.weight" in narrow
     assert words(narrow) - words(str(work)) <= words(whole)

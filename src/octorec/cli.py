@@ -1,4 +1,7 @@
-"""The command line: one verb a stage. Rooms are imported inside the verbs, so that `--help` is quick."""
+"""The command line: one verb a stage.
+
+Rooms are imported inside the verbs, after what was typed is checked: `--help` and a wrong path are answered at once.
+"""
 
 import dataclasses
 import inspect
@@ -15,6 +18,11 @@ from octorec import leads
 from octorec.cli_catalog import catalog_app
 from octorec.cli_data import data_app
 from octorec.cli_options import (
+    A_CATALOG,
+    A_CHECKPOINT,
+    A_FILE,
+    A_TABLE,
+    AN_ANALYZED,
     Checkpoint,
     Force,
     HoldOut,
@@ -25,42 +33,64 @@ from octorec.cli_options import (
     Margin,
     OtherCatalog,
     Predicted,
+    RecipeName,
     UnknownItems,
     Users,
+    a_preset,
     claim,
     show,
 )
 from octorec.cli_tables import Columns, Sep, TimeFormat, table_format, users_format
+from octorec.cli_version import print_version
+from octorec.cli_words import ids, said_with_commas, user_fields
 from octorec.command import kept, run
 from octorec.data.hold_out import HOLD_OUT
 from octorec.data.table_format import OURS, TableFormat
+from octorec.demo_claim import claimed_demo
+from octorec.engine.model_folder import require_model
+from octorec.engine.request import Request, check_unknown_items, read_requests
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, lengths
 from octorec.evaluate.margin import MARGIN
 from octorec.numerics.intensity import Workload
 from octorec.progress import counting, megabytes, training_progress
 from octorec.prove_config import ProveConfig
+from octorec.quant.shipped import recipe_file
 from octorec.serve.bench_config import BenchConfig
+from octorec.serve.bench_output import claimed_outputs
 from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import console, say
 from octorec.training.config import Precision, TrainConfig
 
 KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=octorec.__doc__)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=octorec.__doc__)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(data_app, name="data")
 bench_app = typer.Typer(no_args_is_help=True, help="Put what was built under load.")
 app.add_typer(bench_app, name="bench")
 
 
+@app.callback()
+def every_verb(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print versions and exit.")
+    ] = False,
+) -> None:
+    """What comes before a verb."""
+
+
 @app.command()
 def train(
     command: typer.Context,
     data: Interactions,
-    catalog: Annotated[Path, typer.Option(help="Catalog folder whose codes the model learns.")],
+    catalog: Annotated[Path, typer.Option(help="Catalog folder whose codes the model learns.", callback=A_CATALOG)],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
-    preset: Annotated[str, typer.Option(help="Model dimensions by name; codebook sizes are the catalog's.")] = "demo",
-    config: Annotated[Path | None, typer.Option(help="Model dimensions as config.json, instead of a preset.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Model dimensions by name; codebook sizes are the catalog's.", callback=a_preset)
+    ] = "demo",
+    config: Annotated[
+        Path | None, typer.Option(help="Model dimensions as config.json, instead of a preset.", callback=A_FILE)
+    ] = None,
     users: Users = None,
     sep: Sep = None,
     columns: Columns = None,
@@ -87,13 +117,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on interactions and write its BF16 checkpoint."""
-    from octorec.catalog.catalog import Catalog
-    from octorec.data.splits import leave_last_out, training_part
-    from octorec.models.shapes import parameters
-    from octorec.training.run import model_config, state_folder, train
-
     claim(command, out, force, data, catalog, config, users)
-    claim(command, state_folder(out), force or resume, data, catalog, config, users)
     settings = TrainConfig(
         steps=steps,
         batch_size=batch_size,
@@ -109,6 +133,13 @@ def train(
         save_every=save_every,
         seed=seed,
     )
+
+    from octorec.catalog.catalog import Catalog
+    from octorec.data.splits import leave_last_out, training_part
+    from octorec.models.shapes import parameters
+    from octorec.training.run import model_config, state_folder, train
+
+    claim(command, state_folder(out), force or resume, data, catalog, config, users)
     form = table_format(sep, columns, time_format)
     interactions, items = leads.reading(data, form), Catalog.load(catalog)
     train_part = training_part(interactions, hold_out)
@@ -128,9 +159,13 @@ def train(
 @app.command()
 def analyze(
     command: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="Safetensors file or folder, of any model, 16 bit or FP8.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Safetensors file or folder, of any model, 16 bit or FP8.", callback=AN_ANALYZED)
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write report.html, stats.parquet and recipe.yaml into.")],
-    data: Annotated[Path | None, typer.Option(help="Interactions: measures activations on real requests too.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Interactions: measures activations on real requests too.", callback=A_TABLE)
+    ] = None,
     requests: Annotated[int, typer.Option(help="How many requests to take from --data.")] = 256,
     users: Users = None,
     sep: Sep = None,
@@ -142,39 +177,44 @@ def analyze(
     context: Annotated[int, typer.Option(help="Context items a request.")] = Workload.context,
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, l40s or 4090.")] = Workload.gpu,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
+    every: Annotated[bool, typer.Option("--all", help="Print every table, of each tensor too.")] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Measure weights, and activations on real requests: is FP8 safe for this checkpoint, and does speed follow?"""
-    from octorec.numerics.analyze import analyze
-    from octorec.numerics.render import render
-
     claim(command, out, force, checkpoint, data, users, catalog)
     workload = Workload(batch_size, beam, context, gpu)
+    if data:
+        require_model(checkpoint, catalog)
+        check_unknown_items(unknown_items)
+
+    from octorec.numerics.analyze import analyze
+    from octorec.numerics.render import render, render_all
+
     form = table_format(sep, columns, time_format)
     batch, about = None, list[str]()
     if data:
         batch, about = measured_requests(checkpoint, data, users, catalog, requests, unknown_items, form)
     with counting("analyzing", "tensors") as progress:
         found = analyze(checkpoint, out, batch, force, progress, workload, about)
-    show(as_json, found.to_dict(), render(found))
+    show(as_json, found.to_dict(), *([render_all(found)] if every else []), *render(found, out))
 
 
 @app.command()
 def quantize(
     command: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.", callback=A_CHECKPOINT)],
     out: Annotated[Path, typer.Option(help="FP8 checkpoint folder to write.")],
-    recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = "fp8",
+    recipe: RecipeName = "fp8",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Quantize a checkpoint to FP8, tensor by tensor, without building the model."""
-    from octorec.quant.convert import quantize_checkpoint
-    from octorec.quant.recipe import recipe_file
-
     claim(command, out, force, checkpoint, *recipe_file(recipe))
     leads.of_quantizing(checkpoint, recipe)
+
+    from octorec.quant.convert import quantize_checkpoint
+
     with counting("quantizing", "MB") as progress:
         report = quantize_checkpoint(checkpoint, out, recipe, force, megabytes(progress))
     before, after = (f"{size / 1e6:,.1f} MB" for size in (report.total_bytes_before, report.total_bytes_after))
@@ -199,19 +239,19 @@ def recommend(
     as_json: Json = False,
 ) -> None:
     """Recommend items for one history."""
-    from dataclasses import asdict
+    require_model(checkpoint, catalog)
+    request = Request(ids("history", history), k, beam_width, ids("exclude", exclude), allow or [])
 
     from octorec.engine.load import load
-    from octorec.engine.request import Request
 
     engine = load(checkpoint, catalog, device)
     fields = user_fields(user or [], {field.name: field.kind for field in engine.config.user_fields})
-    request = Request(_ids(history), k, beam_width, _ids(exclude), allow or [], fields)
-    answer = engine.recommend([request])[0]
+    with said_with_commas():
+        answer = engine.recommend([dataclasses.replace(request, user=fields)])[0]
     lines = [f"{rank:4d}  {score:8.4f}  {item:>8s}  {title}" for rank, (item, score, title) in enumerate(
         zip(answer.items, answer.scores, answer.titles, strict=True), 1)]  # fmt: skip
     lines += [f"note: {note}" for note in answer.notes]
-    show(as_json, asdict(answer), *lines)
+    show(as_json, dataclasses.asdict(answer), *lines)
 
 
 def with_flags(settings: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -239,13 +279,19 @@ def with_flags(settings: type) -> Callable[[Callable[..., None]], Callable[..., 
 @with_flags(ServeConfig)
 def serve(
     checkpoint: Checkpoint,
-    config: Annotated[Path | None, typer.Option(help="YAML file of the settings below; a flag goes before it.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of the settings below; a flag goes before it.", callback=A_FILE)
+    ] = None,
     **flags: Any,
 ) -> None:
     """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health/ready, /metrics. Needs the extra `serve`."""
+    settings = read_config(config, flags)
+    settings.look_at_paths()
+    require_model(checkpoint, settings.catalog)
+
     from octorec.serve.run import serve
 
-    serve(checkpoint, read_config(config, flags))
+    serve(checkpoint, settings)
 
 
 @bench_app.command("serve")
@@ -257,15 +303,16 @@ def bench_serve(
     **flags: Any,
 ) -> None:
     """Ask a server at Poisson times (open loop): goodput, latency and where it goes. Needs the extra `bench`."""
+    config = BenchConfig(**{name: value for name, value in flags.items() if value is not None})
+    config.look_at_paths()
+    command.with_resource(claimed_outputs(config))
+
     import asyncio
 
     from octorec.bench_report import draw, render
     from octorec.output.write import new_file
     from octorec.serve.bench import bench
-    from octorec.serve.bench_output import claimed_outputs
 
-    config = BenchConfig(**{name: value for name, value in flags.items() if value is not None})
-    command.with_resource(claimed_outputs(config))
     rates = ", ".join(f"{rate:g}" for rate in config.request_rate)
     say(f"ahead: {rates} requests/s, {config.duration_s:g} s each after {config.warm_up_s:g} s of warm-up")
     with counting("asking", "s") as progress:
@@ -281,10 +328,12 @@ def evaluate(
     baseline: Checkpoint,
     candidate: Checkpoint,
     data: Annotated[
-        Path | None, typer.Option(help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
+        Path | None, typer.Option(help="Interactions, Parquet or CSV: user_id, item_id, timestamp.", callback=A_TABLE)
     ] = None,
     hold_out: Predicted = HOLD_OUT,
-    requests: Annotated[Path | None, typer.Option(help="Shadow: requests without labels, JSON lines.")] = None,
+    requests: Annotated[
+        Path | None, typer.Option(help="Shadow: requests without labels, JSON lines.", callback=A_FILE)
+    ] = None,
     k: Ks = None,
     margin: Margin = MARGIN,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
@@ -299,23 +348,28 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
+    asked = _lengths(k)
+    if beam_width is not None and asked[-1] > beam_width:
+        raise InputError("k", asked[-1], f"at most beam_width = {beam_width}")
+    check_unknown_items(unknown_items)
+    check_hold_out(hold_out)
+    if (data is None) == (requests is None):
+        raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
+    require_model(baseline, catalog, "baseline")
+    require_model(candidate, catalog, "candidate")
+
     from octorec.data.learned import read_learned
     from octorec.data.sampled import sampled_requests
     from octorec.data.splits import training_part
     from octorec.engine.engine import Engine
     from octorec.engine.load import load
-    from octorec.engine.request import read_requests
     from octorec.evaluate.compare import compare
     from octorec.evaluate.origin import Side, origin_of
     from octorec.evaluate.render import render, render_shadow
     from octorec.evaluate.shadow import shadow
 
-    asked = _lengths(k)
-    if beam_width is not None and asked[-1] > beam_width:
-        raise InputError("k", asked[-1], f"at most beam_width = {beam_width}")
     form = table_format(sep, columns, time_format)
-    if (data is None) == (requests is None):
-        raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
+    shadowed = [] if requests is None else read_requests(requests)
 
     def engines(exclusions: Iterable[Sequence[str]]) -> tuple[Engine, Engine]:
         most = max([1, *map(len, exclusions)])
@@ -323,7 +377,7 @@ def evaluate(
         return before, after
 
     if requests is not None:
-        shadowed, chosen = sampled_requests(read_requests(requests), limit)
+        shadowed, chosen = sampled_requests(shadowed, limit)
         say(f"{requests}: " + (chosen.line("requests", "line numbers") if chosen else f"{len(shadowed):,} requests"))
         say(f"ahead: {len(shadowed):,} requests to each of two checkpoints on {device}, which then score the answers")
         with counting("shadow", "requests") as progress:
@@ -364,10 +418,10 @@ def evaluate(
 @app.command()
 def prove(
     command: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.", callback=A_CHECKPOINT)],
     data: Interactions,
     hold_out: Predicted = HOLD_OUT,
-    recipe: Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.")] = ProveConfig.recipe,
+    recipe: RecipeName = ProveConfig.recipe,
     out: Annotated[Path | None, typer.Option(help="FP8 checkpoint folder to keep; removed if not given.")] = None,
     k: Ks = None,
     margin: Margin = MARGIN,
@@ -384,6 +438,12 @@ def prove(
     as_json: Json = False,
 ) -> None:
     """Is FP8 safe for this model? Layers, answers, on a GPU speed, and last the verdict as in `evaluate`."""
+    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items)
+    require_model(checkpoint)
+    check_hold_out(hold_out)
+    if out is not None:
+        claim(command, out, force, checkpoint, data, users, *recipe_file(recipe))
+
     from octorec.catalog.catalog import Catalog
     from octorec.data.learned import read_learned
     from octorec.data.splits import training_part
@@ -392,11 +452,7 @@ def prove(
     from octorec.models.hf_folder import Checkpoint as HfFolder
     from octorec.prove import prove
     from octorec.prove_report import render_proof
-    from octorec.quant.recipe import recipe_file
 
-    if out is not None:
-        claim(command, out, force, checkpoint, data, users, *recipe_file(recipe))
-    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items)
     form = table_format(sep, columns, time_format)
     interactions, examples, sample = _predicted(data, hold_out, form, limit)
     say(f"ahead: {len(examples):,} requests each in 16 bit and in FP8 on {device}; then layers, floors and verdict")
@@ -414,6 +470,7 @@ def prove(
 
 @app.command()
 def demo(
+    command: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/demo"),
     cache: Annotated[Path, typer.Option(help="Where MovieLens-100K is kept.")] = Path(".cache"),
     pip_args: Annotated[str, typer.Option(help="Arguments of pip for fetching it, such as an index.")] = "",
@@ -422,6 +479,8 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """The whole story on MovieLens-100K, on a CPU: train, analyze, quantize, judge, recommend; some minutes."""
+    command.with_resource(claimed_demo(out, force, cache))
+
     from octorec.demo import TRAINING, run_demo
     from octorec.demo_folder import last_words
 
@@ -444,7 +503,6 @@ def measured_requests(
     And what was left out of them, in words.
     """
     from octorec.engine.load import load
-    from octorec.engine.request import Request
     from octorec.evaluate.unknown import askable
 
     if count < 1:
@@ -473,6 +531,11 @@ def known_users(
     return users
 
 
+def check_hold_out(hold_out: int) -> None:
+    if hold_out < 1:
+        raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
+
+
 def _predicted(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> tuple[Any, Any, Any]:
     """Interactions; the newest of each user, or of `limit` users, as examples to predict; and which users, if not all.
 
@@ -482,8 +545,6 @@ def _predicted(data: Path, hold_out: int, form: TableFormat, limit: int | None =
     from octorec.data.splits import leave_last_out
     from octorec.evaluate.predictions import require_examples
 
-    if hold_out < 1:
-        raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
     interactions = leads.reading(data, form)
     of, sample = (interactions, None) if limit is None else sampled_users(interactions, limit)
     _, examples = leave_last_out(of, hold_out)
@@ -500,29 +561,6 @@ def warned(origin: Any) -> Any:
     for sentence in origin.warnings:
         console.print(warning(sentence), soft_wrap=True)
     return origin
-
-
-def user_fields(given: list[str], kinds: dict[str, str]) -> dict[str, Any]:
-    """`name=value` texts as values of the model's user fields."""
-    out: dict[str, Any] = {}
-    for text in given:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise InputError("user", text, "must be name=value")
-        if name in out:
-            raise InputError("user", text, f"field {name} is given twice")
-        if kinds.get(name) != "number":
-            out[name] = value
-            continue
-        try:
-            out[name] = float(value)
-        except ValueError:
-            raise InputError(f"user.{name}", value, "must be a number") from None
-    return out
-
-
-def _ids(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _lengths(texts: list[str] | None) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octorec.cli_options import Json, show
+from octorec.cli_options import A_TABLE, Json, show
 from octorec.cli_tables import Columns, Sep, TimeFormat, table_format
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def data() -> None:
 
 @data_app.command("check")
 def data_check(
-    file: Annotated[Path, typer.Argument(help="Parquet, CSV or JSON lines of interactions, items or users.")],
+    file: Annotated[
+        Path, typer.Argument(help="Parquet, CSV or JSON lines of interactions, items or users.", callback=A_TABLE)
+    ],
     kind: Annotated[str | None, typer.Option(help="interactions, items or users; by its columns if not given.")] = None,
     sep: Sep = None,
     columns: Columns = None,

@@ -6,13 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli_options import Force, Json, claim, show
+from octorec.cli_options import A_CATALOG, A_TABLE, Force, Json, claim, show
+from octorec.cli_tables import Columns, Sep, items_format, table_format
+from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 
 items_app = typer.Typer()
 
-Folder = Annotated[Path, typer.Argument(help="Catalog folder to start from.")]
-Ids = Annotated[Path, typer.Option("--items", help="Parquet, CSV or JSON lines with a column item_id.")]
+Folder = Annotated[Path, typer.Argument(help="Catalog folder to start from.", callback=A_CATALOG)]
+Ids = Annotated[
+    Path, typer.Option("--items", help="Parquet, CSV or JSON lines with a column item_id.", callback=A_TABLE)
+]
 Out = Annotated[Path | None, typer.Option(help="Catalog folder to write.")]
 InPlace = Annotated[bool, typer.Option("--in-place", help="Replace CATALOG itself, at the very end and as a whole.")]
 FORMS = (
@@ -24,18 +28,24 @@ FORMS = (
 def catalog_upsert(
     command: typer.Context,
     catalog: Folder,
-    items: Annotated[Path, typer.Option(help=FORMS)],
-    withdraw: Annotated[Path | None, typer.Option(help="Items to withdraw with it: a table with item_id.")] = None,
-    restore: Annotated[Path | None, typer.Option(help="Items to restore with it: a table with item_id.")] = None,
+    items: Annotated[Path, typer.Option(help=FORMS, callback=A_TABLE)],
+    withdraw: Annotated[
+        Path | None, typer.Option(help="Items to withdraw with it: a table with item_id.", callback=A_TABLE)
+    ] = None,
+    restore: Annotated[
+        Path | None, typer.Option(help="Items to restore with it: a table with item_id.", callback=A_TABLE)
+    ] = None,
     out: Out = None,
     in_place: InPlace = False,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Add items and change items, all or none; codes move only where an item is given a vector or codes."""
-    _change(
-        command, catalog, {"upserts": items, "withdrawn": withdraw, "restored": restore}, out, in_place, force, as_json
-    )
+    files = {"upserts": items, "withdrawn": withdraw, "restored": restore}
+    form = table_format(sep, columns, None, items=True)
+    _change(command, catalog, files, form, out, in_place, force, as_json)
 
 
 @items_app.command("withdraw")
@@ -45,11 +55,14 @@ def catalog_withdraw(
     items: Ids,
     out: Out = None,
     in_place: InPlace = False,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Withdraw items, all or none: no answer has them, and histories still know them."""
-    _change(command, catalog, {"withdrawn": items}, out, in_place, force, as_json)
+    form = table_format(sep, columns, None, items=True)
+    _change(command, catalog, {"withdrawn": items}, form, out, in_place, force, as_json)
 
 
 @items_app.command("restore")
@@ -59,31 +72,36 @@ def catalog_restore(
     items: Ids,
     out: Out = None,
     in_place: InPlace = False,
+    sep: Sep = None,
+    columns: Columns = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Restore withdrawn items, all or none, with the codes that they had."""
-    _change(command, catalog, {"restored": items}, out, in_place, force, as_json)
+    form = table_format(sep, columns, None, items=True)
+    _change(command, catalog, {"restored": items}, form, out, in_place, force, as_json)
 
 
 def _change(
     command: typer.Context,
     folder: Path,
     files: dict[str, Path | None],
+    form: TableFormat,
     out: Path | None,
     in_place: bool,
     force: bool,
     as_json: bool,
 ) -> None:
-    from octorec.catalog.catalog import Catalog
-    from octorec.catalog.change import change_items
-
     if (out is None) != in_place:
         raise InputError("out", out and str(out), "give --out NEW, or --in-place to replace CATALOG; not both")
     target = folder if out is None else out
     claim(command, target, force or in_place, None if in_place else folder, *files.values())
+
+    from octorec.catalog.catalog import Catalog
+    from octorec.catalog.change import change_items
+
     before = Catalog.load(folder)
-    read = {name: _read(name, path) for name, path in files.items() if path}
+    read = {name: _read(name, path, form) for name, path in files.items() if path}
     after, change = change_items(before, **read, source=str(files.get("upserts")))
     if out is not None or after is not before:
         after.save(target, force or in_place)
@@ -94,10 +112,12 @@ def _change(
     show(as_json, {**counts, **about, "previous_version": before.version}, f"{target}: {change}; {live}; {was}")
 
 
-def _read(name: str, path: Path) -> Any:
+def _read(name: str, path: Path, form: TableFormat) -> Any:
     from octorec.data.items import COLUMNS, item_ids
     from octorec.data.tables import read_table
 
     if name == "upserts":
-        return read_table(path, ["item_id"], COLUMNS, inferred=["live"])
-    return item_ids(read_table(path, ["item_id"], ["item_id"]), str(path))
+        return read_table(path, ["item_id"], COLUMNS, inferred=["live"], form=items_format(form))
+    return item_ids(
+        read_table(path, ["item_id"], ["item_id"], form=form.of("items", ["item_id"], beside=False)), str(path)
+    )

@@ -1,22 +1,63 @@
-"""What the verbs of the command line share: options by name, and how a result is printed."""
+"""What the verbs of the command line share: options by name, and how a result is printed.
+
+An option that names a path looks at it as it is read, so that a wrong one is refused before anything is imported.
+"""
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
 
+from octorec.engine.model_folder import catalog_within, require_catalog
 from octorec.evaluate.cutoffs import K
 from octorec.files import json_text
+from octorec.models.checkpoint_folder import require_checkpoint
+from octorec.models.presets import preset
 from octorec.output.claim import claimed_folder
+from octorec.quant.shipped import require_recipe
+from octorec.reading import require_file, require_there
 from octorec.terminal import WHOLE, PlainConsole, fitting
+
+
+def looked_at(look: Callable[[Path, str], object]) -> Callable[..., Path | None]:
+    """Make the callback of an option or argument: `look` is given its path and its name, and refuses what it is not."""
+
+    def callback(param: typer.CallbackParam, value: Path | None) -> Path | None:
+        if value is not None:
+            look(value, param.name or "")
+        return value
+
+    return callback
+
+
+A_TABLE, A_FILE = looked_at(require_there), looked_at(require_file)  # a table may be a folder of files
+A_CATALOG, A_CHECKPOINT = looked_at(require_catalog), looked_at(require_checkpoint)
+A_SHOWN = looked_at(lambda path, field: require_catalog(catalog_within(path), field))
+AN_ANALYZED = looked_at(partial(require_checkpoint, bare=True))
+
+
+def a_recipe(value: str) -> str:
+    """The callback of --recipe."""
+    require_recipe(value)
+    return value
+
+
+def a_preset(value: str) -> str:
+    """The callback of --preset."""
+    preset(value)
+    return value
+
 
 Force = Annotated[bool, typer.Option("--force", help="Replace what --out names, if OctoRec wrote it, at the very end.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or FP8.")]
+Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or FP8.", callback=A_CHECKPOINT)]
 OtherCatalog = Annotated[
-    Path | None, typer.Option("--catalog", help="Catalog folder; the checkpoint's own if not given.")
+    Path | None,
+    typer.Option("--catalog", help="Catalog folder; the checkpoint's own if not given.", callback=A_CATALOG),
 ]
 HoldOut = Annotated[
     int, typer.Option(help="Newest interactions of each user that are not learned from: those `evaluate` predicts.")
@@ -37,12 +78,15 @@ Ks = Annotated[
     typer.Option("--k", help=f"Items a list, or several (10,50): all are reported, the largest decides. Default: {K}."),
 ]
 Margin = Annotated[float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.")]
-Users = Annotated[Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.")]
+RecipeName = Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.", callback=a_recipe)]
+Users = Annotated[
+    Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.", callback=A_TABLE)
+]
 UnknownItems = Annotated[
     str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
 ]
 Interactions = Annotated[
-    Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.")
+    Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.", callback=A_TABLE)
 ]
 
 

@@ -24,7 +24,7 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks is no fault
     try:
         refuse_undecodable(arguments)
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False, prog_name="octorec")
         sys.stdout.flush()
     except InputError as error:
         fail(str(error))

@@ -5,11 +5,12 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from octorec.demo_folder import FOUND, TABLES
 from octorec.errors import InputError
 from octorec.output.claim import claimed_file, claimed_folder
 from octorec.output.refuse import exists, refuse_foreign
 
+TABLES = INTERACTIONS, ITEMS, USERS = "interactions.csv", "items.csv", "users.csv"
+FOUND = "demo.json"
 FOLDERS = ("bf16", "bf16.training", "analysis", "fp8")
 FILES = {
     "report.html": b"<title>OctoRec on MovieLens-100K",

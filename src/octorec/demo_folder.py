@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from octorec.data.movielens import MovieLens
+from octorec.demo_claim import FOUND, INTERACTIONS, TABLES
 from octorec.files import json_text
 from octorec.output.write import new_file
 
-TABLES = INTERACTIONS, ITEMS, USERS = "interactions.csv", "items.csv", "users.csv"
-FOUND = "demo.json"
 HISTORY = "50,181,172"  # Star Wars, Return of the Jedi, The Empire Strikes Back
 
 

@@ -1,9 +1,10 @@
-"""Reading small files that a person wrote: text, YAML settings. For JSON and folders see `files`.
+"""Reading small files that a person wrote, and a first look at what a path names. For JSON see `files`.
 
-What cannot be read is an InputError about `field`, the name under which the user gave the file. Nothing here waits for
+What cannot be read is an InputError about `field`, the name under which the user gave the path. Nothing here waits for
 a pipe, reads more than its limit, or takes the last of two values for one key.
 """
 
+import os
 import stat
 from collections import Counter
 from collections.abc import Iterable
@@ -12,22 +13,67 @@ from typing import Any
 
 import yaml
 
-from octorec.errors import InputError, shown
+from octorec.errors import InputError, one_line, shown
 
 MOST_TEXT = 2**24  # bytes of a text file
 MOST_YAML = 2**18  # bytes of a YAML file: PyYAML reads 100 KB a second at worst
+NAMES_SHOWN, LONGEST_NAME = 5, 60  # names of a folder in an error, characters of each
 
 
 def require_file(path: str | Path, field: str) -> int:
     """The size in bytes of a regular file that can be looked at; everything else is refused."""
-    try:
-        found = Path(path).stat()
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise InputError(field, str(path), f"cannot be read ({reason(error)})") from error
+    found = require_there(path, field)
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
         raise InputError(field, str(path), f"must be a file, and is {kind}")
     return found.st_size
+
+
+def require_there(path: str | Path, field: str) -> os.stat_result:
+    """What the system says of a file or folder; a path that names none is refused."""
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise InputError(field, path, "must be a path")
+    try:
+        return Path(path).stat()
+    except FileNotFoundError as error:
+        link = "is a link to what is not there" if Path(path).is_symlink() else "there is no such file or folder"
+        raise InputError(field, str(path), link) from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise InputError(field, str(path), f"cannot be read ({reason(error)})") from error
+
+
+def require_folder(path: str | Path, field: str, holding: str) -> list[str]:
+    """The names in a folder, ascending; what is no folder, and one without the file `holding`, is refused.
+
+    The error says what was found: which folders inside have such a file, or else some of the names.
+    """
+    names = folder_names(path, field, f"must be a folder that holds {holding}")
+    if holding not in names:
+        within = [name for name in names if os.path.lexists(Path(path, name, holding))]
+        raise InputError(field, str(path), f"must be a folder that holds {holding}; {_found(names, within)}")
+    return names
+
+
+def folder_names(path: str | Path, field: str, allowed: str) -> list[str]:
+    """The names in a folder, ascending. allowed: what the error says of a path that is no folder."""
+    if not stat.S_ISDIR(require_there(path, field).st_mode):
+        raise InputError(field, str(path), f"{allowed}, and is a file")
+    try:
+        return sorted(os.listdir(path))
+    except OSError as error:
+        raise InputError(field, str(path), f"cannot be read ({reason(error)})") from error
+
+
+def _found(names: list[str], within: list[str]) -> str:
+    if within:
+        return f"it lies in its folder{'s' if len(within) > 1 else ''} {listed(within)}: give one of these"
+    return f"this one holds {listed(names)}" if names else "this one is empty"
+
+
+def listed(names: list[str], most: int = NAMES_SHOWN) -> str:
+    """The first of `names` with commas, each cut to a length that a line holds, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(one_line(name, LONGEST_NAME) for name in names[:most]) + more
 
 
 def read_text(path: str | Path, field: str, most: int = MOST_TEXT) -> str:

@@ -9,7 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from octorec.catalog.catalog import FILES, Catalog
-from octorec.catalog.codebook import Codebook, fit_codebook
+from octorec.catalog.codebook import Codebook
+from octorec.catalog.residual_kmeans import fit_codebook
 from octorec.data.items import check_items
 from octorec.errors import InputError, MismatchError
 
@@ -240,8 +241,12 @@ def test_files_of_another_catalog(tmp_path):
 
 
 def test_damaged_folders(tmp_path):
-    for path in (tmp_path, "x" * 5000, "a\0b"):
-        with pytest.raises(InputError, match=r"no catalog\.json"):
+    for path, said in (
+        (tmp_path, r"holds catalog\.json; this one is empty"),
+        ("x" * 5000, "too long"),
+        ("a\0b", "null"),
+    ):
+        with pytest.raises(InputError, match=said):
             Catalog.load(path)
     built().save(tmp_path / "catalog")
     folder = tmp_path / "catalog"

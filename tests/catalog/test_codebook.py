@@ -6,7 +6,9 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
-from octorec.catalog.codebook import Codebook, fit_codebook
+from octorec.catalog.codebook import Codebook
+from octorec.catalog.residual_kmeans import fit_codebook
+from octorec.catalog.unique_codes import assign_unique
 from octorec.errors import InputError
 
 
@@ -74,7 +76,8 @@ def test_fingerprint_sees_every_centroid(codebook):
 def test_progress_names_each_level():
     calls = []
     fit_codebook(random_vectors(), (4, 4), 0, lambda *call: calls.append(call))
-    assert calls == [("clustering level 1", 0, 2), ("clustering level 2", 1, 2)]
+    first = [call for call in calls if call[0].endswith("iteration 1")]
+    assert first == [("level 1 of 2, iteration 1", 0, 16), ("level 2 of 2, iteration 1", 8, 16)]
 
 
 def test_fewer_distinct_vectors_than_codes():
@@ -115,7 +118,7 @@ def nearest_free_codes(codebook, vectors, taken=()):
 def test_unique_moves_to_the_nearest_free_code():
     vectors = random_vectors(120)
     codebook = fit_codebook(vectors, (8, 32), seed=0)
-    plain, unique = codebook.assign(vectors), codebook.assign_unique(vectors)
+    plain, unique = codebook.assign(vectors), assign_unique(codebook, vectors)
     assert len(np.unique(plain, axis=0)) < 120
     assert len(np.unique(unique, axis=0)) == 120
     assert [tuple(row) for row in unique.tolist()] == nearest_free_codes(codebook, vectors)
@@ -125,8 +128,8 @@ def test_unique_moves_to_the_nearest_free_code():
 def test_unique_leaves_taken_tuples_alone():
     vectors = random_vectors(120)
     codebook = fit_codebook(vectors, (8, 32), seed=0)
-    taken = codebook.assign_unique(vectors[:60])
-    new = codebook.assign_unique(vectors[60:], taken)
+    taken = assign_unique(codebook, vectors[:60])
+    new = assign_unique(codebook, vectors[60:], taken)
     assert len(np.unique(np.concatenate([taken, new]), axis=0)) == 120
     assert [tuple(row) for row in new.tolist()] == nearest_free_codes(codebook, vectors[60:], taken.tolist())
 
@@ -134,16 +137,16 @@ def test_unique_leaves_taken_tuples_alone():
 def test_unique_on_one_level():
     vectors = random_vectors(10)
     codebook = fit_codebook(vectors[:5].repeat(2, 0), (5,), seed=0)
-    assert sorted(codebook.assign_unique(vectors[:5])[:, 0].tolist()) == [0, 1, 2, 3, 4]
+    assert sorted(assign_unique(codebook, vectors[:5])[:, 0].tolist()) == [0, 1, 2, 3, 4]
     with pytest.raises(InputError, match=r"6 items below prefix \(\)"):
-        codebook.assign_unique(vectors[:6])
+        assign_unique(codebook, vectors[:6])
 
 
 def test_a_full_prefix_is_refused():
     vectors = np.concatenate([np.full((5, 2), 9, np.float32), random_vectors(20, 2)])
     codebook = fit_codebook(vectors, (2, 4), seed=0)
     with pytest.raises(InputError, match=r"codebook_sizes.*items below prefix.*at least so large, not 4"):
-        codebook.assign_unique(vectors)
+        assign_unique(codebook, vectors)
 
 
 def test_on_disk(codebook, tmp_path):

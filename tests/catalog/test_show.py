@@ -1,5 +1,7 @@
 """An item of a catalog for people: codes, sets, neighbours, and how it is found."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -36,6 +38,15 @@ def test_a_withdrawn_item_says_so(catalog: Catalog) -> None:
     about = about_item(changed, find_item(changed, "9"), 0)
     assert not about.live
     assert "state        withdrawn: never recommended, known in histories" in about.lines()
+
+
+def test_an_item_says_how_often_it_is_met_where_that_is_kept(catalog: Catalog) -> None:
+    place = find_item(catalog, "9")
+    assert about_item(catalog, place, 0).interactions is None
+    counts = [0] * len(catalog)
+    counts[place] = 1234
+    counted = replace(catalog, items=catalog.items.append_column("interactions", [counts]))
+    assert "met          in 1,234 interactions" in about_item(counted, place, 0).lines()
 
 
 def test_an_item_is_found_by_words_of_its_title(catalog: Catalog) -> None:

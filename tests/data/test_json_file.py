@@ -66,6 +66,7 @@ def test_users_may_lack_fields_and_bring_them_late(tmp_path, monkeypatch):
         (LINE + "{]\n", "line 2: got '{]"),
         (LINE + '{"a": ' + "[" * 200_000 + "\n", 'line 2: got \'{"a": [[['),
         (LINE + '{"a": ' + "1" * 5000 + "}\n", "is no JSON"),
+        (LINE.replace("item_id", "user_id"), 'line 1: got \'{"user_id": "a"'),
         (LINE.replace('"a"', "null"), "column user_id: got 'null in row 1'"),
         (LINE + LINE.replace('"a"', "1"), "column user_id: got 'integers and text"),
         (LINE + LINE.replace('"b"', str(2**70)), "column item_id"),

@@ -82,7 +82,7 @@ def test_places_are_the_interactions_own(tmp_path):
     items = write(tmp_path, "1|Toy Story\n2|Heat\n", "items.csv")
     assert read_items(items, form.of("items", ITEM_COLUMNS))["title"].to_pylist() == ["Toy Story", "Heat"]
     plain = parse_format(None, PLACES, None, KNOWN)
-    with pytest.raises(InputError, match=r"--columns items\.item_id=0"):
+    with pytest.raises(InputError, match=r"--columns \.\.\.,items\.item_id=0"):
         read_items(items, plain.of("items", ITEM_COLUMNS))
 
 
@@ -177,6 +177,10 @@ def test_the_flags_that_an_error_names_mend_it(content, name, tmp_path):
         ("user_id,b\n".encode("utf-16-be"), "log.csv", "looks like UTF-16 without a byte order mark: save it as UTF-8"),
         (b"J\xf6rg,b\n", "log.csv", "maybe Latin-1 (Windows-1252): save it as UTF-8 (in Excel: CSV UTF-8), or: iconv"),
         (b"sep=;\nuser_id;item_id;timestamp\n", "log.csv", "remove the first line, 'sep=;'"),
+        (b"# made today\nuser_id;item_id;timestamp\n", "log.csv", "line 2 looks like the header: remove what stands"),
+        (b"  \nuserId,movie\n", "log.csv", "line 2 looks like the header: remove what stands before it"),
+        (b"user_id,item_id\n1,2\n", "log.csv", "column timestamp is missing, and there is no other column that"),
+        (b"user_id,item_id,timestamp\n1,2,3,4\n", "log.csv", "a value that holds the separator stands in quotes"),
         (b"a,b,c\n1,2,3\n", "log.csv", "--columns user_id=NAME,item_id=NAME,timestamp=NAME"),
         (b"user_id,title,timestamp\n1,2,3\n", "log.csv", "--columns item_id=NAME"),
     ],

@@ -1,6 +1,8 @@
 """The engine against brute force over a made-up model whose probabilities are known."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,7 +233,7 @@ def test_titles_and_codes_are_the_items_own() -> None:
         ({"history": [None]}, r"history: got None; ids are text"),
         ({"history": np.array([1.0])}, r"history: got 1.0; ids are text"),
         ({"history": np.array([True])}, r"history: got True; ids are text"),
-        ({"history": np.array([["i0"]])}, r"history: got \['i0'\]; ids are text"),
+        ({"history": np.array([["i0"]])}, r"history: got ndarray of shape \(1, 1\); must be a list of ids"),
         ({"history": np.array("i0")}, r"history: got array\('i0'.*must be a list of ids"),
         ({"history": ["i0"], "k": 5.0}, r"k: got 5.0; must be an integer above 0"),
         ({"history": ["i0"], "k": "5"}, r"k: got '5'; must be an integer above 0"),
@@ -244,6 +246,16 @@ def test_bad_requests(arguments: dict, message: str) -> None:
     subject = engine(random_catalog(50, SIZES))
     with pytest.raises(InputError, match=message):
         subject.recommend([Request(**arguments)])
+
+
+def test_an_engine_refuses_what_is_no_list_of_requests_with_what_to_write() -> None:
+    subject, request = engine(random_catalog(50, SIZES)), Request(["i0"], k=3)
+    asked: list[Any] = [request, {"history": ["i0"]}, [{"history": ["i0"]}], ["i0"], None]
+    for requests in asked:
+        for call in (subject.recommend, partial(subject.score, targets=["i1"])):
+            with pytest.raises(InputError, match="write "):
+                call(requests)
+    assert subject.recommend(iter([request])) == subject.recommend([request])
 
 
 def test_integer_ids_are_read_as_text() -> None:

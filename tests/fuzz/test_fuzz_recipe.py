@@ -11,7 +11,8 @@ from mutate import broken_bytes, mutated
 from octorec.models.checkpoint import disk_tensors
 from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset
-from octorec.quant.recipe import SHIPPED, load_recipe, matrices
+from octorec.quant.recipe import load_recipe, matrices
+from octorec.quant.shipped import SHIPPED
 
 SHAPES: dict[str, tuple[int, ...]] = {}
 

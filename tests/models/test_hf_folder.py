@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from octorec.errors import InputError
-from octorec.models.hf_folder import INDEX, Checkpoint, write_config, write_tensors
+from octorec.models.checkpoint_folder import INDEX
+from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.numerics.analyze import analyze
 from octorec.numerics.checkpoint_files import CheckpointFiles
 from octorec.quant.convert import quantize_checkpoint

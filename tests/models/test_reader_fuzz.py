@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from octorec.errors import InputError
-from octorec.models.hf_folder import INDEX, Checkpoint, write_config, write_tensors
+from octorec.models.checkpoint_folder import INDEX
+from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.numerics.checkpoint_files import CheckpointFiles
 from octorec.quant.load import DequantizedCheckpoint
 

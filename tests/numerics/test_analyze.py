@@ -19,7 +19,7 @@ from octorec.models.context import ContextBatch
 from octorec.models.hf_folder import Checkpoint
 from octorec.numerics.analysis import folded
 from octorec.numerics.analyze import analyze
-from octorec.numerics.render import render
+from octorec.numerics.render import render, render_all
 from octorec.numerics.stats import weight_stats
 from octorec.quant.convert import quantize_checkpoint
 
@@ -33,7 +33,7 @@ def requests(count: int = 6) -> tuple[ContextBatch, Tensor]:
 
 def printed(analysis: Any, width: int) -> str:
     file = io.StringIO()
-    Console(file=file, width=width).print(render(analysis))
+    Console(file=file, width=width).print(render_all(analysis), *render(analysis, Path("OUT")), sep="\n")
     return file.getvalue()
 
 

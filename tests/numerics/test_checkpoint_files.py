@@ -113,9 +113,9 @@ def test_pickled_files_are_refused_with_the_way_to_convert(tmp_path: Path, name:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="must be a safetensors file or a folder"):
+    with pytest.raises(InputError, match="there is no such file or folder"):
         CheckpointFiles(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"holds no \.safetensors file"):
+    with pytest.raises(InputError, match=r"must be a folder that holds \.safetensors files; this one is empty"):
         CheckpointFiles(tmp_path)
     (tmp_path / "readme.txt").write_text("hello")
     with pytest.raises(InputError, match="no safetensors file"):

@@ -13,7 +13,8 @@ from benchmarks.figures import DRAWN, FOLDER, RECIPE
 from octorec.numerics.analyze import analyze
 from octorec.numerics.dataflow import TITLE, dataflow_figure, dataflow_section, draw_dataflow, eight_bit, group_of
 from octorec.numerics.report import Figure
-from octorec.quant.recipe import Group, Recipe, load_recipe, shipped_recipes
+from octorec.quant.recipe import Group, Recipe, load_recipe
+from octorec.quant.shipped import shipped_recipes
 
 ATTENTION, EXPERT, HEAD = "blocks.1.cross_attn.q_proj", "blocks.1.ffn.experts.0.up_proj", "head.2"
 TENSOR = Recipe("mine", (Group((".*attn.*",), "tensor", "tensor"),))

@@ -15,8 +15,8 @@ import torch
 
 from octorec.errors import InputError
 from octorec.models.checkpoint import save
+from octorec.models.checkpoint_folder import INDEX
 from octorec.models.config import UserField
-from octorec.models.hf_folder import INDEX
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.numerics.analyze import analyze

@@ -19,7 +19,8 @@ from octorec.catalog.catalog import FILES
 from octorec.data.items import check_items
 from octorec.errors import InputError
 from octorec.kernels.quantized import E4M3, quantize
-from octorec.models.hf_folder import INDEX, Checkpoint, write_config, write_tensors
+from octorec.models.checkpoint_folder import INDEX
+from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.quant import convert
 from octorec.quant.convert import REPORT, quantize_checkpoint
 from octorec.quant.load import load_model

@@ -9,7 +9,8 @@ from octorec.errors import InputError
 from octorec.models.checkpoint import disk_tensors
 from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset
-from octorec.quant.recipe import Group, Recipe, load_recipe, matrices, shipped_recipes
+from octorec.quant.recipe import Group, Recipe, load_recipe, matrices
+from octorec.quant.shipped import shipped_recipes
 
 GOOD = {"name": "mine", "groups": [{"targets": ["a"], "weights": "channel", "activations": "token"}]}
 

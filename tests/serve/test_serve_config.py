@@ -3,19 +3,17 @@
 import dataclasses
 import json
 import logging
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import torch
 import typer.testing
 
 from octorec import cli
 from octorec.errors import InputError
 from octorec.serve.config import ServeConfig, read_config
 from octorec.serve.logs import JsonFormatter
-from octorec.serve.run import listen, share_the_host
+from octorec.serve.run import listen
 
 
 def test_every_field_is_a_flag_with_its_help_and_default() -> None:
@@ -31,7 +29,11 @@ def test_flags_go_before_the_file_and_the_file_before_defaults(tmp_path: Path, m
     (tmp_path / "serve.yaml").write_text("port: 9000\nmax_list: 5\nbatch_sizes: [1, 4]\nlog_requests: false\n")
     seen: list[ServeConfig] = []
     monkeypatch.setattr("octorec.serve.run.serve", lambda checkpoint, config: seen.append(config))
-    arguments = ["serve", "model", "--config", str(tmp_path / "serve.yaml"), "--port", "9001", "--beam-widths", "8,16"]
+    for name in ("config.json", "model.safetensors", "catalog/catalog.json"):
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_text("{}")
+    model = str(tmp_path / "model")
+    arguments = ["serve", model, "--config", str(tmp_path / "serve.yaml"), "--port", "9001", "--beam-widths", "8,16"]
     result = typer.testing.CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
     expected = ServeConfig(port=9001, max_list=5, batch_sizes=(1, 4), beam_widths=(8, 16), log_requests=False)
@@ -77,23 +79,6 @@ def test_a_wrong_file_is_refused(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "serve.yaml").write_text(text)
     with pytest.raises(InputError, match=said):
         read_config(tmp_path / "serve.yaml", {})
-
-
-@pytest.mark.parametrize(("device", "asked", "expected"), [("cpu", None, 2), ("cpu", "3", 3), ("cuda", None, 3)])
-def test_the_engine_leaves_a_core_to_http(
-    device: str, asked: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if asked is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    threads, switch = torch.get_num_threads(), sys.getswitchinterval()
-    try:
-        torch.set_num_threads(3)
-        share_the_host(device)
-        assert torch.get_num_threads() == expected
-    finally:
-        torch.set_num_threads(threads)
-        sys.setswitchinterval(switch)
 
 
 def test_log_lines_are_json_with_what_came_along() -> None:

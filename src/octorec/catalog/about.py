@@ -1,13 +1,14 @@
 """What catalog.json says about its folder."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from octorec.errors import InputError
 from octorec.files import read_json
+from octorec.reading import require_folder
 
 FORMAT_VERSION = 1
+ABOUT_FILE = "catalog.json"
 ABOUT = {  # keys of catalog.json
     "format_version": int,
     "fingerprint": str,
@@ -24,9 +25,8 @@ OPTIONAL = ("learned", "extends")  # which older catalogs lack
 
 def read_about(folder: Path) -> dict[str, Any]:
     """Read catalog.json: every key there and of its type, else an InputError."""
-    path = folder / "catalog.json"
-    if not os.path.isfile(path):
-        raise InputError("catalog", str(folder), "must be a folder that OctoRec wrote; it has no catalog.json")
+    require_folder(folder, "catalog", ABOUT_FILE)
+    path = folder / ABOUT_FILE
     about = read_json(path, "catalog")
     version = about.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:

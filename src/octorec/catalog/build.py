@@ -8,7 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.catalog.catalog import Catalog, with_defaults
-from octorec.catalog.codebook import Codebook, Progress, fit_codebook
+from octorec.catalog.codebook import Codebook
+from octorec.catalog.kmeans import ITERATIONS
+from octorec.catalog.residual_kmeans import Progress, fit_codebook
+from octorec.catalog.unique_codes import assign_unique
 from octorec.catalog.vectors import id_vectors, item_rows, item_vectors, predicted_vectors
 from octorec.data.interactions import Interactions
 from octorec.data.items import check_items, matrix
@@ -49,7 +52,7 @@ def build_catalog(
         if interactions is not None:
             item_rows(interactions, items)
     _refuse_codes(items)
-    steps = len(codebook_sizes) + 2
+    steps = len(codebook_sizes) * ITERATIONS + 2
     if progress:
         progress("item vectors", 0, steps)
     items = with_defaults(items)
@@ -128,7 +131,7 @@ def _met_later(interactions: Interactions | None, items: pa.Table) -> list[str]:
 
 def codes_of(codebook: Codebook, vectors: np.ndarray, unique: bool, taken: np.ndarray | None = None) -> np.ndarray:
     """Codes [n, L] of `vectors`; unique: all different, and none of `taken` [m, L]."""
-    return codebook.assign_unique(vectors, taken) if unique else codebook.assign(vectors)
+    return assign_unique(codebook, vectors, taken) if unique else codebook.assign(vectors)
 
 
 def _refuse_codes(items: pa.Table) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from octorec.catalog.catalog import Catalog
 from octorec.errors import InputError
 
+COUNTS = "interactions"  # the column of a catalog's items that says how many they are met in
 NAMED = 5  # items that an error names
 COMPARED = 20_000  # ids that an unknown one is compared with
 
@@ -25,13 +26,18 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class AboutItem:
-    """What a catalog says about an item. sharing: for each level, how many other items have its codes up to there."""
+    """What a catalog says about an item.
+
+    interactions: how many it is met in, None where the catalog keeps no counts. sharing: for each level, how many other
+    items have its codes up to there.
+    """
 
     item_id: str
     title: str
     codes: list[int]
     sets: list[str]
     live: bool
+    interactions: int | None
     sharing: list[int]
     neighbours: list[Neighbour]
 
@@ -45,6 +51,8 @@ class AboutItem:
         yield f"codes        {', '.join(map(str, self.codes))}"
         yield f"sets         {', '.join(self.sets) or 'none'}"
         yield f"state        {'live' if self.live else 'withdrawn: never recommended, known in histories'}"
+        if self.interactions is not None:
+            yield f"met          in {self.interactions:,} interactions"
         for level, count in enumerate(self.sharing, 1):
             yield f"shared       the first {level} of {len(self.codes)} codes: by {count:,} other items"
         for other in self.neighbours:
@@ -59,6 +67,7 @@ def about_item(catalog: Catalog, place: int, neighbours: int) -> AboutItem:
     others = np.delete(np.arange(len(catalog)), place)
     nearest = others[np.lexsort((np.abs(others - place), -shared[others]))]
     near = [place for place in nearest[:neighbours].tolist() if shared[place]]
+    counted = COUNTS in catalog.items.column_names
     levels = range(1, catalog.codes.shape[1] + 1)
     return AboutItem(
         catalog.item_ids[place],
@@ -66,6 +75,7 @@ def about_item(catalog: Catalog, place: int, neighbours: int) -> AboutItem:
         catalog.codes[place].tolist(),
         catalog.sets[place],
         bool(catalog.live[place]),
+        catalog.items[COUNTS][place].as_py() if counted else None,
         [int((shared >= level).sum()) - 1 for level in levels],
         [Neighbour(catalog.item_ids[other], catalog.titles[other], int(shared[other])) for other in near],
     )

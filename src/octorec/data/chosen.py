@@ -51,7 +51,11 @@ def _as_told(file: Named, known: Collection[str] | None, form: TableFormat) -> d
         if like:
             chosen[ours] = like[0]
         elif not (ours in form.optional and ours in file.names):
-            how = f"places go from 0 to {len(file.names) - 1}" if form.by_place else f"found: {', '.join(file.names)}"
+            how = (
+                f"places go from 0 to {len(file.names) - 1}"
+                if file.names[0] == "0"
+                else f"found: {', '.join(file.names)}"
+            )
             raise InputError(f"columns: {ours}", name, f"{file.path} has no such column; {how}")
         else:
             chosen[ours] = ours
@@ -79,7 +83,7 @@ def _check_header(file: Named, chosen: dict[str, str], form: TableFormat) -> Non
     names = {ours: file.first[int(place)] for ours, place in chosen.items()}
     if names and all(meaning(name) == ours for ours, name in names.items()):
         allowed = f"is a header, so name columns by it: {columns_flag(names, form)}"
-        raise InputError(f"{file.path}: first line", file.line[:200], allowed)
+        raise InputError(f"{file.path}: first line", file.lines[0][:200], allowed)
 
 
 def _what_to_do(
@@ -88,13 +92,15 @@ def _what_to_do(
     said = f"column {missing[0]} is missing"
     if f"/{missing[0]}=" in file.path.as_posix():
         return f"{said}: the names of folders are not read, so write the table without partitions"
+    told = {ours: str(name) for ours, name in form.columns.items()}
+    if not [name for name in file.names if name not in required and name not in told.values()]:
+        return f"{said}, and there is no other column that could be it"
     if isinstance(file, CsvFile):
-        todo = advice(file.line, file.names, required, known, form)
+        todo = advice(file.lines, file.names, required, known, form)
     elif flag := told_and_guessed(file.names, required, known, form):
         todo = f"did you mean {flag}"
     else:
         todo = ""
-    told = {ours: str(name) for ours, name in form.columns.items()}
     open_ = dict.fromkeys(missing, "NAME")
     return f"{said}: {todo or f'say which one it is: {columns_flag({**told, **open_}, form)}'}"
 

@@ -16,6 +16,7 @@ from octorec.errors import InputError
 
 DELIMITERS = ",;\t|"
 UNIT = "\x1f"  # ASCII's own separator, which stands for a separator of two characters
+LINES, BEGIN = 20, 2**16  # lines and characters that are looked at where the header is not ours
 MOST_COLUMNS = 10_000
 PART = 2**20  # bytes looked at together
 BLOCKS = (2**20, 2**24, 2**28, 2**30)  # bytes parsed together: one of them must hold the longest row
@@ -24,8 +25,8 @@ BLOCKS = (2**20, 2**24, 2**28, 2**30)  # bytes parsed together: one of them must
 class CsvFile:
     """A CSV whose names are known: those of its header as they stand there, or the places "0", "1" without a header.
 
-    first: the values of its first line. delimiter: the one of , ; tab and | that the first line has most of, if it was
-    not given.
+    lines: its first LINES. first: the values of the first one. delimiter: the one of , ; tab and | that this line has
+    most of, if it was not given.
     """
 
     def __init__(self, path: Path, sep: str | None = None, header: bool = True):
@@ -35,9 +36,8 @@ class CsvFile:
         if sep and len(sep) > 1:
             self._text.replace(sep.encode(), UNIT.encode())
             sep = UNIT
-        line = self._text.head.lstrip("\r\n").replace("\r", "\n").split("\n", 1)[0]
-        self.line = line
-        self.delimiter = sep or max(DELIMITERS, key=line.count)
+        self.lines = self._text.head.lstrip("\r\n")[:BEGIN].replace("\r", "\n").split("\n")[:LINES]
+        self.delimiter = sep or max(DELIMITERS, key=self.lines[0].count)
         self.first = _first_row(path, self._text, self.delimiter)
         if len(self.first) > MOST_COLUMNS:
             raise InputError(f"{path}: columns", len(self.first), f"at most {MOST_COLUMNS}")

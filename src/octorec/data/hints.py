@@ -13,7 +13,8 @@ ALIASES = {  # how others name a column, in lower case, letters and digits alone
     "item_id": "itemid item iid items movieid movie productid product asin parentasin bookid book trackid songid"
     " articleid videoid newsid gameid businessid sku isbn contentid artistid recipeid goodsid listingid postid pid sid",
     "timestamp": "timestamp time ts date datetime eventtime createdat unixreviewtime reviewtime unixtime"
-    " ratingtimestamp ratedat reviewdate day ratingdate eventtimestamp clickedat purchasedat orderdate when",
+    " ratingtimestamp tsms timestampms timems ratedat reviewdate day ratingdate eventtimestamp clickedat purchasedat"
+    " orderdate when",
     "title": "title name itemname producttitle movietitle productname",
     "sets": "sets genres genre category categories tags maincategory",
     "vector": "vector embedding embeddings vectors emb",
@@ -56,19 +57,24 @@ def is_row(values: Sequence[str]) -> bool:
     return some and not any(map(meaning, values))
 
 
-def advice(line: str, names: Sequence[str], required: Sequence[str], known: Collection[str], form: TableFormat) -> str:
+def advice(
+    lines: Sequence[str], names: Sequence[str], required: Sequence[str], known: Collection[str], form: TableFormat
+) -> str:
     """What to type where a CSV lacks some of the columns `required`; "" where nothing is known to be.
 
-    line: the CSV's first one. names: what it gave, read as `form` says. known: columns that it may have too.
+    lines: the CSV's first ones. names: what the first gave, read as `form` says. known: columns that it may have too.
     """
+    line = lines[0]
     if EXCEL.match(line):
         return f"remove the first line, {line.strip()!r}"
     if line.lstrip()[:1] in ("{", "["):
         return "this looks like JSON: the name of JSON lines, an object a line, ends in .jsonl"
+    if header := later_header(lines):
+        return f"line {header} looks like the header: remove what stands before it"
     flags = []
     best = likely_separator(line, required)
     values = split(line, best)
-    if len(names) < len(required) and len(values) > len(names):
+    if len(names) < len(required) <= len(values):
         flags.append(f"this looks separated by {word(best)!r}: --sep {shlex.quote(word(best))}")
         names = values
     if is_row(names) and len(names) >= len(required) and not form.by_place:
@@ -90,6 +96,12 @@ def told_and_guessed(names: Sequence[str], required: Collection[str], known: Col
     open_ = {ours: "NAME" for ours in required if ours not in names}
     every = {**open_, **guessed, **told}
     return columns_flag({ours: every[ours] for ours in (*required, *every) if ours in every}, form)
+
+
+def later_header(lines: Sequence[str]) -> int | None:
+    """The number of the line that names columns where the first one names none; None where there is no such line."""
+    named = [sum(meaning(name) is not None for name in split(line, likely_separator(line, ()))) for line in lines]
+    return next((at + 1 for at, count in enumerate(named) if count > 1), None) if named[0] == 0 else None
 
 
 def likely_separator(line: str, required: Collection[str]) -> str:
@@ -116,6 +128,9 @@ def word(separator: str) -> str:
 
 
 def columns_flag(columns: Mapping[str, str], form: TableFormat) -> str:
-    """`--columns user_id=uid,item_id=movie`, as a shell takes it."""
-    prefix = f"{form.beside}." if form.beside else ""
-    return "--columns " + shlex.quote(",".join(f"{prefix}{ours}={name}" for ours, name in columns.items()))
+    """`--columns user_id=uid,item_id=movie`, as a shell takes it; of a table beside interactions, what to add to it."""
+    if form.beside:
+        return "--columns ...," + shlex.quote(
+            ",".join(f"{form.beside}.{ours}={name}" for ours, name in columns.items())
+        )
+    return "--columns " + shlex.quote(",".join(f"{ours}={name}" for ours, name in columns.items()))

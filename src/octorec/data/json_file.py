@@ -80,9 +80,19 @@ NAMES = {
 }  # fmt: skip
 
 
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_without_doubles)
+
+
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(line.decode("utf-8"))
+        found = DECODER.decode(line.decode("utf-8"))
     except RecursionError as error:
         raise InputError(where, line[:40].decode("utf-8", "replace"), "is nested too deeply") from error
     except ValueError as error:  # among them an integer of 5,000 digits, and UnicodeDecodeError

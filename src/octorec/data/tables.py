@@ -104,7 +104,8 @@ def part_files(path: Path, form: TableFormat = OURS) -> list[Path]:
         refuse_others(path, head)
         raise InputError(str(path), path.suffix or "a name without an ending", f"{ALLOWED}; {_other_text(head)}")
     if not path.is_dir():
-        raise InputError(str(path), "no such file", f"must be a .parquet or .csv file; {ALLOWED}")
+        found = "a pipe or device" if path.exists() else "no such file"
+        raise InputError(str(path), found, f"must be a .parquet or .csv file; {ALLOWED}")
     for name, kind in LOGS.items():
         if (path / name).exists():
             raise InputError(str(path), f"a {kind} table", f"its log says which files count: write it as {PARQUET[0]}")

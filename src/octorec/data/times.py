@@ -54,11 +54,11 @@ def times_of_text(column: pa.Array, where: str, time_format: str | None = None) 
     numbers, dates = (np.asarray(pc.match_substring_regex(column, pattern)) for pattern in (NUMBER, ISO))
     odd = np.flatnonzero(~(numbers if numbers.sum() > dates.sum() else dates))
     if len(odd):
-        first = column[int(odd[0])].as_py()
-        raise InputError(
-            f"{where}, row {odd[0] + 1}", first, f"{KNOWN}; {looks_like(column.take(odd[:1000]).to_pylist())}"
-        )
-    for unit in ("us", "ns"):
+        texts = column.take(odd[:1000]).to_pylist()
+        mixed = f"{len(odd):,} of {len(column):,} rows are written in another way than the others: write all alike"
+        todo = looks_like(texts) if len(odd) == len(column) else mixed
+        raise InputError(f"{where}, row {odd[0] + 1}", texts[0], f"{KNOWN}; {todo}")
+    for unit in ("s", "ms", "us", "ns"):
         for zone in (None, "UTC"):
             try:
                 return column.cast(pa.timestamp(unit, zone))

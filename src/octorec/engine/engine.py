@@ -20,7 +20,7 @@ from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
 from octorec.engine.limits import MOST_BANNED, MOST_CONTEXT, MOST_ITEMS, MOST_ROWS
 from octorec.engine.rank import Found, Ranked
-from octorec.engine.request import Answer, Request
+from octorec.engine.request import Answer, Request, request_list
 from octorec.engine.search import Model, SearchBatch, score, search
 from octorec.engine.staging import Staging
 from octorec.errors import InputError, NonFiniteError
@@ -108,10 +108,12 @@ class Engine:
     def recommend(self, requests: Sequence[Request]) -> list[Answer]:
         """The best items of each request; a request's answer does not depend on the others beside it.
 
-        All are checked before the first is searched for. A batch's answers are made while the device runs the next.
+        All are checked before the first is searched for; what is no list of Requests is an InputError. A batch's
+        answers are made while the device runs the next.
         Where the model's scores of a request are NaN or infinity, a NonFiniteError says of which, and brings the
         others' answers.
         """
+        requests = request_list(requests)
         parsed = [self.parse(request) for request in requests]
         size = self.config.batch_sizes[-1]
         answers: list[Answer] = []
@@ -171,7 +173,7 @@ class Engine:
 
         Raises NonFiniteError where a level's log-probabilities, of the target or of another code, are not finite.
         """
-        size = self.config.batch_sizes[-1]
+        requests, size = request_list(requests), self.config.batch_sizes[-1]
         out = [np.zeros((0, self.catalog.codes.shape[1]), dtype=np.float32)]
         for start in range(0, len(requests), size):
             chunk = requests[start : start + size]

@@ -9,9 +9,11 @@ import torch
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.same_codebook import difference
 from octorec.engine.engine import Engine, EngineConfig
+from octorec.engine.model_folder import CATALOG, require_model
 from octorec.errors import InputError, MismatchError
 from octorec.kernels import fused, reference
 from octorec.kernels.device import open_device
+from octorec.models.checkpoint_folder import require_checkpoint
 from octorec.models.config import OneRecConfig
 from octorec.quant.load import load_model
 
@@ -23,12 +25,17 @@ def load(
 
     catalog: a catalog or its folder; None for the one inside the checkpoint folder. On the CPU the arithmetic around
     the FP8 products is float32, on a GPU bfloat16. engine: fields of EngineConfig to set (`batch_sizes`, ...).
-    Raises MismatchError when the catalog was made with another codebook than the checkpoint.
+    Raises InputError for a folder that holds no checkpoint or no catalog, and MismatchError when the catalog was made
+    with another codebook than the checkpoint.
     """
+    if isinstance(catalog, Catalog):
+        require_checkpoint(checkpoint)
+    else:
+        require_model(checkpoint, catalog)
     folder = Path(checkpoint)
     on_gpu = open_device(device).type == "cuda"
     if not isinstance(catalog, Catalog):
-        catalog = Catalog.load(folder / "catalog" if catalog is None else catalog)
+        catalog = Catalog.load(folder / CATALOG if catalog is None else catalog)
     ops, dtype = (fused, torch.bfloat16) if on_gpu else (reference, torch.float32)
     model = load_model(folder, ops, device, dtype)
     check_codebook(model.config, catalog, folder)
@@ -47,7 +54,7 @@ def check_codebook(config: OneRecConfig, catalog: Catalog, folder: Path) -> None
         raise MismatchError(f"checkpoint {folder}: codebook_sizes", config.codebook_sizes, allowed)
     if config.codebook_fingerprint == catalog.fingerprint:
         return
-    own = Catalog.load(folder / "catalog") if (folder / "catalog").is_dir() else None
+    own = Catalog.load(folder / CATALOG) if (folder / CATALOG).is_dir() else None
     if own is None or own.fingerprint != config.codebook_fingerprint:
         why = "use the catalog the checkpoint was trained with, or import the index with that one as base"
     elif (why := difference(catalog, own) or "") == "":

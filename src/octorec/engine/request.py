@@ -1,7 +1,7 @@
 """What is asked of an engine and what it answers."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
@@ -13,6 +13,14 @@ from octorec.reading import reason, require_file
 
 MOST_LINE = 2**20  # bytes of a request in a file, as of a body over HTTP
 MOST_SHOWN = 400  # of them in an error
+EXAMPLES = {
+    "history": 'ids, oldest first, such as ["50", "181"]',
+    "exclude": 'ids, such as ["50"]; leave it out for none',
+    "allow": 'names, such as ["Sci-Fi"]; leave it out for all items',
+}
+EXAMPLE = 'write [octorec.Request(history=["50", "181"], k=10)]'
+NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)
+TO_LIST = ("tolist", "to_pylist", "to_list")  # of NumPy and torch, of Arrow, of other tables
 UNKNOWN_ITEMS = ("drop", "refuse")  # what to do with item ids that the catalog lacks
 
 
@@ -23,7 +31,8 @@ class Request:
     history: item ids, oldest first. k: how many items to return, at most beam_width.
     beam_width: beams kept a level; None for the engine's default. exclude: item ids never to return.
     allow: named item sets to return from, their union; empty for every item. user: values of the model's user fields.
-    Ids are text; integers, NumPy's too, are read as text, and an array of one dimension is a list.
+    Ids are text; integers, NumPy's too, are read as text. A list may be an array or a column of one dimension, a tuple
+    or a generator; exclude and allow may be sets too.
     """
 
     history: Sequence[str]
@@ -35,10 +44,7 @@ class Request:
 
     def __post_init__(self) -> None:
         for name in ("history", "exclude", "allow"):
-            value = _as_list(getattr(self, name))
-            if value is None:
-                allowed = "must be a list of ids" if name != "allow" else "must be a list of names"
-                raise InputError(name, getattr(self, name), allowed)
+            value = _as_list(name, getattr(self, name))
             ids = tuple(item if type(item) is str else _as_id(name, item) for item in value)  # a call each is slow
             object.__setattr__(self, name, ids)
         if not isinstance(self.user, Mapping):
@@ -108,16 +114,36 @@ def check_unknown_items(value: str) -> None:
         raise InputError("unknown_items", value, f"allowed: {', '.join(UNKNOWN_ITEMS)}")
 
 
-def _as_list(value: Any) -> Sequence[Any] | None:
-    """`value` as a sequence of ids, None where it is none. Text and bytes are one id, or nothing."""
-    if hasattr(value, "tolist") and not isinstance(value, memoryview):  # NumPy's arrays, and what is like them
-        value = value.tolist()
-    one = isinstance(value, (str, bytes, bytearray, memoryview))
-    return value if isinstance(value, Sequence) and not one else None
+def request_list(requests: Any) -> list[Request]:
+    """`requests` as a list; what is none of Requests is an InputError that says what to write."""
+    if isinstance(requests, Request):
+        allowed = "must be a list: write engine.recommend([request])[0]"
+        raise InputError("requests", requests, allowed)
+    if not isinstance(requests, Iterable) or isinstance(requests, NO_LISTS):
+        raise InputError("requests", requests, f"must be a list: {EXAMPLE}")
+    asked = list(requests)
+    for place, one in enumerate(asked):
+        if not isinstance(one, Request):
+            how = "write octorec.Request(**fields)" if isinstance(one, Mapping) else EXAMPLE
+            raise InputError(f"requests[{place}]", one, f"must be an octorec.Request: {how}")
+    return asked
+
+
+def _as_list(name: str, value: Any) -> Iterable[Any]:
+    """The ids or names that `value` holds. A history has an order, which a set has not."""
+    found = value
+    if getattr(value, "ndim", 1) == 1:
+        method = next((method for method in TO_LIST if hasattr(value, method)), None)
+        found = value if method is None or isinstance(value, memoryview) else getattr(value, method)()
+    no_list = NO_LISTS if name != "history" else (*NO_LISTS, Set)
+    if not isinstance(found, Iterable) or isinstance(found, no_list) or getattr(value, "ndim", 1) != 1:
+        raise InputError(name, value, f"must be a list of {EXAMPLES[name]}")
+    return found
 
 
 def _as_id(name: str, item: Any) -> str:
-    if isinstance(item, bool) or not isinstance(item, (str, Integral)):
+    item = item.as_py() if hasattr(item, "as_py") else item  # Arrow's scalars
+    if isinstance(item, bool) or not isinstance(item, str | Integral):
         raise InputError(name, item, "ids are text (or integers, which are read as text)")
     return str(item)
 

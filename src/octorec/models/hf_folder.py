@@ -18,19 +18,12 @@ from torch import Tensor
 from octorec.errors import InputError, shown
 from octorec.files import is_own_file, parse_json, read_json
 from octorec.kernels.quantized import Granularity
+from octorec.models.checkpoint_folder import CONFIG, INDEX, SUFFIX, require_checkpoint
 from octorec.models.scales import Header, check_block_sizes, checked_scale, forms, granularity
 
 SHARD_BYTES = 10**9
-INDEX = "model.safetensors.index.json"
 INDEX_BYTES = 2**25  # the largest index and header that are read: those of 200,000 tensors have half of that
-SUFFIX = ".safetensors"
 NAME_LENGTH = 500  # of a tensor or a file
-PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
-CONVERT = (
-    "pickled files are not read, for unpickling runs the code inside: where you trust the file, "
-    "`safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'model.safetensors')` "
-    "converts a dictionary of tensors"
-)
 
 
 class Checkpoint:
@@ -45,12 +38,11 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | Path, bare: bool = False):
+        require_checkpoint(path, bare=bare)
         self.path = Path(path)
-        is_folder = os.path.isdir(self.path)  # False also for a name that no file can have
+        is_folder = self.path.is_dir()
         self.folder = self.path if is_folder else self.path.parent
-        if not bare and not is_folder:
-            raise InputError("checkpoint", str(path), "must be a folder with config.json and safetensors shards")
-        config = self.folder / "config.json"
+        config = self.folder / CONFIG
         there = not bare or os.path.lexists(config)
         self.config = read_json(config, "checkpoint", infinite=True) if there else {}
         if not isinstance(self.quantization, dict | None):
@@ -206,18 +198,7 @@ def _is_file_name(shard: Any) -> bool:
 
 def _files_without_index(path: Path) -> list[Path]:
     """Return the safetensors files of a folder that has no index, or the one file that `path` is."""
-    if path.suffix in PICKLED and os.path.isfile(path):
-        raise InputError("checkpoint", str(path), CONVERT)
-    if not os.path.isdir(path):
-        if not os.path.lexists(path):
-            raise InputError("checkpoint", str(path), "must be a safetensors file or a folder of them")
-        return [path.resolve()]
-    shards = sorted(path.glob(f"*{SUFFIX}"))
-    if not shards:
-        pickled = sorted(found.name for found in path.glob("*") if found.suffix in PICKLED)
-        allowed = CONVERT if pickled else f"holds no {SUFFIX} file"
-        raise InputError("checkpoint", str(path / pickled[0]) if pickled else str(path), allowed)
-    return shards
+    return sorted(path.glob(f"*{SUFFIX}")) if os.path.isdir(path) else [path.resolve()]
 
 
 def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_bytes: int = SHARD_BYTES) -> int:
@@ -255,7 +236,7 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_byt
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Write config.json; NaN and Infinity of another program stay what they are (see `files.read_json`)."""
-    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    (folder / CONFIG).write_text(json.dumps(config, indent=1))
 
 
 def _shard_name(number: int, total: int) -> str:

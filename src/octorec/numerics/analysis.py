@@ -14,6 +14,8 @@ from octorec.numerics.stats import TensorStats, finite
 from octorec.numerics.verdict import LayerVerdict, Verdict
 from octorec.quant.recipe import WeightGranularity
 
+DECISIONS = {"channel": "quantize", "block": "use blocks", "keep": "keep in 16 bit"}
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -57,7 +59,7 @@ class Analysis:
 def folded(weights: Sequence[TensorStats]) -> list[dict[str, Any]]:
     """A row a tensor; the experts of a block are one."""
     groups: dict[str, list[TensorStats]] = defaultdict(list)
-    for stats in sorted(weights, key=lambda stats: _natural(stats.name)):
+    for stats in sorted(weights, key=lambda stats: natural(stats.name)):
         groups[re.sub(r"experts\.\d+\.", "experts.*.", stats.name)].append(stats)
     return [_row(name if len(group) > 1 else group[0].name, group) for name, group in groups.items()]
 
@@ -68,8 +70,8 @@ def folded_verdict(layers: Sequence[LayerVerdict]) -> list[dict[str, Any]]:
     `blocks.*.ffn.up_proj` are all of that name; where they differ in decision, the blocks are listed.
     """
     groups: dict[tuple[str, str], list[LayerVerdict]] = defaultdict(list)
-    for layer in sorted(layers, key=lambda layer: _natural(layer.module)):
-        groups[re.sub(r"\d+", "*", layer.module), layer.decision].append(layer)
+    for layer in sorted(layers, key=lambda layer: natural(layer.module)):
+        groups[pattern(layer.module), layer.decision].append(layer)
     split = {name for name, _ in groups if sum(name == other for other, _ in groups) > 1}
     return [_verdict_row(name, group, name in split) for (name, _), group in groups.items()]
 
@@ -78,14 +80,13 @@ def _verdict_row(name: str, group: list[LayerVerdict], split: bool) -> dict[str,
     if len(group) == 1:
         name = group[0].module
     elif split:
-        numbers = sorted({int(found[0]) for layer in group if (found := re.search(r"[0-9]{1,9}", layer.module))})
-        name = name.replace("*", f"({','.join(map(str, numbers))})", 1)
+        name = spans([layer.module for layer in group])
     kept = group[0].decision == "keep"
     return {
         "layer": name,
         "matrices": len(group),
         "role": group[0].role,
-        "decision": {"channel": "quantize", "block": "use blocks", "keep": "keep in 16 bit"}[group[0].decision],
+        "decision": DECISIONS[group[0].decision],
         "reason": group[0].reason,
         "SQNR": min((layer.sqnr for layer in group if layer.sqnr is not None), default=None),
         "octaves": max((layer.range_p99 for layer in group if layer.range_p99 is not None), default=None),
@@ -96,7 +97,21 @@ def _verdict_row(name: str, group: list[LayerVerdict], split: bool) -> dict[str,
     }
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def pattern(name: str) -> str:
+    """`name` with a star for each number: alike for all blocks and experts."""
+    return re.sub(r"\d+", "*", name)
+
+
+def spans(names: Sequence[str]) -> str:
+    """Names that differ in numbers alone as one, the first of their numbers as spans: `blocks.(0-2,5).ffn.up_proj`."""
+    numbers = sorted({int(found[0]) for name in names if (found := re.search(r"[0-9]{1,9}", name))})
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    said = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+    return pattern(names[0]).replace("*", f"({said})", 1)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
     """Orders block 2 before block 10."""
     return [(int(part), "") if re.fullmatch("[0-9]{1,9}", part) else (-1, part) for part in re.split("([0-9]+)", name)]
 

@@ -20,23 +20,17 @@ from octorec.errors import InputError
 from octorec.files import is_own_file, json_text
 from octorec.kernels import reference
 from octorec.models.checkpoint import check_fits, read_config
-from octorec.models.hf_folder import INDEX, SUFFIX, Checkpoint, write_config, write_tensors
+from octorec.models.checkpoint_folder import INDEX, SUFFIX
+from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.output.marker import MARKER
 from octorec.output.refuse import refuse_folder, refuse_full
 from octorec.output.write import new_folder
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
 from octorec.quant.products import width_faults
-from octorec.quant.recipe import (
-    ActivationGranularity,
-    Group,
-    Recipe,
-    WeightGranularity,
-    load_recipe,
-    matrices,
-    recipe_file,
-)
+from octorec.quant.recipe import ActivationGranularity, Group, Recipe, WeightGranularity, load_recipe, matrices
 from octorec.quant.rounding import Rounded, absmax, one_thread, round_weight
+from octorec.quant.shipped import recipe_file
 
 REPORT = "quantization.json"
 SHARD_BYTES = 5 * 10**8  # half of what a shard may have: older safetensors copy a shard while they write it
@@ -109,7 +103,7 @@ def quantize_checkpoint(
     recipe, a pattern that matches nothing, a recipe that quantizes nothing, a checkpoint that is quantized already or
     does not suit FP8 modules, NaN or Inf in a tensor. Nothing is left at `out` then.
     """
-    read = [folder, *recipe_file(recipe)]
+    read = [folder, *([] if isinstance(recipe, Recipe) else recipe_file(recipe))]
     refuse_folder(Path(out), force, read)
     checkpoint = Checkpoint(folder)
     chosen = load_recipe(recipe)

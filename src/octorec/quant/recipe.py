@@ -14,7 +14,6 @@ Of several groups that match a module the first has it. What no group matches st
 nothing is an error: it is a slip of the pen, or a recipe for another model.
 """
 
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,12 +22,12 @@ from typing import Any, Literal, get_args
 
 from octorec.errors import InputError, check_keys
 from octorec.quant.patterns import check_patterns, matching
+from octorec.quant.shipped import require_recipe
 from octorec.reading import read_yaml
 
 WeightGranularity = Literal["channel", "block", "tensor"]
 ActivationGranularity = Literal["token", "group", "tensor"]
 MOST_GROUPS = 16
-SHIPPED = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
@@ -110,24 +109,11 @@ def matrices(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     return [name.removesuffix(".weight") for name in chosen]
 
 
-def shipped_recipes() -> list[str]:
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
-
-
-def recipe_file(recipe: str | Path | Recipe) -> list[Path]:
-    """The file that `load_recipe` reads, none for a recipe that comes with OctoRec."""
-    return [] if isinstance(recipe, Recipe) or str(recipe) in shipped_recipes() else [Path(recipe)]
-
-
 def load_recipe(recipe: str | Path | Recipe) -> Recipe:
     """A recipe by the name of a shipped one or by the path of a YAML file; a Recipe is returned as it is."""
     if isinstance(recipe, Recipe):
         return recipe
-    shipped = str(recipe) in shipped_recipes()
-    path = SHIPPED / f"{recipe}.yaml" if shipped else Path(recipe)
-    if not os.path.isfile(path):
-        raise InputError("recipe", str(recipe), f"allowed: {', '.join(shipped_recipes())}, or the path of a YAML file")
-    return _parse(read_yaml(path, "recipe"))
+    return _parse(read_yaml(require_recipe(recipe), "recipe"))
 
 
 def _parse(raw: Any) -> Recipe:

@@ -4,8 +4,10 @@ import math
 from dataclasses import dataclass
 
 from octorec.engine.limits import MOST_ROWS
+from octorec.engine.model_folder import require_catalog
 from octorec.engine.request import Request
 from octorec.errors import InputError
+from octorec.reading import require_file
 from octorec.serve.config import LONGEST_S, setting
 from octorec.settings import LARGEST, check_range, check_types, require
 
@@ -46,6 +48,14 @@ class BenchConfig:
         if (self.requests is None) == (self.catalog is None):
             raise InputError("requests", self.requests, "give either --requests or --catalog")
         _ = self.bound_ms
+
+    def look_at_paths(self) -> None:
+        """Refuse a file or folder that is not there."""
+        if self.catalog is not None:
+            require_catalog(self.catalog)
+        for name in ("requests", "token_file"):
+            if (path := getattr(self, name)) is not None:
+                require_file(path, name)
 
     @property
     def bound_ms(self) -> float:

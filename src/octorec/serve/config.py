@@ -8,7 +8,7 @@ from typing import Any
 from octorec.engine.limits import MOST_BANNED, MOST_ITEMS, MOST_ROWS
 from octorec.engine.request import check_unknown_items
 from octorec.errors import InputError, check_keys
-from octorec.reading import read_yaml
+from octorec.reading import folder_names, read_yaml, require_file
 from octorec.settings import check_ascending, check_range, check_types, require
 
 LONGEST_MS, LONGEST_S = 3_600_000, 1_000_000  # a deadline, as of one request; a time that somebody waits
@@ -85,6 +85,15 @@ class ServeConfig:
         check_unknown_items(self.unknown_items)
         if self.admin_port is not None and self.admin_host not in LOOPBACK and self.admin_token_file is None:
             raise InputError("admin_token_file", None, f"is required where admin_host is {self.admin_host}")
+
+    def look_at_paths(self) -> None:
+        """Refuse a file or folder that is not there."""
+        for name in ("token_file", "admin_token_file"):
+            if (path := getattr(self, name)) is not None:
+                require_file(path, name)
+        for name in ("catalog_root", "model_root"):
+            if (path := getattr(self, name)) is not None:
+                folder_names(path, name, "must be a folder whose subfolders are versions")
 
     def engine_options(self) -> dict[str, Any]:
         """The fields of `EngineConfig` that are set."""

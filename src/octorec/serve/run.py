@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 import uvicorn
 import uvloop
 from fastapi import FastAPI
@@ -57,7 +56,7 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
     if config.admin_port is not None:
         sockets.append(listen(config.admin_host, config.admin_port, "admin_host"))
     log_as_json()
-    share_the_host(config.device)
+    share_the_host()
     service = Service(lambda: load_engine(checkpoint, config.catalog, config), Path(checkpoint).resolve().name, config)
     uvloop.run(_serve(service, config, sockets))  # hands requests over faster than asyncio's own loop
     if service.error is not None:
@@ -67,15 +66,12 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
         os._exit(1)
 
 
-def share_the_host(device: str) -> None:
+def share_the_host() -> None:
     """Two threads of this process, the device's and the event loop's, get in each other's way as little as can be.
 
-    On the CPU the engine's arithmetic leaves a core to HTTP: torch's threads wait for one another, so that all of them
-    stand still while one is without a core. OMP_NUM_THREADS, where it is set, is kept.
+    On the CPU the engine's arithmetic leaves a core to HTTP already, see `octorec.threads`.
     """
     sys.setswitchinterval(SWITCH_S)
-    if torch.device(device).type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 
 def listen(host: str, port: int, field: str) -> list[socket.socket]:

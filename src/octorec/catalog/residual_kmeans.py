@@ -1,0 +1,83 @@
+"""Fitting a codebook: residual k-means, each level over what the levels before it leave over.
+
+Letters: n items, D vector width.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from octorec.catalog.codebook import Codebook, Fit, check_sizes
+from octorec.catalog.kmeans import ITERATIONS, Clusters, kmeans
+from octorec.catalog.nearest import Nearest
+from octorec.errors import InputError
+
+Progress = Callable[[str, int, int], None]  # what begins now, steps done, steps in all
+
+LEVEL_BYTES = 2**31  # that the centroids of a level may take
+PER_CODE = 256  # vectors at most for each code that a level is fitted to; more change its centroids little
+LARGEST = 1e15  # of a vector's numbers: float32 holds their squares
+
+
+def fit_codebook(
+    vectors: np.ndarray, codebook_sizes: Sequence[int], seed: int, progress: Progress | None = None
+) -> Codebook:
+    """Residual k-means over `vectors` [n, D]: level l clusters what the levels before it leave over.
+
+    The first level needs as many distinct vectors as it has codes. Where a later level has fewer distinct residuals,
+    its remaining codes repeat the first centroid and no item gets them (a tie goes to the lower code).
+    A seed gives the same centroids to the bit, whatever the number of threads (see `catalog.kmeans`).
+    """
+    check_sizes(codebook_sizes)
+    rest = np.array(vectors, np.float32)
+    _refuse_large(rest, codebook_sizes)
+    centroids, used, iterations, errors = [], [], [], [_mean_square(rest)]
+    for level, size in enumerate(codebook_sizes):
+        clusters, count = _level(rest, size, seed, _iterations(progress, level, len(codebook_sizes)))
+        found = clusters.centroids
+        if level == 0 and len(found) < size:
+            raise InputError(
+                "codebook_sizes", tuple(codebook_sizes), f"at most {len(found)}, the distinct item vectors"
+            )
+        rest -= found[Nearest(found).search(rest)[0][:, 0]]
+        centroids.append(np.concatenate([found, np.repeat(found[:1], size - len(found), axis=0)]))
+        used.append(count)
+        iterations.append(clusters.iterations)
+        errors.append(_mean_square(rest))
+    return Codebook(tuple(centroids), Fit(len(rest), tuple(used), tuple(iterations), tuple(errors)))
+
+
+def _level(rest: np.ndarray, size: int, seed: int, each: Callable[[int], None] | None) -> tuple[Clusters, int]:
+    """The clusters of one level, and how many vectors it was fitted to."""
+    if len(rest) > PER_CODE * size:
+        rows = np.sort(np.random.default_rng(seed).choice(len(rest), PER_CODE * size, replace=False))
+        clusters = kmeans(rest[rows], size, seed, each)
+        if clusters.iterations:  # else the sample lacks distinct vectors that the others may have
+            return clusters, len(rows)
+    return kmeans(rest, size, seed, each), len(rest)
+
+
+def _refuse_large(vectors: np.ndarray, codebook_sizes: Sequence[int]) -> None:
+    """Raise InputError for centroids that take too much memory, and for numbers whose squares float32 does not hold."""
+    width = vectors.shape[1]
+    if max(codebook_sizes) * width * vectors.itemsize > LEVEL_BYTES:
+        most = LEVEL_BYTES // (width * vectors.itemsize)
+        raise InputError("codebook_sizes", tuple(codebook_sizes), f"at most {most} of vectors of width {width}")
+    most_found = max(-float(vectors.min()), float(vectors.max()))
+    if not most_found <= LARGEST:
+        raise InputError("item vectors", most_found, f"numbers must be finite, from {-LARGEST:g} to {LARGEST:g}")
+
+
+def _iterations(progress: Progress | None, level: int, levels: int) -> Callable[[int], None] | None:
+    """`progress` for one level, told of each iteration."""
+    if progress is None:
+        return None
+    steps = ITERATIONS * levels
+    return lambda done: progress(
+        f"level {level + 1} of {levels}, iteration {done + 1}", ITERATIONS * level + done, steps
+    )
+
+
+def _mean_square(x: np.ndarray) -> float:
+    """The mean over rows of `x` [n, D] of their squared length, summed in float64."""
+    return float(np.square(x, dtype=np.float64).sum(1).mean())
