@@ -11,7 +11,8 @@ RUN apt-get update \
 # constraints-cuda.txt pins the pair of torch and triton whose numbers the docs show.
 ARG PIP_ARGS=""
 WORKDIR /build
-COPY pyproject.toml constraints-cuda.txt README.md LICENSE ./
+COPY pyproject.toml constraints-cuda.txt LICENSE ./
+COPY docs/package.md docs/
 COPY src src
 RUN pip install --no-cache-dir ${PIP_ARGS} '.[serve]' -c constraints-cuda.txt && rm -rf /build
 

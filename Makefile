@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: install demo test test-all check bench bench-gpu clean
+.PHONY: install demo test test-all test-long check bench bench-gpu clean
 
 install: .venv/installed
 
@@ -31,6 +31,10 @@ test: install
 test-all: test
 	$(TOGETHER) -m 'slow or gpu' --ignore tests/serve
 	$(TESTS) -m 'slow or gpu' tests/serve
+
+# Minutes, and the package index: wheel and sdist in a new virtual environment with all extras.
+test-long: install
+	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest tests/fresh_install.py
 
 check: install
 	$(BIN)/ruff check .

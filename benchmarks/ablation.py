@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import records, unfused
+from benchmarks import program, records, unfused
 from benchmarks.engine import N_ITEMS, Row, host_to_host, kernels, measure_octorec, on_device, result
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.skew import EXPONENTS, skew
@@ -67,7 +67,7 @@ class EagerEngine(Engine):
     @torch.inference_mode()
     def launch(self, parsed: Sequence[ParsedRequest]) -> Callable[[], Found]:
         beams = self._search(on_device(self, parsed, BATCH), BEAM)
-        return lambda: Found(beams.scores.cpu().numpy(), beams.nodes.cpu().numpy(), self._on_device.first_leaf)
+        return lambda: Found(beams.scores.cpu().numpy(), beams.nodes.cpu().numpy(), self._on_device.first_nodes[-1])
 
 
 def replaced(number: int) -> list[str]:
@@ -161,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main, "cuda")

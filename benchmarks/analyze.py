@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import program
 from benchmarks.quantize import cpu_model, rss_anon_kb
 from benchmarks.records import RESULTS, append
 from octorec.models.hf_folder import write_config, write_tensors
@@ -121,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks import records
+from benchmarks.program import run
 from octorec.evaluate.likelihood import threshold
 from octorec.evaluate.paired import JOINT, Paired, Sums, mean, relative
 
@@ -178,4 +179,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

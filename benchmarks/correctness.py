@@ -23,6 +23,7 @@ import torch
 
 from benchmarks import records
 from benchmarks.layer_errors import layer_errors
+from benchmarks.program import run
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config, load
@@ -184,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "cuda")

@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from benchmarks.program import run
 from benchmarks.records import RESULTS, append
 from octorec.demo import run_demo
 
@@ -15,4 +16,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

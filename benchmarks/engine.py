@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import records
+from benchmarks.program import run
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.skew import EXPONENTS, busiest, skew
 from benchmarks.stock import StockOneRec
@@ -265,4 +266,4 @@ def measure(row: Row, runs: int, out: Path, about: dict[str, Any] | None = None)
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "cuda")

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks import language_model
+from benchmarks import language_model, program
 from benchmarks.families_models import onerec, rankers
 from benchmarks.families_report import sections
 from benchmarks.records import RESULTS, append
@@ -95,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

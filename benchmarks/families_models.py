@@ -10,9 +10,8 @@ import torch
 
 from octorec.data.movielens import MovieLens
 from octorec.data.splits import Example, leave_last_out
-from octorec.demo import HELD_OUT, MEASURED, _limits
+from octorec.demo import HELD_OUT, MEASURED, demo_engine
 from octorec.engine.engine import Engine
-from octorec.engine.load import load
 from octorec.engine.request import Request
 from octorec.evaluate.auc import auc_intervals
 from octorec.evaluate.compare import compare_predictions
@@ -129,7 +128,7 @@ def onerec(folder: Path, movies: MovieLens, sample: int) -> Family:
     _, examples = leave_last_out(movies.interactions, HELD_OUT)
     asked = examples[:: max(1, len(examples) // sample)][:sample]
     weights = weight_stats(folder)
-    engine = load(folder, **_limits(examples))
+    engine = demo_engine(folder)
     few = asked[:: max(1, len(asked) // MEASURED)][:MEASURED]
     requests = [Request(example.history, user=movies.users[example.user_id]) for example in few]
     batch = engine.forced_batch(requests, [example.target for example in few])
@@ -157,7 +156,7 @@ def _onerec_effects(
         with tempfile.TemporaryDirectory() as scratch:
             out = Path(scratch) / "fp8"
             name = quantize_checkpoint(folder, out, recipe).recipe
-            found = compare_predictions(before, answers(name, load(out, **_limits(examples))))
+            found = compare_predictions(before, answers(name, demo_engine(out)))
         recall, nll = found.differences["recall@10"], found.nll
         sides = [(side["recall@10"], side["nll"]) for side in (found.baseline, found.candidate)]
         effects.append(Effect("recall@10", name, "", sides[0][0], sides[1][0], recall.value, recall.low, recall.high,

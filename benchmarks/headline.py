@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import records
+from benchmarks import program, records
 from benchmarks.bounds import Part, Ranges, bound, parts_of, shares
 from benchmarks.engine import N_ITEMS, Row, measure, octorec_engine, route, search, stock_model
 from benchmarks.kernel_checks import CHECKS
@@ -133,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main, "cuda")

@@ -202,7 +202,7 @@ def beam_step_cases(rows: int, trie: list[TrieLevel]) -> Iterator[Case]:
         scores, nodes = inputs.random_beams(batch, BEAMS, level)
         logits = [normal(batch, BEAMS, CODES, dtype=torch.float32) * 3 for _ in range(SETS)]
         forbid = inputs.random_filter(batch, level, nodes, banned) if banned else None
-        rest = scores, nodes, level, widths, BEAMS, forbid
+        rest = scores, nodes, level, widths, BEAMS, forbid, forbid is not None
         stock: list[Call] = [partial(unfused.beam_step, x, *rest) for x in logits]
         if name == "no trie":
             stock = [partial(_stock_beams, x, scores) for x in logits]

@@ -129,8 +129,10 @@ def check_beam_step(trie: list[TrieLevel]) -> None:
         limited = level._replace(child_sets=sets)
         banned = inputs.random_filter(2, level, nodes, 65) if number != 3 else None
         for where, forbid in ((level, None), (limited, banned)):
-            got = fused.beam_step(logits, scores, nodes, where, widths, 512, forbid)
-            exact = reference.beam_step(logits.double(), scores.double(), nodes, where, widths, 512, forbid)
+            got = fused.beam_step(logits, scores, nodes, where, widths, 512, forbid, forbid is not None)
+            exact = reference.beam_step(
+                logits.double(), scores.double(), nodes, where, widths, 512, forbid, forbid is not None
+            )
             _assert_agree(got, exact, ascending=forbid is None)
     _check_ties()
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from octorec.kernels import fused
 from octorec.kernels.quantized import Granularity, Quantized
-from octorec.kernels.reference import DEAD, LeafFilter, Routing, TrieLevel
+from octorec.kernels.reference import NodeFilter, Routing, TrieLevel
 
 DEVICE = "cuda"
 
@@ -74,10 +74,10 @@ def random_beams(batch: int, beams: int, level: TrieLevel) -> tuple[Tensor, Tens
     ).sort(1).values
 
 
-def random_filter(batch: int, level: TrieLevel, nodes: Tensor, banned: int) -> LeafFilter:
-    """Bans leaves, half of them below the beams; every second request is limited to one of 64 sets, where there are."""
-    leaves = torch.randint(0, len(level.child_code), (batch, banned), device=DEVICE)
-    leaves[:, ::2] = level.child_start[nodes[:, : (banned + 1) // 2]]
-    leaves[:, -1] = DEAD
+def random_filter(batch: int, level: TrieLevel, nodes: Tensor, banned: int) -> NodeFilter:
+    """Bans children, half of them below the beams; every second request is limited to some of 64 sets."""
+    children = torch.randint(0, len(level.child_code), (batch, banned), device=DEVICE, dtype=torch.int32)
+    children[:, ::2] = level.child_start[nodes[:, : (banned + 1) // 2]]
+    first = torch.arange(batch + 1, device=DEVICE) * banned
     restricted = torch.arange(batch, device=DEVICE) % 2 == 1
-    return LeafFilter(leaves, torch.full((batch, 1), 5, device=DEVICE), restricted)
+    return NodeFilter(children.flatten(), first, torch.full((batch, 1), 5, device=DEVICE), restricted)

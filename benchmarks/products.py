@@ -30,6 +30,7 @@ from benchmarks import records, unfused
 from benchmarks.kernel_cases import EXPERTS, PLAN_ROWS, PRODUCTS, TOP_K, C
 from benchmarks.kernel_checks import relative_error
 from benchmarks.kernel_inputs import cast, normal, random_routing
+from benchmarks.program import run
 from benchmarks.speed_report import is_right
 from benchmarks.timer import time_graph
 from octorec.kernels import fused
@@ -213,4 +214,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "cuda")

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import program
 from benchmarks.records import RESULTS, append
 from octorec.kernels import reference
 from octorec.models.checkpoint import disk_tensors, stored
@@ -109,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

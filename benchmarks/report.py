@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import calibration_report, headline_report, serve_report, speed_figure
+from benchmarks import calibration_report, headline_report, semantic_ids_report, serve_report, speed_figure
 from benchmarks import speed_report as speed
+from benchmarks.program import run
 from benchmarks.quality import render as quality
 from benchmarks.records import RESULTS, read
 from benchmarks.tables import Row, newest, table
@@ -163,6 +164,8 @@ RENDER: dict[str, Callable[[], str]] = {
     "serve_overhead": serve_report.overhead,
     "serve_settings": serve_report.settings,
     "serve_soak": serve_report.soak,
+    "semantic_ids": semantic_ids_report.fits,
+    "semantic_ids_recall": semantic_ids_report.recall,
     "calibration": calibration_report.page,
     "quality": quality.verdicts,
     "quality_models": quality.models,
@@ -206,4 +209,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

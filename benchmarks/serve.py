@@ -22,6 +22,7 @@ import torch
 import uvloop
 
 from benchmarks import records
+from benchmarks.program import run
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.start import N_ITEMS, cached_kernels
 from benchmarks.timer import time_gpu
@@ -151,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "cuda")

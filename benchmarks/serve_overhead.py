@@ -25,11 +25,12 @@ import numpy as np
 import orjson
 import torch
 
-from benchmarks import records
+from benchmarks import program, records
 from benchmarks.serve_soak import serving
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
+from octorec.kernels.device import open_device
 from octorec.serve.bench import connections, timings_of
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.bench_requests import bodies
@@ -119,6 +120,7 @@ def main() -> None:
     parser.add_argument("--beam-width", type=int, default=32)
     parser.add_argument("--out", type=Path, default=records.RESULTS / "serve_overhead.jsonl")
     options = parser.parse_args()
+    open_device(options.device)
     row = run(options.checkpoint, options.device, options.pairs, options.beam_width)
     records.append(options.out, row)
     p50 = {name: row[f"{name}_ms"]["p50"] for name in ("server", "engine", "device", "search", "outside")}
@@ -126,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

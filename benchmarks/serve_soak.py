@@ -21,8 +21,9 @@ from typing import Any
 
 import psutil
 
-from benchmarks import records
+from benchmarks import program, records
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
+from octorec.kernels.device import open_device
 from octorec.serve.bench import Client, bench, connections
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.bench_requests import bodies
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=10.0, help="seconds a row")
     parser.add_argument("--out", type=Path, default=records.RESULTS / "serve_soak.jsonl")
     options = parser.parse_args()
+    open_device(options.device)
     rows: list[dict[str, Any]] = []
 
     def keep(row: dict[str, Any]) -> None:
@@ -115,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

@@ -17,7 +17,7 @@ import torch
 import triton
 from rich.table import Table
 
-from benchmarks import records
+from benchmarks import program, records
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.kernels import fused
@@ -101,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main, "cuda")

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.program import run
 from octorec.threads import COUNT, WAITING, cores
 
 N_ITEMS, HISTORY = 2000, 40
@@ -146,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.stock import quantize_rows
 from octorec.kernels import fused
 from octorec.kernels.quantized import GROUP, Granularity, Quantized
-from octorec.kernels.reference import DEAD, Beams, LeafFilter, Operand, Routing, TrieLevel
+from octorec.kernels.reference import DEAD, Beams, NodeFilter, Operand, Routing, TrieLevel
 
 head = fused.head  # one library call
 NEVER = float("-inf")
@@ -123,7 +123,8 @@ def beam_step(
     level: TrieLevel,
     widths: Tensor,
     out_width: int,
-    leaf_filter: LeafFilter | None = None,
+    node_filter: NodeFilter | None = None,
+    ranked: bool = False,
 ) -> Beams:
     """A mask of the beams' children, scattered code by code; equal totals may come in any order."""
     dead = nodes == DEAD
@@ -133,8 +134,8 @@ def beam_step(
     slot = start[..., None] + torch.arange(most_children(level.child_start, vocabulary), device=nodes.device)
     child = slot.clamp(max=len(level.child_code) - 1)
     ok = (slot < (start + count)[..., None]) & (level.child_live[child] > 0)
-    if leaf_filter is not None:
-        ok &= ~_forbidden(child, level, leaf_filter)
+    if node_filter is not None:
+        ok &= ~_forbidden(child, level, node_filter)
     codes = level.child_code[child].long()  # [B, W, children]
     mask = logits.new_full((*nodes.shape, vocabulary + 1), NEVER)  # the last column takes what is no child
     mask.scatter_(2, torch.where(ok, codes, vocabulary), torch.where(ok, 0.0, NEVER))
@@ -143,7 +144,7 @@ def beam_step(
     rank = torch.arange(best.values.shape[1], device=nodes.device)
     gone = (rank >= widths[:, None]) | (best.values == NEVER)
     index = best.indices.masked_fill(gone, total.shape[1])
-    order = index.argsort(dim=1) if leaf_filter is None else rank.expand_as(index)  # the last level by score
+    order = rank.expand_as(index) if ranked else index.argsort(dim=1)  # the last level by score
     return _beams(best.values, index, order, codes, child, ok, vocabulary, out_width)
 
 
@@ -163,14 +164,17 @@ def _beams(
     return Beams(*(F.pad(t, (0, missing), value=v) for t, v in zip(found, (NEVER, DEAD, 0, 0), strict=True)))
 
 
-def _forbidden(child: Tensor, level: TrieLevel, leaf_filter: LeafFilter) -> Tensor:
-    """Which of the leaves [B, W, children] the requests' exclusions and allow-lists forbid."""
-    banned = leaf_filter.banned.sort().values
-    at = torch.searchsorted(banned, child.flatten(1)).clamp(max=banned.shape[1] - 1)
-    forbidden = (banned.gather(1, at) == child.flatten(1)).view_as(child)
+def _forbidden(child: Tensor, level: TrieLevel, node_filter: NodeFilter) -> Tensor:
+    """Which of the children [B, W, children] the requests' exclusions and allow-lists forbid."""
+    place = torch.arange(len(node_filter.banned), device=child.device)
+    request = torch.searchsorted(node_filter.first, place, right=True) - 1
+    banned = (request * 2**32 + node_filter.banned).sort().values  # by request, then node
+    keys = torch.arange(len(child), device=child.device)[:, None, None] * 2**32 + child
+    at = torch.searchsorted(banned, keys.flatten()).clamp(max=len(banned) - 1)
+    forbidden = (banned[at] == keys.flatten()).view_as(child)
     if level.child_sets is not None:
-        allowed = (level.child_sets[child] & leaf_filter.allowed_sets[:, None, None]).ne(0).any(-1)
-        forbidden |= ~allowed & leaf_filter.restricted[:, None, None]
+        allowed = (level.child_sets[child] & node_filter.allowed_sets[:, None, None]).ne(0).any(-1)
+        forbidden |= ~allowed & node_filter.restricted[:, None, None]
     return forbidden
 
 

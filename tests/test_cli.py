@@ -115,6 +115,27 @@ def test_recommend_says_why_a_list_is_short(work: Path) -> None:
     assert f"note: found {N_ITEMS} of k = 100 items with a beam 100 wide; the request may have {N_ITEMS}\n" in every
 
 
+def test_recommend_without_a_history_says_what_is_popular(work: Path) -> None:
+    for arguments in ((), ("--history", "")):
+        done = octorec("recommend", work / "fp8", "--k", "3", *arguments)
+        assert "note: history is empty: answered by popularity" in done.stdout
+    answer = json.loads(octorec("recommend", work / "fp8", "--k", "3", "--exclude", "0,1", "--json").stdout)
+    assert (answer["source"], len(answer["items"])) == ("popularity", 3)
+    assert not {"0", "1"} & set(answer["items"])
+
+
+def test_recommend_and_evaluate_leave_seen_items_out_where_asked(work: Path) -> None:
+    seen = [str(item) for item in range(N_ITEMS - 4)]
+    arguments = ("recommend", work / "fp8", "--history", ",".join(seen), "--k", "9", "--json")
+    with_seen, without = (json.loads(octorec(*arguments, *flag).stdout) for flag in ((), ("--exclude-seen",)))
+    assert set(seen) & set(with_seen["items"])
+    assert sorted(without["items"]) == sorted(str(item) for item in range(N_ITEMS - 4, N_ITEMS))
+    judged = ("evaluate", work / "bf16", work / "fp8", "--data", work / "data.csv", "--k", "5", "--json")
+    for flag in ("--exclude-seen", "--no-exclude-seen"):
+        result = json.loads(octorec(*judged, flag, expect=None).stdout)
+        assert result["exclude_seen"] is (flag == "--exclude-seen")
+
+
 def test_evaluate_goes_on_without_items_that_the_catalog_lacks(work: Path, tmp_path: Path) -> None:
     text = (work / "data.csv").read_text().rstrip()
     (tmp_path / "data.csv").write_text(f"{text}\nu7,new,8\nu7,5,9\n")
@@ -286,7 +307,6 @@ def test_catalog_assign_and_import(work: Path, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("recommend", "{w}/fp8", "--history", "3,99"), "history: got '99'; is no item of the catalog"),
-        (("recommend", "{w}/fp8", "--history", ""), "history: got []; give at least one item, or user fields"),
         (
             ("recommend", "{w}/fp8", "--history", "3 4"),
             "history: got '3 4'; is no item of the catalog: ids are written with",

@@ -92,6 +92,22 @@ def test_an_empty_cell_of_a_csv_empties_and_a_missing_column_stays(folder: Path,
     assert not any(catalog.sets)
 
 
+def test_tables_are_read_as_flags_say(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("sku;name\n1;One\n")
+    (tmp_path / "gone.csv").write_text("sku\n2\n")
+    flags = ("--sep", ";", "--columns", "item_id=sku,title=name", "--withdraw", tmp_path / "gone.csv")
+    told = changed("upsert", folder, "--items", tmp_path / "items.csv", *flags, "--in-place")
+    assert (told["changed"], told["withdrawn"]) == (1, 1)
+
+
+def test_no_input_is_replaced(folder: Path, tmp_path: Path) -> None:
+    (folder / "items.csv").write_text("item_id\n1\n")
+    octorec("catalog", "withdraw", folder, "--items", folder / "items.csv", "--in-place", expect=2)
+    (folder / "items.csv").rename(tmp_path / "items.csv")
+    octorec("catalog", "withdraw", folder, "--items", tmp_path / "items.csv", "--out", folder, "--force", expect=2)
+    assert Catalog.load(folder).live.all()
+
+
 def test_what_changes_nothing_says_so(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,title\n1,T1\n")
     stamp = os.stat(folder / "items.parquet").st_mtime_ns

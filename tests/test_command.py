@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 
@@ -22,11 +23,16 @@ def ended(verb: Callable[..., Any], *arguments: str) -> tuple[int, str]:
     """The exit code and what stands on stderr."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(verb)
+    return said_at_the_end(list(arguments), app)
+
+
+def said_at_the_end(arguments: list[str], app: typer.Typer = cli.app) -> tuple[int, str]:
+    """The exit code of a command line and what stands on stderr."""
     err = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(terminal.console, "_file", err)
         with pytest.raises(SystemExit) as exit_:
-            run(app, list(arguments))
+            run(app, arguments)
     assert isinstance(exit_.value.code, int)
     return exit_.value.code, err.getvalue()
 
@@ -116,9 +122,9 @@ def test_a_reader_that_has_gone_is_no_fault(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_interrupt_ends_with_130_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    rows = "\n".join(f"u{user},i{(user * 7 + at) % 500},{at}" for user in range(2000) for at in range(20))
-    (tmp_path / "data.csv").write_text(f"user_id,item_id,timestamp\n{rows}\n")
-    arguments = ("catalog", "build", "--data", tmp_path / "data.csv", "--codebook-sizes", "400,400,400")
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(200_000, 16)))
+    np.save(tmp_path / "ids.npy", np.arange(200_000))
+    arguments = ("catalog", "build", "--embeddings", tmp_path / "v.npy", "--embedding-ids", tmp_path / "ids.npy")
     process = octorec(*arguments, "--out", tmp_path / "catalog", stdout=subprocess.DEVNULL)
     try:
         process.wait(8)
@@ -127,7 +133,7 @@ def test_an_interrupt_ends_with_130_and_leaves_nothing_half_written(tmp_path: Pa
         process.send_signal(signal.SIGINT)
     assert b"Traceback" not in process.communicate(timeout=120)[1]
     assert process.returncode == 130
-    assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ids.npy", "v.npy"]
 
 
 def test_json_on_stdout_is_json_also_where_a_number_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:

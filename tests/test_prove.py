@@ -175,7 +175,7 @@ def test_items_that_the_catalog_lacks_are_left_out_and_named_or_refused(
     comparison = json.loads(out)["comparison"]
     assert comparison["targets_not_in_catalog"] == {"baseline": 1, "candidate": 1}
     expected = {"items": 2, "users": 2, "first": [{"user": "u3", "item": "999"}, {"user": "u5", "item": "777"}]}
-    assert comparison["unknown_items"]["baseline"] == {**expected, "not_asked": 0}
+    assert comparison["unknown_items"]["baseline"] == {**expected, "not_asked": 0, "by_popularity": 0}
 
 
 def test_activations_are_measured_on_what_is_known_of_the_data_and_a_note_says_so(work: Path, tmp_path: Path) -> None:

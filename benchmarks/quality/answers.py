@@ -51,7 +51,7 @@ def ask_for(engine: Engine, examples: Sequence[Example], k: int) -> Asked:
     """Parse a request for each example, its history excluded."""
     catalog = engine.catalog
     assert catalog.n_sharing == 0, "a leaf has to be an item"
-    requests = [Request(example.history, k=k, exclude=example.history) for example in examples]
+    requests = [Request(example.history, k=k, exclude_seen=True) for example in examples]
     targets = np.array([catalog.index[example.target] for example in examples])
     return Asked(catalog, examples, [engine.parse(request) for request in requests], targets)
 
@@ -76,7 +76,7 @@ def predictions_of(asked: Asked, answers: Answers, k: int) -> Predictions:
     """The top k beside users and targets, for `evaluate.compare`."""
     ids = np.array([*asked.catalog.item_ids, ""], dtype=object)  # NO_ITEM picks the last
     known = np.ones(len(asked), dtype=bool)
-    return of_examples(asked.examples, ids[answers.beams[:, :k]], known, answers.log_probs)
+    return of_examples(asked.examples, ids[answers.beams[:, :k]], known, answers.log_probs, exclude_seen=True)
 
 
 def beam_overlap(first: np.ndarray, second: np.ndarray) -> float:

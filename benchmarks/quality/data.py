@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from benchmarks.program import run
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions, read_sequences
@@ -91,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -46,7 +46,7 @@ def columns(found: Comparison) -> dict[str, Any]:
 
 def floors(train: Interactions, asked: Asked) -> dict[str, dict[str, Any]]:
     """Popularity and the Markov chain on the same targets."""
-    found = evaluate_baselines(train, asked.examples, K)
+    found = evaluate_baselines(train, asked.examples, K, exclude_seen=True)
     return {name: {**means(floor), "test": means(floor, slice(1, None, 2))} for name, floor in found.items()}
 
 

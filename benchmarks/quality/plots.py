@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from benchmarks.program import run
 from benchmarks.quality.render import BREAKERS, SETS, find, rows
 from benchmarks.tables import Row
 from octorec.numerics.plots import COLOURS, MARKERS, STYLE, WIDTH
@@ -68,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import records
+from benchmarks.program import run
 from benchmarks.quality.data import SETS
 from benchmarks.quality.judge import MARGIN
 from octorec.evaluate.outcomes import Outcomes, pooled
@@ -31,7 +32,9 @@ def seeds(folder: Path) -> list[dict[str, Any]]:
         path = folder / f"beauty-moe-{seed}" / "outcomes.parquet"
         if path.exists():
             name, systems = f"bf16, seed {seed}", {"bf16": first.systems["bf16"]}
-            both = Outcomes(first.user_ids, first.k, {**systems, name: Outcomes.load(path).systems["bf16"]})
+            both = Outcomes(
+                first.user_ids, first.k, {**systems, name: Outcomes.load(path).systems["bf16"]}, exclude_seen=True
+            )
             out.append({**_about("beauty", seed), "recipe": name, **_judged(both, name)})
     return out
 
@@ -77,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

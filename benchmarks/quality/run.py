@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks import records
+from benchmarks.program import run
 from benchmarks.quality import plots, settings
 from benchmarks.quality.answers import Answers, Asked, answers_of, ask_for, forced_batch, predictions_of
 from benchmarks.quality.data import SETS, Shop, catalog_of, read_shop
@@ -32,6 +33,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config, load
 from octorec.evaluate.outcomes import Outcomes, outcomes_of
 from octorec.kernels import fused
+from octorec.kernels.device import open_device
 from octorec.kernels.quantized import Quantized
 from octorec.kernels.reference import Operand
 from octorec.models.checkpoint import disk_tensors, stored
@@ -60,7 +62,7 @@ class Run:
     def __init__(self, shop: Shop, catalog: Catalog, folder: Path, about: dict[str, Any], device: str):
         self.shop, self.catalog, self.folder, self.about, self.device = shop, catalog, folder, about, device
         self.examples = shop.examples
-        self.options = limits(self.examples, BATCH, settings.BEAM_WIDTH)
+        self.options = limits(BATCH, settings.BEAM_WIDTH)
         self.start = time.perf_counter()
         self.systems: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # as `Outcomes` holds them
 
@@ -88,7 +90,7 @@ class Run:
         self.row(recipe, arithmetic, {**judged(asked, baseline, candidate), **(more or {})})
         one = outcomes_of({recipe: predictions_of(asked, candidate, settings.K)})
         self.systems |= one.systems
-        Outcomes(one.user_ids, one.k, self.systems).save(self.folder / "outcomes.parquet")
+        Outcomes(one.user_ids, one.k, self.systems, exclude_seen=True).save(self.folder / "outcomes.parquet")
 
     def row(self, recipe: str, arithmetic: str, found: dict[str, Any]) -> None:
         seconds = round(time.perf_counter() - self.start, 1)
@@ -194,6 +196,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a small model and a short training, for a try")
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
+    open_device(options.device)
     options.out.mkdir(parents=True, exist_ok=True)
     shop = read_shop(options.data, options.set, options.users)
     model, training = settings.of(options.model, options.seed, options.tiny)
@@ -223,4 +226,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,9 +15,11 @@ from typing import Any
 import torch
 
 from benchmarks import records
+from benchmarks.program import run
 from benchmarks.quality.data import SETS, catalog_of, read_shop
 from benchmarks.quality.settings import CODEBOOK_SIZES, MOE, TRAINING
 from benchmarks.quality.train import trained
+from octorec.kernels.device import open_device
 from octorec.models.config import OneRecConfig
 from octorec.training.config import TrainConfig
 
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    open_device(options.device)
     torch.set_float32_matmul_precision("high")
     start = time.perf_counter()
     shop = read_shop(options.data, options.set, options.users)
@@ -109,4 +112,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

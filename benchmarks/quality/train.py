@@ -26,10 +26,9 @@ from octorec.training.run import new_trainer
 WIDTH = 32  # beams of the validation on the way
 
 
-def limits(examples: Sequence[Example], batch: int, width: int) -> dict[str, Any]:
-    """Engine options: one bucket, and room for the longest history among the exclusions."""
-    longest = max(len(example.history) for example in examples)
-    return {"batch_sizes": (batch,), "beam_widths": (width,), "default_beam_width": width, "max_banned": longest}
+def limits(batch: int, width: int) -> dict[str, Any]:
+    """Engine options: one bucket."""
+    return {"batch_sizes": (batch,), "beam_widths": (width,), "default_beam_width": width}
 
 
 def search_ops(device: str) -> ModuleType:
@@ -67,7 +66,7 @@ def recall_of(
     catalog: Catalog, config: OneRecConfig, model: OneRecV2, examples: Sequence[Example], device: str
 ) -> Callable[[OneRecV2], dict[str, float]]:
     """A function that measures `model` as it stands on `examples`; the graph is captured once."""
-    options = engine_config(config, limits(examples, 256, WIDTH))
+    options = engine_config(config, limits(256, WIDTH))
     engine = Engine(model, catalog, options, device, search_ops(device))
     asked = ask_for(engine, examples, k=10)
 

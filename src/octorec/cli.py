@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
@@ -24,6 +24,8 @@ from octorec.cli_options import (
     A_TABLE,
     AN_ANALYZED,
     Checkpoint,
+    Device,
+    ExcludeSeen,
     Force,
     HoldOut,
     Interactions,
@@ -38,6 +40,7 @@ from octorec.cli_options import (
     Users,
     a_preset,
     claim,
+    known_device,
     show,
 )
 from octorec.cli_tables import Columns, Sep, TimeFormat, table_format, users_format
@@ -111,7 +114,7 @@ def train(
     validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = TrainConfig.validate_every,
     save_every: Annotated[int, typer.Option(help="Steps between saved states.")] = TrainConfig.save_every,
     seed: Annotated[int, typer.Option(help="Of weights and order.")] = TrainConfig.seed,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT.training.")] = False,
     force: Force = False,
     as_json: Json = False,
@@ -228,19 +231,21 @@ def quantize(
 @app.command()
 def recommend(
     checkpoint: Checkpoint,
-    history: Annotated[str, typer.Option(help="Item ids with commas, oldest first.")],
+    history: Annotated[str, typer.Option(help="Item ids with commas, oldest first; none: what is popular.")] = "",
     k: Annotated[int, typer.Option(help="Items to return, at most the beam width.")] = 10,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level; the engine's default if not given.")] = None,
     exclude: Annotated[str, typer.Option(help="Item ids never to return, with commas.")] = "",
+    exclude_seen: ExcludeSeen = False,
     allow: Annotated[list[str] | None, typer.Option(help="A named item set to return from; may be repeated.")] = None,
     user: Annotated[list[str] | None, typer.Option(help="A user field as name=value; may be repeated.")] = None,
     catalog: OtherCatalog = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Recommend items for one history."""
     require_model(checkpoint, catalog)
-    request = Request(ids("history", history), k, beam_width, ids("exclude", exclude), allow or [])
+    lists = ids("exclude", exclude), allow or []
+    request = Request(ids("history", history), k, beam_width, *lists, exclude_seen=exclude_seen)
 
     from octorec.engine.load import load
 
@@ -287,6 +292,7 @@ def serve(
     """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health/ready, /metrics. Needs the extra `serve`."""
     settings = read_config(config, flags)
     settings.look_at_paths()
+    known_device(settings.device)
     require_model(checkpoint, settings.catalog)
 
     from octorec.serve.run import serve
@@ -328,7 +334,8 @@ def evaluate(
     baseline: Checkpoint,
     candidate: Checkpoint,
     data: Annotated[
-        Path | None, typer.Option(help="Interactions, Parquet or CSV: user_id, item_id, timestamp.", callback=A_TABLE)
+        Path | None,
+        typer.Option(help="Interactions, Parquet, CSV or JSON lines: user_id, item_id, timestamp.", callback=A_TABLE),
     ] = None,
     hold_out: Predicted = HOLD_OUT,
     requests: Annotated[
@@ -337,6 +344,7 @@ def evaluate(
     k: Ks = None,
     margin: Margin = MARGIN,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
+    exclude_seen: ExcludeSeen = ProveConfig.exclude_seen,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     users: Users = None,
     limit: Limit = None,
@@ -344,7 +352,7 @@ def evaluate(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
@@ -371,9 +379,8 @@ def evaluate(
     form = table_format(sep, columns, time_format)
     shadowed = [] if requests is None else read_requests(requests)
 
-    def engines(exclusions: Iterable[Sequence[str]]) -> tuple[Engine, Engine]:
-        most = max([1, *map(len, exclusions)])
-        before, after = (load(path, catalog, device, max_banned=most) for path in (baseline, candidate))
+    def engines() -> tuple[Engine, Engine]:
+        before, after = (load(path, catalog, device, exclude_seen=exclude_seen) for path in (baseline, candidate))
         return before, after
 
     if requests is not None:
@@ -381,7 +388,7 @@ def evaluate(
         say(f"{requests}: " + (chosen.line("requests", "line numbers") if chosen else f"{len(shadowed):,} requests"))
         say(f"ahead: {len(shadowed):,} requests to each of two checkpoints on {device}, which then score the answers")
         with counting("shadow", "requests") as progress:
-            pair = engines(request.exclude for request in shadowed)
+            pair = engines()
             seen = shadow(*pair, shadowed, progress=progress, unknown_items=unknown_items)
         seen = dataclasses.replace(seen, sample=chosen)
         show(as_json, seen.to_dict(), render_shadow(seen))
@@ -389,7 +396,7 @@ def evaluate(
     assert data is not None
     interactions, examples, sample = _predicted(data, hold_out, form, limit)
     say(f"ahead: {len(examples):,} requests to each of two checkpoints on {device}; then the floors and the verdict")
-    pair = engines(example.history for example in examples)
+    pair = engines()
     width = beam_width or min(engine.config.default_beam_width for engine in pair)
     if asked[-1] > width:
         raise InputError("k", asked[-1], f"at most beam_width = {width}")
@@ -426,19 +433,20 @@ def prove(
     k: Ks = None,
     margin: Margin = MARGIN,
     beam_width: Annotated[int, typer.Option(help="Beams a level.")] = ProveConfig.beam_width,
+    exclude_seen: ExcludeSeen = ProveConfig.exclude_seen,
     users: Users = None,
     limit: Limit = None,
     sep: Sep = None,
     columns: Columns = None,
     time_format: TimeFormat = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = ProveConfig.device,
+    device: Device = ProveConfig.device,
     dollars_per_hour: Annotated[float, typer.Option(help="Price of one GPU.")] = ProveConfig.dollars_per_hour,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Is FP8 safe for this model? Layers, answers, on a GPU speed, and last the verdict as in `evaluate`."""
-    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items)
+    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items, exclude_seen)
     require_model(checkpoint)
     check_hold_out(hold_out)
     if out is not None:

@@ -53,7 +53,7 @@ def catalog_build(
 ) -> None:
     """Give items semantic IDs by residual k-means over their vectors."""
     claim(command, out, force, data, items, embeddings, embedding_ids)
-    if data is None and items is None and embeddings is None:
+    if not any((data, items, embeddings, embedding_ids)):
         raise InputError("data", None, "give --data, --items or both, or --embeddings")
     sizes = _sizes(codebook_sizes)
 

@@ -43,9 +43,9 @@ def catalog_upsert(
     as_json: Json = False,
 ) -> None:
     """Add items and change items, all or none; codes move only where an item is given a vector or codes."""
-    files = {"upserts": items, "withdrawn": withdraw, "restored": restore}
+    target = _target(command, catalog, out, in_place, force, items, withdraw, restore)
     form = table_format(sep, columns, None, items=True)
-    _change(command, catalog, files, form, out, in_place, force, as_json)
+    _change(catalog, target, as_json, form, upserts=items, withdrawn=withdraw, restored=restore)
 
 
 @items_app.command("withdraw")
@@ -61,8 +61,8 @@ def catalog_withdraw(
     as_json: Json = False,
 ) -> None:
     """Withdraw items, all or none: no answer has them, and histories still know them."""
-    form = table_format(sep, columns, None, items=True)
-    _change(command, catalog, {"withdrawn": items}, form, out, in_place, force, as_json)
+    target = _target(command, catalog, out, in_place, force, items)
+    _change(catalog, target, as_json, table_format(sep, columns, None, items=True), withdrawn=items)
 
 
 @items_app.command("restore")
@@ -78,38 +78,34 @@ def catalog_restore(
     as_json: Json = False,
 ) -> None:
     """Restore withdrawn items, all or none, with the codes that they had."""
-    form = table_format(sep, columns, None, items=True)
-    _change(command, catalog, {"restored": items}, form, out, in_place, force, as_json)
+    target = _target(command, catalog, out, in_place, force, items)
+    _change(catalog, target, as_json, table_format(sep, columns, None, items=True), restored=items)
 
 
-def _change(
-    command: typer.Context,
-    folder: Path,
-    files: dict[str, Path | None],
-    form: TableFormat,
-    out: Path | None,
-    in_place: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
+def _target(
+    command: typer.Context, folder: Path, out: Path | None, in_place: bool, force: bool, *inputs: Path | None
+) -> Path:
+    """The folder to write, claimed until the verb ends."""
     if (out is None) != in_place:
         raise InputError("out", out and str(out), "give --out NEW, or --in-place to replace CATALOG; not both")
-    target = folder if out is None else out
-    claim(command, target, force or in_place, None if in_place else folder, *files.values())
+    claim(command, out or folder, force or in_place, out and folder, *inputs)
+    return out or folder
 
+
+def _change(folder: Path, target: Path, as_json: bool, form: TableFormat, **files: Path | None) -> None:
     from octorec.catalog.catalog import Catalog
     from octorec.catalog.change import change_items
 
     before = Catalog.load(folder)
     read = {name: _read(name, path, form) for name, path in files.items() if path}
     after, change = change_items(before, **read, source=str(files.get("upserts")))
-    if out is not None or after is not before:
-        after.save(target, force or in_place)
-    counts = asdict(change)
-    about = {"items": len(after), "live_items": int(after.live.sum()), "version": after.version}
+    if after is not before or target != folder:
+        after.save(target, force=True)  # the claim on it says whether something may be there
+    live = int(after.live.sum())
+    about = {"items": len(after), "live_items": live, "version": after.version, "previous_version": before.version}
     was = f"version {before.version}, now {after.version}" if after is not before else f"still version {after.version}"
-    live = f"{about['live_items']:,} of {len(after):,} items may be recommended"
-    show(as_json, {**counts, **about, "previous_version": before.version}, f"{target}: {change}; {live}; {was}")
+    line = f"{target}: {change}; {live:,} of {len(after):,} items may be recommended; {was}"
+    show(as_json, {**asdict(change), **about}, line)
 
 
 def _read(name: str, path: Path, form: TableFormat) -> Any:

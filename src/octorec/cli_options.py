@@ -52,6 +52,16 @@ def a_preset(value: str) -> str:
     return value
 
 
+def known_device(name: str) -> str:
+    """Refuse a device that is not there before anything is read; `cpu` needs no torch to be told."""
+    if name != "cpu":
+        from octorec.kernels.device import open_device
+
+        open_device(name)
+    return name
+
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, or cuda:N for one GPU of several.", callback=known_device)]
 Force = Annotated[bool, typer.Option("--force", help="Replace what --out names, if OctoRec wrote it, at the very end.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or FP8.", callback=A_CHECKPOINT)]
@@ -80,13 +90,24 @@ Ks = Annotated[
 Margin = Annotated[float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.")]
 RecipeName = Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.", callback=a_recipe)]
 Users = Annotated[
-    Path | None, typer.Option(help="Parquet or CSV with user_id and the model's user fields.", callback=A_TABLE)
+    Path | None,
+    typer.Option(help="Parquet, CSV or JSON lines with user_id and the model's user fields.", callback=A_TABLE),
 ]
 UnknownItems = Annotated[
     str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
 ]
+ExcludeSeen = Annotated[
+    bool,
+    typer.Option(
+        "--exclude-seen/--no-exclude-seen",
+        help="Return no item of the history; leave it off where people come back to an item.",
+    ),
+]
 Interactions = Annotated[
-    Path, typer.Option("--data", help="Interactions, Parquet or CSV: user_id, item_id, timestamp.", callback=A_TABLE)
+    Path,
+    typer.Option(
+        "--data", help="Interactions, Parquet, CSV or JSON lines: user_id, item_id, timestamp.", callback=A_TABLE
+    ),
 ]
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octorec.data.table_format import TableFormat, parse_format
+from octorec.data.table_format import INTERACTIONS, ITEMS, TableFormat, parse_format
 from octorec.terminal import console
 
 if TYPE_CHECKING:
@@ -21,33 +21,26 @@ TimeFormat = Annotated[str | None, typer.Option(help="How timestamps are written
 
 def table_format(sep: str | None, columns: str | None, time_format: str | None, items: bool = False) -> TableFormat:
     """The format of a verb's tables. items: the verb reads items, so that `columns` may name theirs."""
-    from octorec.data.interactions import COLUMNS
-    from octorec.data.items import COLUMNS as ITEM_COLUMNS
-
-    return parse_format(sep, columns, time_format, dict.fromkeys([*COLUMNS, *(ITEM_COLUMNS if items else ())]))
+    return parse_format(sep, columns, time_format, dict.fromkeys([*INTERACTIONS, *(ITEMS if items else ())]))
 
 
 def items_format(form: TableFormat, beside: bool = False) -> TableFormat:
     """The format of the items of a verb whose tables have `form`. beside: it reads interactions too."""
-    from octorec.data.items import COLUMNS
-
-    return form.of("items", COLUMNS, beside)
+    return form.of("items", ITEMS, beside)
 
 
 def users_format(form: TableFormat) -> TableFormat:
     """The format of the users of a verb whose interactions have `form`."""
-    from octorec.data.interactions import COLUMNS
-
-    return form.of("users", {*form.columns} - {*COLUMNS[1:]})
+    return form.of("users", {*form.columns} - {*INTERACTIONS[1:]})
 
 
 def read_log(path: Path, form: TableFormat) -> "Interactions":
     """The interactions of a file, after what is remarkable of them was said on stderr."""
-    from octorec.data.interactions import COLUMNS, read_interactions
+    from octorec.data.interactions import read_interactions
     from octorec.data.remarks import remarks
     from octorec.data.tables import unread_names
 
     interactions = read_interactions(path, form)
-    for line in remarks(interactions, unread_names(path, form, COLUMNS)):
+    for line in remarks(interactions, unread_names(path, form, INTERACTIONS)):
         console.print(f"note: {path}: {line}", soft_wrap=True)
     return interactions

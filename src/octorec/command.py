@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import typer
 
 from octorec.errors import SHOWN, InputError, one_line
+from octorec.extras import how_to_install
 from octorec.reading import reason
 from octorec.terminal import console, say
 
@@ -22,19 +23,34 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a title that the terminal's encoding lacks is no fault
-    try:
+    with ends_in_one_line():
         refuse_undecodable(arguments)
         code = app(arguments, standalone_mode=False, prog_name="octorec")
+        if code == INTERRUPTED:  # what some versions of typer make of a KeyboardInterrupt
+            raise KeyboardInterrupt
         sys.stdout.flush()
+    sys.exit(code or 0)
+
+
+@contextlib.contextmanager
+def ends_in_one_line() -> Iterator[None]:
+    """End the process with one line and exit code 2 where a user caused what is raised inside."""
+    try:
+        yield
     except InputError as error:
         fail(str(error))
+    except ModuleNotFoundError as error:
+        if (said := how_to_install(error)) is None:
+            raise
+        fail(said)
     except UsageError as error:
         fail(one_line(error.format_message(), 2 * SHOWN) or "a verb is missing")
     except Interrupted as interrupted:
         say(f"interrupted: {interrupted}")
         sys.exit(INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+        say("interrupted: nothing was written")
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader has what it wanted
         forget_stdout()
         sys.exit(1)
@@ -45,9 +61,6 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
         if not out_of_memory(error):
             raise
         fail(one_line(f"memory: there is not enough ({error})", 2 * SHOWN))
-    if code == INTERRUPTED:  # what some versions of typer make of a KeyboardInterrupt
-        say("interrupted: nothing was written")
-    sys.exit(code or 0)
 
 
 class Interrupted(Exception):

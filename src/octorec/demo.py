@@ -76,16 +76,16 @@ def _stages(out: Path, cache: Path, pip_args: Sequence[str], force: bool, traini
         say(f"{len(catalog):,} films, {catalog.n_sharing} of them on shared tuples")
     with _stage("train", "a OneRec-V2 MoE, float32 on the CPU", seconds):
         about = _train(learned, catalog, movies, out / "bf16", force, training)
-    engines = {"bf16": load(out / "bf16", **_limits(examples))}
+    engines = {"bf16": demo_engine(out / "bf16")}
     with _stage("analyze", f"weights, and activations of {MEASURED} requests", seconds):
         analysis = _analyze(out / "bf16", out / "analysis", engines["bf16"], movies, examples, force)
     with _stage("quantize", "recipe fp8", seconds), counting("quantizing", "MB") as progress:
         quantized = quantize_checkpoint(out / "bf16", out / "fp8", "fp8", force, megabytes(progress))
         say(f"{quantized.quantized_ratio:.3f} of the bytes over the quantized parts")
-    engines["fp8"] = load(out / "fp8", **_limits(examples))
-    with _stage("evaluate", f"{len(examples):,} held-out interactions, seen films masked", seconds):
+    engines["fp8"] = demo_engine(out / "fp8")
+    with _stage("evaluate", f"{len(examples):,} held-out interactions, seen films excluded", seconds):
         predictions = {name: _predict(name, engine, examples, movies) for name, engine in engines.items()}
-        floors = evaluate_baselines(learned, examples)
+        floors = evaluate_baselines(learned, examples, exclude_seen=True)
         comparison = compare_predictions(predictions["bf16"], predictions["fp8"], MARGIN, floors)
         side = Side(catalog, read_learned(out / "bf16"))
         origin = origin_of(movies.interactions, HELD_OUT, {"checkpoint": side})
@@ -97,7 +97,7 @@ def _stages(out: Path, cache: Path, pip_args: Sequence[str], force: bool, traini
     found = Findings(about, analysis, quantized, predictions | floors, comparison, watched, answers, seconds)
     write_demo_report(out / "report.html", found)
     with _stage("prove", "layers, the noise floor, and the verdict: what `octorec prove` does for your model", seconds):
-        other = load(out / "bf16", **{**_limits(examples), "batch_sizes": (OTHER_BATCH,)})
+        other = demo_engine(out / "bf16", OTHER_BATCH)
         noise = noise_floor(other, predictions["bf16"], examples, movies.users)
         layers, edges = compared_layers(engines["bf16"], engines["fp8"], examples, movies.users)
         proof = Proof("fp8", layers, edges, comparison, noise, {})
@@ -157,11 +157,10 @@ def _train(
         )
 
 
-def _limits(examples: Sequence[Example]) -> dict[str, Any]:
-    """One bucket for everything; exclusions may be as many as the longest history."""
-    longest = max(len(example.history) for example in examples)
-    widths = {"beam_widths": (BEAM_WIDTH,), "default_beam_width": BEAM_WIDTH}
-    return {"batch_sizes": (64,), "max_banned": longest, **widths}
+def demo_engine(checkpoint: Path, batch_size: int = 64) -> Engine:
+    """An engine of one bucket; people do not rate a film twice, so that seen ones are excluded."""
+    widths: dict[str, Any] = {"beam_widths": (BEAM_WIDTH,), "default_beam_width": BEAM_WIDTH}
+    return load(checkpoint, batch_sizes=(batch_size,), exclude_seen=True, **widths)
 
 
 def _analyze(
@@ -182,7 +181,7 @@ def _predict(name: str, engine: Engine, examples: Sequence[Example], movies: Mov
 def _recommend(engines: Mapping[str, Engine], movies: MovieLens) -> tuple[list[str], dict[str, Answer]]:
     """The person's newest films, and ten recommendations of each engine from the whole history."""
     history = movies.interactions.histories()[PERSON]
-    request = Request(history, k=10, exclude=history, user=movies.users[PERSON])
+    request = Request(history, k=10, user=movies.users[PERSON])
     catalog = next(iter(engines.values())).catalog
     watched = [catalog.titles[catalog.index[item]] for item in history[-10:][::-1]]
     return watched, {name: engine.recommend([request])[0] for name, engine in engines.items()}

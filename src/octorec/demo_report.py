@@ -62,7 +62,7 @@ def write_demo_report(path: Path, found: Findings) -> None:
     """The story in one self-contained page."""
     lead = (
         "A OneRec-V2 MoE trained on MovieLens-100K, quantized to FP8, and judged against its BF16 parent on each "
-        "user's last 10 interactions, one at a time, films already seen masked."
+        "user's last 10 interactions, one at a time, films already seen excluded."
     )
     numbers = [section for section in sections(found.analysis) if section.title != TITLE]  # the recipe in force is:
     flow = dataflow_section(load_recipe(found.quantized.recipe), _modules(found))

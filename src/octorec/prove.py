@@ -25,6 +25,7 @@ from octorec.evaluate.paired import Estimate, estimate, mean
 from octorec.evaluate.predictions import Predictions, predict, require_examples
 from octorec.evaluate.unknown import askable
 from octorec.evaluate.verdict import EXIT_CODES, Outcome, check_margin
+from octorec.kernels.device import open_device
 from octorec.numerics.fidelity import LayerFidelity, edges_hold, layer_fidelity
 from octorec.prove_config import ProveConfig
 from octorec.quant.convert import quantize_checkpoint
@@ -152,9 +153,10 @@ def prove(
     train: Interactions | None = None,
 ) -> Proof:
     """Quantize the 16-bit `checkpoint` into `out` (None: a folder that is removed again) and compare the two on
-    `examples`, their histories excluded. train: what the floors learn from."""
+    `examples`. train: what the floors learn from."""
     check_margin(config.margin)
     require_examples(examples)
+    open_device(config.device)
     asked = users or {}
     count = len(examples)
     total = 2 * count + min(count, NOISE)
@@ -168,26 +170,25 @@ def prove(
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "fp8"
         stage("quantizing", 0)(0, 0)
         quantize_checkpoint(checkpoint, out, config.recipe, force)
-        parent, child = (_engine(path, examples, config, BATCH) for path in (checkpoint, out))
+        parent, child = (_engine(path, config, BATCH) for path in (checkpoint, out))
         few, _ = askable(examples, parent.catalog.item_ids, asked, config.unknown_items)
         before = predict(parent, examples, config.k, users=asked, progress=stage("16 bit", 0))
         after = predict(child, examples, config.k, users=asked, progress=stage("FP8", count))
-        other = _engine(checkpoint, examples, config, OTHER_BATCH)
+        other = _engine(checkpoint, config, OTHER_BATCH)
         noise = noise_floor(other, before, examples, asked, stage("noise floor", 2 * count))
         stage("speed and layers", total)(0, 0)
         on_gpu = {"16 bit": parent, "FP8": child} if parent.device.type == "cuda" else {}
         speed = {name: timed(engine, few, asked, config) for name, engine in on_gpu.items()}
         layers, edges = compared_layers(parent, child, few, asked)
-    floors = evaluate_baselines(train, examples, config.k) if train else None
+    floors = evaluate_baselines(train, examples, config.k, before.exclude_seen) if train else None
     comparison = compare_predictions(before, after, config.margin, floors)
     return Proof(config.recipe, layers, edges, comparison, noise, speed)
 
 
-def _engine(checkpoint: str | Path, examples: Sequence[Example], config: ProveConfig, batch: int) -> Engine:
-    """One bucket, with room for the longest history among the exclusions."""
-    longest = max(1, *(len(example.history) for example in examples))
+def _engine(checkpoint: str | Path, config: ProveConfig, batch: int) -> Engine:
+    """An engine of one bucket."""
     widths: dict[str, Any] = {"beam_widths": (config.beam_width,), "default_beam_width": config.beam_width}
-    return load(checkpoint, device=config.device, batch_sizes=(batch,), max_banned=longest, **widths)
+    return load(checkpoint, device=config.device, batch_sizes=(batch,), exclude_seen=config.exclude_seen, **widths)
 
 
 def compared_layers(
@@ -211,7 +212,8 @@ def noise_floor(
     """`other`, the same checkpoint in batches of another size, beside the answers `before` to the same examples, of
     which a part spread over all is asked again in another order."""
     rows = np.random.default_rng(0).permutation(len(examples))[:NOISE]
-    again = predict(other, [examples[row] for row in rows], before.k, users=users, progress=progress)
+    few = [examples[row] for row in rows]
+    again = predict(other, few, before.k, users=users, progress=progress, exclude_seen=before.exclude_seen)
     return agreement_of(before.at(rows), again)
 
 
@@ -220,7 +222,7 @@ def timed(
 ) -> Speed:
     few = spread(examples, TIMED * BATCH)
     k = lengths(config.k)[-1]
-    requests = [Request(e.history, k=k, exclude=e.history, user=users.get(e.user_id, {})) for e in few]
+    requests = [Request(e.history, k=k, user=users.get(e.user_id, {})) for e in few]
     chunks = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
     engine.recommend(chunks[0])  # captures
     seconds = []

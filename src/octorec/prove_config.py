@@ -16,6 +16,7 @@ class ProveConfig:
 
     margin: relative loss of recall and NDCG that is accepted. dollars_per_hour: of one GPU, an assumption.
     unknown_items: drop leaves item ids that the catalog lacks out of histories and counts them; refuse is an error.
+    exclude_seen: whether the lists that are judged hold no item of the history.
     """
 
     recipe: str = "fp8"
@@ -25,6 +26,7 @@ class ProveConfig:
     device: str = "cpu"
     dollars_per_hour: float = 2.5
     unknown_items: str = "drop"
+    exclude_seen: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -7,7 +7,7 @@ from torch import Tensor
 from benchmarks import unfused
 from octorec.kernels import reference
 from octorec.kernels.quantized import Quantized, dequantize, quantize
-from octorec.kernels.reference import DEAD, Beams, LeafFilter, Operand, Routing, TrieLevel
+from octorec.kernels.reference import DEAD, Beams, NodeFilter, Operand, Routing, TrieLevel
 
 
 @pytest.fixture(autouse=True)
@@ -85,12 +85,11 @@ def test_beam_step(last: bool, out_width: int) -> None:
     scores = torch.randn(2, 5)
     nodes[0, -1], scores[0, -1] = DEAD, float("-inf")
     logits, widths = torch.randn(2, 5, 37) * 2, torch.tensor([out_width, 4])
-    leaf_filter = None
+    node_filter = None
     if last:
-        banned = torch.randint(0, len(level.child_code), (2, 6))
-        banned[:, -1] = DEAD
-        leaf_filter = LeafFilter(banned, torch.full((2, 1), 5), torch.tensor([True, False]))
-    given = (logits, scores, nodes, level, widths, out_width, leaf_filter)
+        banned = torch.randint(0, len(level.child_code), (12,), dtype=torch.int32)
+        node_filter = NodeFilter(banned, torch.tensor([0, 5, 11]), torch.full((2, 1), 5), torch.tensor([True, False]))
+    given = (logits, scores, nodes, level, widths, out_width, node_filter, last)
     got, expected = unfused.beam_step(*given), reference.beam_step(*given)
     torch.testing.assert_close(got.scores, expected.scores, rtol=0, atol=2e-6)
     living = expected.nodes != DEAD

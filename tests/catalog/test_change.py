@@ -132,9 +132,9 @@ REFUSED: dict[str, tuple[Catalog, dict[str, Any], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_wrong_is_named_and_changes_nothing(case: str) -> None:
-    catalog, changes, message = REFUSED[case]
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_wrong_is_named_and_changes_nothing(name: str) -> None:
+    catalog, changes, message = REFUSED[name]
     before = catalog.version
     if "upserts" in changes:
         changes = {**changes, "upserts": pa.table(changes["upserts"])}

@@ -156,5 +156,5 @@ def test_a_base_with_a_codebook_gets_its_items_otherwise(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no such file"):
         read_index(tmp_path / "none.index.json")

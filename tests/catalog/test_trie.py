@@ -28,7 +28,7 @@ def walk(trie, level, node, prefix):
 
 
 def expected_nodes(codes, live, bits):
-    """prefix -> (live items, union of their sets at the last level)."""
+    """prefix -> (live items, union of their sets)."""
     nodes = {}
     for row, alive, sets in zip(codes.tolist(), live, bits.tolist(), strict=True):
         for level in range(1, len(row) + 1):
@@ -52,9 +52,7 @@ def test_matches_a_dictionary(sizes):
         if len(path) == len(sizes):
             items = range(trie.leaf_items[child], trie.leaf_items[child + 1])
             assert [tuple(codes[item]) for item in items] == [path] * len(items)
-            assert sets == tuple(expected[path][1])
-        else:
-            assert sets is None
+        assert sets == tuple(expected[path][1])
         found[path] = count
     assert found == {path: count for path, (count, _) in expected.items()}
     assert trie.leaf_items[-1] == 300
@@ -77,7 +75,7 @@ def test_fields_and_types_are_those_of_the_beam_step():
         bits = np.zeros((2, 1), np.int64)
         trie = build_trie(codes, (2, size), set_bits=bits)
         assert [array.dtype for array in trie.levels[1]] == [np.int32, code_type, np.int32, np.int64]
-        assert trie.levels[0].child_sets is None
+        assert build_trie(codes, (2, size)).levels[1].child_sets is None
         assert trie.leaf_items.dtype == np.int32
         assert trie.levels[1].child_code.tolist() == [size - 1, 0]
 

@@ -56,9 +56,17 @@ def draw(seed: int, path: tuple[int, ...], size: int, levels_of_score: int | Non
 
 
 def random_catalog(
-    n: int, sizes: tuple[int, ...], seed: int = 0, withdrawn: float = 0.0, sets: tuple[str, ...] = ("red", "blue")
+    n: int,
+    sizes: tuple[int, ...],
+    seed: int = 0,
+    withdrawn: float = 0.0,
+    sets: tuple[str, ...] = ("red", "blue"),
+    counted: bool = False,
 ) -> Catalog:
-    """`n` items with random codes (so that tuples are shared), random sets, a share of them withdrawn."""
+    """`n` items with random codes (so that tuples are shared), random sets, a share of them withdrawn.
+
+    counted: with random numbers of interactions, many of them equal.
+    """
     generator = np.random.default_rng(seed)
     codes = np.stack([generator.integers(0, size, n) for size in sizes], 1)
     columns = {
@@ -70,6 +78,8 @@ def random_catalog(
     if sets:
         chosen = [[name for name in sets if generator.random() < 0.3] for _ in range(n)]
         columns["sets"] = pa.array(chosen, pa.list_(pa.string()))
+    if counted:
+        columns["interactions"] = pa.array(generator.integers(0, 20, n), pa.int64())
     return Catalog.of_items(pa.table(columns), sizes)
 
 

@@ -6,7 +6,7 @@ from made_up import MadeUpModel, random_catalog
 
 from octorec.catalog.build import withdraw
 from octorec.catalog.catalog import Catalog
-from octorec.engine import items
+from octorec.engine import batch, items
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.request import Request
 
@@ -40,11 +40,21 @@ def test_the_note_counts_what_the_request_may_have(allow: tuple[str, ...], n_exc
     assert answer.notes == [f"found {may} of k = 100 items with a beam 300 wide; the request may have {may}"]
 
 
-def test_a_narrow_beam_that_misses_items_says_that_a_wider_one_may_find_them() -> None:
+def test_a_narrow_beam_finds_what_many_exclusions_leave() -> None:
+    request = Request(["i1"], k=2, beam_width=2, exclude=[f"i{n}" for n in range(398)])
+    answer = engine(random_catalog(400, SIZES, sets=("red",))).recommend([request])[0]
+    assert sorted(answer.items) == ["i398", "i399"]
+    assert answer.complete
+
+
+def test_of_a_history_beyond_what_a_search_leaves_out_no_item_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "MOST_SEEN", 3)
     catalog = random_catalog(400, SIZES, sets=("red",))
-    request = Request(["i1"], k=2, beam_width=2, exclude=[f"i{n}" for n in range(0, 400)][:398])
+    request = Request([f"i{n}" for n in range(398)], k=2, beam_width=2, exclude_seen=True)
     answer = engine(catalog).recommend([request])[0]
+    assert set(answer.items) <= {"i398", "i399"}
     assert not answer.complete
+    answer.notes.pop(0)  # of the history's length
     assert answer.notes == [
         f"found {len(answer.items)} of k = 2 items with a beam 2 wide; the request may have 2: "
         "a wider beam may find more"
@@ -69,8 +79,8 @@ def test_a_count_is_kept_for_its_version_of_the_catalog_alone(monkeypatch: pytes
     monkeypatch.setattr(items, "_live_of", lambda *args: looked_at.append(args) or live_of(*args))
     before = random_catalog(60, SIZES)
     after = withdraw(before, ["i1", "i2"])
-    anything = items.item_filter(before, [], [])
-    red = items.item_filter(before, ["i3"], ["red"])
+    anything = items.item_filter(before, np.zeros(0, np.int64), [])
+    red = items.item_filter(before, before.places(["i3"]), ["red"])
     counts = [
         [items.count_returnable(catalog, chosen) for _ in range(3)]
         for catalog in (before, after)

@@ -11,9 +11,10 @@ from octorec.engine.request import Answer, Request
 class TableEngine:
     """log_probs [items, items, levels]: of the column's item after the row's; items are "0", "1", ..."""
 
-    def __init__(self, log_probs):
+    def __init__(self, log_probs, exclude_seen=True):
+        self.exclude_seen = exclude_seen
         self.log_probs = np.asarray(log_probs, dtype=np.float32)
-        self.catalog = SimpleNamespace(item_ids=[str(item) for item in range(len(log_probs))])
+        self.catalog = SimpleNamespace(item_ids=[str(item) for item in range(len(log_probs))], interactions=None)
         self.recommended: list[Request] = []
 
     def recommend(self, requests):
@@ -25,7 +26,9 @@ class TableEngine:
 
     def _answer(self, request):
         sums = self.log_probs[self._last(request)].sum(-1)
-        items = [str(item) for item in np.argsort(-sums, kind="stable") if str(item) not in request.exclude]
+        exclude_seen = self.exclude_seen if request.exclude_seen is None else request.exclude_seen
+        gone = {*request.exclude, *(request.history if exclude_seen else ())}
+        items = [str(item) for item in np.argsort(-sums, kind="stable") if str(item) not in gone]
         items = items[: request.k]
         scores = [float(sums[int(item)]) for item in items]
         return Answer(items, scores, [(int(i), 0) for i in items], items, len(items) == request.k)

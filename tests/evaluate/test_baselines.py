@@ -29,31 +29,44 @@ def test_popularity_by_hand():
     model = Popularity.fit(TRAIN)
     assert model.item_ids.tolist() == ["c", "a", "b", "d", "e"]
     assert model.counts.tolist() == [3, 2, 2, 1, 1]
-    assert model.rank(asked("a"), 3).tolist() == [["c", "b", "d"]]
+    assert model.rank(asked("a"), 3, exclude_seen=True).tolist() == [["c", "b", "d"]]
 
 
 def test_markov_by_hand():
     model = MarkovChain.fit(TRAIN, decay=0.5, window=1)
-    assert model.rank(asked("b"), 4).tolist() == [["c", "d", "a", "e"]]  # c, d 1; the popular rest
-    assert model.rank(asked("b", "e"), 3).tolist() == [["c", "d", "a"]]  # c 1 + 0.5, d 0.5
-    assert model.rank(asked("b", "c"), 3).tolist() == [["d", "a", "e"]]  # c is seen and has no successor: b speaks
+    assert model.rank(asked("b"), 4, exclude_seen=True).tolist() == [["c", "d", "a", "e"]]  # c, d 1; the popular rest
+    assert model.rank(asked("b", "e"), 3, exclude_seen=True).tolist() == [["c", "d", "a"]]  # c 1 + 0.5, d 0.5
+    assert model.rank(asked("b", "c"), 3, exclude_seen=True).tolist() == [
+        ["d", "a", "e"]
+    ]  # c is seen and has no successor: b speaks
     wider = MarkovChain.fit(TRAIN, decay=0.5, window=2)
-    assert wider.rank(asked("a"), 4).tolist() == [["b", "c", "d", "e"]]  # b 2, c 1, d 1
+    assert wider.rank(asked("a"), 4, exclude_seen=True).tolist() == [["b", "c", "d", "e"]]  # b 2, c 1, d 1
 
 
 def test_decay_0_asks_the_last_item_alone():
-    assert MarkovChain.fit(TRAIN, decay=0.0, window=1).rank(asked("b", "e"), 3).tolist() == [["c", "a", "d"]]
+    assert MarkovChain.fit(TRAIN, decay=0.0, window=1).rank(asked("b", "e"), 3, exclude_seen=True).tolist() == [
+        ["c", "a", "d"]
+    ]
 
 
 def test_the_whole_history_is_masked_and_short_lists_end_in_nothing():
     for model in (Popularity.fit(TRAIN), MarkovChain.fit(TRAIN)):
-        assert model.rank(asked("a", "b", "c", "d"), 3).tolist() == [["e", "", ""]]
+        assert model.rank(asked("a", "b", "c", "d"), 3, exclude_seen=True).tolist() == [["e", "", ""]]
+
+
+def test_seen_items_stay_where_nobody_excludes_them():
+    assert MarkovChain.fit(TRAIN).rank(asked("a", "b", "c", "d"), 5, exclude_seen=False).tolist() != [
+        ["e", "", "", "", ""]
+    ]
+    everything = sorted(Popularity.fit(TRAIN).rank(asked("c"), 5, exclude_seen=False)[0])
+    assert everything == ["a", "b", "c", "d", "e"]
+    assert Popularity.fit(TRAIN).rank(asked("c"), 1, exclude_seen=False).tolist() == [["c"]]
 
 
 def test_unknown_and_empty_histories_get_what_is_popular():
     model = MarkovChain.fit(TRAIN)
-    assert model.rank(asked("never met"), 2).tolist() == [["c", "a"]]
-    assert model.rank(asked(), 2).tolist() == [["c", "a"]]
+    assert model.rank(asked("never met"), 2, exclude_seen=True).tolist() == [["c", "a"]]
+    assert model.rank(asked(), 2, exclude_seen=True).tolist() == [["c", "a"]]
 
 
 def test_ties_go_by_number_where_all_ids_are_numbers():
@@ -82,13 +95,13 @@ def test_random_sequences_against_brute_force(monkeypatch, decay, window):
     sequences = {f"u{u}": [str(i) for i in rng.zipf(1.5, rng.integers(2, 12)) % 30] for u in range(60)}
     train, examples = leave_last_out(interactions(sequences), 2)
     learned = train.histories()
-    ranked = MarkovChain.fit(train, decay, window).rank(examples, 6)
+    ranked = MarkovChain.fit(train, decay, window).rank(examples, 6, exclude_seen=True)
     for example, row in zip(examples, ranked.tolist(), strict=True):
         assert [item for item in row if item] == brute_force(learned, example.history, 6, decay, window)
 
 
 def test_no_examples():
-    assert MarkovChain.fit(TRAIN).rank([], 3).shape == (0, 3)
+    assert MarkovChain.fit(TRAIN).rank([], 3, exclude_seen=True).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +109,8 @@ def test_no_examples():
     [
         (lambda: MarkovChain.fit(TRAIN, decay=1.5), "decay: got 1.5"),
         (lambda: MarkovChain.fit(TRAIN, window=0), "window: got 0"),
-        (lambda: MarkovChain.fit(TRAIN).rank(asked("a"), 0), "k: got 0"),
-        (lambda: Popularity.fit(TRAIN).rank(asked("a"), -1), "k: got -1"),
+        (lambda: MarkovChain.fit(TRAIN).rank(asked("a"), 0, exclude_seen=True), "k: got 0"),
+        (lambda: Popularity.fit(TRAIN).rank(asked("a"), -1, exclude_seen=True), "k: got -1"),
     ],
 )
 def test_bad_input(call, message):

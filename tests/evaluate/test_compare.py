@@ -123,9 +123,15 @@ def test_json_and_table(engine, examples):
     assert read["nll_difference"]["low"] == pytest.approx(0, abs=1e-9)
     assert read["relative_difference"]["recall@10"]["joint_high"] >= read["relative_difference"]["recall@10"]["high"]
     assert read["targets_not_in_catalog"] == {"baseline": 1, "candidate": 1}
-    assert read["targets_in_history"] == 1
+    assert (read["targets_in_history"], read["exclude_seen"]) == (1, True)
     text = text_of(render(result))
-    for part in ("802 targets of 401 users", "recall@10", "baseline 1, candidate 1", "masked", "overlap 100.00%"):
+    for part in (
+        "802 targets of 401 users",
+        "recall@10",
+        "baseline 1, candidate 1",
+        "seen items excluded",
+        "overlap 100.00%",
+    ):
         assert part in text
 
 

@@ -124,7 +124,7 @@ def test_floors_are_cut_and_compared_at_the_same_lengths(engine, examples):
     rows = [(e.user_id, e.history[-1], 0) for e in examples]
     users, items, times = zip(*rows, strict=True)
     train = Interactions.from_table(pa.table({"user_id": users, "item_id": items, "timestamp": times}))
-    floor = evaluate_baselines(train, examples, (3, 20))["popularity"]
+    floor = evaluate_baselines(train, examples, (3, 20), exclude_seen=True)["popularity"]
     assert floor.cutoffs == (3, 5, 10, 20)
     asked = predict(engine, examples, (3, 20))
     assert difference(asked, floor).value == difference(asked, floor, "recall@20").value

@@ -14,11 +14,11 @@ def engine():
     return TableEngine(random_table(np.random.default_rng(0), items=12))
 
 
-def test_requests_carry_history_exclusions_width_and_user(engine):
+def test_requests_carry_history_width_user_and_whether_seen_items_are_excluded(engine):
     examples = [Example("u", ("1", "2"), "3"), Example("v", ("4",), "5")]
     predict(engine, examples, k=3, beam_width=7, users={"u": {"age": 30}})
     first, second = engine.recommended
-    assert (first.history, first.exclude, first.k, first.beam_width) == (("1", "2"), ("1", "2"), 3, 7)
+    assert (first.history, first.exclude_seen, first.k, first.beam_width) == (("1", "2"), True, 3, 7)
     assert (dict(first.user), dict(second.user)) == ({"age": 30}, {})
 
 

@@ -50,7 +50,7 @@ def test_an_unknown_item_is_left_out_and_counted_with_its_users(engine):
     np.testing.assert_array_equal(result.log_probs, expected.log_probs)
     assert result.unknown == Unknown(3, 2, (("u1", "gone"), ("u2", "gone"), ("u2", "lost")))
     assert expected.unknown == Unknown()
-    assert all(request.exclude == request.history for request in engine.recommended)
+    assert all(set(request.history) <= set(engine.catalog.item_ids) for request in engine.recommended)
 
 
 def test_refused_unknown_items_name_the_user_and_what_to_do(engine):
@@ -75,6 +75,7 @@ def test_a_history_of_which_nothing_is_known_is_a_miss_unless_the_user_has_field
     asked = []
     empty = SimpleNamespace(
         catalog=engine.catalog,
+        exclude_seen=False,
         recommend=lambda requests: asked.extend(requests) or [SimpleNamespace(items=[]) for _ in requests],
         score=lambda requests, targets: np.full((len(requests), 2), -1.0),
     )

@@ -7,7 +7,7 @@ import torch
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.beam_step import Tiling, beam_step, tiling_for
-from octorec.kernels.reference import DEAD, Beams, LeafFilter, TrieLevel
+from octorec.kernels.reference import DEAD, Beams, NodeFilter, TrieLevel
 
 INF = float("inf")
 SMALL = Tiling(tile=8, subtile=4, block=64, chunk=16)  # several tiles and chunks on a few dozen codes
@@ -42,18 +42,19 @@ def exact(batch: int, beams: int, codes: int, level: TrieLevel, dead: int = 0) -
     return logits.view(batch, beams, codes), scores.round(), nodes, level
 
 
-def on(device: str, *tensors: torch.Tensor | TrieLevel | LeafFilter | None) -> list:
+def on(device: str, *tensors: torch.Tensor | TrieLevel | NodeFilter | None) -> list:
     """Tensors, and tuples of them, on `device`."""
     return [None if t is None else t.to(device) if hasattr(t, "to") else type(t)(*on(device, *t)) for t in tensors]
 
 
-def run(given: Inputs, widths: list[int], out_width: int, leaf_filter: LeafFilter | None, device: str, tiling=SMALL):  # type: ignore[no-untyped-def]
-    *tensors, level, filtered = on(device, *given, leaf_filter)
-    beams = beam_step(*tensors, level, torch.tensor(widths, device=device), out_width, filtered, tiling)
+def run(given: Inputs, widths: list[int], out_width: int, node_filter: NodeFilter | None, device: str, tiling=SMALL):  # type: ignore[no-untyped-def]
+    *tensors, level, filtered = on(device, *given, node_filter)
+    given_widths = torch.tensor(widths, device=device)
+    beams = beam_step(*tensors, level, given_widths, out_width, filtered, node_filter is not None, tiling)
     return Beams(*(field.cpu() for field in beams))
 
 
-def candidates(given: Inputs, request: int, leaf_filter: LeafFilter | None) -> list[tuple[float, int, int, int]]:
+def candidates(given: Inputs, request: int, node_filter: NodeFilter | None) -> list[tuple[float, int, int, int]]:
     """All that one request may extend to: (total in float64, node, parent, code), in ascending prefix order."""
     logits, scores, nodes, level = given
     found = []
@@ -63,20 +64,21 @@ def candidates(given: Inputs, request: int, leaf_filter: LeafFilter | None) -> l
             continue
         for child in range(int(level.child_start[node]), int(level.child_start[node + 1])):
             ok = level.child_live[child] > 0
-            if leaf_filter is not None:
-                ok &= child not in leaf_filter.banned[request].tolist()
-                if level.child_sets is not None and leaf_filter.restricted[request]:
-                    ok &= bool((level.child_sets[child] & leaf_filter.allowed_sets[request]).any())
+            if node_filter is not None:
+                first, end = node_filter.first[request : request + 2].tolist()
+                ok &= child not in node_filter.banned[first:end].tolist()
+                if level.child_sets is not None and node_filter.restricted[request]:
+                    ok &= bool((level.child_sets[child] & node_filter.allowed_sets[request]).any())
             if ok:
                 code = int(level.child_code[child])
                 found.append((float(log_p[beam, code]), child, beam, code))
     return found
 
 
-def assert_best(got: Beams, given: Inputs, widths: list[int], leaf_filter: LeafFilter | None = None) -> None:
+def assert_best(got: Beams, given: Inputs, widths: list[int], node_filter: NodeFilter | None = None) -> None:
     """`got` are the best, in the right order; a candidate within rounding of the last may stand for another."""
     for request, width in enumerate(widths):
-        all_of = candidates(given, request, leaf_filter)
+        all_of = candidates(given, request, node_filter)
         by_node = {node: (total, parent, code) for total, node, parent, code in all_of}
         count = min(width, len(all_of))
         scores, nodes, parents, codes = (field[request].tolist() for field in got)
@@ -89,7 +91,7 @@ def assert_best(got: Beams, given: Inputs, widths: list[int], leaf_filter: LeafF
         assert len(set(chosen)) == count
         lowest = min(scores[:count], default=-INF)
         assert all(total <= lowest + 1e-5 for total, node, *_ in all_of if node not in chosen)
-        order = [node if leaf_filter is None else (-score, node) for score, node in zip(scores, nodes, strict=True)]
+        order = [node if node_filter is None else (-score, node) for score, node in zip(scores, nodes, strict=True)]
         assert order[:count] == sorted(order[:count])
 
 
@@ -147,12 +149,12 @@ def test_logits_in_more_than_one_block(device: str) -> None:
     assert torch.equal(in_blocks.nodes, whole.nodes)
 
 
-def leaf_filter(level: TrieLevel, banned: list[list[int]], sets: list[int]) -> LeafFilter:
+def node_filter(level: TrieLevel, banned: list[list[int]], sets: list[int]) -> NodeFilter:
     """Bans leaves, and limits a request to the sets of a mask where that is not 0."""
-    longest = max(map(len, banned))
-    padded = torch.tensor([row + [DEAD] * (longest - len(row)) for row in banned], dtype=torch.int64)
+    first = torch.tensor([0, *map(len, banned)]).cumsum(0)
     allowed = torch.tensor(sets)[:, None]
-    return LeafFilter(padded.view(len(banned), longest), allowed, allowed[:, 0] != 0)
+    flat = torch.tensor([node for row in banned for node in row] + [0], dtype=torch.int32)  # the last is nobody's
+    return NodeFilter(flat, first, allowed, allowed[:, 0] != 0)
 
 
 @pytest.mark.parametrize("share", [0.4, 1.1], ids=["half", "dense"])
@@ -161,7 +163,7 @@ def test_banned_leaves(share: float, device: str) -> None:
     best = run(given, [8, 8], 8, None, device).nodes
     leaves = given[3].child_start.tolist()
     banned = [best[0, [5, 1, 6]].tolist(), list(range(leaves[1], leaves[2]))[::-1]]  # unsorted; all of a node
-    forbid = leaf_filter(given[3], banned, [0, 0])
+    forbid = node_filter(given[3], banned, [0, 0])
     got = run(given, [8, 8], 8, forbid, device)
     assert not set(banned[0]) & set(got.nodes[0].tolist())
     assert_best(got, given, [8, 8], forbid)
@@ -172,36 +174,54 @@ def test_banned_leaves_at_the_ends_of_tiles_and_chunks(device: str) -> None:
     ends = [0, 7, 8, 15, 16, 31]
     logits[:, :, ends] += 9
     given = (logits, *rest, level)
-    forbid = leaf_filter(level, [[beam * 32 + code for beam in range(2) for code in ends]], [0])
+    forbid = node_filter(level, [[beam * 32 + code for beam in range(2) for code in ends]], [0])
     assert_best(run(given, [8], 8, forbid, device), given, [8], forbid)
+
+
+def test_an_inner_level_keeps_out_what_is_banned_and_stays_in_prefix_order(device: str) -> None:
+    given = inputs(3, 4, 32, trie_level(6, 32, 0.5, live=0.7, sets=2))
+    forbid = node_filter(given[3], [[], list(range(0, 60, 2)), [7]], [0, 1, 2])
+    widths = torch.tensor([9, 9, 4])
+    expected = reference.beam_step(*given, widths, 9, forbid)
+    *tensors, level, filtered = on(device, *given, forbid)
+    got = Beams(*(field.cpu() for field in beam_step(*tensors, level, widths.to(device), 9, filtered, tiling=SMALL)))
+    assert_equal(got, expected)
+    for request in range(3):
+        may = {node for _, node, _, _ in candidates(given, request, forbid)}
+        nodes = [node for node in got.nodes[request].tolist() if node != DEAD]
+        assert nodes == sorted(nodes)
+        assert set(nodes) <= may
+        assert len(nodes) == min(len(may), int(widths[request]))
 
 
 @pytest.mark.parametrize("share", [0.4, 1.1], ids=["half", "dense"])
 def test_allowed_sets(share: float, device: str) -> None:
     given = inputs(3, 4, 32, trie_level(6, 32, share, live=0.7, sets=3))
-    forbid = leaf_filter(given[3], [[], [2, 3], []], [4, 0, 1])
+    forbid = node_filter(given[3], [[], [2, 3], []], [4, 0, 1])
     assert_best(run(given, [9, 9, 2], 9, forbid, device), given, [9, 9, 2], forbid)
 
 
 def test_the_last_level_with_nothing_forbidden(device: str) -> None:
     given = inputs(1, 3, 20, trie_level(4, 20, 0.7))
-    forbid = leaf_filter(given[3], [[]], [0])
+    forbid = node_filter(given[3], [[]], [0])
     assert_best(run(given, [7], 7, forbid, device), given, [7], forbid)
 
 
 def test_ties_at_the_last_level_go_as_in_the_reference(device: str) -> None:
     given = exact(2, 3, 32, trie_level(5, 32, 0.7, live=0.7, sets=2), dead=1)
-    forbid = leaf_filter(given[3], [[0, 5, 9], [7]], [2, 0])
+    forbid = node_filter(given[3], [[0, 5, 9], [7]], [2, 0])
     widths = [9, 5]
-    expected = reference.beam_step(*given, torch.tensor(widths), 9, forbid)
+    expected = reference.beam_step(*given, torch.tensor(widths), 9, forbid, ranked=True)
     assert_equal(run(given, widths, 9, forbid, device), expected)
 
 
 def test_more_banned_leaves_than_are_read_at_once(device: str) -> None:
     given = inputs(1, 2, 16, trie_level(2, 16, 1.1))
-    banned = torch.full((1, 700), DEAD)
-    banned[0, [0, 600, 699]] = torch.tensor([3, 17, 30])
-    forbid = LeafFilter(banned, torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool))
+    banned = torch.full((700,), 999, dtype=torch.int32)
+    banned[[0, 600, 699]] = torch.tensor([3, 17, 30], dtype=torch.int32)
+    forbid = NodeFilter(
+        banned, torch.tensor([0, 700]), torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool)
+    )
     got = run(given, [32], 32, forbid, device)
     assert sorted(got.nodes[0].tolist()) == [n for n in range(32) if n not in (3, 17, 30)] + [DEAD] * 3
 
@@ -230,8 +250,8 @@ def test_a_logit_that_is_no_number_is_told_of_its_request_alone(
     logit: float, beam: int, code: int, last: bool, device: str
 ) -> None:
     given = broken_inputs((1, beam, code), logit)
-    forbid = leaf_filter(given[3], [[0, 5], [1]], [0, 0]) if last else None
-    expected = reference.beam_step(*given, torch.tensor([4, 3]), 4, forbid)
+    forbid = node_filter(given[3], [[0, 5], [1]], [0, 0]) if last else None
+    expected = reference.beam_step(*given, torch.tensor([4, 3]), 4, forbid, ranked=last)
     assert_told(expected, 1)
     assert not expected.scores[0].isnan().any()
     in_blocks = Tiling(tile=8, subtile=4, block=16, chunk=16)
@@ -269,9 +289,10 @@ def test_what_a_dead_beams_row_holds_does_not_matter(logit: float, device: str) 
 def test_what_was_told_once_is_told_at_every_level_after(last: bool, device: str) -> None:
     logits, scores, nodes, level = inputs(2, 3, 20, trie_level(5, 20, 0.6))
     scores[0], nodes[0] = NAN, DEAD
-    forbid = leaf_filter(level, [[], []], [0, 0]) if last else None
+    forbid = node_filter(level, [[], []], [0, 0]) if last else None
     given = (logits, scores, nodes, level)
-    for got in (run(given, [4, 4], 4, forbid, device), reference.beam_step(*given, torch.tensor([4, 4]), 4, forbid)):
+    expected = reference.beam_step(*given, torch.tensor([4, 4]), 4, forbid, ranked=last)
+    for got in (run(given, [4, 4], 4, forbid, device), expected):
         assert_told(got, 0)
         assert not got.scores[1].isnan().any()
 
@@ -309,9 +330,10 @@ def launch(batch: int, beams: int, codes: int, last: bool) -> None:
         meta(nodes, dtype=torch.int32),
         meta(nodes, 2, dtype=longs) if last else None,
     )
-    forbid = LeafFilter(meta(batch, 64, dtype=longs), meta(batch, 2, dtype=longs), meta(batch, dtype=torch.bool))
+    banned, first = meta(batch * 64, dtype=torch.int32), meta(batch + 1, dtype=longs)
+    forbid = NodeFilter(banned, first, meta(batch, 2, dtype=longs), meta(batch, dtype=torch.bool))
     at = (meta(batch, beams, codes), meta(batch, beams), meta(batch, beams, dtype=longs))
-    beam_step(*at, level, meta(batch, dtype=longs), 512, forbid if last else None)
+    beam_step(*at, level, meta(batch, dtype=longs), 512, forbid if last else None, last)
 
 
 @pytest.mark.slow

@@ -1,12 +1,16 @@
 """Nobody meets half a file or half a folder, and nothing is lost when a write fails."""
 
+import errno
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from safetensors import SafetensorError
 
 from octorec.errors import InputError
 from octorec.output import exchange
@@ -168,8 +172,43 @@ def test_too_little_room_is_refused_before_the_work(tmp_path: Path, monkeypatch:
     with claimed_folder(tmp_path / "a" / "out", needed=10**9):
         pass
     claim = claimed_folder(tmp_path / "a" / "out", needed=2 * 10**9)
-    with pytest.raises(InputError, match="about 2 GB are to be written, and 1 GB are free"), claim:
+    with pytest.raises(InputError, match=r"about 2\.0 GB are to be written, and 1\.0 GB are free"), claim:
         pass
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_an_error_about_the_name_that_was_given(tmp_path: Path) -> None:
+    """Whichever library met it, however deep inside; and nothing is left."""
+    errors = (
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),
+    )
+
+    def fail(error: Exception) -> None:
+        with new_folder(tmp_path / "out") as scratch, new_file(scratch / "report.html") as inner:
+            inner.write_text("half")
+            raise error
+
+    for error in errors:
+        with pytest.raises(InputError) as found:
+            fail(error)
+        assert str(found.value) == f"out: got '{tmp_path}/out'; cannot be written (No space left on device)"
+        assert names(tmp_path) == []
+    with pytest.raises(OSError, match="no fault of the disk"):
+        fail(OSError("no fault of the disk"))
+
+
+def test_a_limit_on_files_is_met_in_one_line(tmp_path: Path) -> None:
+    """As a real disk would refuse it, in a process of its own."""
+    code = (
+        "import resource, sys; from octorec.output.write import new_folder\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "with new_folder(sys.argv[1]) as scratch: (scratch / 'a').write_bytes(b'x' * 2000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith(f"out: got '{tmp_path / 'out'}'; cannot be written (File too large)")
     assert names(tmp_path) == []
 
 

@@ -36,8 +36,10 @@ N_ITEMS = 90
 FIELDS = (UserField("age", "number", mean=30, std=10), UserField("plan", "category", ("free", "paid")))
 
 
-def make_catalog(n: int = N_ITEMS, seed: int = 0, codebook: int = 0, ids: Sequence[str] | None = None) -> Catalog:
-    """`n` items of random codes. Versions of one `codebook` may follow one another."""
+def make_catalog(
+    n: int = N_ITEMS, seed: int = 0, codebook: int = 0, ids: Sequence[str] | None = None, counted: bool = False
+) -> Catalog:
+    """`n` items of random codes. Versions of one `codebook` may follow one another. counted: with interactions."""
     generator = np.random.default_rng(seed)
     centroids = tuple(np.full((size, 2), codebook, np.float32) for size in SIZES)
     codes = np.stack([generator.integers(0, size, n) for size in SIZES], 1)
@@ -48,6 +50,8 @@ def make_catalog(n: int = N_ITEMS, seed: int = 0, codebook: int = 0, ids: Sequen
         "codes": pa.array(codes.tolist(), pa.list_(pa.int32())),
         "sets": pa.array(sets, pa.list_(pa.string())),
     }
+    if counted:
+        columns["interactions"] = pa.array(generator.integers(0, 30, n), pa.int64())
     return Catalog.of_items(pa.table(columns), SIZES, Codebook(centroids))
 
 

@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from octorec.bench_report import draw
 from octorec.errors import InputError
 from octorec.serve.access import Tokens
 from octorec.serve.bench import bench, connections
 from octorec.serve.bench_config import BenchConfig
+from octorec.serve.bench_output import append, claimed_outputs
 from octorec.serve.bench_requests import bodies
 
 
@@ -80,3 +82,40 @@ def test_where_results_cannot_be_written_is_said_first(tmp_path: Path) -> None:
         config = BenchConfig(requests=str(tmp_path / "r.jsonl"), **{name: str(tmp_path)})
         with pytest.raises(InputError, match=name):
             asyncio.run(bench("http://127.0.0.1:9", config, lambda *_: None))
+
+
+@pytest.mark.parametrize("name", ["out", "plot"])
+def test_no_file_of_somebody_else_takes_rows_or_a_plot(tmp_path: Path, name: str) -> None:
+    for file in ("r.jsonl", "token", "inter.csv", "other.svg"):
+        (tmp_path / file).write_text('{"history": ["1"]}\n')
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("new")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    given = {"requests": str(tmp_path / "r.jsonl"), "token_file": str(tmp_path / "token")}
+    for file in ("r.jsonl", "token", "inter.csv", "other.svg", "pipe", "link", "r.jsonl/x", "a" * 300):
+        config = BenchConfig(**given, **{name: str(tmp_path / file)})
+        with pytest.raises(InputError, match=f"^{name}: got"):
+            asyncio.run(bench("http://127.0.0.1:9", config, lambda *_: None))
+    config = BenchConfig(**given, out=str(tmp_path / "new"), plot=f"{tmp_path}/./new")
+    with pytest.raises(InputError, match=r"^plot: got .*must be another file than --out"):
+        asyncio.run(bench("http://127.0.0.1:9", config, lambda *_: None))
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+
+def test_rows_and_plots_of_an_earlier_run_are_known(tmp_path: Path) -> None:
+    rows, plot = tmp_path / "rows.jsonl", tmp_path / "plot.svg"
+    append(rows, {"url": "http://127.0.0.1:9", "request_rate": None})
+    append(rows, {"url": "http://127.0.0.1:9", "request_rate": 2.0})
+    plot.write_text(draw([]))
+    config = BenchConfig(requests="r", out=str(rows), plot=str(plot))
+    with claimed_outputs(config):
+        assert len(rows.read_bytes().splitlines()) == 2
+    rows.write_bytes(b"")
+    with claimed_outputs(config):
+        pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_behind_the_rows_is_an_error_about_them() -> None:
+    with pytest.raises(InputError, match=r"^out: got '/dev/full'; cannot be written \(No space left on device\)"):
+        append(Path("/dev/full"), {"request_rate": 2.0})

@@ -179,7 +179,7 @@ def test_what_is_wrong_is_named_and_nothing_is_half_done() -> None:
     async def test(server: Both) -> None:
         before = await server.everything()
         state = (await server.admin.get("/v1/state")).json()
-        for case, (wrong, message) in REFUSED.items():
+        for name, (wrong, message) in REFUSED.items():
             good = {"upsert": [{"item_id": "i7", "title": "Seven"}], "withdraw": ["i8"]} if wrong else {}
             body = {name: [*good.get(name, []), *wrong.get(name, [])] for name in {**good, **wrong}}
             if message.startswith("upsert.0"):
@@ -188,9 +188,9 @@ def test_what_is_wrong_is_named_and_nothing_is_half_done() -> None:
                 body = {**good, **wrong}
             sent = {"content": json.dumps(body), "headers": {"Content-Type": "application/json"}}
             response = await server.admin.post("/v1/items", **sent)
-            assert response.status_code == 422, (case, response.text)
-            assert message in response.json()["error"]["message"], (case, response.text)
-            assert (await server.admin.get("/v1/state")).json() == state, case
+            assert response.status_code == 422, (name, response.text)
+            assert message in response.json()["error"]["message"], (name, response.text)
+            assert (await server.admin.get("/v1/state")).json() == state, name
         assert await server.everything() == before
         assert server.service.serving.engine.catalog.titles[0] == ""
 

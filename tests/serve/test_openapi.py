@@ -46,25 +46,30 @@ def schema_of(name: str, **config: Any) -> dict[str, Any]:
 def generated(schema: dict[str, Any], folder: Path) -> Iterator[ModuleType]:
     """The package that openapi-python-client makes of a schema without a warning, imported."""
     (folder / "schema.json").write_text(json.dumps(schema))
-    sources = {"document_source": folder / "schema.json", "output_path": folder / "made_client"}
+    sources = {"document_source": folder / "schema.json", "output_path": folder / "octorec_client"}
     config = Config.from_sources(
         ConfigFile(post_hooks=[]), MetaType.NONE, file_encoding="utf-8", overwrite=False, **sources
     )
     assert generate(config=config) == []
     sys.path.insert(0, str(folder))
     try:
-        yield importlib.import_module("made_client")
+        yield importlib.import_module("octorec_client")
     finally:
         sys.path.remove(str(folder))
-        for module in [module for module in sys.modules if module.partition(".")[0] == "made_client"]:
+        for module in [module for module in sys.modules if module.partition(".")[0] == "octorec_client"]:
             del sys.modules[module]
 
 
 def part(name: str) -> Any:
-    return importlib.import_module(f"made_client.{name}")
+    return importlib.import_module(f"octorec_client.{name}")
 
 
-def test_a_generated_client_is_answered_and_reads_an_error_as_its_model(tmp_path: Path) -> None:
+def test_a_generated_client_is_answered_and_reads_an_error_as_its_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
+    example = example.replace('"50", "181"', '"i50", "i18"')
     with generated(schema_of("public"), tmp_path) as package:
         models = part("models")
         one = part("api.recommend.recommend")
@@ -90,6 +95,9 @@ def test_a_generated_client_is_answered_and_reads_an_error_as_its_model(tmp_path
                 unknown = await ready.asyncio_detailed("other", client=client)
                 assert (unknown.status_code, unknown.parsed.error.type_) == (404, "not_found")
                 assert "octorec_requests_total" in await metrics.asyncio(client=client)
+                await asyncio.to_thread(exec, example.replace("8080", str(port)), {})
+                said = capsys.readouterr().out
+                assert len(re.findall("'i[0-9]+'", said)) == 5, said
 
         asyncio.run(test())
 

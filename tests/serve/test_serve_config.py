@@ -38,7 +38,8 @@ def test_flags_go_before_the_file_and_the_file_before_defaults(tmp_path: Path, m
     assert result.exit_code == 0, result.output
     expected = ServeConfig(port=9001, max_list=5, batch_sizes=(1, 4), beam_widths=(8, 16), log_requests=False)
     assert seen == [expected]
-    assert seen[0].engine_options() == {"batch_sizes": (1, 4), "beam_widths": (8, 16)}
+    options = {"batch_sizes": (1, 4), "beam_widths": (8, 16), "max_exclude": 10_000, "exclude_seen": False}
+    assert seen[0].engine_options() == options
     assert read_config(None, {}) == ServeConfig()
     assert ServeConfig().host == "127.0.0.1"
     assert ServeConfig().admin_port is None

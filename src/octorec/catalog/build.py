@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from octorec.catalog.catalog import Catalog, with_defaults
 from octorec.catalog.codebook import Codebook
+from octorec.catalog.counts import with_counts
 from octorec.catalog.kmeans import ITERATIONS
 from octorec.catalog.residual_kmeans import Progress, fit_codebook
 from octorec.catalog.unique_codes import assign_unique
@@ -65,6 +66,8 @@ def build_catalog(
     if later:
         codes = codes_of(codebook, id_vectors(later, codebook.width), unique, matrix(items["codes"]))
         items = pa.concat_tables([items, _with_codes(with_defaults(pa.table({"item_id": later})), codes)])
+    if learned is not None:
+        items = with_counts(items, learned)
     record = None if given or learned is None else learned_from(learned)
     return Catalog.of_items(items, codebook.sizes, codebook, attribute_map, given, unique, record)
 
@@ -85,9 +88,9 @@ def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
         raise InputError(
             "catalog",
             "no codebook",
-            "its codes came from elsewhere: import an index with old and new items, with this catalog as --base",
+            "its codes came from elsewhere: upsert items with codes, or import an index with this catalog as --base",
         )
-    new_items = with_defaults(new_items)
+    new_items = with_defaults(new_items, counted=catalog.interactions is not None)
     codes = codes_of(catalog.codebook, new_vectors(catalog, new_items), catalog.unique, catalog.codes)
     columns = catalog.items.column_names
     items = pa.concat_tables([catalog.items, _with_codes(new_items, codes).select(columns)])

@@ -1,6 +1,6 @@
 """The catalog: every item's semantic ID, title and named sets, and the trie of them all.
 
-On disk a folder: `catalog.json`, `items.parquet` (item_id, title, codes, sets, live, in code order),
+On disk a folder: `catalog.json`, `items.parquet` (item_id, title, codes, sets, live, interactions, in code order),
 `codebook.safetensors` (not where the codes came from elsewhere) and `attributes.parquet` (where items have attributes).
 Letters: n items, L levels, words = ceil(named sets / 64).
 """
@@ -32,6 +32,7 @@ from octorec.output.write import new_folder
 FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")  # of a catalog's folder
 ROWS = 4096  # read in about a millisecond
 COLUMNS = ["item_id", "title", "codes", "sets", "live"]
+COUNTS = "interactions"  # the column that a catalog has where it was built from interactions
 NAMES_SHOWN = 20  # of named sets, in an error
 
 
@@ -39,7 +40,8 @@ NAMES_SHOWN = 20  # of named sets, in an error
 class Catalog:
     """Items in code order: by code tuple, those of one tuple by id. Make one with `of_items`, `build_catalog`, `load`.
 
-    items: item_id string, title string, codes list<int32>, sets list<string>, live bool; one chunk a column.
+    items: item_id string, title string, codes list<int32>, sets list<string>, live bool, and maybe
+    interactions int64 (how often the item was met); one chunk a column.
     codes [n, L] int32. set_names: bit s of the words is set_names[s]. item_sets [n, words] int64, None without sets.
     codebook: None where the codes came from elsewhere. attribute_map: None where no item has attributes.
     given_vectors: whether the codebook is over vectors that the item table brought. unique: no tuple has two items.
@@ -78,7 +80,8 @@ class Catalog:
         """
         sizes = tuple(codebook_sizes)
         _check_codes(items, sizes)
-        items = with_defaults(items).select(COLUMNS)
+        counts = [COUNTS] if COUNTS in items.column_names else []
+        items = with_defaults(items).select(COLUMNS + counts)
         codes = matrix(items["codes"])
         order = code_order(codes, sizes, id_rank(one_array(items["item_id"])))
         items, codes = items.take(order).combine_chunks(), codes[order]
@@ -94,8 +97,9 @@ class Catalog:
 
     @cached_property
     def version(self) -> str:
-        """12 hexadecimal digits that change with any item's id, title, codes, sets or being live."""
-        columns = [_as_json(self.items[name]) for name in ("item_id", "title", "sets", "live")]
+        """12 hexadecimal digits that change with any item's id, title, codes, sets, being live or interactions."""
+        names = [name for name in self.items.column_names if name != "codes"]
+        columns = [_as_json(self.items[name]) for name in names]
         return digest(self.codebook_sizes, self.codes, *columns)[:12]
 
     @cached_property
@@ -116,6 +120,21 @@ class Catalog:
     def live(self) -> np.ndarray:
         """[n] bool: False for a withdrawn item."""
         return np.asarray(self.items["live"])
+
+    @cached_property
+    def interactions(self) -> np.ndarray | None:
+        """[n] int64: how often each item was met in what the catalog was built from; None where that is not known."""
+        return np.asarray(self.items[COUNTS]) if COUNTS in self.items.column_names else None
+
+    @cached_property
+    def n_interactions(self) -> int:
+        """The sum of `interactions`."""
+        return 0 if self.interactions is None else int(self.interactions.sum())
+
+    @cached_property
+    def popular_order(self) -> np.ndarray | None:
+        """[n] int64: all places by `interactions`, the most first, equal ones in code order; None without counts."""
+        return None if self.interactions is None else np.argsort(-self.interactions, kind="stable")
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -268,13 +287,15 @@ def _parts(column: pa.ChunkedArray) -> Iterator[list[Any]]:
         yield column.slice(start, ROWS).to_pylist()
 
 
-def with_defaults(items: pa.Table) -> pa.Table:
-    """`items` with the columns title, sets and live, filled with "", none and true where they are missing."""
+def with_defaults(items: pa.Table, counted: bool = False) -> pa.Table:
+    """`items` with the columns title, sets and live, filled with "", none and true where they are missing; counted: and
+    with interactions, filled with 0."""
     n = items.num_rows
     defaults = {
         "title": pa.array([""] * n),
         "sets": pa.array([[]] * n, pa.list_(pa.string())),
         "live": pa.array(np.ones(n, bool)),
+        **({COUNTS: pa.array(np.zeros(n, np.int64))} if counted else {}),
     }
     for name, column in defaults.items():
         if name not in items.column_names:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from octorec.catalog.catalog import Catalog, with_defaults
+from octorec.catalog.catalog import COUNTS, Catalog, with_defaults
 from octorec.catalog.same_codebook import difference
 from octorec.data.items import check_items
 from octorec.data.tables import one_array
@@ -109,8 +109,10 @@ def _with_details(table: pa.Table, items: pa.Table, every: bool = True) -> pa.Ta
     if missing and every:
         found = f"{len(missing)} items of the index are missing: {', '.join(missing[:5])}"
         raise InputError("items: column item_id", found, "must hold every item of the index")
-    details = with_defaults(items).select(["title", "sets", "live"]).take(one_array(rows))
-    for name in details.column_names:
-        column = details[name].fill_null(True) if name == "live" else details[name]
+    names = ["title", "sets", "live", *([COUNTS] if COUNTS in items.column_names else [])]
+    details = with_defaults(items).select(names).take(one_array(rows))
+    missing_as = {"live": True, COUNTS: 0}
+    for name in names:
+        column = details[name].fill_null(missing_as[name]) if name in missing_as else details[name]
         table = table.append_column(name, column)
     return table

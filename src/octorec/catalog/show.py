@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from octorec.catalog.catalog import Catalog
+from octorec.catalog.catalog import COUNTS, Catalog
 from octorec.errors import InputError
 
-COUNTS = "interactions"  # the column of a catalog's items that says how many they are met in
 NAMED = 5  # items that an error names
 COMPARED = 20_000  # ids that an unknown one is compared with
 

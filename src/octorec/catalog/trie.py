@@ -17,8 +17,8 @@ class TrieLevel(NamedTuple):
 
     child_start [nodes + 1] int32: node i's children are the nodes child_start[i] .. child_start[i+1]-1 of the next
     level. child_code [children] int16 (int32 above 32768 codes): the code that leads there. child_live [children]
-    int32: live items below. child_sets [children, words] int64 or None: bit s of the words says that a live item of
-    named set s is below (last level only).
+    int32: live items below. child_sets [children, words] int64, or None where no item has sets: bit s of the words
+    says that a live item of named set s is below.
     """
 
     child_start: np.ndarray
@@ -53,7 +53,8 @@ class Trie:
         levels = []
         for level in reversed(self.levels):
             levels.append(level._replace(child_live=counts, child_sets=sets))
-            counts, sets = np.add.reduceat(counts, level.child_start[:-1], dtype=np.int32), None
+            counts = np.add.reduceat(counts, level.child_start[:-1], dtype=np.int32)
+            sets = None if sets is None else np.bitwise_or.reduceat(sets, level.child_start[:-1], axis=0)
         return Trie(tuple(reversed(levels)), self.leaf_items)
 
     def _leaf_sets(self, live: np.ndarray | None, set_bits: np.ndarray) -> np.ndarray:

@@ -3,19 +3,19 @@
 Letters: m items of the given table, n of the catalog, L levels, D vector width.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from octorec.catalog.build import codes_of, new_vectors
-from octorec.catalog.catalog import Catalog
+from octorec.catalog.catalog import COUNTS, Catalog
 from octorec.data.items import check_items, matrix
 from octorec.data.tables import one_array
 from octorec.errors import InputError
 
 NAMED = 5  # ids in an error
-DEFAULTS = {"title": "", "sets": [], "live": True}  # of a new item
+DEFAULTS: dict[str, Any] = {"title": "", "sets": [], "live": True, COUNTS: 0}  # of a new item
 
 
 class Given(NamedTuple):
@@ -28,8 +28,9 @@ class Given(NamedTuple):
 def upsert(catalog: Catalog, items: pa.Table, source: str = "items") -> Catalog:
     """A new version of `catalog` with `items` added or changed: the same codebook, the same fingerprint.
 
-    items: item_id and any of title, sets, vector, codes, live. What an item has stays where its column is missing or
-    null; "" and an empty list are values. Codes of an item move only where it is given a vector or codes.
+    items: item_id and any of title, sets, vector, codes, live and, in a catalog that has counts, interactions. What an
+    item has stays where its column is missing or null; "" and an empty list are values. Codes of an item move only
+    where it is given a vector or codes.
 
     In a catalog with a codebook a new item gets its codes from its vector, where the catalog was built from vectors, or
     from its title and sets; `codes` are refused. In an imported one a new item needs `codes`. `source` names the table
@@ -39,7 +40,7 @@ def upsert(catalog: Catalog, items: pa.Table, source: str = "items") -> Catalog:
     given = {name: _given(items, name, source) for name in items.column_names if name != "item_id"}
     places = np.array([catalog.index.get(item_id, -1) for item_id in ids.to_pylist()])
     rows = {"item_id": one_array(ids)}
-    for name in ("title", "sets", "live"):
+    for name in (name for name in catalog.items.column_names if name in DEFAULTS):
         rows[name] = _filled(catalog, name, places, given.get(name), DEFAULTS[name])
     codes = (_codes_by_codebook if catalog.codebook else _codes_given)(catalog, pa.table(rows), places, given, source)
     rows["codes"] = _filled(catalog, "codes", places, codes, [0] * len(catalog.codebook_sizes))
@@ -59,7 +60,7 @@ def _given(items: pa.Table, name: str, source: str) -> Given:
     return Given(rows, one_array(check_items(items.select(["item_id", name]).take(rows), where)[name]))
 
 
-def _filled(catalog: Catalog, name: str, places: np.ndarray, given: Given | None, default: object) -> pa.Array:
+def _filled(catalog: Catalog, name: str, places: np.ndarray, given: Given | None, default: Any) -> pa.Array:
     """Column `name` of the m items: as given, else as the catalog has it, else `default`."""
     kind = catalog.items.schema.field(name).type
     known = places >= 0

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from octorec.data.table_format import OURS, TableFormat
+from octorec.data.table_format import INTERACTIONS, OURS, TableFormat
 from octorec.data.tables import id_rank, read_table, require_columns, text_column, timestamp_column
 from octorec.errors import InputError
 
-COLUMNS = ("user_id", "item_id", "timestamp")
+COLUMNS = INTERACTIONS
 
 
 @dataclass(frozen=True)

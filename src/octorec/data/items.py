@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.data.plain import plain_column
-from octorec.data.table_format import OURS, TableFormat
+from octorec.data.table_format import ITEMS, OURS, TableFormat
 from octorec.data.tables import (
     is_text,
     one_array,
@@ -21,12 +21,12 @@ from octorec.data.tables import (
 )
 from octorec.errors import InputError
 
-COLUMNS = ("item_id", "title", "codes", "sets", "vector", "live")
+COLUMNS = ITEMS
 
 
 def read_items(path: str | Path, form: TableFormat = OURS) -> pa.Table:
     """Read a table of items (see `data.tables.read_table`), written as `form` says, and check it as `check_items`."""
-    return check_items(read_table(path, ["item_id"], COLUMNS, inferred=["live"], form=form), str(path))
+    return check_items(read_table(path, ["item_id"], COLUMNS, inferred=["live", "interactions"], form=form), str(path))
 
 
 def check_items(table: pa.Table, source: str = "items") -> pa.Table:
@@ -38,6 +38,7 @@ def check_items(table: pa.Table, source: str = "items") -> pa.Table:
     - sets list<string>: named sets such as genres or regions; null becomes an empty list. Text is split at "|".
     - vector list<float>: finite, as long in every row.
     - live bool: false for a withdrawn item.
+    - interactions int64: how often the item was met; null becomes 0.
 
     `source` names the table in errors.
     """
@@ -46,6 +47,7 @@ def check_items(table: pa.Table, source: str = "items") -> pa.Table:
         raise InputError(source, "no rows", "must have at least one row")
     out = {"item_id": unique_text_column(table, "item_id", source)}
     checks = {"title": _titles, "codes": _codes, "sets": _sets, "vector": vectors, "live": _live}
+    checks["interactions"] = _counts
     for name, check in checks.items():
         if name in table.column_names:
             where = f"{source}: column {name}"
@@ -104,6 +106,21 @@ def _live(column: pa.Array, where: str) -> pa.Array:
         raise InputError(where, str(column.type), "must hold booleans")
     refuse_nulls(column, where)
     return column
+
+
+def _counts(column: pa.Array, where: str) -> pa.Array:
+    allowed = "must hold integers, 0 or more"
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.int64())
+    if not _is_number(column.type):
+        raise InputError(where, str(column.type), allowed)
+    column = column.fill_null(0)
+    try:
+        counts = column.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise InputError(where, str(error), allowed) from error
+    refuse_rows(np.asarray(counts) < 0, where, "a negative number", allowed)
+    return counts
 
 
 def _even_lists(column: pa.Array, where: str, is_allowed: Callable[[pa.DataType], bool], allowed: str) -> pa.Array:

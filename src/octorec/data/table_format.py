@@ -12,6 +12,8 @@ PLACE = re.compile("0|[1-9][0-9]{0,4}")
 FORM = (
     "our name = the file's, with commas: user_id=uid,item_id=movie; places from 0 where there is no header: user_id=0"
 )
+INTERACTIONS = ("user_id", "item_id", "timestamp")  # our names
+ITEMS = ("item_id", "title", "codes", "sets", "vector", "live", "interactions")
 TABLES = ("items", "users")
 
 

@@ -5,13 +5,14 @@ Letters: B requests, S context items, L levels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from octorec.catalog.catalog import Catalog
-from octorec.engine.items import ItemFilter, banned_leaves, item_filter, lookup
+from octorec.engine.items import ItemFilter, banned_nodes, item_filter, lookup
+from octorec.engine.limits import MOST_SEEN
 from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.models.config import UserField, encode_user
@@ -22,17 +23,19 @@ from octorec.models.context import ContextBatch
 class ParsedRequest:
     """A request after every check against one version of the catalog; what it asks for is in no other version's terms.
 
-    codes [1..max_context, L] int64 (-1 for an empty history), user [fields]. banned: leaves that its exclusions empty.
+    codes [1..max_context, L] int64 (-1 for an empty history), user [fields]. banned: by level, the nodes that its
+    exclusions empty. source: what answers, model or popularity.
     """
 
     catalog: Catalog
     codes: np.ndarray
     user: list[float]
     filter: ItemFilter
-    banned: np.ndarray
+    banned: list[np.ndarray]
     k: int
     width: int
     notes: list[str]
+    source: Literal["model", "popularity"] = "model"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Limits:
     fields: tuple[UserField, ...]
     default_width: int
     widest: int
-    max_banned: int
+    max_exclude: int
+    exclude_seen: bool
 
 
 def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool = False) -> ParsedRequest:
@@ -56,24 +60,48 @@ def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool
         raise InputError("beam_width", width, f"at most {limits.widest} in this engine")
     if request.k > width:
         raise InputError("k", request.k, f"at most beam_width = {width}")
+    if len(request.exclude) > limits.max_exclude:
+        raise InputError("exclude", f"{len(request.exclude)} ids", f"at most max_exclude = {limits.max_exclude}")
     user = encoded_user(limits.fields, request.user)
     notes: list[str] = []
     dropped = notes if drop_unknown else None
-    history, max_context = lookup(catalog, "history", request.history, dropped), limits.max_context
-    chosen = item_filter(catalog, request.exclude, request.allow, dropped)
-    if len(history) > max_context:
-        notes.append(f"history has {len(history)} items: the newest {max_context} are used")
-        history = history[-max_context:]
-    if len(history) == 0 and not request.user:
-        allowed = "give at least one item" + (", or user fields" if limits.fields else "")
-        raise InputError("history", [], "; ".join([allowed, *notes]))
-    codes = (
-        catalog.codes.take(history, 0).astype(np.int64) if len(history) else np.full((1, catalog.codes.shape[1]), -1)
+    history = lookup(catalog, "history", request.history, dropped)
+    exclude = lookup(catalog, "exclude", request.exclude, dropped)
+    seen = history if (limits.exclude_seen and request.exclude_seen is None) or request.exclude_seen else history[:0]
+    chosen = item_filter(catalog, np.append(exclude, seen), request.allow)
+    searched = (
+        chosen if len(seen) <= MOST_SEEN else item_filter(catalog, np.append(exclude, seen[-MOST_SEEN:]), request.allow)
     )
-    banned = banned_leaves(catalog, chosen)
-    if len(banned) > limits.max_banned:
-        raise InputError("exclude", f"{len(banned)} code tuples", f"at most max_banned = {limits.max_banned}: raise it")
-    return ParsedRequest(catalog, codes, user, chosen, banned, request.k, width, notes)
+    if len(history) > limits.max_context:
+        also = ", and all of them are excluded" if len(seen) else ""
+        notes.append(f"history has {len(history)} items: the newest {limits.max_context} are used{also}")
+    if len(history) or request.user:
+        codes = _codes(catalog, history[-limits.max_context :])
+        return ParsedRequest(catalog, codes, user, chosen, banned_nodes(catalog, searched), request.k, width, notes)
+    _require_counts(catalog, limits, notes)
+    notes.append(
+        f"{'no item of the history is known' if request.history else 'history is empty'}: answered by popularity"
+    )
+    nothing = banned_nodes(catalog, item_filter(catalog, seen[:0], ()))
+    return ParsedRequest(
+        catalog, _codes(catalog, history), user, chosen, nothing, request.k, width, notes, "popularity"
+    )
+
+
+def _codes(catalog: Catalog, history: np.ndarray) -> np.ndarray:
+    """[1..n, L] int64"""
+    if len(history) == 0:
+        return np.full((1, catalog.codes.shape[1]), -1)
+    return catalog.codes.take(history, 0).astype(np.int64)
+
+
+def _require_counts(catalog: Catalog, limits: Limits, notes: list[str]) -> None:
+    """Refuse a request without a history where nothing is known of how popular items are."""
+    if catalog.interactions is not None:
+        return
+    fields = ", or user fields" if limits.fields else ""
+    counts = "the catalog has no counts to answer by popularity: build it from interactions, or give its items a column"
+    raise InputError("history", [], "; ".join([f"give at least one item{fields}", *notes, f"{counts} `interactions`"]))
 
 
 def encoded_user(fields: tuple[UserField, ...], user: Mapping[str, Any]) -> list[float]:

@@ -23,7 +23,7 @@ class DeviceCatalog:
     """`catalog` answers; `replace` puts another version in its place.
 
     max_items: items that any version may have; the memory is for twice as many. levels: the trie as `beam_step` reads
-    it. root, first_leaf: the first node of the first and the last level of the set that answers.
+    it. first_nodes: of each of the levels 0..L, the first node of the set that answers.
     """
 
     def __init__(self, catalog: Catalog, max_items: int, device: torch.device):
@@ -32,20 +32,15 @@ class DeviceCatalog:
         self._stride = [min(max_items, prefixes) + 1 for prefixes in _prefixes(sizes)]  # a set's share, L + 1 of them
         words = None if catalog.item_sets is None else catalog.item_sets.shape[1]
         self.levels = tuple(
-            self._empty(level, catalog.trie.levels[level].child_code.dtype, words if level == len(sizes) - 1 else None)
-            for level in range(len(sizes))
+            self._empty(level, arrays.child_code.dtype, words) for level, arrays in enumerate(catalog.trie.levels)
         )
         self._set = 0
         self._check(catalog)
         self._write(catalog, 0)
 
     @property
-    def root(self) -> int:
-        return self._set * self._stride[0]
-
-    @property
-    def first_leaf(self) -> int:
-        return self._set * self._stride[-1]
+    def first_nodes(self) -> list[int]:
+        return [self._set * stride for stride in self._stride]
 
     @property
     def set_words(self) -> int:
@@ -95,7 +90,7 @@ class DeviceCatalog:
             _copy(target.child_code, children, host.child_code)
             _copy(target.child_live, children, host.child_live)
             if target.child_sets is not None:
-                target.child_sets[children : children + self._stride[-1]] = 0
+                target.child_sets[children : children + self._stride[level + 1]] = 0
                 if host.child_sets is not None:
                     _copy(target.child_sets[:, : host.child_sets.shape[1]], children, host.child_sets)
 

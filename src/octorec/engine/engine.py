@@ -3,7 +3,7 @@
 The same code runs on the CPU through the reference operations and on a GPU through the kernels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -18,8 +18,8 @@ from octorec.engine.batch import Limits, ParsedRequest, context_batch, parse
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
-from octorec.engine.limits import MOST_BANNED, MOST_CONTEXT, MOST_ITEMS, MOST_ROWS
-from octorec.engine.rank import Found, Ranked
+from octorec.engine.limits import MOST_CONTEXT, MOST_EXCLUDE, MOST_ITEMS, MOST_ROWS, MOST_SEEN
+from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, request_list
 from octorec.engine.search import Model, SearchBatch, score, search
 from octorec.engine.staging import Staging
@@ -40,7 +40,8 @@ class EngineConfig:
     batch_sizes: tuple[int, ...] = (1, 8, 32)
     beam_widths: tuple[int, ...] = (32, 128, 512)
     default_beam_width: int = 128
-    max_banned: int = 1024  # code tuples that a request's exclusions may empty
+    max_exclude: int = 10_000  # ids in a request's `exclude`
+    exclude_seen: bool = False  # whether requests that do not say are given no item of their history
     max_items: int | None = None  # room for a catalog that grows; None: a tenth more than it has
 
     def __post_init__(self) -> None:
@@ -48,7 +49,7 @@ class EngineConfig:
         check_ascending(self, "batch_sizes", "beam_widths")
         check_range(self, 1, MOST_ROWS, "batch_sizes", "beam_widths")
         check_range(self, 1, MOST_CONTEXT, "max_context")
-        check_range(self, 1, MOST_BANNED, "max_banned")
+        check_range(self, 1, MOST_EXCLUDE, "max_exclude")
         check_range(self, 1, MOST_ITEMS, "max_items")
         if not 1 <= self.default_beam_width <= self.beam_widths[-1]:
             raise InputError("default_beam_width", self.default_beam_width, f"1 to {self.beam_widths[-1]}")
@@ -80,6 +81,11 @@ class Engine:
         """The version that answers."""
         return self._on_device.catalog
 
+    @property
+    def exclude_seen(self) -> bool:
+        """Whether requests that do not say are given no item of their history."""
+        return self.config.exclude_seen
+
     def replace_catalog(self, catalog: Catalog) -> None:
         """Answer from another version of the catalog from the next call on; not while `recommend` runs.
 
@@ -108,26 +114,28 @@ class Engine:
     def recommend(self, requests: Sequence[Request]) -> list[Answer]:
         """The best items of each request; a request's answer does not depend on the others beside it.
 
-        All are checked before the first is searched for; what is no list of Requests is an InputError. A batch's
-        answers are made while the device runs the next.
+        All are checked before the first is searched for; what is no list of Requests is an InputError. One without a
+        history and without user fields is answered by popularity, not by the device. A batch's answers are made while
+        the device runs the next.
         Where the model's scores of a request are NaN or infinity, a NonFiniteError says of which, and brings the
         others' answers.
         """
         requests = request_list(requests)
         parsed = [self.parse(request) for request in requests]
         size = self.config.batch_sizes[-1]
-        answers: list[Answer] = []
+        answers: list[Any] = [None] * len(parsed)
         broken: list[int] = []
-        before: list[Ranked | None] = []
-        for start in range(0, len(parsed), size):
-            chunk = parsed[start : start + size]
-            beams = self.launch(chunk)
-            answers += _answers(before)
+        asked = [place for place, request in enumerate(parsed) if request.source == "model"]
+        before = {place: by_popularity(parsed[place]) for place in set(range(len(parsed))).difference(asked)}
+        for start in range(0, len(asked), size):
+            chunk = asked[start : start + size]
+            beams = self.launch([parsed[place] for place in chunk])
+            _answer(before, answers)
             found = beams()
-            well = [found.finite(row) for row in range(len(chunk))]
-            broken += [start + row for row in range(len(chunk)) if not well[row]]
-            before = [found.ranked(row, request) if well[row] else None for row, request in enumerate(chunk)]
-        answers += _answers(before)
+            well = {place: row for row, place in enumerate(chunk) if found.finite(row)}
+            broken += [place for place in chunk if place not in well]
+            before = {place: found.ranked(row, parsed[place]) for place, row in well.items()}
+        _answer(before, answers)
         if broken:
             whose = _whose(requests, broken[0])
             raise NonFiniteError(self.checkpoint, broken, whose, answers)
@@ -137,7 +145,7 @@ class Engine:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
         config = self.config
         widths = config.default_beam_width, config.beam_widths[-1]
-        limits = Limits(config.max_context, config.user_fields, *widths, config.max_banned)
+        limits = Limits(config.max_context, config.user_fields, *widths, config.max_exclude, config.exclude_seen)
         return parse(request, self.catalog, limits, drop_unknown)
 
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
@@ -153,7 +161,7 @@ class Engine:
         assert all(request.catalog is self.catalog for request in parsed), "parse anew after replace_catalog"
         size = _bucket(self.config.batch_sizes, len(parsed))
         width = _bucket(self.config.beam_widths, max(request.width for request in parsed))
-        first_leaf = self._on_device.first_leaf
+        first_leaf = self._on_device.first_nodes[-1]
         if self.device.type == "cuda":
             graph = self._graph(size, width)
             self._fill(graph.staging, parsed)
@@ -195,6 +203,8 @@ class Engine:
         """
         codes = self.catalog.codes[lookup(self.catalog, "targets", targets)].astype(np.int64)
         parsed = [self.parse(request) for request in requests]
+        if any(request.source != "model" for request in parsed):
+            raise InputError("history", [], "nothing to score by: give at least one item, or user fields of the model")
         size = len(parsed) if size is None else size
         forced = np.zeros((size, codes.shape[1]), dtype=np.int64)
         forced[: len(codes)] = codes
@@ -204,13 +214,16 @@ class Engine:
     def _staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
         """A batch of up to `size` requests, on the host."""
         config, levels = self.config, self.catalog.codes.shape[1]
-        limits = config.max_context, levels, len(config.user_fields), config.max_banned
-        staging = Staging(size, *limits, self._on_device.set_words, pinned=self.device.type == "cuda")
+        on_gpu = self.device.type == "cuda"  # there once for all batches, else for this one
+        most = size * (config.max_exclude + MOST_SEEN)
+        room = most if on_gpu else sum(len(nodes) for request in parsed for nodes in request.banned)
+        limits = config.max_context, levels, len(config.user_fields), room
+        staging = Staging(size, *limits, self._on_device.set_words, pinned=on_gpu)
         self._fill(staging, parsed)
         return staging
 
     def _fill(self, staging: Staging, parsed: Sequence[ParsedRequest]) -> None:
-        staging.fill(parsed, self._on_device.root, self._on_device.first_leaf)
+        staging.fill(parsed, self._on_device.first_nodes)
 
     def _search(self, batch: SearchBatch, width: int) -> Beams:
         return search(self.model, self._on_device.levels, batch, width, self.ops)
@@ -231,9 +244,10 @@ class Engine:
         return self._graphs[size, width]
 
 
-def _answers(ranked: Sequence[Ranked | None]) -> list[Any]:
-    """Each one's answer, None of None."""
-    return [None if one is None else one.answer() for one in ranked]
+def _answer(ranked: Mapping[int, Ranked], answers: list[Any]) -> None:
+    """Put each one's answer in its place."""
+    for place, one in ranked.items():
+        answers[place] = one.answer()
 
 
 def _whose(requests: Sequence[Request], place: int) -> str:

@@ -55,7 +55,8 @@ class GraphedSearch:
 
         `staging` is not to be written before that.
         """
-        self._inputs.copy_(self.staging.block, non_blocking=True)
+        used = self.staging.used
+        self._inputs[: len(used)].copy_(used, non_blocking=True)
         self.graph.replay()
         scores, nodes = on_host(self.beams.scores), on_host(self.beams.nodes)
         done = torch.cuda.Event()

@@ -1,4 +1,4 @@
-"""Between items and the trie's leaves: which leaves a request forbids, and which items its beams' leaves hold."""
+"""Between items and the trie's nodes: which nodes a request forbids, and which items its beams' leaves hold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from octorec.catalog.catalog import Catalog
+from octorec.catalog.trie import TrieLevel
 from octorec.errors import InputError
 
 ROWS = 2**18  # items looked at at a time, so that other threads get their turn
+FEW = 4  # children of a node that are looked at first
 MOST_COUNTS = 1024  # unions of sets whose count a catalog keeps
 _counts: WeakKeyDictionary[Catalog, dict[bytes, int]] = WeakKeyDictionary()
 
@@ -36,12 +38,9 @@ def lookup(catalog: Catalog, field: str, item_ids: Sequence[str], dropped: list[
     return places[places >= 0]
 
 
-def item_filter(
-    catalog: Catalog, exclude: Sequence[str], allow: Sequence[str], dropped: list[str] | None = None
-) -> ItemFilter:
-    """Look up a request's exclusions, `dropped` as in `lookup`, and allow-lists."""
-    excluded = np.unique(lookup(catalog, "exclude", exclude, dropped))
-    return ItemFilter(excluded, catalog.set_mask(allow, "allow") if allow else None)
+def item_filter(catalog: Catalog, excluded: np.ndarray, allow: Sequence[str]) -> ItemFilter:
+    """What a request may be given that excludes the items `excluded` [m], in any order, and allows the sets `allow`."""
+    return ItemFilter(np.unique(excluded), catalog.set_mask(allow, "allow") if allow else None)
 
 
 def items_of(catalog: Catalog, leaves: np.ndarray, chosen: ItemFilter) -> tuple[np.ndarray, np.ndarray]:
@@ -51,17 +50,65 @@ def items_of(catalog: Catalog, leaves: np.ndarray, chosen: ItemFilter) -> tuple[
     position = np.repeat(np.arange(len(leaves)), count)
     within = np.arange(len(position)) - np.repeat(np.cumsum(count) - count, count)
     items = start[position] + within
+    may = returnable(catalog, items, chosen)
+    return items[may], position[may]
+
+
+def returnable(catalog: Catalog, items: np.ndarray, chosen: ItemFilter) -> np.ndarray:
+    """Which of `items` [m] a request may be given: live ones, of an allowed set, not excluded."""
     may = catalog.live[items]
     if len(chosen.excluded):
         may &= ~np.isin(items, chosen.excluded)
     if chosen.sets is not None:
         assert catalog.item_sets is not None
         may &= (catalog.item_sets[items] & chosen.sets).any(1)
-    return items[may], position[may]
+    return may
 
 
-def banned_leaves(catalog: Catalog, chosen: ItemFilter) -> np.ndarray:
-    """Leaves none of whose items may be returned because of the exclusions: a shared tuple dies with its last item."""
+def banned_nodes(catalog: Catalog, chosen: ItemFilter) -> list[np.ndarray]:
+    """The nodes that the exclusions empty, by level, ascending int64: none of the items below may be returned.
+
+    Of a node and those below it only the node itself: a search that does not enter it meets none of them.
+    """
+    banned = [np.zeros(0, np.int64) for _ in catalog.trie.levels]
+    banned[-1] = _banned_leaves(catalog, chosen)
+    for level in range(len(banned) - 1, 0, -1):
+        if not len(banned[level]):
+            break
+        start = catalog.trie.levels[level].child_start
+        parents = start.searchsorted(banned[level].astype(start.dtype), "right") - 1  # of one type: none is copied
+        nodes = parents[np.diff(parents, prepend=-1) > 0]
+        emptied = _emptied(catalog.trie.levels[level], nodes, banned[level], chosen.sets)
+        banned[level - 1] = emptied
+        banned[level] = banned[level][~np.isin(parents, emptied)]
+    return banned
+
+
+def _emptied(level: TrieLevel, nodes: np.ndarray, banned: np.ndarray, sets: np.ndarray | None) -> np.ndarray:
+    """Which of `nodes` keep no child that a request may extend to once the children `banned` are gone."""
+    for most in (FEW, len(level.child_live)):  # of most nodes the first children tell
+        nodes = nodes[~_keeps_child(level, nodes, banned, sets, most)]
+    return nodes
+
+
+def _keeps_child(
+    level: TrieLevel, nodes: np.ndarray, banned: np.ndarray, sets: np.ndarray | None, most: int
+) -> np.ndarray:
+    """Whether a request may extend to one of the first `most` children of each of `nodes`."""
+    start = level.child_start[nodes].astype(np.int64)
+    count = np.minimum(level.child_start[nodes + 1] - start, most)
+    first = np.cumsum(count) - count  # where each node's children begin among them all
+    child = np.arange(int(count.sum())) + np.repeat(start - first, count)
+    alive = level.child_live[child] > 0
+    if sets is not None:
+        assert level.child_sets is not None
+        alive &= (level.child_sets[child] & sets).any(1)
+    alive &= banned[banned.searchsorted(child).clip(max=len(banned) - 1)] != child
+    return np.logical_or.reduceat(alive, first) if len(nodes) else np.zeros(0, bool)
+
+
+def _banned_leaves(catalog: Catalog, chosen: ItemFilter) -> np.ndarray:
+    """Leaves that exclusions leave without an item that may be returned: a shared tuple dies with its last item."""
     if not len(chosen.excluded):
         return np.zeros(0, np.int64)
     leaves = np.unique(catalog.item_leaf[chosen.excluded]).astype(np.int64)

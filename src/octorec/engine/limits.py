@@ -2,5 +2,6 @@
 
 MOST_ROWS = 2**16  # requests of a batch, beams of a request
 MOST_CONTEXT = 2**20  # items of a history
-MOST_BANNED = 2**24  # code tuples that a request's exclusions may empty
+MOST_EXCLUDE = 2**20  # items that a request may exclude
+MOST_SEEN = 2**16  # of a history's items, the newest ones, that a search can leave out: older ones only an answer
 MOST_ITEMS = 2**30 - 2  # twice as many nodes are numbered in int32, and its largest value is a dead beam's

@@ -8,6 +8,7 @@ import numpy as np
 from octorec.catalog.catalog import Catalog
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.items import count_returnable, items_of
+from octorec.engine.popularity import most_popular
 from octorec.engine.request import Answer
 from octorec.errors import NonFiniteError
 
@@ -52,13 +53,20 @@ class Ranked:
 
     def answer(self) -> Answer:
         codes = list(zip(*self.codes.T.tolist(), strict=True))
-        return Answer(self.items(), self.scores.tolist(), codes, self.titles(), self.complete, self.notes)
+        columns = self.items(), self.scores.tolist(), codes, self.titles()
+        return Answer(*columns, self.complete, self.notes, self.request.source)
 
     def _why_short(self) -> str:
         found, request = len(self.places), self.request
         may = count_returnable(self.catalog, request.filter)
-        note = f"found {found} of k = {request.k} items with a beam {request.width} wide; the request may have {may}"
+        beam = f" with a beam {request.width} wide" if request.source == "model" else ""
+        note = f"found {found} of k = {request.k} items{beam}; the request may have {may}"
         return note if found == may else f"{note}: a wider beam may find more"
+
+
+def by_popularity(request: ParsedRequest) -> Ranked:
+    """The answer to a request whose source is popularity: nothing of it depends on a model or a batch."""
+    return Ranked(request, *most_popular(request.catalog, request.filter, request.k))
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,10 @@ class Found:
     def ranked(self, row: int, request: ParsedRequest) -> Ranked:
         """The items of `request`, which was the batch's number `row`: its live beams' items, at most k of them.
 
-        Raises NonFiniteError where its scores are no numbers.
+        Raises NonFiniteError where its scores are no numbers. What popularity answers does not come from its beams.
         """
+        if request.source == "popularity":
+            return by_popularity(request)
         if not self.finite(row):
             raise NonFiniteError(self.checkpoint, [row], f"request {row + 1} of a batch")
         live = np.isfinite(self.scores[row])

@@ -28,9 +28,11 @@ UNKNOWN_ITEMS = ("drop", "refuse")  # what to do with item ids that the catalog 
 class Request:
     """One user's request.
 
-    history: item ids, oldest first. k: how many items to return, at most beam_width.
+    history: item ids, oldest first; of more than the model's context the newest are used. An empty one without user
+    fields is answered by popularity. k: how many items to return, at most beam_width.
     beam_width: beams kept a level; None for the engine's default. exclude: item ids never to return.
     allow: named item sets to return from, their union; empty for every item. user: values of the model's user fields.
+    exclude_seen: whether no item of the whole history is returned; None for the engine's default.
     Ids are text; integers, NumPy's too, are read as text. A list may be an array or a column of one dimension, a tuple
     or a generator; exclude and allow may be sets too.
     """
@@ -41,6 +43,7 @@ class Request:
     exclude: Sequence[str] = ()
     allow: Sequence[str] = ()
     user: Mapping[str, Any] = field(default_factory=dict)
+    exclude_seen: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("history", "exclude", "allow"):
@@ -50,6 +53,9 @@ class Request:
         if not isinstance(self.user, Mapping):
             raise InputError("user", self.user, "must be an object of field names and values; leave it out for none")
         object.__setattr__(self, "user", {name: _plain(value) for name, value in self.user.items()})
+        object.__setattr__(self, "exclude_seen", _plain(self.exclude_seen))
+        if self.exclude_seen is not None and not isinstance(self.exclude_seen, bool):
+            raise InputError("exclude_seen", self.exclude_seen, "must be true or false; leave it out for the default")
         object.__setattr__(self, "k", _positive("k", self.k))
         if self.beam_width is not None:
             object.__setattr__(self, "beam_width", _positive("beam_width", self.beam_width))
@@ -63,7 +69,8 @@ class Answer:
 
     scores: each item's log-probability, the sum over its codes; items that share a code tuple share it and stand in the
     catalog's order. codes: each item's tuple. complete: whether all k were found. notes: what was done to the request
-    that its sender may not expect.
+    that its sender may not expect. source: model, or popularity for a request that tells nothing of its user: scores
+    are then logs of the items' shares of all interactions.
     """
 
     items: list[str]
@@ -72,6 +79,7 @@ class Answer:
     titles: list[str]
     complete: bool
     notes: list[str] = field(default_factory=list)
+    source: str = "model"
 
 
 def read_requests(path: str | Path) -> list[Request]:

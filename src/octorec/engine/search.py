@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from octorec.kernels.reference import Beams, LeafFilter, TrieLevel
+from octorec.kernels.reference import Beams, NodeFilter, TrieLevel
 from octorec.models.context import ContextBatch
 from octorec.models.onerec import ContextKV
 
@@ -26,12 +26,12 @@ class Model(Protocol):
 @dataclass(frozen=True)
 class SearchBatch:
     """A batch as the device sees it. roots [B, 1] int64: the trie node that each request's search starts at, of the
-    catalog version that answers it. widths [B] int64: each request's beam width."""
+    catalog version that answers it. widths [B] int64: each request's beam width. filters: one a level."""
 
     context: ContextBatch
     roots: Tensor
     widths: Tensor
-    leaf_filter: LeafFilter
+    filters: tuple[NodeFilter, ...]
 
 
 def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: ModuleType) -> Beams:
@@ -45,8 +45,10 @@ def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width:
     beams = Beams(scores, batch.roots, None, None)  # type: ignore[arg-type]  # the root extends nothing
     for number, level in enumerate(trie):
         logits = model.decode_level(number, beams.codes, beams.parents, kv)
-        leaf_filter = batch.leaf_filter if number == len(trie) - 1 else None
-        beams = ops.beam_step(logits, beams.scores, beams.nodes, level, batch.widths, width, leaf_filter)
+        last = number == len(trie) - 1
+        beams = ops.beam_step(
+            logits, beams.scores, beams.nodes, level, batch.widths, width, batch.filters[number], ranked=last
+        )
     return beams
 
 

@@ -1,6 +1,6 @@
 """A batch's tensors in one block of memory, on the host and on a GPU.
 
-Letters: B requests, S context items, L levels, X banned leaves.
+Letters: B requests, S context items, L levels, X banned nodes of all requests and levels.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.search import SearchBatch
-from octorec.kernels.reference import DEAD, LeafFilter
+from octorec.kernels.reference import NodeFilter
 from octorec.models.context import ContextBatch
 
 ALIGN = 128  # bytes: kernels read from the start of each tensor in whole vectors
+NODE = 4  # bytes of a banned node
 
 
 class Staging:
@@ -25,17 +26,19 @@ class Staging:
     """
 
     def __init__(
-        self, size: int, max_context: int, levels: int, fields: int, max_banned: int, set_words: int, pinned: bool
+        self, size: int, max_context: int, levels: int, fields: int, room: int, set_words: int, pinned: bool
     ):  # fmt: skip
+        """room: banned nodes that there is room for, of all requests and levels."""
         blank: dict[str, np.ndarray] = {
             "lengths": np.ones(size, np.int64),
             "codes": np.zeros((size, max_context, levels), np.int64),
             "user": np.zeros((size, fields), np.float32),
             "roots": np.zeros((size, 1), np.int64),
             "widths": np.ones(size, np.int64),
-            "banned": np.full((size, max_banned), DEAD, np.int64),
             "sets": np.zeros((size, set_words), np.int64),
             "restricted": np.zeros(size, np.bool_),
+            "first_banned": np.zeros((levels, size + 1), np.int64),
+            "banned": np.zeros(max(1, room), np.int32),  # last, as most of it is not in use
         }
         self._first, end = {}, 0  # the byte at which each tensor begins
         for name, array in blank.items():
@@ -46,34 +49,52 @@ class Staging:
         for name, array in blank.items():
             self._arrays[name][...] = array
         self._bytes = self.block.numpy().data
-        self._blank = bytes(self._bytes)
+        self._blank = bytes(self._bytes[: self._first["banned"]])
+        self._used = end
 
-    def fill(self, parsed: Sequence[ParsedRequest], root: int, first_leaf: int) -> None:
-        """Write `parsed`, whose search starts at node `root` of the trie and whose leaves begin at `first_leaf`.
+    @property
+    def used(self) -> Tensor:
+        """The part of the block that the last batch filled: what a GPU has to take."""
+        return self.block[: self._used]
+
+    def fill(self, parsed: Sequence[ParsedRequest], first_nodes: Sequence[int]) -> None:
+        """Write `parsed`, of which a node of each level 0..L is numbered from `first_nodes` on.
 
         The rows that are left over hold an item of code 0 and ask for one beam.
         """
-        self._bytes[:] = self._blank
+        self._bytes[: len(self._blank)] = self._blank
         arrays = self._arrays
-        arrays["roots"].fill(root)
+        arrays["roots"].fill(first_nodes[0])
         for row, request in enumerate(parsed):
             arrays["lengths"][row] = len(request.codes)
             self._write("codes", row, request.codes)
             arrays["user"][row] = request.user
             arrays["widths"][row] = request.width
-            if len(request.banned):
-                self._write("banned", row, request.banned + first_leaf)
             if request.filter.sets is not None:
                 arrays["sets"][row, : len(request.filter.sets)] = request.filter.sets
                 arrays["restricted"][row] = True
+        self._fill_banned(parsed, first_nodes[1:])
+
+    def _fill_banned(self, parsed: Sequence[ParsedRequest], first_nodes: Sequence[int]) -> None:
+        """Put all requests' banned nodes behind one another, level by level."""
+        begin = end = self._first["banned"]
+        for level, first in enumerate(self._arrays["first_banned"]):
+            first.fill((end - begin) // NODE)
+            for row, request in enumerate(parsed):
+                if len(nodes := request.banned[level]):
+                    written = (nodes + first_nodes[level]).astype(np.int32).tobytes()
+                    self._bytes[end : end + len(written)] = written
+                    end += len(written)
+                    first[row + 1 :] = (end - begin) // NODE
+        self._used = end
 
     def batch(self, block: Tensor | None = None) -> SearchBatch:
         """The block's tensors, in the memory of `block`; None: on the host."""
         part = self._tensors(self.block if block is None else block)
         context = ContextBatch(part["lengths"], part["codes"], part["user"])
-        return SearchBatch(
-            context, part["roots"], part["widths"], LeafFilter(part["banned"], part["sets"], part["restricted"])
-        )
+        sets = part["sets"], part["restricted"]
+        filters = tuple(NodeFilter(part["banned"], first, *sets) for first in part["first_banned"])
+        return SearchBatch(context, part["roots"], part["widths"], filters)
 
     def _tensors(self, block: Tensor) -> dict[str, Tensor]:
         out = {}

@@ -1,7 +1,8 @@
 """The floors a trained model has to beat: popularity, and a Markov chain of counts.
 
-Both learn from the train interactions alone and rank every item that occurs there, without those of the history. Ties
-go to the more popular item, then to the lower item id (as integers where all are integers, else as text).
+Both learn from the train interactions alone and rank every item that occurs there, or with exclude_seen those that are
+not in the history. Ties go to the more popular item, then to the lower item id (as integers where all are, else as
+text).
 
 Letters: V items, n examples.
 """
@@ -38,10 +39,10 @@ class Popularity:
         order = np.argsort(-counts, kind="stable")
         return cls(by_id[order], counts[order])
 
-    def rank(self, examples: Sequence[Example], k: int) -> RankedItems:
-        """The `k` most popular unseen items of each example, [n, k]."""
+    def rank(self, examples: Sequence[Example], k: int, exclude_seen: bool) -> RankedItems:
+        """The `k` most popular items for each example, with exclude_seen none of its history, [n, k]."""
         empty = scipy.sparse.csr_matrix((len(self.item_ids), len(self.item_ids)))
-        return MarkovChain(self, empty, decay=0.0).rank(examples, k)
+        return MarkovChain(self, empty, decay=0.0).rank(examples, k, exclude_seen)
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,16 @@ class MarkovChain:
             transitions += scipy.sparse.csr_matrix((np.ones(len(pair[0])), pair), shape=transitions.shape)
         return cls(popularity, transitions, decay)
 
-    def rank(self, examples: Sequence[Example], k: int) -> RankedItems:
-        """The `k` best unseen items of each example, [n, k]."""
+    def rank(self, examples: Sequence[Example], k: int, exclude_seen: bool) -> RankedItems:
+        """The `k` best items for each example, with exclude_seen none of its history, [n, k]."""
         if k < 1:
             raise InputError("k", k, "must be 1 or more")
         index = _index(self.popularity.item_ids)
         names = np.append(self.popularity.item_ids, "")  # position -1 is the end of a list
-        parts = [names[self._rank(chunk, k)] for chunk in _histories(examples, index)]
+        parts = [names[self._rank(chunk, k, exclude_seen)] for chunk in _histories(examples, index)]
         return np.concatenate([np.empty((0, k), dtype=object), *parts])
 
-    def _rank(self, histories: list[list[int]], k: int) -> np.ndarray:
+    def _rank(self, histories: list[list[int]], k: int, exclude_seen: bool) -> np.ndarray:
         """Positions of the best items, [len(histories), k] int64, -1 behind the end."""
         lengths = np.array([len(history) for history in histories])
         owner = np.repeat(np.arange(len(histories)), lengths)
@@ -103,7 +104,8 @@ class MarkovChain:
         item = np.concatenate([scored.col.astype(np.int64), np.tile(np.arange(popular), len(histories))])
         score = np.concatenate([scored.data, np.zeros(len(row) - scored.nnz)])
         order = np.lexsort((item, -score, row))
-        order = order[~np.isin(row[order] * shape[1] + item[order], owner * shape[1] + seen)]
+        if exclude_seen:
+            order = order[~np.isin(row[order] * shape[1] + item[order], owner * shape[1] + seen)]
         return _first(row[order], item[order], shape[0], k)
 
 

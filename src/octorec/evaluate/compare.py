@@ -57,10 +57,10 @@ class Comparison:
     k: items a list, whose recall and NDCG give the verdict. cutoffs: where the lists are cut for the metrics.
     baseline, candidate: `recall@10` and the like and `nll` (mean over the targets both know, in nats).
     differences: relative difference of each recall and NDCG. nll: mean difference, candidate - baseline.
-    not_in_catalog: targets that each side's catalog lacks, counted as misses. in_history: targets that stand in their
-    own history, which is masked: misses for both. origin: where the targets come from, where that was looked up.
-    unknown: what each side left out of the histories. floors: by name, `popularity` and `markov`; none where nothing
-    was given to learn them from.
+    not_in_catalog: targets that each side's catalog lacks, counted as misses. exclude_seen: whether the lists hold no
+    item of the history. in_history: targets that stand in their own history: with exclude_seen misses for both.
+    origin: where the targets come from, where that was looked up. unknown: what each side left out of the histories.
+    floors: by name, `popularity` and `markov`; none where nothing was given to learn them from.
     """
 
     k: int
@@ -77,6 +77,7 @@ class Comparison:
     verdict: Verdict
     origin: Origin | None = None
     unknown: tuple[Unknown, Unknown] = (NOTHING, NOTHING)
+    exclude_seen: bool = False
     floors: Mapping[str, Floor] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,6 +88,7 @@ class Comparison:
             "users": self.users,
             "targets": self.targets,
             "targets_not_in_catalog": dict(zip(("baseline", "candidate"), self.not_in_catalog, strict=True)),
+            "exclude_seen": self.exclude_seen,
             "targets_in_history": self.in_history,
             "unknown_items": {
                 name: one.to_dict() for name, one in zip(("baseline", "candidate"), self.unknown, strict=True)
@@ -113,6 +115,7 @@ def compare(
     batch: int = 256,
     progress: Progress | None = None,
     unknown_items: str = "drop",
+    exclude_seen: bool | None = None,
     train: Interactions | None = None,
 ) -> Comparison:
     """Ask both engines for every example and judge the candidate; see `predict` and `compare_predictions`.
@@ -123,11 +126,11 @@ def compare(
     check_margin(margin)
     require_examples(examples)
     total = 2 * len(examples)
-    before = predict(baseline, examples, k, beam_width, users, batch, _part(progress, 0, total), unknown_items)
-    after = predict(
-        candidate, examples, k, beam_width, users, batch, _part(progress, len(examples), total), unknown_items
-    )
-    return compare_predictions(before, after, margin, evaluate_baselines(train, examples, k) if train else None)
+    what, how = (examples, k, beam_width, users, batch), (unknown_items, exclude_seen)
+    before = predict(baseline, *what, _part(progress, 0, total), *how)
+    after = predict(candidate, *what, _part(progress, len(examples), total), *how)
+    floors = evaluate_baselines(train, examples, k, before.exclude_seen) if train else None
+    return compare_predictions(before, after, margin, floors)
 
 
 def compare_predictions(
@@ -159,6 +162,7 @@ def compare_predictions(
         agreement=agreement_of(baseline, candidate),
         verdict=decide({name: estimates[name] for name in decisive(baseline.k)}, margin),
         unknown=(baseline.unknown, candidate.unknown),
+        exclude_seen=baseline.exclude_seen,
         floors={name: _floor(floor, baseline, cuts) for name, floor in (floors or {}).items()},
     )
 
@@ -183,16 +187,22 @@ def agreement_of(first: Predictions, second: Predictions) -> Agreement:
     return Agreement.of(overlap(first.ranked, second.ranked), drift)
 
 
-def evaluate_baselines(train: Interactions, examples: Sequence[Example], k: Lengths = K) -> dict[str, Predictions]:
-    """The floors' answers to `examples`, learned from `train` alone; `known` is then: the target occurs in `train`."""
+def evaluate_baselines(
+    train: Interactions, examples: Sequence[Example], k: Lengths = K, exclude_seen: bool = False
+) -> dict[str, Predictions]:
+    """The floors' answers to `examples`, learned from `train` alone; `known` is then: the target occurs in `train`.
+
+    exclude_seen: whether the lists hold no item of the history: as in what is compared with them.
+    """
     require_examples(examples)
     markov = MarkovChain.fit(train)
     items = set(markov.popularity.item_ids)
     known = np.array([example.target in items for example in examples])
     floors: dict[str, Popularity | MarkovChain] = {"popularity": markov.popularity, "markov": markov}
     asked = lengths(k)
-    ranked = {name: floor.rank(examples, asked[-1]) for name, floor in floors.items()}
-    return {name: of_examples(examples, found, known, asked=asked) for name, found in ranked.items()}
+    ranked = {name: floor.rank(examples, asked[-1], exclude_seen) for name, floor in floors.items()}
+    how: dict[str, Any] = {"asked": asked, "exclude_seen": exclude_seen}
+    return {name: of_examples(examples, found, known, **how) for name, found in ranked.items()}
 
 
 def difference(predictions: Predictions, floor: Predictions, metric: str | None = None) -> Estimate:
@@ -218,6 +228,9 @@ def _require_same_targets(baseline: Predictions, candidate: Predictions) -> None
             raise MismatchError(f"predictions: {name}", len(candidate), f"must be the baseline's {len(baseline)}")
     if baseline.k != candidate.k:
         raise MismatchError("predictions: k", candidate.k, f"the baseline's is {baseline.k}")
+    if baseline.exclude_seen != candidate.exclude_seen:
+        allowed = f"the baseline's is {baseline.exclude_seen}: such lists cannot be compared"
+        raise MismatchError("predictions: exclude_seen", candidate.exclude_seen, allowed)
 
 
 def _log_prob_differences(baseline: Predictions, candidate: Predictions) -> tuple[np.ndarray, list[np.ndarray]]:

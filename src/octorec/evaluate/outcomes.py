@@ -17,7 +17,7 @@ from octorec.evaluate.cutoffs import cutoffs, decisive
 from octorec.evaluate.metrics import ABSENT, metrics_at, target_ranks
 from octorec.evaluate.paired import Estimate
 from octorec.evaluate.predictions import Predictions
-from octorec.evaluate.saved import asked_in, length_in, read_column, read_table
+from octorec.evaluate.saved import asked_in, exclude_seen_in, length_in, metadata, read_column, read_table
 from octorec.evaluate.verdict import MARGIN, Verdict, decide
 from octorec.output.write import new_file
 
@@ -25,12 +25,14 @@ from octorec.output.write import new_file
 @dataclass(frozen=True)
 class Outcomes:
     """user_ids [n] object. k: items a list. systems: name -> (ranks [n] int64, the target's place in the list from 0 or
-    metrics.ABSENT; nll [n] float32, NaN where the target is unknown). asked: as in `Predictions`."""
+    metrics.ABSENT; nll [n] float32, NaN where the target is unknown). asked, exclude_seen: as in
+    `Predictions`."""
 
     user_ids: np.ndarray
     k: int
     systems: dict[str, tuple[np.ndarray, np.ndarray]]
     asked: tuple[int, ...] = ()
+    exclude_seen: bool = False
 
     def values(self, system: str) -> dict[str, np.ndarray]:
         """Recall, NDCG and NLL of every target under `system`, [n] float64 each."""
@@ -49,7 +51,8 @@ class Outcomes:
         columns = {"user_id": pa.array(self.user_ids, pa.string())}
         for name, (ranks, nll) in self.systems.items():
             columns[f"{name}: rank"], columns[f"{name}: nll"] = pa.array(ranks, pa.int16()), pa.array(nll, pa.float32())
-        table = pa.table(columns).replace_schema_metadata({"k": str(self.k), "asked": ",".join(map(str, self.asked))})
+        about = {"k": str(self.k), **metadata(self.asked, self.exclude_seen)}
+        table = pa.table(columns).replace_schema_metadata(about)
         with new_file(path) as scratch:
             pyarrow.parquet.write_table(table, scratch, compression="zstd")
 
@@ -62,7 +65,8 @@ class Outcomes:
         if not k or any(f"{name}: nll" not in table.column_names for name in names):
             raise InputError(where, table.column_names, "must be a file that Outcomes.save wrote")
         systems = {name: _system(where, table, name, k) for name in names}
-        return cls(read_column(where, table, "user_id", pa.string()), k, systems, asked_in(where, table, k))
+        user_ids, asked = read_column(where, table, "user_id", pa.string()), asked_in(where, table, k)
+        return cls(user_ids, k, systems, asked, exclude_seen_in(where, table))
 
 
 def _system(where: str, table: pa.Table, name: str, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,11 +88,14 @@ def outcomes_of(predictions: Mapping[str, Predictions]) -> Outcomes:
             raise MismatchError(f"predictions of {name}", len(found), "must be about the same targets as the first's")
         if found.k != first.k:
             raise MismatchError(f"predictions of {name}: k", found.k, f"must be the first's {first.k}")
+        if found.exclude_seen != first.exclude_seen:
+            allowed = f"must be the first's {first.exclude_seen}"
+            raise MismatchError(f"predictions of {name}: exclude_seen", found.exclude_seen, allowed)
         unscored = found.log_probs is None
         nll = np.full(len(found), np.nan) if unscored else -found.log_probs.astype(np.float64).sum(1)  # type: ignore[union-attr]
         systems[name] = target_ranks(found.ranked, found.targets), nll.astype(np.float32)
     asked = {length for found in predictions.values() for length in found.asked}
-    return Outcomes(first.user_ids, first.k, systems, tuple(sorted(asked)))
+    return Outcomes(first.user_ids, first.k, systems, tuple(sorted(asked)), first.exclude_seen)
 
 
 def pooled(parts: Mapping[str, Outcomes]) -> Outcomes:
@@ -98,6 +105,9 @@ def pooled(parts: Mapping[str, Outcomes]) -> Outcomes:
     widths = {part.k for part in parts.values()}
     if len(widths) > 1:
         raise MismatchError("outcomes: k", sorted(widths), "must be the same in every part")
+    rules = {part.exclude_seen for part in parts.values()}
+    if len(rules) > 1:
+        raise MismatchError("outcomes: exclude_seen", sorted(rules), "must be the same in every part")
     shared = [name for name in next(iter(parts.values())).systems if all(name in p.systems for p in parts.values())]
     ids = [f"{name}/{user}" for name, part in parts.items() for user in part.user_ids]
     columns = {name: [part.systems[name] for part in parts.values()] for name in shared}
@@ -106,4 +116,4 @@ def pooled(parts: Mapping[str, Outcomes]) -> Outcomes:
         for name, found in columns.items()
     }
     asked = {length for part in parts.values() for length in part.asked}
-    return Outcomes(np.array(ids, dtype=object), widths.pop(), systems, tuple(sorted(asked)))
+    return Outcomes(np.array(ids, dtype=object), widths.pop(), systems, tuple(sorted(asked)), rules.pop())

@@ -18,7 +18,7 @@ from octorec.engine.request import Answer, Request
 from octorec.errors import InputError, NonFiniteError
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, lengths
 from octorec.evaluate.metrics import RankedItems, metrics_at, ranked_items, target_ranks
-from octorec.evaluate.saved import asked_in, read_column, read_matrix, read_table
+from octorec.evaluate.saved import asked_in, exclude_seen_in, metadata, read_column, read_matrix, read_table
 from octorec.evaluate.unknown import NOTHING, Unknown, known_ids
 from octorec.output.write import new_file
 
@@ -26,10 +26,17 @@ Progress = Callable[[int, int], None]  # requests done, requests in all
 
 
 class Engine(Protocol):
-    """All that evaluation asks of an engine. `catalog.item_ids` lists the items it knows."""
+    """All that evaluation asks of an engine.
+
+    `catalog.item_ids` lists the items it knows; where `catalog.interactions` is not None it answers an empty history by
+    popularity. exclude_seen: whether requests that do not say are given no item of their history.
+    """
 
     @property
     def catalog(self) -> Any: ...
+
+    @property
+    def exclude_seen(self) -> bool: ...
 
     def recommend(self, requests: Sequence[Request]) -> list[Answer]: ...
 
@@ -42,11 +49,11 @@ class Predictions:
 
     user_ids, targets [n] object. ranked [n, k] as `metrics.ranked_items` lays it.
     known [n] bool: the target is an item of the catalog; an unknown one is a miss.
-    seen [n] bool: the target stands in its own history, which is masked: a miss for everyone.
+    seen [n] bool: the target stands in its own history: with exclude_seen a miss for everyone.
     log_probs [n, L] float32: teacher-forced log-probabilities of the target's codes, NaN where it is unknown or not
     askable; None for a floor. asked: lengths of list to report beside the longest, k, and the usual ones.
-    askable [n] bool: there was something to ask, see `Unknown.not_asked`; else a miss. unknown: what was left out of
-    the histories; it is not saved.
+    askable [n] bool: there was something to ask a model, see `Unknown`. unknown: what was left out of the histories; it
+    is not saved. exclude_seen: whether the lists hold no item of the history.
     """
 
     user_ids: np.ndarray
@@ -58,6 +65,7 @@ class Predictions:
     asked: tuple[int, ...] = ()
     askable: np.ndarray | None = None  # None: all were
     unknown: Unknown = NOTHING
+    exclude_seen: bool = False
 
     def __post_init__(self) -> None:
         if self.askable is None:
@@ -90,7 +98,8 @@ class Predictions:
         user_ids, targets, ranked = self.user_ids[rows], self.targets[rows], self.ranked[rows]
         assert self.askable is not None
         known, seen, askable = self.known[rows], self.seen[rows], self.askable[rows]
-        return Predictions(user_ids, targets, ranked, known, seen, log_probs, self.asked, askable)
+        of_rows = user_ids, targets, ranked, known, seen, log_probs
+        return Predictions(*of_rows, self.asked, askable, exclude_seen=self.exclude_seen)
 
     def save(self, path: str | Path) -> None:
         """Write one Parquet file, replacing what is there."""
@@ -105,7 +114,7 @@ class Predictions:
         if self.log_probs is not None:
             values = pa.array(self.log_probs.ravel(), pa.float32())
             columns["log_probs"] = pa.FixedSizeListArray.from_arrays(values, self.log_probs.shape[1])
-        table = pa.table(columns).replace_schema_metadata({"asked": ",".join(map(str, self.asked))})
+        table = pa.table(columns).replace_schema_metadata(metadata(self.asked, self.exclude_seen))
         with new_file(path) as scratch:
             pyarrow.parquet.write_table(table, scratch, compression="zstd")
 
@@ -122,7 +131,8 @@ class Predictions:
         log_probs = read_matrix(where, table, "log_probs", pa.float32()) if "log_probs" in has else None
         ranked = read_matrix(where, table, "ranked", pa.string())
         asked = asked_in(where, table, ranked.shape[1])
-        return cls(user_ids, targets, ranked, known, seen, log_probs, asked, askable)
+        columns = user_ids, targets, ranked, known, seen, log_probs, asked, askable
+        return cls(*columns, exclude_seen=exclude_seen_in(where, table))
 
 
 def predict(
@@ -134,13 +144,15 @@ def predict(
     batch: int = 256,
     progress: Progress | None = None,
     unknown_items: str = "drop",
+    exclude_seen: bool | None = None,
 ) -> Predictions:
-    """Ask `engine` for `k` items for every example, its history excluded, and for its target's log-probabilities.
+    """Ask `engine` for `k` items for every example, as it would serve them, and for its target's log-probabilities.
 
     k: several lengths ask for lists of the longest, and for metrics at each.
     users: what is known about each user id; a user who is not there sends no fields. batch: requests handed to the
     engine at a time. progress: called after each batch with the examples done and their number. unknown_items: drop
     leaves ids that the catalog lacks out of histories and counts them, refuse is an InputError that names one.
+    exclude_seen: whether the lists hold no item of the history; None for the engine's default.
     Raises NonFiniteError with the user whose scores are NaN or infinity.
     """
     require_examples(examples)
@@ -149,6 +161,8 @@ def predict(
     asked = lengths(k)
     users, items = users or {}, frozenset(engine.catalog.item_ids)
     histories, unknown = known_ids(((example.user_id, example.history) for example in examples), items, unknown_items)
+    exclude_seen = engine.exclude_seen if exclude_seen is None else exclude_seen
+    by_popularity = engine.catalog.interactions is not None
     askable = np.array([bool(h or users.get(e.user_id)) for h, e in zip(histories, examples, strict=True)])
     known = np.array([example.target in items for example in examples])
     if not known.any():
@@ -159,13 +173,22 @@ def predict(
     lists: list[list[str]] = [[] for _ in examples]
     scores: list[np.ndarray] = []
     for start in range(0, len(examples), batch):
-        rows = [row for row in range(start, min(start + batch, len(examples))) if askable[row]]
-        requests = {row: _request(examples[row], histories[row], asked[-1], beam_width, users) for row in rows}
+        rows = [row for row in range(start, min(start + batch, len(examples))) if askable[row] or by_popularity]
+        requests = {
+            row: Request(
+                histories[row],
+                k=asked[-1],
+                beam_width=beam_width,
+                user=users.get(examples[row].user_id, {}),
+                exclude_seen=exclude_seen,
+            )
+            for row in rows
+        }
         with _naming(examples, rows):
             answers = engine.recommend(list(requests.values())) if rows else []
         for row, answer in zip(rows, answers, strict=True):
             lists[row] = answer.items
-        if at := [row for row in rows if known[row]]:
+        if at := [row for row in rows if known[row] and askable[row]]:
             with _naming(examples, at):
                 scores.append(engine.score([requests[row] for row in at], [examples[row].target for row in at]))
         if progress is not None:
@@ -173,8 +196,10 @@ def predict(
     log_probs = np.full((len(examples), scores[0].shape[1]), np.nan, dtype=np.float32)
     log_probs[known & askable] = np.concatenate(scores)
     _refuse_infinite(examples, known & askable, log_probs)
-    unknown = replace(unknown, not_asked=int((~askable).sum()))
-    return of_examples(examples, ranked_items(lists, asked[-1]), known, log_probs, asked, askable, unknown)
+    no_history = int((~askable).sum())
+    unknown = replace(unknown, by_popularity=no_history) if by_popularity else replace(unknown, not_asked=no_history)
+    ranked = ranked_items(lists, asked[-1])
+    return of_examples(examples, ranked, known, log_probs, asked, askable, unknown, exclude_seen)
 
 
 @contextmanager
@@ -196,25 +221,19 @@ def of_examples(
     asked: tuple[int, ...] = (),
     askable: np.ndarray | None = None,
     unknown: Unknown = NOTHING,
+    exclude_seen: bool = False,
 ) -> Predictions:
-    """Put the answers to `examples` beside their users and targets; `asked` and `askable` as in `Predictions`."""
+    """Put the answers to `examples` beside their users and targets; the rest is as in `Predictions`."""
     assert len(ranked) == len(examples), f"{len(ranked)} answers to {len(examples)} examples"
     user_ids = np.array([example.user_id for example in examples], dtype=object)
     targets = np.array([example.target for example in examples], dtype=object)
     seen = np.array([example.target in example.history for example in examples], dtype=bool)
-    return Predictions(user_ids, targets, ranked, known, seen, log_probs, asked, askable, unknown)
+    return Predictions(user_ids, targets, ranked, known, seen, log_probs, asked, askable, unknown, exclude_seen)
 
 
 def require_examples(examples: Sequence[Example]) -> None:
     if not examples:
         raise InputError("examples", 0, "give at least one target: are the users' histories long enough to split?")
-
-
-def _request(
-    example: Example, history: tuple[str, ...], k: int, beam_width: int | None, users: Mapping[str, Mapping[str, Any]]
-) -> Request:
-    fields = users.get(example.user_id, {})
-    return Request(history, k=k, beam_width=beam_width, exclude=history, user=fields)
 
 
 def _refuse_infinite(examples: Sequence[Example], known: np.ndarray, log_probs: np.ndarray) -> None:

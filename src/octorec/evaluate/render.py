@@ -29,7 +29,8 @@ def render_metrics(comparison: Comparison) -> RenderableType:
 
 def render_shadow(result: Shadow) -> RenderableType:
     """Agreement on requests without labels."""
-    line = f"{result.requests:,} requests, {result.answers:,} answers of the baseline scored by both"
+    line = f"{result.requests:,} requests, {result.answers:,} answers of the baseline scored by both; "
+    line += f"where a request does not say, {_seen(result.exclude_seen)}"
     left_out = [Text(note) for note in result.unknown.lines("requests")]
     sample = [Text(result.sample.line("requests", "line numbers"))] if result.sample else []
     return Group(line, *sample, *left_out, _agreement(result.agreement))
@@ -41,7 +42,7 @@ def headline(outcome: Outcome, said: str) -> Text:
 
 
 def _metrics(comparison: Comparison) -> Table:
-    title = f"{comparison.targets:,} targets of {comparison.users:,} users, seen items masked"
+    title = f"{comparison.targets:,} targets of {comparison.users:,} users, {_seen(comparison.exclude_seen)}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("metric", no_wrap=True)
     for name in ("baseline", "candidate", "difference", "95 % interval", "differ"):
@@ -73,12 +74,30 @@ def _notes(comparison: Comparison) -> list[RenderableType]:
     if any(comparison.not_in_catalog):
         of_baseline, of_candidate = comparison.not_in_catalog
         notes.append(f"Targets not in the catalog, counted as misses: baseline {of_baseline}, candidate {of_candidate}")
-    if comparison.in_history:
-        notes.append(f"Targets in their own history, masked and so missed by both: {comparison.in_history}")
+    notes.append(_in_history(comparison))
     baseline, candidate = comparison.unknown
     sides = {"": baseline} if baseline == candidate else {"Baseline: ": baseline, "Candidate: ": candidate}
     notes += [Text(f"{side}{line}") for side, unknown in sides.items() for line in unknown.lines()]
     return notes
+
+
+def _seen(excluded: bool) -> str:
+    return "seen items excluded" if excluded else "seen items not excluded"
+
+
+def _in_history(comparison: Comparison) -> RenderableType:
+    """What excluding seen items costs these targets, or would cost them."""
+    count = comparison.in_history
+    said = (
+        f"{count:,} of the {comparison.targets:,} targets ({count / comparison.targets:.1%}) stand in their own history"
+    )
+    if comparison.exclude_seen and count:
+        return warning(f"{said}, so that excluding seen items makes them misses for both: see --no-exclude-seen")
+    if comparison.exclude_seen:
+        return "No target stands in its own history: excluding seen items loses none"
+    if count:
+        return f"{said}: excluding seen items would lose them"
+    return "No target stands in its own history: nobody comes back to an item here, see --exclude-seen"
 
 
 def _origin(origin: Origin) -> list[RenderableType]:

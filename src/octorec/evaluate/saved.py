@@ -54,6 +54,19 @@ def asked_in(where: str, table: pa.Table, k: int) -> tuple[int, ...]:
     return tuple(lengths)
 
 
+def metadata(asked: tuple[int, ...], exclude_seen: bool) -> dict[str, str]:
+    """What a saved table says of its lists, as `asked_in` and `exclude_seen_in` read it."""
+    return {"asked": ",".join(map(str, asked)), "exclude_seen": str(exclude_seen).lower()}
+
+
+def exclude_seen_in(where: str, table: pa.Table) -> bool:
+    """Whether the lists of a saved table hold no item of the history; in a file from before that was said none did."""
+    text = (table.schema.metadata or {}).get(b"exclude_seen", b"true").decode(errors="replace")
+    if text not in ("true", "false"):
+        raise InputError(f"{where}: exclude_seen", text, "must be true or false")
+    return text == "true"
+
+
 def length_in(text: str) -> int:
     """The length of list that `text` says, 0 where it says none."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else 0

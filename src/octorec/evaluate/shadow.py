@@ -9,7 +9,7 @@ import numpy as np
 
 from octorec.data.sampled import Sample
 from octorec.engine.request import Request
-from octorec.errors import InputError, NonFiniteError
+from octorec.errors import InputError, MismatchError, NonFiniteError
 from octorec.evaluate.compare import Agreement
 from octorec.evaluate.metrics import overlap, ranked_items
 from octorec.evaluate.predictions import Engine, Progress
@@ -20,18 +20,20 @@ from octorec.evaluate.unknown import NOTHING, Unknown, askable_requests
 class Shadow:
     """requests, and answers: the baseline's items whose log-probabilities under both engines make the drift.
 
-    unknown: what was left out of the requests. sample: which were asked, None where all were.
+    unknown: what was left out of the requests. exclude_seen: whether answers to requests that do not say hold no item
+    of the history. sample: which were asked, None where all were.
     """
 
     requests: int
     answers: int
     agreement: Agreement
     unknown: Unknown = NOTHING
+    exclude_seen: bool = False
     sample: Sample | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        counts = {"requests": self.requests, "answers": self.answers}
+        counts = {"requests": self.requests, "answers": self.answers, "exclude_seen": self.exclude_seen}
         sample = self.sample and self.sample.to_dict()
         return {**counts, "sample": sample, "agreement": vars(self.agreement), "unknown_items": self.unknown.to_dict()}
 
@@ -48,12 +50,16 @@ def shadow(
 
     batch: requests handed over at a time. progress: called after each batch with the requests done and their number.
     unknown_items: drop leaves out and counts ids that one of the catalogs lacks, refuse is an InputError that names
-    one. Raises NonFiniteError with the number of the request whose scores are NaN or infinity.
+    one. Both engines must have one default for `exclude_seen`.
+    Raises NonFiniteError with the number of the request whose scores are NaN or infinity.
     """
     if not requests:
         raise InputError("requests", 0, "give at least one request")
     if batch < 1:
         raise InputError("batch", batch, "must be 1 or more")
+    if baseline.exclude_seen != candidate.exclude_seen:
+        allowed = f"the baseline's is {baseline.exclude_seen}: such answers cannot be compared"
+        raise MismatchError("candidate: exclude_seen", candidate.exclude_seen, allowed)
     items = frozenset(baseline.catalog.item_ids).intersection(candidate.catalog.item_ids)
     asked, unknown = askable_requests(requests, items, unknown_items)
     shared, drift = [np.empty(0)], [np.empty(0)]
@@ -71,7 +77,8 @@ def shadow(
         raise InputError(
             "requests", len(requests), "the baseline answers none of them with an item: nothing to compare"
         )
-    return Shadow(len(requests), len(scored), Agreement.of(np.concatenate(shared), scored), unknown)
+    agreement = Agreement.of(np.concatenate(shared), scored)
+    return Shadow(len(requests), len(scored), agreement, unknown, baseline.exclude_seen)
 
 
 def _drift(

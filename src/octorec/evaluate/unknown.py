@@ -17,18 +17,21 @@ class Unknown:
     """What was left out. items: item ids that the catalog lacks, once for each user who met them; users: who did.
 
     first: the first few as (user, item). not_asked: examples of whose history nothing is left, and whose user sends no
-    fields, so that there is nothing to ask: misses. Of requests without users each one is a user of its own.
+    fields, so that there is nothing to ask: misses. by_popularity: the same where popularity answers.
+    Of requests without users each one is a user of its own.
     """
 
     items: int = 0
     users: int = 0
     first: tuple[tuple[str, str], ...] = ()
     not_asked: int = 0
+    by_popularity: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         first = [{"user": user, "item": item} for user, item in self.first]
-        return {"items": self.items, "users": self.users, "first": first, "not_asked": self.not_asked}
+        counts = {"not_asked": self.not_asked, "by_popularity": self.by_popularity}
+        return {"items": self.items, "users": self.users, "first": first, **counts}
 
     def lines(self, users: str = "users") -> list[str]:
         """What a person should know of it, in words."""
@@ -38,6 +41,9 @@ class Unknown:
             lines.append(f"Items not in the catalog, left out: {self.items} of {self.users} {users}, such as {some}")
         if self.not_asked:
             lines.append(f"Not asked, as nothing of the history is in the catalog: {self.not_asked}")
+        if self.by_popularity:
+            said = "Answered by popularity, as nothing of the history is in the catalog"
+            lines.append(f"{said}: {self.by_popularity}")
         return lines
 
 

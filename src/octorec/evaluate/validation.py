@@ -17,17 +17,13 @@ BEAM_WIDTH = 32
 def recall_on(
     examples: Sequence[Example], catalog: Catalog, users: Mapping[str, Mapping[str, Any]], device: str
 ) -> Callable[[Any], dict[str, float]]:
-    """A function that measures a model's recall@10 on a sample of `examples`, their histories excluded.
-
-    Each example's history is excluded, so `max_banned` is the longest one's length.
-    """
+    """A function that measures a model's recall@10 on a sample of `examples`, their histories excluded."""
     sample = examples[:: max(1, len(examples) // SAMPLE)][:SAMPLE]
-    longest = max(len(example.history) for example in sample)
 
     def measure(model: Any) -> dict[str, float]:
         limits = {"batch_sizes": (64,), "beam_widths": (BEAM_WIDTH,), "default_beam_width": BEAM_WIDTH}
-        config = engine_config(model.config, {**limits, "max_banned": longest})
-        predictions = predict(Engine(model, catalog, config, device), sample, k=K, users=users)
+        engine = Engine(model, catalog, engine_config(model.config, limits), device)
+        predictions = predict(engine, sample, k=K, users=users, exclude_seen=True)
         return {f"recall@{K}": float(predictions.values()[f"recall@{K}"].mean())}
 
     return measure

@@ -21,7 +21,7 @@ rounding included. So a tile's best total is the total of its largest logit: the
 and the row's two statistics, and only the chosen tiles (k x 256 values a request) are read again.
 
 Which children count. The child with a tile's largest logit is looked up, and all of the tile only where that one has no
-live, permitted item. So a trie costs its codes (2 bytes a child) and about a sector a tile. Banned leaves are taken out
+live, permitted item. So a trie costs its codes (2 bytes a child) and about a sector a tile. Banned nodes are taken out
 before that: each program compares its request's list with the range of children at hand.
 
 Scores that are no numbers. A row's sum of exponentials is NaN where any of its log-probabilities is not finite. The
@@ -30,7 +30,7 @@ last selection looks at all rows' sums; what was selected of such a request coun
 Sums are made in a fixed order and nothing is synchronised with the host: a request's result is a function of that
 request alone, and the launches can be captured in a CUDA graph.
 
-Letters: B requests, W beams, V codes a level, K = out_width, X banned leaves a request.
+Letters: B requests, W beams, V codes a level, K = out_width.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.reference import DEAD, Beams, LeafFilter, TrieLevel
+from octorec.kernels.reference import DEAD, Beams, NodeFilter, TrieLevel
 from octorec.kernels.returnable import (
     filter_arguments,
     is_limited,
@@ -97,14 +97,15 @@ def beam_step(
     level: TrieLevel,
     widths: Tensor,
     out_width: int,
-    leaf_filter: LeafFilter | None = None,
+    node_filter: NodeFilter | None = None,
+    ranked: bool = False,
     tiling: Tiling | None = None,
 ) -> Beams:
     """As `reference.beam_step`: the same arguments, and the same result up to the rounding of the totals.
 
     logits [B, W, V] float32, scores [B, W] float32, nodes [B, W] int64, all contiguous; widths [B] integers in
     1..out_width. 512 of 512 x 16384 candidates fit; what does not is an InputError. Moves 4 * B * W * V bytes and
-    little else, in four launches, five with `leaf_filter`.
+    little else, in four launches, five with `ranked`.
     """
     batch, beams, vocabulary = logits.shape
     assert all(t.is_contiguous() for t in (logits, scores, nodes))
@@ -116,7 +117,7 @@ def beam_step(
         triton.next_power_of_2(out_width),
     )
     keys = tiling.keys(beams, vocabulary, out_width)
-    filters, words = filter_arguments(level, leaf_filter)
+    filters, words = filter_arguments(level, node_filter)
     trie = (level.child_code, level.child_live, *filters)
     shape = {"V": vocabulary, "TILE": tiling.tile, "TILES": tiles, "WORDS": words}
 
@@ -148,7 +149,7 @@ def beam_step(
         SUBTILE=tiling.subtile, KEYS=keys[1], CANDIDATES=keys[2], SLOTS=slots, BEAMS=triton.next_power_of_2(beams),
         num_warps=tiling.choose_warps,
     )  # fmt: skip
-    return found if leaf_filter is None else _ranked(found)
+    return _ranked(found) if ranked else found
 
 
 def _ranked(found: Beams) -> Beams:
@@ -164,7 +165,7 @@ def _ranked(found: Beams) -> Beams:
 @triton.jit
 def _scan_rows(
     logits_ptr, scores_ptr, nodes_ptr, child_start_ptr, child_code_ptr, child_live_ptr, child_sets_ptr, banned_ptr,
-    X, allowed_ptr, restricted_ptr, top_ptr, log_sum_ptr, start_ptr, count_ptr, tile_best_ptr, W,
+    first_banned_ptr, allowed_ptr, restricted_ptr, top_ptr, log_sum_ptr, start_ptr, count_ptr, tile_best_ptr, W,
     V: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, WORDS: tl.constexpr,
     BLOCK: tl.constexpr, CHUNK: tl.constexpr, TILES_PAD: tl.constexpr,
 ):  # fmt: skip
@@ -199,12 +200,12 @@ def _scan_rows(
     tl.store(count_ptr + row, count)
 
     if banned_ptr is not None:
-        banned_ptr += request * X
+        first_banned_ptr += request
     if WORDS > 0:
         allowed_ptr += request * WORDS
     limited = is_limited(restricted_ptr, request)
     todo = count
-    if (BLOCK >= V) & (count == V) & (next_banned(banned_ptr, start - 1, X) >= start + V):
+    if (BLOCK >= V) & (count == V) & (next_banned(banned_ptr, first_banned_ptr, start - 1) >= start + V):
         largest = start + run * RUN + tl.argmax(x, 1)  # every code is a child: its logit is at hand
         ok = returnable(largest, run * RUN < V, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS)
         if tl.sum(ok.to(tl.int32), 0) == tl.cdiv(V, RUN):
@@ -216,12 +217,12 @@ def _scan_rows(
     if todo > TILE:
         _best_of_tiles(
             logits_ptr, top, log_sum, score, start, count, child_code_ptr, child_live_ptr, child_sets_ptr, banned_ptr,
-            X, allowed_ptr, limited, tile_best_ptr, TILE, WORDS, CHUNK,
+            first_banned_ptr, allowed_ptr, limited, tile_best_ptr, TILE, WORDS, CHUNK,
         )  # fmt: skip
     elif todo > 0:
         _best_of_tiles(
             logits_ptr, top, log_sum, score, start, count, child_code_ptr, child_live_ptr, child_sets_ptr, banned_ptr,
-            X, allowed_ptr, limited, tile_best_ptr, TILE, WORDS, TILE,
+            first_banned_ptr, allowed_ptr, limited, tile_best_ptr, TILE, WORDS, TILE,
         )  # fmt: skip
     every = tl.arange(0, TILES_PAD)
     tl.store(tile_best_ptr + every, float("-inf"), mask=(every >= tl.cdiv(count, TILE)) & (every < TILES))
@@ -229,8 +230,8 @@ def _scan_rows(
 
 @triton.jit
 def _best_of_tiles(
-    logits_ptr, top, log_sum, score, start, count, child_code_ptr, child_live_ptr, child_sets_ptr, banned_ptr, X,
-    allowed_ptr, limited, tile_best_ptr, TILE: tl.constexpr, WORDS: tl.constexpr, CHUNK: tl.constexpr,
+    logits_ptr, top, log_sum, score, start, count, child_code_ptr, child_live_ptr, child_sets_ptr, banned_ptr,
+    first_banned_ptr, allowed_ptr, limited, tile_best_ptr, TILE: tl.constexpr, WORDS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """The best total of each tile of a row's children, CHUNK children at once."""
     part = tl.arange(0, CHUNK // TILE)
@@ -238,7 +239,7 @@ def _best_of_tiles(
         child = chunk + tl.arange(0, CHUNK)
         child_code = tl.load(child_code_ptr + start + child, mask=child < count, other=0)
         logit = tl.load(logits_ptr + child_code, mask=child < count, other=float("-inf"))
-        logit = without_banned(logit, start + child, start + chunk, banned_ptr, X)
+        logit = without_banned(logit, start + child, start + chunk, banned_ptr, first_banned_ptr)
         logit = tl.reshape(logit, (CHUNK // TILE, TILE))
         first_slot = start + chunk + part * TILE
         largest = largest_returnable(logit, first_slot, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS)
@@ -259,7 +260,7 @@ def _choose_tiles(tile_best_ptr, widths_ptr, chosen_ptr, tiles, K, KEYS: tl.cons
 @triton.jit
 def _read_tiles(
     logits_ptr, scores_ptr, top_ptr, log_sum_ptr, start_ptr, count_ptr, child_code_ptr, child_live_ptr, child_sets_ptr,
-    banned_ptr, X, allowed_ptr, restricted_ptr, chosen_ptr, totals_ptr, subtile_best_ptr, W, K,
+    banned_ptr, first_banned_ptr, allowed_ptr, restricted_ptr, chosen_ptr, totals_ptr, subtile_best_ptr, W, K,
     V: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, WORDS: tl.constexpr,
     SUBTILE: tl.constexpr,
 ):  # fmt: skip
@@ -276,8 +277,8 @@ def _read_tiles(
     code = tl.load(child_code_ptr + slot, mask=inside, other=0)
     x = tl.load(logits_ptr + row * V + code, mask=inside, other=float("-inf"))
     if banned_ptr is not None:
-        banned_ptr += request * X
-    x = without_banned(x, slot, start + first, banned_ptr, X)
+        first_banned_ptr += request
+    x = without_banned(x, slot, start + first, banned_ptr, first_banned_ptr)
     if WORDS > 0:
         allowed_ptr += request * WORDS
     limited = is_limited(restricted_ptr, request)

@@ -1,28 +1,48 @@
 """What the kernels ask of the device they run on."""
 
 import functools
+import warnings
 
 import torch
 from torch import Tensor
 
 from octorec.errors import InputError
 
-FP8_CAPABILITY = (8, 9)
+GPU_CAPABILITY, FP8_CAPABILITY = (8, 0), (8, 9)
 
 
 def open_device(name: str | torch.device) -> torch.device:
-    """The device that a user named: `cpu`, or `cuda` or `cuda:N` where this machine has that GPU."""
+    """The device that a user named: `cpu`, or `cuda` or `cuda:N` where this machine has that GPU and it is new enough.
+
+    Raises InputError, which says what to do, for everything else.
+    """
     try:
         device = torch.device(name)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError, OverflowError):
         raise InputError("device", name, "allowed: cpu, cuda, cuda:N") from None
-    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+    index = device.index or 0
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and index) or index < 0:
         raise InputError("device", str(name), "allowed: cpu, cuda, cuda:N")
     if device.type == "cuda":
-        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= gpus:
-            raise InputError("device", str(name), f"this machine has {gpus} CUDA GPUs that torch can use; allowed: cpu")
+        _check_gpu(str(name), index)
     return device
+
+
+def _check_gpu(name: str, index: int) -> None:
+    """Refuse a GPU that is not there, and one on which neither bfloat16 nor our kernels run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own words about a driver, over several lines
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus == 0 and torch.version.cuda is None:
+        raise InputError("device", name, "this torch was built without CUDA: install one with it, or take cpu")
+    if gpus == 0:
+        why = f"torch {torch.__version__} finds no GPU: check with nvidia-smi that there is one and that its driver is"
+        raise InputError("device", name, f"{why} new enough for CUDA {torch.version.cuda}, or take cpu")
+    if index >= gpus:
+        raise InputError("device", name, f"torch finds {gpus} GPUs: cuda:0 to cuda:{gpus - 1}")
+    if (capability := torch.cuda.get_device_capability(index)) < GPU_CAPABILITY:
+        card, has = torch.cuda.get_device_name(index), ".".join(map(str, capability))
+        raise InputError("device", name, f"{card} has compute capability {has}; 8.0 or more is needed: take cpu")
 
 
 def check_device(x: Tensor) -> None:
@@ -43,7 +63,8 @@ def check_fp8(device: torch.device) -> None:
     """Refuse FP8 products on a GPU that has no FP8 tensor cores."""
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < FP8_CAPABILITY:
         name = torch.cuda.get_device_name(device)
-        raise InputError("device", name, "FP8 needs compute capability 8.9 or more: serve the 16-bit checkpoint here")
+        allowed = "FP8 needs compute capability 8.9 or more: take the 16-bit checkpoint here, or cpu"
+        raise InputError("device", name, allowed)
 
 
 def capability(device: torch.device) -> tuple[int, int]:

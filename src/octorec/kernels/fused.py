@@ -12,7 +12,7 @@ from torch import Tensor
 from octorec.kernels import reference
 from octorec.kernels.device import check_device
 from octorec.kernels.quantized import Granularity, Quantized
-from octorec.kernels.reference import Beams, LeafFilter, Operand, Routing, TrieLevel
+from octorec.kernels.reference import Beams, NodeFilter, Operand, Routing, TrieLevel
 
 causal_attention = reference.causal_attention  # torch's own fused kernel, and for training only
 
@@ -92,12 +92,13 @@ def beam_step(
     level: TrieLevel,
     widths: Tensor,
     out_width: int,
-    leaf_filter: LeafFilter | None = None,
+    node_filter: NodeFilter | None = None,
+    ranked: bool = False,
 ) -> Beams:
     from octorec.kernels.beam_step import beam_step
 
     check_device(logits)
-    return beam_step(logits, scores, nodes, level, widths, out_width, leaf_filter)
+    return beam_step(logits, scores, nodes, level, widths, out_width, node_filter, ranked)
 
 
 def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:

@@ -172,12 +172,16 @@ class Beams(NamedTuple):
     codes: Tensor
 
 
-class LeafFilter(NamedTuple):
-    """What each request forbids at the last level. banned [B, X] int64: leaves none of whose items may be returned,
-    filled up with DEAD. allowed_sets [B, words] int64: bits of the named sets that may be returned. restricted [B]
-    bool: whether allowed_sets counts for this request."""
+class NodeFilter(NamedTuple):
+    """What each request forbids among the children of a level.
+
+    banned [X] int32: nodes below which no item may be returned, those of request b from first[b] up to first[b + 1], in
+    any order. first [B + 1] int64, ascending. allowed_sets [B, words] int64: bits of the named sets that may be
+    returned. restricted [B] bool: whether allowed_sets counts for this request.
+    """
 
     banned: Tensor
+    first: Tensor
     allowed_sets: Tensor
     restricted: Tensor
 
@@ -189,15 +193,16 @@ def beam_step(
     level: TrieLevel,
     widths: Tensor,
     out_width: int,
-    leaf_filter: LeafFilter | None = None,
+    node_filter: NodeFilter | None = None,
+    ranked: bool = False,
 ) -> Beams:
     """One step of beam search over the item trie: the best `widths[b]` of a request's W x V extensions.
 
     logits [B, W, V] float32; scores and nodes [B, W] of the beams they extend, nodes ascending; widths [B].
     Log-softmax over the whole codebook, then the trie masks (as Hugging Face's constrained search); a beam's score is
     the sum over levels. A tie goes to the lower flat index w * V + v, which is the order of the code tuples. Beams come
-    back in ascending prefix order, the dead ones last. With `leaf_filter` (given at the last level, and only there)
-    they come back by score descending, prefix ascending.
+    back in ascending prefix order, the dead ones last; with `ranked`, as after the last level, by score descending,
+    prefix ascending. node_filter: children of this level that a request may not extend to; None: all may be.
 
     NaN and infinity are told, not searched: a request of which a live beam's row of log-probabilities is not finite
     throughout (a logit is NaN, inf or -inf, in the trie or not), or of which a beam's score is NaN already, gets
@@ -210,8 +215,8 @@ def beam_step(
     total = log_p + scores[..., None]  # [B, W, V]
     child = _children(nodes, level, vocabulary)  # [B, W, V], -1 where there is none
     alive = (child >= 0) & (level.child_live[child.clamp(min=0)] > 0) & ~broken[..., None]
-    if leaf_filter is not None:
-        alive &= ~_filtered(child, nodes, level, leaf_filter)
+    if node_filter is not None:
+        alive &= ~_filtered(child, nodes, level, node_filter)
     total = total.masked_fill(~alive, float("-inf")).flatten(1)
     index = _best_ascending(total, widths, out_width)  # [B, out_width] flat indices, -1 dead
     dead = index < 0
@@ -222,7 +227,7 @@ def beam_step(
         at // vocabulary,
         at % vocabulary,
     )
-    if leaf_filter is None:
+    if not ranked:
         return beams
     order = beams.scores.sort(dim=1, descending=True, stable=True).indices
     return Beams(*(field.gather(1, order) for field in beams))
@@ -255,21 +260,30 @@ def _children(nodes: Tensor, level: TrieLevel, vocabulary: int) -> Tensor:
     return table.scatter_(2, torch.where(real, code, vocabulary), slots.masked_fill(~real, -1))[..., :vocabulary]
 
 
-def _filtered(child: Tensor, nodes: Tensor, level: TrieLevel, leaf_filter: LeafFilter) -> Tensor:
+def _filtered(child: Tensor, nodes: Tensor, level: TrieLevel, node_filter: NodeFilter) -> Tensor:
     """Which of the candidates [B, W, V] the requests' exclusions and allow-lists forbid."""
     forbidden = torch.zeros_like(child, dtype=torch.bool)
     if level.child_sets is not None:
         sets = level.child_sets[child.clamp(min=0)]  # [B, W, V, words]
-        allowed = ((sets & leaf_filter.allowed_sets[:, None, None]) != 0).any(-1)
-        forbidden = ~allowed & leaf_filter.restricted[:, None, None]
-    banned = leaf_filter.banned
+        allowed = ((sets & node_filter.allowed_sets[:, None, None]) != 0).any(-1)
+        forbidden = ~allowed & node_filter.restricted[:, None, None]
+    return forbidden | _banned(nodes, level, node_filter, child.shape)
+
+
+def _banned(nodes: Tensor, level: TrieLevel, node_filter: NodeFilter, shape: torch.Size) -> Tensor:
+    """Which of the candidates [B, W, V] are banned nodes."""
+    batch, beams, vocabulary = shape
+    banned, place = node_filter.banned.long(), torch.arange(len(node_filter.banned), device=nodes.device)
+    request = torch.searchsorted(node_filter.first, place, right=True) - 1
     parent = torch.searchsorted(level.child_start.long(), banned, right=True) - 1
-    beam = torch.searchsorted(nodes.contiguous(), parent).clamp(max=nodes.shape[1] - 1)  # nodes ascend
-    hit = (banned != DEAD) & (nodes.gather(1, beam) == parent)
+    row = torch.arange(batch, device=nodes.device)[:, None] * 2**32  # a request's nodes ascend, and so do all with it
+    ours, theirs = (row + nodes).flatten(), request * 2**32 + parent
+    beam = torch.searchsorted(ours, theirs).clamp(max=batch * beams - 1)
+    hit = (banned != DEAD) & (request < batch) & (ours[beam] == theirs)
     code = level.child_code[banned.clamp(max=len(level.child_code) - 1)].long()
-    flat = torch.where(hit, beam * child.shape[2] + code, child.shape[1] * child.shape[2])
-    table = forbidden.new_zeros(len(child), child.shape[1] * child.shape[2] + 1).scatter_(1, flat, True)
-    return forbidden | table[:, :-1].unflatten(1, child.shape[1:])
+    flat = torch.where(hit, beam * vocabulary + code, batch * beams * vocabulary)
+    table = torch.zeros(batch * beams * vocabulary + 1, dtype=torch.bool, device=nodes.device)
+    return table.scatter_(0, flat, True)[:-1].view(shape)
 
 
 def _best_ascending(total: Tensor, widths: Tensor, out_width: int) -> Tensor:

@@ -1,27 +1,27 @@
 # mypy: allow-untyped-defs
-"""Which children of a trie node may be returned: live ones, of an allowed set, not banned.
+"""Which children of a trie node may be extended to: with a live item below, one of an allowed set, and not banned.
 
-Children are told by their slot, their place in the level's flat arrays. Letters: X banned leaves a request.
+Children are told by their slot, their place in the level's flat arrays.
 """
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from octorec.kernels.reference import DEAD, LeafFilter, TrieLevel
+from octorec.kernels.reference import DEAD, NodeFilter, TrieLevel
 
 _DEAD = tl.constexpr(DEAD)
 
 
-def filter_arguments(level: TrieLevel, leaf_filter: LeafFilter | None) -> tuple[tuple[Tensor | int | None, ...], int]:
-    """What kernels take of a filter: child_sets, banned, X, allowed_sets, restricted (None without); words of sets."""
-    if leaf_filter is None:
-        return (None, None, 0, None, None), 0
-    banned = leaf_filter.banned.contiguous()
+def filter_arguments(level: TrieLevel, node_filter: NodeFilter | None) -> tuple[tuple[Tensor | int | None, ...], int]:
+    """What kernels take of a filter: child_sets, banned, first, allowed_sets, restricted (or None); words of sets."""
+    if node_filter is None:
+        return (None, None, None, None, None), 0
+    banned, first = node_filter.banned.contiguous(), node_filter.first.contiguous()
     if level.child_sets is None:
-        return (None, banned, banned.shape[1], None, None), 0
-    allowed = leaf_filter.allowed_sets.contiguous()
-    return (level.child_sets, banned, banned.shape[1], allowed, leaf_filter.restricted), allowed.shape[1]
+        return (None, banned, first, None, None), 0
+    allowed = node_filter.allowed_sets.contiguous()
+    return (level.child_sets, banned, first, allowed, node_filter.restricted), allowed.shape[1]
 
 
 @triton.jit
@@ -56,25 +56,30 @@ def returnable(slot, mask, child_live_ptr, child_sets_ptr, allowed_ptr, limited,
 
 
 @triton.jit
-def next_banned(banned_ptr, after, X):
-    """The lowest banned leaf above `after`; _DEAD if there is none. banned_ptr: the request's X leaves, or None."""
+def next_banned(banned_ptr, first_ptr, after):
+    """The lowest node above `after` that a request bans; _DEAD if there is none.
+
+    banned_ptr: all requests' nodes, or None; first_ptr: where the request's begin, and behind it where they end. Both
+    are loaded anew, as that costs less than to keep them in registers.
+    """
     lowest = tl.full((), _DEAD, tl.int32)
     if banned_ptr is not None:
-        for first in range(0, X, 512):
+        end = tl.load(first_ptr + 1)
+        for first in range(tl.load(first_ptr), end, 512):
             place = first + tl.arange(0, 512)
-            leaf = tl.load(banned_ptr + place, mask=place < X, other=_DEAD).to(tl.int32)
-            lowest = tl.minimum(lowest, tl.min(tl.where(leaf > after, leaf, _DEAD), 0))
+            node = tl.load(banned_ptr + place, mask=place < end, other=_DEAD)
+            lowest = tl.minimum(lowest, tl.min(tl.where(node > after, node, _DEAD), 0))
     return lowest
 
 
 @triton.jit
-def without_banned(x, slot, first, banned_ptr, X):
-    """x, -inf where the child is a banned leaf; `first` is the lowest slot."""
+def without_banned(x, slot, first, banned_ptr, first_ptr):
+    """x, -inf where the child is a banned node; `first` is the lowest slot."""
     if banned_ptr is not None:
-        leaf = next_banned(banned_ptr, first - 1, X)
-        while leaf < first + x.numel:
-            x = tl.where(slot == leaf, float("-inf"), x)
-            leaf = next_banned(banned_ptr, leaf, X)
+        node = next_banned(banned_ptr, first_ptr, first - 1)
+        while node < first + x.numel:
+            x = tl.where(slot == node, float("-inf"), x)
+            node = next_banned(banned_ptr, first_ptr, node)
     return x
 
 

@@ -35,10 +35,8 @@ def product(x: Tensor, weight: Tensor, residual: Tensor | None = None) -> Tensor
         return torch.addmm(residual, x, weight.T) if x.dim() == 2 else residual + x @ weight.mT
     if x.itemsize == 2:
         return _by_rows(x, weight, residual)
-    if x.dim() == 4:  # how many there are would decide how a batched product is divided
-        out = torch.stack([_by_lanes(one, its) for one, its in zip(x, weight, strict=True)])
-    else:
-        out = _by_lanes(x, weight)
+    # requests one by one: how many there are would decide how a batched product is divided
+    out = _by_lanes(x, weight) if x.dim() == 4 else _by_lanes(x[None], weight[None])[0]
     return out if residual is None else residual + out
 
 
@@ -59,18 +57,26 @@ def _at_once(*operands: Tensor) -> bool:
 
 
 def _by_rows(x: Tensor, weight: Tensor, residual: Tensor | None) -> Tensor:
+    blocks = _filled(x, BLOCK).split(BLOCK)
+    out = x.new_empty(len(blocks) * BLOCK, len(weight))
     if residual is None:
-        out = [block @ weight.T for block in _filled(x, BLOCK).split(BLOCK)]
+        for block, its in zip(blocks, out.split(BLOCK), strict=True):
+            torch.mm(block, weight.T, out=its)
     else:
-        pairs = zip(_filled(residual, BLOCK).split(BLOCK), _filled(x, BLOCK).split(BLOCK), strict=True)
-        out = [torch.addmm(start, block, weight.T) for start, block in pairs]
-    return torch.cat(out)[: len(x)]
+        for start, block, its in zip(_filled(residual, BLOCK).split(BLOCK), blocks, out.split(BLOCK), strict=True):
+            torch.addmm(start, block, weight.T, out=its)
+    return out[: len(x)]
 
 
 def _by_lanes(x: Tensor, weight: Tensor) -> Tensor:
-    columns = _filled(x, LANES).unflatten(-2, (-1, LANES)).movedim(-3, 0).mT.contiguous()  # [blocks, ..., K, LANES]
-    out = torch.stack([weight @ block for block in columns])  # [blocks, ..., N, LANES]
-    return out.mT.movedim(0, -3).flatten(-3, -2)[..., : x.shape[-2], :]
+    """x [R, ..., T, K] and weight [R, ..., N, K] -> [R, ..., T, N]."""
+    columns = _filled(x, LANES).unflatten(-2, (-1, LANES)).movedim(-3, 1).mT.contiguous()  # [R, blocks, ..., K, LANES]
+    out = columns.new_empty(*columns.shape[:-2], weight.shape[-2], LANES)
+    multiply = torch.bmm if weight.dim() == 4 else torch.mm
+    for one, blocks, results in zip(weight, columns, out, strict=True):
+        for block, its in zip(blocks, results, strict=True):
+            multiply(one, block, out=its)
+    return out.mT.movedim(1, -3).flatten(-3, -2)[..., : x.shape[-2], :]
 
 
 def _filled(x: Tensor, size: int) -> Tensor:

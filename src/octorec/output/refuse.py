@@ -67,8 +67,11 @@ def refuse_full(path: Path, needed: int, field: str = "out") -> None:
     above = next(parent for parent in path.absolute().parents if parent.is_dir())
     free = shutil.disk_usage(above).free
     if free < needed:
-        allowed = f"about {needed / 1e9:,.3g} GB are to be written, and {free / 1e9:,.3g} GB are free there"
-        raise InputError(field, str(path), allowed)
+        raise InputError(field, str(path), f"about {_size(needed)} are to be written, and {_size(free)} are free there")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def exists(path: Path, field: str) -> bool:

@@ -119,7 +119,9 @@ def _disk_errors(path: Path, scratch: Path, field: str = "out") -> Iterator[None
     """Raise as InputError what the disk of `path` refuses, whichever library wrote to `scratch`."""
     try:
         yield
-    except InputError:
+    except InputError as error:
+        if str(error.value).startswith(str(scratch)):  # of what was written within it
+            raise InputError(field, str(path), error.allowed) from error
         raise
     except Exception as error:
         code = _code(error)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from octorec.errors import InputError
 from octorec.kernels import reference
+from octorec.kernels.device import check_fp8
 from octorec.kernels.quantized import E4M3, GROUP, Quantized, dequantize
 from octorec.models.checkpoint import PARTS, check_fits, disk_tensors, load_into, read_config
 from octorec.models.config import OneRecConfig
@@ -37,6 +38,8 @@ def load_model(
     where config and tensors disagree.
     """
     checkpoint = Checkpoint(folder)
+    if checkpoint.quantization is not None:
+        check_fp8(torch.device(device))
     return _filled(empty_model(read_config(checkpoint), checkpoint.quantization, ops, dtype), checkpoint, device)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octorec.engine.limits import MOST_BANNED, MOST_ITEMS, MOST_ROWS
+from octorec.engine.limits import MOST_EXCLUDE, MOST_ITEMS, MOST_ROWS
 from octorec.engine.request import check_unknown_items
 from octorec.errors import InputError, check_keys
 from octorec.reading import folder_names, read_yaml, require_file
@@ -36,17 +36,18 @@ class ServeConfig:
     )
     max_queued_requests: int = setting(256, "Requests that may wait; further ones are answered 503 at once.")
     default_deadline_ms: float = setting(30_000.0, "Deadline of requests that state none.")
+    exclude_seen: bool = setting(
+        False, "Whether requests that do not say get no item of their history; off where people come back to an item."
+    )
     unknown_items: str = setting("drop", "drop: ignore and report item ids that the catalog lacks; refuse: answer 422.")
 
     batch_sizes: tuple[int, ...] | None = setting(None, "Batch sizes to capture, ascending; the engine's default.")
     beam_widths: tuple[int, ...] | None = setting(None, "Beam widths to capture, ascending; the engine's default.")
     default_beam_width: int | None = setting(None, "Beam width of requests that state none; the engine's default.")
-    max_banned: int | None = setting(None, "Code tuples that one request's exclusions may empty; the engine's default.")
     max_items: int | None = setting(None, "Room for a catalog that grows; a tenth more than it has if not given.")
 
     max_body_bytes: int = setting(2**20, "Largest body; a larger one is answered 413.")
-    max_history: int = setting(10_000, "Ids in a history; of those the model's context keeps the newest.")
-    max_exclude: int = setting(10_000, "Ids in an exclusion list.")
+    max_exclude: int = setting(10_000, "Ids in `exclude`; one more is answered 422. A history may be of any length.")
     max_list: int = setting(64, "Requests in one body.")
     keep_alive_s: float = setting(75.0, "How long an idle connection stays open; set it above the gateway's.")
     body_timeout_s: float = setting(10.0, "How long a body may take to arrive; 408 after that.")
@@ -67,7 +68,7 @@ class ServeConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_range(self, 1, 10**6, "max_queued_requests", "max_list")
-        check_range(self, 1, 10**8, "max_history", "max_exclude")
+        check_range(self, 1, MOST_EXCLUDE, "max_exclude")
         check_range(self, 1, 2**40, "max_body_bytes")
         check_range(self, 0, LONGEST_MS, "default_deadline_ms", above=True)
         check_range(self, 0, LONGEST_MS, "max_queue_delay_ms")
@@ -76,7 +77,6 @@ class ServeConfig:
         check_range(self, 0, 2**16 - 1, "port", "admin_port")
         check_ascending(self, "batch_sizes", "beam_widths")
         check_range(self, 1, MOST_ROWS, "max_batch_size", "batch_sizes", "beam_widths", "default_beam_width")
-        check_range(self, 1, MOST_BANNED, "max_banned")
         check_range(self, 1, MOST_ITEMS, "max_items")
         if self.beam_widths is not None and self.default_beam_width is not None:
             widest = self.beam_widths[-1]
@@ -97,7 +97,7 @@ class ServeConfig:
 
     def engine_options(self) -> dict[str, Any]:
         """The fields of `EngineConfig` that are set."""
-        names = ("batch_sizes", "beam_widths", "default_beam_width", "max_banned", "max_items")
+        names = ("batch_sizes", "beam_widths", "default_beam_width", "max_items", "max_exclude", "exclude_seen")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 

@@ -1,6 +1,6 @@
 """What goes over the wire, as OpenAPI documents it. Answers are encoded from columns, not through these classes."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, StringConstraints, ValidationError
 
@@ -22,14 +22,18 @@ class RecommendRequest(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     history: list[ItemId] = Field(
-        description="Item ids, oldest first; integers are read as text, and an item may occur again. Of more than the "
-        "model's context the newest are used, and `notes` says so. Empty where user fields are given."
+        description="Item ids, oldest first, as many as the body holds; integers are read as text, and an item may "
+        "occur again. Of more than the model's context the newest are used, and `notes` says so. Where it is empty or "
+        "none of it is known, and no user fields are given, popularity answers, as `source` and `notes` say."
     )
     k: int = Field(Request.k, ge=1, description="Items to return, at most beam_width.")
     beam_width: int | None = Field(None, ge=1, description="Beams kept a level; the server's default if not given.")
-    exclude: list[ItemId] = Field([], description="Item ids never to return.")
+    exclude: list[ItemId] = Field([], description="Item ids never to return, at most the server's max_exclude.")
     allow: list[ItemId] = Field([], description="Named item sets to return from, their union; empty for every item.")
     user: dict[str, UserValue] = Field({}, description="Values of the model's user fields.")
+    exclude_seen: bool | None = Field(
+        None, description="Whether no item of the whole history is returned; the server's default if not given."
+    )
     deadline_ms: float | None = Field(
         None, gt=0, le=3_600_000, description="Answer 504 after so long; the server's default if not given."
     )
@@ -52,10 +56,15 @@ class Recommendations(BaseModel):
     """Columns of the same length, best item first."""
 
     items: list[str]
-    scores: list[float] = Field(description="Log-probability of each item's codes.")
+    scores: list[float] = Field(
+        description="Log-probability of each item's codes; by popularity, log of its share of all interactions."
+    )
     codes: list[list[int]] = Field(description="Each item's semantic ID.")
     titles: list[str] | None = Field(None, description="Only when asked for.")
     complete: bool = Field(description="Whether all k were found; if not, a note says why.")
+    source: Literal["model", "popularity"] = Field(
+        description="What answered: popularity where the request tells nothing of its user."
+    )
     notes: list[str] = Field(description="What was done to the request that its sender may not expect.")
     model: str = Field(description="Version of the checkpoint that gave all of this answer.")
     catalog: str = Field(description="Version of the catalog that gave all of this answer.")
@@ -93,8 +102,7 @@ def checked(raw: Any, config: ServeConfig) -> RecommendRequest:
         of_ids = field.partition(".")[0] in ID_LISTS and "." in field
         reason = "ids are text, or integers, which are read as text" if of_ids else first["msg"]
         raise Refusal("invalid", f"{field}: {reason}", field) from None
-    for field, most in (("history", config.max_history), ("exclude", config.max_exclude)):
-        length = len(getattr(request, field))
-        if length > most:
-            raise Refusal("invalid", f"{field}: got {length} ids; at most {most}", field)
+    if len(request.exclude) > config.max_exclude:
+        said = f"exclude: got {len(request.exclude)} ids; at most max_exclude = {config.max_exclude}"
+        raise Refusal("invalid", said, "exclude")
     return request

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 from octorec.engine.engine import Engine
-from octorec.engine.rank import Found, Ranked
+from octorec.engine.rank import Ranked, by_popularity
 from octorec.engine.request import Request
 from octorec.errors import InputError, NonFiniteError
 from octorec.serve.batcher import Batcher, Pending, Serving, any_request
@@ -93,19 +93,12 @@ class Service:
 
     async def _answer(self, asked: RecommendRequest, request_id: str) -> bytes:
         pending = self._accept(asked)
-        try:
-            async with asyncio.timeout(pending.deadline - time.monotonic()):
-                found, row = await pending.future
-        except TimeoutError:
-            raise Refusal("deadline", "the deadline passed before the answer was there", "deadline_ms") from None
-        except Refusal:
-            raise
-        except Exception as error:
-            raise Refusal("failed", "the engine failed on this request; the log has the reason") from error
-        finally:
-            self.batcher.leave(pending)
-        before = time.monotonic()
-        ranked = self._ranked(found, row, pending)
+        if pending.parsed.source == "popularity":
+            before = pending.started = pending.finished = time.monotonic()
+            ranked = await asyncio.to_thread(by_popularity, pending.parsed)  # may look at every item of a catalog
+        else:
+            self.batcher.submit(pending)
+            ranked, before = await self._searched(pending)
         if not ranked.complete:
             await asyncio.to_thread(lambda: ranked.notes)  # counts items, once for each union of sets
         answer = encode_answer(ranked, pending.serving.model, asked.titles, request_id)
@@ -122,29 +115,41 @@ class Service:
         milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
         return with_timings(answer, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3})
 
-    def _ranked(self, found: Found, row: int, pending: Pending) -> Ranked:
+    async def _searched(self, pending: Pending) -> tuple[Ranked, float]:
+        """What the device found for a request that is in the queue, and when it was there."""
         try:
-            return found.ranked(row, pending.parsed)
+            async with asyncio.timeout(pending.deadline - time.monotonic()):
+                found, row = await pending.future
+        except TimeoutError:
+            raise Refusal("deadline", "the deadline passed before the answer was there", "deadline_ms") from None
+        except Refusal:
+            raise
+        except Exception as error:
+            raise Refusal("failed", "the engine failed on this request; the log has the reason") from error
+        finally:
+            self.batcher.leave(pending)
+        before = time.monotonic()
+        try:
+            return found.ranked(row, pending.parsed), before
         except NonFiniteError:
             self.metrics.nonfinite.inc()
             message = f"model {pending.serving.model}: the scores of this request are NaN or infinity"
             raise Refusal("nonfinite", message) from None
 
     def _accept(self, asked: RecommendRequest) -> Pending:
-        """Check a request against what answers now, and queue it."""
+        """Check a request against what answers now, unless the queue is full."""
         self.batcher.refuse_if_full()
         arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
         try:
             lists: Any = asked  # of text or integers, which Request reads as text
-            request = Request(lists.history, asked.k, asked.beam_width, lists.exclude, lists.allow, asked.user)
+            what = lists.history, asked.k, asked.beam_width, lists.exclude, lists.allow, asked.user
+            request = Request(*what, asked.exclude_seen)
             parsed = serving.engine.parse(request, self.batcher.drop_unknown)
         except InputError as error:
             raise invalid(error) from None
         deadline = arrived + (asked.deadline_ms or self.config.default_deadline_ms) / 1e3
         future = asyncio.get_running_loop().create_future()
-        pending = Pending(request, serving, parsed, deadline, future, arrived)
-        self.batcher.submit(pending)
-        return pending
+        return Pending(request, serving, parsed, deadline, future, arrived)
 
     def _refuse_unless_ready(self) -> None:
         if self.state == "draining":

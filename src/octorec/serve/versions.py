@@ -11,7 +11,18 @@ from octorec.serve.config import ServeConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # what requests and answers need
-LOOKUPS = ("version", "index", "id_hashes", "item_ids", "titles", "live", "item_leaf", "set_bit")
+LOOKUPS = (
+    "version",
+    "index",
+    "id_hashes",
+    "item_ids",
+    "titles",
+    "live",
+    "item_leaf",
+    "set_bit",
+    "popular_order",
+    "n_interactions",
+)
 
 
 def version_folder(root: str | None, field: str, name: str) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from octorec.catalog.catalog import Catalog
+from octorec.catalog.counts import counted
 from octorec.data.interactions import Interactions
 from octorec.data.learned import learned_from
 from octorec.data.splits import Example
@@ -102,9 +103,11 @@ def train(
 
     users: values of the model's user fields by user id. validation: held-out examples for recall on the way.
 
+    A catalog without counts gets those of `interactions`, so that requests without a history can be answered.
     Until it is done the state lies in `OUT.training/`, from which `resume` goes on with the same bits; it is removed at
     the end. Returns what `training.json` in `out` holds: configuration, records, bytes, and what was learned from.
     """
+    open_device(device)  # refused before anything is read
     out = Path(out)
     state = state_folder(out)
     refuse_folder(out, force)
@@ -120,7 +123,7 @@ def train(
         records = trainer.run(state, validate, progress)
         with new_folder(out, force) as scratch:
             size = checkpoint.save(model, scratch, torch.bfloat16)
-            catalog.save(scratch / "catalog")
+            (counted(catalog, interactions) if catalog.interactions is None else catalog).save(scratch / "catalog")
             about = {"train_config": asdict(config), "examples": len(data), "bytes": size, "records": records}
             about["learned"] = learned_from(interactions).to_dict()
             (scratch / "training.json").write_text(json_text(about, indent=1))

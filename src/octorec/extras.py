@@ -1,0 +1,15 @@
+"""Which extra of the package brings a module that is not installed."""
+
+EXTRA_OF = {
+    "fastapi": "serve", "fastapi_offline": "serve", "starlette": "serve", "pydantic": "serve",
+    "uvicorn": "serve", "uvloop": "serve",
+    "httptools": "serve", "prometheus_client": "serve", "orjson": "serve", "aiohttp": "bench",
+    "gguf": "families", "transformers": "families", "accelerate": "families", "deep_gemm": "deepgemm",
+}  # fmt: skip
+
+
+def how_to_install(error: ImportError) -> str | None:
+    """One line with the command that installs what was missing, or None where no extra brings it."""
+    module = (error.name or "").partition(".")[0]
+    extra = EXTRA_OF.get(module)
+    return None if extra is None else f"{module} is not installed: run pip install 'octorec[{extra}]'"

@@ -1,0 +1,81 @@
+"""What docs/serving.md tells an operator to send and to type, sent and typed."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+from served import SIZES, administered, make_catalog, make_engine, run, save_checkpoint, served
+
+from octorec import cli
+from octorec.catalog.build import build_catalog
+from octorec.catalog.catalog import Catalog
+from octorec.serve.refusal import STATUS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+IDS = [str(number) for number in range(190)]
+UNSEEN = {"ok", "cancelled"}  # no errors that a client reads
+
+
+def lines(program: str) -> list[list[str]]:
+    blocks = re.findall(r"^```bash\n(.*?)^```", PAGE, re.S | re.M)
+    return [shlex.split(line) for block in blocks for line in block.splitlines() if line.startswith(program + " ")]
+
+
+async def send(client: httpx.AsyncClient, arguments: list[str]) -> dict[str, Any]:
+    """As curl would: POST where there is a body."""
+    options = dict(zip(arguments[2::2], arguments[3::2], strict=True))
+    headers = dict([options["-H"].split(": ")]) if "-H" in options else {}
+    headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
+    address = "/" + arguments[1].split("/", 1)[1]
+    response = await client.post(address, content=options.get("-d", ""), headers=headers)
+    assert response.status_code == 200, (arguments, response.text)
+    return response.json()
+
+
+def test_every_curl_line_is_answered(tmp_path: Path) -> None:
+    catalog = make_catalog(190, ids=IDS)
+    catalog.save(tmp_path / "catalogs" / "2026-11-24")
+    save_checkpoint(tmp_path / "models" / "fp8-2", catalog)
+    roots: dict[str, Any] = {"catalog_root": str(tmp_path / "catalogs"), "model_root": str(tmp_path / "models")}
+    roots |= {"batch_sizes": (1,), "beam_widths": (16,), "default_beam_width": 16}  # of the second model
+
+    async def test() -> None:
+        async with served(make_engine(catalog), **roots) as (service, client), administered(service) as admin:
+            answers = [await send(admin if "8081" in line[1] else client, line) for line in lines("curl")]
+            assert len(answers) >= 6
+            assert len(answers[0]["items"]) == 5
+            assert [answer["changed"]["withdrawn"] for answer in answers if "changed" in answer] == [1, 0]
+
+    run(test())
+
+
+def test_every_catalog_line_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    vectors = np.random.default_rng(0).normal(size=(190, 3)).astype(np.float32)
+    built = build_catalog(None, pa.table({"item_id": IDS, "vector": list(vectors)}), SIZES)
+    built.save("runs/demo/fp8/catalog")
+    Path("items.csv").write_text("item_id,title\n50,Star Wars\n")
+    Path("gone.csv").write_text("item_id\n172\n")
+    typed = lines("octorec catalog")
+    assert [line[2] for line in typed] == ["upsert", "withdraw", "restore"]
+    for line in typed:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(line[1:])
+        assert ended.value.code == 0, line
+    made = Catalog.load("runs/catalogs/next")
+    assert made.titles[made.index["50"]] == "Star Wars"
+    assert made.live.all()
+
+
+def test_every_error_is_in_the_table() -> None:
+    rows = re.findall(r"^\| (\d{3}) \| (.*?) \|", PAGE, re.M)
+    told = {outcome: int(status) for status, outcomes in rows for outcome in re.findall(r"`(\w+)`", outcomes)}
+    assert told == {outcome: status for outcome, status in STATUS.items() if outcome not in UNSEEN}
+    (example,) = re.findall(r"^```json\n(.*?)^```", PAGE, re.S | re.M)
+    assert set(json.loads(example)) == {"error", "request_id"}

@@ -1,0 +1,48 @@
+"""A module that only an extra brings is asked for with the command that installs it."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from test_command import said_at_the_end
+
+from octorec.extras import EXTRA_OF, how_to_install
+
+ROOT = Path(__file__).parent.parent
+MODULES = {
+    "fastapi-offline": "fastapi_offline",
+    "prometheus-client": "prometheus_client",
+    "sgl-deep-gemm": "deep_gemm",
+}  # named unlike their distributions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "needs_it", "extra"),
+    [
+        (["serve", "checkpoint"], "uvicorn", "octorec.serve.run", "serve"),
+        (["serve", "checkpoint"], "fastapi", "octorec.serve.run", "serve"),
+        (["bench", "serve", "http://127.0.0.1:9", "--requests", "r.jsonl"], "aiohttp", "octorec.serve.bench", "bench"),
+    ],
+)
+def test_a_verb_says_what_to_install(
+    arguments: list[str], missing: str, needs_it: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, needs_it, raising=False)
+    code, said = said_at_the_end(arguments)
+    assert (code, said) == (2, f"error: {missing} is not installed: run pip install 'octorec[{extra}]'\n")
+
+
+def test_every_package_of_an_extra_is_known() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra in set(extras) - {"dev"}:
+        for requirement in extras[extra]:
+            package = requirement.partition(">")[0]
+            assert EXTRA_OF[MODULES.get(package, package)] in extras, requirement
+    assert set(EXTRA_OF.values()) == set(extras) - {"dev"}
+
+
+def test_a_module_that_no_extra_brings_is_a_fault_of_ours() -> None:
+    assert how_to_install(ModuleNotFoundError("No module named 'x'", name="x")) is None
+    assert how_to_install(ModuleNotFoundError("no name")) is None
