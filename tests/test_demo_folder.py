@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import typer
 
-from octorec import cli, demo_folder
+from octorec import demo_folder
 from octorec.data.interactions import Interactions, read_interactions
 from octorec.data.items import check_items, read_items
 from octorec.data.learned import digest
@@ -17,6 +16,7 @@ from octorec.data.users import read_users
 from octorec.demo_claim import TABLES, claimed_demo
 from octorec.demo_folder import last_words, write_found, write_tables
 from octorec.errors import InputError
+from tests.test_readme import taken
 
 LOG = {"user_id": ["2", "2", "10"], "item_id": ["5", "7", "5"], "timestamp": [3, 4, 1]}
 SETS = [["Drama", "1990s"], []]
@@ -67,13 +67,6 @@ def test_a_demo_may_replace_what_a_demo_left_and_no_json_of_somebody_else(tmp_pa
         pass
 
 
-def typed(line: str) -> None:
-    """Let the command line take apart what was typed."""
-    _, *words = shlex.split(line)
-    command = typer.main.get_command(cli.app)
-    command.commands[words[0]].make_context("octorec", words[1:])  # type: ignore[attr-defined]
-
-
 def test_the_last_words_are_commands_that_octorec_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_folder, "_on_the_path", list)
     opened, empty, *commands = last_words(Path("runs/my demo"))
@@ -81,7 +74,7 @@ def test_the_last_words_are_commands_that_octorec_takes(tmp_path: Path, monkeypa
     assert empty == ""
     assert len(commands) >= 2
     for line in commands:
-        typed(line)
+        taken(line)
         assert shlex.split(line)[2].startswith("runs/my demo/")
 
 

@@ -10,11 +10,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 from octorec import cli, demo
+from octorec.command import UsageError
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -50,6 +52,26 @@ def whole_lines(text: str) -> list[str]:
 
 def commands() -> list[str]:
     return [line.removesuffix(" &") for line in lines() if line.startswith("octorec ")]
+
+
+def taken(line: str) -> dict[str, Any]:
+    """Let the command line take a line apart, whose files need not be there: its options and arguments by name."""
+    words = shlex.split(line, comments=True)[1:]
+    command = typer.main.get_command(cli.app)
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    found, left, _ = command.make_parser(command.context_class(command)).parse_args(words)
+    assert not left, f"{line}: {left}"
+    missing = [p.name for p in command.params if p.required and found.get(p.name) is None]
+    assert not missing, f"{line}: {missing}"
+    return found
+
+
+def test_a_line_with_a_flag_that_there_is_not_or_without_one_that_is_needed_is_found() -> None:
+    assert taken("octorec quantize a --out b")["out"] == "b"
+    for line in ("octorec quantize a --out b --fast", "octorec quantize a", "octorec quantize --out b", "octorec q a"):
+        with pytest.raises((AssertionError, KeyError, UsageError)):
+            taken(line)
 
 
 def test_pages_say_what_the_rows_say() -> None:
@@ -90,11 +112,7 @@ def test_every_command_line_of_a_page_is_one_that_octorec_takes(page: str) -> No
     for line in whole_lines((ROOT / page).read_text()):
         if not line.strip().startswith("octorec "):
             continue
-        words = shlex.split(line.strip().removesuffix(" &"), comments=True)[1:]
-        command = typer.main.get_command(cli.app)
-        while hasattr(command, "commands"):
-            command = command.commands[words.pop(0)]
-        command.make_context("octorec", words)
+        taken(line.strip().removesuffix(" &"))
 
 
 def test_every_path_of_the_first_hour_is_left_by_the_demo_or_written_by_a_line_before() -> None:
