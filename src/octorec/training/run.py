@@ -82,6 +82,11 @@ def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
     return model.to(device)
 
 
+def state_folder(out: Path) -> Path:
+    """Where the state of a training lies until `out` is written."""
+    return out.with_name(f"{out.name}.training")
+
+
 def train(
     interactions: Interactions,
     catalog: Catalog,
@@ -126,8 +131,3 @@ def train(
         with contextlib.suppress(InputError):  # where somebody put something into it: it stays
             remove_folder(state)
     return about
-
-
-def state_folder(out: Path) -> Path:
-    """Where a training that writes `out` keeps its state until it is done."""
-    return out.with_name(f"{out.name}.training")
