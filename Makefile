@@ -14,7 +14,7 @@ install: .venv/installed
 
 .venv/package: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e . -c constraints.txt
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[serve]' -c constraints.txt
 	touch $@
 
 demo: .venv/package

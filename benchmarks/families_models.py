@@ -29,10 +29,10 @@ from octorec.numerics.roles import role
 from octorec.numerics.stats import TensorStats, weight_stats
 from octorec.numerics.verdict import LayerVerdict, judge
 from octorec.numerics.workload import speed
+from octorec.progress import counting
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import empty_model, load_dequantized
 from octorec.quant.recipe import Group, Recipe, load_recipe, matrices
-from octorec.terminal import counting
 from octorec.training.ranker import RankerTraining, click_scores, floor_scores, split, train_ranker
 from octorec.training.ranker_data import NUMBERS, RankerSet, ranker_set
 

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from octorec import cli, terminal
-from octorec.command import run
+from octorec.command import kept, run
 from octorec.errors import InputError
 
 
@@ -45,8 +45,8 @@ def said_at_the_end(arguments: list[str], app: typer.Typer = cli.app) -> tuple[i
         (PermissionError(errno.EACCES, "Permission denied", "/a\x1b[2J"), 2, "error: /a\\x1b[2J: Permission denied\n"),
         (MemoryError(), 2, "error: memory: there is not enough ()\n"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory:\nx"), 2, "error: memory: there is not enough ("),
-        (KeyboardInterrupt(), 130, ""),
-        (typer.Abort(), 130, ""),
+        (KeyboardInterrupt(), 130, "interrupted: nothing was written\n"),
+        (typer.Abort(), 130, "interrupted: nothing was written\n"),
         (typer.Exit(3), 3, ""),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
     ],
@@ -60,6 +60,14 @@ def test_every_end_has_its_code_and_at_most_one_line(error: BaseException, code:
     assert found == code
     assert err.startswith(said) if said else not err
     assert err.count("\n") <= 1
+
+
+def test_an_interrupted_verb_says_what_it_keeps() -> None:
+    def verb() -> None:
+        with kept(lambda: "x.training keeps step 3"):
+            raise KeyboardInterrupt
+
+    assert ended(verb) == (130, "interrupted: x.training keeps step 3\n")
 
 
 def test_what_only_octorec_can_cause_is_shown_whole() -> None:

@@ -8,7 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from octorec.terminal import PlainConsole, counting
+from octorec.progress import counting
+from octorec.terminal import PlainConsole
 
 NASTY = "\x1b[2J\x1b]0;title\x07[bold]x[/] [link=http://a]:bomb: a\rb\x9b31m\u202ec\nerror"
 SHOWN = r"\x1b[2J\x1b]0;title\x07[bold]x[/] [link=http://a]:bomb: a\rb\x9b31m\u202ec\nerror"

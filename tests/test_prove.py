@@ -123,11 +123,13 @@ def small_proof(work: Path, progress: Any = None) -> Proof:
 
 
 def test_a_proof_and_its_lines(work: Path) -> None:
-    said: list[str] = []
-    proof = small_proof(work, lambda what, done, total: said.append(what))
+    said: list[tuple[str, int, int]] = []
+    proof = small_proof(work, lambda *at: said.append(at))
     assert proof.noise.overlap > 0.99
     assert {layer.name for layer in proof.layers} >= {"blocks.0.cross_attn.q_proj", "blocks.1.ffn.experts"}
-    assert set(said) == {"16 bit", "FP8", "noise floor"}
+    total = 120 + 120 + 120  # two of each of 60 users, by both precisions, and again for the noise floor
+    stages = [("quantizing", 0), ("16 bit", 120), ("FP8", 240), ("noise floor", 360), ("speed and layers", 360)]
+    assert said == [(what, done, total) for what, done in stages]
     quick = replace(proof, speed={"FP8": Speed(500.0, 70.0, 1.389)})
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(render_proof(quick))

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console, RenderableType
-from rich.progress import Progress
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -33,7 +32,7 @@ from octorec.numerics.analyze import analyze
 from octorec.numerics.render import render_all
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
-from octorec.terminal import PlainConsole, counting, fitting
+from octorec.terminal import PlainConsole, fitting
 from tests.test_cli import octorec
 
 WIDTH = 80
@@ -204,17 +203,6 @@ def test_every_cell_of_a_table_that_was_split_is_there_once() -> None:
     assert all(text.count(f"cell{line}.{n} ") == 1 for line in range(3) for n in range(20))
     assert text.count("row1") == text.count("name") > 3
     assert printed(table, terminal.WHOLE).count("name") == 1
-
-
-def test_progress_shows_a_name_with_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
-    watched = Console(file=Terminal(), force_terminal=True, width=120)
-    monkeypatch.setattr("octorec.terminal.console", watched)
-    with counting("[b]reading[/b]") as progress:
-        assert isinstance(progress._bar, Progress)
-        progress("layers[0]", 1, 2)
-    shown = watched.file.getvalue()  # type: ignore[attr-defined]
-    assert "[b]reading[/b]" in shown
-    assert "layers[0]" in shown
 
 
 @pytest.mark.parametrize("asked", [("--k", "3,16"), ("--k", "3", "--k", "16"), ("--k", "16,3,3")])

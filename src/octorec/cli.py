@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 import typer
 
 import octorec
+from octorec import leads
 from octorec.cli_catalog import catalog_app
 from octorec.cli_data import data_app
 from octorec.cli_options import (
@@ -30,6 +31,7 @@ from octorec.cli_options import (
     Interactions,
     Json,
     Ks,
+    Limit,
     Margin,
     OtherCatalog,
     Predicted,
@@ -41,10 +43,10 @@ from octorec.cli_options import (
     known_device,
     show,
 )
-from octorec.cli_tables import Columns, Sep, TimeFormat, read_log, table_format, users_format
+from octorec.cli_tables import Columns, Sep, TimeFormat, table_format, users_format
 from octorec.cli_version import print_version
 from octorec.cli_words import ids, said_with_commas, user_fields
-from octorec.command import run
+from octorec.command import kept, run
 from octorec.data.hold_out import HOLD_OUT
 from octorec.data.table_format import OURS, TableFormat
 from octorec.demo_claim import claimed_demo
@@ -53,14 +55,14 @@ from octorec.engine.request import Request, check_unknown_items, read_requests
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, lengths
 from octorec.evaluate.margin import MARGIN
-from octorec.files import json_text
 from octorec.numerics.intensity import Workload
+from octorec.progress import counting, megabytes, training_progress
 from octorec.prove_config import ProveConfig
 from octorec.quant.shipped import recipe_file
 from octorec.serve.bench_config import BenchConfig
 from octorec.serve.bench_output import claimed_outputs
 from octorec.serve.config import ServeConfig, read_config
-from octorec.terminal import console, counting
+from octorec.terminal import console, say
 from octorec.training.config import Precision, TrainConfig
 
 KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
@@ -137,17 +139,22 @@ def train(
 
     from octorec.catalog.catalog import Catalog
     from octorec.data.splits import leave_last_out, training_part
-    from octorec.training.progress import training_progress
+    from octorec.models.shapes import parameters
     from octorec.training.run import model_config, state_folder, train
 
     claim(command, state_folder(out), force or resume, data, catalog, config, users)
     form = table_format(sep, columns, time_format)
-    interactions, items = read_log(data, form), Catalog.load(catalog)
+    interactions, items = leads.reading(data, form), Catalog.load(catalog)
     train_part = training_part(interactions, hold_out)
     examples = leave_last_out(interactions, hold_out)[1] if hold_out else []
     dimensions = model_config(config or preset, items)
+    leads.of_training(interactions, hold_out)
+    sizes = " x ".join(map(str, dimensions.codebook_sizes))
+    say(f"model: {parameters(dimensions):,} parameters; catalog: {len(items):,} items in {sizes} codes")
+    measured = f"; recall of held-out items every {validate_every:,} and at the end" if examples else ""
+    say(f"ahead: {steps:,} steps of {batch_size:,} examples on {device}{measured}")
     known = known_users(users, dimensions.user_fields, interactions.table["user_id"].unique().to_pylist(), form)
-    with training_progress(console, steps) as progress:
+    with kept(lambda: leads.of_saved_state(out)), training_progress(steps) as progress:
         about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, progress)
     show(as_json, about, f"wrote {out}: {about['bytes'] / 1e6:.1f} MB, {about['examples']} examples")
 
@@ -191,7 +198,7 @@ def analyze(
     batch, about = None, list[str]()
     if data:
         batch, about = measured_requests(checkpoint, data, users, catalog, requests, unknown_items, form)
-    with counting("analyzing") as progress:
+    with counting("analyzing", "tensors") as progress:
         found = analyze(checkpoint, out, batch, force, progress, workload, about)
     show(as_json, found.to_dict(), *([render_all(found)] if every else []), *render(found, out))
 
@@ -207,12 +214,15 @@ def quantize(
 ) -> None:
     """Quantize a checkpoint to FP8, tensor by tensor, without building the model."""
     claim(command, out, force, checkpoint, *recipe_file(recipe))
+    leads.of_quantizing(checkpoint, recipe)
 
     from octorec.quant.convert import quantize_checkpoint
 
-    with counting("quantizing") as progress:
-        report = quantize_checkpoint(checkpoint, out, recipe, force, progress)
-    lines = [f"wrote {out}: {report.quantized_ratio:.3f} of the bytes over the quantized parts"]
+    with counting("quantizing", "MB") as progress:
+        report = quantize_checkpoint(checkpoint, out, recipe, force, megabytes(progress))
+    before, after = (f"{size / 1e6:,.1f} MB" for size in (report.total_bytes_before, report.total_bytes_after))
+    ratio = f"the {len(report.tensors)} quantized matrices take {report.quantized_ratio:.3f} of their bytes in 16 bit"
+    lines = [f"wrote {out}: {after} instead of {before}; {ratio}"]
     lines += [f"kept in 16 bit: {matrix.name}, {matrix.reason}" for matrix in report.kept[:KEPT]]
     lines += [f"and {len(report.kept) - KEPT} more, which quantization.json lists"] if len(report.kept) > KEPT else []
     show(as_json, report.to_dict(), *lines)
@@ -309,7 +319,9 @@ def bench_serve(
     from octorec.output.write import new_file
     from octorec.serve.bench import bench
 
-    with counting("asking") as progress:
+    rates = ", ".join(f"{rate:g}" for rate in config.request_rate)
+    say(f"ahead: {rates} requests/s, {config.duration_s:g} s each after {config.warm_up_s:g} s of warm-up")
+    with counting("asking", "s") as progress:
         rows = asyncio.run(bench(url, config, progress))
     if config.plot is not None:
         with new_file(config.plot, field="plot") as path:
@@ -335,6 +347,7 @@ def evaluate(
     exclude_seen: ExcludeSeen = ProveConfig.exclude_seen,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     users: Users = None,
+    limit: Limit = None,
     sep: Sep = None,
     columns: Columns = None,
     time_format: TimeFormat = None,
@@ -344,6 +357,8 @@ def evaluate(
 ) -> None:
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
     asked = _lengths(k)
+    if beam_width is not None and asked[-1] > beam_width:
+        raise InputError("k", asked[-1], f"at most beam_width = {beam_width}")
     check_unknown_items(unknown_items)
     check_hold_out(hold_out)
     if (data is None) == (requests is None):
@@ -352,6 +367,8 @@ def evaluate(
     require_model(candidate, catalog, "candidate")
 
     from octorec.data.learned import read_learned
+    from octorec.data.sampled import sampled_requests
+    from octorec.data.splits import training_part
     from octorec.engine.engine import Engine
     from octorec.engine.load import load
     from octorec.evaluate.compare import compare
@@ -367,24 +384,38 @@ def evaluate(
         return before, after
 
     if requests is not None:
-        with counting("shadow") as progress:
+        shadowed, chosen = sampled_requests(shadowed, limit)
+        say(f"{requests}: " + (chosen.line("requests", "line numbers") if chosen else f"{len(shadowed):,} requests"))
+        say(f"ahead: {len(shadowed):,} requests to each of two checkpoints on {device}, which then score the answers")
+        with counting("shadow", "requests") as progress:
             pair = engines()
             seen = shadow(*pair, shadowed, progress=progress, unknown_items=unknown_items)
+        seen = dataclasses.replace(seen, sample=chosen)
         show(as_json, seen.to_dict(), render_shadow(seen))
         return
     assert data is not None
-    interactions, examples = _predicted(data, hold_out, form)
+    interactions, examples, sample = _predicted(data, hold_out, form, limit)
+    say(f"ahead: {len(examples):,} requests to each of two checkpoints on {device}; then the floors and the verdict")
     pair = engines()
     width = beam_width or min(engine.config.default_beam_width for engine in pair)
     if asked[-1] > width:
         raise InputError("k", asked[-1], f"at most beam_width = {width}")
     names = {"baseline": baseline, "candidate": candidate}
     sides = {name: Side(e.catalog, read_learned(names[name])) for name, e in zip(names, pair, strict=True)}
-    origin = warned(origin_of(interactions, hold_out, sides))
+    origin = warned(origin_of(interactions, hold_out, sides, sample))
     known = known_users(users, pair[0].config.user_fields, (example.user_id for example in examples), form)
-    with counting("evaluating") as progress:
+    train = training_part(interactions, hold_out)
+    with counting("evaluating", "requests") as progress:
         result = compare(
-            *pair, examples, asked, margin, beam_width, users=known, progress=progress, unknown_items=unknown_items
+            *pair,
+            examples,
+            asked,
+            margin,
+            beam_width,
+            users=known,
+            progress=progress,
+            unknown_items=unknown_items,
+            train=train,
         )
     result = dataclasses.replace(result, origin=origin)
     show(as_json, result.to_dict(), render(result))
@@ -404,6 +435,7 @@ def prove(
     beam_width: Annotated[int, typer.Option(help="Beams a level.")] = ProveConfig.beam_width,
     exclude_seen: ExcludeSeen = ProveConfig.exclude_seen,
     users: Users = None,
+    limit: Limit = None,
     sep: Sep = None,
     columns: Columns = None,
     time_format: TimeFormat = None,
@@ -422,6 +454,7 @@ def prove(
 
     from octorec.catalog.catalog import Catalog
     from octorec.data.learned import read_learned
+    from octorec.data.splits import training_part
     from octorec.evaluate.origin import Side, origin_of
     from octorec.models.checkpoint import read_config
     from octorec.models.hf_folder import Checkpoint as HfFolder
@@ -429,13 +462,15 @@ def prove(
     from octorec.prove_report import render_proof
 
     form = table_format(sep, columns, time_format)
-    interactions, examples = _predicted(data, hold_out, form)
+    interactions, examples, sample = _predicted(data, hold_out, form, limit)
+    say(f"ahead: {len(examples):,} requests each in 16 bit and in FP8 on {device}; then layers, floors and verdict")
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
-    origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}))
+    origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}, sample))
     fields = read_config(HfFolder(checkpoint)).user_fields
     known = known_users(users, fields, (example.user_id for example in examples), form)
-    with counting("proving") as progress:
-        proof = prove(checkpoint, examples, config, out, known, force, progress)
+    train = training_part(interactions, hold_out)
+    with counting("proving", "requests") as progress:
+        proof = prove(checkpoint, examples, config, out, known, force, progress, train)
     proof = dataclasses.replace(proof, comparison=dataclasses.replace(proof.comparison, origin=origin))
     show(as_json, proof.to_dict(), render_proof(proof))
     raise typer.Exit(proof.exit_code)
@@ -449,13 +484,17 @@ def demo(
     pip_args: Annotated[str, typer.Option(help="Arguments of pip for fetching it, such as an index.")] = "",
     seed: Annotated[int, typer.Option(help="Of weights and order.")] = TrainConfig.seed,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
-    """The whole story on MovieLens-100K, on a CPU; the last line of stdout is one JSON object."""
+    """The whole story on MovieLens-100K, on a CPU: train, analyze, quantize, judge, recommend; some minutes."""
     command.with_resource(claimed_demo(out, force, cache))
 
     from octorec.demo import TRAINING, run_demo
+    from octorec.demo_folder import last_words
 
-    print(json_text(run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))))
+    with kept(lambda: leads.of_part(out)):
+        found = run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))
+    show(as_json, found, *last_words(out))
 
 
 def measured_requests(
@@ -477,7 +516,7 @@ def measured_requests(
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
     engine = load(checkpoint, catalog)
-    _, every = _predicted(data, HOLD_OUT, form)
+    _, every, _ = _predicted(data, HOLD_OUT, form)
     known = known_users(users, engine.config.user_fields, (example.user_id for example in every), form)
     examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
     sample = examples[:: max(1, len(examples) // count)][:count]
@@ -505,15 +544,22 @@ def check_hold_out(hold_out: int) -> None:
         raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
 
 
-def _predicted(data: Path, hold_out: int, form: TableFormat) -> tuple[Any, Any]:
-    """Interactions, and the newest of each user as examples to predict."""
+def _predicted(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> tuple[Any, Any, Any]:
+    """Interactions; the newest of each user, or of `limit` users, as examples to predict; and which users, if not all.
+
+    What was read and what is to be predicted is said on stderr.
+    """
+    from octorec.data.sampled import sampled_users
     from octorec.data.splits import leave_last_out
     from octorec.evaluate.predictions import require_examples
 
-    interactions = read_log(data, form)
-    _, examples = leave_last_out(interactions, hold_out)
+    interactions = leads.reading(data, form)
+    of, sample = (interactions, None) if limit is None else sampled_users(interactions, limit)
+    _, examples = leave_last_out(of, hold_out)
     require_examples(examples)
-    return interactions, examples
+    users = sample.line("users") if sample else "each user"
+    say(f"to predict: {len(examples):,} interactions, {leads.newest(hold_out)} of {users}")
+    return interactions, examples, sample
 
 
 def warned(origin: Any) -> Any:

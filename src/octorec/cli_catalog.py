@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
+from octorec import leads
 from octorec.cli_items import items_app
 from octorec.cli_options import A_CATALOG, A_FILE, A_SHOWN, A_TABLE, Force, HoldOut, Json, claim, show
-from octorec.cli_tables import Columns, Sep, TimeFormat, items_format, read_log, table_format
+from octorec.cli_tables import Columns, Sep, TimeFormat, items_format, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import catalog_within
 from octorec.errors import InputError
-from octorec.terminal import counting
+from octorec.progress import counting
+from octorec.terminal import say
 
 Embeddings = Annotated[
     Path | None,
@@ -60,10 +62,15 @@ def catalog_build(
     from octorec.data.splits import training_part
 
     form = table_format(sep, columns, time_format, items=True)
-    interactions = read_log(data, form) if data else None
+    interactions = leads.reading(data, form) if data else None
+    if interactions:
+        leads.of_training(interactions, hold_out)
     known = read_items(items, items_format(form, beside=data is not None)) if items else None
     known = _with_vectors(known, embeddings, embedding_ids)
-    with counting("building") as progress:
+    if known is not None:
+        say(f"{items or embeddings}: {known.num_rows:,} items with {', '.join(known.column_names[1:]) or 'ids alone'}")
+    say(f"ahead: {len(sizes)} levels of {', '.join(map(str, sizes))} codes by residual k-means")
+    with counting("building", "steps") as progress:
         made = build_catalog(interactions, known, sizes, seed, unique, progress, hold_out)
     made.save(out, force)
     met = training_part(interactions, hold_out).table["item_id"].unique() if interactions and made.learned else None

@@ -81,6 +81,10 @@ Predicted = Annotated[
         help="Newest interactions of each user to predict, one at a time: as many as catalog and training held out.",
     ),
 ]  # fmt: skip
+Limit = Annotated[
+    int | None,
+    typer.Option(help="Ask for so many users alone (with --requests: requests), chosen by a hash; the result says so."),
+]
 Ks = Annotated[
     list[str] | None,
     typer.Option("--k", help=f"Items a list, or several (10,50): all are reported, the largest decides. Default: {K}."),

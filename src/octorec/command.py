@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import typer
@@ -12,7 +12,7 @@ import typer
 from octorec.errors import SHOWN, InputError, one_line
 from octorec.extras import how_to_install
 from octorec.reading import reason
-from octorec.terminal import console
+from octorec.terminal import console, say
 
 UsageError: Any = typer.BadParameter.__base__  # typer's class, whose module depends on typer's version
 INTERRUPTED = 130
@@ -26,6 +26,8 @@ def run(app: typer.Typer, arguments: list[str]) -> NoReturn:
     with ends_in_one_line():
         refuse_undecodable(arguments)
         code = app(arguments, standalone_mode=False, prog_name="octorec")
+        if code == INTERRUPTED:  # what some versions of typer make of a KeyboardInterrupt
+            raise KeyboardInterrupt
         sys.stdout.flush()
     sys.exit(code or 0)
 
@@ -43,7 +45,11 @@ def ends_in_one_line() -> Iterator[None]:
         fail(said)
     except UsageError as error:
         fail(one_line(error.format_message(), 2 * SHOWN) or "a verb is missing")
+    except Interrupted as interrupted:
+        say(f"interrupted: {interrupted}")
+        sys.exit(INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):
+        say("interrupted: nothing was written")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader has what it wanted
         forget_stdout()
@@ -55,6 +61,19 @@ def ends_in_one_line() -> Iterator[None]:
         if not out_of_memory(error):
             raise
         fail(one_line(f"memory: there is not enough ({error})", 2 * SHOWN))
+
+
+class Interrupted(Exception):
+    """A KeyboardInterrupt of a verb that keeps a part of its work; the message says which."""
+
+
+@contextlib.contextmanager
+def kept(what: Callable[[], str]) -> Iterator[None]:
+    """Where the block is interrupted, let the last line say `what` is kept of its work."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(what()) from error
 
 
 def fail(message: str) -> NoReturn:

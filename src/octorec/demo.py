@@ -12,16 +12,18 @@ from rich.table import Table
 
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
+from octorec.data.described import described
 from octorec.data.interactions import Interactions
 from octorec.data.learned import read_learned
 from octorec.data.movielens import MovieLens, movielens_100k
 from octorec.data.splits import Example, leave_last_out
 from octorec.demo_claim import claimed_demo
+from octorec.demo_folder import write_found, write_tables
 from octorec.demo_report import Findings, summary, write_demo_report
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Answer, Request
-from octorec.evaluate.compare import compare_predictions, difference, evaluate_baselines
+from octorec.evaluate.compare import compare_predictions, evaluate_baselines
 from octorec.evaluate.margin import MARGIN
 from octorec.evaluate.origin import Side, origin_of
 from octorec.evaluate.predictions import Predictions, predict
@@ -29,12 +31,12 @@ from octorec.evaluate.render import render
 from octorec.models.config import UserField
 from octorec.models.presets import preset
 from octorec.numerics.analyze import Analysis, analyze
+from octorec.progress import counting, megabytes, training_progress
 from octorec.prove import OTHER_BATCH, Proof, compared_layers, noise_floor
 from octorec.prove_report import render_proof
 from octorec.quant.convert import quantize_checkpoint
-from octorec.terminal import console, counting, fitting
+from octorec.terminal import console, fitting, say
 from octorec.training.config import TrainConfig
-from octorec.training.progress import training_progress
 from octorec.training.run import train
 
 CODEBOOK_SIZES = (256, 256, 256)
@@ -50,7 +52,7 @@ TRAINING = TrainConfig(
 def run_demo(
     out: Path, cache: Path, pip_args: Sequence[str] = (), force: bool = False, training: TrainConfig = TRAINING
 ) -> dict[str, Any]:
-    """Write `out`/bf16, `out`/fp8, `out`/analysis and `out`/report.html; returns what the last line of stdout says.
+    """Write `out`/bf16, `out`/fp8, `out`/analysis, `out`/report.html and the tables; returns what demo.json holds.
 
     cache: where MovieLens-100K is kept. pip_args: for fetching it, see `movielens_100k`.
     """
@@ -63,57 +65,56 @@ def _stages(out: Path, cache: Path, pip_args: Sequence[str], force: bool, traini
     with _stage("data", "MovieLens-100K, every rating an interaction", seconds):
         movies = movielens_100k(cache, pip_args)
         learned, examples = leave_last_out(movies.interactions, HELD_OUT)
-        _say(f"{len(learned):,} interactions to learn from, {len(examples):,} to predict")
+        write_tables(out, movies)
+        say(described(movies.interactions))
+        say(f"{len(learned):,} interactions to learn from, {len(examples):,} to predict")
     with _stage("catalog", f"semantic IDs by residual k-means, codebooks {CODEBOOK_SIZES}", seconds):
-        catalog = build_catalog(movies.interactions, movies.items, CODEBOOK_SIZES, hold_out=HELD_OUT)
-        _say(f"{len(catalog):,} films, {catalog.n_sharing} of them on shared tuples")
+        with counting("building", "steps") as progress:
+            catalog = build_catalog(
+                movies.interactions, movies.items, CODEBOOK_SIZES, progress=progress, hold_out=HELD_OUT
+            )
+        say(f"{len(catalog):,} films, {catalog.n_sharing} of them on shared tuples")
     with _stage("train", "a OneRec-V2 MoE, float32 on the CPU", seconds):
         about = _train(learned, catalog, movies, out / "bf16", force, training)
     engines = {"bf16": demo_engine(out / "bf16")}
     with _stage("analyze", f"weights, and activations of {MEASURED} requests", seconds):
         analysis = _analyze(out / "bf16", out / "analysis", engines["bf16"], movies, examples, force)
-    with _stage("quantize", "recipe fp8", seconds), counting("quantizing") as progress:
-        quantized = quantize_checkpoint(out / "bf16", out / "fp8", "fp8", force, progress)
-        _say(f"{quantized.quantized_ratio:.3f} of the bytes over the quantized parts")
+    with _stage("quantize", "recipe fp8", seconds), counting("quantizing", "MB") as progress:
+        quantized = quantize_checkpoint(out / "bf16", out / "fp8", "fp8", force, megabytes(progress))
+        say(f"{quantized.quantized_ratio:.3f} of the bytes over the quantized parts")
     engines["fp8"] = demo_engine(out / "fp8")
     with _stage("evaluate", f"{len(examples):,} held-out interactions, seen films excluded", seconds):
         predictions = {name: _predict(name, engine, examples, movies) for name, engine in engines.items()}
-        predictions |= evaluate_baselines(learned, examples, exclude_seen=True)
-        comparison = compare_predictions(predictions["bf16"], predictions["fp8"], MARGIN)
+        floors = evaluate_baselines(learned, examples, exclude_seen=True)
+        comparison = compare_predictions(predictions["bf16"], predictions["fp8"], MARGIN, floors)
         side = Side(catalog, read_learned(out / "bf16"))
         origin = origin_of(movies.interactions, HELD_OUT, {"checkpoint": side})
         comparison = dataclasses.replace(comparison, origin=origin)
-        against = {name: difference(predictions["bf16"], predictions[name]) for name in ("popularity", "markov")}
         _show(render(comparison))
-        _show(_floors(predictions))
     with _stage("recommend", f"user {PERSON}", seconds):
         watched, answers = _recommend(engines, movies)
         _show(_lists(answers, movies, watched))
-    found = Findings(about, analysis, quantized, predictions, comparison, against, watched, answers, seconds)
+    found = Findings(about, analysis, quantized, predictions | floors, comparison, watched, answers, seconds)
     write_demo_report(out / "report.html", found)
-    console.print()
-    _say(f"wrote {out / 'report.html'}")
     with _stage("prove", "layers, the noise floor, and the verdict: what `octorec prove` does for your model", seconds):
         other = demo_engine(out / "bf16", OTHER_BATCH)
         noise = noise_floor(other, predictions["bf16"], examples, movies.users)
         layers, edges = compared_layers(engines["bf16"], engines["fp8"], examples, movies.users)
         proof = Proof("fp8", layers, edges, comparison, noise, {})
         _show(render_proof(proof))
-    return {**summary(found), "proof": {"outcome": proof.outcome, "faults": proof.faults}}
+    summed = {**summary(found), "proof": {"outcome": proof.outcome, "faults": proof.faults}}
+    write_found(out, summed)
+    return summed
 
 
 @contextmanager
 def _stage(name: str, what: str, seconds: dict[str, float]) -> Iterator[None]:
     """Say what begins, and keep how long it took."""
     console.print()
-    _say(f"{name}: {what}", style="bold")
+    say(f"{name}: {what}", style="bold")
     start = time.perf_counter()
     yield
     seconds[name] = round(time.perf_counter() - start, 1)
-
-
-def _say(text: str, style: str | None = None) -> None:
-    console.print(text, style=style, soft_wrap=True)
 
 
 def _show(found: RenderableType) -> None:
@@ -142,7 +143,7 @@ def _train(
         user_fields=user_schema(movies.users),
     )
     _, validation = leave_last_out(learned, 1)
-    with training_progress(console, training.steps) as progress:
+    with training_progress(training.steps) as progress:
         return train(
             learned,
             catalog,
@@ -168,12 +169,12 @@ def _analyze(
     sample = examples[:: len(examples) // MEASURED][:MEASURED]
     requests = [Request(example.history, user=movies.users[example.user_id]) for example in sample]
     batch = engine.forced_batch(requests, [example.target for example in sample])
-    with counting("analyzing") as progress:
+    with counting("analyzing", "tensors") as progress:
         return analyze(checkpoint, out, batch, force, progress)
 
 
 def _predict(name: str, engine: Engine, examples: Sequence[Example], movies: MovieLens) -> Predictions:
-    with counting(f"asking {name}") as progress:
+    with counting(f"asking {name}", "requests") as progress:
         return predict(engine, examples, k=10, users=movies.users, progress=progress)
 
 
@@ -184,16 +185,6 @@ def _recommend(engines: Mapping[str, Engine], movies: MovieLens) -> tuple[list[s
     catalog = next(iter(engines.values())).catalog
     watched = [catalog.titles[catalog.index[item]] for item in history[-10:][::-1]]
     return watched, {name: engine.recommend([request])[0] for name, engine in engines.items()}
-
-
-def _floors(predictions: Mapping[str, Predictions]) -> Table:
-    table = Table("system", title="Beside the floors", title_justify="left")
-    rows = {name: found.values() for name, found in predictions.items()}
-    for metric in rows["bf16"]:
-        table.add_column(metric, justify="right")
-    for name, values in rows.items():
-        table.add_row(name, *(f"{column.mean():.4f}" for column in values.values()))
-    return table
 
 
 def _lists(answers: Mapping[str, Answer], movies: MovieLens, watched: Sequence[str]) -> Table:

@@ -9,8 +9,13 @@ from octorec.errors import InputError
 from octorec.output.claim import claimed_file, claimed_folder
 from octorec.output.refuse import exists, refuse_foreign
 
+TABLES = INTERACTIONS, ITEMS, USERS = "interactions.csv", "items.csv", "users.csv"
+FOUND = "demo.json"
 FOLDERS = ("bf16", "bf16.training", "analysis", "fp8")
-FILES = {"report.html": b"<title>OctoRec on MovieLens-100K"}  # and what stands in the first bytes of each
+FILES = {
+    "report.html": b"<title>OctoRec on MovieLens-100K",
+    FOUND: b'"quantized_ratio"',
+}  # and what stands in the first bytes of each
 SEEN = 2**16  # first bytes of a file that are looked at
 
 
@@ -28,7 +33,7 @@ def claimed_demo(out: Path, force: bool, cache: Path) -> Iterator[None]:
             raise InputError("out", str(out), "it exists already: choose another name, or --force to replace it")
         if not out.is_dir():
             raise InputError("out", str(out), "is a file, and a folder is to be written there: choose another name")
-        if not any((out / name).exists() for name in (*FOLDERS, *FILES)):
+        if not any((out / name).exists() for name in (*FOLDERS, *FILES, *TABLES)):
             refuse_foreign(out, out)
     with ExitStack() as stack:
         for name in FOLDERS:

@@ -1,4 +1,4 @@
-"""What the demo found, as report.html and as the JSON of its last line."""
+"""What the demo found, as report.html and as demo.json."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import numpy as np
 
 from octorec.engine.request import Answer
 from octorec.evaluate.compare import Comparison
-from octorec.evaluate.paired import Estimate, estimate, mean
+from octorec.evaluate.paired import estimate, mean
 from octorec.evaluate.predictions import Predictions
-from octorec.evaluate.render import said_ends, said_value
+from octorec.evaluate.render import FLOORS, said_ends, said_lead, said_value
 from octorec.numerics import plots
 from octorec.numerics.analyze import Analysis, sections
 from octorec.numerics.dataflow import TITLE, dataflow_section
@@ -20,12 +20,12 @@ from octorec.quant.convert import QuantizationReport
 from octorec.quant.recipe import load_recipe
 
 METRICS = ("recall@10", "ndcg@10")
-NAMES = {"bf16": "OneRec-V2, BF16", "fp8": "OneRec-V2, FP8", "popularity": "popularity", "markov": "Markov chain"}
+NAMES = {"bf16": "OneRec-V2, BF16", "fp8": "OneRec-V2, FP8", **FLOORS}
 
 
 @dataclass(frozen=True)
 class Findings:
-    """training: as training.json. predictions: of NAMES. against: recall@10 of BF16 minus a floor's.
+    """training: as training.json. predictions: of NAMES.
 
     watched: titles of the person's newest films. answers: of bf16 and fp8. seconds: a stage.
     """
@@ -35,21 +35,20 @@ class Findings:
     quantized: QuantizationReport
     predictions: Mapping[str, Predictions]
     comparison: Comparison
-    against: Mapping[str, Estimate]
     watched: Sequence[str]
     answers: Mapping[str, Answer]
     seconds: Mapping[str, float]
 
 
 def summary(found: Findings) -> dict[str, Any]:
-    """The last line of stdout."""
+    """What demo.json holds."""
     comparison = found.comparison
     means = {name: predictions.values() for name, predictions in found.predictions.items()}
     return {
         **{name: {metric: _rounded(values[metric].mean()) for metric in METRICS} for name, values in means.items()},
         "difference": {metric: comparison.differences[metric].to_dict() for metric in METRICS},
         "nll_difference": comparison.nll.to_dict(),
-        "beats": {name: difference.low > 0 for name, difference in found.against.items()},
+        "beats": {name: floor.lead.low > 0 for name, floor in comparison.floors.items()},
         "margin": comparison.verdict.margin,
         "verdict": comparison.verdict.outcome,
         "users_needed": comparison.verdict.users_needed,
@@ -90,25 +89,19 @@ def _verdict(found: Findings) -> Section:
     systems = {NAMES[name]: predictions for name, predictions in found.predictions.items()}
     means = {metric: {name: _mean(p, metric) for name, p in systems.items()} for metric in METRICS}
     overlap = comparison.agreement
+    leads = {name: floor.lead for name, floor in comparison.floors.items()}
     agreement = (
         f"The two precisions share {overlap.overlap:.1%} of the top 10; the log-probabilities of the targets' codes "
         f"differ by {overlap.mean_drift:.4f} on average and {overlap.max_drift:.3f} at most."
     )
     parts: list[Text | Table | Figure | SideBySide] = [
         Text(said[verdict.outcome]),
-        Text(" ".join(_against(name, difference) for name, difference in found.against.items())),
+        Text(" ".join(f"{said_lead('BF16', name, METRICS[0], lead)}." for name, lead in leads.items())),
         Table(columns, rows, caption),
         Figure(plots.intervals(means), "Means with 95 % intervals, clustered by user, beside two floors."),
         Text(agreement),
     ]
     return Section("The verdict", parts)
-
-
-def _against(floor: str, difference: Estimate) -> str:
-    word = "beats" if difference.low > 0 else ("is beaten by" if difference.high < 0 else "is level with")
-    name = {"popularity": "popularity", "markov": "the Markov chain"}[floor]
-    interval = f"95 % interval {difference.low:+.4f} .. {difference.high:+.4f}"
-    return f"BF16 {word} {name}: recall@10 {difference.value:+.4f}, {interval}."
 
 
 def _lists(found: Findings) -> Section:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from octorec.data.interactions import Interactions
 from octorec.data.splits import Example
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
-from octorec.evaluate.compare import Agreement, Comparison, agreement_of, compare_predictions
+from octorec.evaluate.compare import Agreement, Comparison, agreement_of, compare_predictions, evaluate_baselines
 from octorec.evaluate.cutoffs import lengths
 from octorec.evaluate.paired import Estimate, estimate, mean
 from octorec.evaluate.predictions import Predictions, predict, require_examples
@@ -37,7 +38,7 @@ TIMED = 64  # batches whose time is taken on a GPU
 BATCH = 32  # requests a batch
 OTHER_BATCH = 24  # the noise floor's
 
-Progress = Callable[[str, int, int], None]  # what is being done, requests done, requests in all
+Progress = Callable[[str, int, int], None]  # what is being done, requests done, requests in all stages
 
 
 @dataclass(frozen=True)
@@ -149,27 +150,39 @@ def prove(
     users: Mapping[str, Mapping[str, Any]] | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    train: Interactions | None = None,
 ) -> Proof:
     """Quantize the 16-bit `checkpoint` into `out` (None: a folder that is removed again) and compare the two on
-    `examples`."""
+    `examples`. train: what the floors learn from."""
     check_margin(config.margin)
     require_examples(examples)
     open_device(config.device)
     asked = users or {}
+    count = len(examples)
+    total = 2 * count + min(count, NOISE)
+
+    def stage(what: str, before: int) -> Callable[[int, int], None]:
+        """Progress of one of several stages, `before` the requests of the earlier ones."""
+        return lambda done, _: progress(what, before + done, total) if progress else None
+
     with ExitStack() as stack:
         if out is None:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "fp8"
+        stage("quantizing", 0)(0, 0)
         quantize_checkpoint(checkpoint, out, config.recipe, force)
         parent, child = (_engine(path, config, BATCH) for path in (checkpoint, out))
         few, _ = askable(examples, parent.catalog.item_ids, asked, config.unknown_items)
-        before = predict(parent, examples, config.k, users=asked, progress=_named(progress, "16 bit"))
-        after = predict(child, examples, config.k, users=asked, progress=_named(progress, "FP8"))
+        before = predict(parent, examples, config.k, users=asked, progress=stage("16 bit", 0))
+        after = predict(child, examples, config.k, users=asked, progress=stage("FP8", count))
         other = _engine(checkpoint, config, OTHER_BATCH)
-        noise = noise_floor(other, before, examples, asked, _named(progress, "noise floor"))
+        noise = noise_floor(other, before, examples, asked, stage("noise floor", 2 * count))
+        stage("speed and layers", total)(0, 0)
         on_gpu = {"16 bit": parent, "FP8": child} if parent.device.type == "cuda" else {}
         speed = {name: timed(engine, few, asked, config) for name, engine in on_gpu.items()}
         layers, edges = compared_layers(parent, child, few, asked)
-    return Proof(config.recipe, layers, edges, compare_predictions(before, after, config.margin), noise, speed)
+    floors = evaluate_baselines(train, examples, config.k, before.exclude_seen) if train else None
+    comparison = compare_predictions(before, after, config.margin, floors)
+    return Proof(config.recipe, layers, edges, comparison, noise, speed)
 
 
 def _engine(checkpoint: str | Path, config: ProveConfig, batch: int) -> Engine:
@@ -224,7 +237,3 @@ def timed(
 def spread(examples: Sequence[Example], count: int) -> Sequence[Example]:
     """At most `count` of the examples, evenly over all."""
     return examples[:: max(1, len(examples) // count)][:count]
-
-
-def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else lambda done, total: progress(what, done, total)

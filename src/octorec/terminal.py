@@ -1,12 +1,10 @@
-"""What people see: consoles that print words as they are, tables that fit, progress, and what a start cost."""
+"""What people see: consoles that print words as they are, tables that fit, and what a start cost."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
@@ -38,6 +36,11 @@ class PlainConsole(Console):
 
 
 console = PlainConsole(stderr=True)  # progress and remarks; results go to stdout
+
+
+def say(text: str | Text, style: str | None = None) -> None:
+    """Print a remark as one line on stderr."""
+    console.print(text, style=style, soft_wrap=True)
 
 
 def fitting(shown: RenderableType, console: Console) -> RenderableType:
@@ -77,31 +80,6 @@ def _some(table: Table, columns: Sequence[Column]) -> Table:
 def _width(table: Table, console: Console) -> int:
     """Columns of a terminal that `table` takes when nothing in it is wrapped."""
     return Measurement.get(console, console.options.update(max_width=WHOLE), table).maximum
-
-
-class Counter:
-    """A bar that takes (done, total), (what, done, total) or (done, total, what), as the rooms' callbacks send them."""
-
-    def __init__(self, bar: Progress, title: str):
-        self._bar, self._title = bar, title
-        self._task = bar.add_task(title, total=None, what="")
-
-    def __call__(self, *arguments: Any) -> None:
-        numbers = [a for a in arguments if isinstance(a, int)]
-        what = next((clean(a) for a in arguments if isinstance(a, str)), "")
-        self._bar.update(self._task, completed=numbers[0], total=numbers[1], what=what)
-
-
-@contextmanager
-def counting(title: str) -> Iterator[Counter]:
-    """Show a bar named `title` while the block runs."""
-    columns = (_words("{task.description}"), BarColumn(), MofNCompleteColumn(), _words("{task.fields[what]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
-        yield Counter(bar, title)
-
-
-def _words(form: str) -> TextColumn:
-    return TextColumn(form, markup=False)
 
 
 class Cost(Protocol):

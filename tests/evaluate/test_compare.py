@@ -253,6 +253,21 @@ def test_floors_on_the_same_targets(walks):
     assert even.low < 0 <= even.high  # a floor that hits every target has nothing to gain
 
 
+def test_floors_stand_beside_both_sides_in_numbers_and_in_words(walks, engine):
+    train, examples = leave_last_out(walks)
+    result = compare(engine, engine, examples, k=(2, 10), train=train)
+    assert list(result.floors) == ["popularity", "markov"]
+    markov = result.floors["markov"]
+    assert markov.values == {"recall@2": 1, "ndcg@2": 1, "recall@5": 1, "ndcg@5": 1, "recall@10": 1, "ndcg@10": 1}
+    assert markov.lead.value == result.baseline["recall@10"] - 1
+    assert json.loads(json.dumps(result.to_dict()))["floors"]["markov"]["recall@2"] == 1
+    text = text_of(render(result))
+    assert ["Markov", "chain", *["1.0000"] * 6] in [line.split() for line in text.splitlines()]
+    assert "The baseline is beaten by the Markov chain: recall@10 -" in text
+    assert "popularity: recall@10" in text
+    assert compare(engine, engine, examples).floors == {}
+
+
 def test_floors_count_targets_they_never_met(walks):
     train, examples = leave_last_out(walks)
     floors = evaluate_baselines(train, [*examples, Example("u", ("1",), "new")], k=10)

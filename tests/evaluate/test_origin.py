@@ -68,4 +68,5 @@ def test_newer_targets_were_not_seen_by_what_ended_before():
 def test_users_of_one_interaction_are_left_out_and_counted():
     origin = origin_of(made([1, 1, 4, 2]), 1, {})
     assert origin.users_left_out == 2
-    assert origin.to_dict() == {"hold_out": 1, "users_left_out": 2, "targets_seen": {}, "warnings": []}
+    counts = {"hold_out": 1, "users_left_out": 2, "targets_seen": {}, "warnings": []}
+    assert origin.to_dict() == {**counts, "sample": None}

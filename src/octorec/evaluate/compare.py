@@ -1,7 +1,7 @@
 """Two checkpoints on the same targets: metrics, paired intervals, and the verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,20 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """What needs no model, on the same targets. values: its metrics, as the baseline has them. lead: mean difference of
+    the recall that gives the verdict, baseline - floor; above 0 the baseline beats it.
+    """
+
+    values: dict[str, float]
+    lead: Estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**self.values, "lead": self.lead.to_dict()}
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A candidate beside its baseline.
 
@@ -46,6 +60,7 @@ class Comparison:
     not_in_catalog: targets that each side's catalog lacks, counted as misses. exclude_seen: whether the lists hold no
     item of the history. in_history: targets that stand in their own history: with exclude_seen misses for both.
     origin: where the targets come from, where that was looked up. unknown: what each side left out of the histories.
+    floors: by name, `popularity` and `markov`; none where nothing was given to learn them from.
     """
 
     k: int
@@ -63,6 +78,7 @@ class Comparison:
     origin: Origin | None = None
     unknown: tuple[Unknown, Unknown] = (NOTHING, NOTHING)
     exclude_seen: bool = False
+    floors: Mapping[str, Floor] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -81,6 +97,7 @@ class Comparison:
             "candidate": self.candidate,
             "relative_difference": {name: value.to_dict() for name, value in self.differences.items()},
             "nll_difference": self.nll.to_dict(),
+            "floors": {name: floor.to_dict() for name, floor in self.floors.items()},
             "agreement": vars(self.agreement),
             "verdict": self.verdict.to_dict(),
             **(self.origin.to_dict() if self.origin else {}),
@@ -99,10 +116,12 @@ def compare(
     progress: Progress | None = None,
     unknown_items: str = "drop",
     exclude_seen: bool | None = None,
+    train: Interactions | None = None,
 ) -> Comparison:
     """Ask both engines for every example and judge the candidate; see `predict` and `compare_predictions`.
 
-    k: items a list, or several lengths: metrics are given at each, and the largest gives the verdict.
+    k: items a list, or several lengths: metrics are given at each, and the largest gives the verdict. train: what the
+    floors learn from.
     """
     check_margin(margin)
     require_examples(examples)
@@ -110,11 +129,18 @@ def compare(
     what, how = (examples, k, beam_width, users, batch), (unknown_items, exclude_seen)
     before = predict(baseline, *what, _part(progress, 0, total), *how)
     after = predict(candidate, *what, _part(progress, len(examples), total), *how)
-    return compare_predictions(before, after, margin)
+    floors = evaluate_baselines(train, examples, k, before.exclude_seen) if train else None
+    return compare_predictions(before, after, margin, floors)
 
 
-def compare_predictions(baseline: Predictions, candidate: Predictions, margin: float = MARGIN) -> Comparison:
-    """Compare two engines' answers to the same examples; recall and NDCG of the whole lists give the verdict."""
+def compare_predictions(
+    baseline: Predictions,
+    candidate: Predictions,
+    margin: float = MARGIN,
+    floors: Mapping[str, Predictions] | None = None,
+) -> Comparison:
+    """Compare two engines' answers to the same examples; recall and NDCG of the whole lists give the verdict. floors:
+    by name, as `evaluate_baselines` gives them, shown beside the two."""
     check_margin(margin)
     _require_same_targets(baseline, candidate)
     _, nll = _log_prob_differences(baseline, candidate)
@@ -137,7 +163,13 @@ def compare_predictions(baseline: Predictions, candidate: Predictions, margin: f
         verdict=decide({name: estimates[name] for name in decisive(baseline.k)}, margin),
         unknown=(baseline.unknown, candidate.unknown),
         exclude_seen=baseline.exclude_seen,
+        floors={name: _floor(floor, baseline, cuts) for name, floor in (floors or {}).items()},
     )
+
+
+def _floor(floor: Predictions, baseline: Predictions, cuts: Sequence[int]) -> Floor:
+    values = {name: float(of_targets.mean()) for name, of_targets in floor.values(cuts).items()}
+    return Floor(values, difference(baseline, floor))
 
 
 def user_differences(

@@ -9,6 +9,7 @@ import numpy as np
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions
 from octorec.data.learned import Learned, targets_seen
+from octorec.data.sampled import Sample
 from octorec.data.splits import targets_of
 
 Seen = dict[str, dict[str, int | None]]
@@ -26,13 +27,15 @@ class Side:
 class Origin:
     """The targets are the `hold_out` newest interactions of each user. users_left_out: users without a target, as they
     have one interaction alone. seen: by checkpoint, then `catalog` and `training`: how many targets it had learned
-    from, None where that cannot be told. warnings: sentences about those that are not 0.
+    from, None where that cannot be told. warnings: sentences about those that are not 0. sample: which users were asked
+    about, None where all were; what is counted here is of all.
     """
 
     hold_out: int
     users_left_out: int
     seen: Seen
     warnings: tuple[str, ...]
+    sample: Sample | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -41,10 +44,13 @@ class Origin:
             "users_left_out": self.users_left_out,
             "targets_seen": self.seen,
             "warnings": list(self.warnings),
+            "sample": self.sample and self.sample.to_dict(),
         }
 
 
-def origin_of(interactions: Interactions, hold_out: int, sides: Mapping[str, Side]) -> Origin:
+def origin_of(
+    interactions: Interactions, hold_out: int, sides: Mapping[str, Side], sample: Sample | None = None
+) -> Origin:
     """Hold the records of `sides`, checkpoints by name, against the targets among `interactions`."""
     targets = int(targets_of(interactions, hold_out).sum())
     seen: Seen = {}
@@ -59,7 +65,7 @@ def origin_of(interactions: Interactions, hold_out: int, sides: Mapping[str, Sid
                 said.setdefault(sentence, []).append(name)
     warnings = tuple(sentence.format(sides=" and the ".join(names)) for sentence, names in said.items())
     users_left_out = int((np.diff(interactions.user_starts()) == 1).sum())
-    return Origin(hold_out, users_left_out, seen, warnings)
+    return Origin(hold_out, users_left_out, seen, warnings, sample)
 
 
 def _warning(

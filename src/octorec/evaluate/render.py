@@ -13,6 +13,7 @@ from octorec.evaluate.paired import Estimate
 from octorec.evaluate.shadow import Shadow
 from octorec.evaluate.verdict import Outcome
 
+FLOORS = {"popularity": "popularity", "markov": "Markov chain"}
 COLORS: dict[Outcome, str] = {"not_inferior": "green", "inferior": "red", "inconclusive": "yellow"}
 
 
@@ -22,8 +23,8 @@ def render(comparison: Comparison) -> RenderableType:
 
 
 def render_metrics(comparison: Comparison) -> RenderableType:
-    """Both sides' metrics with their differences, and what was counted as a miss."""
-    return Group(_metrics(comparison), *_notes(comparison))
+    """Both sides' metrics with their differences, what was counted as a miss, and the floors."""
+    return Group(_metrics(comparison), *_notes(comparison), *_floors(comparison))
 
 
 def render_shadow(result: Shadow) -> RenderableType:
@@ -31,7 +32,8 @@ def render_shadow(result: Shadow) -> RenderableType:
     line = f"{result.requests:,} requests, {result.answers:,} answers of the baseline scored by both; "
     line += f"where a request does not say, {_seen(result.exclude_seen)}"
     left_out = [Text(note) for note in result.unknown.lines("requests")]
-    return Group(line, *left_out, _agreement(result.agreement))
+    sample = [Text(result.sample.line("requests", "line numbers"))] if result.sample else []
+    return Group(line, *sample, *left_out, _agreement(result.agreement))
 
 
 def headline(outcome: Outcome, said: str) -> Text:
@@ -99,7 +101,7 @@ def _in_history(comparison: Comparison) -> RenderableType:
 
 
 def _origin(origin: Origin) -> list[RenderableType]:
-    notes: list[RenderableType] = []
+    notes: list[RenderableType] = [Text(origin.sample.line("users"))] if origin.sample else []
     if origin.users_left_out:
         notes.append(f"Users left out, as a single interaction leaves nothing to predict: {origin.users_left_out:,}")
     if not origin.warnings:
@@ -117,6 +119,29 @@ def _agreement(agreement: Agreement) -> str:
         f"Top-k overlap {agreement.overlap:.2%}, identical lists {agreement.identical:.2%}; "
         f"log-probabilities differ by {agreement.mean_drift:.2e} on average, {agreement.max_drift:.2e} at most"
     )
+
+
+def _floors(comparison: Comparison) -> list[RenderableType]:
+    """The floors' metrics below those of both sides, and in words whether the baseline beats them."""
+    if not comparison.floors:
+        return []
+    table = Table("beside the floors", box=SIMPLE_HEAD, padding=0)
+    for name in comparison.differences:
+        table.add_column(name, justify="right", no_wrap=True)
+    floors = {FLOORS[name]: floor.values for name, floor in comparison.floors.items()}
+    for name, values in {"baseline": comparison.baseline, "candidate": comparison.candidate, **floors}.items():
+        table.add_row(name, *(f"{values[metric]:.4f}" for metric in comparison.differences))
+    metric = comparison.verdict.metrics[0]
+    said = [said_lead("The baseline", name, metric, floor.lead) for name, floor in comparison.floors.items()]
+    return [table, *map(Text, said)]
+
+
+def said_lead(who: str, floor: str, metric: str, lead: Estimate) -> str:
+    """A sentence that says whether `who` beats a floor by `metric`."""
+    word = "beats" if lead.low > 0 else ("is beaten by" if lead.high < 0 else "is level with")
+    name = {"popularity": "popularity", "markov": "the Markov chain"}[floor]
+    interval = f"95 % interval {said_ends(lead, '{:+.4f}')}"
+    return f"{who} {word} {name}: {metric} {said_value(lead, '{:+.4f}')}, {interval}"
 
 
 def _verdict(comparison: Comparison) -> Text:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from octorec.data.sampled import Sample
 from octorec.engine.request import Request
 from octorec.errors import InputError, MismatchError, NonFiniteError
 from octorec.evaluate.compare import Agreement
@@ -20,7 +21,7 @@ class Shadow:
     """requests, and answers: the baseline's items whose log-probabilities under both engines make the drift.
 
     unknown: what was left out of the requests. exclude_seen: whether answers to requests that do not say hold no item
-    of the history.
+    of the history. sample: which were asked, None where all were.
     """
 
     requests: int
@@ -28,11 +29,13 @@ class Shadow:
     agreement: Agreement
     unknown: Unknown = NOTHING
     exclude_seen: bool = False
+    sample: Sample | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         counts = {"requests": self.requests, "answers": self.answers, "exclude_seen": self.exclude_seen}
-        return {**counts, "agreement": vars(self.agreement), "unknown_items": self.unknown.to_dict()}
+        sample = self.sample and self.sample.to_dict()
+        return {**counts, "sample": sample, "agreement": vars(self.agreement), "unknown_items": self.unknown.to_dict()}
 
 
 def shadow(

@@ -1,5 +1,6 @@
 """From interactions to a checkpoint folder that an engine can open."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -81,6 +82,11 @@ def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
     return model.to(device)
 
 
+def state_folder(out: Path) -> Path:
+    """Where the state of a training lies until `out` is written."""
+    return out.with_name(f"{out.name}.training")
+
+
 def train(
     interactions: Interactions,
     catalog: Catalog,
@@ -122,10 +128,6 @@ def train(
             about = {"train_config": asdict(config), "examples": len(data), "bytes": size, "records": records}
             about["learned"] = learned_from(interactions).to_dict()
             (scratch / "training.json").write_text(json_text(about, indent=1))
-        remove_folder(state)
+        with contextlib.suppress(InputError):  # where somebody put something into it: it stays
+            remove_folder(state)
     return about
-
-
-def state_folder(out: Path) -> Path:
-    """Where a training that writes `out` keeps its state until it is done."""
-    return out.with_name(f"{out.name}.training")

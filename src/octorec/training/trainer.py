@@ -199,6 +199,12 @@ class Trainer:
         return {"train_config": asdict(self.config), "model_config": model, "examples": len(self.data)}
 
 
+def saved_step(folder: Path) -> int | None:
+    """The step at which the state in `folder` stands; None where there is none."""
+    path = folder / "state.json"
+    return read_json(path, "resume").get("step") if path.exists() else None
+
+
 def nll(logits: list[Tensor], codes: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Mean negative log-likelihood of the codes [B, L] over requests and levels (arXiv 2508.20900, the loss)."""
     losses = [F.cross_entropy(level, codes[:, i], label_smoothing=label_smoothing) for i, level in enumerate(logits)]
