@@ -363,7 +363,7 @@ def test_truncated_missing_and_foreign_folders(make_checkpoint: Any, tmp_path: P
     assert "is truncated" in refused(source, tmp_path / "out")
     shard.unlink()
     assert "is named by model.safetensors.index.json but missing" in refused(source, tmp_path / "out")
-    assert "must be a folder" in refused(tmp_path / "nowhere", tmp_path / "out")
+    assert "there is no such file or folder" in refused(tmp_path / "nowhere", tmp_path / "out")
     shutil.rmtree(source)
     source.mkdir()
     assert "config.json" in refused(source, tmp_path / "out")
