@@ -40,7 +40,7 @@ BOUNDS = {  # of the GPU engine against the reference engine
 }
 WIDTH = 128
 BUCKET = {"batch_sizes": (16,), "beam_widths": (WIDTH,), "default_beam_width": WIDTH}
-MIXES = 64
+REQUESTS, MIXES = 256, 64
 TRIALS, NOISE = 32, 2.0**-8  # half to one unit in the last place of bfloat16
 
 
@@ -60,7 +60,7 @@ def random_requests(engine: Engine, n: int, seed: int) -> list[Request]:
 
 def against_reference(folder: Path, engine: Engine) -> dict[str, float]:
     on_cpu = load(folder, **BUCKET)
-    requests = random_requests(engine, 256, seed=1)
+    requests = random_requests(engine, REQUESTS, seed=1)
     generator = np.random.default_rng(2)
     targets = [engine.catalog.item_ids[i] for i in generator.integers(0, len(engine.catalog), len(requests))]
     expected = on_cpu.score(requests, targets)

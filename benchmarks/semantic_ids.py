@@ -28,7 +28,7 @@ from octorec import demo
 from octorec.catalog import build
 from octorec.catalog.catalog import with_defaults
 from octorec.catalog.codebook import Codebook, Fit
-from octorec.catalog.nearest import Nearest
+from octorec.catalog.nearest import Nearest, workers
 from octorec.catalog.residual_kmeans import Progress, fit_codebook
 from octorec.catalog.vectors import item_vectors
 from octorec.data.movielens import movielens_100k
@@ -104,7 +104,7 @@ def measure(method: str, named: str, vectors: np.ndarray, sizes: list[int], seed
         "width": vectors.shape[1],
         "codebook_sizes": sizes,
         "seed": seed,
-        "threads": faiss.omp_get_max_threads() if method == "faiss" else 1,
+        "threads": workers() if method == "faiss" else 1,
         "seconds": round(seconds, 2),
         "cpu_seconds": round(cpu, 2),
         "assign_seconds": round(assign, 2),

@@ -80,6 +80,7 @@ def test_what_is_half_given_is_refused(work: Path) -> None:
     vectors, ids = ("--embeddings", work / "v.npy"), ("--embedding-ids", work / "ids.txt")
     assert "embedding_ids: got None" in str(build(work, "x", *vectors, expect=2))
     assert "embeddings: got None" in str(build(work, "x", *ids, expect=2))
+    build(work, "a", *vectors, *ids)
     said = octorec("catalog", "assign", "--catalog", work / "a", "--out", work / "x", expect=2).stderr
     assert "items: got None" in said
     (work / "items.csv").write_text("item_id\nzz\n" + "".join(f"{i}\n" for i in IDS))

@@ -4,10 +4,13 @@ The folders are such that the verb could read them and OctoRec wrote them, so th
 """
 
 import dataclasses
+import io
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +18,11 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import torch
+import typer
 
+from octorec import cli
 from octorec.catalog.build import build_catalog
+from octorec.command import run
 from octorec.data.items import read_items
 from octorec.demo_claim import claimed_demo
 from octorec.errors import InputError
@@ -25,8 +31,8 @@ from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.output.marker import foreign, mark
 from octorec.output.write import new_folder
-from tests.test_cli import octorec
 
+COMMAND: Any = typer.main.get_command(cli.app)
 INPUTS = {
     "data": "in-data/data.csv", "items": "in-items/items.parquet", "users": "in-users/users.parquet",
     "config": "in-config/config.json", "recipe": "in-recipe/recipe.yaml", "index": "in-index/x.index.json",
@@ -91,6 +97,18 @@ def work(made: Path, tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
+def octorec(*arguments: object, expect: int = 0) -> str:
+    """Run the command line in this process; what it says on stderr. `cli.main` would build all verbs each time."""
+    err = io.StringIO()
+    with redirect_stdout(io.StringIO()) as out, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli.console, "_file", err)
+        with pytest.raises(SystemExit) as end:
+            run(COMMAND, [str(argument) for argument in arguments])
+    assert end.value.code == expect, err.getvalue()
+    assert not expect or out.getvalue() == ""
+    return err.getvalue()
+
+
 def snapshot(work: Path) -> dict[str, bytes | str]:
     """Everything below a folder: bytes of files, where links lead."""
     found: dict[str, bytes | str] = {}
@@ -112,15 +130,11 @@ def line_of(work: Path, verb: str, **instead: Path) -> list[str]:
 def refused(work: Path, verb: str, out: Path, **instead: Path) -> str:
     """Run a verb with --force; it must end with one line about --out, and leave every byte as it is."""
     before = snapshot(work)
-    line = [
-        part.format(**{name: work / path for name, path in INPUTS.items()} | instead) for part in VERBS[verb].split()
-    ]
-    done = octorec(*line, "--out", out, "--force", expect=2)
-    assert done.stderr.startswith(f"error: out: got '{out}"[:180]), done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+    said = octorec(*line_of(work, verb, **instead), "--out", out, "--force", expect=2)
+    assert said.startswith(f"error: out: got '{out}"[:180]), said
+    assert said.count("\n") == 1
     assert snapshot(work) == before
-    return done.stderr
+    return said
 
 
 @pytest.mark.parametrize(("verb", "name"), READ)
@@ -129,7 +143,6 @@ def test_no_input_is_replaced(work: Path, verb: str, name: str) -> None:
     said = refused(work, verb, path)
     assert "is what is read" in said or "is a file" in said
     assert "holds what is read" in refused(work, verb, path.parent)
-    assert "holds what is read" in refused(work, verb, path.parent / ".." / path.parent.name)
     if path.is_dir():
         assert "lies in what is read" in refused(work, verb, path / "inner")
     (work / "links").mkdir()
@@ -139,10 +152,6 @@ def test_no_input_is_replaced(work: Path, verb: str, name: str) -> None:
     assert "holds" in refused(work, verb, work / "links", **{name: link})
     assert "is a link" in refused(work, verb, link)
     assert "holds what is read" in refused(work, verb, path.parent, **{name: link})
-    (work / "way").symlink_to(path.parent)
-    assert "holds what is read" in refused(work, verb, path.parent, **{name: work / "way" / path.name})
-    os.link(work / INPUTS["data"], work / "hard.csv")
-    assert "is a file" in refused(work, verb, work / "hard.csv")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -192,8 +201,8 @@ def test_the_state_of_a_training_is_claimed_too(work: Path) -> None:
     (work / "model.training" / "notes.txt").write_text("mine")
     before = snapshot(work)
     for more in (["--force"], ["--resume"]):
-        done = octorec(*line_of(work, "train"), "--out", work / "model", *more, expect=2)
-        assert "model.training'; holds notes.txt" in done.stderr
+        said = octorec(*line_of(work, "train"), "--out", work / "model", *more, expect=2)
+        assert "model.training'; holds notes.txt" in said
         assert snapshot(work) == before
 
 
@@ -210,8 +219,8 @@ DEMO: dict[str, Callable[[Path], object]] = {
 def test_the_demo_replaces_only_its_own(tmp_path: Path, there: str) -> None:
     DEMO[there](tmp_path / "out")
     before = snapshot(tmp_path)
-    done = octorec("demo", "--out", tmp_path / "out", "--cache", tmp_path / "cache", "--force", expect=2)
-    assert done.stderr.startswith(f"error: out: got '{tmp_path / 'out'}")
+    said = octorec("demo", "--out", tmp_path / "out", "--cache", tmp_path / "cache", "--force", expect=2)
+    assert said.startswith(f"error: out: got '{tmp_path / 'out'}")
     assert snapshot(tmp_path) == before
 
 

@@ -20,6 +20,7 @@ SLOW = (
     "pyarrow",
     "sklearn",
     "scipy",
+    "faiss",
     "matplotlib",
     "pandas",
     "fastapi",

@@ -335,7 +335,7 @@ def evaluate(
     candidate: Checkpoint,
     data: Annotated[
         Path | None,
-        typer.Option(help="Interactions, Parquet, CSV or JSON lines: user_id, item_id, timestamp.", callback=A_TABLE),
+        typer.Option(help="Interactions (Parquet, CSV, JSON lines): user_id, item_id, timestamp.", callback=A_TABLE),
     ] = None,
     hold_out: Predicted = HOLD_OUT,
     requests: Annotated[

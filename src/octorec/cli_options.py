@@ -91,7 +91,7 @@ Margin = Annotated[float, typer.Option(help="Relative loss of recall and NDCG th
 RecipeName = Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.", callback=a_recipe)]
 Users = Annotated[
     Path | None,
-    typer.Option(help="Parquet, CSV or JSON lines with user_id and the model's user fields.", callback=A_TABLE),
+    typer.Option(help="Users (Parquet, CSV, JSON lines): user_id and the fields of the model.", callback=A_TABLE),
 ]
 UnknownItems = Annotated[
     str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
@@ -106,7 +106,7 @@ ExcludeSeen = Annotated[
 Interactions = Annotated[
     Path,
     typer.Option(
-        "--data", help="Interactions, Parquet, CSV or JSON lines: user_id, item_id, timestamp.", callback=A_TABLE
+        "--data", help="Interactions (Parquet, CSV, JSON lines): user_id, item_id, timestamp.", callback=A_TABLE
     ),
 ]
 

@@ -32,6 +32,7 @@ def folder(make_checkpoint: Callable[..., Path]) -> Path:
 @pytest.fixture(autouse=True)
 def _few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(correctness, "TRIALS", 3)
+    monkeypatch.setattr(correctness, "REQUESTS", 48)
 
 
 def in_bfloat16(folder: Path, heads: float = 1.0) -> Engine:

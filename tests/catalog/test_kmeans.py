@@ -39,7 +39,7 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
     x = mixture(2 * 4096 + 5)
     made = []
     for threads in (1, 4, 4):
-        monkeypatch.setattr("faiss.omp_get_max_threads", lambda threads=threads: threads)
+        monkeypatch.setattr("octorec.catalog.nearest.workers", lambda threads=threads: threads)
         made.append(fit_codebook(x, (64, 32), seed=7).fingerprint)
     assert len(set(made)) == 1
 

@@ -7,6 +7,7 @@ import faiss
 import numpy as np
 import pytest
 
+from octorec.catalog import nearest as nearest_module
 from octorec.catalog.nearest import BLOCK, Nearest, distinct_rows
 
 
@@ -78,7 +79,7 @@ def test_a_row_has_the_same_code_alone_and_in_any_batch(monkeypatch):
         np.testing.assert_array_equal(again, codes[rows])
         assert distances.tobytes() == squared[rows].tobytes()
     many = np.concatenate([x] * (2 * BLOCK // len(x) + 1))  # more than one block
-    monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: 3)
+    monkeypatch.setattr("octorec.catalog.nearest.workers", lambda: 3)
     np.testing.assert_array_equal(nearest.search(many)[0][-len(x) :], codes)
 
 
@@ -106,6 +107,16 @@ def test_faiss_that_rounds_otherwise_changes_no_code():
     expected = by_hand(x, centroids)
     assert (nearest._index.search(x, 1)[1] != expected).mean() > 0.1
     np.testing.assert_array_equal(nearest.search(x)[0], expected)
+
+
+def test_all_cores_search_unless_fewer_are_asked_for(monkeypatch):
+    monkeypatch.setattr(nearest_module, "cores", lambda: 8)
+    monkeypatch.setattr(nearest_module, "threads", lambda: 7)
+    found = []
+    for asked in (1, 3, 7, 8):
+        monkeypatch.setattr(faiss, "omp_get_max_threads", lambda asked=asked: asked)
+        found.append(nearest_module.workers())
+    assert found == [1, 3, 8, 8]
 
 
 def test_distinct_rows_are_counted_by_value():

@@ -10,9 +10,9 @@ from table_engine import TableEngine, random_table
 
 from octorec.data.interactions import Interactions, read_interactions
 from octorec.data.splits import Example, leave_last_out
-from octorec.engine.request import Request
+from octorec.engine.request import Answer, Request
 from octorec.errors import InputError, NonFiniteError
-from octorec.evaluate.compare import compare
+from octorec.evaluate.compare import compare, compare_predictions
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.evaluate.render import render, render_shadow
 from octorec.evaluate.shadow import shadow
@@ -82,6 +82,35 @@ def test_a_history_of_which_nothing_is_known_is_a_miss_unless_the_user_has_field
     of_user = predict(empty, examples[:1], k=3, users={"a": {"age": 3}})
     assert of_user.askable.all()
     assert (asked[0].history, dict(asked[0].user)) == ((), {"age": 3})
+
+
+class PopularEngine(TableEngine):
+    """Answers an empty history by the items of the highest numbers, as one whose catalog has counts does."""
+
+    def __init__(self, log_probs):
+        super().__init__(log_probs)
+        self.catalog.interactions = np.arange(len(log_probs))
+
+    def _answer(self, request):
+        if request.history:
+            return super()._answer(request)
+        items = self.catalog.item_ids[::-1][: request.k]
+        return Answer(items, [0.0] * len(items), [(0, 0)] * len(items), items, True, source="popularity")
+
+
+def test_a_history_of_which_nothing_is_known_is_judged_by_the_popularity_that_would_be_served(engine):
+    popular, best = PopularEngine(engine.log_probs), str(len(engine.log_probs) - 1)
+    examples = [Example("a", ("gone",), best), *EXAMPLES, Example("b", ("gone", "lost"), "0")]
+    result = predict(popular, examples, k=3)
+    assert result.ranked[[0, 5]].tolist() == [popular.catalog.item_ids[::-1][:3]] * 2
+    assert result.values()["recall@3"][[0, 5]].tolist() == [1, 0]
+    assert result.scored.tolist() == [False, True, True, True, True, False]
+    assert np.isnan(result.log_probs[[0, 5]]).all()
+    np.testing.assert_array_equal(result.ranked[1:5], predict(engine, EXAMPLES, k=3).ranked)
+    assert (result.unknown.by_popularity, result.unknown.not_asked) == (2, 0)
+    assert "Answered by popularity, as nothing of the history is in the catalog: 2" in result.unknown.lines()
+    compared = compare_predictions(result, predict(popular, examples, k=3))
+    assert compared.to_dict()["unknown_items"]["baseline"]["by_popularity"] == 2
 
 
 def test_nothing_to_ask_at_all_is_refused(engine):

@@ -106,7 +106,7 @@ def fuzz(path: Path, seeds: range) -> int:
             length = max(length, len(str(error)))
         except Exception as error:
             raise AssertionError(f"seed {seed}") from error
-        assert time.process_time() - start < 5, seed
+        assert time.process_time() - start < 20, seed
     assert length < 1500
     return refused
 
@@ -130,4 +130,4 @@ def test_an_index_of_many_tensors_opens_in_seconds(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(names, "a.safetensors")}))
     start = time.process_time()
     assert len(CheckpointFiles(tmp_path).names()) == 5_000
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 20

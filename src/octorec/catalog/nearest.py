@@ -10,12 +10,21 @@ from concurrent.futures import ThreadPoolExecutor
 import faiss
 import numpy as np
 
+from octorec.threads import cores, threads
+
 BLOCK = 4096  # vectors that a thread searches at a time; faiss is three times as slow with 1024
 DISTANCES = 2**22  # float64 distances held at a time: 32 MB
 MORE = 15  # centroids that are looked at beyond the nearest where one more does not decide
 LARGEST = 1e37  # a squared distance above this may have overflowed float32
 SMALLEST = 1e-36  # a difference below this may have underflowed it
 EXACT = 1e-12  # relative error that float64 products of any width stay below
+
+
+def workers() -> int:
+    """Threads that search: as many as there are cores, for none waits for another; fewer where OMP_NUM_THREADS is below
+    what `octorec.threads` sets."""
+    asked = faiss.omp_get_max_threads()
+    return asked if asked < threads() else cores()
 
 
 class Nearest:
@@ -41,8 +50,9 @@ class Nearest:
             codes[rows], squared[rows] = self._block(x[rows], k)
 
         starts = range(0, len(x), BLOCK)
-        workers = max(1, min(faiss.omp_get_max_threads(), len(starts)))
-        with ThreadPoolExecutor(workers, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(
+            max(1, min(workers(), len(starts))), initializer=faiss.omp_set_num_threads, initargs=(1,)
+        ) as pool:
             list(pool.map(one, starts))
         return self._codes[codes], squared
 
@@ -96,7 +106,8 @@ def _decided(x: np.ndarray, kth: np.ndarray, last: np.ndarray) -> np.ndarray:
     length = np.sqrt(np.square(x.astype(np.float64)).sum(1))
     reach = 1.2 * (2 * length + np.sqrt(kth.astype(np.float64)))
     error = (x.shape[1] + 16) * 2.0**-24 * np.square(reach) + SMALLEST
-    return (last.astype(np.float64) - kth > 2 * error) & (np.square(reach) < LARGEST)
+    with np.errstate(invalid="ignore"):  # where float32 overflowed nothing is decided
+        return (last.astype(np.float64) - kth > 2 * error) & (np.square(reach) < LARGEST)
 
 
 def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -66,7 +66,7 @@ def _doubts(analysis: Analysis) -> Iterator[RenderableType]:
         yield Text(f"  and {left:,} more products, which the report lists.")
     kept = Counter(layer.role for layer in analysis.verdict.layers if layer.role not in MATRIX_ROLES)
     if kept:
-        kinds = ", ".join(f"{number:,} {role}" for role, number in kept.items())
+        kinds = ", ".join(f"{role} ({number:,})" for role, number in kept.items())
         yield Text(f"In 16 bit for what they are: {kinds}.")
 
 
@@ -82,12 +82,12 @@ def _activations(analysis: Analysis) -> str:
 
 def _where(analysis: Analysis, out: Path) -> Iterator[RenderableType]:
     yield f"The rest lies in {out} (--all prints the tables here):"
-    yield "  report.html      every tensor, plots, the roofline"
-    yield "  stats.parquet    every tensor, for programs"
+    yield "  report.html    every tensor, plots, the roofline"
+    yield "  stats.parquet  every tensor, for programs"
     if analysis.activations:
-        yield "  activations.parquet"
+        yield "  activations.parquet  every product's input, for programs"
     if analysis.recipe is not None:
-        yield "  recipe.yaml      the verdict, for octorec quantize --recipe"
+        yield "  recipe.yaml    the verdict, for octorec quantize --recipe"
 
 
 def _activation(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """From interactions to a checkpoint folder that an engine can open."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -127,5 +128,6 @@ def train(
             about = {"train_config": asdict(config), "examples": len(data), "bytes": size, "records": records}
             about["learned"] = learned_from(interactions).to_dict()
             (scratch / "training.json").write_text(json_text(about, indent=1))
-        remove_folder(state)
+        with contextlib.suppress(InputError):  # where somebody put something into it: it stays
+            remove_folder(state)
     return about
