@@ -23,6 +23,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
+from benchmarks.program import run
 from benchmarks.records import RESULTS, append
 from octorec import demo
 from octorec.catalog import build
@@ -180,4 +181,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

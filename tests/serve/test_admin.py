@@ -258,7 +258,7 @@ BAD = [  # path, version, what the reason says
     ("/v1/catalog", "truncated", "items.parquet"),
     ("/v1/catalog", "foreign", "fingerprint"),
     ("/v1/catalog", "too-large", "at most max_items = 120"),
-    ("/v1/catalog", "empty", "it has no catalog.json"),
+    ("/v1/catalog", "empty", "must be a folder that holds catalog.json; this one is empty"),
     ("/v1/catalog", "nothing", "must be one of empty, foreign"),
     ("/v1/catalog", "../secret", "must be one of empty, foreign"),
     ("/v1/catalog", "/etc", "must be one of empty, foreign"),
