@@ -113,7 +113,7 @@ def _read(name: str, path: Path, form: TableFormat) -> Any:
     from octorec.data.tables import read_table
 
     if name == "upserts":
-        return read_table(path, ["item_id"], COLUMNS, inferred=["live"], form=items_format(form))
+        return read_table(path, ["item_id"], COLUMNS, inferred=["live", "interactions"], form=items_format(form))
     return item_ids(
         read_table(path, ["item_id"], ["item_id"], form=form.of("items", ["item_id"], beside=False)), str(path)
     )

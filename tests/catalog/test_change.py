@@ -128,6 +128,7 @@ REFUSED: dict[str, tuple[Catalog, dict[str, Any], str]] = {
     "a code too large": (IMPORTED, {"upserts": {"item_id": ["1", "2"], "codes": [[0] * 3, [0, 4, 0]]}}, "codes of '2'"),
     "a level too few": (IMPORTED, {"upserts": {"item_id": ["1"], "codes": [[0, 1]]}}, "must be 3 codes below"),
     "a negative code": (IMPORTED, {"upserts": {"item_id": ["1"], "codes": [[0, -1, 0]]}}, "a negative code in row 1"),
+    "counts where there are none": (IMPORTED, {"upserts": {"item_id": ["1"], "interactions": [3]}}, "has no counts"),
     "vectors": (IMPORTED, {"upserts": {"item_id": ["1"], "vector": [[1.0]]}}, "give `codes`, not vectors"),
 }  # fmt: skip
 

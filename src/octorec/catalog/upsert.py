@@ -38,6 +38,9 @@ def upsert(catalog: Catalog, items: pa.Table, source: str = "items") -> Catalog:
     """
     ids = check_items(items.select(["item_id"]), source)["item_id"]
     given = {name: _given(items, name, source) for name in items.column_names if name != "item_id"}
+    if COUNTS in given and len(given[COUNTS].rows) and catalog.interactions is None:
+        allowed = "this catalog has no counts to change: build or import it with the column in its item table"
+        raise InputError(f"{source}: columns", COUNTS, allowed)
     places = np.array([catalog.index.get(item_id, -1) for item_id in ids.to_pylist()])
     rows = {"item_id": one_array(ids)}
     for name in (name for name in catalog.items.column_names if name in DEFAULTS):
@@ -82,10 +85,10 @@ def _codes_by_codebook(
     predicted = np.setdiff1d(np.flatnonzero(places < 0), vector.rows)
     vectors = np.zeros((len(places), catalog.codebook.width), np.float32)
     if len(predicted):
-        vectors[predicted] = new_vectors(catalog, rows.take(predicted))
+        vectors[predicted] = new_vectors(catalog, rows.take(predicted), source)
     if len(vector.rows):
         brought = rows.take(vector.rows).append_column("vector", vector.values)
-        vectors[vector.rows] = new_vectors(catalog, brought)
+        vectors[vector.rows] = new_vectors(catalog, brought, source)
     moving = np.union1d(predicted, vector.rows)
     if not len(moving):
         return Given(moving, _lists(np.zeros((0, 1), np.int32)))
