@@ -66,7 +66,7 @@ def parse_json(raw: bytes, field: str, where: str, infinite: bool = False) -> di
     try:
         found = json.loads(
             raw.decode("utf-8"),
-            object_pairs_hook=_without_doubles,
+            object_pairs_hook=without_doubles,
             parse_constant=float if infinite else _no_number,
             parse_float=_finite,
         )
@@ -79,7 +79,8 @@ def parse_json(raw: bytes, field: str, where: str, infinite: bool = False) -> di
     return found
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, as `object_pairs_hook` of json.loads; a ValueError where a key stands twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys: set[str] = set()

@@ -349,3 +349,23 @@ def test_incomplete_answers_are_counted() -> None:
             assert value(service, "incomplete_total") == 1
 
     run(test())
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ([3], "body: must be an object"),
+        ([{}], "history: is required"),
+        ([{"history": "i1"}], "history: must be a list"),
+        ([{"history": [], "limit": 3}], "limit: there is no such field"),
+        ([{"history": [], "user": {"age": [1]}}], "user.age: values are text, numbers or null"),
+        ([{"history": [], "user": None}], "user: must be an object"),
+    ],
+)
+def test_an_error_has_no_words_of_a_library(body: Any, message: str) -> None:
+    async def test() -> None:
+        async with served(make_engine()) as (_, client):
+            answers = (await client.post("/v1/recommend", json=body)).json()["answers"]
+            assert answers[0]["error"]["message"] == message
+
+    run(test())

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -173,6 +174,41 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # besides a good change: wha
     "an unknown field": ({"upsert": [{"item_id": "i2", "name": "x"}]}, "upsert.0.name"),
     "nothing": ({}, "nothing to change"),
 }
+
+
+def test_an_error_names_the_field_that_the_request_has() -> None:
+    async def test(server: Both) -> None:
+        cases: list[tuple[str, str, int, str, str]] = [
+            ("items/withdraw", '{"items": ["nope"]}', 422, "items", "got 'nope'"),
+            ("items/restore", '{"items": ["nope", "no"]}', 422, "items", "2 unknown items"),
+            ("items/withdraw", '{"items": [null]}', 422, "items.0", "ids are text"),
+            ("items/withdraw", '{"items": ["i1"], "x": 1}', 422, "x", "there is no such field"),
+            ("items/withdraw", '{"items": ["i1"], "items": ["i2"]}', 400, "body", "the key 'items' stands twice"),
+            ("items", '{"withdraw": ["i1"], "withdraw": ["i2"]}', 400, "body", "the key 'withdraw' stands twice"),
+            (
+                "items",
+                '{"upsert": [{"item_id": "i2", "title": "a", "title": "b"}]}',
+                400,
+                "body",
+                "'title' stands twice",
+            ),
+            ("items", '{"upsert": [{"item_id": 1.5}]}', 422, "upsert.0.item_id", "ids are text"),
+            ("items", '{"upsert": [{"title": "x"}]}', 422, "upsert.0.item_id", "is required"),
+            ("items", "[]", 422, "body", "must be an object"),
+            ("items", "{}", 422, "body", "body: nothing to change"),
+            ("model", '{"version": "a", "catalog": ""}', 422, "catalog", "must be one of"),
+        ]
+        for address, body, status, field, message in cases:
+            sent: dict[str, Any] = {"content": body, "headers": {"Content-Type": "application/json"}}
+            response = await server.admin.post(f"/v1/{address}", **sent)
+            error = response.json()["error"]
+            assert (response.status_code, error["field"]) == (status, field), (body, error)
+            assert message in error["message"], (body, error)
+        assert (await server.admin.get("/v1/state")).json()["withdrawn"] == 0
+
+    with TemporaryDirectory() as root:
+        (Path(root) / "a").mkdir()
+        both(imported(), test, catalog_root=root, model_root=root)
 
 
 def test_what_is_wrong_is_named_and_nothing_is_half_done() -> None:

@@ -66,13 +66,14 @@ class AttributeMap:
     weight: np.ndarray
     bias: np.ndarray
 
-    def predict(self, items: pa.Table) -> np.ndarray:
-        """Vectors [n, D] float32 for items with a set or a title word that the vocabulary knows; else InputError."""
+    def predict(self, items: pa.Table, source: str = "items") -> np.ndarray:
+        """Vectors [n, D] float32 for items with a set or a title word that the vocabulary knows; else an InputError
+        about `source`."""
         features = self.vocabulary.features(items)
         nothing = np.flatnonzero(np.diff(features.indptr) == 0)
         if len(nothing):
             some = ", ".join(items["item_id"].take(nothing[:5]).to_pylist())
-            raise InputError("items", f"{len(nothing)} items of which nothing is known: {some}", NEEDS)
+            raise InputError(source, f"{len(nothing)} items of which nothing is known: {some}", NEEDS)
         return (self.bias + features @ self.weight).astype(np.float32)
 
     def save(self, path: Path) -> None:

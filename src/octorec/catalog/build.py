@@ -143,11 +143,14 @@ def _refuse_codes(items: pa.Table) -> None:
         raise InputError("items: columns", "codes", allowed)
 
 
-def new_vectors(catalog: Catalog, new_items: pa.Table) -> np.ndarray:
-    """Vectors [m, D] of new items under the catalog's codebook: their own, or predicted from title and sets."""
+def new_vectors(catalog: Catalog, new_items: pa.Table, source: str = "items") -> np.ndarray:
+    """Vectors [m, D] of new items under the catalog's codebook: their own, or predicted from title and sets.
+
+    source: the name of the table in errors.
+    """
     if "vector" not in new_items.column_names:
-        return predicted_vectors(catalog.attribute_map, new_items, unit=not catalog.given_vectors)
-    where = "items: column vector"
+        return predicted_vectors(catalog.attribute_map, new_items, not catalog.given_vectors, source)
+    where = f"{source}: column vector"
     if not catalog.given_vectors:
         raise InputError(where, "vectors", "this catalog made its own from interactions: leave the column out")
     vectors = matrix(new_items["vector"])

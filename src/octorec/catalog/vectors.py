@@ -64,12 +64,14 @@ def item_vectors(interactions: Interactions | None, items: pa.Table, seed: int) 
     return ItemVectors(vectors, attribute_map, known)
 
 
-def predicted_vectors(attribute_map: AttributeMap | None, items: pa.Table, unit: bool) -> np.ndarray:
+def predicted_vectors(
+    attribute_map: AttributeMap | None, items: pa.Table, unit: bool, source: str = "items"
+) -> np.ndarray:
     """Vectors [n, D] (unit: of length 1) from the attributes; an InputError where nothing is known of an item."""
     if attribute_map is None:
         some = ", ".join(items["item_id"].slice(0, 5).to_pylist())
-        raise InputError("items", f"{items.num_rows} items of which nothing is known: {some}", NEEDS)
-    vectors = attribute_map.predict(items)
+        raise InputError(source, f"{items.num_rows} items of which nothing is known: {some}", NEEDS)
+    vectors = attribute_map.predict(items, source)
     return _unit_rows(vectors) if unit else vectors
 
 

@@ -4,6 +4,7 @@ A version is named by its folder below the configured root; no path is taken fro
 time; loading happens beside the service, the switch between two batches. What is refused changes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -42,8 +43,10 @@ def create_admin_app(service: Service) -> FastAPI:
     token = token_scheme(config.admin_token_file)
     changing: Any = {"tags": ["operations"], "dependencies": token, "responses": problems(*REFUSED)}
 
-    async def changed(*changes: Any) -> ItemsState:
-        change = await operations.change_items(*changes)
+    async def changed(
+        upserts: Any = None, withdraw: Sequence[str] = (), restore: Sequence[str] = (), field: str | None = None
+    ) -> ItemsState:
+        change = await operations.change_items(upserts, list(withdraw), list(restore), field)
         return ItemsState(**operations.state().model_dump(), changed=ItemCounts(**asdict(change)))
 
     @app.get("/v1/state", tags=["operations"], dependencies=token, responses=problems(401, 409, 500))
@@ -76,12 +79,12 @@ def create_admin_app(service: Service) -> FastAPI:
     async def withdraw_items(body: Items) -> ItemsState:
         """These items are in no answer of a batch that begins after this one's reply, nor in one of a version that is
         loaded later. The process keeps them, not the folder: put them into the next catalog too."""
-        return await changed(None, text_ids(body.items), [])
+        return await changed(withdraw=text_ids(body.items), field="items")
 
     @app.post("/v1/items/restore", **changing)
     async def restore_items(body: Items) -> ItemsState:
         """Items that were withdrawn may be recommended again, with the codes that they had."""
-        return await changed(None, [], text_ids(body.items))
+        return await changed(restore=text_ids(body.items), field="items")
 
     @app.post("/v1/model", **changing)
     async def load_model(body: ModelVersion) -> State:

@@ -1,5 +1,6 @@
 """Routes that read no body before they know who sends it, and none that is too large or of another type than JSON."""
 
+import json
 from collections.abc import Callable, Coroutine
 from email.message import Message
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from octorec.files import without_doubles
 from octorec.serve.access import Tokens, decoded, read_body
 from octorec.serve.refusal import Refusal
 
@@ -23,7 +25,7 @@ def guarded_route(tokens: Tokens, most_bytes: int, timeout_s: float) -> type[API
                 body = await read_body(request, most_bytes, timeout_s)
                 if body:
                     _refuse_unless_json(request.headers.get("content-type", ""))
-                    decoded(body)  # more strictly than FastAPI: no NaN, no half of a surrogate pair, no endless nesting
+                    _refuse_unless_strict(body)
 
                 async def again() -> dict[str, Any]:
                     return {"type": "http.request", "body": body, "more_body": False}
@@ -33,6 +35,16 @@ def guarded_route(tokens: Tokens, most_bytes: int, timeout_s: float) -> type[API
             return guarded
 
     return GuardedRoute
+
+
+def _refuse_unless_strict(body: bytes) -> None:
+    """More strictly than FastAPI: no NaN, no half of a surrogate pair, no endless nesting, and no key twice, as an
+    operation that is lost without a word is worse than one that is refused."""
+    decoded(body)
+    try:
+        json.loads(body, object_pairs_hook=without_doubles)
+    except ValueError as error:
+        raise Refusal("malformed", f"body: {error}", "body") from None
 
 
 def _refuse_unless_json(content_type: str) -> None:

@@ -55,28 +55,35 @@ class Operations:
                 raise InputError("catalog", "no earlier version", "load one first")
             await self._switch(self.previous, self.withdrawn)
 
-    async def change_items(self, upserts: pa.Table | None, withdraw: list[str], restore: list[str]) -> Change:
-        """Add or change items, withdraw some and restore others, all between the same two batches, or none of it."""
+    async def change_items(
+        self, upserts: pa.Table | None, withdraw: list[str], restore: list[str], field: str | None = None
+    ) -> Change:
+        """Add or change items, withdraw some and restore others, all between the same two batches, or none of it.
+
+        field: the name of `withdraw` or `restore` in errors, where a request spells it otherwise.
+        """
         async with self._operation("items change"):
             refuse_both(withdraw, restore)
             before, named = self.service.serving.engine.catalog, [*withdraw, *restore]
-            base = await asyncio.to_thread(self._changed, upserts, withdraw, restore)
+            base = await asyncio.to_thread(self._changed, upserts, withdraw, restore, field)
             await self._switch(base, self.withdrawn.union(withdraw).difference(restore))
             named += [] if upserts is None else upserts["item_id"].to_pylist()
             return await asyncio.to_thread(compare, before, self.service.serving.engine.catalog, named)
 
-    def _changed(self, upserts: pa.Table | None, withdraw: list[str], restore: list[str]) -> Catalog:
+    def _changed(self, upserts: pa.Table | None, withdraw: list[str], restore: list[str], field: str | None) -> Catalog:
         """The version that answers, with `upserts`, and with what it does not hold live itself restored."""
         base = self.loaded if upserts is None else upsert(self.loaded, upserts, "upsert")
-        base.places_of(withdraw, "withdraw")
+        base.places_of(withdraw, field or "withdraw")
         here = [item for item in restore if item in base.index or item not in self.withdrawn]
-        base = restored(base, here, "restore") if here else base
+        base = restored(base, here, field or "restore") if here else base
         prepare(base)
         return base
 
     async def load_model(self, name: str, catalog_name: str | None) -> None:
         folder = version_folder(self.config.model_root, "model_root", name)
-        named = catalog_name and version_folder(self.config.catalog_root, "catalog_root", catalog_name)
+        named = None
+        if catalog_name is not None:
+            named = version_folder(self.config.catalog_root, "catalog_root", catalog_name, "catalog")
         async with self._operation("model load"):
             base = await asyncio.to_thread(load_catalog, named) if named else self.loaded
             catalog = await asyncio.to_thread(_without, base, self.withdrawn)

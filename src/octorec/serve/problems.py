@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from octorec.errors import InputError, one_line
 from octorec.serve.refusal import Refusal, invalid
-from octorec.serve.schemas import Problem
+from octorec.serve.schemas import Problem, in_words
 
 DESCRIPTIONS = {
     400: "The body is not JSON.",
@@ -70,7 +70,7 @@ def _of_validation(error: RequestValidationError) -> Refusal:
     first = error.errors()[0]
     parts = [str(part)[:100] for part in first["loc"][:9] if part not in ("str", "int")]
     field = ".".join(parts[1:] or parts)  # without the leading `body`
-    return Refusal("invalid", f"{field}: {first['msg']}", field)
+    return Refusal("invalid", f"{field}: {in_words(first['type'], first['msg'], field)}", field)
 
 
 def _of_library(request: Request, error: HTTPException) -> Refusal:

@@ -13,7 +13,7 @@ ItemId = Annotated[StrictStr | StrictInt, Field(union_mode="left_to_right")]  # 
 UserValue = str | int | Annotated[float, Field(allow_inf_nan=False)] | None
 
 
-ID_LISTS = ("history", "exclude", "allow")
+ID_LISTS = ("history", "exclude", "allow", "items", "withdraw", "restore")  # of both ports
 
 
 class RecommendRequest(BaseModel):
@@ -92,6 +92,26 @@ class Answers(BaseModel):
     answers: list[Recommendations | Problem]
 
 
+SAID = {  # by pydantic's type of error: what a sender, who knows no Python, can act on
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "extra_forbidden": "there is no such field",
+    "missing": "is required",
+}
+
+
+def in_words(kind: str, message: str, field: str) -> str:
+    """What is wrong with `field`, of an error that pydantic calls `kind` and words as `message`."""
+    names = field.split(".")
+    if len(names) > 1 and names[0] == "user":
+        return "values are text, numbers or null"
+    if (len(names) == 2 and names[0] in ID_LISTS) or (names[-1] == "item_id" and kind != "missing"):
+        return "ids are text, or integers, which are read as text"
+    return SAID.get(kind, message.removeprefix("Value error, "))
+
+
 def checked(raw: Any, config: ServeConfig) -> RecommendRequest:
     """One decoded request, its types, ranges and sizes checked; a Refusal names the first field that is wrong."""
     try:
@@ -99,9 +119,7 @@ def checked(raw: Any, config: ServeConfig) -> RecommendRequest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         field = ".".join(str(part)[:100] for part in first["loc"] if part not in ("str", "int")) or "body"
-        of_ids = field.partition(".")[0] in ID_LISTS and "." in field
-        reason = "ids are text, or integers, which are read as text" if of_ids else first["msg"]
-        raise Refusal("invalid", f"{field}: {reason}", field) from None
+        raise Refusal("invalid", f"{field}: {in_words(first['type'], first['msg'], field)}", field) from None
     if len(request.exclude) > config.max_exclude:
         said = f"exclude: got {len(request.exclude)} ids; at most max_exclude = {config.max_exclude}"
         raise Refusal("invalid", said, "exclude")

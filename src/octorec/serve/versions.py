@@ -25,12 +25,12 @@ LOOKUPS = (
 )
 
 
-def version_folder(root: str | None, field: str, name: str) -> Path:
-    """The folder of version `name` below a configured root; a name is never a path."""
+def version_folder(root: str | None, setting: str, name: str, field: str = "version") -> Path:
+    """The folder of version `name`, a request's `field`, below the root that `setting` names; a name is no path."""
     if root is None:
-        raise InputError(field, None, "is not set: start the server with it to load versions")
+        raise InputError(setting, None, "is not set: start the server with it to load versions")
     if not NAME.fullmatch(name) or not (Path(root) / name).is_dir():
-        raise InputError("version", name[:128], f"must be one of {', '.join(versions(root)) or 'nothing: no folder'}")
+        raise InputError(field, name[:128], f"must be one of {', '.join(versions(root)) or 'nothing: no folder'}")
     return Path(root) / name
 
 
