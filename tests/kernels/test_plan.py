@@ -56,7 +56,7 @@ def launch(rows: int) -> None:
     plan_experts(torch.empty(rows, 4, dtype=torch.int64, device="meta"), 54, 128)
 
 
-@pytest.mark.parametrize("capability", [90, 89])
+@pytest.mark.parametrize("capability", sm90.CAPABILITIES)
 @pytest.mark.parametrize("rows", [1, 16384])
 def test_machine_code(rows: int, capability: int) -> None:
     count, place = sm90.compile_launches(launch, rows, capability=capability)

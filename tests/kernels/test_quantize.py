@@ -83,7 +83,7 @@ def launch(shape: tuple[int, ...], granularity: str) -> None:
     quantize(torch.empty(shape, dtype=torch.bfloat16, device="meta"), granularity)
 
 
-@pytest.mark.parametrize("capability", [90, 89])
+@pytest.mark.parametrize("capability", sm90.CAPABILITIES)
 @pytest.mark.parametrize(
     ("shape", "granularity"), [((16384, 1408), "token"), ((16384, 7168), "group"), ((54, 2816, 1408), "block")]
 )
