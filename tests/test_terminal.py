@@ -89,6 +89,7 @@ def said(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str,
             patch.setenv("TERM", "xterm-256color")
             patch.delenv("NO_COLOR", raising=False)
             patch.setattr("sys.stdout", stdout)
+            patch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **_: file.write("<svg></svg>"))
             patch.setattr(cli.console, "_file", io.StringIO())
             with pytest.raises(SystemExit) as exit_:
                 cli.main([part.format(w=work, o=out) for part in VERBS[verb]])
@@ -186,6 +187,7 @@ def test_the_load_tools_table_is_several_where_one_is_too_wide() -> None:
     assert "3 x deadline exceeded" in narrow
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_analysis_breaks_no_name_and_no_word(work: Path, tmp_path: Path) -> None:
     found = render_all(analyze(work / "bf16", tmp_path / "analysis"))
     whole, narrow = (printed(found, width) for width in (terminal.WHOLE, WIDTH))
