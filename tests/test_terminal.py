@@ -207,7 +207,13 @@ def test_every_cell_of_a_table_that_was_split_is_there_once() -> None:
     assert printed(table, terminal.WHOLE).count("name") == 1
 
 
-@pytest.mark.parametrize("asked", [("--k", "3,16"), ("--k", "3", "--k", "16"), ("--k", "16,3,3")])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--k", "3,16"),
+        *(pytest.param(flags, marks=pytest.mark.slow) for flags in (("--k", "3", "--k", "16"), ("--k", "16,3,3"))),
+    ],
+)
 @pytest.mark.parametrize("verb", ["evaluate", "prove"])
 def test_every_k_asked_for_is_shown_and_the_largest_decides(work: Path, verb: str, asked: tuple[str, ...]) -> None:
     arguments = [part.format(w=work, o="") for part in VERBS[verb]]
