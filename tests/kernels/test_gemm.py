@@ -155,7 +155,7 @@ def test_swiglu_quantized_as_it_leaves(device: str) -> None:
 
 
 @pytest.mark.parametrize("scales", ["none", "rows", "groups"])
-@pytest.mark.parametrize("block_m", [32, 64])
+@pytest.mark.parametrize("block_m", [32, pytest.param(64, marks=pytest.mark.slow)])
 def test_experts(scales: str, block_m: int, device: str) -> None:
     experts = torch.stack([torch.randperm(5)[:2] for _ in range(45)]).to(device)
     experts[experts == 3] = 1  # nobody goes to 3
