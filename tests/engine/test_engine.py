@@ -181,7 +181,8 @@ def test_a_shared_tuple_dies_with_its_last_item() -> None:
     ("targets", "found"),
     [
         (["0"], "'1 of 2 requests'"), (["0"] * 3, "'3 of 2 requests'"), ([], "'0 of 2 requests'"), ("01", "'01'"),
-        (None, "None"), ({"0", "1"}, "{"), ([["0"], ["1"]], r"\['0'\]"), (["0", None], "None"), (["no"] * 2, "'no'; is no"),
+        (None, "None"), ({"0", "1"}, "{"), ([["0"], ["1"]], r"\['0'\]"), (["0", None], "None"),
+        (["no"] * 2, "'no'; is no"),
     ],
 )  # fmt: skip
 def test_targets_that_are_not_an_item_a_request_are_refused(targets: Any, found: str) -> None:
