@@ -92,6 +92,18 @@ def test_an_empty_cell_of_a_csv_empties_and_a_missing_column_stays(folder: Path,
     assert not any(catalog.sets)
 
 
+def test_counts_come_from_a_csv_too(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    columns = {"item_id": [str(i) for i in range(9)], "vector": list(vectors), "interactions": list(range(9))}
+    build_catalog(None, pa.table(columns), (3, 3, 3)).save(tmp_path / "counted")
+    (tmp_path / "items.csv").write_text("item_id,interactions\n4,500\n")
+    assert changed("upsert", tmp_path / "counted", "--items", tmp_path / "items.csv", "--in-place")["changed"] == 1
+    catalog = Catalog.load(tmp_path / "counted")
+    assert catalog.interactions is not None
+    assert catalog.interactions[catalog.index["4"]] == 500
+    assert catalog.interactions.sum() == 500 + 36 - 4
+
+
 def test_tables_are_read_as_flags_say(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("sku;name\n1;One\n")
     (tmp_path / "gone.csv").write_text("sku\n2\n")
