@@ -172,6 +172,7 @@ def test_shadow(work: Path, tmp_path: Path) -> None:
     assert "history and any of k, beam_width" in failed.stderr
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_analyze(work: Path, tmp_path: Path) -> None:
     done = octorec("analyze", work / "bf16", "--out", tmp_path / "analysis", "--all")
     assert "blocks.1.ffn.shared_experts.0.down_proj.weight" in done.stdout  # names are never shortened

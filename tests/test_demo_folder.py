@@ -33,6 +33,14 @@ def movies() -> MovieLens:
     return MovieLens(Interactions.from_table(table), items, USERS, table)
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_verb_and_the_work_that_it_starts_claim_the_same_folder(force: bool, tmp_path: Path) -> None:
+    out, cache = tmp_path / "runs/demo", tmp_path / "cache"
+    with claimed_demo(out, force, cache), claimed_demo(out, force, cache):
+        write_tables(out, movies())
+    assert {path.name for path in out.iterdir()} == set(TABLES)
+
+
 def test_the_tables_are_read_as_what_the_demo_learned_from(tmp_path: Path) -> None:
     write_tables(tmp_path, movies())
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == set(TABLES)

@@ -54,6 +54,7 @@ def test_leaves_import_no_room() -> None:
         assert imported_rooms(PACKAGE / f"{leaf}.py") <= LEAVES
 
 
+@pytest.mark.slow
 def test_triton_waits_until_a_kernel_is_launched() -> None:
     code = "import sys, octorec.engine.load, octorec.cli, octorec.training.trainer; print('triton' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

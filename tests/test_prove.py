@@ -178,6 +178,7 @@ def test_items_that_the_catalog_lacks_are_left_out_and_named_or_refused(
     assert comparison["unknown_items"]["baseline"] == {**expected, "not_asked": 0, "by_popularity": 0}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_activations_are_measured_on_what_is_known_of_the_data_and_a_note_says_so(work: Path, tmp_path: Path) -> None:
     text = (work / "data.csv").read_text()
     (tmp_path / "new.csv").write_text(f"{text}\nu3,999,8\nu3,4,9\nu4,888,8")

@@ -74,6 +74,7 @@ def test_a_line_with_a_flag_that_there_is_not_or_without_one_that_is_needed_is_f
             taken(line)
 
 
+@pytest.mark.slow
 def test_pages_say_what_the_rows_say() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.report", "--check"], cwd=ROOT, capture_output=True, text=True

@@ -89,6 +89,7 @@ def said(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str,
             patch.setenv("TERM", "xterm-256color")
             patch.delenv("NO_COLOR", raising=False)
             patch.setattr("sys.stdout", stdout)
+            patch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **_: file.write("<svg></svg>"))
             patch.setattr(cli.console, "_file", io.StringIO())
             with pytest.raises(SystemExit) as exit_:
                 cli.main([part.format(w=work, o=out) for part in VERBS[verb]])
@@ -186,6 +187,7 @@ def test_the_load_tools_table_is_several_where_one_is_too_wide() -> None:
     assert "3 x deadline exceeded" in narrow
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_analysis_breaks_no_name_and_no_word(work: Path, tmp_path: Path) -> None:
     found = render_all(analyze(work / "bf16", tmp_path / "analysis"))
     whole, narrow = (printed(found, width) for width in (terminal.WHOLE, WIDTH))
@@ -205,7 +207,13 @@ def test_every_cell_of_a_table_that_was_split_is_there_once() -> None:
     assert printed(table, terminal.WHOLE).count("name") == 1
 
 
-@pytest.mark.parametrize("asked", [("--k", "3,16"), ("--k", "3", "--k", "16"), ("--k", "16,3,3")])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--k", "3,16"),
+        *(pytest.param(flags, marks=pytest.mark.slow) for flags in (("--k", "3", "--k", "16"), ("--k", "16,3,3"))),
+    ],
+)
 @pytest.mark.parametrize("verb", ["evaluate", "prove"])
 def test_every_k_asked_for_is_shown_and_the_largest_decides(work: Path, verb: str, asked: tuple[str, ...]) -> None:
     arguments = [part.format(w=work, o="") for part in VERBS[verb]]

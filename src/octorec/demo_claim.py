@@ -7,6 +7,7 @@ from pathlib import Path
 
 from octorec.errors import InputError
 from octorec.output.claim import claimed_file, claimed_folder
+from octorec.output.lock import LOCK
 from octorec.output.refuse import exists, refuse_foreign, refuse_within
 
 TABLES = INTERACTIONS, ITEMS, USERS = "interactions.csv", "items.csv", "users.csv"
@@ -29,7 +30,7 @@ def claimed_demo(out: Path, force: bool, cache: Path) -> Iterator[None]:
     if out.name in ("", ".."):
         raise InputError("out", str(out), "must name a folder to make")
     refuse_within(out)
-    if exists(out, "out"):
+    if exists(out, "out") and not _only_locks(out):
         if not force:
             raise InputError("out", str(out), "it exists already: choose another name, or --force to replace it")
         if not out.is_dir():
@@ -42,6 +43,12 @@ def claimed_demo(out: Path, force: bool, cache: Path) -> Iterator[None]:
         for name, sign in FILES.items():
             stack.enter_context(claimed_file(out / name, [cache], partial(_begins_with, sign)))
         yield
+
+
+def _only_locks(out: Path) -> bool:
+    """Whether `out` holds only locks of what is to be written in it, such as those of a claim around this one."""
+    names = [path.name for path in out.iterdir()] if out.is_dir() else []
+    return bool(names) and all(name.endswith(LOCK) for name in names)
 
 
 def _begins_with(sign: bytes, path: Path) -> bool:

@@ -47,7 +47,7 @@ TARGETS = [
 
 @pytest.mark.parametrize("unique", [False, True])
 @pytest.mark.parametrize("table", [None, items(), items(described=False)], ids=["met", "described", "bare"])
-@pytest.mark.parametrize("held", [1, 3])
+@pytest.mark.parametrize("held", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_no_codes_change_with_the_held_out_targets(table, unique, held):
     sizes = (6, 5, 40) if unique else SIZES
     made = [build_catalog(interactions(t, held=held), table, sizes, unique=unique, hold_out=held) for t in TARGETS]

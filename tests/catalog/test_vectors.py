@@ -206,3 +206,12 @@ def test_damaged_attribute_maps_are_refused(change, message, tmp_path):
     pyarrow.parquet.write_table(pa.table({**good, **change}), tmp_path / "attributes.parquet")
     with pytest.raises(InputError, match=message):
         AttributeMap.load(tmp_path / "attributes.parquet")
+
+
+@pytest.mark.parametrize("titles", [["word here", "word there"] * 12, ["word"] + [""] * 23, ["word"] * 24])
+def test_titles_that_share_one_word_alone_say_something(titles: list[str]) -> None:
+    items = table(titles, [[]] * 24)
+    made, attribute_map, known = item_vectors(groups(), items, seed=0)
+    assert known.all()
+    assert np.isfinite(made).all()
+    assert attribute_map is None or np.isfinite(predicted_vectors(attribute_map, items.slice(0, 1), unit=True)).all()

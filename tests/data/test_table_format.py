@@ -164,7 +164,11 @@ def test_the_flags_that_an_error_names_mend_it(content, name, tmp_path):
     [
         (b"PK\3\4" + b"x" * 99, "log.csv", "got 'a zip or Excel file'; its name ends in .csv: in Excel save it as CSV"),
         (b"PAR1" + b"x" * 99, "log.csv", "got 'a Parquet file'; its name ends in .csv: rename it to end in .parquet"),
-        (gzip.compress(b"user_id"), "log.csv", "got 'a gzip file'; its name ends in .csv: add .gz to its name"),
+        (
+            gzip.compress(b"user_id", mtime=0),
+            "log.csv",
+            "got 'a gzip file'; its name ends in .csv: add .gz to its name",
+        ),
         (b"user_id,item_id,timestamp\n", "log.csv.gz", "got 'no gzip file'; take .gz from its name"),
         (b"user_id,item_id,timestamp\n", "log.parquet", "got 'text'; must be a whole Parquet file; the name of a CSV"),
         (b'{"user_id": 1}\n', "log.csv", "this looks like JSON: the name of JSON lines, an object a line, ends in"),

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from made_up import MadeUpModel, random_catalog
 
@@ -174,6 +175,28 @@ def test_a_shared_tuple_dies_with_its_last_item() -> None:
     gone = subject.recommend([Request(["i0"], k=8, exclude=tuple_items)])[0]
     assert best.codes[0] not in gone.codes
     assert gone.complete
+
+
+@pytest.mark.parametrize(
+    ("targets", "found"),
+    [
+        (["0"], "'1 of 2 requests'"), (["0"] * 3, "'3 of 2 requests'"), ([], "'0 of 2 requests'"), ("01", "'01'"),
+        (None, "None"), ({"0", "1"}, "{"), ([["0"], ["1"]], r"\['0'\]"), (["0", None], "None"),
+        (["no"] * 2, "'no'; is no"),
+    ],
+)  # fmt: skip
+def test_targets_that_are_not_an_item_a_request_are_refused(targets: Any, found: str) -> None:
+    subject = engine(random_catalog(20, SIZES))
+    with pytest.raises(InputError, match=f"^targets: got {found}"):
+        subject.score([Request([subject.catalog.item_ids[0]])] * 2, targets)
+
+
+def test_targets_may_have_the_forms_of_a_history() -> None:
+    subject = engine(random_catalog(20, SIZES))
+    ids = subject.catalog.item_ids[:3]
+    asked = [Request(ids[:1])] * 3
+    for form in (np.array(ids), pa.array(ids), (item for item in ids)):
+        assert np.array_equal(subject.score(asked, form), subject.score(asked, ids))
 
 
 def test_scores_are_the_teacher_forced_log_probabilities() -> None:

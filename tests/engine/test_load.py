@@ -1,5 +1,6 @@
 """Checkpoint folders, 16 bit and FP8, behind the same engine."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -76,6 +77,14 @@ def test_buckets_of_other_sizes_answer_the_same_items(kind: str, folder: Path, f
     for a, b in zip(small.recommend(requests(10)), large.recommend(requests(10)), strict=True):
         assert a.items == b.items
         np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp8"])
+def test_an_answer_is_the_same_in_buckets_of_other_sizes(kind: str, folder: Path, fp8_folder: Path) -> None:
+    path = fp8_folder if kind == "fp8" else folder
+    engine = octorec.load(path, batch_sizes=(1, 4, 8), beam_widths=(20, 32), default_beam_width=20)
+    asked = [dataclasses.replace(one, beam_width=32 if place % 3 else 20) for place, one in enumerate(requests(13))]
+    assert engine.recommend(asked) == [engine.recommend([request])[0] for request in asked]
 
 
 def test_fp8_stays_near_its_parent(folder: Path, fp8_folder: Path) -> None:

@@ -97,3 +97,8 @@ def test_what_is_no_list_of_requests_is_refused_with_what_to_write(requests: Any
 def test_requests_may_come_from_a_generator() -> None:
     assert request_list(request for request in (ONE, ONE)) == [ONE, ONE]
     assert request_list([]) == []
+
+
+def test_an_integer_too_long_for_text_is_no_id() -> None:
+    with pytest.raises(InputError, match=r"^history: got an integer of \d+ bits; is an integer too long for an id$"):
+        Request([10**5000])

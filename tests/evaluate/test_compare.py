@@ -286,6 +286,7 @@ def test_floors_have_no_verdict_and_know_their_metrics(walks):
         evaluate_baselines(train, [])
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.integers(10, 80), st.integers(1, 4))
 @settings(max_examples=6, deadline=None)
 def test_no_verdict_improves_when_lists_lose_hits_one_by_one(seed, users, targets):

@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 MAX_SHARED = {90: 227 * 1024, 89: 99 * 1024}  # bytes a block
+CAPABILITIES = [90, pytest.param(89, marks=pytest.mark.slow)]
 
 
 @dataclass(frozen=True)

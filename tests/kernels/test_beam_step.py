@@ -244,7 +244,9 @@ def assert_told(got: Beams, request: int) -> None:
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["inner level", "last level"])
-@pytest.mark.parametrize(("logit", "beam", "code"), [(NAN, 0, 19), (INF, 2, 19), (-INF, 1, 3)])
+@pytest.mark.parametrize(
+    ("logit", "beam", "code"), [(NAN, 0, 19), pytest.param(INF, 2, 19, marks=pytest.mark.slow), (-INF, 1, 3)]
+)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_logit_that_is_no_number_is_told_of_its_request_alone(
     logit: float, beam: int, code: int, last: bool, device: str

@@ -166,9 +166,13 @@ def launch(
     cross_attention(meta(32, beams, heads, width), keys, values, meta(32, dtype=torch.int64), granularity, tiling)
 
 
-@pytest.mark.parametrize("capability", [90, pytest.param(89, marks=pytest.mark.slow)])
+OTHERS = (512, 11, 128, False), (4096, 14, 64, True)
+SHAPES = [(512, 11, 128, True), *(pytest.param(shape, marks=pytest.mark.slow) for shape in OTHERS)]
+
+
+@pytest.mark.parametrize("capability", sm90.CAPABILITIES)
 @pytest.mark.parametrize("granularity", [None, pytest.param("group", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("shape", [(512, 11, 128, True), (512, 11, 128, False), (4096, 14, 64, True)], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_machine_code(shape: tuple[int, int, int, bool], granularity: str | None, capability: int) -> None:
     tiling = HOPPER if capability == 90 else None
     code = sm90.compile_launches(launch, *shape, granularity, tiling, capability=capability)[0]
@@ -181,7 +185,7 @@ def test_machine_code(shape: tuple[int, int, int, bool], granularity: str | None
     ("granularity", "beams", "dtype"),
     [
         (None, 512, torch.bfloat16),
-        ("group", 512, torch.bfloat16),
+        pytest.param("group", 512, torch.bfloat16, marks=pytest.mark.slow),
         ("group", 1, torch.float16),
         pytest.param(None, 512, torch.float16, marks=pytest.mark.slow),
         pytest.param("group", 512, torch.float16, marks=pytest.mark.slow),

@@ -155,7 +155,7 @@ def test_swiglu_quantized_as_it_leaves(device: str) -> None:
 
 
 @pytest.mark.parametrize("scales", ["none", "rows", "groups"])
-@pytest.mark.parametrize("block_m", [32, 64])
+@pytest.mark.parametrize("block_m", [32, pytest.param(64, marks=pytest.mark.slow)])
 def test_experts(scales: str, block_m: int, device: str) -> None:
     experts = torch.stack([torch.randperm(5)[:2] for _ in range(45)]).to(device)
     experts[experts == 3] = 1  # nobody goes to 3
@@ -251,7 +251,12 @@ def test_machine_code(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "rows"),
-    [("qkv by groups", 1), ("output", 512), ("output", 16384), ("experts up", 16384), ("experts down", 16384)],
+    [
+        ("qkv by groups", 1),
+        ("output", 512),
+        ("experts up", 16384),
+        *(pytest.param(name, 16384, marks=pytest.mark.slow) for name in ("output", "experts down")),
+    ],
 )
 def test_machine_code_of_hopper_s_own(name: str, rows: int) -> None:
     code = sm90.compile_launches(launch, name, None, rows)[-1]  # a 1 is compiled in
@@ -261,6 +266,7 @@ def test_machine_code_of_hopper_s_own(name: str, rows: int) -> None:
         assert code.instructions["STG"] == 2 * 2  # each consumer's thread writes the scales of two rows once
 
 
+@pytest.mark.slow
 def test_machine_code_for_one_row() -> None:
     code = sm90.compile_launches(launch, "qkv by groups", HOPPER, 1)[-1]  # a 1 is compiled in
     assert code.spills == 0

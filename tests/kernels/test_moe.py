@@ -39,7 +39,10 @@ def weights(n_expert: int, width: int, hidden: int, device: str) -> tuple[Tensor
 
 
 @pytest.mark.parametrize("quantize_to", GRANULARITIES, ids=str)
-@pytest.mark.parametrize(("rows", "width", "hidden"), [(1, 64, 128), (29, 144, 128), (20, 48, 80)])
+@pytest.mark.parametrize(
+    ("rows", "width", "hidden"),
+    [(20, 48, 80), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 64, 128), (29, 144, 128)))],
+)
 def test_moe(rows: int, width: int, hidden: int, quantize_to: Any, device: str) -> None:
     routed = routing(rows, 4, 2, 1, device)
     x = torch.randn(rows, width, device=device).to(torch.bfloat16)

@@ -31,7 +31,11 @@ def hard(*shape: int, device: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("granularity", ROWS)
 @pytest.mark.parametrize("shape", [(1, 8), (5, 128), (7, 200), (2, 384), (2, 600), (3, 1408), (2, 1536)], ids=str)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.bfloat16, *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in (torch.float16, torch.float32))],
+    ids=str,
+)
 def test_rows(shape: tuple[int, int], granularity: str, dtype: torch.dtype, device: str) -> None:
     x = hard(*shape, device=device).clamp(-6e4, 6e4).to(dtype)
     assert_same_bits(quantize(x, granularity), reference_quantize(x, granularity))
@@ -54,6 +58,7 @@ def test_group_scales_lie_m_major_with_rows_padded_to_4(device: str) -> None:
     assert scale.stride() == (1, 8)
 
 
+@pytest.mark.slow
 def test_every_quotient_of_bf16_mantissas(device: str) -> None:
     """Row i: absmax (128 + i)/128, and all bf16 mantissas below it, as E4M3's normal and subnormal numbers."""
     mantissas = torch.arange(128, 256, device=device) / 128
@@ -83,7 +88,7 @@ def launch(shape: tuple[int, ...], granularity: str) -> None:
     quantize(torch.empty(shape, dtype=torch.bfloat16, device="meta"), granularity)
 
 
-@pytest.mark.parametrize("capability", [90, 89])
+@pytest.mark.parametrize("capability", sm90.CAPABILITIES)
 @pytest.mark.parametrize(
     ("shape", "granularity"), [((16384, 1408), "token"), ((16384, 7168), "group"), ((54, 2816, 1408), "block")]
 )

@@ -71,7 +71,7 @@ def launch(rows: int, width: int, granularity: Granularity | None, dtype: torch.
     rms_norm(x, torch.empty(width, dtype=dtype, device="meta"), EPS, granularity)
 
 
-@pytest.mark.parametrize("capability", [90, 89])
+@pytest.mark.parametrize("capability", sm90.CAPABILITIES)
 @pytest.mark.parametrize(("granularity", "allowed"), [(None, 10), ("token", 22), ("group", 24)])
 def test_machine_code(granularity: str | None, allowed: int, capability: int) -> None:
     """One tile [16, 128] in four warps would take 18, 34 and 33 instructions a value."""
@@ -82,8 +82,11 @@ def test_machine_code(granularity: str | None, allowed: int, capability: int) ->
     assert instructions * code.warps * 32 / 1408 <= allowed
 
 
-@pytest.mark.parametrize("width", [640, 1024, 1500, 2048, 5632, 16384])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+WIDTHS = [1500, *(pytest.param(width, marks=pytest.mark.slow) for width in (640, 1024, 2048, 5632, 16384))]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.slow)], ids=str)
 def test_no_width_spills(width: int, dtype: torch.dtype) -> None:
     for granularity in (None, "token", "group"):
         (code,) = sm90.compile_launches(launch, 64, width, granularity, dtype)

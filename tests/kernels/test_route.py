@@ -84,7 +84,7 @@ def launch(rows: int) -> None:
     route(x, gate, torch.empty(53, device="meta"), 3, 1)
 
 
-@pytest.mark.parametrize("capability", [90, 89])
+@pytest.mark.parametrize("capability", sm90.CAPABILITIES)
 def test_machine_code(capability: int) -> None:
     (code,) = sm90.compile_launches(launch, 16384, capability=capability)
     assert code.uses("HGMMA" if capability == 90 else "HMMA")

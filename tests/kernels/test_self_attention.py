@@ -91,9 +91,9 @@ def launch(batch: int, beams: int, heads: int, width: int, earlier: tuple[int, .
     self_attention(qkv(beams), [qkv(count) for count in earlier], ancestors, granularity)
 
 
-@pytest.mark.parametrize("capability", [90, 89])
+@pytest.mark.parametrize("capability", sm90.CAPABILITIES)
 @pytest.mark.parametrize("granularity", [None, "token", "group"])
-@pytest.mark.parametrize("heads_and_width", [(11, 128), (14, 64)], ids=str)
+@pytest.mark.parametrize("heads_and_width", [(11, 128), pytest.param((14, 64), marks=pytest.mark.slow)], ids=str)
 def test_machine_code(heads_and_width: tuple[int, int], granularity: str | None, capability: int) -> None:
     (code,) = sm90.compile_launches(launch, 32, 512, *heads_and_width, (1, 512), granularity, capability=capability)
     assert code.spills == 0

@@ -156,6 +156,19 @@ def test_a_product_is_the_plain_one_with_its_gradient() -> None:
     torch.testing.assert_close(weight.grad, x.sum(0).expand(7, -1))
 
 
+@pytest.mark.parametrize("most", [1, 2, 12, 16, 17])
+def test_a_norm_of_a_product_does_not_depend_on_the_number_of_rows(most: int) -> None:
+    x, weight = rows(24, torch.float32), torch.randn(32, 24)
+
+    def normed(some: Tensor) -> Tensor:
+        out = reference.rms_norm(reference.linear(some, weight), torch.ones(32), 1e-6)
+        assert isinstance(out, Tensor)
+        return out
+
+    assert torch.equal(normed(x[:most]), normed(x)[:most])
+    assert steady.product(x[:most], weight).is_contiguous()
+
+
 def test_a_sigmoid_is_the_plain_one() -> None:
     x = torch.cat([torch.linspace(-120, 120, 1001), torch.tensor([float("nan"), float("inf")])])
     torch.testing.assert_close(steady.sigmoid(x), x.sigmoid(), equal_nan=True)

@@ -45,8 +45,15 @@ def launch(rows: int, width: int, granularity: str | None) -> None:
     swiglu(torch.empty(rows, 2 * width, dtype=torch.bfloat16, device="meta"), granularity)
 
 
-@pytest.mark.parametrize("capability", [90, 89])
-@pytest.mark.parametrize(("width", "granularity"), [(5632, "token"), (1408, "group"), (7168, "token"), (5632, None)])
+@pytest.mark.parametrize("capability", sm90.CAPABILITIES)
+@pytest.mark.parametrize(
+    ("width", "granularity"),
+    [
+        (5632, "token"),
+        (1408, "group"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((7168, "token"), (5632, None))),
+    ],
+)
 def test_machine_code(width: int, granularity: str | None, capability: int) -> None:
     (code,) = sm90.compile_launches(launch, 16384, width, granularity, capability=capability)
     assert code.spills == 0

@@ -26,6 +26,7 @@ def analyze(*arguments: object) -> int:
     return 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_are_whole_in_a_pipe(tmp_path: Path, capsys: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     tensors = {f"{LONG}.weight": torch.randn(100, 32, generator=generator), "over_arch.0.weight": torch.randn(64, 64)}
@@ -106,6 +107,7 @@ def test_what_a_user_causes_is_one_line(tmp_path: Path, capsys: Any) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_json(make_checkpoint: Any, tmp_path: Path, capsys: Any) -> None:
     assert analyze(make_checkpoint("tiny"), "--out", tmp_path / "out", "--json") == 0
     found = json.loads(capsys.readouterr().out)

@@ -43,7 +43,10 @@ def logits(model: OneRecV2) -> torch.Tensor:
         return torch.stack(model(*asked(model)))
 
 
-@pytest.mark.parametrize("recipe", ["fp8", "fp8-channel", "fp8-block"])
+SIMULATED = ["fp8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fp8-channel", "fp8-block"))]
+
+
+@pytest.mark.parametrize("recipe", SIMULATED)
 def test_a_simulated_recipe_is_the_quantized_checkpoint(make_checkpoint, tmp_path, recipe: str) -> None:
     folder = make_checkpoint("demo")
     quantize_checkpoint(folder, tmp_path / "fp8", recipe)

@@ -1,13 +1,12 @@
 """Our FP8 checkpoints through the eyes of the compressed-tensors library."""
 
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from compressed_tensors.compressors import BaseCompressor
-from compressed_tensors.quantization import QuantizationConfig
-from compressed_tensors.utils.match import match_name
 from safetensors.torch import save_file
 
 from octorec.errors import InputError
@@ -19,6 +18,16 @@ from octorec.quant.recipe import Group, Recipe, load_recipe
 
 SHAPES = {"a": (256, 384), "b": (144, 208), "c": (64, 1008)}
 NAMES = ["blocks.0.ffn.up_proj", "blocks.0.ffn.down_proj", "head.0", "extra"]
+
+
+@cache
+def library() -> Any:
+    """What is used of compressed-tensors, whose import takes seconds that only the worker of these tests spends."""
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.quantization import QuantizationConfig
+    from compressed_tensors.utils.match import match_name
+
+    return SimpleNamespace(BaseCompressor=BaseCompressor, QuantizationConfig=QuantizationConfig, match_name=match_name)
 
 
 @pytest.fixture
@@ -38,10 +47,10 @@ def test_it_decompresses_our_weights_to_the_same_numbers(folder: Path, tmp_path:
     recipe = Recipe("all", tuple(Group((name,), *scheme) for name, scheme in groups.items()))
     quantize_checkpoint(folder, tmp_path / "fp8", recipe)
     checkpoint, ours = Checkpoint(tmp_path / "fp8"), DequantizedCheckpoint(tmp_path / "fp8")
-    config = QuantizationConfig.model_validate(checkpoint.quantization)
-    compressor = BaseCompressor.get_value_from_registry(config.format)
+    config = library().QuantizationConfig.model_validate(checkpoint.quantization)
+    compressor = library().BaseCompressor.get_value_from_registry(config.format)
     for name in SHAPES:
-        scheme = only(s for s in config.config_groups.values() if any(match_name(name, t) for t in s.targets))
+        scheme = only(s for s in config.config_groups.values() if any(library().match_name(name, t) for t in s.targets))
         assert (scheme.weights.strategy, scheme.input_activations.strategy) == groups[name]
         tensors = {key: checkpoint.load(f"{name}.{key}") for key in ("weight", "weight_scale")}
         theirs = compressor.decompress(tensors, scheme)["weight"]
@@ -53,8 +62,8 @@ def test_a_block_of_ours_under_odd_widths_is_theirs(folder: Path, tmp_path: Path
     recipe = Recipe("blocks", (Group((".*",), "block", "group"),))
     quantize_checkpoint(folder, tmp_path / "fp8", recipe)
     checkpoint, ours = Checkpoint(tmp_path / "fp8"), DequantizedCheckpoint(tmp_path / "fp8")
-    scheme = QuantizationConfig.model_validate(checkpoint.quantization).config_groups["group_0"]
-    compressor = BaseCompressor.get_value_from_registry("float-quantized")
+    scheme = library().QuantizationConfig.model_validate(checkpoint.quantization).config_groups["group_0"]
+    compressor = library().BaseCompressor.get_value_from_registry("float-quantized")
     for name in SHAPES:
         tensors = {key: checkpoint.load(f"{name}.{key}") for key in ("weight", "weight_scale")}
         assert torch.equal(compressor.decompress(tensors, scheme)["weight"], ours.load(f"{name}.weight"))
@@ -64,11 +73,11 @@ def test_a_block_of_ours_under_odd_widths_is_theirs(folder: Path, tmp_path: Path
 def test_it_assigns_every_module_as_our_recipe_does(recipe: str, make_checkpoint: Any, tmp_path: Path) -> None:
     quantize_checkpoint(make_checkpoint("demo"), tmp_path / "fp8", recipe)
     checkpoint = Checkpoint(tmp_path / "fp8")
-    config = QuantizationConfig.model_validate(checkpoint.quantization)
+    config = library().QuantizationConfig.model_validate(checkpoint.quantization)
     for name in checkpoint.names():
         module, _, kind = name.rpartition(".")
-        schemes = [s for s in config.config_groups.values() if any(match_name(module, t) for t in s.targets)]
-        ignored = any(match_name(module, target) for target in config.ignore)
+        schemes = [s for s in config.config_groups.values() if any(library().match_name(module, t) for t in s.targets)]
+        ignored = any(library().match_name(module, target) for target in config.ignore)
         if f"{module}.weight_scale" in checkpoint.names():
             assert not ignored
             assert only(schemes)
@@ -84,9 +93,9 @@ def test_precedence_survives_a_reader_without_it() -> None:
         ignore=("head.*",),
     )
     raw = to_quantization_config(recipe, [*NAMES, "left"])
-    config = QuantizationConfig.model_validate(raw)
+    config = library().QuantizationConfig.model_validate(raw)
     for name, wanted in (("blocks.0.ffn.up_proj", "channel"), ("blocks.0.ffn.down_proj", "block"), ("extra", "block")):
-        scheme = only(s for s in config.config_groups.values() if any(match_name(name, t) for t in s.targets))
+        scheme = only(s for s in config.config_groups.values() if any(library().match_name(name, t) for t in s.targets))
         assert scheme.weights.strategy == wanted
     assert "left" in config.ignore
     back = from_quantization_config(raw)
@@ -188,9 +197,9 @@ def test_a_recipe_with_look_ahead_is_written_and_read_back() -> None:
     recipe = Recipe("r", (first,), ignore=(r"(?!blocks\.)(?:head|extra).*",))
     names = [*NAMES, "blocks.1.ffn.up_proj"]
     raw = to_quantization_config(recipe, names)
-    config = QuantizationConfig.model_validate(raw)
+    config = library().QuantizationConfig.model_validate(raw)
     for name in names:
-        taken = any(match_name(name, target) for target in only(config.config_groups.values()).targets)
+        taken = any(library().match_name(name, target) for target in only(config.config_groups.values()).targets)
         assert taken == (name in recipe.assign(names)), name
     assert from_quantization_config(raw).assign(names).keys() == recipe.assign(names).keys()
     contested = Recipe("r", (first, Group((r"blocks.*",), "block", "group")))

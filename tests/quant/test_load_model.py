@@ -66,7 +66,7 @@ def test_16_bit_is_what_was_saved(make_checkpoint: Any, dtype: torch.dtype) -> N
         assert torch.equal(tensor, Checkpoint(folder).load(name).to(tensor.dtype)), name
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("preset", "recipe"), RECIPES)
 def test_fp8_is_what_was_saved(
     make_checkpoint: Any, tmp_path: Path, preset: str, recipe: str, dtype: torch.dtype
@@ -268,7 +268,7 @@ def broken(folder: Path, name: str, position: int, value: float) -> None:
 EXPERT, BIAS = "blocks.2.ffn.experts.1.up_proj.weight", "blocks.1.ffn.router.bias"
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["bos", "head.2.weight", EXPERT, BIAS])
 def test_a_weight_that_is_no_number_is_refused_with_its_name(

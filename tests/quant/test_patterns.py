@@ -91,7 +91,11 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("patterns", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize(
+    "patterns",
+    [*HOSTILE[:5], *(pytest.param(each, marks=pytest.mark.slow) for each in HOSTILE[5:])],
+    ids=range(len(HOSTILE)),
+)
 def test_a_hostile_pattern_ends_soon(patterns: Sequence[str]) -> None:
     names = long_names()
     start = time.thread_time()

@@ -86,7 +86,7 @@ def test_what_is_lost_is_told_at_both_ends_of_every_range(dtype: torch.dtype, si
 
 
 def test_two_outliers_among_small_weights() -> None:
-    w = torch.randn(256, 256, generator=torch.Generator().manual_seed(0)).bfloat16()
+    w = torch.randn(64, 256, generator=torch.Generator().manual_seed(0)).bfloat16()
     w[3, 7], w[3, 8] = 1e30, 7e29
     rounded = round_weight(w, "channel")
     assert rounded.sqnr_db == pytest.approx(-10 * math.log10(lost_exactly(w, rounded, "channel")), abs=0.01)

@@ -171,6 +171,7 @@ def test_balancing_moves_the_bias_against_the_load(catalog: Catalog) -> None:
     torch.testing.assert_close(bias, 0.01 * torch.sign(1 / 3 - load))
 
 
+@pytest.mark.slow
 def test_balancing_evens_out_a_skewed_router(catalog: Catalog) -> None:
     spread = {}
     for rate in (0.0, 0.02):

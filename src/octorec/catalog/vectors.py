@@ -142,6 +142,9 @@ def _svd(rows: sp.csr_matrix, width: int, power: float, seed: int) -> np.ndarray
     width = min(width, *rows.shape)
     if width == 0 or rows.nnz == 0:
         return np.zeros((rows.shape[0], width))
+    if rows.shape[1] == 1:  # scikit-learn asks for two columns
+        column = rows.toarray()
+        return column * np.linalg.norm(column) ** (power - 1)
     svd = TruncatedSVD(width, random_state=seed)
     scaled = svd.fit_transform(rows)  # U * S
     largest = svd.singular_values_.max()

@@ -16,11 +16,13 @@ MOST_SHOWN = 400  # of them in an error
 EXAMPLES = {
     "history": 'ids, oldest first, such as ["50", "181"]',
     "exclude": 'ids, such as ["50"]; leave it out for none',
+    "targets": 'ids, one a request, such as ["174"]',
     "allow": 'names, such as ["Sci-Fi"]; leave it out for all items',
 }
 EXAMPLE = 'write [octorec.Request(history=["50", "181"], k=10)]'
 NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)
 TO_LIST = ("tolist", "to_pylist", "to_list")  # of NumPy and torch, of Arrow, of other tables
+ORDERED = ("history", "targets")  # a set has no order
 UNKNOWN_ITEMS = ("drop", "refuse")  # what to do with item ids that the catalog lacks
 
 
@@ -47,9 +49,7 @@ class Request:
 
     def __post_init__(self) -> None:
         for name in ("history", "exclude", "allow"):
-            value = _as_list(name, getattr(self, name))
-            ids = tuple(item if type(item) is str else _as_id(name, item) for item in value)  # a call each is slow
-            object.__setattr__(self, name, ids)
+            object.__setattr__(self, name, id_list(name, getattr(self, name)))
         if not isinstance(self.user, Mapping):
             raise InputError("user", self.user, "must be an object of field names and values; leave it out for none")
         object.__setattr__(self, "user", {name: _plain(value) for name, value in self.user.items()})
@@ -137,13 +137,20 @@ def request_list(requests: Any) -> list[Request]:
     return asked
 
 
+def id_list(name: str, value: Any) -> tuple[str, ...]:
+    """The ids or names of `value` as text; what is no list of them is an InputError about `name`."""
+    return tuple(
+        item if type(item) is str else _as_id(name, item) for item in _as_list(name, value)
+    )  # a call each is slow
+
+
 def _as_list(name: str, value: Any) -> Iterable[Any]:
-    """The ids or names that `value` holds. A history has an order, which a set has not."""
+    """The ids or names that `value` holds."""
     found = value
     if getattr(value, "ndim", 1) == 1:
         method = next((method for method in TO_LIST if hasattr(value, method)), None)
         found = value if method is None or isinstance(value, memoryview) else getattr(value, method)()
-    no_list = NO_LISTS if name != "history" else (*NO_LISTS, Set)
+    no_list = (*NO_LISTS, Set) if name in ORDERED else NO_LISTS
     if not isinstance(found, Iterable) or isinstance(found, no_list) or getattr(value, "ndim", 1) != 1:
         raise InputError(name, value, f"must be a list of {EXAMPLES[name]}")
     return found
@@ -153,7 +160,10 @@ def _as_id(name: str, item: Any) -> str:
     item = item.as_py() if hasattr(item, "as_py") else item  # Arrow's scalars
     if isinstance(item, bool) or not isinstance(item, str | Integral):
         raise InputError(name, item, "ids are text (or integers, which are read as text)")
-    return str(item)
+    try:
+        return str(item)
+    except ValueError as error:  # Python writes no integer of thousands of digits
+        raise InputError(name, item, "is an integer too long for an id") from error
 
 
 def _plain(value: Any) -> Any:

@@ -76,7 +76,8 @@ def _by_lanes(x: Tensor, weight: Tensor) -> Tensor:
     for one, blocks, results in zip(weight, columns, out, strict=True):
         for block, its in zip(blocks, results, strict=True):
             multiply(one, block, out=its)
-    return out.mT.movedim(1, -3).flatten(-3, -2)[..., : x.shape[-2], :]
+    rows = out.mT.movedim(1, -3).flatten(-3, -2)[..., : x.shape[-2], :]
+    return rows.contiguous()  # of one block a view of columns, over which a later sum would take another order
 
 
 def _filled(x: Tensor, size: int) -> Tensor:

@@ -14,6 +14,7 @@ from pathlib import Path
 from octorec.errors import InputError
 from octorec.reading import reason
 
+LOCK = ".octorec-lock"  # the end of a lock's name
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 MOST_BYTES = 4096  # of what a lock file says
 
@@ -24,7 +25,7 @@ def locked(path: Path, field: str) -> Iterator[bool]:
 
     Raises InputError about `field`: another process holds it, which is named, or nothing can be written beside `path`.
     """
-    file = path.with_name(f".{path.name}.octorec-lock")
+    file = path.with_name(f".{path.name}{LOCK}")
     try:
         handle, exclusive = _take(file)
     except BlockingIOError as error:
