@@ -240,3 +240,14 @@ def test_the_demo_leaves_alone_what_lies_beside_an_older_one(tmp_path: Path) -> 
     assert snapshot(tmp_path) == before
     with pytest.raises(InputError, match="exists already"), claimed_demo(out, False, tmp_path / "cache"):
         pass
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("name", ["catalog", "new"])
+def test_nothing_is_written_into_a_checkpoint(work: Path, name: str, force: list[str]) -> None:
+    shutil.copytree(work / INPUTS["checkpoint"], work / "other")
+    before = snapshot(work)
+    said = octorec(*line_of(work, "catalog build"), "--out", work / "other" / name, *force, expect=2)
+    assert "exists already" in said or "OctoRec wrote as a whole" in said
+    assert not force or "OctoRec wrote as a whole" in said
+    assert snapshot(work) == before

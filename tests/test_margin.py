@@ -10,8 +10,8 @@ import typer.main
 from octorec import demo
 from octorec.cli import app
 from octorec.evaluate.compare import compare, compare_predictions
+from octorec.evaluate.margin import MARGIN
 from octorec.evaluate.outcomes import Outcomes
-from octorec.evaluate.verdict import MARGIN
 from octorec.prove_config import ProveConfig
 
 

@@ -62,4 +62,4 @@ def _lines(found: "Checked") -> Iterator[str]:
 def _words(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none known"}[value]
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value) or "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,}" if isinstance(value, float) else str(value) or "-"

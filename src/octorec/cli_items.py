@@ -88,7 +88,7 @@ def _target(
     """The folder to write, claimed until the verb ends."""
     if (out is None) != in_place:
         raise InputError("out", out and str(out), "give --out NEW, or --in-place to replace CATALOG; not both")
-    claim(command, out or folder, force or in_place, out and folder, *inputs)
+    claim(command, out or folder, force or in_place, out and folder, *inputs, in_place=in_place)
     return out or folder
 
 

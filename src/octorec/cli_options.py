@@ -13,11 +13,14 @@ import typer
 from rich.console import RenderableType
 
 from octorec.engine.model_folder import catalog_within, require_catalog
+from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K
+from octorec.evaluate.margin import check_margin
 from octorec.files import json_text
 from octorec.models.checkpoint_folder import require_checkpoint
 from octorec.models.presets import preset
 from octorec.output.claim import claimed_folder
+from octorec.output.refuse import refuse_within
 from octorec.quant.shipped import require_recipe
 from octorec.reading import require_file, require_there
 from octorec.terminal import WHOLE, PlainConsole, fitting
@@ -38,6 +41,19 @@ A_TABLE, A_FILE = looked_at(require_there), looked_at(require_file)  # a table m
 A_CATALOG, A_CHECKPOINT = looked_at(require_catalog), looked_at(require_checkpoint)
 A_SHOWN = looked_at(lambda path, field: require_catalog(catalog_within(path), field))
 AN_ANALYZED = looked_at(partial(require_checkpoint, bare=True))
+
+
+def not_negative(param: typer.CallbackParam, value: int) -> int:
+    """The callback of an option that is a number of things, 0 or more."""
+    if value < 0:
+        raise InputError(param.name or "", value, "must be 0 or more")
+    return value
+
+
+def a_margin(value: float) -> float:
+    """The callback of --margin."""
+    check_margin(value)
+    return value
 
 
 def a_recipe(value: str) -> str:
@@ -72,7 +88,11 @@ OtherCatalog = Annotated[
     typer.Option("--catalog", help="Catalog folder; the checkpoint's own if not given.", callback=A_CATALOG),
 ]
 HoldOut = Annotated[
-    int, typer.Option(help="Newest interactions of each user that are not learned from: those `evaluate` predicts.")
+    int,
+    typer.Option(
+        help="Newest interactions of each user that are not learned from: those `evaluate` predicts.",
+        callback=not_negative,
+    ),
 ]
 Predicted = Annotated[
     int,
@@ -89,7 +109,9 @@ Ks = Annotated[
     list[str] | None,
     typer.Option("--k", help=f"Items a list, or several (10,50): all are reported, the largest decides. Default: {K}."),
 ]
-Margin = Annotated[float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.")]
+Margin = Annotated[
+    float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.", callback=a_margin)
+]
 RecipeName = Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.", callback=a_recipe)]
 Users = Annotated[
     Path | None,
@@ -113,10 +135,12 @@ Interactions = Annotated[
 ]
 
 
-def claim(command: typer.Context, out: Path, force: bool, *inputs: Path | str | None) -> None:
+def claim(command: typer.Context, out: Path, force: bool, *inputs: Path | str | None, in_place: bool = False) -> None:
     """Claim the folder `out` until the verb ends (see `claimed_folder`). inputs: what the verb reads, None where the
-    user did not give it."""
+    user did not give it. in_place: `out` is what the user wants changed, a checkpoint's own catalog too."""
     command.with_resource(claimed_folder(out, force, [path for path in inputs if path is not None]))
+    if not in_place:
+        refuse_within(out)
 
 
 def show(as_json: bool, result: Any, *texts: RenderableType) -> None:

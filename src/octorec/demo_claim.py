@@ -8,7 +8,7 @@ from pathlib import Path
 from octorec.errors import InputError
 from octorec.output.claim import claimed_file, claimed_folder
 from octorec.output.lock import LOCK
-from octorec.output.refuse import exists, refuse_foreign
+from octorec.output.refuse import exists, refuse_foreign, refuse_within
 
 TABLES = INTERACTIONS, ITEMS, USERS = "interactions.csv", "items.csv", "users.csv"
 FOUND = "demo.json"
@@ -29,6 +29,7 @@ def claimed_demo(out: Path, force: bool, cache: Path) -> Iterator[None]:
     """
     if out.name in ("", ".."):
         raise InputError("out", str(out), "must name a folder to make")
+    refuse_within(out)
     if exists(out, "out") and not _only_locks(out):
         if not force:
             raise InputError("out", str(out), "it exists already: choose another name, or --force to replace it")

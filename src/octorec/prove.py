@@ -21,10 +21,11 @@ from octorec.engine.load import load
 from octorec.engine.request import Request
 from octorec.evaluate.compare import Agreement, Comparison, agreement_of, compare_predictions, evaluate_baselines
 from octorec.evaluate.cutoffs import lengths
+from octorec.evaluate.margin import check_margin
 from octorec.evaluate.paired import Estimate, estimate, mean
 from octorec.evaluate.predictions import Predictions, predict, require_examples
 from octorec.evaluate.unknown import askable
-from octorec.evaluate.verdict import EXIT_CODES, Outcome, check_margin
+from octorec.evaluate.verdict import EXIT_CODES, Outcome
 from octorec.kernels.device import open_device
 from octorec.numerics.fidelity import LayerFidelity, edges_hold, layer_fidelity
 from octorec.prove_config import ProveConfig

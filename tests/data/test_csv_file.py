@@ -123,3 +123,9 @@ def test_a_small_gzip_file_may_not_grow_without_bound(tmp_path, monkeypatch):
     path = write(tmp_path, gzip.compress(HEADER.encode() + b"a,b,1\n" * 2**19), "log.csv.gz")
     with pytest.raises(InputError, match=r"or more in memory.*100 times what it has on disk"):
         read_interactions(path)
+
+
+def test_a_gzip_file_within_a_gzip_file_is_named(tmp_path):
+    path = write(tmp_path, gzip.compress(gzip.compress(TEXT.encode())), "log.csv.gz")
+    with pytest.raises(InputError, match=r"a gzip file within a gzip file.*gunzip log.csv.gz"):
+        read_interactions(path)

@@ -63,6 +63,7 @@ def test_a_day_and_a_month_are_told_apart_where_they_can_be(texts, advice):
         (["2024-01-05", "5", "2024-01-06"], None, "row 2: got '5'; known: numbers, and ISO 8601"),
         (["2024-01-05", "05.01.2024"], None, "1 of 2 rows are written in another way than the others"),
         (["2024-01-05T10:00Z", "2024-01-05T10:00"], None, "all with a zone or all without"),
+        (["2024-01-05T10:00Z", "2024-01-05"], None, "row 2: got '2024-01-05'; known: numbers"),
         (["2024-02-31"], None, "2024-02-31"),
         (["05.01.2024", "2024-01-05"], "%d.%m.%Y", "row 2: got '2024-01-05'; is not written as %d.%m.%Y"),
         (["31.02.2024"], "%d.%m.%Y", "got '31.02.2024'; is no day of the calendar"),

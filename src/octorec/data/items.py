@@ -126,7 +126,7 @@ def _counts(column: pa.Array, where: str) -> pa.Array:
 def _even_lists(column: pa.Array, where: str, is_allowed: Callable[[pa.DataType], bool], allowed: str) -> pa.Array:
     """The values of lists that are all there, all as long and of an allowed type."""
     if not (pa.types.is_list(column.type) and is_allowed(column.type.value_type)):
-        hint = " (a CSV has no lists: use Parquet)" if is_text(column.type) else ""
+        hint = " (a CSV has no lists: use Parquet or JSON lines)" if is_text(column.type) else ""
         raise InputError(where, str(column.type), f"must hold {allowed}{hint}")
     refuse_nulls(column, where)
     lengths = np.asarray(pc.list_value_length(column))

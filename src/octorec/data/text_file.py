@@ -52,6 +52,8 @@ class TextFile:
         if self._packed and raw and not raw.startswith(b"\x1f\x8b"):
             raise InputError(str(path), "no gzip file", "take .gz from its name")
         head = self._unpack(HEAD) if self._packed else raw
+        if self._packed and head.startswith(b"\x1f\x8b"):
+            raise InputError(str(path), "a gzip file within a gzip file", f"unpack it once: gunzip {path.name}")
         refuse_others(path, head)
         self.whole = len(head) < HEAD
         self.head = self._text(head)

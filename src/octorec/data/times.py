@@ -58,6 +58,11 @@ def times_of_text(column: pa.Array, where: str, time_format: str | None = None) 
         mixed = f"{len(odd):,} of {len(column):,} rows are written in another way than the others: write all alike"
         todo = looks_like(texts) if len(odd) == len(column) else mixed
         raise InputError(f"{where}, row {odd[0] + 1}", texts[0], f"{KNOWN}; {todo}")
+    zoned = np.asarray(pc.match_substring_regex(column, rf"[ T].*{ZONE}$"))
+    odd = np.flatnonzero(zoned != zoned[0]) if len(zoned) else zoned
+    if len(odd):
+        first = "has a zone" if zoned[0] else "has none"
+        raise InputError(f"{where}, row {odd[0] + 1}", column[int(odd[0])].as_py(), f"{KNOWN}; row 1 {first}")
     for unit in ("s", "ms", "us", "ns"):
         for zone in (None, "UTC"):
             try:

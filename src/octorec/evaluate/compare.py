@@ -11,12 +11,13 @@ from octorec.data.splits import Example
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.baselines import MarkovChain, Popularity
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, decisive, lengths
+from octorec.evaluate.margin import MARGIN, check_margin
 from octorec.evaluate.metrics import overlap
 from octorec.evaluate.origin import Origin
 from octorec.evaluate.paired import Estimate, estimate, mean, relative
 from octorec.evaluate.predictions import Engine, Predictions, Progress, of_examples, predict, require_examples
 from octorec.evaluate.unknown import NOTHING, Unknown
-from octorec.evaluate.verdict import MARGIN, Verdict, check_margin, decide
+from octorec.evaluate.verdict import Verdict, decide
 
 
 @dataclass(frozen=True)

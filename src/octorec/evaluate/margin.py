@@ -1,3 +1,11 @@
-"""The margin's default. Imports nothing, so that the command line can read it."""
+"""The margin, its default and its bounds. Imports no torch, so that the command line can read it."""
+
+from octorec.errors import InputError
 
 MARGIN = 0.05  # relative loss of recall and NDCG that is accepted, of every verb: 0.05 is 5 %
+
+
+def check_margin(margin: float) -> None:
+    """Raise InputError unless `margin` is above 0 and below 1."""
+    if not 0 < margin < 1:
+        raise InputError("margin", margin, "must be between 0 and 1: 0.01 allows a loss of 1 %")

@@ -14,11 +14,12 @@ import pyarrow.parquet
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.compare import user_differences
 from octorec.evaluate.cutoffs import cutoffs, decisive
+from octorec.evaluate.margin import MARGIN
 from octorec.evaluate.metrics import ABSENT, metrics_at, target_ranks
 from octorec.evaluate.paired import Estimate
 from octorec.evaluate.predictions import Predictions
 from octorec.evaluate.saved import asked_in, exclude_seen_in, length_in, metadata, read_column, read_table
-from octorec.evaluate.verdict import MARGIN, Verdict, decide
+from octorec.evaluate.verdict import Verdict, decide
 from octorec.output.write import new_file
 
 

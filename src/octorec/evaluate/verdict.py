@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from octorec.errors import InputError
-from octorec.evaluate.margin import MARGIN as MARGIN
+from octorec.evaluate.margin import check_margin
 from octorec.evaluate.paired import JOINT, Estimate
 
 MIN_USERS = 10  # fewer cannot decide
@@ -82,8 +81,3 @@ def _most(differences: Mapping[str, Estimate], margin: float) -> int | None:
     open_ = [difference for difference in differences.values() if difference.low <= -margin]
     needed = [users_needed(difference, margin) for difference in open_]
     return None if None in needed else max([MIN_USERS, *(n for n in needed if n is not None)])
-
-
-def check_margin(margin: float) -> None:
-    if not 0 < margin < 1:
-        raise InputError("margin", margin, "must be between 0 and 1: 0.01 allows a loss of 1 %")

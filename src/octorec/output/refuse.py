@@ -7,7 +7,7 @@ from pathlib import Path
 
 from octorec.errors import InputError
 from octorec.output.inputs import refuse_inputs, refuse_places
-from octorec.output.marker import foreign
+from octorec.output.marker import foreign, is_marked
 from octorec.reading import reason
 
 NAMED = 5  # foreign names in an error
@@ -42,6 +42,15 @@ def refuse_foreign(folder: Path, path: Path, field: str = "out") -> None:
         raise InputError(field, str(path), f"holds {', '.join(names[:NAMED])}{more}, {allowed}")
 
 
+def refuse_within(path: Path, field: str = "out") -> None:
+    """Raise InputError when `path` lies in a folder that OctoRec wrote: it would change a checkpoint or a catalog."""
+    for above in path.absolute().parents:
+        if is_marked(above):
+            raise InputError(
+                field, str(path), f"lies in {above}, which OctoRec wrote as a whole: choose a name outside"
+            )
+
+
 def refuse_file(
     path: Path, inputs: Iterable[str | Path] = (), ours: Callable[[Path], bool] | None = None, field: str = "out"
 ) -> None:
@@ -51,6 +60,7 @@ def refuse_file(
     """
     if path.name in ("", ".."):
         raise InputError(field, str(path), "must name a file to write")
+    refuse_within(path, field)
     if not exists(path, field):
         return
     if path.is_symlink():

@@ -1,0 +1,21 @@
+"""What the command line refuses before it reads anything."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["catalog", "build", "--out", "x", "--hold-out", "-1"], "error: hold_out: got -1; must be 0 or more"),
+        (["evaluate", ".", ".", "--margin", "2"], "error: margin: got 2.0; must be between 0 and 1"),
+    ],
+)
+def test_a_wrong_number_is_refused_before_anything_is_read(line, said, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    found = subprocess.run([sys.executable, "-m", "octorec", *line], capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == 2
+    assert found.stderr.startswith(said)
+    assert found.stderr.count("\n") == 1
