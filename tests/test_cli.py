@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -256,10 +257,13 @@ def test_a_table_is_checked(work: Path, tmp_path: Path) -> None:
     assert "time                 from 2024-01-05 to 2024-01-06" in shown
     assert all(len(line) <= 80 for line in shown if not line.startswith("next: "))
     following = f"octorec catalog build --data {tmp_path / 'log.csv'}"
-    following += " --columns 'user_id=userId,item_id=movie title,timestamp=time' --time-format %d.%m.%Y --out catalog"
+    following += " --columns 'user_id=userId,item_id=movie title,timestamp=time' --time-format %d.%m.%Y"
+    following += " --codebook-sizes 2,2,2 --out catalog"
     assert shown[-1] == f"next: {following}"
     found = json.loads(octorec("data", "check", tmp_path / "log.csv", *flags, "--json").stdout)
     assert (found["facts"]["rows"], found["next"]) == (2, following)
+    checked = json.loads(octorec("data", "check", work / "data.csv", "--json").stdout)
+    octorec(*shlex.split(checked["next"])[1:-1], tmp_path / "catalog")  # what is to be typed next runs
     done = octorec("data", "check", tmp_path / "log.csv", expect=2)
     assert "did you mean --columns user_id=userId,item_id=NAME,timestamp=time" in done.stderr
     assert json.loads(octorec("data", "check", work / "items.parquet", "--json").stdout)["kind"] == "items"

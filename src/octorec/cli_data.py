@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(no_args_is_help=True, help="Tables of one's own: look what is in them.")
 WIDTH = 80
+MOST_CODES = 8192  # a level, the default of `catalog build`
+ITEMS_A_CODE = 6  # of the first level, for a table that is too small for the default
 NEXT = {
-    "interactions": "octorec catalog build --data {file}{flags} --out catalog",
+    "interactions": "octorec catalog build --data {file}{flags}{sizes} --out catalog",
     "items": "octorec catalog build --data INTERACTIONS --items {file}{flags} --out catalog",
     "users": "octorec train --data INTERACTIONS --users {file}{flags} --catalog catalog --out checkpoint",
 }
@@ -45,9 +47,15 @@ def data_check(
     found = check_table(file, table_format(sep, columns, time_format, items=True), kind)
     given = {"--sep": sep, "--columns": columns, "--time-format": time_format}
     flags = "".join(f" {flag} {shlex.quote(value)}" for flag, value in given.items() if value is not None)
-    following = NEXT[found.kind].format(file=shlex.quote(str(file)), flags=flags)
+    following = NEXT[found.kind].format(file=shlex.quote(str(file)), flags=flags, sizes=_sizes(found))
     notes = [line for remark in found.remarks for line in wrap(f"note: {remark}", WIDTH, subsequent_indent="      ")]
     show(as_json, {**found.to_dict(), "next": following}, *_lines(found), *notes, f"next: {following}")
+
+
+def _sizes(found: "Checked") -> str:
+    """The flag that gives a small catalog codes for its items; nothing where the default is right."""
+    codes = 2 ** max(1, (found.facts.get("items", 0) // ITEMS_A_CODE).bit_length() - 1)
+    return "" if codes >= MOST_CODES else f" --codebook-sizes {codes},{codes},{codes}"
 
 
 def _lines(found: "Checked") -> Iterator[str]:
