@@ -326,7 +326,7 @@ def test_a_checkpoint_that_is_none_ends_with_one_line_and_2(tmp_path: Path) -> N
     assert server.process.stderr
     last = server.process.stderr.read().splitlines()[-1]
     assert server.end() == 2
-    assert last.startswith("error: catalog: got"), last
+    assert last.startswith("error: checkpoint: got"), last
 
 
 def test_the_help_of_serve_names_paths_that_are_answered() -> None:
