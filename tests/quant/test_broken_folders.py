@@ -24,7 +24,7 @@ from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_dequantized, load_model
 
-SECONDS, BYTES = 5, 10**9  # that reading one folder may take
+SECONDS, BYTES = 60, 10**9  # that reading one folder may take, also on a busy machine
 ABSENT = object()
 VALUES = (
     ABSENT,
