@@ -4,7 +4,8 @@
 
 Every row is a process of its own: 96 requests one after the other through `octorec.load`, 20 training steps of 256, and
 the evaluation of 100 users, of the demo's model with random weights; each is run once before it is timed. The neighbour
-is a Python process that never rests. Takes some ten minutes on two cores, most of them spinning; nothing else should use them.
+is a Python process that never rests. Takes some ten minutes on two cores, most of them spinning; nothing else should
+use them.
 """
 
 import argparse
