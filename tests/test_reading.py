@@ -1,6 +1,9 @@
 """Small files of others: what is read, and what is refused by name, soon and without waiting."""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,12 +27,25 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
             read_text(tmp_path / path, "config")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path, "{}")
-    path.chmod(0)
-    with pytest.raises(InputError, match="Permission denied"):
-        read_text(path, "config")
+@contextmanager
+def without_roots_rights() -> Iterator[None]:
+    """Be nobody for a while where the tests run as root, who may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_file_that_may_not_be_read_is_refused() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders let nobody in
+        os.chmod(folder, 0o755)
+        path = written(Path(folder), "{}")
+        path.chmod(0)
+        with without_roots_rights(), pytest.raises(InputError, match="Permission denied"):
+            read_text(path, "config")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
