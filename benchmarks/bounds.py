@@ -33,6 +33,7 @@ PRODUCT = re.compile(r"gemm|nvjet|cutlass|cross_attention|fmha|flash|cudnn|[^a-z
 PRODUCTS = ("linear", "matmul", "mm", "bmm", "_scaled_mm", "_grouped_mm", "_scaled_grouped_mm")
 RANGE = "octorec#"  # a range's name goes on with its number
 LAUNCHES = ("cuda_runtime", "cuda_driver")
+BY = ("memory", "arithmetic", "unknown")  # what bounds a kernel
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def bound(part: Part, ceilings: dict[str, float]) -> str:
 
 def shares(parts: list[Part], ceilings: dict[str, float]) -> dict[str, float]:
     """Milliseconds by what bounds them."""
-    out = {"memory": 0.0, "arithmetic": 0.0, "unknown": 0.0}
+    out = dict.fromkeys(BY, 0.0)
     for part in parts:
         out[bound(part, ceilings)] += part.ms
     return out

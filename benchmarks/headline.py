@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks import program, records
-from benchmarks.bounds import Part, Ranges, bound, parts_of, shares
+from benchmarks.bounds import BY, Part, Ranges, bound, parts_of, shares
 from benchmarks.engine import N_ITEMS, Row, measure, octorec_engine, route, search, stock_model
 from benchmarks.kernel_checks import CHECKS
 from benchmarks.kernel_inputs import random_trie
@@ -40,13 +40,7 @@ BATCHES = (
     ("stock eager", "bf16"),
     ("stock eager", "fp16"),
 )
-BOUNDS = (
-    ("stock eager", "fp16"),
-    ("stock eager", "bf16"),
-    ("octorec", "fp16"),
-    ("octorec", "bf16"),
-    ("octorec", "fp8"),
-)
+BOUNDS = tuple(batch for batch in reversed(BATCHES) if batch[0] != "stock graph")  # whose launches Python makes
 LARGEST = 12  # operations that a row of bounds names
 CODES = 8192
 
@@ -115,9 +109,7 @@ def record_bounds(wanted: Row, found: dict[str, float], out: Path, name: str) ->
         done = {"kind": "bounds", "system": wanted.system, "precision": wanted.precision}
         done |= {"error": records.error_text(error)}
     records.append(out, {**done, "run": name})
-    said = done.get("error") or ", ".join(
-        f"{by} {done[f'{by}_ms']:.1f} ms" for by in ("memory", "arithmetic", "unknown")
-    )
+    said = done.get("error") or ", ".join(f"{by} {done[f'{by}_ms']:.1f} ms" for by in BY)
     print(f"{wanted.system}, {wanted.precision}: {said}", flush=True)
     gc.collect()
     torch.cuda.empty_cache()
