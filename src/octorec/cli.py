@@ -4,12 +4,10 @@ Rooms are imported inside the verbs, after what was typed is checked: `--help` a
 """
 
 import dataclasses
-import inspect
 import shlex
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -17,6 +15,7 @@ import octorec
 from octorec import leads
 from octorec.cli_catalog import catalog_app
 from octorec.cli_data import data_app
+from octorec.cli_inputs import check_hold_out, known_users, measured_requests, predicted
 from octorec.cli_options import (
     A_CATALOG,
     A_CHECKPOINT,
@@ -40,15 +39,14 @@ from octorec.cli_options import (
     Users,
     a_preset,
     claim,
-    known_device,
     show,
 )
-from octorec.cli_tables import Columns, Sep, TimeFormat, table_format, users_format
+from octorec.cli_serve import bench_serve, serve
+from octorec.cli_tables import Columns, Sep, TimeFormat, table_format
 from octorec.cli_version import print_version
 from octorec.cli_words import ids, said_with_commas, user_fields
 from octorec.command import kept, run
 from octorec.data.hold_out import HOLD_OUT
-from octorec.data.table_format import OURS, TableFormat
 from octorec.demo_claim import claimed_demo
 from octorec.engine.model_folder import require_model
 from octorec.engine.request import Request, check_unknown_items, read_requests
@@ -59,9 +57,6 @@ from octorec.numerics.intensity import Workload
 from octorec.progress import counting, megabytes, training_progress
 from octorec.prove_config import ProveConfig
 from octorec.quant.shipped import recipe_file
-from octorec.serve.bench_config import BenchConfig
-from octorec.serve.bench_output import claimed_outputs
-from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import console, say
 from octorec.training.config import Precision, TrainConfig
 
@@ -259,74 +254,8 @@ def recommend(
     show(as_json, dataclasses.asdict(answer), *lines)
 
 
-def with_flags(settings: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a verb one flag a field of the dataclass `settings`; its **flags hold None where one was not given."""
-
-    def add(verb: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(verb).parameters.values() if p.kind != p.VAR_KEYWORD]
-        kinds = get_type_hints(settings)
-        for field in dataclasses.fields(settings):
-            shown = "off" if field.default is None else field.default
-            shown = ",".join(f"{part:g}" for part in shown) if isinstance(shown, tuple) else shown
-            option = typer.Option(help=f"{field.metadata['help']} Default: {shown}.", show_default=False)
-            kind = kinds[field.name]
-            words = any(get_origin(part) is tuple for part in (kind, *get_args(kind)))  # 1,8,32
-            kind = Annotated[(str if words else kind) | None, option]  # type: ignore[valid-type]
-            own.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
-        verb.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
-        verb.__annotations__ = {parameter.name: parameter.annotation for parameter in own}
-        return verb
-
-    return add
-
-
-@app.command()
-@with_flags(ServeConfig)
-def serve(
-    checkpoint: Checkpoint,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file of the settings below; a flag goes before it.", callback=A_FILE)
-    ] = None,
-    **flags: Any,
-) -> None:
-    """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health/ready, /metrics. Needs the extra `serve`."""
-    settings = read_config(config, flags)
-    settings.look_at_paths()
-    known_device(settings.device)
-    require_model(checkpoint, settings.catalog)
-
-    from octorec.serve.run import serve
-
-    serve(checkpoint, settings)
-
-
-@bench_app.command("serve")
-@with_flags(BenchConfig)
-def bench_serve(
-    command: typer.Context,
-    url: Annotated[str, typer.Argument(help="Where the server listens, such as http://127.0.0.1:8080.")],
-    as_json: Json = False,
-    **flags: Any,
-) -> None:
-    """Ask a server at Poisson times (open loop): goodput, latency and where it goes. Needs the extra `bench`."""
-    config = BenchConfig(**{name: value for name, value in flags.items() if value is not None})
-    config.look_at_paths()
-    command.with_resource(claimed_outputs(config))
-
-    import asyncio
-
-    from octorec.bench_report import draw, render
-    from octorec.output.write import new_file
-    from octorec.serve.bench import bench
-
-    rates = ", ".join(f"{rate:g}" for rate in config.request_rate)
-    say(f"ahead: {rates} requests/s, {config.duration_s:g} s each after {config.warm_up_s:g} s of warm-up")
-    with counting("asking", "s") as progress:
-        rows = asyncio.run(bench(url, config, progress))
-    if config.plot is not None:
-        with new_file(config.plot, field="plot") as path:
-            path.write_text(draw(rows))
-    show(as_json, {"rows": rows}, render(rows))
+app.command()(serve)
+bench_app.command("serve")(bench_serve)
 
 
 @app.command()
@@ -394,7 +323,7 @@ def evaluate(
         show(as_json, seen.to_dict(), render_shadow(seen))
         return
     assert data is not None
-    interactions, examples, sample = _predicted(data, hold_out, form, limit)
+    interactions, examples, sample = predicted(data, hold_out, form, limit)
     say(f"ahead: {len(examples):,} requests to each of two checkpoints on {device}; then the floors and the verdict")
     pair = engines()
     width = beam_width or min(engine.config.default_beam_width for engine in pair)
@@ -462,7 +391,7 @@ def prove(
     from octorec.prove_report import render_proof
 
     form = table_format(sep, columns, time_format)
-    interactions, examples, sample = _predicted(data, hold_out, form, limit)
+    interactions, examples, sample = predicted(data, hold_out, form, limit)
     say(f"ahead: {len(examples):,} requests each in 16 bit and in FP8 on {device}; then layers, floors and verdict")
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
     origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}, sample))
@@ -495,71 +424,6 @@ def demo(
     with kept(lambda: leads.of_part(out)):
         found = run_demo(out, cache, shlex.split(pip_args), force, dataclasses.replace(TRAINING, seed=seed))
     show(as_json, found, *last_words(out))
-
-
-def measured_requests(
-    checkpoint: Path,
-    data: Path,
-    users: Path | None,
-    catalog: Path | None,
-    count: int,
-    unknown_items: str,
-    form: TableFormat,
-) -> tuple[Any, list[str]]:
-    """The newest interaction of `count` users as requests with their true answers, as a model reads them.
-
-    And what was left out of them, in words.
-    """
-    from octorec.engine.load import load
-    from octorec.evaluate.unknown import askable
-
-    if count < 1:
-        raise InputError("requests", count, "must be an integer above 0")
-    engine = load(checkpoint, catalog)
-    _, every, _ = _predicted(data, HOLD_OUT, form)
-    known = known_users(users, engine.config.user_fields, (example.user_id for example in every), form)
-    examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
-    sample = examples[:: max(1, len(examples) // count)][:count]
-    requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
-    return engine.forced_batch(requests, [example.target for example in sample]), unknown.lines()
-
-
-def known_users(
-    path: Path | None, fields: Iterable[Any], asked: Iterable[str], form: TableFormat = OURS
-) -> dict[str, dict[str, Any]]:
-    """What a table says about the users, each of a model's `fields` read as its kind; some of `asked` must be in it."""
-    from octorec.data.users import read_users
-
-    if path is None:
-        return {}
-    users = read_users(path, {field.name: field.kind for field in fields}, users_format(form))
-    if users.keys().isdisjoint(asked):
-        found = f"users such as {next(iter(users))[:40]!r}"
-        raise InputError(f"{path}: column user_id", found, "has no user of the interactions: write ids alike in both")
-    return users
-
-
-def check_hold_out(hold_out: int) -> None:
-    if hold_out < 1:
-        raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
-
-
-def _predicted(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> tuple[Any, Any, Any]:
-    """Interactions; the newest of each user, or of `limit` users, as examples to predict; and which users, if not all.
-
-    What was read and what is to be predicted is said on stderr.
-    """
-    from octorec.data.sampled import sampled_users
-    from octorec.data.splits import leave_last_out
-    from octorec.evaluate.predictions import require_examples
-
-    interactions = leads.reading(data, form)
-    of, sample = (interactions, None) if limit is None else sampled_users(interactions, limit)
-    _, examples = leave_last_out(of, hold_out)
-    require_examples(examples)
-    users = sample.line("users") if sample else "each user"
-    say(f"to predict: {len(examples):,} interactions, {leads.newest(hold_out)} of {users}")
-    return interactions, examples, sample
 
 
 def warned(origin: Any) -> Any:
