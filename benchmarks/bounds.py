@@ -19,11 +19,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.traffic import moved, size, tensors
-from octorec.kernels.quantized import Quantized
+from octorec.kernels.quantized import Quantized, values_of
 
 OPERATIONS = (
     "linear", "head", "rms_norm", "swiglu", "cross_attention", "self_attention", "route", "moe", "beam_step",
@@ -117,8 +116,8 @@ def of_ours(name: str, args: tuple, out: Any) -> Work:
     eight_bit = name in ("linear", "moe") and any(isinstance(t, Quantized) for t in args)
     flop, through = float(sum(t.numel() for t in tensors(out))), float(size(given) + size(tensors(out)))
     if name in ("linear", "head"):
-        weight = _values(args[1])
-        flop = 2.0 * _values(args[0]).numel() * weight.shape[0]
+        weight = values_of(args[1])
+        flop = 2.0 * values_of(args[0]).numel() * weight.shape[0]
     elif name == "cross_attention":
         q, keys = args[0], args[1]  # [B, W, H, D], [B, S, G, D]
         flop, through = 4.0 * q.numel() * keys.shape[1], through - (size([keys]) if args[2] is keys else 0)
@@ -133,14 +132,10 @@ def _of_experts(args: tuple) -> tuple[float, float]:
     """FLOP and bytes of both grouped products: x [T, C], gate_up [E, 2F, C], down [E, C, F], each row R times."""
     x, routing, gate_up, down = args[:4]
     parts = len(x) * routing.experts.shape[1]
-    up, back = _values(gate_up), _values(down)
+    up, back = values_of(gate_up), values_of(down)
     flop = 2.0 * parts * (up[0].numel() + back[0].numel())
     rows = parts * (up.shape[2] + back.shape[2]) * up.element_size() + parts * back.shape[1] * x.element_size()
     return flop, float(rows + up.nbytes + back.nbytes)
-
-
-def _values(x: Any) -> Tensor:
-    return x.values if isinstance(x, Quantized) else x
 
 
 def parts_of(ranges: Ranges, run: Callable[[], object], trace: Path) -> list[Part]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from octorec.kernels import reference
 from octorec.kernels.device import check_device
-from octorec.kernels.quantized import Granularity, Quantized
+from octorec.kernels.quantized import Granularity, values_of
 from octorec.kernels.reference import Beams, NodeFilter, Operand, Routing, TrieLevel
 
 causal_attention = reference.causal_attention  # torch's own fused kernel, and for training only
@@ -22,7 +22,7 @@ def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tenso
         return F.linear(x, weight) if residual is None else residual.addmm_(x, weight.T)  # a copy would cost a pass
     from octorec.kernels.linear import linear
 
-    check_device(_values(x))
+    check_device(values_of(x))
     return linear(x, weight, residual)
 
 
@@ -108,7 +108,3 @@ def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:
 
     check_device(x)
     return quantize(x, granularity)
-
-
-def _values(x: Operand) -> Tensor:
-    return x.values if isinstance(x, Quantized) else x

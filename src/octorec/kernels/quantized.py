@@ -42,6 +42,11 @@ class Quantized:
     dtype: torch.dtype
 
 
+def values_of(x: Tensor | Quantized) -> Tensor:
+    """The values of an operand, without its scales: E4M3 where it is quantized."""
+    return x.values if isinstance(x, Quantized) else x
+
+
 def quantize(x: Tensor, granularity: Granularity) -> Quantized:
     """Round `x` [..., N, K] to E4M3 with one scale absmax/448 a group (OneRec-V2 recipe, round to nearest even)."""
     groups = _grouped(x.float(), granularity)  # [..., n, rows, k, columns]
