@@ -72,7 +72,7 @@ def _changed(table: pa.Table, rng: random.Random) -> pa.Table:
         return table.slice(rng.randrange(table.num_rows + 1), rng.choice((0, 1, 5, N)))
     try:
         values = table.column(at).to_pylist()
-    except ValueError:  # nanoseconds, which Python's own times lack
+    except (ValueError, OverflowError):  # nanoseconds and years that Python's own times lack
         return table
     return table.set_column(at, name, _column(values, rng))
 
