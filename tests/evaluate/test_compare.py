@@ -310,5 +310,5 @@ def test_no_verdict_improves_when_lists_lose_hits_one_by_one(seed, users, target
             for name, found in now.differences.items():
                 assert found.low <= before.differences[name].low + 1e-9
         before = now
-    if n > 60:
+    if len(set(ids[place < 10])) > 25:  # few users are not beyond doubt, even where all that they had is lost
         assert now.verdict.outcome == "inferior"
