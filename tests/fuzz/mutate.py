@@ -74,7 +74,15 @@ def _near(value: Any, rng: random.Random) -> Any:
         )
     if isinstance(value, str):
         return rng.choice(
-            (value + " ", value.upper(), value[:-1], [value], value * 2, value.encode().hex(), value + "\x1b")
+            (
+                value + " ",
+                value.upper(),
+                value[:-1],
+                [value],
+                value * 2,
+                value.encode("utf-8", "surrogatepass").hex(),
+                value + "\x1b",
+            )
         )
     if isinstance(value, list):
         return rng.choice((value * 2, value[::-1], value[:-1], dict(enumerate(map(str, value))), tuple(value)))

@@ -6,8 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import harness
 import pytest
-from harness import HANG_S, MOST_TEXT, fault_of
+from harness import HANG_S, MOST_TEXT, fault_of, run
 
 from octorec.errors import InputError
 
@@ -51,3 +52,26 @@ def test_a_hang_is_found() -> None:
             pass
 
     assert "TimeoutError" in (fault_of(SimpleNamespace(read=read), Path()) or "")  # type: ignore[arg-type]
+
+
+def test_a_change_that_cannot_be_made_is_left_out_and_many_are_a_fault(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "bound_memory", lambda: None)  # of the process that runs the other tests
+
+    def broken(fails: set[int]) -> Callable[[Path, Any], str]:
+        asked = iter(range(1000))
+
+        def change(_: Path, __: Any) -> str:
+            if next(asked) in fails:
+                raise OverflowError("date value out of range")
+            return "changed"
+
+        return change
+
+    kind: Any = SimpleNamespace(__name__="kind", make=lambda _: None, read=lambda _: [1], broken=broken({7}))
+    assert run(kind, 0, 60.0, range(200)) == 0
+    assert "199 inputs, 199 of them read, 0 faults; 1 more" in capfd.readouterr().out
+    kind.broken = broken({3, 4, 5})
+    with pytest.raises(AssertionError, match="changes themselves"):
+        run(kind, 0, 60.0, range(200))
