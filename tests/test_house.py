@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "engine": {"kernels", "models", "quant", "catalog"},
     "evaluate": {"engine", "catalog", "data"},
     "training": {"kernels", "models", "catalog", "data", "evaluate"},
-    "serve": {"engine", "catalog"},
+    "serve": {"engine", "catalog", "evaluate"},
 }
 
 
@@ -47,6 +47,13 @@ def test_imports_run_one_way(room: str) -> None:
     for path in (PACKAGE / room).rglob("*.py"):
         foreign = imported_rooms(path) - MAY_IMPORT[room] - LEAVES - {room}
         assert not foreign, f"{path.relative_to(PACKAGE)} imports {', '.join(sorted(foreign))}"
+
+
+def test_serving_imports_the_online_verdict_alone_of_its_room() -> None:
+    for path in (PACKAGE / "serve").rglob("*.py"):
+        for line in path.read_text().splitlines():
+            if line.lstrip().startswith(("from octorec.evaluate", "import octorec.evaluate")):
+                assert line.lstrip().startswith("from octorec.evaluate.online."), f"{path}: {line}"
 
 
 def test_leaves_import_no_room() -> None:

@@ -1,0 +1,1 @@
+"""The verdict online: assignment, exposures, outcomes, and the A/B verdict in the words of the offline one."""

@@ -1,0 +1,43 @@
+"""What exposures and outcomes come to, a row a unit: all that the analysis reads.
+
+Letters: U counted units, S stages, V variants in the experiment's order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric's numbers, [U] each. y: the sum of its event's values in the window, or 0 and 1 for a proportion.
+
+    per: the sum of a ratio's denominator. x: the covariate, the same sum as y over the time before the first exposure,
+    0 for a unit without a past. mature: whether the whole window has passed.
+    """
+
+    y: np.ndarray
+    mature: np.ndarray
+    per: np.ndarray | None = None
+    x: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Counted units. unit: ids [U]. variant: place in the experiment's order [U]. stage: of its first exposure [U].
+    first: time of it, in seconds since 1970 [U]. columns: by metric.
+
+    A unit that was seen in two variants is left out of these, but not of assigned [S, V]: all units by the stage and
+    variant of their first exposure, for the sample-ratio check. counts: what was left out, doubled, late, lost or odd,
+    by a few words that a report prints, none of them 0. ended: what became of the requests, by variant and word.
+    """
+
+    unit: np.ndarray
+    variant: np.ndarray
+    stage: np.ndarray
+    first: np.ndarray
+    columns: Mapping[str, Column]
+    assigned: np.ndarray
+    counts: Mapping[str, int]
+    ended: Mapping[str, Mapping[str, int]]
