@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LOST = "exposures lost"  # in `Joined.counts`: rows that a log says it had to drop
+
 
 @dataclass(frozen=True)
 class Column:
