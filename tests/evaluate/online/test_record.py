@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -365,6 +366,26 @@ def test_a_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
         start(tmp_path / "no", experiment(), VERSIONS, NOON)
 
 
+def test_a_root_that_cannot_be_written_is_refused_by_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(record_file.os, "open", forbidden)
+    with pytest.raises(InputError, match=r"^experiment_root: .* nothing can be written there \(Permission denied\)"):
+        start(tmp_path, experiment(), VERSIONS, NOON)
+
+
+def test_a_disk_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(record_file.fcntl, "flock", without)
+    with pytest.raises(InputError, match="file system without locks"):
+        start(tmp_path, experiment(), VERSIONS, NOON)
+
+
 def test_rows_without_a_record_are_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "fp8-spring" / "exposures").mkdir(parents=True)
     with pytest.raises(InputError, match=r"holds exposures but no record\.json"):
@@ -444,6 +465,31 @@ def test_processes_that_write_at_once_lose_nothing_of_each_other(tmp_path: Path)
         one.join()
     assert [one.exitcode for one in writers] == [0, 0]
     _check_written(folder)
+
+
+def _flip(folder: Path, turned: Any) -> None:
+    for turn in range(10**6):
+        (stop(folder, "fp8", "slow", NOON + turn) if turn % 2 == 0 else resume(folder, NOON + turn))
+        turned.set()
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_killed_leaves_a_whole_record_and_no_lock(tmp_path: Path) -> None:
+    folder = start(tmp_path, experiment(), VERSIONS, NOON).folder
+    spawn = multiprocessing.get_context("spawn")
+    for wait in (0.0, 0.003, 0.007, 0.02):
+        if read_record(folder).stop is not None:
+            resume(folder, NOON)
+        turned = spawn.Event()
+        writer = spawn.Process(target=_flip, args=(folder, turned))
+        writer.start()
+        assert turned.wait(120)
+        time.sleep(wait)
+        writer.kill()
+        writer.join()
+        notes = read_record(folder).notes
+        assert note_ratio(folder, 0.5 - wait).notes == notes  # a writer finds no lock held
+    assert {path.name for path in folder.iterdir()} == {".lock", "record.json"}
 
 
 def _check_written(folder: Path) -> None:

@@ -56,7 +56,7 @@ def start(root: str | Path, experiment: Experiment, versions: Versions, now: flo
     versions = _checked(versions, experiment)
     root = Path(root)
     folder_names(root, "experiment_root", "must be a folder whose subfolders are experiments")
-    with locked(root):
+    with locked(root, "experiment_root"):
         folder = root / experiment.name
         if not os.path.lexists(folder / RECORD):
             _refuse_beside(root, experiment)

@@ -107,7 +107,7 @@ def read_record(folder: str | Path) -> Record:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, field: str = "folder") -> Iterator[None]:
     """Hold the one lock on a folder, of all threads and processes; it ends with its process.
 
     Raises InputError where it is held for LOCK_WAIT_S by another, or cannot be had.
@@ -116,11 +116,11 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise InputError("folder", str(folder), f"nothing can be written there ({reason(error)})") from error
+        raise InputError(field, str(folder), f"nothing can be written there ({reason(error)})") from error
     try:
-        while not _taken(handle, folder):
+        while not _taken(handle, folder, field):
             if time.monotonic() > end:
-                raise InputError("folder", str(folder), f"another process held it for {LOCK_WAIT_S:g} s: try again")
+                raise InputError(field, str(folder), f"another process held it for {LOCK_WAIT_S:g} s: try again")
             time.sleep(0.01)
         yield
     finally:
@@ -164,14 +164,14 @@ def date(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _taken(handle: int, folder: Path) -> bool:
+def _taken(handle: int, folder: Path, field: str) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
         allowed = "is on a file system without locks" if error.errno in WITHOUT_LOCKS else reason(error)
-        raise InputError("folder", str(folder), f"cannot be locked ({allowed})") from error
+        raise InputError(field, str(folder), f"cannot be locked ({allowed})") from error
     return True
 
 
