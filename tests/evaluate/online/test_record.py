@@ -6,8 +6,10 @@ import json
 import math
 import multiprocessing
 import os
+import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -204,6 +206,20 @@ def test_metrics_in_another_order_are_the_same(tmp_path: Path) -> None:
     begun = start(tmp_path, experiment(), VERSIONS, NOON)
     turned = dict(reversed(values()["metrics"].items()))
     assert start(tmp_path, experiment(metrics=turned), VERSIONS, NOON).stages == begun.stages
+
+
+def test_another_hold_out_salt_would_leave_out_other_people_and_is_refused(tmp_path: Path) -> None:
+    begun = start(tmp_path, experiment(), VERSIONS, NOON, "shop")
+    assert start(tmp_path, experiment(), VERSIONS, NOON + 1, "shop") == begun == read_record(begun.folder)
+    with pytest.raises(InputError, match=r"^hold_out_salt: got 'store'; was 'shop' when fp8-spring was started"):
+        start(tmp_path, experiment(), VERSIONS, NOON + 1, "store")
+    for wrong in ("a\0b", 7, None, "\ud800"):
+        with pytest.raises(InputError, match=r"^hold_out_salt: "):
+            start(tmp_path, experiment(), VERSIONS, NOON + 1, wrong)  # type: ignore[arg-type]
+    end(begun.folder, NOON + 2)
+    nobody = experiment(name="second", salt="s2", hold_out=0)
+    start(tmp_path, nobody, VERSIONS, NOON + 3, "shop")
+    start(tmp_path, nobody, VERSIONS, NOON + 3, "store")  # of no effect without a hold-out
 
 
 @pytest.mark.parametrize("ended", [True, False])
@@ -434,6 +450,37 @@ def test_reading_needs_no_lock(tmp_path: Path) -> None:
     begun = start(tmp_path, experiment(), VERSIONS, NOON)
     with record_file.locked(begun.folder):
         assert read_record(begun.folder) == begun
+
+
+def test_whatever_happens_in_any_order_the_record_is_read_and_its_times_ascend(tmp_path: Path) -> None:
+    draw = random.Random(3)
+    folder = start(tmp_path, experiment(), VERSIONS, NOON).folder
+    done: Counter[str] = Counter()
+    for _ in range(40):
+        now, ramp, version = NOON + draw.uniform(-DAY, DAY), draw.choice(("1/10", "1/5", "1/2")), draw.choice("abc")
+        deeds: dict[str, Callable[[], Record]] = {
+            "start": lambda: start(tmp_path, experiment(ramp=ramp), {**VERSIONS, "fp8": (version, "c1")}, now),  # noqa: B023
+            "stop": lambda: stop(folder, draw.choice(("", "fp8", "control")), "slow", now),  # noqa: B023
+            "resume": lambda: resume(folder, now),  # noqa: B023
+            "look": lambda: add_look(folder, look(draw.randrange(9))),
+            "ratio": lambda: note_ratio(folder, draw.random()),
+        }
+        name = draw.choice(list(deeds))
+        before = repr(read_record(folder))
+        try:
+            after = repr(deeds[name]())
+            done[name] += after != before
+        except InputError:
+            after = before
+        assert repr(read_record(folder)) == after  # NaN is not equal to itself
+    end(folder, NOON)
+    record = read_record(folder)
+    times = [note.time for note in record.notes]
+    assert times == sorted(times)
+    assert [stage.since for stage in record.stages] == sorted(stage.since for stage in record.stages)
+    assert record.ended == times[-1]
+    assert len(done) == 5, "each must have changed something"
+    assert all(done.values())
 
 
 def _write(folder: Path, name: int, ready: Any) -> None:

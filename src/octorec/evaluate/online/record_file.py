@@ -32,7 +32,7 @@ RECORD, LOCK = "record.json", ".lock"
 FORMAT = 1
 LOCK_WAIT_S = 10.0
 LATEST = 253402300799.0  # the last second of the year 9999
-KEYS = ("format", "experiment", "stages", "stop", "ended", "looks", "lowest_ratio_p", "notes")
+KEYS = ("format", "experiment", "hold_out_salt", "stages", "stop", "ended", "looks", "lowest_ratio_p", "notes")
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,14 @@ class Note:
 class Record:
     """What is remembered of one experiment. experiment: as it was started, with the ramp, shares and folders of now.
 
-    stages: oldest first. stop: None while variants answer. ended: when, None while it runs. looks: that were made.
-    lowest_ratio_p: of the sample-ratio check. notes: all that was done, oldest first.
+    hold_out_salt: the deployment's. stages: oldest first. stop: None while variants answer. ended: when, None while it
+    runs. looks: that were made. lowest_ratio_p: of the sample-ratio check. notes: all that was done, oldest first.
     """
 
     folder: Path
     experiment: Experiment
     stages: tuple[Stage, ...]
+    hold_out_salt: str = ""
     stop: Stop | None = None
     ended: float | None = None
     looks: tuple[Look, ...] = ()
@@ -184,6 +185,7 @@ def _record(folder: Path, values: dict[str, Any]) -> Record:
     if type(values["format"]) is not int or values["format"] != FORMAT:
         raise InputError("format", values["format"], f"must be {FORMAT}: another version of OctoRec wrote it")
     hints: dict[str, Any] = {
+        "hold_out_salt": str,
         "stages": tuple[Stage, ...],
         "stop": Stop | None,
         "ended": float | None,
