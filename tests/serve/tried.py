@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 import yaml
-from served import make_catalog, make_engine
+import served
+from served import make_catalog
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
@@ -30,6 +31,11 @@ FILE: dict[str, Any] = {
     "metrics": {"clicks": {"kind": "mean", "event": "click", "window": "1d", "role": "guardrail", "margin": 0.05}},
     "plan": {"units": 1000},
 }
+
+
+def make_engine(catalog: Catalog | None = None, gate: bool = False) -> Engine:
+    """One that is quickly made and warm."""
+    return served.make_engine(catalog, gate, batch_sizes=(1, 8), beam_widths=(16,))
 
 
 def file_with(**changes: Any) -> dict[str, Any]:
