@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 import served
+import yaml
 from served import make_catalog
 
 from octorec.catalog.catalog import Catalog
