@@ -13,6 +13,7 @@ import typer
 
 import octorec
 from octorec import leads
+from octorec.cli_ab import ab_app
 from octorec.cli_catalog import catalog_app
 from octorec.cli_data import data_app
 from octorec.cli_inputs import check_hold_out, known_users, measured_requests, predicted
@@ -63,6 +64,7 @@ from octorec.training.config import Precision, TrainConfig
 KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=octorec.__doc__)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(ab_app, name="ab")
 app.add_typer(data_app, name="data")
 bench_app = typer.Typer(no_args_is_help=True, help="Put what was built under load.")
 app.add_typer(bench_app, name="bench")
@@ -136,8 +138,11 @@ def train(
     from octorec.data.splits import leave_last_out, training_part
     from octorec.models.shapes import parameters
     from octorec.training.run import model_config, state_folder, train
+    from octorec.training.trainer import require_state
 
     claim(command, state_folder(out), force or resume, data, catalog, config, users)
+    if resume:
+        require_state(state_folder(out))
     form = table_format(sep, columns, time_format)
     interactions, items = leads.reading(data, form), Catalog.load(catalog)
     train_part = training_part(interactions, hold_out)

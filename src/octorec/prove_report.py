@@ -6,7 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from octorec.evaluate.compare import Agreement
-from octorec.evaluate.render import headline, percent, render_metrics, said_ends, said_value
+from octorec.evaluate.margin import percent
+from octorec.evaluate.render import headline, render_metrics, said_ends, said_value
 from octorec.numerics.fidelity import EXPERTS_DB, HALF_STEPS, OUTPUT_DB, WEIGHT_DB
 from octorec.prove import Proof
 

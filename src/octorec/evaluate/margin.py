@@ -9,3 +9,8 @@ def check_margin(margin: float) -> None:
     """Raise InputError unless `margin` is above 0 and below 1."""
     if not 0 < margin < 1:
         raise InputError("margin", margin, "must be between 0 and 1: 0.01 allows a loss of 1 %")
+
+
+def percent(share: float) -> str:
+    """A margin as people say it: `5 %`."""
+    return f"{100 * share:.4g} %"

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from octorec.evaluate.compare import Agreement, Comparison
+from octorec.evaluate.margin import percent
 from octorec.evaluate.origin import Origin
 from octorec.evaluate.paired import Estimate
 from octorec.evaluate.shadow import Shadow
@@ -152,8 +153,3 @@ def _verdict(comparison: Comparison) -> Text:
     elif verdict.outcome == "inconclusive":
         said += f": about {verdict.users_needed:,} users like these would decide it"
     return headline(verdict.outcome, said)
-
-
-def percent(share: float) -> str:
-    """A margin as people say it: `5 %`."""
-    return f"{100 * share:.4g} %"

@@ -22,7 +22,7 @@ def unit_id(value: Any, field: str = "unit") -> str | None:
         if abs(value) >= 2**64:
             raise InputError(field, "an integer beyond 64 bits", "must be text or an integer of at most 64 bits")
         return str(value)
-    if len(value) > MOST_BYTES:  # before it is walked through
+    if len(value) > 4 * MOST_BYTES:  # before it is walked through; NFC makes at most four characters one
         raise InputError(field, value, f"must have at most {MOST_BYTES} bytes")
     text = unicodedata.normalize("NFC", value)
     try:

@@ -1,0 +1,42 @@
+"""An A/B report as one HTML page that needs nothing beside it: all that the terminal says, and plots."""
+
+from collections.abc import Iterator
+
+from octorec.ab_plots import as_svg, over_time
+from octorec.evaluate.online.describe import described
+from octorec.evaluate.online.experiment import Experiment
+from octorec.evaluate.online.results import AbReport
+from octorec.evaluate.online.sections import Part, parts_of, verdict
+from octorec.evaluate.online.words import moment
+from octorec.numerics.report import Figure, Section, Table, Text, render
+
+SIGN = "OctoRec A/B report"  # stands in every page, by which a later run knows its own
+
+
+def page(report: AbReport, experiment: Experiment, started: float, now: float) -> str:
+    """The whole page, with every name escaped. started, now: of experiment and report, in seconds since 1970."""
+    lead = f"{SIGN} of {experiment.name} on {moment(now)}; started {moment(started)}"
+    sections = [_section(part) for part in parts_of(report, experiment, started)]
+    sections[1 if report.broken else 0 : 0] = _over_time(report, experiment, started)
+    plan = Table(("", "what the experiment's file says"), [list(pair) for pair in described(experiment)])
+    return render("".join(verdict(report, experiment)), lead, [*sections, Section("The plan", [plan])])
+
+
+def _section(part: Part) -> Section:
+    table = [Table(part.columns, part.rows)] if part.columns else []
+    return Section(part.title, [*table, *map(Text, part.lines)])
+
+
+def _over_time(report: AbReport, experiment: Experiment, started: float) -> Iterator[Section]:
+    """One chart a metric, once there was a look."""
+    if report.looks:
+        figures = [
+            Figure(as_svg(over_time(report.looks, experiment, metric, started)), f"{metric.name}: {about}")
+            for metric, about in ((metric, _about(metric.role)) for metric in experiment.metrics.values())
+        ]
+        yield Section("Intervals over time", figures)
+
+
+def _about(role: str) -> str:
+    decides = "clear of the margin: not inferior" if role == "guardrail" else "clear of zero: better or worse"
+    return f"difference to the control with its interval at each look; {decides}"

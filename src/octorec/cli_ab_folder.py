@@ -1,0 +1,111 @@
+"""The verbs of `octorec ab` that read or change an experiment's folder: report, stop, resume, end."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from octorec.cli_ab_words import OutcomeColumns, each_a_table, outcome_columns, time_of
+from octorec.cli_options import Json, looked_at, show
+from octorec.output.claim import claimed_file
+from octorec.progress import counting
+from octorec.reading import require_folder
+from octorec.terminal import say
+
+folder_app = typer.Typer()
+A_FOLDER = looked_at(partial(require_folder, holding="record.json"))
+MOST_PAGE = 2**24  # bytes of an HTML page that is looked at
+
+Folder = Annotated[Path, typer.Argument(help="The experiment's folder, ROOT/NAME.", callback=A_FOLDER)]
+
+
+@folder_app.command("report")
+def ab_report(
+    command: typer.Context,
+    folder: Folder,
+    outcomes: Annotated[
+        list[Path] | None,
+        typer.Option(help="Outcomes besides the folder's own, Parquet or CSV; may be repeated.", callback=each_a_table),
+    ] = None,
+    columns: OutcomeColumns = None,
+    now: Annotated[
+        str | None, typer.Option(help="When to judge, such as 2026-11-30T12:00 in UTC; the clock's time if not given.")
+    ] = None,
+    final: Annotated[bool, typer.Option("--final", help="Make this look the last, wherever the plan is.")] = False,
+    html: Annotated[Path | None, typer.Option(help="HTML page to write; replaces an earlier report's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge an experiment: exit code 0 not inferior, 3 inferior, 4 inconclusive, 5 broken; 2: something cannot be read.
+
+    A look that is due is recorded in the folder; between looks the last one's verdict is told again.
+    """
+    moment = time.time() if now is None else time_of("now", now)
+    names = outcome_columns(columns)
+    if html is not None:
+        command.with_resource(claimed_file(html, [folder, *(outcomes or [])], is_page, "html"))
+
+    from octorec.evaluate.online.look import look
+    from octorec.evaluate.online.render import render
+
+    with counting("joining") as progress:
+        report, record = look(folder, outcomes or [], names, now=moment, final=final)
+    started = record.stages[0].since
+    if html is not None:
+        from octorec.ab_report import page
+        from octorec.output.write import new_file
+
+        with new_file(html, [folder, *(outcomes or [])], is_page, "html") as scratch:
+            scratch.write_text(page(report, record.experiment, started, moment), "utf-8")
+        say(f"wrote {html}")
+    show(as_json, asdict(report) | {"exit_code": report.exit_code}, *render(report, record.experiment, started))
+    raise typer.Exit(report.exit_code)
+
+
+@folder_app.command("stop")
+def ab_stop(
+    folder: Folder, why: Annotated[str, typer.Option(help="The reason, for the record.")], as_json: Json = False
+) -> None:
+    """Give all traffic to the control, until `octorec ab resume`; units stay counted in the variant they were given."""
+    from octorec.evaluate.online.record import stop
+
+    _changed(folder, as_json, "stopped: the control answers all units", lambda: stop(folder, "", why, time.time()))
+
+
+@folder_app.command("resume")
+def ab_resume(folder: Folder, as_json: Json = False) -> None:
+    """Let the variants of a stopped experiment answer again."""
+    from octorec.evaluate.online.record import resume
+
+    _changed(folder, as_json, "resumed: the variants answer again", lambda: resume(folder, time.time()))
+
+
+@folder_app.command("end")
+def ab_end(folder: Folder, as_json: Json = False) -> None:
+    """End an experiment for good, so that another may start; it can still be reported, and never be resumed."""
+    from octorec.evaluate.online.record import end
+
+    _changed(folder, as_json, "ended for good", lambda: end(folder, time.time()))
+
+
+def _changed(folder: Path, as_json: bool, said: str, change: Callable[[], Any]) -> None:
+    record = change()
+    told = {"experiment": record.name, "ended": record.ended, "stop": record.stop and asdict(record.stop)}
+    why = f" ({record.stop.why}, since {_moment(record.stop.time)})" if record.stop and record.ended is None else ""
+    show(as_json, told, f"{record.name} is {said}{why}")
+
+
+def _moment(seconds: float) -> str:
+    from octorec.evaluate.online.words import moment
+
+    return moment(seconds)
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page of an A/B report."""
+    with path.open("rb") as file:
+        return b"OctoRec A/B report" in file.read(MOST_PAGE)

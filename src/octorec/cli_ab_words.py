@@ -1,0 +1,51 @@
+"""What the verbs of `octorec ab` share: the options that name outcomes, and times as they are typed."""
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from octorec.cli_options import A_TABLE
+from octorec.data.table_format import parse_format
+from octorec.errors import InputError
+
+OURS = ("time", "unit", "request_id", "event", "value", "item", "id")  # columns of outcomes, as `rows.OUTCOMES`
+LATEST = 253_402_300_799.0  # the last second of the year 9999
+
+
+def each_a_table(param: typer.CallbackParam, value: list[Path] | None) -> list[Path] | None:
+    """The callback of an option that names several tables."""
+    for path in value or []:
+        A_TABLE(param, path)
+    return value
+
+
+OutcomeColumns = Annotated[
+    str | None, typer.Option(help="Names of columns in the files: time=ts,unit=uid,event=kind,value=amount.")
+]
+
+
+def outcome_columns(columns: str | None) -> dict[str, str]:
+    """Our names of an outcome file's columns with the file's."""
+    found = parse_format(None, columns, None, OURS).columns
+    unknown = [name for name in found if name not in OURS]
+    if unknown:
+        raise InputError("columns", unknown[0], f"unknown name; ours are {', '.join(OURS)}")
+    return {ours: str(name) for ours, name in found.items()}
+
+
+def time_of(field: str, text: str) -> float:
+    """Seconds since 1970 of a time as ISO 8601, in UTC where it names no zone, or of such a number."""
+    try:
+        found = float(text)
+    except ValueError:
+        try:
+            read = datetime.fromisoformat(text.strip())
+        except ValueError:
+            read = None
+        found = math.nan if read is None else (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+    if not 0 <= found <= LATEST:
+        raise InputError(field, text, "must be a time such as 2026-11-30T12:00 (UTC), or seconds since 1970")
+    return found

@@ -1,0 +1,146 @@
+"""What an experiment is: variants, metrics, a plan and a guard. `experiment` reads them from a file."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Literal
+
+from octorec.errors import InputError
+from octorec.evaluate.online.buckets import BUCKETS, borders
+from octorec.settings import check_range, check_types
+
+CONTROL = "control"
+MOST_LOOKS = 20
+Kind = Literal["mean", "proportion", "ratio"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What answers a unit. Fields that are None are those of the server that runs the experiment.
+
+    share: of the units in the ramp. beam_width: of requests that state none.
+    """
+
+    name: str
+    share: Fraction
+    checkpoint: str | None = None
+    catalog: str | None = None
+    beam_width: int | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a unit's outcomes are counted as, from its first exposure for `window_s` seconds.
+
+    mean: the sum of the values of `event`. proportion: whether there was one. ratio: that sum over the sum of `per`,
+    both over units. direction: whether more is better. margin: the loss that is allowed, of the control's mean
+    (`relative`) or in the metric's own unit; 0 for a goal, which is to become better. covariate_s: seconds before the
+    first exposure whose events of the same name take noise out (CUPED); None for without.
+    """
+
+    name: str
+    kind: Kind
+    event: str
+    window_s: float
+    role: Literal["guardrail", "goal"]
+    per: str | None = None
+    direction: Literal["up", "down"] = "up"
+    margin: float = 0.0
+    margin_kind: Literal["relative", "absolute"] = "relative"
+    covariate_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, and when it is looked at. units: counted units in all whose windows have passed, of all variants.
+
+    days: the end, whatever came; one of the two is there. looks: shares of `units`, or else of `days`, at which it is
+    judged, the last 1. alpha: two-sided, over all looks together. power: to show what the metrics ask for, if nothing
+    differs for a guardrail.
+    """
+
+    units: int | None = None
+    days: float | None = None
+    looks: tuple[float, ...] = (1.0,)
+    alpha: float = 0.05
+    power: float = 0.8
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.units is None and self.days is None:
+            raise InputError("plan", None, "must have units, days or both")
+        check_range(self, 20, 10**12, "units")
+        check_range(self, 1e-6, 3650, "days")
+        check_range(self, 1e-6, 0.5, "alpha")
+        check_range(self, 0.05, 0.999, "power")
+        rising = all(before < after for before, after in zip((0.0, *self.looks), self.looks, strict=False))
+        if not (self.looks and rising and self.looks[-1] == 1 and len(self.looks) <= MOST_LOOKS):
+            raise InputError("looks", self.looks, f"must rise from above 0 to 1, at most {MOST_LOOKS} of them")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """When a variant loses its traffic at once: over the last `window_s` seconds, once it had `requests` of them.
+
+    latency_ms: of the 99th percentile. error_rate: share of requests that failed, or were refused through no fault of
+    their sender. None: not looked at. What outcomes say is looked at with the plan's looks.
+    """
+
+    window_s: float = 60.0
+    requests: int = 200
+    latency_ms: float | None = None
+    error_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_range(self, 1, 86400, "window_s")
+        check_range(self, 10, 10**9, "requests")
+        check_range(self, 0, 3_600_000, "latency_ms", above=True)
+        check_range(self, 0, 1, "error_rate", above=True)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A comparison of variants on users' requests. unit: the user field of a request that names the unit.
+
+    variants, metrics: by name, in the file's order. ramp: share of all units that take part; it may only go up.
+    hold_out: share of all units that are in no experiment of the deployment.
+    overrides: testers by unit id, with their variants; they are not counted.
+    """
+
+    name: str
+    salt: str
+    unit: str
+    variants: Mapping[str, Variant]
+    metrics: Mapping[str, Metric]
+    plan: Plan
+    ramp: Fraction = Fraction(1)
+    hold_out: Fraction = Fraction(0)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    guard: Guard = field(default_factory=Guard)
+
+    @property
+    def treatments(self) -> tuple[str, ...]:
+        """Every variant but the control."""
+        return tuple(name for name in self.variants if name != CONTROL)
+
+    @property
+    def longest_window_s(self) -> float:
+        return max(metric.window_s for metric in self.metrics.values())
+
+    @cached_property
+    def variant_borders(self) -> list[int]:
+        """The first bucket after each variant's own. It is made once, like the next two, as each request needs it."""
+        return borders(variant.share for variant in self.variants.values())
+
+    @cached_property
+    def ramp_border(self) -> int:
+        """The first bucket that is outside of the ramp."""
+        return math.ceil(self.ramp * BUCKETS)
+
+    @cached_property
+    def hold_out_border(self) -> int:
+        """The first bucket after the hold-out's."""
+        return math.ceil(self.hold_out * BUCKETS)

@@ -1,0 +1,58 @@
+"""From an experiment's folder to its report: rows are read, joined and judged, and a look that was due is recorded."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from octorec.errors import InputError
+from octorec.evaluate.online.exposures import EXPOSURES_FOLDER, read_exposures
+from octorec.evaluate.online.join import join
+from octorec.evaluate.online.judge import judge
+from octorec.evaluate.online.outcomes import OUTCOMES_FOLDER, read_outcomes
+from octorec.evaluate.online.record import Record, add_look, effective, note_ratio, read_record
+from octorec.evaluate.online.results import AbReport
+from octorec.evaluate.online.words import moment
+
+
+def look(
+    folder: str | Path,
+    files: Sequence[str | Path] = (),
+    columns: Mapping[str, str] | None = None,
+    *,
+    now: float,
+    final: bool = False,
+) -> tuple[AbReport, Record]:
+    """The report of an experiment's folder at the time `now`, in seconds since 1970, and its record as it is then.
+
+    files: outcomes besides those of the folder; columns: our name of one of their columns -> theirs. final: this look
+    is the last, wherever the plan is. A look that is due is recorded; of two runs at once one look is made.
+    Raises InputError: a folder without a record, exposures or outcomes, what cannot be read, a time before the last look.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    _check_time(record, now)
+    experiment = effective(record)
+    exposures, counts = read_exposures(folder / EXPOSURES_FOLDER)
+    if not exposures.num_rows:
+        allowed = "holds no exposures yet: octorec serve writes them as requests come; is the experiment being served?"
+        raise InputError("exposures", str(folder / EXPOSURES_FOLDER), allowed)
+    given = [*([own] if (own := folder / OUTCOMES_FOLDER).is_dir() else []), *map(Path, files)]
+    outcomes, more = read_outcomes(given, experiment, columns)
+    if not outcomes.num_rows:
+        allowed = "there are no outcomes yet: send them to POST /v1/outcomes, or give files by --outcomes"
+        raise InputError("outcomes", ", ".join(map(str, given)) or str(own), allowed)
+    joined = join(experiment, record.stages, exposures, outcomes, now, {**counts, **more})
+    started = record.stages[0].since
+    while True:
+        ratio_p = record.lowest_ratio_p
+        report = judge(experiment, joined, record.stages, record.looks, ratio_p, now, started, final)
+        if len(report.looks) == len(record.looks):
+            return report, note_ratio(folder, report.sample_ratio.p)
+        record = add_look(folder, report.looks[-1])  # of two of one number the first stands: it is read from the record
+
+
+def _check_time(record: Record, now: float) -> None:
+    """A look is not made before one that was made, nor before the start: clocks are apart, or a time is mistyped."""
+    last = max([record.stages[0].since, *(one.time for one in record.looks)])
+    if now < last:
+        what = "its last look" if record.looks else "its start"
+        raise InputError("now", moment(now), f"must not be before {what} at {moment(last)}: is a clock wrong?")

@@ -1,0 +1,79 @@
+"""An experiment as plain values, which `parse_experiment` reads back as the same experiment."""
+
+from decimal import Decimal
+from typing import Any
+
+from octorec.evaluate.online.design import Experiment, Metric, Variant
+from octorec.evaluate.online.fields import SECONDS
+
+
+def experiment_values(experiment: Experiment) -> dict[str, Any]:
+    """The values of a file that says this experiment: text, numbers, lists and mappings; shares as fractions."""
+    plan, guard = experiment.plan, experiment.guard
+    return {
+        "name": experiment.name,
+        "salt": experiment.salt,
+        "unit": experiment.unit,
+        "variants": {name: _variant(variant) for name, variant in experiment.variants.items()},
+        "metrics": {name: _metric(metric) for name, metric in experiment.metrics.items()},
+        "plan": _given(
+            {
+                "units": plan.units,
+                "days": plan.days,
+                "looks": list(plan.looks),
+                "alpha": plan.alpha,
+                "power": plan.power,
+            }
+        ),
+        "ramp": str(experiment.ramp),
+        "hold_out": str(experiment.hold_out),
+        "overrides": dict(experiment.overrides),
+        "guard": _given(
+            {
+                "window": duration(guard.window_s),
+                "requests": guard.requests,
+                "latency_ms": guard.latency_ms,
+                "error_rate": guard.error_rate,
+            }
+        ),
+    }
+
+
+def duration(seconds: float) -> str:
+    """The duration of so many seconds, in the largest unit of which it is a whole number."""
+    for letter in ("d", "h", "m"):
+        if seconds % SECONDS[letter] == 0:
+            return f"{int(seconds) // SECONDS[letter]}{letter}"
+    return f"{Decimal(repr(seconds)):f}s".replace(".0s", "s")
+
+
+def _variant(variant: Variant) -> dict[str, Any]:
+    return _given(
+        {
+            "share": str(variant.share),
+            "checkpoint": variant.checkpoint,
+            "catalog": variant.catalog,
+            "beam_width": variant.beam_width,
+        }
+    )
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    absolute = metric.margin_kind == "absolute"
+    margin = None if metric.role == "goal" else {"absolute": metric.margin} if absolute else metric.margin
+    return _given(
+        {
+            "kind": metric.kind,
+            "event": metric.event,
+            "window": duration(metric.window_s),
+            "role": metric.role,
+            "per": metric.per,
+            "direction": metric.direction,
+            "margin": margin,
+            "covariate": None if metric.covariate_s is None else duration(metric.covariate_s),
+        }
+    )
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
