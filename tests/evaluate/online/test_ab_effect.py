@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import ttest_ind
 
 from octorec.evaluate.online.contrast import Contrast, contrast
+from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.effect import MOST_SKEW, NO_BOUND, NOT_CLEAR, TOO_SKEWED, Bounds, effect, ends, unskewed
-from octorec.evaluate.online.experiment import Metric
 from octorec.evaluate.online.joined import Column
 from octorec.evaluate.online.results import Effect
 from tests.evaluate.online.ab_numbers import column, metric

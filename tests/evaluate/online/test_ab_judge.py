@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from octorec.evaluate.online.bounds import bounds, planned, spent
+from octorec.evaluate.online.design import Experiment
 from octorec.evaluate.online.effect import NO_BOUND
-from octorec.evaluate.online.experiment import Experiment
 from octorec.evaluate.online.joined import LOST, Column, Joined
 from octorec.evaluate.online.judge import judge, shared_by, verdict
 from octorec.evaluate.online.results import AbReport, Effect, Look

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from octorec.evaluate.online.experiment import Metric
+from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.joined import Column
 from octorec.evaluate.verdict import MIN_USERS
 
