@@ -205,8 +205,15 @@ def _moments(
 
 def _variances(arm: Arm, terms: Terms) -> np.ndarray:
     """Variances and covariances of p and q by stage [S, 2, 2], of a unit."""
-    p, q = (arm.centred(part) for part in terms)
-    rows = [arm.means(product) * arm.count / (arm.count - 1) for product in (p * p, p * q, p * q, q * q)]
+    p = arm.centred(terms[0])
+    square = arm.means(p * p)
+    if terms[1] is terms[0]:
+        rows = [square, square, square, square]
+    else:
+        q = arm.centred(terms[1])
+        both = arm.means(p * q)
+        rows = [square, both, both, arm.means(q * q)]
+    rows = [row * arm.count / (arm.count - 1) for row in rows]
     largest = float(np.square(terms[0]).max())
     if np.isfinite(largest):
         rows[0][rows[0] <= ROUNDED * largest] = 0
