@@ -42,7 +42,8 @@ def ab_assign(
     as_json: Json = False,
 ) -> None:
     """Say which variant each unit gets, and why: its group, and its buckets of 10,000 for each purpose."""
-    from octorec.evaluate.online.assign import assign, bucket
+    from octorec.evaluate.online.assign import assign
+    from octorec.evaluate.online.buckets import bucket
     from octorec.evaluate.online.experiment import read_experiment
     from octorec.evaluate.online.unit import unit_id
 

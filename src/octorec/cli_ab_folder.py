@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -52,7 +51,7 @@ def ab_report(
     from octorec.evaluate.online.look import look
     from octorec.evaluate.online.render import render
 
-    with counting("joining") as progress:
+    with counting("joining"):
         report, record = look(folder, outcomes or [], names, now=moment, final=final)
     started = record.stages[0].since
     if html is not None:

@@ -2,8 +2,8 @@
 
     python tests/evaluate/online/shop.py FOLDER
 
-writes what a server and a shop would have: FOLDER/experiments/fp8-shop with its record and exposures, and the shop's own
-past.csv and outcomes.csv. Customers click at rates of their own, some of them order, and FP8 changes nothing.
+writes what a server and a shop would have: FOLDER/experiments/fp8-shop with its record and exposures, and the shop's
+own past.csv and outcomes.csv. Customers click at rates of their own, some of them order, and FP8 changes nothing.
 """
 
 import sys

@@ -36,14 +36,12 @@ def test_the_first_line_is_the_verdict_in_the_words_of_evaluate() -> None:
 
 def test_an_inferior_verdict_names_the_metrics_that_lost_and_their_margin_alone() -> None:
     bad = look(1, effect("clicks", "not_inferior"), effect("buyers", "inferior", -0.05), effect("spent", "inferior"))
-    assert first(report("inferior", bad)) == (
-        "inferior at a margin of 0.01, by buyers at look 1 of 2; spent (fp8) is worse"
-    )
+    assert first(report("inferior", bad)) == ("inferior at a margin of 0.01, by buyers and spent at look 1 of 2")
 
 
 def test_an_inconclusive_verdict_names_what_is_undecided() -> None:
     wide = look(1, effect("clicks", "inconclusive"), effect("buyers", "not_inferior"), effect("spent", "inconclusive"))
-    assert first(report("inconclusive", wide)) == "inconclusive at a margin of 2 %, by clicks at look 1 of 2"
+    assert first(report("inconclusive", wide)) == "inconclusive at a margin of 2 %, by clicks and spent at look 1 of 2"
 
 
 def test_before_the_first_look_it_says_that_none_was_due() -> None:
@@ -56,7 +54,7 @@ def test_before_the_first_look_it_says_that_none_was_due() -> None:
 def test_an_experiment_of_goals_alone_is_said_without_a_margin() -> None:
     goals = {"spent": {"kind": "mean", "event": "order", "window": "7d", "role": "goal"}}
     done = report("not_inferior", look(1, effect("spent", "not_inferior", 0.05), final=True))
-    assert first(done, experiment(metrics=goals)) == "not inferior by spent at the last look"
+    assert first(done, experiment(metrics=goals)) == "not inferior by spent at the last look; spent (fp8) is better"
     assert "better" in printed(done, experiment(metrics=goals))
 
 

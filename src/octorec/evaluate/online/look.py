@@ -24,8 +24,8 @@ def look(
     """The report of an experiment's folder at the time `now`, in seconds since 1970, and its record as it is then.
 
     files: outcomes besides those of the folder; columns: our name of one of their columns -> theirs. final: this look
-    is the last, wherever the plan is. A look that is due is recorded; of two runs at once one look is made.
-    Raises InputError: a folder without a record, exposures or outcomes, what cannot be read, a time before the last look.
+    is the last, wherever the plan is. A look that is due is recorded; of two at once one is made.
+    Raises InputError: no record, exposures or outcomes are there or can be read, or `now` is before the last look.
     """
     folder = Path(folder)
     record = read_record(folder)

@@ -7,6 +7,7 @@ from octorec.evaluate.margin import percent
 from octorec.evaluate.online import words
 from octorec.evaluate.online.experiment import CONTROL, Experiment, Metric
 from octorec.evaluate.online.results import AbReport, Effect, Look, SampleRatio
+from octorec.evaluate.online.sample_ratio import LEVEL
 
 GOAL_WORDS = {"not_inferior": "better", "inferior": "worse", "inconclusive": "inconclusive"}
 
@@ -46,8 +47,9 @@ def verdict(report: AbReport, experiment: Experiment) -> tuple[str, str]:
         return word, f"{_at_margins(_judging(experiment))}: no look was due yet"
     last = report.looks[-1]
     decided = _deciding(report, experiment, last)
-    said = f"{_at_margins([experiment.metrics[name] for name in decided])} at {_look_name(last, experiment)}"
-    return word, said + _goals(last, experiment)
+    said = f"{_at_margins(decided)} at {_look_name(last, experiment)}"
+    named = set() if report.outcome == "not_inferior" else {metric.name for metric in decided}
+    return word, said + _goals(last, experiment, named)
 
 
 def outcome_word(effect: Effect, metric: Metric) -> str:
@@ -61,11 +63,12 @@ def _judging(experiment: Experiment) -> list[Metric]:
     return guardrails or list(experiment.metrics.values())
 
 
-def _deciding(report: AbReport, experiment: Experiment, last: Look) -> list[str]:
-    """The metrics by which the verdict is what it is: those that are inferior, or undecided, or else all."""
-    names = [metric.name for metric in _judging(experiment)]
+def _deciding(report: AbReport, experiment: Experiment, last: Look) -> list[Metric]:
+    """The metrics by which the verdict is what it is: all that have its word, and of a good one the guardrails."""
+    if report.outcome == "not_inferior":
+        return _judging(experiment)
     alike = {effect.metric for effect in last.effects if effect.outcome == report.outcome}
-    return [name for name in names if name in alike] or names
+    return [metric for metric in experiment.metrics.values() if metric.name in alike] or _judging(experiment)
 
 
 def _at_margins(metrics: list[Metric]) -> str:
@@ -75,16 +78,14 @@ def _at_margins(metrics: list[Metric]) -> str:
     return f"{f' at {many},' if many else ''} by {words.listed([metric.name for metric in metrics])}"
 
 
-def _goals(last: Look, experiment: Experiment) -> str:
-    """Such as `; spent (fp8) is better`, for the goals that are decided beside guardrails."""
-    if _judging(experiment)[0].role == "goal":
-        return ""
-    said = ""
+def _goals(last: Look, experiment: Experiment, said: set[str]) -> str:
+    """Such as `; spent (fp8) is better`, for the goals that are decided and were not `said`."""
+    more = ""
     for effect in last.effects:
         metric = experiment.metrics[effect.metric]
-        if metric.role == "goal" and effect.outcome != "inconclusive":
-            said += f"; {effect.metric} ({effect.variant}) is {outcome_word(effect, metric)}"
-    return said
+        if metric.role == "goal" and metric.name not in said and effect.outcome != "inconclusive":
+            more += f"; {effect.metric} ({effect.variant}) is {outcome_word(effect, metric)}"
+    return more
 
 
 def _look_name(look: Look, experiment: Experiment) -> str:
@@ -94,7 +95,7 @@ def _look_name(look: Look, experiment: Experiment) -> str:
 def _sample_ratio(found: SampleRatio) -> Part:
     rows = tuple((name, f"{count:,}", f"{found.expected[name]:,.1f}") for name, count in found.assigned.items())
     word = "is broken" if found.broken else "is as planned"
-    line = f"The sample ratio {word}: p {words.chance(found.p)}, the lowest that it ever was; broken below 0.001"
+    line = f"The sample ratio {word}: p {words.chance(found.p)}, the lowest that it ever was; broken below {LEVEL}"
     return Part("Sample ratio", (line,), ("variant", "assigned units", "expected"), rows)
 
 
@@ -114,7 +115,7 @@ def _effects(look: Look, experiment: Experiment, treatment: str) -> Part:
 
 
 def _effect_row(effect: Effect, metric: Metric) -> tuple[str, ...]:
-    means = (f"{effect.control:.4g}", f"{effect.treatment:.4g}")
+    means = (words.number(effect.control), words.number(effect.treatment))
     value, ends = words.difference(effect.value, metric), words.interval(effect.low, effect.high, metric)
     return (metric.name, outcome_word(effect, metric), value, ends, words.signed_margin(metric), *means)
 
@@ -122,7 +123,12 @@ def _effect_row(effect: Effect, metric: Metric) -> tuple[str, ...]:
 def _looks(looks: tuple[Look, ...], experiment: Experiment) -> Part:
     rows = []
     for look in looks:
-        reached = (f"{look.units:,}", percent(look.information), f"{look.alpha_spent:.4f}", f"{look.bound:.2f}")
+        reached = (
+            f"{look.units:,}",
+            percent(look.information),
+            f"{look.alpha_spent:.4f}",
+            words.number(look.bound, ".2f"),
+        )
         rows.append((f"{look.number}{' (last)' if look.final else ''}", words.moment(look.time), *reached))
     planned = len(experiment.plan.looks)
     columns = ("look", "time", "units", "of the plan", "alpha spent", "bound")

@@ -70,6 +70,11 @@ def interval(low: float, high: float, metric: Metric) -> str:
     return f"{difference(low, metric)} .. {difference(high, metric)}"
 
 
+def number(value: float, form: str = ".4g") -> str:
+    """A number as `form` writes it; one that there is not as a dash."""
+    return format(value, form) if math.isfinite(value) else "-"
+
+
 def chance(p: float) -> str:
     """A p-value or a power with as many digits as help."""
     return f"{p:.2g}" if p < 0.01 else f"{p:.2f}"
