@@ -67,7 +67,7 @@ def _side_by_side(families: Sequence[Family]) -> list[Text | Figure | Table]:
 def _panels(family: Family) -> dict[str, dict[str, list[float]]]:
     panels = {}
     for measure in MEASURES:
-        series = {"weights": family.matrices, "inputs": family.inputs}
+        series: dict[str, Sequence[Any]] = {"weights": family.matrices, "inputs": family.inputs}
         panels[TITLES[measure]] = {
             name: [getattr(stats.distribution, measure) for stats in found if stats.distribution is not None]
             for name, found in series.items()

@@ -34,7 +34,6 @@ from octorec.catalog.residual_kmeans import Progress, fit_codebook
 from octorec.catalog.vectors import item_vectors
 from octorec.data.movielens import movielens_100k
 from octorec.data.splits import leave_last_out
-from octorec.engine.load import load
 
 OUT = RESULTS / "semantic_ids.jsonl"
 CACHE = Path(".cache")
@@ -146,7 +145,7 @@ def recall(method: str, seed: int, cache: Path = CACHE) -> dict[str, Any]:
     training = replace(demo.TRAINING, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         demo._train(learned, catalog, movies, Path(folder) / "bf16", False, training)
-        engine = load(Path(folder) / "bf16", **demo._limits(examples))
+        engine = demo.demo_engine(Path(folder) / "bf16")
         found = demo._predict(f"{method} {seed}", engine, examples, movies).values()
     metrics = {name: float(values.mean()) for name, values in found.items()}
     return {"method": method, "demo_seed": seed, "sharing": catalog.n_sharing, **metrics}

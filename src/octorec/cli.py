@@ -138,8 +138,11 @@ def train(
     from octorec.data.splits import leave_last_out, training_part
     from octorec.models.shapes import parameters
     from octorec.training.run import model_config, state_folder, train
+    from octorec.training.trainer import require_state
 
     claim(command, state_folder(out), force or resume, data, catalog, config, users)
+    if resume:
+        require_state(state_folder(out))
     form = table_format(sep, columns, time_format)
     interactions, items = leads.reading(data, form), Catalog.load(catalog)
     train_part = training_part(interactions, hold_out)

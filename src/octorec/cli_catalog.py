@@ -57,10 +57,13 @@ def catalog_build(
         raise InputError("data", None, "give --data, --items or both, or --embeddings")
     sizes = _sizes(codebook_sizes)
 
-    from octorec.catalog.build import build_catalog
+    from octorec.catalog.build import build_catalog, check_seed
+    from octorec.catalog.codebook import check_sizes
     from octorec.data.items import read_items
     from octorec.data.splits import training_part
 
+    check_sizes(sizes)
+    check_seed(seed)
     form = table_format(sep, columns, time_format, items=True)
     interactions = leads.reading(data, form) if data else None
     if interactions:

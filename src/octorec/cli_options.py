@@ -50,6 +50,13 @@ def not_negative(param: typer.CallbackParam, value: int) -> int:
     return value
 
 
+def one_or_more(param: typer.CallbackParam, value: int | None) -> int | None:
+    """The callback of an option that is a number of things, 1 or more, or not given."""
+    if value is not None and value < 1:
+        raise InputError(param.name or "", value, "must be 1 or more")
+    return value
+
+
 def a_margin(value: float) -> float:
     """The callback of --margin."""
     check_margin(value)
@@ -103,7 +110,10 @@ Predicted = Annotated[
 ]  # fmt: skip
 Limit = Annotated[
     int | None,
-    typer.Option(help="Ask for so many users alone (with --requests: requests), chosen by a hash; the result says so."),
+    typer.Option(
+        help="Ask for so many users alone (with --requests: requests), chosen by a hash; the result says so.",
+        callback=one_or_more,
+    ),
 ]
 Ks = Annotated[
     list[str] | None,

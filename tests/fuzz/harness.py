@@ -76,7 +76,7 @@ def run(kind: ModuleType, seed: int, seconds: float, numbers: Iterable[int], eve
             shutil.copytree(template, folder)
             try:
                 about = kind.broken(folder, random.Random(f"{seed} {number}"))
-            except (ValueError, ArithmeticError) as error:  # two changes that do not go together, such as year 250,000
+            except (ValueError, ArithmeticError, RecursionError) as error:  # changes that do not go together
                 print(f"input {number} cannot be made: {error!r}", file=sys.stderr, flush=True)
                 unmade += 1
                 continue

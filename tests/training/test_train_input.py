@@ -73,6 +73,9 @@ class Nothing:
     def __len__(self) -> int:
         return 0
 
+    def digest(self) -> str:
+        return "of nothing"
+
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     model = OneRecV2(preset("tiny"))

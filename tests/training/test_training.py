@@ -149,6 +149,14 @@ def test_resume_refuses_another_training(catalog: Catalog, tmp_path: Path) -> No
         subject.restore(tmp_path / "nothing")
 
 
+def test_resume_refuses_as_many_examples_of_other_contents(catalog: Catalog, tmp_path: Path) -> None:
+    trainer(catalog, steps=12).save(tmp_path / "state")
+    other = trainer(catalog, steps=12)
+    other.data.codes[0] = other.data.codes[-1]
+    with pytest.raises(MismatchError, match=r"resume: examples"):
+        other.restore(tmp_path / "state")
+
+
 def test_a_damaged_training_state_is_refused(catalog: Catalog, tmp_path: Path) -> None:
     subject = trainer(catalog, steps=12)
     subject.save(tmp_path / "state")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.catalog.catalog import Catalog, with_defaults
-from octorec.catalog.codebook import Codebook
+from octorec.catalog.codebook import Codebook, check_sizes
 from octorec.catalog.counts import with_counts
 from octorec.catalog.kmeans import ITERATIONS
 from octorec.catalog.residual_kmeans import Progress, fit_codebook
@@ -41,8 +41,8 @@ def build_catalog(
     where `interactions` is a training part already. No held-out interaction changes the codes of an item met in the
     others. An item that none of them meets gets its codes from its attributes, or from its id where it has none.
     """
-    if not 0 <= seed < 2**32:
-        raise InputError("seed", seed, "must be an integer from 0 to 2^32 - 1")
+    check_sizes(codebook_sizes)
+    check_seed(seed)
     learned = None if interactions is None else training_part(interactions, hold_out)
     later: list[str] = []
     if items is None:
@@ -70,6 +70,12 @@ def build_catalog(
         items = with_counts(items, learned)
     record = None if given or learned is None else learned_from(learned)
     return Catalog.of_items(items, codebook.sizes, codebook, attribute_map, given, unique, record)
+
+
+def check_seed(seed: int) -> None:
+    """Raise InputError unless the seed is one that every generator here takes."""
+    if not 0 <= seed < 2**32:
+        raise InputError("seed", seed, "must be an integer from 0 to 2^32 - 1")
 
 
 def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from octorec.catalog.catalog import Catalog
+from octorec.catalog.codebook import digest
 from octorec.data.interactions import Interactions
 from octorec.errors import InputError
 from octorec.models.config import UserField, encode_user
@@ -31,6 +32,11 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.target)
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that another set of examples does not have."""
+        parts = (self.codes, self.first, self.target, self.user)
+        return digest(self.codes.shape, *(part.cpu().numpy() for part in parts))
 
     def batch(self, index: Tensor, size: int) -> tuple[ContextBatch, Tensor]:
         """The examples `index` [B]: the newest `size` items before each target, and the target's codes [B, L]."""

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,7 @@ class Trainer:
 
     def restore(self, folder: Path) -> None:
         """Go on from a folder that `save` wrote, with the same configuration and data."""
-        if not (folder / "state.json").exists():
-            raise InputError("resume", str(folder), "holds no saved training state")
+        require_state(folder)
         about = read_json(folder / "state.json", "resume")
         for name, value in self._identity().items():
             if about.get(name) != value:
@@ -193,10 +193,20 @@ class Trainer:
             }
         self.balance.counts = [tensors[f"balance.{i}"].to(c.device) for i, c in enumerate(self.balance.counts)]
 
+    @cached_property
+    def _digest(self) -> str:
+        return self.data.digest()
+
     def _identity(self) -> dict[str, Any]:
         """What must be the same for a resumed training to be the same training."""
         model = json.loads(json.dumps(self.model.config.to_dict()))
-        return {"train_config": asdict(self.config), "model_config": model, "examples": len(self.data)}
+        return {"train_config": asdict(self.config), "model_config": model, "examples": self._digest}
+
+
+def require_state(folder: Path) -> None:
+    """Refuse a folder without a saved training state."""
+    if not (folder / "state.json").exists():
+        raise InputError("resume", str(folder), "holds no saved training state")
 
 
 def saved_step(folder: Path) -> int | None:
