@@ -78,7 +78,8 @@ LATER = {  # the first path is there, a later one or a value is not what it must
     "ab report": "{record} --outcomes nope",
     "ab report --now yesterday": "{record}",
     "ab report --columns a=b": "{record}",
-    "ab report --html {file}/below": "{record}",
+    "ab report --final": "{record} --html {file}/below",
+    "ab plan --until 1": "{file} --plot {file}.pdf",
 }
 RUN = """
 import contextlib, io, json, sys

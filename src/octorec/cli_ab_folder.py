@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli_ab_words import OutcomeColumns, each_a_table, outcome_columns, time_of
+from octorec.cli_ab_words import OutcomeColumns, a_reason, each_a_table, outcome_columns, time_of
 from octorec.cli_options import Json, looked_at, show
 from octorec.output.claim import claimed_file
 from octorec.progress import counting
@@ -53,21 +53,22 @@ def ab_report(
 
     with counting("joining"):
         report, record = look(folder, outcomes or [], names, now=moment, final=final)
-    started = record.stages[0].since
     if html is not None:
         from octorec.ab_report import page
         from octorec.output.write import new_file
 
         with new_file(html, [folder, *(outcomes or [])], is_page, "html") as scratch:
-            scratch.write_text(page(report, record.experiment, started, moment), "utf-8")
+            scratch.write_text(page(report, record, moment), "utf-8")
         say(f"wrote {html}")
-    show(as_json, asdict(report) | {"exit_code": report.exit_code}, *render(report, record.experiment, started))
+    show(as_json, asdict(report) | {"exit_code": report.exit_code}, *render(report, record))
     raise typer.Exit(report.exit_code)
 
 
 @folder_app.command("stop")
 def ab_stop(
-    folder: Folder, why: Annotated[str, typer.Option(help="The reason, for the record.")], as_json: Json = False
+    folder: Folder,
+    why: Annotated[str, typer.Option(help="The reason, for the record.", callback=a_reason)],
+    as_json: Json = False,
 ) -> None:
     """Give all traffic to the control, until `octorec ab resume`; units stay counted in the variant they were given."""
     from octorec.evaluate.online.record import stop

@@ -3,19 +3,21 @@
 import math
 from collections.abc import Sequence
 
-from octorec.evaluate.online.bounds import crossing, planned
+from octorec.evaluate.online.bounds import crossing, drift_needed, planned
 from octorec.evaluate.online.experiment import Experiment
-from octorec.evaluate.online.size import Size, _drift
+from octorec.evaluate.online.size import Size
 
 
 def reached(experiment: Experiment, size: Size, units: Sequence[float]) -> list[float]:
     """The chance that a guardrail is shown to be not inferior with so many units in all, if nothing differs.
 
-    size: of the guardrail, with a number of units, at which the estimate is `_drift` standard errors away from the
-    margin; with N units it is sqrt(N / size.units) times as many.
+    size: of the guardrail, with a number of units. With them the estimate is as many standard errors away from the
+    margin as the power asks for that each of all guardrails and treatments has, for all of them to have the plan's; with
+    N units it is sqrt(N / size.units) times as many.
     """
     assert size.units is not None
-    plan = experiment.plan
-    drift, _ = _drift(experiment, experiment.metrics[size.metric])
-    limits = planned(plan.looks, plan.alpha / 2)
+    plan, level = experiment.plan, experiment.plan.alpha / 2
+    together = len(experiment.treatments) * sum(one.role == "guardrail" for one in experiment.metrics.values())
+    drift = drift_needed(plan.looks, level, 1 - (1 - plan.power) / together)
+    limits = planned(plan.looks, level)
     return [math.fsum(crossing(plan.looks, limits, drift * math.sqrt(one / size.units))) for one in units]

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from octorec.evaluate.margin import percent
 from octorec.evaluate.online import words
 from octorec.evaluate.online.experiment import CONTROL, Experiment, Metric
+from octorec.evaluate.online.record import Record
 from octorec.evaluate.online.results import AbReport, Effect, Look, SampleRatio
+from octorec.evaluate.online.rows import ENDED
 from octorec.evaluate.online.sample_ratio import LEVEL
 
+MOST_NOTES = 20  # of the record, the newest
 GOAL_WORDS = {"not_inferior": "better", "inferior": "worse", "inconclusive": "inconclusive"}
 
 
@@ -23,19 +26,21 @@ class Part:
     left: int = 1
 
 
-def parts_of(report: AbReport, experiment: Experiment, started: float) -> list[Part]:
-    """All that a report says below its verdict. started: when the experiment did, in seconds since 1970."""
+def parts_of(report: AbReport, record: Record) -> list[Part]:
+    """All that a report says below its verdict."""
+    experiment = record.experiment
     parts = [Part("Why nothing can be said", report.broken)] if report.broken else []
     parts.append(_sample_ratio(report.sample_ratio))
     if report.looks:
         parts += [_effects(report.looks[-1], experiment, treatment) for treatment in experiment.treatments]
         parts.append(_looks(report.looks, experiment))
-    parts.append(Part("What comes", tuple(_ahead(report, experiment, started))))
+    parts.append(Part("What comes", tuple(_ahead(report, record))))
     if report.counts:
         parts.append(Part("Left out, doubled, late or lost", tuple(f"{k}: {v:,}" for k, v in report.counts.items())))
     if report.ended:
         parts.append(_ended(report.ended, experiment))
-    return parts
+    done = tuple(f"{words.moment(note.time)}: {note.text}" for note in record.notes[-MOST_NOTES:])
+    return [*parts, Part("What was done to it", done)]
 
 
 def verdict(report: AbReport, experiment: Experiment) -> tuple[str, str]:
@@ -135,9 +140,14 @@ def _looks(looks: tuple[Look, ...], experiment: Experiment) -> Part:
     return Part(f"Looks so far, of {planned} planned", (), columns, tuple(rows), left=2)
 
 
-def _ahead(report: AbReport, experiment: Experiment, started: float) -> Iterator[str]:
-    """When the next look is due, and what it is likely to show."""
-    plan = experiment.plan
+def _ahead(report: AbReport, record: Record) -> Iterator[str]:
+    """Whether it still runs, when the next look is due, and what it is likely to show."""
+    plan, started = record.experiment.plan, record.stages[0].since
+    if record.ended is not None:
+        yield f"Ended on {words.moment(record.ended)}"
+    elif record.stop is not None:
+        why = f": {record.stop.why}" if record.stop.why else ""
+        yield f"Stopped on {words.moment(record.stop.time)}, and the control answers until it is resumed{why}"
     yield f"{words.counted(report.units, 'unit')} so far whose windows have passed"
     if report.looks and report.looks[-1].final:
         yield "The last look has been made: nothing is judged again"
@@ -157,7 +167,8 @@ def _ahead(report: AbReport, experiment: Experiment, started: float) -> Iterator
 
 def _ended(ended: Mapping[str, Mapping[str, int]], experiment: Experiment) -> Part:
     """What became of requests, as shares of each variant's."""
-    names = list(dict.fromkeys(word for counts in ended.values() for word in counts))
+    found = dict.fromkeys(word for counts in ended.values() for word in counts)
+    names = sorted(found, key=lambda word: ENDED.index(word) if word in ENDED else len(ENDED))
     rows = []
     for variant in [*experiment.variants, *(name for name in ended if name not in experiment.variants)]:
         counts = ended.get(variant, {})

@@ -63,6 +63,11 @@ def difference(value: float, metric: Metric) -> str:
     return f"{value:+.2%}" if metric.margin_kind == "relative" else f"{value:+.4g}"
 
 
+def size_of_difference(value: float, metric: Metric) -> str:
+    """A difference without its sign, relative or in the metric's own unit as its margin is."""
+    return f"{value:.2%}" if metric.margin_kind == "relative" else f"{value:.4g}"
+
+
 def interval(low: float, high: float, metric: Metric) -> str:
     """Both ends of an interval as `difference` has them."""
     if not (math.isfinite(low) or math.isfinite(high)):
