@@ -128,7 +128,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def changed(folder: str | Path, change: Callable[[Record], Record]) -> Record:
-    """Read, change and write the record while nobody else does. A change that gives back its argument writes nothing."""
+    """Read, change and write the record while nobody else does; a change that gives its argument back writes none."""
     read_record(folder)  # before a lock is left in a folder that is none of ours
     with locked(Path(folder)):
         before = read_record(folder)
