@@ -61,11 +61,12 @@ def ab_assign(
     if read.hold_out and hold_out_salt is None:
         allowed = "is needed, as this experiment holds units out: give the salt that the server has"
         raise InputError("hold_out_salt", None, allowed)
-    salts = {"hold-out": hold_out_salt or "", "ramp": read.salt, "variant": read.salt}
+    salts = {"hold-out": hold_out_salt or ""} if read.hold_out else {}
+    salts |= {"ramp": read.salt, "variant": read.salt}
     rows = []
     for typed in _typed(units):
         unit = unit_id(typed)
-        given = assign(read, unit, salts["hold-out"])
+        given = assign(read, unit, hold_out_salt or "")
         buckets = {} if unit is None else {purpose: bucket(salt, purpose, unit) for purpose, salt in salts.items()}
         rows.append({"unit": unit, "variant": given.variant, "group": given.group, "buckets": buckets})
     show(as_json, {"units": rows}, *([] if as_json else [_assigned(rows, list(salts))]))
@@ -117,7 +118,7 @@ def ab_plan(
     from octorec.evaluate.online.render import render_parts
 
     with counting("reading"):
-        outcomes, counts = read_outcomes(data, read, names)
+        outcomes, counts = read_outcomes(data, read, names, every_event=True)
         found = planning.reach(read, past_of(read, outcomes, end), units_per_day)
     if plot is not None:
         _plot(plot, read, found, [experiment, *data])

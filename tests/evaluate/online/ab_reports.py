@@ -33,7 +33,7 @@ def record(**changes: Any) -> Record:
     """The record of an experiment with `changes` of its file, which was started and nothing more."""
     made = experiment(**changes)
     shares = {name: variant.share for name, variant in made.variants.items()}
-    stage = Stage(0, STARTED, shares, {name: ("model", "catalog") for name in shares})
+    stage = Stage(0, STARTED, shares, dict.fromkeys(shares, ("model", "catalog")))
     return Record(Path("fp8-shop"), made, (stage,), notes=(Note(STARTED, "started"),))
 
 

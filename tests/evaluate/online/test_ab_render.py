@@ -74,7 +74,7 @@ def test_counts_requests_looks_and_power_are_told() -> None:
     assert "if nothing differs, the rest of the plan ends not inferior with a" in said
     assert "81.2 %" in said
     rows = {line.split()[0]: line.split() for line in said.splitlines() if line.split()}
-    assert rows["fp8"][1:] == ["10,000", "99.00%", "0.00%", "1.00%"]
+    assert rows["fp8"][1:] == ["10,000", "99.00%", "1.00%", "0.00%"]
     assert rows["1"][4:] == ["10,000", "50", "%", "0.0030", "2.96"]
     assert rows["clicks"][1:] == ["not", "inferior", "+0.10%", "-0.90%", "..", "+1.10%", "-2", "%", "1.25", "1.26"]
 

@@ -77,7 +77,9 @@ def _verdict(experiment: Experiment) -> str:
     needed = {"guardrail": "every guardrail is clear of its margin", "goal": "a goal became better"}
     said = words.listed([words_of for role, words_of in needed.items() if role in roles])
     treatments = " in each treatment" if len(experiment.treatments) > 1 and "guardrail" in roles else ""
-    return f"not inferior when {said}{treatments}; inferior when one metric is worse beyond its margin"
+    worse = {"guardrail": "a guardrail is beyond its margin", "goal": "a goal became worse"}
+    bad = " or ".join(words_of for role, words_of in worse.items() if role in roles)
+    return f"not inferior when {said}{treatments}; inferior when {bad}"
 
 
 def _plan(plan: Plan, window_s: float) -> Iterator[str]:

@@ -38,11 +38,12 @@ def reach(experiment: Experiment, past: Mapping[str, Past], units_a_day: float |
 
 
 def plan_units(experiment: Experiment, units_a_day: float | None) -> int | None:
-    """The units of a plan; one in days has as many as come so early that their windows pass."""
+    """The units of a plan; days end it with as many as came so early that their windows passed."""
     plan = experiment.plan
-    if plan.units is not None or plan.days is None or units_a_day is None:
+    if plan.days is None or units_a_day is None:
         return plan.units
-    return int(max(0.0, plan.days - experiment.longest_window_s / DAY) * units_a_day)
+    in_time = int((plan.days - experiment.longest_window_s / DAY) * units_a_day)
+    return in_time if plan.units is None else min(plan.units, in_time)
 
 
 def curves(experiment: Experiment, found: Reached) -> dict[str, tuple[list[float], list[float]]]:
@@ -89,6 +90,7 @@ def needs(experiment: Experiment) -> Iterator[str]:
         events = words.listed([metric.event, *([metric.per] if metric.per else [])])
         before = metric.covariate_s or 0.0
         yield f"{metric.name}: rows of {events} over {words.duration(metric.window_s + before)} or more"
+    yield "Rows of other events, such as a visit, are welcome: each unit with a row counts, whatever it did"
 
 
 def _at(found: Reached) -> str:

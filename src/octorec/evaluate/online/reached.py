@@ -12,8 +12,8 @@ def reached(experiment: Experiment, size: Size, units: Sequence[float]) -> list[
     """The chance that a guardrail is shown to be not inferior with so many units in all, if nothing differs.
 
     size: of the guardrail, with a number of units. With them the estimate is as many standard errors away from the
-    margin as the power asks for that each of all guardrails and treatments has, for all of them to have the plan's; with
-    N units it is sqrt(N / size.units) times as many.
+    margin as its power asks for: the plan's or, of several guardrails and treatments, so much that all together
+    have the plan's. With N units it is sqrt(N / size.units) times as many.
     """
     assert size.units is not None
     plan, level = experiment.plan, experiment.plan.alpha / 2

@@ -27,7 +27,8 @@ def render_parts(parts: Iterable[Part]) -> list[RenderableType]:
     """Titles, tables and sentences, the latter wrapped."""
     out: list[RenderableType] = []
     for part in parts:
-        out += ["", Text(part.title, style="bold"), *_table(part)]
+        space = [] if out and isinstance(out[-1], Table) else [""]  # a table ends with an empty line
+        out += [*space, Text(part.title, style="bold"), *_table(part)]
         out += [line for sentence in part.lines for line in wrap(sentence, WIDTH, subsequent_indent="  ")]
     return out
 
