@@ -113,6 +113,15 @@ def test_the_plot_is_written_as_its_name_says(tmp_path: Path, name: str, begins:
     done = octorec("ab", "plan", by, "--data", past(tmp_path), *COLUMNS, "--plot", tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(begins)
     assert done.stderr.splitlines()[-1] == f"wrote {tmp_path / name}"
+    octorec("ab", "plan", by, "--data", past(tmp_path), *COLUMNS, "--plot", tmp_path / name)  # its own it may replace
+
+
+def test_a_picture_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(b"\x89PNG my own")
+    done = octorec("ab", "plan", written(tmp_path), "--data", past(tmp_path), *COLUMNS, "--plot", mine, expect=2)
+    assert "mine.png" in done.stderr
+    assert mine.read_bytes() == b"\x89PNG my own"
 
 
 def test_the_plot_is_never_written_over_what_is_read(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from octorec.ab_signs import PLOT
 from octorec.evaluate.online.experiment import Experiment, Metric
 from octorec.evaluate.online.results import Effect, Look
 from octorec.numerics.plots import COLOURS, DASHES, MARKERS, STYLE, WIDTH, _svg, as_label
@@ -64,9 +65,10 @@ def power_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], 
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as its name's suffix says."""
+    """Write a plot of power as its name's suffix says."""
+    metadata: dict[str, Any] = {"Title": PLOT}
     with mpl.rc_context(STYLE):
-        figure.savefig(path, dpi=150, metadata={"Date": None, "Creator": None} if path.suffix == ".svg" else None)
+        figure.savefig(path, dpi=150, metadata=metadata | ({"Date": None} if path.suffix == ".svg" else {}))
 
 
 def as_svg(figure: Figure) -> str:

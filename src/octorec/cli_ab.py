@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octorec.ab_signs import is_plot
 from octorec.cli_ab_folder import folder_app
 from octorec.cli_ab_words import OutcomeColumns, a_picture, a_rate, each_a_table, outcome_columns, time_of
 from octorec.cli_options import A_FILE, Json, show
@@ -87,7 +88,8 @@ def ab_plan(
         float | None, typer.Option(help="Units that come for the first time each day, in the ramp.", callback=a_rate)
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Power against units: FILE.png or FILE.svg.", callback=a_picture)
+        Path | None,
+        typer.Option(help="Power against units: FILE.png or FILE.svg; replaces an earlier one.", callback=a_picture),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -98,7 +100,7 @@ def ab_plan(
     names = outcome_columns(columns)
     end = None if until is None else time_of("until", until)
     if plot is not None:
-        command.with_resource(claimed_file(plot, [experiment, *(data or [])], field="plot"))
+        command.with_resource(claimed_file(plot, [experiment, *(data or [])], is_plot, "plot"))
 
     from octorec.evaluate.online.experiment import read_experiment
 
@@ -137,7 +139,7 @@ def _plot(path: Path, experiment: "Experiment", found: "Reached", inputs: Sequen
     drawn = curves(experiment, found)
     if not drawn:
         raise InputError("plot", str(path), "there is no guardrail whose number of units is known: nothing is drawn")
-    with new_file(path, inputs, field="plot") as scratch:
+    with new_file(path, inputs, is_plot, "plot") as scratch:
         save(power_curves(drawn, found.units), scratch)
     say(f"wrote {path}")
 

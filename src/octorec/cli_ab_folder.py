@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from octorec.ab_signs import is_page
 from octorec.cli_ab_words import OutcomeColumns, a_reason, each_a_table, outcome_columns, time_of
 from octorec.cli_options import Json, looked_at, show
 from octorec.output.claim import claimed_file
@@ -18,7 +19,6 @@ from octorec.terminal import say
 
 folder_app = typer.Typer()
 A_FOLDER = looked_at(partial(require_folder, holding="record.json"))
-MOST_PAGE = 2**24  # bytes of an HTML page that is looked at
 
 Folder = Annotated[Path, typer.Argument(help="The experiment's folder, ROOT/NAME.", callback=A_FOLDER)]
 
@@ -103,9 +103,3 @@ def _moment(seconds: float) -> str:
     from octorec.evaluate.online.words import moment
 
     return moment(seconds)
-
-
-def is_page(path: Path) -> bool:
-    """Whether a file is a page of an A/B report."""
-    with path.open("rb") as file:
-        return b"OctoRec A/B report" in file.read(MOST_PAGE)

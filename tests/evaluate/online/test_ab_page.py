@@ -10,7 +10,8 @@ import pytest
 from ab_reports import STARTED, effect, experiment, look, record, report
 
 from octorec.ab_plots import over_time, power_curves
-from octorec.ab_report import SIGN, page
+from octorec.ab_report import page
+from octorec.ab_signs import PAGE
 from octorec.evaluate.online.results import AbReport, Look
 from octorec.evaluate.online.sections import parts_of, verdict
 
@@ -57,7 +58,7 @@ def test_the_page_fetches_nothing_and_runs_nothing() -> None:
 def test_the_page_says_all_that_the_terminal_says() -> None:
     done = report("inconclusive", look(1, *GOOD))
     found = Page(made(done)).text
-    assert SIGN in found
+    assert PAGE in found
     assert "".join(verdict(done, experiment())) in found
     for part in parts_of(done, record()):
         for said in (part.title, *part.lines, *part.columns, *(cell for row in part.rows for cell in row)):
