@@ -30,16 +30,22 @@ LEAST_S = 0.5  # for a log to be closed in
 class Running:
     """An experiment from the end of its variants' warm-up to the end of the process.
 
-    answering: what answers each variant's units. watching: called with each counted request's `Ended`, on the event
-    loop; must not wait. counts: assigned requests by variant (or HOLD_OUT) and what became of them.
+    loaded: the experiment, as this process was started. answering: what answers each variant's units. watching: called
+    with each counted request's `Ended`, on the event loop; must not wait. counts: assigned requests by variant (or
+    HOLD_OUT) and what became of them.
     """
 
     def __init__(
-        self, record: Record, answering: Mapping[str, Answering], config: ServeConfig, metrics: ExperimentMetrics
+        self,
+        record: Record,
+        loaded: Experiment,
+        answering: Mapping[str, Answering],
+        config: ServeConfig,
+        metrics: ExperimentMetrics,
     ):
         self.answering, self.config, self.metrics = dict(answering), config, metrics
         versions = {name: one.versions for name, one in answering.items()}
-        self.switch = Switch(record, versions, config, metrics)
+        self.switch = Switch(record, loaded, versions, config, metrics)
         self.watching: list[Callable[[Ended], None]] = []
         self.counts: Counter[tuple[str, str]] = Counter()
         folder = self.switch.folder
@@ -115,4 +121,4 @@ def begin(
     assert config.experiment_root is not None
     versions = {name: one.versions for name, one in answering.items()}
     record = records.start(config.experiment_root, experiment, versions, time.time())
-    return Running(record, answering, config, metrics)
+    return Running(record, experiment, answering, config, metrics)

@@ -131,7 +131,7 @@ def seconds_of(value: str | float, field: str) -> float:
         try:
             if not RFC_3339.fullmatch(value):
                 raise ValueError
-            seconds = (datetime.fromisoformat(value) - EPOCH) / timedelta(seconds=1)
+            seconds = (datetime.fromisoformat(value.upper()) - EPOCH) / timedelta(seconds=1)
         except (ValueError, OverflowError):
             raise InputError(field, value, "must be such as 2026-11-30T12:00:00Z, or seconds since 1970") from None
     else:

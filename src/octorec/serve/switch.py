@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from octorec.errors import InputError
 from octorec.evaluate.online import record as records
 from octorec.evaluate.online.experiment import Experiment, read_experiment
 from octorec.evaluate.online.record import Record, Stop
@@ -19,6 +20,7 @@ from octorec.serve.variants import check_server, fault, refuse_other_variants
 
 logger = logging.getLogger(__name__)
 RECORD = "record.json"
+OUTDATED = "has other checkpoints or catalogs than this process: start it anew"
 LOOK_EVERY_S = 1.0  # at the record, which other replicas and the command line write too
 
 
@@ -43,18 +45,21 @@ class State:
 class Switch:
     """Holds the `State`. One thread reads and writes the record, in order, so that no request waits for the disk.
 
-    versions: of model and catalog by variant, as this process was started. look_every_s: between looks at the record.
+    loaded, versions: the experiment, and model and catalog by variant, as this process was started. look_every_s:
+    between looks at the record.
     """
 
     def __init__(
         self,
         record: Record,
+        loaded: Experiment,
         versions: Mapping[str, tuple[str, str]],
         config: ServeConfig,
         metrics: ExperimentMetrics,
         look_every_s: float = LOOK_EVERY_S,
     ):
-        self.folder, self.versions, self.config, self.metrics = Path(record.folder), dict(versions), config, metrics
+        self.folder, self.loaded, self.versions = Path(record.folder), loaded, dict(versions)
+        self.config, self.metrics = config, metrics
         self.look_every_s = look_every_s
         self._disk = ThreadPoolExecutor(1, "experiment")
         self._lock = threading.Lock()
@@ -141,7 +146,9 @@ class Switch:
             raise fault(self.config, "name", experiment.name, allowed)
         if experiment.name != now.name:
             raise fault(self.config, "name", experiment.name, f"{now.name} runs: end it before another begins")
-        refuse_other_variants(now.experiment, experiment, self.config)
+        refuse_other_variants(self.loaded, experiment, self.config)
+        if self.state.stage != now.stages[-1].number:
+            raise InputError("stage", now.stages[-1].number, OUTDATED)
         self._take(records.start(self.config.experiment_root, experiment, self.versions, time.time()))
 
     def _take(self, record: Record, saved: bool = False) -> None:
@@ -175,7 +182,7 @@ class Switch:
             logger.warning("experiment ended", extra=about)
         newest = state.record.stages[-1].number
         if newest != state.stage and (before is None or before.record.stages[-1].number != newest):
-            logger.error(f"stage {newest} has other checkpoints or catalogs: start this process anew", extra=about)
+            logger.error(f"stage {newest}: {OUTDATED}", extra=about)
 
     def _say(self, message: str, error: Exception) -> None:
         """Log a failure once, however often it comes again."""

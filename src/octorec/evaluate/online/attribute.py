@@ -22,13 +22,17 @@ OF_TWO = "outcomes of units seen in two variants"
 
 @dataclass(frozen=True)
 class Attributed:
-    """The outcomes of counted units [n]. place: of the unit. time: microseconds. value; event: place in `events`."""
+    """The outcomes of counted units [n]. place: of the unit. time: microseconds. value. event: place in `events`.
+
+    last: time of the last outcome of anybody, None where there is none.
+    """
 
     place: np.ndarray
     time: np.ndarray
     value: np.ndarray
     event: np.ndarray
     events: list[str]
+    last: int | None
 
     def of(self, event: str) -> np.ndarray:
         """Which outcomes are of an event [n]."""
@@ -72,7 +76,8 @@ def attribute(
     event, events = encoded(outcomes["event"])
     value = np.asarray(outcomes["value"])
     times = times[times <= end]
-    return Attributed(place[counted], times[counted], value[counted], event[counted], events.to_pylist())
+    last = int(times.max()) if len(times) else None
+    return Attributed(place[counted], times[counted], value[counted], event[counted], events.to_pylist(), last)
 
 
 NOWHERE, MANY = -1, -2  # instead of a unit's code

@@ -28,6 +28,7 @@ IN_TWO = "units seen in two variants"
 BEFORE = "outcomes before the unit's first exposure"
 COVARIATE = "outcomes before the unit's first exposure, used as covariate"
 LATE = "outcomes after the window"
+OLD = "units whose window ends after the last outcome: do the outcomes reach up to now?"
 NONE_ABOVE = "outcomes of value 0 or less, which are none for a proportion"
 
 
@@ -81,6 +82,7 @@ def join(
     given = attribute(outcomes, exposures["request_id"], codes, names, places, end, found)
     columns = {name: _column(metric, given, first, end) for name, metric in experiment.metrics.items()}
     _count_odd(experiment, given, first, found)
+    found[OLD] += _beyond(experiment, first, given.last, end)
     return Joined(
         unit=names.take(pa.array(codes[entered])).to_numpy(zero_copy_only=False),
         variant=variants[entered],
@@ -174,6 +176,12 @@ def _count_odd(experiment: Experiment, given: Attributed, first: np.ndarray, fou
     found[BEFORE] += int(((after < 0) & ~past).sum())
     found[LATE] += int(late.sum())
     found[NONE_ABOVE] += int((np.any(of_proportions, axis=0) & (given.value <= 0)).sum()) if of_proportions else 0
+
+
+def _beyond(experiment: Experiment, first: np.ndarray, last: int | None, end: int) -> int:
+    """How many units have matured for a metric though there is no outcome, of anybody, as late as their windows."""
+    ends = first + round(experiment.longest_window_s * 1e6)
+    return 0 if last is None else int(((ends > last) & (ends <= end)).sum())
 
 
 def _ended(experiment: Experiment, variants: np.ndarray, ended: pa.ChunkedArray) -> dict[str, dict[str, int]]:
