@@ -65,6 +65,16 @@ class Contrast:
 
 
 @dataclass(frozen=True)
+class Untold:
+    """Why units cannot tell anything, in words; their means, NaN where there are none, and numbers."""
+
+    why: str
+    control: float
+    treatment: float
+    units: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Arm:
     """The units of one arm: their numbers [U], the stage of each as a number below S [U], and units by stage [S]."""
 
@@ -88,23 +98,36 @@ Terms = tuple[np.ndarray, np.ndarray]  # p and q of an arm's units [U]
 
 def contrast(
     metric: Metric, column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray
-) -> Contrast | str:
-    """Compare the units at the places `control` and `treatment` of `column`, whose stages are `stage`.
+) -> Contrast | Untold:
+    """Compare the units at the places `control` and `treatment` of `column`, whose stages are `stage`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _compared(metric, column, stage, control, treatment)
+        if isinstance(found, Contrast):
+            return found
+        means = [_plain_mean(column, places) for places in (control, treatment)]
+        return Untold(found, means[0], means[1], (len(control), len(treatment)))
 
-    Returns words in place of a contrast where the units cannot tell anything.
-    """
+
+def _plain_mean(column: Column, places: np.ndarray) -> float:
+    below = float(len(places) if column.per is None else column.per[places].sum())
+    return float(column.y[places].sum()) / below if below > 0 else float("nan")
+
+
+def _compared(
+    metric: Metric, column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray
+) -> Contrast | str:
+    """The contrast, or why there is none."""
     arms = _arms(column, stage, control, treatment)
     if min(arm.count.sum() for arm in arms) < MIN_USERS:
         return f"fewer than {MIN_USERS} units of a variant have passed their window"
     total = arms[0].count + arms[1].count
     weights = total / total.sum()
-    with np.errstate(over="ignore", invalid="ignore"):
-        if metric.kind == "ratio":
-            return _ratio(metric, arms, weights)
-        theta = 0.0 if column.x is None else _theta(arms)
-        share = arms[1].count / total
-        terms = (_control_terms(arms[0], theta, 1 - share), _treatment_terms(arms[1], theta, share))
-        return _moments(metric, arms, terms, weights, fitted=int(theta != 0))
+    if metric.kind == "ratio":
+        return _ratio(metric, arms, weights)
+    theta = 0.0 if column.x is None else _theta(arms)
+    share = arms[1].count / total
+    terms = (_control_terms(arms[0], theta, 1 - share), _treatment_terms(arms[1], theta, share))
+    return _moments(metric, arms, terms, weights, fitted=int(theta != 0))
 
 
 def _arms(column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray) -> tuple[Arm, Arm]:
