@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from octorec.evaluate.online.arms import Arm, arms_of
 from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.joined import Column
 from octorec.evaluate.verdict import MIN_USERS
@@ -74,25 +75,6 @@ class Untold:
     units: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Arm:
-    """The units of one arm: their numbers [U], the stage of each as a number below S [U], and units by stage [S]."""
-
-    y: np.ndarray
-    stage: np.ndarray
-    count: np.ndarray
-    per: np.ndarray | None = None
-    x: np.ndarray | None = None
-
-    def means(self, values: np.ndarray) -> np.ndarray:
-        """Means of values [U] by stage [S]."""
-        return np.bincount(self.stage, values, len(self.count)) / self.count
-
-    def centred(self, values: np.ndarray) -> np.ndarray:
-        """Values [U] without their stage's mean."""
-        return values - self.means(values)[self.stage]
-
-
 Terms = tuple[np.ndarray, np.ndarray]  # p and q of an arm's units [U]
 
 
@@ -117,7 +99,7 @@ def _compared(
     metric: Metric, column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray
 ) -> Contrast | str:
     """The contrast, or why there is none."""
-    arms = _arms(column, stage, control, treatment)
+    arms = arms_of(column, stage, control, treatment)
     if min(arm.count.sum() for arm in arms) < MIN_USERS:
         return f"fewer than {MIN_USERS} units of a variant have passed their window"
     total = arms[0].count + arms[1].count
@@ -128,20 +110,6 @@ def _compared(
     share = arms[1].count / total
     terms = (_control_terms(arms[0], theta, 1 - share), _treatment_terms(arms[1], theta, share))
     return _moments(metric, arms, terms, weights, fitted=int(theta != 0))
-
-
-def _arms(column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray) -> tuple[Arm, Arm]:
-    """Both arms' units of the stages that both have."""
-    size = int(stage.max(initial=0)) + 1
-    counts = np.stack([np.bincount(stage[places], minlength=size) for places in (control, treatment)])
-    both = counts.min(0) > 1
-    number = np.cumsum(both) - 1
-    arms = []
-    for places, count in zip((control, treatment), counts, strict=True):
-        kept = places if both.all() else places[both[stage[places]]]
-        per, x = (None if one is None else one[kept] for one in (column.per, column.x))
-        arms.append(Arm(column.y[kept], number[stage[kept]], count[both], per, x))
-    return arms[0], arms[1]
 
 
 def _theta(arms: tuple[Arm, Arm]) -> float:
