@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from octorec.catalog.catalog import Catalog
+from octorec.engine.engine import Engine
 from octorec.engine.model_folder import CATALOG, require_catalog
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.online.experiment import CONTROL, Experiment, Variant, read_experiment
@@ -66,6 +67,7 @@ class Variants:
                 with about_variant(self.config, variant, "checkpoint" if variant.catalog is None else "catalog"):
                     catalog = catalogs.get(folders.catalog, folders.catalog)
                     engine = load_engine(folders.checkpoint, catalog, self.config)
+                check_user_fields(variant, engine, control.engine, self.config)
                 servings[folders] = Serving(engine, folders.checkpoint.name)
                 catalogs[folders.catalog] = engine.catalog
             found[name] = Answering(servings[folders], models[folders.checkpoint], variant.beam_width)
@@ -109,6 +111,17 @@ def check_beam_widths(experiment: Experiment, config: ServeConfig, control: Serv
     if width not in (None, engine.default_beam_width):
         allowed = f"the control is what the server serves, default_beam_width {engine.default_beam_width}: leave it out"
         raise fault(config, f"variants.{CONTROL}.beam_width", width, allowed)
+
+
+def check_user_fields(variant: Variant, engine: Engine, control: Engine, config: ServeConfig) -> None:
+    """Refuse a model that would refuse requests which the control answers."""
+    known = {field.name for field in engine.config.user_fields}
+    lacking = [field.name for field in control.config.user_fields if field.name not in known]
+    if lacking:
+        allowed = (
+            f"must have the control's too, and lacks {', '.join(lacking)}: it would refuse who gives them"
+        )
+        raise fault(config, f"variants.{variant.name}.checkpoint: user_fields", sorted(known), allowed)
 
 
 def refuse_other_variants(now: Experiment, then: Experiment, config: ServeConfig) -> None:
