@@ -9,13 +9,13 @@ from typing import Any
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
+from octorec.engine.memory import folder_bytes, free_bytes, model_bytes
 from octorec.engine.model_folder import CATALOG, require_catalog
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.online.experiment import CONTROL, Experiment, Variant, read_experiment
 from octorec.models.checkpoint_folder import CONFIG, SUFFIX, require_checkpoint
 from octorec.serve.batcher import Serving
 from octorec.serve.config import ServeConfig
-from octorec.serve.memory import folder_bytes, free_bytes, model_bytes
 from octorec.serve.versions import load_engine
 
 DIGITS = 12  # of a checkpoint's version
@@ -118,9 +118,7 @@ def check_user_fields(variant: Variant, engine: Engine, control: Engine, config:
     known = {field.name for field in engine.config.user_fields}
     lacking = [field.name for field in control.config.user_fields if field.name not in known]
     if lacking:
-        allowed = (
-            f"must have the control's too, and lacks {', '.join(lacking)}: it would refuse who gives them"
-        )
+        allowed = f"must have the control's too, and lacks {', '.join(lacking)}: it would refuse who gives them"
         raise fault(config, f"variants.{variant.name}.checkpoint: user_fields", sorted(known), allowed)
 
 
