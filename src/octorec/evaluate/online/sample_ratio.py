@@ -10,7 +10,7 @@ at most LEVEL (Ville): p, the least that 1 / B ever was, holds over all looks to
 several A, one for small imbalances of many units and one for large ones of few. Stages with shares of their own follow
 each other, and their factors are multiplied.
 
-Of two equal variants and 100,000 units, a share of 50.8 % is found with a chance of 72 %, and one of 51 % with 96 %.
+Of two equal variants and 100,000 units, a share of 50.8 % is found with a chance of 72 %, and one of 51 % with 97 %.
 
 Letters: V variants, S stages.
 """
