@@ -196,6 +196,47 @@ def test_what_is_killed_at_any_call_to_the_disk_is_read_again(tmp_path: Path, ea
         assert [path.name for path in folder.iterdir() if path.suffix != ".parquet"] == []
 
 
+def test_a_folder_is_read_while_its_files_are_turned_over(tmp_path: Path) -> None:
+    child, before = written(tmp_path), 0
+    child.stdout.readline()
+    for _ in range(15):
+        found = read_log(tmp_path, OUTCOMES)
+        assert times(tmp_path)[: len(found.table)] == list(range(len(found.table)))
+        assert (found.lost, found.torn, found.killed) == (0, 0, 0)
+        assert len(found.table) >= before
+        before = len(found.table)
+    child.kill()
+    child.communicate()
+
+
+def test_files_with_bytes_changed_at_random_are_read_or_refused_by_name(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    log = RowLog(tmp_path / "a", OUTCOMES)
+    for number in range(20):
+        log.add(outcome(number))
+    until(lambda: times(tmp_path / "a") == list(range(20)))
+    lines = next((tmp_path / "a").glob("*.jsonl")).read_bytes()
+    log.close()
+    whole = {".jsonl": lines, ".parquet": next((tmp_path / "a").glob("*.parquet")).read_bytes()}
+    (tmp_path / "b").mkdir()
+    refused: list[str] = []
+    for number in range(150):
+        ending = rng.choice(list(whole))
+        changed = bytearray(whole[ending])
+        for _ in range(rng.choice((1, 3, 30))):
+            changed[rng.randrange(len(changed))] = rng.choice((0, 34, 125, rng.randrange(256)))
+        path = tmp_path / "b" / f"x{ending}"
+        path.write_bytes(changed[: rng.randrange(len(changed))] if number % 3 == 0 else changed)
+        try:
+            found = read_log(tmp_path / "b", OUTCOMES)
+            assert len(found.table) <= 20
+        except InputError as error:
+            refused.append(str(error))
+        path.unlink()
+    assert len(refused) > 20
+    assert all("/b/x." in error for error in refused)
+
+
 def test_a_line_that_was_cut_off_is_counted_and_the_others_are_read(tmp_path: Path) -> None:
     kill_after_some(written(tmp_path, 10), 1)
     path = next(tmp_path.glob("*.jsonl"))
