@@ -27,12 +27,16 @@ DOUBLED, DIFFERENT = "outcomes doubled", "outcomes doubled by their id alone: th
 
 
 def read_outcomes(
-    files: str | Path | Sequence[str | Path], experiment: Experiment, columns: Mapping[str, str] | None = None
+    files: str | Path | Sequence[str | Path],
+    experiment: Experiment,
+    columns: Mapping[str, str] | None = None,
+    every_event: bool = False,
 ) -> tuple[pa.Table, dict[str, int]]:
     """The outcomes [n] in `rows.OUTCOMES` of events that a metric uses, each once, and what was left out.
 
     files: a folder that `log.RowLog` wrote, Parquet, CSV or JSON lines tables, or several of these. columns: our name
-    -> theirs, for the tables. Two rows of one id are one; of rows without ids, those that are equal in everything.
+    -> theirs, for the tables. every_event: rows of other events stay too, as `past_of` counts their units. Two rows of
+    one id are one; of rows without ids, those that are equal in everything.
 
     counts: words -> number, none of them 0; a metric whose event no row has is named there. Raises InputError, which
     names the file, for what cannot be read, and where there are rows but none of any metric's event.
@@ -42,6 +46,9 @@ def read_outcomes(
     tables, foreign = [OUTCOMES.empty_table()], Counter[str]()
     for path in [files] if isinstance(files, str | Path) else files:
         table = _checked_log(path, counts) if is_log(Path(path)) else read_outcome_table(path, columns)
+        if every_event:
+            tables.append(table)
+            continue
         ours = pc.is_in(table["event"], value_set=events)
         found = pc.value_counts(pc.filter(table["event"], pc.invert(ours)))
         foreign.update({one["values"]: one["counts"] for one in found.to_pylist()[:1000]})
