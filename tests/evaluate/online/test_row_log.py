@@ -483,6 +483,45 @@ def test_the_thread_lives_on_whatever_fails_in_it(tmp_path: Path, monkeypatch: p
     log.close()
 
 
+def test_without_a_thread_for_parquet_the_lines_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def none_left(thread: threading.Thread) -> None:
+        if thread.name == "row-log-parquet":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    log = RowLog(tmp_path, OUTCOMES, flush_s=0.01, file_bytes=600)
+    for number in range(20):
+        log.add(outcome(number))
+        until(lambda: number in times(tmp_path))  # noqa: B023
+    log.close()
+    assert (log.lost, times(tmp_path)) == (0, list(range(20)))
+
+
+def test_a_name_that_another_process_takes_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, taken = log_file._lock, [False, False, True]
+
+    def busy(handle: int, how: int) -> bool | None:
+        return lock(handle, how) if not taken or taken.pop(0) else False
+
+    monkeypatch.setattr(log_file, "_lock", busy)
+    RowLog(tmp_path / "a", OUTCOMES).close()
+    monkeypatch.setattr(log_file, "_lock", lambda handle, how: False)
+    with pytest.raises(InputError, match="nothing can be written there"):
+        RowLog(tmp_path / "b", OUTCOMES)
+
+
+def test_on_a_file_system_without_locks_lines_stay_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_file, "_lock", lambda handle, how: None)
+    log = RowLog(tmp_path, OUTCOMES)
+    log.add(outcome(1))
+    log.close()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".jsonl"]
+    assert times(tmp_path) == [1]
+
+
 def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="nothing can be written there"):
