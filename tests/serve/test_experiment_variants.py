@@ -10,12 +10,12 @@ import yaml
 from served import FIELDS, make_catalog, make_model, save_checkpoint
 from tried import file_with
 
+from octorec.engine import memory
+from octorec.engine.memory import folder_bytes, free_bytes, model_bytes
 from octorec.errors import InputError, MismatchError
 from octorec.models.checkpoint import save
-from octorec.serve import memory
 from octorec.serve.batcher import Serving
 from octorec.serve.config import ServeConfig
-from octorec.serve.memory import folder_bytes, free_bytes, model_bytes
 from octorec.serve.variants import Answering, checkpoint_version, read_variants
 from octorec.serve.versions import load_engine
 

@@ -18,6 +18,7 @@ from octorec.serve.encode import encode_answer, with_timings
 from octorec.serve.experiment import Running, begin
 from octorec.serve.experiment_metrics import ExperimentMetrics
 from octorec.serve.exposure import Exposure, without_unit
+from octorec.serve.guard import GuardTask
 from octorec.serve.metrics import Metrics
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import RecommendRequest
@@ -31,7 +32,8 @@ SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm
 class Service:
     """`make_engine` loads what is served; `start` runs it and warms it up in the background.
 
-    variants: of the experiment to run; None for none. running: that experiment, once every variant is warm.
+    variants: of the experiment to run; None for none. running, guard: that experiment, once every variant is
+    warm, and what stops it by itself.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Service:
         self.stopped = True  # False once the device thread would not end
         self.variants = variants
         self.running: Running | None = None
+        self.guard: GuardTask | None = None
         self._make_engine = make_engine
         self._ends_at: float | None = None  # when draining is to be done
 
@@ -62,6 +65,8 @@ class Service:
         """Answer what is in the queue, then end the device thread."""
         self.drain()
         self.loaded.cancel()
+        if self.guard is not None:
+            await self.guard.stop()
         self.stopped = await asyncio.to_thread(self.batcher.stop, STOP_S)
         if self.running is not None and self._ends_at is not None:
             await self.running.close(self._ends_at - time.monotonic())
@@ -231,6 +236,8 @@ class Service:
         metrics = ExperimentMetrics(self.metrics.registry)
         self.running = await asyncio.to_thread(begin, variants.experiment, answering, self.config, metrics)
         self.running.switch.look()
+        self.guard = GuardTask(self.running)
+        self.guard.start()
 
     def _loaded_engine(self) -> tuple[Engine, int]:
         engine = self._make_engine()

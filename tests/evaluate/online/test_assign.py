@@ -1,5 +1,6 @@
 """Assignment is the one that docs/online-assignment.md says, fair inside any ramp, and stable as a ramp goes up."""
 
+import dataclasses
 import hashlib
 import json
 import random
@@ -21,7 +22,7 @@ from octorec.evaluate.online.buckets import drawn
 from octorec.evaluate.online.experiment import Experiment, parse_experiment
 from octorec.evaluate.online.unit import unit_id
 
-TEXT = Path("docs/online-assignment.md")
+TEXT = Path(__file__).parents[3] / "docs/online-assignment.md"
 DOCUMENTED = {
     "salt": "spring-2026",
     "variants": {"control": {"share": "2/5"}, "fp8": {"share": "2/5"}, "fresh": {"share": "1/5"}},
@@ -286,6 +287,14 @@ def test_what_is_no_id_is_refused_and_never_assigned(value: Any) -> None:
 def test_the_longest_id_is_of_256_bytes() -> None:
     assert unit_id("é" * 128) == "é" * 128
     assert assign(experiment(), "u" * 256).group == "experiment"
+
+
+def test_a_changed_copy_of_an_experiment_has_borders_of_its_own() -> None:
+    one = experiment(ramp="1/2", hold_out=0)
+    assert (one.ramp_border, one.hold_out_border, one.variant_borders) == (5000, 0, [5000, 10000])
+    wider = dataclasses.replace(one, ramp=Fraction(2, 3), hold_out=Fraction(1, 3))
+    assert (wider.ramp_border, wider.hold_out_border) == (6667, 3334)
+    assert one == experiment(ramp="1/2", hold_out=0)
 
 
 def test_borders_are_made_once_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """An experiment's YAML file is read strictly: what is written is what is meant, or an error that names the field."""
 
 import copy
+import dataclasses
 import math
+import re
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +13,16 @@ import pytest
 import yaml
 
 from octorec.errors import InputError
-from octorec.evaluate.online.experiment import Experiment, Metric, parse_experiment, read_experiment, seconds
+from octorec.evaluate.online.experiment import (
+    Experiment,
+    Guard,
+    Metric,
+    Plan,
+    Variant,
+    parse_experiment,
+    read_experiment,
+    seconds,
+)
 
 FILE = """
 name: fp8-spring
@@ -381,6 +392,17 @@ def test_a_window_that_nobody_finishes_in_the_plans_time_is_refused() -> None:
 def test_thousand_testers_are_the_most() -> None:
     parse_experiment(changed("overrides", {f"u{number}": "fp8" for number in range(1000)}))
     assert refused(changed("overrides", {f"u{number}": "fp8" for number in range(1001)})).field == "overrides"
+
+
+def test_the_documented_file_is_read_and_names_every_field(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs/online-experiment.md").read_text(encoding="utf-8")
+    file = text.split("```yaml\n")[1].split("```")[0]
+    found = read(tmp_path, file)
+    assert (found.metrics["clicks"].covariate_s, found.guard.error_rate) == (28 * 86400.0, 0.02)
+    for kind in (Experiment, Variant, Metric, Plan, Guard):
+        for field in dataclasses.fields(kind):
+            name = field.name.removesuffix("_s")
+            assert name in ("margin_kind",) or re.search(rf"\b{name}\b", text), name
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ import json
 import math
 import multiprocessing
 import os
+import random
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -94,9 +97,10 @@ def test_a_start_is_remembered_as_a_whole(tmp_path: Path) -> None:
 
 def test_the_same_file_goes_on_with_the_present_stage_and_writes_nothing(tmp_path: Path) -> None:
     begun = start(tmp_path, experiment(), VERSIONS, NOON)
-    before = (begun.folder / "record.json").stat()
+    file = begun.folder / "record.json"
+    before = (file.stat().st_ino, file.stat().st_mtime_ns)
     assert start(tmp_path, experiment(), VERSIONS, NOON + DAY) == begun
-    assert (begun.folder / "record.json").stat() == before
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == before
 
 
 def test_a_higher_ramp_is_taken_in_the_same_stage_and_noted_with_its_time(tmp_path: Path) -> None:
@@ -203,6 +207,20 @@ def test_metrics_in_another_order_are_the_same(tmp_path: Path) -> None:
     begun = start(tmp_path, experiment(), VERSIONS, NOON)
     turned = dict(reversed(values()["metrics"].items()))
     assert start(tmp_path, experiment(metrics=turned), VERSIONS, NOON).stages == begun.stages
+
+
+def test_another_hold_out_salt_would_leave_out_other_people_and_is_refused(tmp_path: Path) -> None:
+    begun = start(tmp_path, experiment(), VERSIONS, NOON, "shop")
+    assert start(tmp_path, experiment(), VERSIONS, NOON + 1, "shop") == begun == read_record(begun.folder)
+    with pytest.raises(InputError, match=r"^hold_out_salt: got 'store'; was 'shop' when fp8-spring was started"):
+        start(tmp_path, experiment(), VERSIONS, NOON + 1, "store")
+    for wrong in ("a\0b", 7, None, "\ud800"):
+        with pytest.raises(InputError, match=r"^hold_out_salt: "):
+            start(tmp_path, experiment(), VERSIONS, NOON + 1, wrong)  # type: ignore[arg-type]
+    end(begun.folder, NOON + 2)
+    nobody = experiment(name="second", salt="s2", hold_out=0)
+    start(tmp_path, nobody, VERSIONS, NOON + 3, "shop")
+    start(tmp_path, nobody, VERSIONS, NOON + 3, "store")  # of no effect without a hold-out
 
 
 @pytest.mark.parametrize("ended", [True, False])
@@ -365,6 +383,26 @@ def test_a_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
         start(tmp_path / "no", experiment(), VERSIONS, NOON)
 
 
+def test_a_root_that_cannot_be_written_is_refused_by_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(record_file.os, "open", forbidden)
+    with pytest.raises(InputError, match=r"^experiment_root: .* nothing can be written there \(Permission denied\)"):
+        start(tmp_path, experiment(), VERSIONS, NOON)
+
+
+def test_a_disk_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(record_file.fcntl, "flock", without)
+    with pytest.raises(InputError, match="file system without locks"):
+        start(tmp_path, experiment(), VERSIONS, NOON)
+
+
 def test_rows_without_a_record_are_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "fp8-spring" / "exposures").mkdir(parents=True)
     with pytest.raises(InputError, match=r"holds exposures but no record\.json"):
@@ -415,6 +453,37 @@ def test_reading_needs_no_lock(tmp_path: Path) -> None:
         assert read_record(begun.folder) == begun
 
 
+def test_whatever_happens_in_any_order_the_record_is_read_and_its_times_ascend(tmp_path: Path) -> None:
+    draw = random.Random(3)
+    folder = start(tmp_path, experiment(), VERSIONS, NOON).folder
+    done: Counter[str] = Counter()
+    for _ in range(40):
+        now, ramp, version = NOON + draw.uniform(-DAY, DAY), draw.choice(("1/10", "1/5", "1/2")), draw.choice("abc")
+        deeds: dict[str, Callable[[], Record]] = {
+            "start": lambda: start(tmp_path, experiment(ramp=ramp), {**VERSIONS, "fp8": (version, "c1")}, now),  # noqa: B023
+            "stop": lambda: stop(folder, draw.choice(("", "fp8", "control")), "slow", now),  # noqa: B023
+            "resume": lambda: resume(folder, now),  # noqa: B023
+            "look": lambda: add_look(folder, look(draw.randrange(9))),
+            "ratio": lambda: note_ratio(folder, draw.random()),
+        }
+        name = draw.choice(list(deeds))
+        before = repr(read_record(folder))
+        try:
+            after = repr(deeds[name]())
+            done[name] += after != before
+        except InputError:
+            after = before
+        assert repr(read_record(folder)) == after  # NaN is not equal to itself
+    end(folder, NOON)
+    record = read_record(folder)
+    times = [note.time for note in record.notes]
+    assert times == sorted(times)
+    assert [stage.since for stage in record.stages] == sorted(stage.since for stage in record.stages)
+    assert record.ended == times[-1]
+    assert len(done) == 5, "each must have changed something"
+    assert all(done.values())
+
+
 def _write(folder: Path, name: int, ready: Any) -> None:
     ready.wait()
     for turn in range(10):
@@ -444,6 +513,31 @@ def test_processes_that_write_at_once_lose_nothing_of_each_other(tmp_path: Path)
         one.join()
     assert [one.exitcode for one in writers] == [0, 0]
     _check_written(folder)
+
+
+def _flip(folder: Path, turned: Any) -> None:
+    for turn in range(10**6):
+        (stop(folder, "fp8", "slow", NOON + turn) if turn % 2 == 0 else resume(folder, NOON + turn))
+        turned.set()
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_killed_leaves_a_whole_record_and_no_lock(tmp_path: Path) -> None:
+    folder = start(tmp_path, experiment(), VERSIONS, NOON).folder
+    spawn = multiprocessing.get_context("spawn")
+    for wait in (0.0, 0.003, 0.007, 0.02):
+        if read_record(folder).stop is not None:
+            resume(folder, NOON)
+        turned = spawn.Event()
+        writer = spawn.Process(target=_flip, args=(folder, turned))
+        writer.start()
+        assert turned.wait(120)
+        time.sleep(wait)
+        writer.kill()
+        writer.join()
+        notes = read_record(folder).notes
+        assert note_ratio(folder, 0.5 - wait).notes == notes  # a writer finds no lock held
+    assert {path.name for path in folder.iterdir()} == {".lock", "record.json"}
 
 
 def _check_written(folder: Path) -> None:

@@ -98,6 +98,7 @@ WRONG: list[tuple[str, Any]] = [
     ("format", 2),
     ("format", True),
     ("more", 1),
+    ("hold_out_salt", None),
     ("experiment.name", "a/b"),
     ("experiment.variants.b.share", "1/3"),
     ("experiment.variants.control.share", 0.25),

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -307,6 +308,40 @@ def test_a_disk_that_does_not_keep_what_it_took_loses_those_rows_alone(
     log.close()
     assert times(tmp_path) == [0, 2]
     assert read_log(tmp_path, OUTCOMES).lost == 1
+
+
+def test_a_file_that_cannot_be_written_any_more_is_left_for_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, pwrite = RowLog(tmp_path, OUTCOMES, flush_s=0.01), os.pwrite
+    log.add(outcome(0))
+    until(lambda: times(tmp_path) == [0])
+    stale = log._file._handle
+
+    def broken(handle: int, data: bytes, place: int) -> int:
+        if handle == stale:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return pwrite(handle, data, place)
+
+    monkeypatch.setattr(log_file.os, "pwrite", broken)
+    log.add(outcome(1))
+    until(lambda: log._file._handle != stale)
+    log.add(outcome(2))
+    log.close()
+    assert times(tmp_path) == [0, 2]
+    assert read_log(tmp_path, OUTCOMES).lost == log.lost == 1
+
+
+def test_a_folder_that_is_removed_is_made_again(tmp_path: Path) -> None:
+    log = RowLog(tmp_path / "log", OUTCOMES, flush_s=0.01)
+    log.add(outcome(0))
+    until(lambda: times(tmp_path / "log") == [0])
+    shutil.rmtree(tmp_path / "log", ignore_errors=True)  # the log may be quicker
+    until(lambda: list((tmp_path / "log").glob("*-2.jsonl")))
+    log.add(outcome(1))
+    log.close()
+    assert times(tmp_path / "log") == [1]
+    assert log.lost == 0
 
 
 def test_a_real_limit_of_the_system_loses_rows_by_count(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A log of rows that a server writes beside its answers: it never delays or fails whoever hands a row over."""
 
 import contextlib
+import errno
 import logging
 import os
 import platform
@@ -61,7 +62,8 @@ class RowLog:
         self._prefix, self._number = f"{host}-{os.getpid()}-{secrets.token_hex(4)}-", 0
         self._lines: list[bytes] = []
         self._waiting = self._lost = self._told = self._noted = 0  # noted: lost rows that files before this one name
-        self._lock, self._wake, self._ending, self._said = threading.Lock(), threading.Event(), False, -SAID_EVERY_S
+        self._lock, self._wake, self._ending = threading.Lock(), threading.Event(), False
+        self._said, self._broken = -SAID_EVERY_S, False
         self._file: LogFile | None = None
         self._since = time.monotonic()
         self._begin()
@@ -101,10 +103,9 @@ class RowLog:
 
     def _begin(self) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             self._file = self._new_file()
         except OSError as error:
-            if error.errno not in OF_THE_DISK:
+            if error.errno not in OF_THE_DISK - {errno.EROFS}:
                 raise InputError("log", str(self.folder), f"nothing can be written there ({reason(error)})") from error
             self.trouble = reason(error)
 
@@ -124,12 +125,11 @@ class RowLog:
             lines, self._lines, self._waiting = self._lines, [], 0
         written = 0
         try:
-            if self._file is None:
-                self._file = self._new_file()
+            file = self._ready()
             if lines:
-                written, error = self._file.append(lines)
+                written, error = file.append(lines)
+                self._broken = error is not None and error.errno not in OF_THE_DISK
                 self.trouble = reason(error) if error else self.trouble
-            self._rotate()
         except Exception as error:
             self.trouble = reason(error)
         with self._lock:
@@ -153,20 +153,31 @@ class RowLog:
         except Exception:
             logger.exception("what is to be done about lost rows failed")
 
-    def _rotate(self) -> None:
-        """Go on in a new file where this one is large or old. Without room for a new one it goes on in this one."""
+    def _ready(self) -> LogFile:
+        """The file to go on in: a new one where the last is large, old, broken or was taken away."""
         old = self._file
-        assert old is not None
-        if old.empty and not old.lost:
+        if old is not None and old.empty and not old.lost:
             self._since = time.monotonic()
-        if old.size < self._file_bytes and time.monotonic() - self._since < self._file_seconds:
-            return
-        self._file = self._new_file()
-        self._noted += old.lost
-        self._close(old, old.lost)
-        self._tidy()
+        gone = old is None or self._broken or not old.is_there
+        due = old is not None and (old.size >= self._file_bytes or time.monotonic() - self._since >= self._file_seconds)
+        if old is not None and not gone and not due:
+            return old
+        try:
+            self._file = self._new_file()
+        except OSError as error:
+            if gone or old is None:
+                raise
+            self.trouble = reason(error)  # there is no room for another one
+            return old
+        self._broken = False
+        if old is not None:
+            self._close(old, old.lost)
+            self._noted += old.lost
+            self._tidy()
+        return self._file
 
     def _new_file(self) -> LogFile:
+        self.folder.mkdir(parents=True, exist_ok=True)
         while True:
             self._number += 1
             try:

@@ -65,12 +65,17 @@ class LogFile:
         head = replace(self._head, lost=lost, closed=closed)
         if head != self._head:
             self._write(head.line(), 0)
-            os.fsync(self._handle)
             self._head = head
+            os.fsync(self._handle)
 
     def close(self) -> None:
         """Leave the file to whoever makes Parquet of it."""
         os.close(self._handle)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file still stands under its name; a person may have removed it."""
+        return _is_at(self._handle, self.path)
 
     @property
     def empty(self) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from octorec.errors import InputError
 from octorec.evaluate.online.log_file import LINES, NOTE, PARQUET, left, read_lines
 from octorec.evaluate.online.log_lines import Head, parse_head
 from octorec.reading import folder_names
+
+OWN = re.compile(r".*-\d+-[0-9a-f]{8}-\d+(\.jsonl|\.parquet)")  # the name of a log's file
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ def read_log(folder: str | Path, schema: pa.Schema, columns: Collection[str] | N
     killed = len({head.name.rpartition("-")[0] for head in heads.values() if not head.closed})
     lost, torn = sum(head.lost for head in heads.values()), sum(head.torn for head in heads.values())
     return LogRows(pa.concat_tables(tables), lost, torn, killed)
+
+
+def is_log(folder: Path) -> bool:
+    """Whether a folder holds what a `RowLog` wrote, or nothing at all; other folders may be tables."""
+    if not folder.is_dir():
+        return False
+    files = [path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder)]
+    return not files or any(OWN.fullmatch(path.name) for path in files)
 
 
 def log_stems(folder: Path) -> list[Path]:
