@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from octorec.evaluate.online.experiment import Metric
+from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.joined import Column
 from octorec.evaluate.verdict import MIN_USERS
 
@@ -207,7 +207,9 @@ def _variances(arm: Arm, terms: Terms) -> np.ndarray:
     """Variances and covariances of p and q by stage [S, 2, 2], of a unit."""
     p, q = (arm.centred(part) for part in terms)
     rows = [arm.means(product) * arm.count / (arm.count - 1) for product in (p * p, p * q, p * q, q * q)]
-    rows[0][rows[0] <= ROUNDED * np.square(terms[0]).max()] = 0
+    largest = float(np.square(terms[0]).max())
+    if np.isfinite(largest):
+        rows[0][rows[0] <= ROUNDED * largest] = 0
     return np.stack(rows, 1).reshape(-1, 2, 2)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from scipy.special import ndtr, stdtrit
 
 from octorec.evaluate.online.contrast import Contrast
-from octorec.evaluate.online.experiment import Metric
+from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.results import Effect
 from octorec.evaluate.verdict import Outcome
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.errors import InputError
-from octorec.evaluate.online.experiment import Experiment, Metric
+from octorec.evaluate.online.design import Experiment, Metric
 
 NEARLY = 0.9  # share of the time asked for that the past has to reach back
 
@@ -16,7 +16,7 @@ NEARLY = 0.9  # share of the time asked for that the past has to reach back
 @dataclass(frozen=True)
 class Past:
     """units, and the mean and variance of a unit; correlation: with the covariate. skew: the skewness of a unit without
-    what the covariate explains. A ratio's mean is the ratio, the others are those of a unit's (y - ratio per) / mean per
+    what the covariate explains. A ratio's mean is the ratio; the others are of a unit's (y - ratio per) / mean per
     (delta method).
     """
 

@@ -21,7 +21,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.special import gammaln, logsumexp
 
-from octorec.evaluate.online.assign import BUCKETS, borders
+from octorec.evaluate.online.buckets import BUCKETS, borders
 from octorec.evaluate.online.results import SampleRatio
 
 LEVEL = 0.001  # chance that a sound experiment is ever found broken
