@@ -1,6 +1,7 @@
 """A stop holds for every request after it, here at once and on other servers soon; only a person resumes."""
 
 import asyncio
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from served import administered, run, served, until
 from tried import FILE, Tried, file_with, make_engine, other_items, tried
 
+from octorec.errors import InputError
 from octorec.evaluate.online import record as records
 from octorec.serve.experiment import Running, begin
 from octorec.serve.experiment_metrics import ExperimentMetrics
@@ -265,5 +267,16 @@ def test_without_an_experiment_every_address_of_one_says_so(tmp_path: Path) -> N
                 error = json.loads(response.text)["error"]
                 assert (response.status_code, error["type"]) == (404, "not_found")
                 assert "no experiment is configured" in error["message"]
+
+    run(test())
+
+
+def test_another_salt_of_the_hold_out_is_refused_while_the_experiment_runs(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with tried(tmp_path, file=file_with(hold_out=0.1), hold_out_salt="of the deployment") as server:
+            metrics, running = ExperimentMetrics(Metrics().registry), server.running
+            other = dataclasses.replace(server.service.config, hold_out_salt="another")
+            with pytest.raises(InputError, match="hold_out_salt"):
+                begin(server.experiment, running.answering, other, metrics)
 
     run(test())

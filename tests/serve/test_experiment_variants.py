@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
-from served import make_catalog, save_checkpoint
+from served import FIELDS, make_catalog, make_model, save_checkpoint
 from tried import file_with
 
+from octorec.engine import memory
+from octorec.engine.memory import folder_bytes, free_bytes, model_bytes
 from octorec.errors import InputError, MismatchError
-from octorec.serve import memory
+from octorec.models.checkpoint import save
 from octorec.serve.batcher import Serving
 from octorec.serve.config import ServeConfig
-from octorec.serve.memory import folder_bytes, free_bytes, model_bytes
 from octorec.serve.variants import Answering, checkpoint_version, read_variants
 from octorec.serve.versions import load_engine
 
@@ -151,6 +153,16 @@ def test_a_beam_that_the_server_has_not_names_the_variant(
     with pytest.raises(InputError, match=said) as refused:
         loaded(folders, file, tmp_path)
     assert refused.value.field.endswith(f": variants.{name}.beam_width")
+
+
+def test_a_model_without_the_controls_user_fields_is_refused(folders: Path, tmp_path: Path) -> None:
+    catalog = make_catalog()
+    (tmp_path / "fewer").mkdir()
+    save(make_model(catalog, fields=FIELDS[:1]), tmp_path / "fewer", torch.float32)
+    file = variants(folders, control={}, fp8={"checkpoint": str(tmp_path / "fewer")})
+    with pytest.raises(InputError, match="lacks plan") as refused:
+        loaded(folders, file, tmp_path)
+    assert refused.value.field.endswith("variants.fp8.checkpoint: user_fields")
 
 
 def test_the_file_must_fit_the_servers_settings(folders: Path, tmp_path: Path) -> None:

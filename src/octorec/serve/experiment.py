@@ -120,5 +120,6 @@ def begin(
     """Record that this process runs the experiment, which starts it, goes on with it, or opens a new stage."""
     assert config.experiment_root is not None
     versions = {name: one.versions for name, one in answering.items()}
-    record = records.start(config.experiment_root, experiment, versions, time.time())
+    salt = config.hold_out_salt or ""
+    record = records.start(config.experiment_root, experiment, versions, time.time(), salt)
     return Running(record, experiment, answering, config, metrics)

@@ -24,7 +24,7 @@ from octorec.serve.service import Service
 PATH = "/v1/outcomes"
 MOST = 10_000  # outcomes in one body
 NONE_RUNS = "no experiment is configured: start the server with --experiment and --experiment-root"
-RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_S = 253_402_300_800  # the first second of the year 10000
 Number = StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)]

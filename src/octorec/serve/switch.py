@@ -149,7 +149,8 @@ class Switch:
         refuse_other_variants(self.loaded, experiment, self.config)
         if self.state.stage != now.stages[-1].number:
             raise InputError("stage", now.stages[-1].number, OUTDATED)
-        self._take(records.start(self.config.experiment_root, experiment, self.versions, time.time()))
+        salt = self.config.hold_out_salt or ""
+        self._take(records.start(self.config.experiment_root, experiment, self.versions, time.time(), salt))
 
     def _take(self, record: Record, saved: bool = False) -> None:
         """Assign by what the record says now. saved: it has the stop that waited for it, or need not have it."""

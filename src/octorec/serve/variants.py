@@ -3,21 +3,18 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
 from octorec.catalog.catalog import Catalog
-from octorec.engine.model_folder import CATALOG, require_catalog
+from octorec.engine.engine import Engine
+from octorec.engine.memory import folder_bytes, free_bytes, model_bytes
+from octorec.engine.model_folder import CATALOG, checkpoint_version, require_catalog, require_checkpoint
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.online.experiment import CONTROL, Experiment, Variant, read_experiment
-from octorec.models.checkpoint_folder import CONFIG, SUFFIX, require_checkpoint
 from octorec.serve.batcher import Serving
 from octorec.serve.config import ServeConfig
-from octorec.serve.memory import folder_bytes, free_bytes, model_bytes
 from octorec.serve.versions import load_engine
-
-DIGITS = 12  # of a checkpoint's version
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,7 @@ class Variants:
                 with about_variant(self.config, variant, "checkpoint" if variant.catalog is None else "catalog"):
                     catalog = catalogs.get(folders.catalog, folders.catalog)
                     engine = load_engine(folders.checkpoint, catalog, self.config)
+                check_user_fields(variant, engine, control.engine, self.config)
                 servings[folders] = Serving(engine, folders.checkpoint.name)
                 catalogs[folders.catalog] = engine.catalog
             found[name] = Answering(servings[folders], models[folders.checkpoint], variant.beam_width)
@@ -111,6 +109,15 @@ def check_beam_widths(experiment: Experiment, config: ServeConfig, control: Serv
         raise fault(config, f"variants.{CONTROL}.beam_width", width, allowed)
 
 
+def check_user_fields(variant: Variant, engine: Engine, control: Engine, config: ServeConfig) -> None:
+    """Refuse a model that would refuse requests which the control answers."""
+    known = {field.name for field in engine.config.user_fields}
+    lacking = [field.name for field in control.config.user_fields if field.name not in known]
+    if lacking:
+        allowed = f"must have the control's too, and lacks {', '.join(lacking)}: it would refuse who gives them"
+        raise fault(config, f"variants.{variant.name}.checkpoint: user_fields", sorted(known), allowed)
+
+
 def refuse_other_variants(now: Experiment, then: Experiment, config: ServeConfig) -> None:
     """Refuse other variants, checkpoints and catalogs: they need a process that has loaded them."""
     how = "start the server anew, which opens a new stage, or end the experiment"
@@ -137,16 +144,6 @@ def about_variant(config: ServeConfig, variant: Variant, part: str) -> Iterator[
         kind = MismatchError if isinstance(error, MismatchError) else InputError
         where = f"experiment {config.experiment}: variants.{variant.name}.{part}: {error.field}"
         raise kind(where, error.value, error.allowed) from error
-
-
-def checkpoint_version(folder: Path) -> str:
-    """A checkpoint's name with 12 digits that change with any byte of its config and weights."""
-    whole = sha256()
-    for path in sorted(folder.iterdir()):
-        if path.name == CONFIG or path.name.endswith(SUFFIX):
-            with path.open("rb") as file:
-                whole.update(f"{path.name}\0{file_digest(file, 'sha256').hexdigest()}\0".encode())
-    return f"{folder.name}-{whole.hexdigest()[:DIGITS]}"
 
 
 def _folders(variant: Variant, own: Folders, config: ServeConfig) -> Folders:

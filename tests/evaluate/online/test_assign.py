@@ -22,7 +22,7 @@ from octorec.evaluate.online.buckets import drawn
 from octorec.evaluate.online.experiment import Experiment, parse_experiment
 from octorec.evaluate.online.unit import unit_id
 
-TEXT = Path("docs/online-assignment.md")
+TEXT = Path(__file__).parents[3] / "docs/online-assignment.md"
 DOCUMENTED = {
     "salt": "spring-2026",
     "variants": {"control": {"share": "2/5"}, "fp8": {"share": "2/5"}, "fresh": {"share": "1/5"}},

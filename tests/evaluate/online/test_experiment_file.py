@@ -395,7 +395,7 @@ def test_thousand_testers_are_the_most() -> None:
 
 
 def test_the_documented_file_is_read_and_names_every_field(tmp_path: Path) -> None:
-    text = Path("docs/online-experiment.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs/online-experiment.md").read_text(encoding="utf-8")
     file = text.split("```yaml\n")[1].split("```")[0]
     found = read(tmp_path, file)
     assert (found.metrics["clicks"].covariate_s, found.guard.error_rate) == (28 * 86400.0, 0.02)

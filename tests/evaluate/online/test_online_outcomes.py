@@ -245,3 +245,9 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
             read(text(tmp_path / name, content))
     with pytest.raises(InputError, match="no such file"):
         read(tmp_path / "missing")
+
+
+def test_a_csv_without_a_header_is_read_by_places(tmp_path: Path) -> None:
+    path = text(tmp_path / "o.csv", f"007,click,{START}\n8,click,{START}\n")
+    rows, _ = read(path, columns={"unit": "0", "event": "1", "time": "2"})
+    assert [row["unit"] for row in rows] == ["007", "8"]
