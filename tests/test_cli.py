@@ -73,7 +73,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     octorec("catalog", "build", "--data", data, "--items", folder / "items.parquet", "--codebook-sizes", "6,5,4",
             "--out", catalog, "--json")  # fmt: skip
     octorec("train", "--data", data, "--catalog", catalog, "--config", folder / "config.json", "--out", folder / "bf16",
-            "--users", folder / "users.parquet", "--steps", "40", "--batch-size", "64", "--warmup", "5")  # fmt: skip
+            "--users", folder / "users.parquet", "--steps", "40", "--batch-size", "64", "--warmup", "5",
+            "--save-every", "15")  # fmt: skip
     octorec("quantize", folder / "bf16", "--out", folder / "fp8")
     return folder
 

@@ -45,6 +45,13 @@ MISSING = {  # each verb with paths of which none is there
     "catalog restore": "nope --items nope --in-place",
     "data check": "nope",
     "bench serve": "http://127.0.0.1:1 --catalog nope",
+    "ab check": "nope",
+    "ab assign": "nope 7",
+    "ab plan": "nope",
+    "ab report": "nope",
+    "ab stop": "nope --why broken",
+    "ab resume": "nope",
+    "ab end": "nope",
 }
 LATER = {  # the first path is there, a later one or a value is not what it must be
     "train": "--data {file} --catalog {catalog} --out {file}",
@@ -66,6 +73,13 @@ LATER = {  # the first path is there, a later one or a value is not what it must
     "catalog show --neighbours -1": "{catalog} 1",
     "catalog withdraw": "{catalog} --items {file}",
     "bench serve": "http://127.0.0.1:1 --requests {file} --plot {file}/below",
+    "ab plan": "{file} --data nope",
+    "ab plan --units-per-day 0": "{file}",
+    "ab report": "{record} --outcomes nope",
+    "ab report --now yesterday": "{record}",
+    "ab report --columns a=b": "{record}",
+    "ab report --final": "{record} --html {file}/below",
+    "ab plan --until 1": "{file} --plot {file}.pdf",
 }
 RUN = """
 import contextlib, io, json, sys
@@ -112,9 +126,10 @@ def test_what_is_not_there_is_refused_before_anything_slow_is_imported(tmp_path:
     (tmp_path / "file").write_text("x")
     (tmp_path / "model").mkdir()
     (tmp_path / "catalog").mkdir()
-    for name in ("model/config.json", "model/model.safetensors", "catalog/catalog.json"):
+    (tmp_path / "record").mkdir()
+    for name in ("record/record.json", "model/config.json", "model/model.safetensors", "catalog/catalog.json"):
         (tmp_path / name).write_text("{}")
-    paths = {name: str(tmp_path / name) for name in ("file", "model", "catalog")}
+    paths = {name: str(tmp_path / name) for name in ("file", "model", "catalog", "record")}
     typed = [f"{verb} {rest.format(**paths)}" for table in (MISSING, LATER) for verb, rest in table.items()]
     for arguments, code, loaded, err in run_all([line.split() for line in typed]):
         assert code == 2, arguments
@@ -125,7 +140,7 @@ def test_what_is_not_there_is_refused_before_anything_slow_is_imported(tmp_path:
 
 @pytest.mark.parametrize(("verb", "command"), list(commands()))
 def test_every_path_that_is_read_is_looked_at_as_it_is_typed(verb: str, command: Any) -> None:
-    written = {"out", "cache"}
+    written = {"out", "cache", "html", "plot"}
     for one in command.params:
         if "Path" in type(one.type).__name__:
             assert one.callback is not None or one.name in written, f"{verb}: {one.name}"

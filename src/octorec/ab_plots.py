@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from octorec.ab_signs import PLOT
 from octorec.evaluate.online.experiment import Experiment, Metric
 from octorec.evaluate.online.results import Effect, Look
 from octorec.numerics.plots import COLOURS, DASHES, MARKERS, STYLE, WIDTH, _svg, as_label
@@ -54,10 +56,19 @@ def power_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], 
         if units is not None:
             axes.axvline(units, color="#000000", linewidth=1.0, linestyle=":", label=f"plan: {units:,} units")
         axes.set(xlabel="units in all, of all variants", ylabel="power", ylim=(0, 1.02), xscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:g} %")
         figure.legend(loc="outside upper left", ncols=3)
         return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a plot of power as its name's suffix says."""
+    metadata: dict[str, Any] = {"Title": PLOT}
+    with mpl.rc_context(STYLE):
+        figure.savefig(path, dpi=150, metadata=metadata | ({"Date": None} if path.suffix == ".svg" else {}))
 
 
 def as_svg(figure: Figure) -> str:

@@ -3,20 +3,21 @@
 from collections.abc import Iterator
 
 from octorec.ab_plots import as_svg, over_time
+from octorec.ab_signs import PAGE
 from octorec.evaluate.online.describe import described
 from octorec.evaluate.online.experiment import Experiment
+from octorec.evaluate.online.record import Record
 from octorec.evaluate.online.results import AbReport
 from octorec.evaluate.online.sections import Part, parts_of, verdict
 from octorec.evaluate.online.words import moment
 from octorec.numerics.report import Figure, Section, Table, Text, render
 
-SIGN = "OctoRec A/B report"  # stands in every page, by which a later run knows its own
 
-
-def page(report: AbReport, experiment: Experiment, started: float, now: float) -> str:
-    """The whole page, with every name escaped. started, now: of experiment and report, in seconds since 1970."""
-    lead = f"{SIGN} of {experiment.name} on {moment(now)}; started {moment(started)}"
-    sections = [_section(part) for part in parts_of(report, experiment, started)]
+def page(report: AbReport, record: Record, now: float) -> str:
+    """The whole page, with every name escaped. now: of the report, in seconds since 1970."""
+    experiment, started = record.experiment, record.stages[0].since
+    lead = f"{PAGE} of {experiment.name} on {moment(now)}; started {moment(started)}"
+    sections = [_section(part) for part in parts_of(report, record)]
     sections[1 if report.broken else 0 : 0] = _over_time(report, experiment, started)
     plan = Table(("", "what the experiment's file says"), [list(pair) for pair in described(experiment)])
     return render("".join(verdict(report, experiment)), lead, [*sections, Section("The plan", [plan])])

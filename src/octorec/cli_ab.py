@@ -2,19 +2,30 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octorec.ab_signs import is_plot
+from octorec.cli_ab_folder import folder_app
+from octorec.cli_ab_words import OutcomeColumns, a_picture, a_rate, each_a_table, outcome_columns, time_of
 from octorec.cli_options import A_FILE, Json, show
 from octorec.errors import InputError
+from octorec.output.claim import claimed_file
+from octorec.progress import counting
+from octorec.terminal import say
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from octorec.evaluate.online.experiment import Experiment
+    from octorec.evaluate.online.planning import Reached
+
 ab_app = typer.Typer(no_args_is_help=True, help="The verdict online: plan, look at and judge an A/B experiment.")
+ab_app.add_typer(folder_app)
 WIDTH, LABEL = 80, 12
 
 ExperimentFile = Annotated[Path, typer.Argument(help="The experiment's YAML file.", callback=A_FILE)]
@@ -42,7 +53,8 @@ def ab_assign(
     as_json: Json = False,
 ) -> None:
     """Say which variant each unit gets, and why: its group, and its buckets of 10,000 for each purpose."""
-    from octorec.evaluate.online.assign import assign, bucket
+    from octorec.evaluate.online.assign import assign
+    from octorec.evaluate.online.buckets import bucket
     from octorec.evaluate.online.experiment import read_experiment
     from octorec.evaluate.online.unit import unit_id
 
@@ -50,14 +62,86 @@ def ab_assign(
     if read.hold_out and hold_out_salt is None:
         allowed = "is needed, as this experiment holds units out: give the salt that the server has"
         raise InputError("hold_out_salt", None, allowed)
-    salts = {"hold-out": hold_out_salt or "", "ramp": read.salt, "variant": read.salt}
+    salts = {"hold-out": hold_out_salt or ""} if read.hold_out else {}
+    salts |= {"ramp": read.salt, "variant": read.salt}
     rows = []
     for typed in _typed(units):
         unit = unit_id(typed)
-        given = assign(read, unit, salts["hold-out"])
+        given = assign(read, unit, hold_out_salt or "")
         buckets = {} if unit is None else {purpose: bucket(salt, purpose, unit) for purpose, salt in salts.items()}
         rows.append({"unit": unit, "variant": given.variant, "group": given.group, "buckets": buckets})
     show(as_json, {"units": rows}, *([] if as_json else [_assigned(rows, list(salts))]))
+
+
+@ab_app.command("plan")
+def ab_plan(
+    command: typer.Context,
+    experiment: ExperimentFile,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Past outcomes, Parquet or CSV; may be repeated.", callback=each_a_table)
+    ] = None,
+    columns: OutcomeColumns = None,
+    until: Annotated[
+        str | None, typer.Option(help="Where the past ends, such as 2026-11-30; the newest row if not given.")
+    ] = None,
+    units_per_day: Annotated[
+        float | None, typer.Option(help="Units that come for the first time each day, in the ramp.", callback=a_rate)
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Power against units: FILE.png or FILE.svg; replaces an earlier one.", callback=a_picture),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how many units each metric needs by past data, and what power the plan's units reach, with days.
+
+    Without --data it says what the past has to hold.
+    """
+    names = outcome_columns(columns)
+    end = None if until is None else time_of("until", until)
+    if plot is not None:
+        command.with_resource(claimed_file(plot, [experiment, *(data or [])], is_plot, "plot"))
+
+    from octorec.evaluate.online.experiment import read_experiment
+
+    read = read_experiment(experiment)
+
+    from octorec.evaluate.online import planning
+
+    if not data:
+        if plot is not None:
+            raise InputError("plot", str(plot), "is drawn of past data: give --data")
+        needs = list(planning.needs(read))
+        show(as_json, {"needs": needs}, *(line for need in needs for line in wrap(need, WIDTH, subsequent_indent="  ")))
+        return
+
+    from octorec.evaluate.online.outcomes import read_outcomes
+    from octorec.evaluate.online.past import past_of
+    from octorec.evaluate.online.render import render_parts
+
+    with counting("reading"):
+        outcomes, counts = read_outcomes(data, read, names, every_event=True)
+        found = planning.reach(read, past_of(read, outcomes, end), units_per_day)
+    if plot is not None:
+        _plot(plot, read, found, [experiment, *data])
+    told = {**asdict(found), "counts": dict(counts)}
+    lines = [f"{what}: {count:,}" for what, count in counts.items()]
+    show(
+        as_json, told, planning.verdict_of_plan(read, found), *render_parts(planning.parts_of_plan(read, found)), *lines
+    )
+
+
+def _plot(path: Path, experiment: "Experiment", found: "Reached", inputs: Sequence[Path]) -> None:
+    from octorec.ab_plots import power_curves, save
+    from octorec.evaluate.online.planning import curves
+    from octorec.output.write import new_file
+
+    drawn = curves(experiment, found)
+    if not drawn:
+        raise InputError("plot", str(path), "there is no guardrail whose number of units is known: nothing is drawn")
+    with new_file(path, inputs, is_plot, "plot") as scratch:
+        save(power_curves(drawn, found.units), scratch)
+    say(f"wrote {path}")
 
 
 def _assigned(rows: Sequence[dict[str, Any]], purposes: Sequence[str]) -> "Table":

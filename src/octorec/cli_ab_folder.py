@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli_ab_words import OutcomeColumns, each_a_table, outcome_columns, time_of
+from octorec.ab_signs import is_page
+from octorec.cli_ab_words import OutcomeColumns, a_reason, each_a_table, outcome_columns, time_of
 from octorec.cli_options import Json, looked_at, show
 from octorec.output.claim import claimed_file
 from octorec.progress import counting
@@ -19,7 +19,6 @@ from octorec.terminal import say
 
 folder_app = typer.Typer()
 A_FOLDER = looked_at(partial(require_folder, holding="record.json"))
-MOST_PAGE = 2**24  # bytes of an HTML page that is looked at
 
 Folder = Annotated[Path, typer.Argument(help="The experiment's folder, ROOT/NAME.", callback=A_FOLDER)]
 
@@ -52,23 +51,24 @@ def ab_report(
     from octorec.evaluate.online.look import look
     from octorec.evaluate.online.render import render
 
-    with counting("joining") as progress:
+    with counting("joining"):
         report, record = look(folder, outcomes or [], names, now=moment, final=final)
-    started = record.stages[0].since
     if html is not None:
         from octorec.ab_report import page
         from octorec.output.write import new_file
 
         with new_file(html, [folder, *(outcomes or [])], is_page, "html") as scratch:
-            scratch.write_text(page(report, record.experiment, started, moment), "utf-8")
+            scratch.write_text(page(report, record, moment), "utf-8")
         say(f"wrote {html}")
-    show(as_json, asdict(report) | {"exit_code": report.exit_code}, *render(report, record.experiment, started))
+    show(as_json, asdict(report) | {"exit_code": report.exit_code}, *render(report, record))
     raise typer.Exit(report.exit_code)
 
 
 @folder_app.command("stop")
 def ab_stop(
-    folder: Folder, why: Annotated[str, typer.Option(help="The reason, for the record.")], as_json: Json = False
+    folder: Folder,
+    why: Annotated[str, typer.Option(help="The reason, for the record.", callback=a_reason)],
+    as_json: Json = False,
 ) -> None:
     """Give all traffic to the control, until `octorec ab resume`; units stay counted in the variant they were given."""
     from octorec.evaluate.online.record import stop
@@ -103,9 +103,3 @@ def _moment(seconds: float) -> str:
     from octorec.evaluate.online.words import moment
 
     return moment(seconds)
-
-
-def is_page(path: Path) -> bool:
-    """Whether a file is a page of an A/B report."""
-    with path.open("rb") as file:
-        return b"OctoRec A/B report" in file.read(MOST_PAGE)

@@ -22,6 +22,27 @@ def each_a_table(param: typer.CallbackParam, value: list[Path] | None) -> list[P
     return value
 
 
+def a_rate(value: float | None) -> float | None:
+    """The callback of an option that is a number of things a day."""
+    if value is not None and not 0 < value < math.inf:
+        raise InputError("units_per_day", value, "must be above 0")
+    return value
+
+
+def a_reason(value: str) -> str:
+    """The callback of --why."""
+    if not value.strip():
+        raise InputError("why", value, "must be a reason, which stands in the record")
+    return value.strip()
+
+
+def a_picture(value: Path | None) -> Path | None:
+    """The callback of an option that names a picture to write."""
+    if value is not None and value.suffix not in (".png", ".svg"):
+        raise InputError("plot", str(value), "must end in .png or .svg")
+    return value
+
+
 OutcomeColumns = Annotated[
     str | None, typer.Option(help="Names of columns in the files: time=ts,unit=uid,event=kind,value=amount.")
 ]

@@ -241,3 +241,26 @@ def test_a_claimed_file_is_free_again_at_the_end(tmp_path: Path) -> None:
         with claimed_file(tmp_path / "rows.json"), new_file(tmp_path / "rows.json") as scratch:
             scratch.write_text("new")
     assert names(tmp_path) == ["rows.json"]
+
+
+def test_work_may_write_again_and_again_what_it_claimed_and_wrote_itself(tmp_path: Path) -> None:
+    with claimed_folder(tmp_path / "state") as claim:
+        for text in ("first", "second", "third"):
+            write(tmp_path / "state", text, force=True)
+            assert (tmp_path / "state" / "a").read_text() == text
+        (tmp_path / "state" / "notes").write_text("mine")
+        with pytest.raises(InputError, match="holds notes"):
+            claim.check()
+        (tmp_path / "state" / "notes").unlink()
+        with pytest.raises(InputError, match="it exists already"):
+            write(tmp_path / "state", "without being told to replace it")
+    with pytest.raises(InputError, match="it exists already"), claimed_folder(tmp_path / "state"):
+        pass
+
+
+def test_what_appears_within_a_claim_is_not_what_the_claim_wrote(tmp_path: Path) -> None:
+    with claimed_folder(tmp_path / "state"):
+        write(tmp_path / "elsewhere", "another's")
+        (tmp_path / "elsewhere").rename(tmp_path / "state")
+        with pytest.raises(InputError, match="it exists already"):
+            write(tmp_path / "state", "new", force=True)

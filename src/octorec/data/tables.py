@@ -172,12 +172,13 @@ def text_column(table: pa.Table, name: str, source: str) -> pa.Array:
     where = f"{source}: column {name}"
     column = plain_column(table.column(name), where)
     refuse_nulls(column, where)
-    column = one_array(_as_text(one_array(column), where))
+    column = one_array(as_text(one_array(column), where))
     refuse_rows(pc.equal(column, ""), where, "empty text", "must not be empty")
     return column
 
 
-def _as_text(column: pa.Array, where: str) -> pa.Array:
+def as_text(column: pa.Array, where: str) -> pa.Array:
+    """A column of plain type as text, see `text_column`; a null stays null where the type is not floating."""
     kind, allowed = column.type, "must hold text or integers"
     if pa.types.is_floating(kind):
         values = np.asarray(column).astype(np.float64)

@@ -35,7 +35,7 @@ class DeviceCatalog:
             self._empty(level, arrays.child_code.dtype, words) for level, arrays in enumerate(catalog.trie.levels)
         )
         self._set = 0
-        self._check(catalog)
+        self.check(catalog)
         self._write(catalog, 0)
 
     @property
@@ -53,7 +53,7 @@ class DeviceCatalog:
 
         Raises MismatchError for another codebook, InputError where it does not fit; the old version then stays.
         """
-        self._check(catalog)
+        self.check(catalog)
         other = 1 - self._set
         self._write(catalog, other)
         self._set, self.catalog = other, catalog
@@ -70,7 +70,8 @@ class DeviceCatalog:
             None if words is None else torch.zeros(children, words, dtype=torch.int64, device=self.device),
         )
 
-    def _check(self, catalog: Catalog) -> None:
+    def check(self, catalog: Catalog) -> None:
+        """Raise what `replace` would, and change nothing."""
         if why := difference(catalog, self.catalog):
             allowed = f"the engine's model reads and writes the codes of {self.catalog.fingerprint}: {why}"
             raise MismatchError("catalog: fingerprint", catalog.fingerprint, allowed)

@@ -86,6 +86,10 @@ class Engine:
         """Whether requests that do not say are given no item of their history."""
         return self.config.exclude_seen
 
+    def check_catalog(self, catalog: Catalog) -> None:
+        """Raise what `replace_catalog` would, and change nothing."""
+        self._on_device.check(catalog)
+
     def replace_catalog(self, catalog: Catalog) -> None:
         """Answer from another version of the catalog from the next call on; not while `recommend` runs.
 

@@ -1,14 +1,16 @@
 """A look at the folders that an engine is loaded from, which takes a moment and imports no torch."""
 
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
 from octorec.catalog.about import ABOUT_FILE
 from octorec.errors import InputError
-from octorec.models.checkpoint_folder import require_checkpoint
+from octorec.models.checkpoint_folder import CONFIG, SUFFIX, require_checkpoint
 from octorec.reading import require_folder
 
 CATALOG = "catalog"
+DIGITS = 12  # of a checkpoint's version
 
 
 def require_model(checkpoint: Any, catalog: Any = None, field: str = "checkpoint") -> None:
@@ -33,3 +35,13 @@ def require_catalog(path: Any, field: str = "catalog") -> None:
 def catalog_within(path: Path) -> Path:
     """The catalog's folder of a checkpoint, where `path` is one; else `path`."""
     return path / CATALOG if (path / CATALOG / ABOUT_FILE).is_file() else path
+
+
+def checkpoint_version(folder: Path) -> str:
+    """A checkpoint's name with 12 digits that change with any byte of its config and weights."""
+    whole = sha256()
+    for path in sorted(folder.iterdir()):
+        if path.name == CONFIG or path.name.endswith(SUFFIX):
+            with path.open("rb") as file:
+                whole.update(f"{path.name}\0{file_digest(file, 'sha256').hexdigest()}\0".encode())
+    return f"{folder.name}-{whole.hexdigest()[:DIGITS]}"

@@ -21,13 +21,31 @@ NEW, OLD = "new", "old"  # scratch on its way to the name, and what had the name
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Claim:
-    """A name that one thread of this process writes. check: raises InputError where it must not be replaced now."""
+    """A name that one thread of this process writes.
+
+    refuse: raises InputError where it must not be replaced now; it is told whether the claim wrote there already, as a
+    training does that saves its state again and again. within: the claim on the same name that this one lies in.
+    """
 
     path: Path
     thread: int
-    check: Callable[[], None]
+    refuse: Callable[[bool], None]
+    within: "Claim | None" = None
+    written: bool = False
+
+    def check(self) -> None:
+        """Raise InputError where the name must not be replaced now."""
+        if self.within is not None:
+            self.within.check()
+        self.refuse(self.written)
+
+    def wrote(self) -> None:
+        """Remember that what has the name now was written under this claim."""
+        self.written = True
+        if self.within is not None:
+            self.within.wrote()
 
     def scratch(self, kind: str = NEW) -> Path:
         """A free name beside `path`; that of a file keeps its suffix."""
@@ -50,7 +68,7 @@ def claimed_folder(
     input, holds one or lies in one; another process writes it; nothing can be written there, or not so much.
     """
     path, read = Path(path), tuple(inputs)
-    with _claimed(path, lambda: refuse_folder(path, force, read, field), field) as claim:
+    with _claimed(path, lambda written: refuse_folder(path, force or written, read, field), field) as claim:
         refuse_full(claim.path, needed, field)
         yield claim
 
@@ -64,13 +82,13 @@ def claimed_file(
     ours: tells whether a file that is there may be replaced; None: any file may that is no input.
     """
     path, read = Path(path), tuple(inputs)
-    with _claimed(path, lambda: refuse_file(path, read, ours, field), field) as claim:
+    with _claimed(path, lambda _: refuse_file(path, read, ours, field), field) as claim:
         yield claim
 
 
 @contextmanager
-def _claimed(path: Path, check: Callable[[], None], field: str) -> Iterator[Claim]:
-    check()
+def _claimed(path: Path, refuse: Callable[[bool], None], field: str) -> Iterator[Claim]:
+    refuse(False)
     with ExitStack() as stack:
         try:
             stack.enter_context(_folders_above(path))
@@ -80,24 +98,16 @@ def _claimed(path: Path, check: Callable[[], None], field: str) -> Iterator[Clai
         outer = _claims.get(target)
         if outer is not None and outer.thread == threading.get_ident():
             outer.check()
-            yield Claim(target, outer.thread, _both(outer.check, check))
+            yield Claim(target, outer.thread, refuse, outer)
             return
         exclusive = stack.enter_context(locked(target, field))
         _clean_up(target, exclusive)
-        check()
-        _claims[target] = Claim(target, threading.get_ident(), check)
+        refuse(False)
+        _claims[target] = Claim(target, threading.get_ident(), refuse)
         try:
             yield _claims[target]
         finally:
             del _claims[target]
-
-
-def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    def check() -> None:
-        first()
-        second()
-
-    return check
 
 
 def _clean_up(path: Path, exclusive: bool) -> None:

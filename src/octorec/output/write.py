@@ -76,6 +76,7 @@ def _put_folder(scratch: Path, claim: Claim) -> None:
         except InputError:
             exchange(scratch, claim.path, claim.scratch(OLD))
             raise
+    claim.wrote()
     _sync_one(claim.path.parent)
 
 

@@ -23,6 +23,7 @@ from octorec.serve.admin_schemas import (
     upsert_table,
 )
 from octorec.serve.documented import documented_app, token_scheme
+from octorec.serve.experiment_admin import experiment_routes
 from octorec.serve.guarded import guarded_route
 from octorec.serve.operations import Operations
 from octorec.serve.problems import problems
@@ -94,4 +95,5 @@ def create_admin_app(service: Service) -> FastAPI:
         await operations.load_model(body.version, body.catalog)
         return operations.state()
 
+    experiment_routes(app, service, token)
     return app

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from octorec.serve.documented import documented_app, token_scheme
 from octorec.serve.health import health_routes
+from octorec.serve.outcomes import outcome_routes
 from octorec.serve.problems import problems
 from octorec.serve.recommend import Recommender
 from octorec.serve.schemas import Answers, Recommendations, RecommendRequest
@@ -52,4 +53,5 @@ def create_app(service: Service) -> FastAPI:
 
     # comes before the route above, which is for OpenAPI: FastAPI's solver of dependencies costs a request 0.2 ms
     app.router.routes.insert(0, Route("/v1/recommend", answer, methods=["POST"]))
+    outcome_routes(app, service)
     return app

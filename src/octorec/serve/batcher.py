@@ -23,7 +23,7 @@ PAUSE_S = 0.1  # before the queue is tried again
 CALL_LIMIT_S = 600.0  # between two batches: a switch of versions, captures of another model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Serving:
     """What answers: an engine and its checkpoint's version."""
 
@@ -35,8 +35,8 @@ class Serving:
 class Pending:
     """A request between its arrival and its place in a batch. Times are time.monotonic(), in seconds.
 
-    parsed: by `serving`; the device thread parses anew where another version answers by then. future: its batch's beams
-    and its row in them, or the error that it met.
+    serving: what is to answer it. parsed: by that; the device thread parses anew where another version answers by then.
+    future: its batch's beams and its row in them, or the error that it met.
     """
 
     request: Request
@@ -72,6 +72,7 @@ class Batcher:
         self.drop_unknown, self.metrics = drop_unknown, metrics
         self.max_batch = 1
         self.serving: Serving | None = None  # None until `start`
+        self.others: tuple[Serving, ...] = ()  # those of an experiment's variants, which nothing replaces
         self.running = 0
         self.broken: str | None = None  # why the device answers nobody any more
         self._queue: dict[Pending, None] = {}  # ordered, and quick to leave
@@ -80,8 +81,10 @@ class Batcher:
         self._stopping = False
         self._overdue_at: float | None = None  # when what the device does now has taken too long
 
-    def start(self, serving: Serving, max_batch: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.serving, self.max_batch, self._loop = serving, max_batch, loop
+    def start(
+        self, serving: Serving, max_batch: int, loop: asyncio.AbstractEventLoop, others: tuple[Serving, ...] = ()
+    ) -> None:
+        self.serving, self.others, self.max_batch, self._loop = serving, others, max_batch, loop
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
 
@@ -199,17 +202,27 @@ class Batcher:
             return self._calls.popleft()
 
     def _take(self) -> list[Pending]:
-        """The oldest requests whose deadline has not passed."""
+        """The oldest request whose deadline has not passed, and the oldest of those that the same engine answers."""
         now = time.monotonic()
         batch: list[Pending] = []
-        while self._queue and len(batch) < self.max_batch:
-            pending = next(iter(self._queue))
-            del self._queue[pending]
-            if now < pending.deadline:  # whoever waits for the others has its own clock
+        late: list[Pending] = []
+        for pending in self._queue:
+            if now >= pending.deadline:  # who waits for it has a clock of its own
+                late.append(pending)
+            elif not batch or not self.others or self._answering(pending) is self._answering(batch[0]):
                 pending.started = now
                 batch.append(pending)
+                if len(batch) == self.max_batch:
+                    break
+        for pending in (*late, *batch):
+            del self._queue[pending]
         self.running = len(batch)
         return batch
+
+    def _answering(self, pending: Pending) -> Serving:
+        """What answers a request now: the engine of its variant, or else what took the place of what it came for."""
+        assert self.serving is not None
+        return pending.serving if pending.serving in self.others else self.serving
 
     def _start(self, batch: list[Pending]) -> Callable[[], list[Outcome]]:
         """Put a batch on the device; the result waits for it and gives every request's outcome."""
@@ -228,12 +241,12 @@ class Batcher:
 
     def _parse_anew(self, pending: Pending) -> Exception | None:
         """Another version may answer than the one that the request was parsed with; why it cannot, or None."""
-        assert self.serving is not None
-        engine = self.serving.engine
-        if pending.serving is self.serving and pending.parsed.catalog is engine.catalog:
+        serving = self._answering(pending)
+        engine = serving.engine
+        if pending.serving is serving and pending.parsed.catalog is engine.catalog:
             return None
         try:
-            pending.parsed, pending.serving = engine.parse(pending.request, self.drop_unknown), self.serving
+            pending.parsed, pending.serving = engine.parse(pending.request, self.drop_unknown), serving
         except InputError as error:
             return invalid(error)
         except Exception as error:
@@ -243,10 +256,10 @@ class Batcher:
 
     def _launch(self, batch: list[Pending]) -> Callable[[], dict[Pending, Outcome]]:
         """The same of requests that are all well; where the batch fails, each gets another try alone."""
-        assert self.serving is not None
         parsed = [pending.parsed for pending in batch]
+        serving = batch[0].serving
         try:
-            search = self.serving.engine.launch(parsed)
+            search = serving.engine.launch(parsed)
         except Exception as error:
             return partial(self._failed, batch, error)
 
@@ -255,7 +268,8 @@ class Batcher:
                 found = search()
             except Exception as error:
                 return self._failed(batch, error)
-            self.broken = None
+            if serving is self.serving:
+                self.broken = None
             self._count(found, parsed)
             return {pending: (found, row) for row, pending in enumerate(batch)}
 

@@ -58,6 +58,11 @@ class ServeConfig:
     catalog_root: str | None = setting(None, "Folder whose subfolders are the catalog versions that may be loaded.")
     model_root: str | None = setting(None, "Folder whose subfolders are the checkpoints that may be loaded.")
 
+    experiment: str | None = setting(None, "YAML file of the experiment to run; needs experiment_root.")
+    experiment_root: str | None = setting(None, "Folder whose subfolders hold experiments' records and rows.")
+    hold_out_salt: str | None = setting(None, "The deployment's own, for every experiment; needed for a hold_out.")
+    unit_field: str = setting("user_id", "Field of `user` that names whom a request is for; text or an integer.")
+
     stuck_after_s: float = setting(
         8.0, "A batch longer than this (and than 5 times the slowest of warm-up) means a stuck device: not live."
     )
@@ -83,17 +88,28 @@ class ServeConfig:
             require(self.default_beam_width <= widest, "default_beam_width", self, f"1 to {widest}")
         require(self.device in ("cpu", "cuda"), "device", self, "allowed: cpu, cuda")
         check_unknown_items(self.unknown_items)
+        self._check_experiment()
         if self.admin_port is not None and self.admin_host not in LOOPBACK and self.admin_token_file is None:
             raise InputError("admin_token_file", None, f"is required where admin_host is {self.admin_host}")
 
+    def _check_experiment(self) -> None:
+        require(0 < len(self.unit_field) <= 64, "unit_field", self, "must be the name of a user field")
+        if self.experiment is not None and self.experiment_root is None:
+            raise InputError("experiment_root", None, "is required with experiment: the folder of records and rows")
+        salt = self.hold_out_salt
+        if salt is not None and (not 0 < len(salt) <= 128 or "\0" in salt):
+            raise InputError("hold_out_salt", salt, "must be text of 1 to 128 characters")
+
     def look_at_paths(self) -> None:
         """Refuse a file or folder that is not there."""
-        for name in ("token_file", "admin_token_file"):
+        for name in ("token_file", "admin_token_file", "experiment"):
             if (path := getattr(self, name)) is not None:
                 require_file(path, name)
         for name in ("catalog_root", "model_root"):
             if (path := getattr(self, name)) is not None:
                 folder_names(path, name, "must be a folder whose subfolders are versions")
+        if self.experiment_root is not None:
+            folder_names(self.experiment_root, "experiment_root", "must be a folder whose subfolders are experiments")
 
     def engine_options(self) -> dict[str, Any]:
         """The fields of `EngineConfig` that are set."""

@@ -21,11 +21,7 @@ def guarded_route(tokens: Tokens, most_bytes: int, timeout_s: float) -> type[API
             handle = super().get_route_handler()
 
             async def guarded(request: Request) -> Response:
-                tokens.check(request)
-                body = await read_body(request, most_bytes, timeout_s)
-                if body:
-                    _refuse_unless_json(request.headers.get("content-type", ""))
-                    _refuse_unless_strict(body)
+                body = await guarded_body(request, tokens, most_bytes, timeout_s)
 
                 async def again() -> dict[str, Any]:
                     return {"type": "http.request", "body": body, "more_body": False}
@@ -35,6 +31,17 @@ def guarded_route(tokens: Tokens, most_bytes: int, timeout_s: float) -> type[API
             return guarded
 
     return GuardedRoute
+
+
+async def guarded_body(request: Request, tokens: Tokens, most_bytes: int, timeout_s: float) -> bytes:
+    """The body of a request that brings a token and, if any, at most `most_bytes` of JSON, in which no key stands
+    twice."""
+    tokens.check(request)
+    body = await read_body(request, most_bytes, timeout_s)
+    if body:
+        _refuse_unless_json(request.headers.get("content-type", ""))
+        _refuse_unless_strict(body)
+    return body
 
 
 def _refuse_unless_strict(body: bytes) -> None:

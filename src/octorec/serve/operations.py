@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
 
@@ -15,6 +15,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.catalog.change import Change, compare, refuse_both
 from octorec.catalog.same_codebook import difference
 from octorec.catalog.upsert import upsert
+from octorec.engine.engine import Engine
 from octorec.errors import InputError
 from octorec.serve.admin_schemas import State
 from octorec.serve.batcher import Serving
@@ -23,6 +24,7 @@ from octorec.serve.service import Service
 from octorec.serve.versions import load_catalog, load_engine, prepare, version_folder, versions
 
 logger = logging.getLogger(__name__)
+END_FIRST = "an experiment runs on it: end it, or change its file and start the server anew, which opens a new stage"
 # by withdrawals; made anew they take seconds
 UNTOUCHED = ("index", "id_hashes", "item_ids", "titles", "item_leaf", "set_bit", "popular_order", "n_interactions")
 
@@ -31,29 +33,36 @@ class Operations:
     """A catalog version answers less the items that were withdrawn here, whichever version is loaded later.
 
     Items that were added or changed here are a version of their own: the next load replaces it, a rollback undoes it.
+    While an experiment runs, what is done to items is done to the catalog of every variant, and nothing is loaded.
     """
 
     def __init__(self, service: Service):
         self.service, self.config = service, service.config
         self.withdrawn: frozenset[str] = frozenset()
         self.previous: Catalog | None = None
-        self._loaded: Catalog | None = None  # the version that answers, before withdrawals; None: as it was started
+        self._bases: dict[Engine, Catalog] = {}  # versions that answer, before withdrawals; those not here: as started
         self._busy = False
 
     @property
     def loaded(self) -> Catalog:
-        return self._loaded or self.service.serving.engine.catalog
+        return self._base(self.service.serving.engine)
+
+    def _base(self, engine: Engine) -> Catalog:
+        return self._bases.get(engine, engine.catalog)
 
     async def load_catalog(self, name: str) -> None:
+        self._refuse_in_an_experiment("version", name)
         folder = version_folder(self.config.catalog_root, "catalog_root", name)
         async with self._operation("catalog load"):
-            await self._switch(await asyncio.to_thread(load_catalog, folder), self.withdrawn)
+            base = await asyncio.to_thread(load_catalog, folder)
+            await self._switch({self.service.serving.engine: base}, self.withdrawn)
 
     async def roll_back(self) -> None:
+        self._refuse_in_an_experiment("catalog", "a rollback")
         async with self._operation("catalog rollback"):
             if self.previous is None:
                 raise InputError("catalog", "no earlier version", "load one first")
-            await self._switch(self.previous, self.withdrawn)
+            await self._switch({self.service.serving.engine: self.previous}, self.withdrawn)
 
     async def change_items(
         self, upserts: pa.Table | None, withdraw: list[str], restore: list[str], field: str | None = None
@@ -65,21 +74,37 @@ class Operations:
         async with self._operation("items change"):
             refuse_both(withdraw, restore)
             before, named = self.service.serving.engine.catalog, [*withdraw, *restore]
-            base = await asyncio.to_thread(self._changed, upserts, withdraw, restore, field)
-            await self._switch(base, self.withdrawn.union(withdraw).difference(restore))
+            bases = {engine: self._base(engine) for engine in self.service.engines}
+            changed = await asyncio.to_thread(self._changed, bases, upserts, withdraw, restore, field)
+            await self._switch(changed, self.withdrawn.union(withdraw).difference(restore))
             named += [] if upserts is None else upserts["item_id"].to_pylist()
             return await asyncio.to_thread(compare, before, self.service.serving.engine.catalog, named)
 
-    def _changed(self, upserts: pa.Table | None, withdraw: list[str], restore: list[str], field: str | None) -> Catalog:
-        """The version that answers, with `upserts`, and with what it does not hold live itself restored."""
-        base = self.loaded if upserts is None else upsert(self.loaded, upserts, "upsert")
-        base.places_of(withdraw, field or "withdraw")
-        here = [item for item in restore if item in base.index or item not in self.withdrawn]
-        base = restored(base, here, field or "restore") if here else base
-        prepare(base)
-        return base
+    def _changed(
+        self,
+        bases: Mapping[Engine, Catalog],
+        upserts: pa.Table | None,
+        withdraw: list[str],
+        restore: list[str],
+        field: str | None,
+    ) -> dict[Engine, Catalog]:
+        """Each engine's version with `upserts`, and with what it does not hold live itself restored."""
+        made = upserted(bases, upserts)
+        first, *others = made.values()
+        known = {item for item in (*withdraw, *restore) if any(item in base.index for base in others)}
+        first.places_of([item for item in withdraw if item not in known], field or "withdraw")
+        gone = self.withdrawn.difference(first.index).union(known)
+        first.places_of([item for item in restore if item not in gone], field or "restore")
+        back = {id(base): _restored(base, restore) for base in made.values()}
+        return {engine: back[id(base)] for engine, base in made.items()}
+
+    def _refuse_in_an_experiment(self, field: str, value: str) -> None:
+        running = self.service.running
+        if running is not None and not running.over:
+            raise InputError(field, value, END_FIRST)
 
     async def load_model(self, name: str, catalog_name: str | None) -> None:
+        self._refuse_in_an_experiment("version", name)
         folder = version_folder(self.config.model_root, "model_root", name)
         named = None
         if catalog_name is not None:
@@ -94,7 +119,7 @@ class Operations:
             await self.service.batcher.between_batches(lambda: self.service.now_serving(serving))
             if base is not before:  # None: no version that this model could answer from
                 self.previous = before if await asyncio.to_thread(difference, before, base) is None else None
-            self._loaded = base
+            self._bases = {engine: base}
 
     def state(self) -> State:
         serving = self.service.serving
@@ -109,18 +134,18 @@ class Operations:
             models=versions(self.config.model_root) if self.config.model_root else [],
         )
 
-    async def _switch(self, base: Catalog, withdrawn: frozenset[str]) -> None:
-        """Answer from `base` without `withdrawn` from the next batch on."""
+    async def _switch(self, bases: Mapping[Engine, Catalog], withdrawn: frozenset[str]) -> None:
+        """Answer from `bases` without `withdrawn` from the next batch on."""
         serving, before = self.service.serving, self.loaded
-        catalog = await asyncio.to_thread(_without, base, withdrawn)
+        left = {id(base): await asyncio.to_thread(_without, base, withdrawn) for base in bases.values()}
 
         def switch() -> None:
-            serving.engine.replace_catalog(catalog)
+            replace_catalogs({engine: left[id(base)] for engine, base in bases.items()})
             self.service.now_serving(serving)
 
         await self.service.batcher.between_batches(switch)
-        self._loaded, self.withdrawn = base, withdrawn
-        if base is not before:
+        self._bases, self.withdrawn = {**self._bases, **bases}, withdrawn
+        if self.loaded is not before:
             self.previous = before
 
     @asynccontextmanager
@@ -143,6 +168,48 @@ class Operations:
             self._busy = False
             self.service.metrics.operations.labels(name, outcome).inc()
             logger.info(name, extra={"outcome": outcome, "reason": reason, **self.state().model_dump()})
+
+
+def upserted(bases: Mapping[Engine, Catalog], items: pa.Table | None) -> dict[Engine, Catalog]:
+    """Each engine's catalog with `items`; engines that share one share what is made of it."""
+    if items is None:
+        return dict(bases)
+    first, *others = {id(base): base for base in bases.values()}.values()
+    for other in others if "codes" in items.column_names else ():
+        if why := difference(other, first):
+            allowed = f"a variant of the experiment has a catalog of another codebook ({why}): no codes are of both"
+            raise InputError("upsert: column codes", "codes", allowed)
+    made = {id(first): upsert(first, items, "upsert")}
+    for other in others:
+        try:
+            made[id(other)] = upsert(other, items, "upsert")
+        except InputError as error:
+            allowed = f"{error.allowed} (so says another variant's catalog; every variant's takes it, or none)"
+            raise InputError(error.field, error.value, allowed) from error
+    return {engine: made[id(base)] for engine, base in bases.items()}
+
+
+def replace_catalogs(catalogs: Mapping[Engine, Catalog]) -> None:
+    """Answer from other versions from the next call on: every engine, or where one cannot, none."""
+    before = {engine: engine.catalog for engine in catalogs}
+    if len(catalogs) > 1:
+        for engine, catalog in catalogs.items():
+            engine.check_catalog(catalog)
+    try:
+        for engine, catalog in catalogs.items():
+            engine.replace_catalog(catalog)
+    except Exception:
+        for engine, catalog in before.items():
+            if engine.catalog is not catalog:
+                engine.replace_catalog(catalog)
+        raise
+
+
+def _restored(base: Catalog, items: list[str]) -> Catalog:
+    here = [item for item in items if item in base.index]
+    base = restored(base, here) if here else base
+    prepare(base)
+    return base
 
 
 def _without(base: Catalog, withdrawn: frozenset[str]) -> Catalog:

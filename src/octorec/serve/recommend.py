@@ -12,6 +12,7 @@ from fastapi import Request, Response
 
 from octorec.serve.access import HungUp, Tokens, decoded, read_body, unless_hung_up
 from octorec.serve.encode import encode_list
+from octorec.serve.exposure import Exposure
 from octorec.serve.refusal import STATUS, Refusal
 from octorec.serve.schemas import RecommendRequest, checked
 from octorec.serve.service import Service
@@ -63,35 +64,43 @@ class Recommender:
         return await asyncio.gather(*(self._one(one, f"{request_id}-{place}") for place, one in enumerate(raw)))
 
     async def _one(self, raw: object, request_id: str) -> Ended:
-        start = time.monotonic()
+        start, running = time.monotonic(), self.service.running
+        exposure = None
         try:
+            if running is not None:
+                exposure = running.exposed(raw)
             asked = checked(raw, self.config)
             request_id = asked.request_id or request_id
-            body = await self.service.answer(asked, request_id)
+            body = await self.service.answer(asked, request_id, exposure)
         except Refusal as refusal:
-            self._ended(refusal.outcome, refusal, request_id, start)
+            self._ended(refusal.outcome, refusal, request_id, start, exposure)
             return refusal, orjson.dumps(refusal.body(request_id))
         except asyncio.CancelledError:
-            self._ended("cancelled", None, request_id, start)
+            self._ended("cancelled", None, request_id, start, exposure)
             raise
         except Exception:
             logger.exception("a request failed", extra={"request_id": request_id})
             failure = Refusal("failed", "the server failed on this request; the log has the reason")
-            self._ended("failed", failure, request_id, start)
+            self._ended("failed", failure, request_id, start, exposure)
             return failure, orjson.dumps(failure.body(request_id))
-        self._ended("ok", None, request_id, start)
+        self._ended("ok", None, request_id, start, exposure)
         return None, body
 
     def _refused(self, refusal: Refusal, request_id: str, headers: dict[str, str], start: float) -> Response:
         self._ended(refusal.outcome, refusal, request_id, start)
         return _json(orjson.dumps(refusal.body(request_id)), refusal.status, {**headers, **refusal.headers})
 
-    def _ended(self, outcome: str, refusal: Refusal | None, request_id: str, start: float) -> None:
+    def _ended(
+        self, outcome: str, refusal: Refusal | None, request_id: str, start: float, exposure: Exposure | None = None
+    ) -> None:
         self.service.metrics.requests.labels(outcome).inc()
         seconds = time.monotonic() - start
         if outcome == "ok":
             self.service.metrics.e2e.observe(seconds)
         about = {"request_id": request_id, "outcome": outcome, "status": STATUS[outcome], "ms": round(seconds * 1e3, 3)}
+        if exposure is not None and self.service.running is not None:
+            self.service.running.ended(exposure, outcome, request_id, seconds)
+            about |= {"variant": exposure.assignment.variant, "group": exposure.assignment.group}
         if refusal is not None:
             about |= {"field": refusal.field, "reason": refusal.message}
             if refusal.outcome in ("invalid", "malformed", "too_large", "unsupported_media"):

@@ -23,6 +23,7 @@ from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.logs import log_as_json
 from octorec.serve.service import Service
+from octorec.serve.variants import read_variants
 from octorec.serve.versions import load_engine, versions
 
 logger = logging.getLogger(__name__)
@@ -52,12 +53,14 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
         Tokens(path)  # refuses a missing file before anything is loaded
     for root in filter(None, (config.catalog_root, config.model_root)):
         versions(root)
+    variants = None if config.experiment is None else read_variants(checkpoint, config)
     sockets = [listen(config.host, config.port, "host")]
     if config.admin_port is not None:
         sockets.append(listen(config.admin_host, config.admin_port, "admin_host"))
     log_as_json()
     share_the_host()
-    service = Service(lambda: load_engine(checkpoint, config.catalog, config), Path(checkpoint).resolve().name, config)
+    model = Path(checkpoint).resolve().name
+    service = Service(lambda: load_engine(checkpoint, config.catalog, config), model, config, variants)
     uvloop.run(_serve(service, config, sockets))  # hands requests over faster than asyncio's own loop
     if service.error is not None:
         raise service.error

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -15,9 +15,14 @@ from octorec.errors import InputError, NonFiniteError
 from octorec.serve.batcher import Batcher, Pending, Serving, any_request
 from octorec.serve.config import ServeConfig
 from octorec.serve.encode import encode_answer, with_timings
+from octorec.serve.experiment import Running, begin
+from octorec.serve.experiment_metrics import ExperimentMetrics
+from octorec.serve.exposure import Exposure, without_unit
+from octorec.serve.guard import GuardTask
 from octorec.serve.metrics import Metrics
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import RecommendRequest
+from octorec.serve.variants import Answering, Variants, about_variant
 
 logger = logging.getLogger(__name__)
 STOP_S = 5.0  # for the device thread to end; what was accepted has been waited for before
@@ -25,9 +30,15 @@ SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm
 
 
 class Service:
-    """`make_engine` loads what is served; `start` runs it and warms it up in the background."""
+    """`make_engine` loads what is served; `start` runs it and warms it up in the background.
 
-    def __init__(self, make_engine: Callable[[], Engine], model: str, config: ServeConfig):
+    variants: of the experiment to run; None for none. running, guard: that experiment, once every variant is
+    warm, and what stops it by itself.
+    """
+
+    def __init__(
+        self, make_engine: Callable[[], Engine], model: str, config: ServeConfig, variants: Variants | None = None
+    ):
         self.config, self.metrics, self.model = config, Metrics(), model
         self.state: Literal["loading", "ready", "ending", "draining", "failed"] = "loading"
         self.error: Exception | None = None  # why loading failed
@@ -40,7 +51,11 @@ class Service:
         )
         self.accepted = 0  # requests that are owed an answer
         self.stopped = True  # False once the device thread would not end
+        self.variants = variants
+        self.running: Running | None = None
+        self.guard: GuardTask | None = None
         self._make_engine = make_engine
+        self._ends_at: float | None = None  # when draining is to be done
 
     async def start(self) -> None:
         """Begin to load; `loaded` is done when the service is ready or has failed."""
@@ -50,11 +65,17 @@ class Service:
         """Answer what is in the queue, then end the device thread."""
         self.drain()
         self.loaded.cancel()
+        if self.guard is not None:
+            await self.guard.stop()
         self.stopped = await asyncio.to_thread(self.batcher.stop, STOP_S)
+        if self.running is not None and self._ends_at is not None:
+            await self.running.close(self._ends_at - time.monotonic())
 
     def drain(self) -> None:
         """Take no further requests."""
         self.state = "draining"
+        if self._ends_at is None:
+            self._ends_at = time.monotonic() + self.config.drain_timeout_s
 
     async def drained(self) -> None:
         while self.accepted:
@@ -64,6 +85,12 @@ class Service:
     def serving(self) -> Serving:
         assert self.batcher.serving is not None
         return self.batcher.serving
+
+    @property
+    def engines(self) -> list[Engine]:
+        """Whose catalogs hold the items that answers may have, the server's own first."""
+        others = () if self.running is None or self.running.over else self.batcher.others
+        return [one.engine for one in (self.serving, *others)]
 
     @property
     def not_live(self) -> str | None:
@@ -82,23 +109,25 @@ class Service:
         self.batcher.serving = serving
         self.metrics.now_serving(serving.model, serving.engine.catalog.version)
 
-    async def answer(self, asked: RecommendRequest, request_id: str) -> bytes:
-        """The encoded answer to one checked request, or a Refusal."""
+    async def answer(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None = None) -> bytes:
+        """The encoded answer to one checked request, or a Refusal. exposure: says which variant answers."""
         self._refuse_unless_ready()
         self.accepted += 1
         try:
-            return await self._answer(asked, request_id)
+            return await self._answer(asked, request_id, exposure)
         finally:
             self.accepted -= 1
 
-    async def _answer(self, asked: RecommendRequest, request_id: str) -> bytes:
-        pending = self._accept(asked)
+    async def _answer(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None) -> bytes:
+        pending = self._accept(asked, exposure)
         if pending.parsed.source == "popularity":
             before = pending.started = pending.finished = time.monotonic()
             ranked = await asyncio.to_thread(by_popularity, pending.parsed)  # may look at every item of a catalog
         else:
             self.batcher.submit(pending)
             ranked, before = await self._searched(pending)
+        if exposure is not None:
+            exposure.ranked = ranked
         if not ranked.complete:
             await asyncio.to_thread(lambda: ranked.notes)  # counts items, once for each union of sets
         answer = encode_answer(ranked, pending.serving.model, asked.titles, request_id)
@@ -136,13 +165,19 @@ class Service:
             message = f"model {pending.serving.model}: the scores of this request are NaN or infinity"
             raise Refusal("nonfinite", message) from None
 
-    def _accept(self, asked: RecommendRequest) -> Pending:
+    def _accept(self, asked: RecommendRequest, exposure: Exposure | None) -> Pending:
         """Check a request against what answers now, unless the queue is full."""
         self.batcher.refuse_if_full()
         arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
+        width, user = asked.beam_width, asked.user
+        if exposure is not None:
+            serving = exposure.answering.serving
+            width = exposure.answering.beam_width if width is None else width
         try:
+            if self.config.unit_field in user:
+                user = without_unit(user, self.config, serving.engine)
             lists: Any = asked  # of text or integers, which Request reads as text
-            what = lists.history, asked.k, asked.beam_width, lists.exclude, lists.allow, asked.user
+            what = lists.history, asked.k, width, lists.exclude, lists.allow, user
             request = Request(*what, asked.exclude_seen)
             parsed = serving.engine.parse(request, self.batcher.drop_unknown)
         except InputError as error:
@@ -172,10 +207,14 @@ class Service:
         try:
             engine, max_batch = await asyncio.to_thread(self._loaded_engine)
             serving = Serving(engine, self.model)
+            answering = {} if self.variants is None else await asyncio.to_thread(self.variants.load, serving)
+            others = tuple(dict.fromkeys(one.serving for one in answering.values() if one.serving is not serving))
             self.metrics.watch(lambda: self.batcher.running, lambda: self.batcher.waiting, engine.device.type == "cuda")
-            self.batcher.start(serving, max_batch, asyncio.get_running_loop())
+            self.batcher.start(serving, max_batch, asyncio.get_running_loop(), others)
             self.now_serving(serving)
             await self.warm_up(engine)
+            if self.variants is not None:
+                await self._begin(self.variants, answering)
         except Exception as error:
             self.state, self.error = "failed", error
             return
@@ -183,6 +222,22 @@ class Service:
         if self.state == "loading":
             self.state = "ready"
             logger.info("ready", extra={"model": self.model, "catalog": engine.catalog.version})
+
+    async def _begin(self, variants: Variants, answering: Mapping[str, Answering]) -> None:
+        """Make every variant's engine ready, then begin the experiment, or go on with it."""
+        warm = {self.serving}
+        for name, one in answering.items():
+            if one.serving not in warm:
+                before = self.batcher.stuck_after_s
+                with about_variant(self.config, variants.experiment.variants[name], "checkpoint"):
+                    await self.warm_up(one.serving.engine)
+                self.batcher.stuck_after_s = max(before, self.batcher.stuck_after_s)
+                warm.add(one.serving)
+        metrics = ExperimentMetrics(self.metrics.registry)
+        self.running = await asyncio.to_thread(begin, variants.experiment, answering, self.config, metrics)
+        self.running.switch.look()
+        self.guard = GuardTask(self.running)
+        self.guard.start()
 
     def _loaded_engine(self) -> tuple[Engine, int]:
         engine = self._make_engine()

@@ -18,9 +18,7 @@ def metric(name: str = "clicks", **changes: Any) -> Metric:
     return Metric(name, **(given | changes))
 
 
-def experiment(
-    metrics: Sequence[Metric], shares: dict[str, Fraction] | None = None, **plan: Any
-) -> Experiment:
+def experiment(metrics: Sequence[Metric], shares: dict[str, Fraction] | None = None, **plan: Any) -> Experiment:
     variants = {name: Variant(name, share) for name, share in (shares or HALVES).items()}
     named = {one.name: one for one in metrics}
     return Experiment("test", "salt", "user", variants, named, Plan(**({"units": 1000} | plan)))

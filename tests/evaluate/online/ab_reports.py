@@ -1,9 +1,11 @@
 """Experiments and A/B reports made by hand, for tests of what people read."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from octorec.evaluate.online.experiment import Experiment, parse_experiment
+from octorec.evaluate.online.record import Note, Record, Stage
 from octorec.evaluate.online.results import AbReport, Effect, Look, SampleRatio
 
 STARTED = 1_790_000_000.0
@@ -25,6 +27,14 @@ FILE: dict[str, Any] = {
 
 def experiment(**changes: Any) -> Experiment:
     return parse_experiment(FILE | changes)
+
+
+def record(**changes: Any) -> Record:
+    """The record of an experiment with `changes` of its file, which was started and nothing more."""
+    made = experiment(**changes)
+    shares = {name: variant.share for name, variant in made.variants.items()}
+    stage = Stage(0, STARTED, shares, dict.fromkeys(shares, ("model", "catalog")))
+    return Record(Path("fp8-shop"), made, (stage,), notes=(Note(STARTED, "started"),))
 
 
 def effect(metric: str, outcome: str, value: float = 0.001, reach: float = 0.01, **changes: Any) -> Effect:

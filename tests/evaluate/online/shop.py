@@ -2,8 +2,8 @@
 
     python tests/evaluate/online/shop.py FOLDER
 
-writes what a server and a shop would have: FOLDER/experiments/fp8-shop with its record and exposures, and the shop's own
-past.csv and outcomes.csv. Customers click at rates of their own, some of them order, and FP8 changes nothing.
+writes what a server and a shop would have: FOLDER/experiments/fp8-shop with its record and exposures, and the shop's
+own past.csv and outcomes.csv. Customers click at rates of their own, some of them order, and FP8 changes nothing.
 """
 
 import sys
@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from octorec.evaluate.online.assign import assign
-from octorec.evaluate.online.exposures import EXPOSURES_FOLDER
 from octorec.evaluate.online.experiment import Experiment, read_experiment
+from octorec.evaluate.online.exposures import EXPOSURES_FOLDER
 from octorec.evaluate.online.log import RowLog
 from octorec.evaluate.online.record import start
 from octorec.evaluate.online.rows import EXPOSURES
@@ -42,9 +42,15 @@ def make(folder: Path, experiment: Experiment, units: int = UNITS, loss: float =
         _events(rng, "order", np.full(units, -np.log1p(-ORDERS)), entered, end),
     ]
     past.append(
-        _events(rng, "order", np.full(units, -np.log1p(-ORDERS) * PAST_DAYS / 7), np.full(units, begin), entered)
+        _events(
+            rng,
+            "order",
+            np.full(units, -np.log1p(-ORDERS) * PAST_DAYS / 7),
+            np.full(units, begin),
+            np.full(units, START),
+        )
     )
-    _write(folder / "past.csv", names, past, before=START)
+    _write(folder / "past.csv", names, past)
     _write(folder / "outcomes.csv", names, here)
     root = folder / "experiments"
     root.mkdir(parents=True, exist_ok=True)
@@ -60,16 +66,14 @@ def _events(rng: np.random.Generator, event: str, mean: np.ndarray, since: np.nd
     return pa.table({"time": times, "unit": units, "event": [event] * len(units)})
 
 
-def _write(path: Path, names: list[str], events: list[pa.Table], before: float = np.inf) -> None:
+def _write(path: Path, names: list[str], events: list[pa.Table]) -> None:
     """A CSV as shops have it, with their own names of columns."""
     table = pa.concat_tables(events).sort_by("time")
     times, units = (table.column(name).to_numpy() for name in ("time", "unit"))
-    kept = times < before
-    when = pa.array((times[kept] * 1000).astype("int64"), pa.timestamp("ms", "UTC"))
-    customers = pa.array(names).take(pa.array(units[kept]))
-    what = table.column("event").filter(pa.array(kept))
+    when = pa.array((times * 1000).astype("int64"), pa.timestamp("ms", "UTC"))
+    customers = pa.array(names).take(pa.array(units))
     path.parent.mkdir(parents=True, exist_ok=True)
-    pyarrow.csv.write_csv(pa.table({"when": when, "customer": customers, "what": what}), path)
+    pyarrow.csv.write_csv(pa.table({"when": when, "customer": customers, "what": table.column("event")}), path)
 
 
 def _expose(folder: Path, experiment: Experiment, names: list[str], variants: np.ndarray, entered: np.ndarray) -> None:

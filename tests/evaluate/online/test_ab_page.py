@@ -7,10 +7,11 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import pytest
-from ab_reports import STARTED, effect, experiment, look, report
+from ab_reports import STARTED, effect, experiment, look, record, report
 
 from octorec.ab_plots import over_time, power_curves
-from octorec.ab_report import SIGN, page
+from octorec.ab_report import page
+from octorec.ab_signs import PAGE
 from octorec.evaluate.online.results import AbReport, Look
 from octorec.evaluate.online.sections import parts_of, verdict
 
@@ -42,7 +43,7 @@ class Page(HTMLParser):
 
 
 def made(of: AbReport) -> str:
-    return page(of, experiment(), STARTED, STARTED + 15 * 86400)
+    return page(of, record(), STARTED + 15 * 86400)
 
 
 def test_the_page_fetches_nothing_and_runs_nothing() -> None:
@@ -57,9 +58,9 @@ def test_the_page_fetches_nothing_and_runs_nothing() -> None:
 def test_the_page_says_all_that_the_terminal_says() -> None:
     done = report("inconclusive", look(1, *GOOD))
     found = Page(made(done)).text
-    assert SIGN in found
+    assert PAGE in found
     assert "".join(verdict(done, experiment())) in found
-    for part in parts_of(done, experiment(), STARTED):
+    for part in parts_of(done, record()):
         for said in (part.title, *part.lines, *part.columns, *(cell for row in part.rows for cell in row)):
             assert " ".join(said.split()) in found, said
     assert "must not fall by 2 % of the control's mean or more" in found

@@ -22,8 +22,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtr
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 LEAST = 1e-12  # error that a look can spend; with less it has no bound
 NEAREST = 1e-3  # relative rise of information below which two looks are taken to be this far apart
@@ -35,7 +34,7 @@ def spent(share: float, level: float) -> float:
     """The one-sided error that may be spent once `share` of the plan is reached, of `level` in all; 0 at the start."""
     if share <= 0:
         return 0.0
-    return float(2 * norm.sf(norm.isf(level / 2) / math.sqrt(min(share, 1.0))))
+    return float(2 * ndtr(ndtri(level / 2) / math.sqrt(min(share, 1.0))))
 
 
 def bounds(information: Sequence[float], errors: Sequence[float]) -> tuple[float, ...]:

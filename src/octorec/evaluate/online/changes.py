@@ -17,12 +17,13 @@ def refuse_changes(old: Experiment, new: Experiment, how_to_end: str) -> None:
     if found:
         field, was, now = found
         allowed = (
-            f"was {shown(was, 100)} when the experiment was started, and may not change: only the ramp, and shares, "
-            f"checkpoints and catalogs, which open a new stage; {how_to_end} and start one of another name and salt"
+            f"was {shown(was, 100)} when the experiment was started, and may not change: only the ramp may, and "
+            f"shares, checkpoints and catalogs, which open a new stage; {how_to_end} and start one of another name "
+            "and salt"
         )
         raise InputError(field, now, allowed)
     if new.ramp < old.ramp:
-        allowed = f"was {old.ramp} and may only go up: units that are in would be thrown out; {how_to_end}, or stop it"
+        allowed = f"was {old.ramp} and may only go up: units that are in would be thrown out; stop it, or {how_to_end}"
         raise InputError("ramp", str(new.ramp), allowed)
 
 

@@ -188,11 +188,8 @@ def _moments(
     r = difference / base if relative and base > 0 else 0.0
     at = np.array([1.0, r])
     shares = at @ parts @ at
-    spread = float(np.sqrt(shares.sum()))
-    third = sum(
-        sign * float(weights**3 @ (arm.means(arm.centred(p + r * q) ** 3) / arm.count**2))
-        for sign, arm, (p, q) in zip((-1, 1), arms, terms, strict=True)
-    )
+    skew = _skew(arms, [p + r * q for p, q in terms])
+    signs = np.array([[-1.0], [1.0]]) / np.sqrt(counts)
     units = (int(counts[0].sum()), int(counts[1].sum()))
     return Contrast(
         control=base,
@@ -202,7 +199,7 @@ def _moments(
         base=base if relative else 1.0,
         variance=variance,
         freedom=float(shares.sum() ** 2 / (shares**2 / (counts - 1)).sum()),
-        skew=third / spread**3,
+        skew=skew * float((signs * shares**1.5).sum() / shares.sum() ** 1.5),
     )
 
 
@@ -210,8 +207,22 @@ def _variances(arm: Arm, terms: Terms) -> np.ndarray:
     """Variances and covariances of p and q by stage [S, 2, 2], of a unit."""
     p, q = (arm.centred(part) for part in terms)
     rows = [arm.means(product) * arm.count / (arm.count - 1) for product in (p * p, p * q, p * q, q * q)]
-    rows[0][rows[0] <= ROUNDED * np.square(terms[0]).max()] = 0
+    largest = float(np.square(terms[0]).max())
+    if np.isfinite(largest):
+        rows[0][rows[0] <= ROUNDED * largest] = 0
     return np.stack(rows, 1).reshape(-1, 2, 2)
+
+
+def _skew(arms: tuple[Arm, Arm], values: list[np.ndarray]) -> float:
+    """The skewness of a unit, from the units of both arms: a small arm alone does not show its own well enough."""
+    sums = 0.0
+    for arm, one in zip(arms, values, strict=True):
+        apart = arm.centred(one)
+        squares = apart * apart
+        scale = arm.means(squares) ** 1.5
+        thirds = arm.means(squares * apart) * arm.count
+        sums += float(np.divide(thirds, scale, out=np.zeros_like(thirds), where=scale > 0).sum())
+    return sums / sum(arm.count.sum() for arm in arms)
 
 
 def _filled(parts: np.ndarray, arms: tuple[Arm, Arm], terms: tuple[Terms, Terms], relative: bool) -> np.ndarray:

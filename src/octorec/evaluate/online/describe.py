@@ -32,6 +32,7 @@ def described(experiment: Experiment) -> Iterator[tuple[str, str]]:
         yield "testers", f"{testers} with a variant given by the file; not counted"
     for metric in experiment.metrics.values():
         yield metric.role, metric_sentence(metric)
+    yield "verdict", _verdict(experiment)
     for sentence in _plan(experiment.plan, experiment.longest_window_s):
         yield "plan", sentence
     for sentence in _guard(experiment.guard):
@@ -68,6 +69,17 @@ def _ramp(ramp: Fraction) -> str:
     if ramp == 1:
         return "all units take part"
     return f"{words.share(ramp)} of the units take part; the others get the control and are not counted"
+
+
+def _verdict(experiment: Experiment) -> str:
+    """When it is `not inferior`."""
+    roles = {metric.role for metric in experiment.metrics.values()}
+    needed = {"guardrail": "every guardrail is clear of its margin", "goal": "a goal became better"}
+    said = words.listed([words_of for role, words_of in needed.items() if role in roles])
+    treatments = " in each treatment" if len(experiment.treatments) > 1 and "guardrail" in roles else ""
+    worse = {"guardrail": "a guardrail is beyond its margin", "goal": "a goal became worse"}
+    bad = " or ".join(words_of for role, words_of in worse.items() if role in roles)
+    return f"not inferior when {said}{treatments}; inferior when {bad}"
 
 
 def _plan(plan: Plan, window_s: float) -> Iterator[str]:

@@ -21,7 +21,7 @@ from octorec.evaluate.online.experiment import Metric
 from octorec.evaluate.online.results import Effect
 from octorec.evaluate.verdict import Outcome
 
-MOST_SKEW = 0.5  # of T, beyond which its distribution is not known well enough
+MOST_SKEW = 0.4  # of T, beyond which its distribution is not known well enough
 NO_BOUND = "no bound at this look: too little of the plan is reached"
 NOT_CLEAR = "the control's mean is not clear of 0, so that nothing bounds a relative difference"
 TOO_SKEWED = "a few units carry most of the sum: more units are needed"

@@ -2,8 +2,8 @@
 
 A look is due when the units whose windows have all passed reach the next planned share, or the plan's days are over.
 What it may spend follows from what was really reached (`bounds`). An end is alone where every guardrail has to clear
-its margin, so that the verdict errs no more often than one of them. It is joint where any one may decide: `inferior` of the
-guardrails, and both words of the goals, whose error is shared among all of them and the treatments (Bonferroni).
+its margin, so that the verdict errs no more often than one of them. It is joint where any one may decide: `inferior` of
+the guardrails, and both words of the goals, whose error is shared among all of them and the treatments (Bonferroni).
 """
 
 import math
@@ -48,8 +48,8 @@ def judge(
     """Judge an experiment as it stands; the report's looks are `looks`, and one more where one was due.
 
     looks, lowest_ratio_p: as the record holds them; the caller records the new look and the new p. now, started:
-    seconds since 1970. final: a person ends the experiment, so that this look spends all that is left. Without units that the
-    last look did not have, and after a final look, the last look stands.
+    seconds since 1970. final: a person ends the experiment, so that this look spends all that is left. Without units
+    that the last look did not have, and after a final look, the last look stands.
     """
     ratio = sample_ratio(tuple(experiment.variants), joined.assigned, [one.shares for one in stages], lowest_ratio_p)
     mature = np.all([column.mature for column in joined.columns.values()], axis=0)

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from octorec.errors import InputError
-from octorec.evaluate.online.exposures import EXPOSURES_FOLDER, read_exposures
+from octorec.evaluate.online.exposures import EXPOSURES_FOLDER, JOINED, read_exposures
 from octorec.evaluate.online.join import join
 from octorec.evaluate.online.judge import judge
 from octorec.evaluate.online.outcomes import OUTCOMES_FOLDER, read_outcomes
@@ -24,17 +26,14 @@ def look(
     """The report of an experiment's folder at the time `now`, in seconds since 1970, and its record as it is then.
 
     files: outcomes besides those of the folder; columns: our name of one of their columns -> theirs. final: this look
-    is the last, wherever the plan is. A look that is due is recorded; of two runs at once one look is made.
-    Raises InputError: a folder without a record, exposures or outcomes, what cannot be read, a time before the last look.
+    is the last, wherever the plan is. A look that is due is recorded; of two at once one is made.
+    Raises InputError: no record, exposures or outcomes are there or can be read, or `now` is before the last look.
     """
     folder = Path(folder)
     record = read_record(folder)
     _check_time(record, now)
     experiment = effective(record)
-    exposures, counts = read_exposures(folder / EXPOSURES_FOLDER)
-    if not exposures.num_rows:
-        allowed = "holds no exposures yet: octorec serve writes them as requests come; is the experiment being served?"
-        raise InputError("exposures", str(folder / EXPOSURES_FOLDER), allowed)
+    exposures, counts = _exposures(folder / EXPOSURES_FOLDER)
     given = [*([own] if (own := folder / OUTCOMES_FOLDER).is_dir() else []), *map(Path, files)]
     outcomes, more = read_outcomes(given, experiment, columns)
     if not outcomes.num_rows:
@@ -48,6 +47,14 @@ def look(
         if len(report.looks) == len(record.looks):
             return report, note_ratio(folder, report.sample_ratio.p)
         record = add_look(folder, report.looks[-1])  # of two of one number the first stands: it is read from the record
+
+
+def _exposures(folder: Path) -> tuple[pa.Table, dict[str, int]]:
+    found, counts = read_exposures(folder, JOINED) if folder.is_dir() else (None, {})
+    if found is None or not found.num_rows:
+        allowed = "holds no exposures yet: octorec serve writes them as requests come; is the experiment being served?"
+        raise InputError("exposures", str(folder), allowed)
+    return found, counts
 
 
 def _check_time(record: Record, now: float) -> None:

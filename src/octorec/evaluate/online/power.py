@@ -1,14 +1,14 @@
 """The chance that what is left of the plan shows a guardrail to be not inferior, if nothing differs.
 
 With n units the difference is v with standard error s. With N of them, the others showing none, it becomes a normal
-with mean v n / N, of which the new units give the standard error s sqrt(n / N) sqrt(1 - n / N), and it is judged with the
-standard error s sqrt(n / N) and the last look's bound (conditional power; Jennison & Turnbull 2000, chapter 10).
+with mean v n / N, of which the new units give the standard error s sqrt(n / N) sqrt(1 - n / N), and it is judged with
+the standard error s sqrt(n / N) and the last look's bound (conditional power; Jennison & Turnbull 2000, chapter 10).
 """
 
 import math
 from collections.abc import Sequence
 
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from octorec.evaluate.online.bounds import bounds, spent
 from octorec.evaluate.online.experiment import Experiment, Metric, Plan
@@ -43,4 +43,4 @@ def _last_bound(plan: Plan, looks: Sequence[Look], end: float) -> float:
 def _chance(metric: Metric, one: Effect, bound: float, share: float, limit: float) -> float:
     value, reach = (one.value, one.value - one.low) if metric.direction == "up" else (-one.value, one.high - one.value)
     error = reach / bound * math.sqrt(share)
-    return float(norm.cdf((value * share + metric.margin - limit * error) / (error * math.sqrt(1 - share))))
+    return float(ndtr((value * share + metric.margin - limit * error) / (error * math.sqrt(1 - share))))

@@ -13,7 +13,7 @@ from pathlib import Path
 from octorec.errors import InputError, one_line, shown
 from octorec.evaluate.online.changes import refuse_changes
 from octorec.evaluate.online.design import Experiment
-from octorec.evaluate.online.experiment import parse_experiment
+from octorec.evaluate.online.experiment import check_salt, parse_experiment
 from octorec.evaluate.online.fields import NAME, free_text
 from octorec.evaluate.online.plain import made, plain
 from octorec.evaluate.online.record_file import (
@@ -44,24 +44,30 @@ LONGEST_WHY = 1000
 Versions = Mapping[str, tuple[str, str]]
 
 
-def start(root: str | Path, experiment: Experiment, versions: Versions, now: float) -> Record:
+def start(root: str | Path, experiment: Experiment, versions: Versions, now: float, hold_out_salt: str = "") -> Record:
     """Start an experiment below `root`, or go on with it; other shares or versions open a new stage.
 
-    versions: of checkpoint and catalog by variant. now: seconds since 1970.
+    versions: of checkpoint and catalog by variant. now: seconds since 1970. hold_out_salt: as `assign` takes it.
     Raises InputError, which names the field: what may not change has; the salt was used by another experiment below
     `root`, or one of them is not ended; this one is; a record cannot be read or written.
     """
     now = check_time(now)
+    if hold_out_salt != "":
+        check_salt("hold_out_salt", hold_out_salt)
     experiment = parse_experiment(experiment_values(experiment))  # one made in Python is checked as a file is
     versions = _checked(versions, experiment)
     root = Path(root)
     folder_names(root, "experiment_root", "must be a folder whose subfolders are experiments")
-    with locked(root):
+    with locked(root, "experiment_root"):
         folder = root / experiment.name
         if not os.path.lexists(folder / RECORD):
             _refuse_beside(root, experiment)
-            return _begin(folder, experiment, versions, now)
-        _refuse_ended(read_record(folder))
+            return _begin(folder, experiment, versions, now, hold_out_salt)
+        known = read_record(folder)
+        _refuse_ended(known)
+        if experiment.hold_out and hold_out_salt != known.hold_out_salt:
+            allowed = f"was {shown(known.hold_out_salt)} when {known.name} was started: others would be left out"
+            raise InputError("hold_out_salt", hold_out_salt, allowed)
         _refuse_beside(root, experiment)
         return changed(folder, partial(_go_on, experiment=experiment, versions=versions, now=now))
 
@@ -145,7 +151,7 @@ def effective(record: Record) -> Experiment:
     return record.experiment
 
 
-def _begin(folder: Path, experiment: Experiment, versions: Versions, now: float) -> Record:
+def _begin(folder: Path, experiment: Experiment, versions: Versions, now: float, hold_out_salt: str) -> Record:
     try:
         folder.mkdir(exist_ok=True)
         left = [name for name in os.listdir(folder) if not name.startswith(".")]
@@ -155,7 +161,7 @@ def _begin(folder: Path, experiment: Experiment, versions: Versions, now: float)
         allowed = f"holds {', '.join(sorted(left)[:5])} but no {RECORD}: put it back, or take another name and salt"
         raise InputError("experiment", str(folder), allowed)
     stage = Stage(0, now, shares_of(experiment), versions)
-    record = Record(folder, experiment, (stage,), notes=(Note(now, f"started with {_words(stage)}"),))
+    record = Record(folder, experiment, (stage,), hold_out_salt, notes=(Note(now, f"started with {_words(stage)}"),))
     with locked(folder):
         write_record(record)
     return record

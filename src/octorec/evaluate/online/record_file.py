@@ -32,7 +32,7 @@ RECORD, LOCK = "record.json", ".lock"
 FORMAT = 1
 LOCK_WAIT_S = 10.0
 LATEST = 253402300799.0  # the last second of the year 9999
-KEYS = ("format", "experiment", "stages", "stop", "ended", "looks", "lowest_ratio_p", "notes")
+KEYS = ("format", "experiment", "hold_out_salt", "stages", "stop", "ended", "looks", "lowest_ratio_p", "notes")
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,14 @@ class Note:
 class Record:
     """What is remembered of one experiment. experiment: as it was started, with the ramp, shares and folders of now.
 
-    stages: oldest first. stop: None while variants answer. ended: when, None while it runs. looks: that were made.
-    lowest_ratio_p: of the sample-ratio check. notes: all that was done, oldest first.
+    hold_out_salt: the deployment's. stages: oldest first. stop: None while variants answer. ended: when, None while it
+    runs. looks: that were made. lowest_ratio_p: of the sample-ratio check. notes: all that was done, oldest first.
     """
 
     folder: Path
     experiment: Experiment
     stages: tuple[Stage, ...]
+    hold_out_salt: str = ""
     stop: Stop | None = None
     ended: float | None = None
     looks: tuple[Look, ...] = ()
@@ -107,7 +108,7 @@ def read_record(folder: str | Path) -> Record:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, field: str = "folder") -> Iterator[None]:
     """Hold the one lock on a folder, of all threads and processes; it ends with its process.
 
     Raises InputError where it is held for LOCK_WAIT_S by another, or cannot be had.
@@ -116,11 +117,11 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise InputError("folder", str(folder), f"nothing can be written there ({reason(error)})") from error
+        raise InputError(field, str(folder), f"nothing can be written there ({reason(error)})") from error
     try:
-        while not _taken(handle, folder):
+        while not _taken(handle, folder, field):
             if time.monotonic() > end:
-                raise InputError("folder", str(folder), f"another process held it for {LOCK_WAIT_S:g} s: try again")
+                raise InputError(field, str(folder), f"another process held it for {LOCK_WAIT_S:g} s: try again")
             time.sleep(0.01)
         yield
     finally:
@@ -128,7 +129,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def changed(folder: str | Path, change: Callable[[Record], Record]) -> Record:
-    """Read, change and write the record while nobody else does. A change that gives back its argument writes nothing."""
+    """Read, change and write the record while nobody else does; a change that gives its argument back writes none."""
     read_record(folder)  # before a lock is left in a folder that is none of ours
     with locked(Path(folder)):
         before = read_record(folder)
@@ -164,14 +165,14 @@ def date(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _taken(handle: int, folder: Path) -> bool:
+def _taken(handle: int, folder: Path, field: str) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
         allowed = "is on a file system without locks" if error.errno in WITHOUT_LOCKS else reason(error)
-        raise InputError("folder", str(folder), f"cannot be locked ({allowed})") from error
+        raise InputError(field, str(folder), f"cannot be locked ({allowed})") from error
     return True
 
 
@@ -184,6 +185,7 @@ def _record(folder: Path, values: dict[str, Any]) -> Record:
     if type(values["format"]) is not int or values["format"] != FORMAT:
         raise InputError("format", values["format"], f"must be {FORMAT}: another version of OctoRec wrote it")
     hints: dict[str, Any] = {
+        "hold_out_salt": str,
         "stages": tuple[Stage, ...],
         "stop": Stop | None,
         "ended": float | None,

@@ -1,5 +1,6 @@
 """An A/B report for a terminal: the verdict in one sentence, then what leads to it."""
 
+from collections.abc import Iterable
 from textwrap import wrap
 
 from rich.box import SIMPLE_HEAD
@@ -7,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from octorec.evaluate.online.experiment import Experiment
+from octorec.evaluate.online.record import Record
 from octorec.evaluate.online.results import AbReport
 from octorec.evaluate.online.sections import Part, parts_of, verdict
 
@@ -15,12 +16,19 @@ COLORS = {"not inferior": "green", "inferior": "red", "inconclusive": "yellow", 
 WIDTH = 80  # columns of a sentence
 
 
-def render(report: AbReport, experiment: Experiment, started: float) -> list[RenderableType]:
-    """Lines and tables, the verdict first. started: when the experiment did, in seconds since 1970."""
-    word, said = verdict(report, experiment)
+def render(report: AbReport, record: Record) -> list[RenderableType]:
+    """Lines and tables, the verdict first."""
+    word, said = verdict(report, record.experiment)
     out: list[RenderableType] = [Text.assemble((word, f"bold {COLORS[word]}"), said, overflow="fold")]
-    for part in parts_of(report, experiment, started):
-        out += ["", Text(part.title, style="bold"), *_table(part)]
+    return out + render_parts(parts_of(report, record))
+
+
+def render_parts(parts: Iterable[Part]) -> list[RenderableType]:
+    """Titles, tables and sentences, the latter wrapped."""
+    out: list[RenderableType] = []
+    for part in parts:
+        space = [] if out and isinstance(out[-1], Table) else [""]  # a table ends with an empty line
+        out += [*space, Text(part.title, style="bold"), *_table(part)]
         out += [line for sentence in part.lines for line in wrap(sentence, WIDTH, subsequent_indent="  ")]
     return out
 

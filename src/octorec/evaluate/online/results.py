@@ -8,6 +8,8 @@ from octorec.evaluate.verdict import EXIT_CODES, Outcome
 
 BROKEN = 5  # exit code of an experiment whose sample ratio, rows or variants cannot be trusted
 
+JUDGED = frozenset((*EXIT_CODES.values(), BROKEN))  # the exit codes of a report that was made
+
 
 @dataclass(frozen=True)
 class Effect:

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from octorec.evaluate.margin import percent
 from octorec.evaluate.online import words
 from octorec.evaluate.online.experiment import CONTROL, Experiment, Metric
+from octorec.evaluate.online.record import Record
 from octorec.evaluate.online.results import AbReport, Effect, Look, SampleRatio
+from octorec.evaluate.online.rows import ENDED
+from octorec.evaluate.online.sample_ratio import LEVEL
 
+MOST_NOTES = 20  # of the record, the newest
 GOAL_WORDS = {"not_inferior": "better", "inferior": "worse", "inconclusive": "inconclusive"}
 
 
@@ -22,19 +26,21 @@ class Part:
     left: int = 1
 
 
-def parts_of(report: AbReport, experiment: Experiment, started: float) -> list[Part]:
-    """All that a report says below its verdict. started: when the experiment did, in seconds since 1970."""
+def parts_of(report: AbReport, record: Record) -> list[Part]:
+    """All that a report says below its verdict."""
+    experiment = record.experiment
     parts = [Part("Why nothing can be said", report.broken)] if report.broken else []
     parts.append(_sample_ratio(report.sample_ratio))
     if report.looks:
         parts += [_effects(report.looks[-1], experiment, treatment) for treatment in experiment.treatments]
         parts.append(_looks(report.looks, experiment))
-    parts.append(Part("What comes", tuple(_ahead(report, experiment, started))))
+    parts.append(Part("What comes", tuple(_ahead(report, record))))
     if report.counts:
         parts.append(Part("Left out, doubled, late or lost", tuple(f"{k}: {v:,}" for k, v in report.counts.items())))
     if report.ended:
         parts.append(_ended(report.ended, experiment))
-    return parts
+    done = tuple(f"{words.moment(note.time)}: {note.text}" for note in record.notes[-MOST_NOTES:])
+    return [*parts, Part("What was done to it", done)]
 
 
 def verdict(report: AbReport, experiment: Experiment) -> tuple[str, str]:
@@ -46,8 +52,9 @@ def verdict(report: AbReport, experiment: Experiment) -> tuple[str, str]:
         return word, f"{_at_margins(_judging(experiment))}: no look was due yet"
     last = report.looks[-1]
     decided = _deciding(report, experiment, last)
-    said = f"{_at_margins([experiment.metrics[name] for name in decided])} at {_look_name(last, experiment)}"
-    return word, said + _goals(last, experiment)
+    said = f"{_at_margins(decided)} at {_look_name(last, experiment)}"
+    named = set() if report.outcome == "not_inferior" else {metric.name for metric in decided}
+    return word, said + _goals(last, experiment, named)
 
 
 def outcome_word(effect: Effect, metric: Metric) -> str:
@@ -61,11 +68,12 @@ def _judging(experiment: Experiment) -> list[Metric]:
     return guardrails or list(experiment.metrics.values())
 
 
-def _deciding(report: AbReport, experiment: Experiment, last: Look) -> list[str]:
-    """The metrics by which the verdict is what it is: those that are inferior, or undecided, or else all."""
-    names = [metric.name for metric in _judging(experiment)]
+def _deciding(report: AbReport, experiment: Experiment, last: Look) -> list[Metric]:
+    """The metrics by which the verdict is what it is: all that have its word, and of a good one the guardrails."""
+    if report.outcome == "not_inferior":
+        return _judging(experiment)
     alike = {effect.metric for effect in last.effects if effect.outcome == report.outcome}
-    return [name for name in names if name in alike] or names
+    return [metric for metric in experiment.metrics.values() if metric.name in alike] or _judging(experiment)
 
 
 def _at_margins(metrics: list[Metric]) -> str:
@@ -75,16 +83,14 @@ def _at_margins(metrics: list[Metric]) -> str:
     return f"{f' at {many},' if many else ''} by {words.listed([metric.name for metric in metrics])}"
 
 
-def _goals(last: Look, experiment: Experiment) -> str:
-    """Such as `; spent (fp8) is better`, for the goals that are decided beside guardrails."""
-    if _judging(experiment)[0].role == "goal":
-        return ""
-    said = ""
+def _goals(last: Look, experiment: Experiment, said: set[str]) -> str:
+    """Such as `; spent (fp8) is better`, for the goals that are decided and were not `said`."""
+    more = ""
     for effect in last.effects:
         metric = experiment.metrics[effect.metric]
-        if metric.role == "goal" and effect.outcome != "inconclusive":
-            said += f"; {effect.metric} ({effect.variant}) is {outcome_word(effect, metric)}"
-    return said
+        if metric.role == "goal" and metric.name not in said and effect.outcome != "inconclusive":
+            more += f"; {effect.metric} ({effect.variant}) is {outcome_word(effect, metric)}"
+    return more
 
 
 def _look_name(look: Look, experiment: Experiment) -> str:
@@ -94,7 +100,7 @@ def _look_name(look: Look, experiment: Experiment) -> str:
 def _sample_ratio(found: SampleRatio) -> Part:
     rows = tuple((name, f"{count:,}", f"{found.expected[name]:,.1f}") for name, count in found.assigned.items())
     word = "is broken" if found.broken else "is as planned"
-    line = f"The sample ratio {word}: p {words.chance(found.p)}, the lowest that it ever was; broken below 0.001"
+    line = f"The sample ratio {word}: p {words.chance(found.p)}, the lowest that it ever was; broken below {LEVEL}"
     return Part("Sample ratio", (line,), ("variant", "assigned units", "expected"), rows)
 
 
@@ -114,7 +120,7 @@ def _effects(look: Look, experiment: Experiment, treatment: str) -> Part:
 
 
 def _effect_row(effect: Effect, metric: Metric) -> tuple[str, ...]:
-    means = (f"{effect.control:.4g}", f"{effect.treatment:.4g}")
+    means = (words.number(effect.control), words.number(effect.treatment))
     value, ends = words.difference(effect.value, metric), words.interval(effect.low, effect.high, metric)
     return (metric.name, outcome_word(effect, metric), value, ends, words.signed_margin(metric), *means)
 
@@ -122,16 +128,26 @@ def _effect_row(effect: Effect, metric: Metric) -> tuple[str, ...]:
 def _looks(looks: tuple[Look, ...], experiment: Experiment) -> Part:
     rows = []
     for look in looks:
-        reached = (f"{look.units:,}", percent(look.information), f"{look.alpha_spent:.4f}", f"{look.bound:.2f}")
+        reached = (
+            f"{look.units:,}",
+            percent(look.information),
+            f"{look.alpha_spent:.4f}",
+            words.number(look.bound, ".2f"),
+        )
         rows.append((f"{look.number}{' (last)' if look.final else ''}", words.moment(look.time), *reached))
     planned = len(experiment.plan.looks)
     columns = ("look", "time", "units", "of the plan", "alpha spent", "bound")
     return Part(f"Looks so far, of {planned} planned", (), columns, tuple(rows), left=2)
 
 
-def _ahead(report: AbReport, experiment: Experiment, started: float) -> Iterator[str]:
-    """When the next look is due, and what it is likely to show."""
-    plan = experiment.plan
+def _ahead(report: AbReport, record: Record) -> Iterator[str]:
+    """Whether it still runs, when the next look is due, and what it is likely to show."""
+    plan, started = record.experiment.plan, record.stages[0].since
+    if record.ended is not None:
+        yield f"Ended on {words.moment(record.ended)}"
+    elif record.stop is not None:
+        why = f": {record.stop.why}" if record.stop.why else ""
+        yield f"Stopped on {words.moment(record.stop.time)}, and the control answers until it is resumed{why}"
     yield f"{words.counted(report.units, 'unit')} so far whose windows have passed"
     if report.looks and report.looks[-1].final:
         yield "The last look has been made: nothing is judged again"
@@ -151,7 +167,8 @@ def _ahead(report: AbReport, experiment: Experiment, started: float) -> Iterator
 
 def _ended(ended: Mapping[str, Mapping[str, int]], experiment: Experiment) -> Part:
     """What became of requests, as shares of each variant's."""
-    names = list(dict.fromkeys(word for counts in ended.values() for word in counts))
+    found = dict.fromkeys(word for counts in ended.values() for word in counts)
+    names = sorted(found, key=lambda word: ENDED.index(word) if word in ENDED else len(ENDED))
     rows = []
     for variant in [*experiment.variants, *(name for name in ended if name not in experiment.variants)]:
         counts = ended.get(variant, {})

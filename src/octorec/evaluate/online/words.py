@@ -63,11 +63,21 @@ def difference(value: float, metric: Metric) -> str:
     return f"{value:+.2%}" if metric.margin_kind == "relative" else f"{value:+.4g}"
 
 
+def size_of_difference(value: float, metric: Metric) -> str:
+    """A difference without its sign, relative or in the metric's own unit as its margin is."""
+    return f"{value:.2%}" if metric.margin_kind == "relative" else f"{value:.4g}"
+
+
 def interval(low: float, high: float, metric: Metric) -> str:
     """Both ends of an interval as `difference` has them."""
     if not (math.isfinite(low) or math.isfinite(high)):
         return "not bounded"
     return f"{difference(low, metric)} .. {difference(high, metric)}"
+
+
+def number(value: float, form: str = ".4g") -> str:
+    """A number as `form` writes it; one that there is not as a dash."""
+    return format(value, form) if math.isfinite(value) else "-"
 
 
 def chance(p: float) -> str:

@@ -1,0 +1,21 @@
+"""By what a run of `octorec ab` knows the pages and plots of an earlier one, which it may replace."""
+
+from pathlib import Path
+
+PAGE, PLOT = "OctoRec A/B report", "OctoRec A/B power"  # stand in every page, and in every plot's title
+MOST_BYTES = 2**24  # of a file that is looked at
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page of an A/B report."""
+    return _holds(path, PAGE)
+
+
+def is_plot(path: Path) -> bool:
+    """Whether a file is a plot of power against units."""
+    return _holds(path, PLOT)
+
+
+def _holds(path: Path, sign: str) -> bool:
+    with path.open("rb") as file:
+        return sign.encode() in file.read(MOST_BYTES)

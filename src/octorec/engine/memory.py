@@ -1,0 +1,57 @@
+"""Whether several engines fit into memory, known before the first is loaded."""
+
+from math import prod
+from pathlib import Path
+
+import torch
+
+from octorec.models.hf_folder import Checkpoint
+
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+LIMITS = ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+UNLIMITED = 2**62
+
+
+def model_bytes(checkpoint: Path, device: str) -> int:
+    """The least that a checkpoint's tensors take, each in the type that `engine.load` gives it: 8-bit weights keep
+    their size, others are float32 on a CPU and have 16 bits on a GPU. Reads the headers alone."""
+    wide = 2 if device == "cuda" else 4
+    headers = Checkpoint(checkpoint).headers.values()
+    return sum(prod(header.shape) * (1 if "8" in header.dtype.partition("_")[0] else wide) for header in headers)
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def free_bytes(device: str) -> int:
+    """What the device has left; on the CPU what the host has, and the process's own limit leaves of it."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    return min(_host_free(), *(_group_free(*names) for names in LIMITS))
+
+
+def _host_free() -> int:
+    for line in (PROC / "meminfo").read_text().splitlines() if (PROC / "meminfo").is_file() else ():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return UNLIMITED
+
+
+def _group_free(limit: str, used: str) -> int:
+    """What the control group of the process leaves; pages of files that nobody needs are given back."""
+    most = _number(CGROUPS / limit)
+    if most is None or most >= UNLIMITED:
+        return UNLIMITED
+    stat = (CGROUPS / used).with_name("memory.stat")
+    lines = dict(line.split()[:2] for line in stat.read_text().splitlines()) if stat.is_file() else {}
+    reclaimable = int(lines.get("inactive_file", lines.get("total_inactive_file", 0)))
+    return max(0, most - (_number(CGROUPS / used) or 0) + reclaimable)
+
+
+def _number(path: Path) -> int | None:
+    """What a file says; None where it is not there or says `max`."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

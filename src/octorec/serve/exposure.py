@@ -1,0 +1,93 @@
+"""One assigned request, from its unit to its row."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from octorec.engine.engine import Engine
+from octorec.engine.rank import Ranked
+from octorec.evaluate.online.assign import Assignment
+from octorec.evaluate.online.unit import unit_id
+from octorec.serve.config import ServeConfig
+from octorec.serve.variants import Answering
+
+FAILED = {"failed", "nonfinite", "cancelled"}  # other outcomes without an answer are refusals
+NO_FAULT = {"ok", "invalid", "cancelled", "draining"}  # of the variant: its sender's, or the operator's
+
+
+def unit_path(config: ServeConfig) -> str:
+    """How a request spells where its unit stands."""
+    return f"user.{config.unit_field}"
+
+
+def without_unit(user: dict[str, Any], config: ServeConfig, engine: Engine) -> dict[str, Any]:
+    """The user fields that are for the model: the one that names the unit is only where the model has it too.
+
+    Raises InputError for what is no unit id.
+    """
+    unit_id(user[config.unit_field], unit_path(config))
+    if any(field.name == config.unit_field for field in engine.config.user_fields):
+        return user
+    return {name: value for name, value in user.items() if name != config.unit_field}
+
+
+@dataclass(eq=False)
+class Exposure:
+    """A request of a unit that is in the experiment, held out, or a tester's.
+
+    answering: whose engine answers, the control's where by_control. time: of its arrival, in seconds since 1970.
+    ranked: what the engine found, None until then.
+    """
+
+    unit: str
+    assignment: Assignment
+    stage: int
+    answering: Answering
+    by_control: bool
+    time: float = field(default_factory=time.time)
+    ranked: Ranked | None = None
+
+    def row(self, experiment: str, request_id: str, outcome: str, seconds: float) -> dict[str, Any]:
+        """The row of `rows.EXPOSURES`. outcome: how the request ended, a key of `refusal.STATUS`."""
+        answered = outcome == "ok" and self.ranked is not None
+        return {
+            "time": self.time,
+            "experiment": experiment,
+            "stage": self.stage,
+            "unit": self.unit,
+            "variant": self.assignment.variant,
+            "group": self.assignment.group,
+            "request_id": request_id,
+            "ended": self.ended(outcome),
+            "items": self.ranked.items() if answered and self.ranked is not None else [],
+            "model": self.answering.model if answered else "",
+            "catalog": self.ranked.catalog.version if answered and self.ranked is not None else "",
+            "latency_ms": seconds * 1e3,
+        }
+
+    def ended(self, outcome: str) -> str:
+        """What became of the request, one of `rows.ENDED`."""
+        if outcome != "ok":
+            return "failed" if outcome in FAILED else "refused"
+        if self.by_control:
+            return "by_control"
+        return "short" if self.ranked is not None and not self.ranked.complete else "answered"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one counted request ended, for whoever watches the variants.
+
+    outcome: a key of `refusal.STATUS`. seconds: from the decoded body to its end. by_control: an experiment that was
+    stopped sent it to the control, so that it says nothing of its variant.
+    """
+
+    variant: str
+    outcome: str
+    seconds: float
+    by_control: bool
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed or was refused through no fault of its sender."""
+        return self.outcome not in NO_FAULT
