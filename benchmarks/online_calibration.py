@@ -11,7 +11,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from scipy.stats import skew
 from benchmarks import records
 from benchmarks.program import run
 from octorec.evaluate.online.assign import assign
-from octorec.evaluate.online.experiment import CONTROL, Experiment, Metric, Plan, Variant
+from octorec.evaluate.online.design import CONTROL, Experiment, Metric, Plan, Variant
 from octorec.evaluate.online.joined import Column, Joined
 from octorec.evaluate.online.judge import judge
 from octorec.evaluate.online.past import Past
@@ -35,13 +35,14 @@ from octorec.evaluate.online.size import sizes
 RESULTS = records.RESULTS / "online_calibration.jsonl"
 ALPHA, POWER = 0.05, 0.8  # of the plans; an end errs in ALPHA / 2 at most
 POOL = 200_000  # unit ids that runs take theirs from
-TREATMENT = "treatment"
+TREATMENT, ROLES = "treatment", ("guardrail", "goal")
 
 What = Literal["proportion", "rare proportion", "revenue", "covariate", "ratio", "few units"]
 When = Literal["once", "planned", "early and late", "missed", "overrun", "ended early"]
 MARGINS: dict[What, float] = {
     "proportion": 0.2, "rare proportion": 0.4, "revenue": 0.15, "covariate": 0.02, "ratio": 0.1, "few units": 0.5,
 }  # fmt: skip
+RATES = {"proportion": 0.3, "rare proportion": 0.03}
 PLANNED: dict[When, tuple[float, ...]] = {"once": (1.0,), "planned": (0.25, 0.5, 0.75, 1.0)}
 # Shares of the plan at which a report is asked for; the last is the end.
 REPORTS: dict[When, tuple[float, ...]] = {
@@ -94,9 +95,7 @@ CELLS = [
 
 def draw(what: What, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """The numbers of units whose engine is the control's: y, and x or per where the metric has them [U]."""
-    if what == "proportion":
-        return {"y": rng.random(count)}
-    if what == "rare proportion":
+    if what in RATES:  # brought to 0 and 1 by `lose`
         return {"y": rng.random(count)}
     if what == "revenue":
         return {"y": rng.lognormal(0, 1, count)}
@@ -107,9 +106,6 @@ def draw(what: What, count: int, rng: np.random.Generator) -> dict[str, np.ndarr
         per = 1.0 + rng.geometric(0.2, count)
         return {"y": rng.binomial(per.astype(int), rng.beta(2, 8, count)).astype(float), "per": per}
     return {"y": rng.normal(1, 3, count)}
-
-
-RATES = {"proportion": 0.3, "rare proportion": 0.03}
 
 
 def lose(what: What, y: np.ndarray, treated: np.ndarray, loss: float, rng: np.random.Generator) -> np.ndarray:
@@ -145,7 +141,7 @@ def experiment(what: What, share: Fraction, planned: tuple[float, ...]) -> Exper
     per = "shown" if kind == "ratio" else None
     metrics = {
         role: Metric(role, kind, "event", 60.0, role, per, "up", margin, "relative", covariate)  # type: ignore[arg-type]
-        for role, margin in (("guardrail", MARGINS[what]), ("goal", 0.0))
+        for role, margin in zip(ROLES, (MARGINS[what], 0.0), strict=True)
     }
     variants = {CONTROL: Variant(CONTROL, 1 - share), TREATMENT: Variant(TREATMENT, share)}
     first = Experiment("calibration", "salt", "user", variants, metrics, Plan(20, None, planned, ALPHA, POWER))
@@ -170,6 +166,8 @@ def rates(cell: Cell, simulations: int, seed: int = 0) -> dict[str, float]:
     """
     rng = np.random.default_rng(seed)
     judged = experiment(cell.what, cell.share, PLANNED.get(cell.when, PLANNED["planned"]))
+    if cell.truth == "margin":  # where a goal says nothing
+        judged = replace(judged, metrics={"guardrail": judged.metrics["guardrail"]})
     assert judged.plan.units is not None
     counts = [round(share * judged.plan.units) for share in REPORTS[cell.when]]
     loss = MARGINS[cell.what] if cell.truth == "margin" else 0.0
@@ -203,7 +201,7 @@ def _looks(
 
 def _seen(looks: Sequence[Look], truth: float) -> tuple[bool, bool, bool, bool]:
     """Of a run: whether the goal has a word, whether the guardrail is not inferior, whether the truth is covered."""
-    guardrails, goals = ([look.effects[place] for look in looks] for place in (0, 1))
+    guardrails, goals = ([one for look in looks for one in look.effects if one.metric == role] for role in ROLES)
     covered = [one.low <= truth <= one.high for one in guardrails]
     goal = any(one.outcome != "inconclusive" for one in goals)
     return goal, any(one.outcome == "not_inferior" for one in guardrails), all(covered), covered[-1]

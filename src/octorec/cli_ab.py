@@ -125,10 +125,8 @@ def ab_plan(
     if plot is not None:
         _plot(plot, read, found, [experiment, *data])
     told = {**asdict(found), "counts": dict(counts)}
-    lines = [f"{what}: {count:,}" for what, count in counts.items()]
-    show(
-        as_json, told, planning.verdict_of_plan(read, found), *render_parts(planning.parts_of_plan(read, found)), *lines
-    )
+    parts = planning.parts_of_plan(read, found, counts)
+    show(as_json, told, planning.verdict_of_plan(read, found), *render_parts(parts))
 
 
 def _plot(path: Path, experiment: "Experiment", found: "Reached", inputs: Sequence[Path]) -> None:

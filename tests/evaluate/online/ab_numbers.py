@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from octorec.evaluate.online.experiment import Experiment, Metric, Plan, Variant
+from octorec.evaluate.online.design import Experiment, Metric, Plan, Variant
 from octorec.evaluate.online.joined import Column, Joined
 
 HALVES = {"control": Fraction(1, 2), "wide": Fraction(1, 2)}

@@ -15,8 +15,8 @@ import numpy as np
 
 from octorec.evaluate.online.bounds import bounds, spent
 from octorec.evaluate.online.contrast import contrast
+from octorec.evaluate.online.design import CONTROL, Experiment, Plan
 from octorec.evaluate.online.effect import Bounds, effect
-from octorec.evaluate.online.experiment import CONTROL, Experiment, Plan
 from octorec.evaluate.online.joined import LOST, Joined
 from octorec.evaluate.online.power import power_left
 from octorec.evaluate.online.results import AbReport, Effect, Look, SampleRatio

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from octorec.errors import InputError
-from octorec.evaluate.online.experiment import Experiment, Metric
+from octorec.evaluate.online.design import Experiment, Metric
 
 NEARLY = 0.9  # share of the time asked for that the past has to reach back
 

@@ -9,7 +9,7 @@ from octorec.evaluate.online.describe import asked
 from octorec.evaluate.online.experiment import Experiment, Metric
 from octorec.evaluate.online.past import Past
 from octorec.evaluate.online.reached import reached
-from octorec.evaluate.online.sections import Part
+from octorec.evaluate.online.sections import Part, said_counts
 from octorec.evaluate.online.size import Size, sizes
 
 DAY = 86400
@@ -73,14 +73,16 @@ def verdict_of_plan(experiment: Experiment, found: Reached) -> str:
     return f"{plan} are enough for every guardrail" if wanted else f"{plan}: there is no guardrail to size them for"
 
 
-def parts_of_plan(experiment: Experiment, found: Reached) -> Iterator[Part]:
-    """A table of what each metric asks for, and how it was counted."""
+def parts_of_plan(experiment: Experiment, found: Reached, counts: Mapping[str, int]) -> Iterator[Part]:
+    """A table of what each metric asks for, and how it was counted. counts: what was left out of the past, by words."""
     rows = [_row(experiment.metrics[size.metric], size, found) for size in found.sizes]
     columns = ("metric", "margin", "units needed", "power", "smallest shown", "days")
     lines = [f"{size.metric}: {asked(experiment.metrics[size.metric])}; {size.why}" for size in found.sizes]
     yield Part(f"What each metric asks for, at {_at(found)}", tuple(lines), columns, tuple(rows))
     past = [_past_row(experiment.metrics[name], one) for name, one in found.past.items()]
     yield Part("The past", (), ("metric", "units", "mean", "standard deviation", "correlation"), tuple(past))
+    if counts:
+        yield Part("Left out of the past", said_counts(counts))
 
 
 def needs(experiment: Experiment) -> Iterator[str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from scipy.special import ndtr
 
 from octorec.evaluate.online.bounds import bounds, spent
-from octorec.evaluate.online.experiment import Experiment, Metric, Plan
+from octorec.evaluate.online.design import Experiment, Metric, Plan
 from octorec.evaluate.online.results import Effect, Look
 
 

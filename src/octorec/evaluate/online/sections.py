@@ -36,7 +36,7 @@ def parts_of(report: AbReport, record: Record) -> list[Part]:
         parts.append(_looks(report.looks, experiment))
     parts.append(Part("What comes", tuple(_ahead(report, record))))
     if report.counts:
-        parts.append(Part("Left out, doubled, late or lost", tuple(f"{k}: {v:,}" for k, v in report.counts.items())))
+        parts.append(Part("Left out, doubled, late or lost", said_counts(report.counts)))
     if report.ended:
         parts.append(_ended(report.ended, experiment))
     done = tuple(f"{words.moment(note.time)}: {note.text}" for note in record.notes[-MOST_NOTES:])
@@ -55,6 +55,11 @@ def verdict(report: AbReport, experiment: Experiment) -> tuple[str, str]:
     said = f"{_at_margins(decided)} at {_look_name(last, experiment)}"
     named = set() if report.outcome == "not_inferior" else {metric.name for metric in decided}
     return word, said + _goals(last, experiment, named)
+
+
+def said_counts(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Such as `17 outcomes of units that were never exposed`, a sentence each."""
+    return tuple(f"{count:,} {what}" for what, count in counts.items())
 
 
 def outcome_word(effect: Effect, metric: Metric) -> str:

@@ -24,8 +24,8 @@ from scipy.special import ndtri
 
 from octorec.errors import InputError
 from octorec.evaluate.online.bounds import drift_needed
+from octorec.evaluate.online.design import CONTROL, Experiment, Metric
 from octorec.evaluate.online.effect import MOST_SKEW, unskewed
-from octorec.evaluate.online.experiment import CONTROL, Experiment, Metric
 from octorec.evaluate.online.past import Past
 
 DAY = 86400
