@@ -30,7 +30,9 @@ class RecommendRequest(BaseModel):
     beam_width: int | None = Field(None, ge=1, description="Beams kept a level; the server's default if not given.")
     exclude: list[ItemId] = Field([], description="Item ids never to return, at most the server's max_exclude.")
     allow: list[ItemId] = Field([], description="Named item sets to return from, their union; empty for every item.")
-    user: dict[str, UserValue] = Field({}, description="Values of the model's user fields.")
+    user: dict[str, UserValue] = Field(
+        {}, description="Values of the model's user fields, and in the server's unit_field whom it is for."
+    )
     exclude_seen: bool | None = Field(
         None, description="Whether no item of the whole history is returned; the server's default if not given."
     )
