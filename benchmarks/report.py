@@ -12,7 +12,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import calibration_report, headline_report, semantic_ids_report, serve_report, speed_figure
+from benchmarks import (
+    calibration_report,
+    headline_report,
+    online_calibration_report,
+    semantic_ids_report,
+    serve_report,
+    speed_figure,
+)
 from benchmarks import speed_report as speed
 from benchmarks.program import run
 from benchmarks.quality import render as quality
@@ -167,6 +174,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "semantic_ids": semantic_ids_report.fits,
     "semantic_ids_recall": semantic_ids_report.recall,
     "calibration": calibration_report.page,
+    "online_calibration": online_calibration_report.page,
     "quality": quality.verdicts,
     "quality_models": quality.models,
     "quality_noise": quality.noise,

@@ -337,7 +337,8 @@ def evaluate(
     names = {"baseline": baseline, "candidate": candidate}
     sides = {name: Side(e.catalog, read_learned(names[name])) for name, e in zip(names, pair, strict=True)}
     origin = warned(origin_of(interactions, hold_out, sides, sample))
-    known = known_users(users, pair[0].config.user_fields, (example.user_id for example in examples), form)
+    fields = [field for engine in pair for field in engine.config.user_fields]
+    known = known_users(users, fields, (example.user_id for example in examples), form)
     train = training_part(interactions, hold_out)
     with counting("evaluating", "requests") as progress:
         result = compare(

@@ -1,6 +1,6 @@
 """What several verbs read: users, interactions to predict, requests to measure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +43,44 @@ def measured_requests(
 def known_users(
     path: Path | None, fields: Iterable[Any], asked: Iterable[str], form: TableFormat = OURS
 ) -> dict[str, dict[str, Any]]:
-    """What a table says about the users, each of a model's `fields` read as its kind; some of `asked` must be in it."""
+    """What a table says about the users, each of a model's `fields` read as its kind; some of `asked` must be in it.
+
+    What `fields` cannot hold of the users `asked` is an InputError that names the user. What is known of nobody, and of
+    how many users nothing is known, is said on stderr: they all count as not given.
+    """
     from octorec.data.users import read_users
 
+    of_model = {field.name: field for field in fields}
     if path is None:
+        if of_model:
+            say(f"note: no --users: the model's user fields ({', '.join(of_model)}) count as not given for everybody")
         return {}
-    users = read_users(path, {field.name: field.kind for field in fields}, users_format(form))
-    if users.keys().isdisjoint(asked):
+    users = read_users(path, {name: field.kind for name, field in of_model.items()}, users_format(form))
+    every = list(dict.fromkeys(asked))
+    known = {user: users[user] for user in every if user in users}
+    if not known:
         found = f"users such as {next(iter(users))[:40]!r}"
         raise InputError(f"{path}: column user_id", found, "has no user of the interactions: write ids alike in both")
+    _check_values(path, of_model, known)
+    if len(known) < len(every):
+        say(f"note: {path}: lacks {len(every) - len(known):,} of {len(every):,} users, whose fields count as not given")
+    never = [name for name in of_model if not any(name in values for values in known.values())]
+    if never:
+        say(f"note: {path}: has no value of {', '.join(never)} for any of them, which counts as not given")
     return users
+
+
+def _check_values(path: Path, fields: Mapping[str, Any], users: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a column that is no field of the model, and a value that its field does not hold."""
+    for user, values in users.items():
+        for name, value in values.items():
+            if name not in fields:
+                allowed = f"allowed: {', '.join(fields) or 'no field: the model declares none'}"
+                raise InputError(f"{path}: columns", name, f"{allowed}; leave other columns out")
+            try:
+                fields[name].encode(value)
+            except InputError as error:
+                raise InputError(f"{path}: column {name}, user {user[:40]!r}", value, error.allowed) from None
 
 
 def check_hold_out(hold_out: int) -> None:

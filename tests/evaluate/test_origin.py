@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -9,6 +10,7 @@ from octorec.data.interactions import Interactions
 from octorec.data.learned import learned_from
 from octorec.data.splits import training_part
 from octorec.evaluate.origin import Side, origin_of
+from octorec.evaluate.render import _origin
 
 
 def made(lengths, newest=()):
@@ -20,12 +22,18 @@ def made(lengths, newest=()):
 
 
 DATA = made([6] * 10)
+LIVE = np.arange(9) != 5  # item 5 is withdrawn
+
+
+def places(ids):
+    return np.array([int(item) if item.isdigit() and int(item) < 9 else -1 for item in ids], np.int64)
 
 
 def side(catalog, training, data=DATA, given_vectors=False):
     """A checkpoint whose records say how many newest interactions were held out; None: no record."""
     records = [None if held is None else learned_from(training_part(data, held)) for held in (catalog, training)]
-    return Side(SimpleNamespace(learned=records[0], given_vectors=given_vectors), records[1])
+    catalog = SimpleNamespace(learned=records[0], given_vectors=given_vectors, places=places, live=LIVE)
+    return Side(catalog, records[1])
 
 
 @pytest.mark.parametrize(
@@ -68,5 +76,17 @@ def test_newer_targets_were_not_seen_by_what_ended_before():
 def test_users_of_one_interaction_are_left_out_and_counted():
     origin = origin_of(made([1, 1, 4, 2]), 1, {})
     assert origin.users_left_out == 2
-    counts = {"hold_out": 1, "users_left_out": 2, "targets_seen": {}, "warnings": []}
+    counts = {"hold_out": 1, "users_left_out": 2, "targets_seen": {}, "targets_withdrawn": {}, "warnings": []}
     assert origin.to_dict() == {**counts, "sample": None}
+
+
+def test_targets_that_are_withdrawn_are_counted_and_said():
+    both = {"baseline": side(1, 1), "candidate": side(1, 1)}
+    origin = origin_of(DATA, 2, both)  # user u's targets are u + 4 and u + 5, modulo 9
+    assert origin.to_dict()["targets_withdrawn"] == {"baseline": 3, "candidate": 3}
+    lines = [str(line) for line in _origin(origin)]
+    said = "Targets that are withdrawn items, misses here while the floors may return them: baseline 3, candidate 3"
+    assert lines.count(said) == 1
+    unknown = origin_of(made([6] * 3, ["new"]), 1, both)
+    assert unknown.withdrawn == {"baseline": 0, "candidate": 0}
+    assert not any("withdrawn" in str(line) for line in _origin(unknown))

@@ -49,6 +49,20 @@ def test_a_row_does_not_depend_on_its_neighbours(width: int, device: str) -> Non
     assert torch.equal(rms_norm(x, weight, EPS)[4:5], rms_norm(x[4:5].clone(), weight, EPS))
 
 
+@pytest.mark.parametrize("granularity", [None, "token", "group"])
+@pytest.mark.parametrize("large", [1e30, 3e38, float("inf"), float("nan")])
+def test_a_row_whose_squares_overflow_is_nan_and_no_other(
+    large: float, granularity: Granularity | None, device: str
+) -> None:
+    x, weight = inputs(3, 200, torch.bfloat16, device)
+    x[1, 7] = large
+    for norm in (rms_norm, reference.rms_norm):
+        found = norm(x, weight, EPS, granularity)
+        values = found.values.float() if isinstance(found, Quantized) else found
+        assert values.isnan().all(1).tolist() == [False, True, False]
+        assert values[[0, 2]].isfinite().all()
+
+
 def test_refuses_what_it_cannot_do(device: str) -> None:
     x, weight = inputs(2, 16, torch.bfloat16, device)
     with pytest.raises(InputError, match="granularity"):

@@ -162,6 +162,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("ignore", ["re:(?<=a)b"], "allowed: literals"),
         ("sparsity_config", {"format": "sparse-24-bitmask"}, "sparsity_config: got"),
         ("transform_config", {"rotate": 1}, "transform_config: got"),
+        ("kv_cache_scheme", {"num_bits": 8, "type": "float"}, "kv_cache_scheme: got"),
     ],
 )
 def test_what_our_modules_cannot_do_is_refused(path: str, value: object, message: str) -> None:

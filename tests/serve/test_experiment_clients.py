@@ -1,5 +1,8 @@
 """A server with an experiment, as a generated client and as an operator's shell see it."""
 
+import dataclasses
+import re
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -16,12 +19,13 @@ from tried import FILE, Loaded, make_engine, tried
 from octorec.evaluate.online.assign import assign
 from octorec.evaluate.online.experiment import parse_experiment
 from octorec.evaluate.online.record import read_record
-from octorec.evaluate.online.rows import EXPOSURES, OUTCOMES
+from octorec.evaluate.online.rows import ENDED, EXPOSURES, OUTCOMES
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.service import Service
 
+JSON = {"Content-Type": "application/json"}
 MORE = {
     "public": ["add_outcomes"],
     "admin": ["get_experiment", "reload_experiment", "resume_experiment", "stop_experiment"],
@@ -84,6 +88,35 @@ def test_a_generated_client_of_the_admin_port_stops_and_resumes(tmp_path: Path) 
                 assert isinstance(await resume.asyncio(client=client), models.Problem)
 
         run(test())
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "online-serving.md").read_text()
+
+
+def test_what_the_page_says_to_send_is_taken_and_its_words_are_the_servers(tmp_path: Path) -> None:
+    catalog = make_catalog(190, ids=[str(number) for number in range(190)])
+    (block,) = re.findall(r"^```bash\n(.*?)^```", PAGE, re.S | re.M)
+    typed = [shlex.split(line) for line in block.splitlines() if line.startswith("curl ")]
+
+    async def test() -> None:
+        async with tried(tmp_path, make_engine(catalog)) as server:
+            sent = [
+                await server.client.post(line[1].removeprefix("localhost:8080"), content=line[3], headers=JSON)
+                for line in typed
+            ]
+            assert [answer.status_code for answer in sent] == [200, 202]
+            assert [row["request_id"] for row in (server.rows[0], server.outcomes[0])] == ["r1", "r1"]
+            metrics = (await server.client.get("/metrics")).text
+            named = set(re.findall(r"`(octorec_\w+)`", PAGE))
+            assert len(named) >= 6
+            assert all(name in metrics for name in named)
+
+    run(test())
+    cells = " ".join(re.findall(r"^\| (`.*?) \|", PAGE, re.M))
+    words = set(re.findall(r"`(\w+)`", cells))
+    settings = {"experiment", "experiment_root", "unit_field", "hold_out_salt"}
+    assert words == {"ended", *settings, *ENDED, *OUTCOMES.names}
+    assert settings <= {field.name for field in dataclasses.fields(ServeConfig)}
 
 
 @pytest.mark.slow

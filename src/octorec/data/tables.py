@@ -27,7 +27,7 @@ KINDS = {"Parquet": PARQUET, "CSV": CSV, "JSON lines": JSON}
 ENDINGS = (*PARQUET, *CSV, *JSON)
 ALLOWED = f"allowed: {', '.join((*PARQUET[:2], *CSV, *JSON[:2]))}"
 LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
-EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}  # whole numbers up to here have one float each
+EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}  # whole numbers below it have one float each
 
 
 def read_table(
@@ -182,7 +182,7 @@ def as_text(column: pa.Array, where: str) -> pa.Array:
     kind, allowed = column.type, "must hold text or integers"
     if pa.types.is_floating(kind):
         values = np.asarray(column).astype(np.float64)
-        odd = ~((np.abs(values) <= EXACT[kind]) & (values == np.round(values)))
+        odd = ~((np.abs(values) < EXACT[kind]) & (values == np.round(values)))
         refuse_rows(odd, where, f"a {kind} that is no whole number", allowed)
         column = column.cast(pa.int64())
     elif pa.types.is_decimal(kind):
@@ -215,7 +215,10 @@ def timestamp_column(table: pa.Table, name: str, source: str, time_format: str |
     refuse_nulls(column, where)
     column = times_of_text(column, where, time_format) if is_text(column.type) else column
     kind = column.type
-    if pa.types.is_floating(kind) or (pa.types.is_decimal(kind) and kind.scale > 0):
+    if pa.types.is_decimal(kind) and kind.scale > 0:
+        column = _whole_decimals(column)
+        kind = column.type
+    if pa.types.is_floating(kind):
         column = column.cast(pa.float64())
         refuse_rows(pc.invert(pc.is_finite(column)), where, "NaN or infinity", allowed)
         refuse_rows(pc.greater_equal(pc.abs(column), 2.0**63), where, "a number of 2^63 or more", allowed)
@@ -228,6 +231,14 @@ def timestamp_column(table: pa.Table, name: str, source: str, time_format: str |
         return column.cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise InputError(where, str(error), "must fit 64-bit signed integers") from error
+
+
+def _whole_decimals(column: pa.Array) -> pa.Array:
+    """Decimals without a scale where all are whole, for a float would take neighbours for equals; else float64."""
+    try:
+        return column.cast(pa.decimal256(76, 0))
+    except pa.ArrowInvalid:
+        return column.cast(pa.float64())
 
 
 def _without_empty(column: pa.Array) -> pa.Array:

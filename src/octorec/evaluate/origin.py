@@ -1,7 +1,7 @@
 """Where the targets of an evaluation come from, and whether what is judged had learned from them before."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ class Origin:
     """The targets are the `hold_out` newest interactions of each user. users_left_out: users without a target, as they
     have one interaction alone. seen: by checkpoint, then `catalog` and `training`: how many targets it had learned
     from, None where that cannot be told. warnings: sentences about those that are not 0. sample: which users were asked
-    about, None where all were; what is counted here is of all.
+    about, None where all were; what is counted here is of all. withdrawn: by checkpoint, how many targets its catalog
+    has withdrawn: misses, whatever a model does.
     """
 
     hold_out: int
@@ -36,6 +37,7 @@ class Origin:
     seen: Seen
     warnings: tuple[str, ...]
     sample: Sample | None = None
+    withdrawn: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -43,6 +45,7 @@ class Origin:
             "hold_out": self.hold_out,
             "users_left_out": self.users_left_out,
             "targets_seen": self.seen,
+            "targets_withdrawn": dict(self.withdrawn),
             "warnings": list(self.warnings),
             "sample": self.sample and self.sample.to_dict(),
         }
@@ -52,7 +55,8 @@ def origin_of(
     interactions: Interactions, hold_out: int, sides: Mapping[str, Side], sample: Sample | None = None
 ) -> Origin:
     """Hold the records of `sides`, checkpoints by name, against the targets among `interactions`."""
-    targets = int(targets_of(interactions, hold_out).sum())
+    held_out = interactions.table["item_id"].filter(targets_of(interactions, hold_out)).to_pylist()
+    targets = len(held_out)
     seen: Seen = {}
     said: dict[str, list[str]] = {}
     for name, side in sides.items():
@@ -65,7 +69,14 @@ def origin_of(
                 said.setdefault(sentence, []).append(name)
     warnings = tuple(sentence.format(sides=" and the ".join(names)) for sentence, names in said.items())
     users_left_out = int((np.diff(interactions.user_starts()) == 1).sum())
-    return Origin(hold_out, users_left_out, seen, warnings, sample)
+    withdrawn = {name: _withdrawn(side.catalog, held_out) for name, side in sides.items()}
+    return Origin(hold_out, users_left_out, seen, warnings, sample, withdrawn)
+
+
+def _withdrawn(catalog: Catalog, targets: Sequence[str]) -> int:
+    """How many of the targets are items that no answer may have."""
+    places = catalog.places(targets)
+    return int((~catalog.live[places[places >= 0]]).sum())
 
 
 def _warning(

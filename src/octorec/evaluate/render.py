@@ -105,6 +105,9 @@ def _origin(origin: Origin) -> list[RenderableType]:
     notes: list[RenderableType] = [Text(origin.sample.line("users"))] if origin.sample else []
     if origin.users_left_out:
         notes.append(f"Users left out, as a single interaction leaves nothing to predict: {origin.users_left_out:,}")
+    if any(origin.withdrawn.values()):
+        counts = ", ".join(f"{name} {count:,}" for name, count in origin.withdrawn.items())
+        notes.append(f"Targets that are withdrawn items, misses here while the floors may return them: {counts}")
     if not origin.warnings:
         notes.append("Catalog and training learned from none of the targets")
     return notes + [warning(sentence) for sentence in origin.warnings]

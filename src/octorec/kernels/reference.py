@@ -8,6 +8,7 @@ Letters: B requests, W beams, T = B * W rows, S context items, H heads, G KV gro
 width, E experts, F expert width, V codes a level, N and K the output and input width of a weight [N, K].
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -44,10 +45,12 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | N
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in float32: x [..., C], weight [C].
 
     Rounded to x's type and then quantized, where the next product wants that, so that FP8 and 16 bit see the same
-    numbers.
+    numbers. A row whose squares float32 cannot add up is NaN: divided by infinity it would be zeros, which look sound.
     """
     x32 = x.float()
-    normed = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps) * weight.float()
+    mean = x32.square().mean(-1, keepdim=True)
+    factor = torch.rsqrt(mean + eps).masked_fill(mean == math.inf, math.nan)
+    normed = x32 * factor * weight.float()
     return maybe_quantize(normed.to(x.dtype), quantize_to)
 
 

@@ -54,7 +54,7 @@ def _rms_norm(
     for t in tl.static_range(1, TILES):
         squares += x[t] * x[t]
     mean = tl.sum(tl.sum(squares, 1, keep_dims=True), 0, keep_dims=True) / WIDTH  # [1, 1]
-    factor = tl.rsqrt(mean + eps)
+    factor = tl.where(mean < float("inf"), tl.rsqrt(mean + eps), float("nan"))  # a sum that overflows is no 0
     weight = load_tiles(weight_ptr, WIDTH, TILES, GROUPS)
     normed = ()
     for t in tl.static_range(TILES):

@@ -4,6 +4,7 @@ Colours are Okabe and Ito's; line styles and markers differ too, so that nothing
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,8 +87,9 @@ def dots(
 ) -> str:
     """A row a name, a dot a series, in panels beside each other: errors or SQNR per layer.
 
-    panels: the axis' label -> series -> a value for each name, None for none. The axes begin at `start`, or below it
-    where values do, so that small differences look small. percent: values are shares, shown in per cent.
+    panels: the axis' label -> series -> a value for each name; None, NaN and infinity are no dot. The axes begin at
+    `start`, or below it where values do, so that small differences look small. percent: values are shares, shown in per
+    cent.
     """
     names = list(map(as_label, names))
     with mpl.rc_context(STYLE):
@@ -95,13 +97,14 @@ def dots(
         figure.set_figwidth(max(WIDTH, 0.09 * max(map(len, names), default=0) + 2.5 * len(panels)))  # names are whole
         for index, (ax, (label, series)) in enumerate(zip(axes, panels.items(), strict=True)):
             for at, (name, values) in enumerate(series.items()):
-                xs = [float("nan") if value is None else value for value in values]
+                xs = [math.nan if value is None or not math.isfinite(value) else value for value in values]
                 style: dict[str, Any] = {"marker": MARKERS[at % len(MARKERS)], "color": COLOURS[at % len(COLOURS)]}
                 ax.plot(xs, range(len(names)), linestyle="", markersize=5.5, alpha=0.9, label=name, **style)
             ax.set_yticks(range(len(names)), names if index == 0 else [""] * len(names))
             ax.set_ylim(len(names) - 0.4, -0.6)
             ax.set_xlabel(label)
-            found = [value for values in series.values() for value in values if value is not None]
+            every = [value for values in series.values() for value in values if value is not None]
+            found = [value for value in every if math.isfinite(value)]
             low, high = min([start, *found]), max([start, *found])
             ax.set_xlim(low, high + 0.04 * (high - low or 1))
             if percent:

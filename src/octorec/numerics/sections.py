@@ -166,7 +166,7 @@ def _activation_parts(analysis: Analysis) -> list[Text | Figure | Table]:
 def _activation_row(stats: ActivationStats) -> list[Any]:
     d, token = stats.distribution, stats.scales["token"]
     sqnr = [finite(stats.sqnr[kind]) for kind in get_args(ActivationGranularity)]
-    errors = [stats.errors[scheme].both if scheme in stats.errors else None for scheme in SCHEMES]
+    errors = [finite(stats.errors[scheme].both) if scheme in stats.errors else None for scheme in SCHEMES]
     about = [stats.name, stats.rows, stats.width, d.absmax, d.mean_abs, d.variance, d.p999, stats.outlier_channels]
     return [*about, token.range_p99, token.flushed, *sqnr, *errors]
 

@@ -56,6 +56,7 @@ def from_quantization_config(raw: Any) -> Recipe:
     parsed = tuple(_read_group(f"config_groups.{name}", group) for name, group in groups.items())
     for key in ("sparsity_config", "transform_config"):
         _require(not raw.get(key), key, raw.get(key), "null: weights are read as they lie there")
+    _require(not raw.get("kv_cache_scheme"), "kv_cache_scheme", raw.get("kv_cache_scheme"), "null: keys stay in 16 bit")
     name = raw.get("recipe")
     name = name if isinstance(name, str) and name else "of the checkpoint"
     return Recipe(name, parsed, _patterns("ignore", raw.get("ignore")))

@@ -12,7 +12,6 @@ from octorec.serve.config import ServeConfig
 from octorec.serve.variants import Answering
 
 FAILED = {"failed", "nonfinite", "cancelled"}  # other outcomes without an answer are refusals
-NO_FAULT = {"ok", "invalid", "cancelled", "draining"}  # of the variant: its sender's, or the operator's
 
 
 def unit_path(config: ServeConfig) -> str:
@@ -86,8 +85,3 @@ class Ended:
     outcome: str
     seconds: float
     by_control: bool
-
-    @property
-    def failed(self) -> bool:
-        """Whether it failed or was refused through no fault of its sender."""
-        return self.outcome not in NO_FAULT

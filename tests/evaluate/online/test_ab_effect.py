@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from octorec.evaluate.online.contrast import Contrast, contrast
+from octorec.evaluate.online.contrast import Contrast, Untold, contrast
 from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.effect import MOST_SKEW, NO_BOUND, NOT_CLEAR, TOO_SKEWED, Bounds, effect, ends, unskewed
 from octorec.evaluate.online.joined import Column
@@ -17,7 +17,7 @@ from tests.evaluate.online.ab_numbers import column, metric
 Z = 1.959964
 
 
-def compare(one: Metric, control: Column, treatment: Column, stages: Any = None) -> Contrast | str:
+def compare(one: Metric, control: Column, treatment: Column, stages: Any = None) -> Contrast | Untold:
     """The contrast of two columns of units."""
     both = Column(
         **{
@@ -177,11 +177,16 @@ def test_what_tells_nothing_is_inconclusive_in_words(control: Any, treatment: An
     assert result.outcome == "inconclusive"
     assert why in (result.why or "")
     assert (result.low, result.high, result.joint_low, result.joint_high) == (-math.inf, math.inf) * 2
+    assert result.units == (len(control), len(treatment))
 
 
 def test_nothing_to_divide_by_is_said() -> None:
     one, none = metric(kind="ratio", per="shown"), column(np.arange(20.0), per=np.zeros(20))
-    assert "nothing to divide by" in str(compare(one, none, none))
+    found = compare(one, none, none)
+    assert isinstance(found, Untold)
+    assert "nothing to divide by" in found.why
+    assert found.units == (20, 20)
+    assert math.isnan(found.control)
 
 
 def test_a_look_without_a_bound_says_so() -> None:

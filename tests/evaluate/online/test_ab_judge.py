@@ -272,3 +272,49 @@ def test_power_left_is_of_guardrails_alone_and_of_both_directions() -> None:
     power = report(one, rows).power
     assert list(power) == ["clicks, wide", "cost, wide"]
     assert power["clicks, wide"] < power["cost, wide"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_comes_is_a_word_and_never_more_error_than_the_plan_has(seed: int) -> None:
+    """Numbers of odd kinds, arms that are hardly there, and reports at odd times."""
+    rng = np.random.default_rng(seed)
+    shapes: list[Any] = [
+        lambda n: np.zeros(n), lambda n: rng.random(n) < 0.01, lambda n: rng.lognormal(0, 3, n),
+        lambda n: rng.normal(0, 1, n), lambda n: 1e300 * rng.random(n), lambda n: 1e9 + rng.random(n) * 1e-6,
+    ]  # fmt: skip
+    plan: Any = {"units": 300} if seed % 2 else {"units": None, "days": 5.0}
+    metrics = [
+        metric(f"m{n}", role="goal" if n % 3 == 2 else "guardrail", margin=0.0 if n % 3 == 2 else 0.05,
+               margin_kind="absolute" if n % 3 == 1 else "relative", covariate_s=60.0 if n % 2 else None)
+        for n in range(6)
+    ]  # fmt: skip
+    one = experiment(metrics, **plan, looks=(*sorted(rng.random(3)), 1.0))
+    variant = (rng.random(500) < rng.choice([0.5, 0.02])).astype(int)
+    stages = np.sort(rng.integers(0, 4, 500))
+    columns = {
+        name: column(shapes[n](500), x=shapes[(n + seed) % 6](500) * 1.0 if n % 2 else None)
+        for n, name in enumerate(one.metrics)
+    }
+    looks: Sequence[Look] = ()
+    for count, days in zip(np.sort(rng.integers(0, 500, 12)), np.sort(rng.random(12) * 7), strict=True):
+        parts = {
+            name: Column(whole.y[:count], whole.mature[:count], None, None if whole.x is None else whole.x[:count])
+            for name, whole in columns.items()
+        }
+        rows = joined(variant[:count], parts, stages[:count])
+        rows = dataclasses.replace(rows, assigned=np.array([[count - count // 2, count // 2]]))
+        before = looks
+        result = judge(one, rows, [stage()], looks, 1.0, days * DAY, 0.0)
+        looks = result.looks
+        assert result.outcome in ("not_inferior", "inferior", "inconclusive", "broken")
+        assert looks[: len(before)] == before
+        assert all(0 <= power <= 1 for power in result.power.values())
+    spending = [look.alpha_spent for look in looks]
+    assert spending == sorted(spending)
+    assert all(error <= 0.05 + 1e-12 for error in spending)
+    assert [look.final for look in looks[:-1]] == [False] * (len(looks) - 1)
+    for effect in (effect for look in looks for effect in look.effects):
+        assert effect.low < effect.high
+        assert effect.joint_low <= effect.low
+        assert effect.high <= effect.joint_high
+        assert math.isfinite(effect.low) or effect.why

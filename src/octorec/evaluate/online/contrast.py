@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from octorec.evaluate.online.arms import Arm, arms_of
 from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.joined import Column
 from octorec.evaluate.verdict import MIN_USERS
@@ -65,22 +66,13 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Arm:
-    """The units of one arm: their numbers [U], the stage of each as a number below S [U], and units by stage [S]."""
+class Untold:
+    """Why units cannot tell anything, in words; their means, NaN where there are none, and numbers."""
 
-    y: np.ndarray
-    stage: np.ndarray
-    count: np.ndarray
-    per: np.ndarray | None = None
-    x: np.ndarray | None = None
-
-    def means(self, values: np.ndarray) -> np.ndarray:
-        """Means of values [U] by stage [S]."""
-        return np.bincount(self.stage, values, len(self.count)) / self.count
-
-    def centred(self, values: np.ndarray) -> np.ndarray:
-        """Values [U] without their stage's mean."""
-        return values - self.means(values)[self.stage]
+    why: str
+    control: float
+    treatment: float
+    units: tuple[int, int]
 
 
 Terms = tuple[np.ndarray, np.ndarray]  # p and q of an arm's units [U]
@@ -88,37 +80,36 @@ Terms = tuple[np.ndarray, np.ndarray]  # p and q of an arm's units [U]
 
 def contrast(
     metric: Metric, column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray
-) -> Contrast | str:
-    """Compare the units at the places `control` and `treatment` of `column`, whose stages are `stage`.
+) -> Contrast | Untold:
+    """Compare the units at the places `control` and `treatment` of `column`, whose stages are `stage`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _compared(metric, column, stage, control, treatment)
+        if isinstance(found, Contrast):
+            return found
+        means = [_plain_mean(column, places) for places in (control, treatment)]
+        return Untold(found, means[0], means[1], (len(control), len(treatment)))
 
-    Returns words in place of a contrast where the units cannot tell anything.
-    """
-    arms = _arms(column, stage, control, treatment)
+
+def _plain_mean(column: Column, places: np.ndarray) -> float:
+    below = float(len(places) if column.per is None else column.per[places].sum())
+    return float(column.y[places].sum()) / below if below > 0 else float("nan")
+
+
+def _compared(
+    metric: Metric, column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray
+) -> Contrast | str:
+    """The contrast, or why there is none."""
+    arms = arms_of(column, stage, control, treatment)
     if min(arm.count.sum() for arm in arms) < MIN_USERS:
         return f"fewer than {MIN_USERS} units of a variant have passed their window"
     total = arms[0].count + arms[1].count
     weights = total / total.sum()
-    with np.errstate(over="ignore", invalid="ignore"):
-        if metric.kind == "ratio":
-            return _ratio(metric, arms, weights)
-        theta = 0.0 if column.x is None else _theta(arms)
-        share = arms[1].count / total
-        terms = (_control_terms(arms[0], theta, 1 - share), _treatment_terms(arms[1], theta, share))
-        return _moments(metric, arms, terms, weights, fitted=int(theta != 0))
-
-
-def _arms(column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray) -> tuple[Arm, Arm]:
-    """Both arms' units of the stages that both have."""
-    size = int(stage.max(initial=0)) + 1
-    counts = np.stack([np.bincount(stage[places], minlength=size) for places in (control, treatment)])
-    both = counts.min(0) > 1
-    number = np.cumsum(both) - 1
-    arms = []
-    for places, count in zip((control, treatment), counts, strict=True):
-        kept = places if both.all() else places[both[stage[places]]]
-        per, x = (None if one is None else one[kept] for one in (column.per, column.x))
-        arms.append(Arm(column.y[kept], number[stage[kept]], count[both], per, x))
-    return arms[0], arms[1]
+    if metric.kind == "ratio":
+        return _ratio(metric, arms, weights)
+    theta = 0.0 if column.x is None else _theta(arms)
+    share = arms[1].count / total
+    terms = (_control_terms(arms[0], theta, 1 - share), _treatment_terms(arms[1], theta, share))
+    return _moments(metric, arms, terms, weights, fitted=int(theta != 0))
 
 
 def _theta(arms: tuple[Arm, Arm]) -> float:
@@ -205,8 +196,15 @@ def _moments(
 
 def _variances(arm: Arm, terms: Terms) -> np.ndarray:
     """Variances and covariances of p and q by stage [S, 2, 2], of a unit."""
-    p, q = (arm.centred(part) for part in terms)
-    rows = [arm.means(product) * arm.count / (arm.count - 1) for product in (p * p, p * q, p * q, q * q)]
+    p = arm.centred(terms[0])
+    square = arm.means(p * p)
+    if terms[1] is terms[0]:
+        rows = [square, square, square, square]
+    else:
+        q = arm.centred(terms[1])
+        both = arm.means(p * q)
+        rows = [square, both, both, arm.means(q * q)]
+    rows = [row * arm.count / (arm.count - 1) for row in rows]
     largest = float(np.square(terms[0]).max())
     if np.isfinite(largest):
         rows[0][rows[0] <= ROUNDED * largest] = 0

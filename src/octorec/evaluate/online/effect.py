@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from scipy.special import ndtr, stdtrit
 
-from octorec.evaluate.online.contrast import Contrast
+from octorec.evaluate.online.contrast import Contrast, Untold
 from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.results import Effect
 from octorec.evaluate.verdict import Outcome
@@ -37,11 +37,11 @@ class Bounds:
     joint: float
 
 
-def effect(metric: Metric, variant: str, found: Contrast | str, bounds: Bounds) -> Effect:
+def effect(metric: Metric, variant: str, found: Contrast | Untold, bounds: Bounds) -> Effect:
     """The effect of `variant` on a metric, and its outcome."""
-    if isinstance(found, str):
-        nan = math.nan
-        return Effect(metric.name, variant, nan, nan, nan, *UNBOUNDED, *UNBOUNDED, (0, 0), "inconclusive", found)
+    if isinstance(found, Untold):
+        means = (found.control, found.treatment, math.nan)
+        return Effect(metric.name, variant, *means, *UNBOUNDED, *UNBOUNDED, found.units, "inconclusive", found.why)
     alone, joint = ends(found, bounds.alone), ends(found, bounds.joint)
     why = _why(found, bounds) if math.inf in (alone[1], joint[1]) else None
     return Effect(

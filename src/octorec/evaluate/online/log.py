@@ -24,6 +24,7 @@ from octorec.reading import reason
 EXPOSURES_FOLDER, OUTCOMES_FOLDER = "exposures", "outcomes"  # below an experiment's folder
 WAITING_BYTES = 2**24  # of rows that wait for the disk
 FILE_BYTES, FILE_SECONDS = 2**26, 600.0  # a file that is larger or older is made Parquet
+MOST_NAMES = 100  # that are tried for a new file; another process may look at one just then
 SAID_EVERY_S = 60.0  # seconds between two warnings
 
 logger = logging.getLogger(__name__)
@@ -178,20 +179,21 @@ class RowLog:
 
     def _new_file(self) -> LogFile:
         self.folder.mkdir(parents=True, exist_ok=True)
-        while True:
+        for _ in range(MOST_NAMES):
             self._number += 1
-            try:
+            with contextlib.suppress(FileExistsError):
                 made = LogFile(self.folder, f"{self._prefix}{self._number}", self._schema)
-            except FileExistsError:
-                continue
-            self._since = time.monotonic()
-            return made
+                self._since = time.monotonic()
+                return made
+        raise OSError(errno.EIO, f"{MOST_NAMES} new files were taken away at once")
 
     def _tidy(self) -> None:
         """Make Parquet of files that nobody writes, in a thread of its own, as it takes a second for each large one."""
         if self._tidier is None or not self._tidier.is_alive():
-            self._tidier = threading.Thread(target=self._make_parquet, name="row-log-parquet", daemon=True)
-            self._tidier.start()
+            tidier = threading.Thread(target=self._make_parquet, name="row-log-parquet", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no thread is to be had: the lines stay for the next time
+                tidier.start()
+                self._tidier = tidier
 
     def _make_parquet(self, prefix: str = "") -> None:
         for path in sorted(self.folder.glob(f"{prefix}*{LINES}")):

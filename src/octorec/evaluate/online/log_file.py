@@ -13,6 +13,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet
 
+from octorec.errors import InputError
 from octorec.evaluate.online.log_lines import HEAD, Head, line_chunks, parse_head, parse_lines
 
 LINES, PARQUET, SCRATCH = ".jsonl", ".parquet", ".partial"
@@ -127,11 +128,25 @@ def read_lines(
 
     growing: leave out what stands behind the last line end, as its process is writing it.
     """
-    first = file.read(HEAD)
-    if len(first) < HEAD and b"\n" not in first:
+    head = _read_head(file, path, schema)
+    if head is None:
         return None, iter(())
-    chunks = (chunk for chunk in line_chunks(file) if chunk.endswith(b"\n") or not growing)
-    return parse_head(first, str(path), schema), (parse_lines(chunk, schema) for chunk in chunks)
+    return head, (parse_lines(one, schema) for one in line_chunks(file) if one.endswith(b"\n") or not growing)
+
+
+def _read_head(file: BinaryIO, path: Path, schema: pa.Schema) -> Head | None:
+    """The head, which is looked at again where it was being written just then."""
+    for again in (True, True, False):
+        file.seek(0)
+        first = file.read(HEAD)
+        if len(first) < HEAD and b"\n" not in first:
+            return None
+        try:
+            return parse_head(first, str(path), schema)
+        except InputError:
+            if not again:
+                raise
+    return None
 
 
 def _write_parquet(scratch: Path, schema: pa.Schema, head: Head, parts: Iterator[tuple[list[pa.Table], int]]) -> bool:

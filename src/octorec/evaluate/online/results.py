@@ -16,10 +16,11 @@ class Effect:
     """A metric of one treatment beside the control at one look.
 
     value, low, high: the difference, relative to the control's mean or absolute as the metric's margin is, in the
-    metric's own direction (above 0: more). The ends hold at every look together; one that nothing bounds is infinite.
-    joint_high, joint_low: the ends that decide for `inferior` and for a goal's `better`, whose error is shared.
-    control, treatment: the means. units: of control and treatment, whose windows have passed. outcome: of a guardrail
-    as offline; a goal's margin is 0, so that not_inferior is: better. why: in words, where the numbers decide nothing.
+    metric's own direction (above 0: more). The ends hold at every look together; one that nothing bounds is infinite,
+    and a value or a mean that cannot be told is NaN. joint_high, joint_low: the ends that decide for `inferior` and for
+    a goal's `better`, whose error is shared. control, treatment: the means, adjusted where there is a covariate. units:
+    of control and treatment, whose windows have passed. outcome: of a guardrail as offline; a goal's margin is 0, so
+    that not_inferior is: better. why: in words, where the numbers decide nothing.
     """
 
     metric: str

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 from octorec.evaluate.online.buckets import BUCKETS, borders
 from octorec.evaluate.online.results import SampleRatio
@@ -30,7 +30,8 @@ PRIORS = (1000.0, 2.0)  # A: the larger, the smaller the imbalances that are loo
 
 def log_bayes_factor(counts: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """The logarithm of the mean B [...] of `counts` [..., V] where `shares` [V], all above 0, are expected."""
-    return logsumexp([_log_factor(counts, shares, prior) for prior in PRIORS], axis=0) - np.log(len(PRIORS))
+    factors = [_log_factor(counts, shares, prior) for prior in PRIORS]
+    return np.logaddexp.reduce(factors) - np.log(len(PRIORS))
 
 
 def sample_ratio(
