@@ -220,10 +220,14 @@ def test_a_metric_without_rows_is_named(tmp_path: Path) -> None:
     metrics = METRICS | {"calls": METRICS["clicks"] | {"event": "phone-call"}}
     folder = shop(tmp_path, metrics=metrics)
     outcomes = ("--outcomes", tmp_path / "outcomes.csv", *COLUMNS)
-    done = octorec("ab", "report", folder, *outcomes, "--now", END, expect=None)
-    assert done.code in (2, 4, 5)
-    assert "calls" in done.stdout + done.stderr
-    assert "phone-call" in done.stdout + done.stderr
+    done = octorec("ab", "report", folder, *outcomes, "--now", END, expect=2)
+    assert "got 'phone-call'; no outcome has it, so that no look is made: give the rows of metric calls" in done.stderr
+    assert read_record(folder).looks == ()
+    said = octorec("ab", "report", folder, *outcomes, "--now", EARLY, expect=4).stdout
+    assert "calls" in said
+    last = octorec("ab", "report", folder, *outcomes, "--now", END, "--empty", expect=4).stdout
+    assert last.startswith("inconclusive at a margin of 30 %, by calls at the last look")
+    assert len(read_record(folder).looks) == 1
 
 
 def rewritten(folder: Path, change: Any) -> None:

@@ -36,6 +36,9 @@ def ab_report(
         str | None, typer.Option(help="When to judge, such as 2026-11-30T12:00 in UTC; the clock's time if not given.")
     ] = None,
     final: Annotated[bool, typer.Option("--final", help="Make this look the last, wherever the plan is.")] = False,
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Make a look though a metric has no row at all: it never happened.")
+    ] = False,
     html: Annotated[Path | None, typer.Option(help="HTML page to write; replaces an earlier report's.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -52,7 +55,7 @@ def ab_report(
     from octorec.evaluate.online.render import render
 
     with counting("joining"):
-        report, record = look(folder, outcomes or [], names, now=moment, final=final)
+        report, record = look(folder, outcomes or [], names, now=moment, final=final, empty=empty)
     if html is not None:
         from octorec.ab_report import page
         from octorec.output.write import new_file

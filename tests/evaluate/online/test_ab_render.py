@@ -66,6 +66,8 @@ def test_a_broken_experiment_says_why_before_everything_else() -> None:
     assert said.startswith(f"broken: {why}")
     assert "another reason" in said
     assert "The sample ratio is broken: p 1.2e-20" in said
+    assert "No look is made while the experiment is broken" in said
+    assert "due" not in said
 
 
 def test_counts_requests_looks_and_power_are_told() -> None:

@@ -13,7 +13,7 @@ COUNTED = {
     "ratio": "the sum of {event} over the sum of {per}",
 }
 FIXED = (
-    "while it runs, ramp may rise, and new shares open a new stage, which is analysed apart",
+    "while it runs, ramp may only go up; other shares, checkpoints or catalogs open a stage, which is analysed apart",
     "any other change of this file, a salt that was used before, and a second experiment beside it are refused",
 )
 

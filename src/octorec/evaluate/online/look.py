@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from octorec.errors import InputError
+from octorec.evaluate.online.experiment import Experiment
 from octorec.evaluate.online.exposures import EXPOSURES_FOLDER, JOINED, read_exposures
 from octorec.evaluate.online.join import join
 from octorec.evaluate.online.judge import judge
@@ -22,12 +24,15 @@ def look(
     *,
     now: float,
     final: bool = False,
+    empty: bool = False,
 ) -> tuple[AbReport, Record]:
     """The report of an experiment's folder at the time `now`, in seconds since 1970, and its record as it is then.
 
     files: outcomes besides those of the folder; columns: our name of one of their columns -> theirs. final: this look
-    is the last, wherever the plan is. A look that is due is recorded; of two at once one is made.
-    Raises InputError: no record, exposures or outcomes are there or can be read, or `now` is before the last look.
+    is the last, wherever the plan is. empty: a metric may have no row at all. A look that is due is recorded; of two at
+    once one is made.
+    Raises InputError: no record, exposures or outcomes are there or can be read, `now` is before the last look, or one
+    is due and a metric has no row.
     """
     folder = Path(folder)
     record = read_record(folder)
@@ -46,6 +51,8 @@ def look(
         report = judge(experiment, joined, record.stages, record.looks, ratio_p, now, started, final)
         if len(report.looks) == len(record.looks):
             return report, note_ratio(folder, report.sample_ratio.p)
+        if not empty:
+            _check_rows(experiment, outcomes)
         record = add_look(folder, report.looks[-1])  # of two of one number the first stands: it is read from the record
 
 
@@ -55,6 +62,18 @@ def _exposures(folder: Path) -> tuple[pa.Table, dict[str, int]]:
         allowed = "holds no exposures yet: octorec serve writes them as requests come; is the experiment being served?"
         raise InputError("exposures", str(folder), allowed)
     return found, counts
+
+
+def _check_rows(experiment: Experiment, outcomes: pa.Table) -> None:
+    """A look is made once: not while the rows of a metric are missing, unless there really are none."""
+    there = set(pc.unique(outcomes["event"]).to_pylist())
+    for metric in experiment.metrics.values():
+        for event in filter(None, (metric.event, metric.per)):
+            if event not in there:
+                allowed = (
+                    f"no outcome has it, so that no look is made: give the rows of metric {metric.name}, or --empty"
+                )
+                raise InputError("outcomes: event", event, f"{allowed} where it never happened")
 
 
 def _check_time(record: Record, now: float) -> None:

@@ -118,6 +118,7 @@ def _effects(look: Look, experiment: Experiment, treatment: str) -> Part:
     by_units: dict[tuple[int, int], list[str]] = {}
     for effect in effects:
         by_units.setdefault(effect.units, []).append(effect.metric)
+    by_units.pop((0, 0), None)  # of a metric that nothing can be said of
     for (control, treated), names in by_units.items():
         whose = f" ({', '.join(names)})" if len(by_units) > 1 else ""
         lines.append(f"Units whose windows have passed: control {control:,}, {treatment} {treated:,}{whose}")
@@ -154,6 +155,9 @@ def _ahead(report: AbReport, record: Record) -> Iterator[str]:
         why = f": {record.stop.why}" if record.stop.why else ""
         yield f"Stopped on {words.moment(record.stop.time)}, and the control answers until it is resumed{why}"
     yield f"{words.counted(report.units, 'unit')} so far whose windows have passed"
+    if report.outcome == "broken":
+        yield "No look is made while the experiment is broken"
+        return
     if report.looks and report.looks[-1].final:
         yield "The last look has been made: nothing is judged again"
         return
