@@ -39,6 +39,7 @@ from octorec.data.users import read_users
 
 OUT = RESULTS / "online_replay.jsonl"
 K = 10
+BEAM = "32"  # as the demo judges its model
 AT_ONCE = 32  # requests that wait for their answers
 READY_S = 300.0
 WINDOW = "1h"  # of the server's clock: a replay takes minutes
@@ -119,7 +120,8 @@ def experiment(name: str, treatment: Mapping[str, str]) -> dict[str, Any]:
 async def served(checkpoint: Path, file: Path, root: Path, log: Path) -> AsyncIterator[str]:
     """The address of `octorec serve` with the experiment; it is drained at the end."""
     command = [sys.executable, "-m", "octorec", "serve", str(checkpoint), "--port", "0", "--experiment", str(file)]
-    command += ["--experiment-root", str(root), "--no-log-requests"]
+    command += ["--experiment-root", str(root), "--no-log-requests", "--batch-sizes", f"1,{AT_ONCE}"]
+    command += ["--beam-widths", BEAM, "--default-beam-width", BEAM]
     with log.open("w") as to:
         process = subprocess.Popen(command, stderr=to)
     try:

@@ -1,4 +1,4 @@
-"""What docs/online-example.md tells a product analyst to type, typed; and what it shows, compared."""
+"""What docs/online.md tells a product analyst to type, typed; and what it shows, compared."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from shop import make
 
 from octorec.evaluate.online.experiment import read_experiment
 
-PAGE = Path(__file__).parents[3] / "docs" / "online-example.md"
+PAGE = Path(__file__).parents[3] / "docs" / "online.md"
 PAIR = re.compile(r"^```bash\n(.*?)^```\n\n(?:```text\n(.*?)^```\n\n)?", re.S | re.M)
 CODES = {"2026-11-12": 4, "2026-11-16T12:00": 4, "2026-11-24": 0}
 
