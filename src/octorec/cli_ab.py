@@ -11,8 +11,9 @@ import typer
 
 from octorec.ab_signs import is_plot
 from octorec.cli_ab_folder import folder_app
-from octorec.cli_ab_words import OutcomeColumns, a_picture, a_rate, each_a_table, outcome_columns, time_of
+from octorec.cli_ab_words import OutcomeColumns, a_picture, a_rate, each_a_table, outcome_format, time_of
 from octorec.cli_options import A_FILE, Json, show
+from octorec.cli_tables import Sep, TimeFormat
 from octorec.errors import InputError
 from octorec.output.claim import claimed_file
 from octorec.progress import counting
@@ -80,7 +81,9 @@ def ab_plan(
     data: Annotated[
         list[Path] | None, typer.Option(help="Past outcomes, Parquet or CSV; may be repeated.", callback=each_a_table)
     ] = None,
+    sep: Sep = None,
     columns: OutcomeColumns = None,
+    time_format: TimeFormat = None,
     until: Annotated[
         str | None, typer.Option(help="Where the past ends, such as 2026-11-30; the newest row if not given.")
     ] = None,
@@ -97,7 +100,7 @@ def ab_plan(
 
     Without --data it says what the past has to hold.
     """
-    names = outcome_columns(columns)
+    form = outcome_format(sep, columns, time_format)
     end = None if until is None else time_of("until", until)
     if plot is not None:
         command.with_resource(claimed_file(plot, [experiment, *(data or [])], is_plot, "plot"))
@@ -120,7 +123,7 @@ def ab_plan(
     from octorec.evaluate.online.render import render_parts
 
     with counting("reading"):
-        outcomes, counts = read_outcomes(data, read, names, every_event=True)
+        outcomes, counts = read_outcomes(data, read, form, every_event=True)
         found = planning.reach(read, past_of(read, outcomes, end), units_per_day)
     if plot is not None:
         _plot(plot, read, found, [experiment, *data])

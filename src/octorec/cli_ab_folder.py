@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from octorec.ab_signs import is_page
-from octorec.cli_ab_words import OutcomeColumns, a_reason, each_a_table, outcome_columns, time_of
+from octorec.cli_ab_words import OutcomeColumns, a_reason, each_a_table, outcome_format, time_of
 from octorec.cli_options import Json, looked_at, show
+from octorec.cli_tables import Sep, TimeFormat
 from octorec.output.claim import claimed_file
 from octorec.progress import counting
 from octorec.reading import require_folder
@@ -31,7 +32,9 @@ def ab_report(
         list[Path] | None,
         typer.Option(help="Outcomes besides the folder's own, Parquet or CSV; may be repeated.", callback=each_a_table),
     ] = None,
+    sep: Sep = None,
     columns: OutcomeColumns = None,
+    time_format: TimeFormat = None,
     now: Annotated[
         str | None, typer.Option(help="When to judge, such as 2026-11-30T12:00 in UTC; the clock's time if not given.")
     ] = None,
@@ -47,7 +50,7 @@ def ab_report(
     A look that is due is recorded in the folder; between looks the last one's verdict is told again.
     """
     moment = time.time() if now is None else time_of("now", now)
-    names = outcome_columns(columns)
+    form = outcome_format(sep, columns, time_format)
     if html is not None:
         command.with_resource(claimed_file(html, [folder, *(outcomes or [])], is_page, "html"))
 
@@ -55,7 +58,7 @@ def ab_report(
     from octorec.evaluate.online.render import render
 
     with counting("joining"):
-        report, record = look(folder, outcomes or [], names, now=moment, final=final, empty=empty)
+        report, record = look(folder, outcomes or [], form, now=moment, final=final, empty=empty)
     if html is not None:
         from octorec.ab_report import page
         from octorec.output.write import new_file

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from octorec.cli_options import A_TABLE
-from octorec.data.table_format import parse_format
+from octorec.data.table_format import TableFormat, parse_format
 from octorec.errors import InputError
 
 OURS = ("time", "unit", "request_id", "event", "value", "item", "id")  # columns of outcomes, as `rows.OUTCOMES`
@@ -48,13 +48,13 @@ OutcomeColumns = Annotated[
 ]
 
 
-def outcome_columns(columns: str | None) -> dict[str, str]:
-    """Our names of an outcome file's columns with the file's."""
-    found = parse_format(None, columns, None, OURS).columns
-    unknown = [name for name in found if name not in OURS]
+def outcome_format(sep: str | None, columns: str | None, time_format: str | None) -> TableFormat:
+    """How the files of outcomes are written."""
+    form = parse_format(sep, columns, time_format, OURS)
+    unknown = [name for name in form.columns if name not in OURS]
     if unknown:
         raise InputError("columns", unknown[0], f"unknown name; ours are {', '.join(OURS)}")
-    return {ours: str(name) for ours, name in found.items()}
+    return form
 
 
 def time_of(field: str, text: str) -> float:

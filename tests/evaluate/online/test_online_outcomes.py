@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 from logged import START, experiment, log, outcome
 
+from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 from octorec.evaluate.online.outcomes import DIFFERENT, DOUBLED, FOREIGN, NAMELESS, UNREADABLE, events_of, read_outcomes
 from octorec.evaluate.online.rows import OUTCOMES
@@ -19,7 +20,7 @@ COMPOSED, DECOMPOSED = "é", "e\u0301"
 
 
 def read(*files: Path, columns: dict | None = None) -> tuple[list[dict], dict[str, int]]:
-    found, counts = read_outcomes(files, experiment(), columns)
+    found, counts = read_outcomes(files, experiment(), TableFormat(columns=columns or {}))
     assert found.schema == OUTCOMES
     return found.to_pylist(), counts
 
@@ -251,3 +252,14 @@ def test_a_csv_without_a_header_is_read_by_places(tmp_path: Path) -> None:
     path = text(tmp_path / "o.csv", f"007,click,{START}\n8,click,{START}\n")
     rows, _ = read(path, columns={"unit": "0", "event": "1", "time": "2"})
     assert [row["unit"] for row in rows] == ["007", "8"]
+
+
+def test_separator_and_times_may_be_written_in_a_company_s_way(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text("customer;when;what;total\n042;30.11.2026 12:00;click;2\n7;01.12.2026 00:30;click;3\n")
+    columns = {"unit": "customer", "time": "when", "event": "what", "value": "total"}
+    table, _ = read_outcomes(path, experiment(), TableFormat(";", columns, "%d.%m.%Y %H:%M"))
+    assert table["unit"].to_pylist() == ["042", "7"]
+    assert [f"{time:%Y-%m-%d %H:%M}" for time in table["time"].to_pylist()] == ["2026-11-30 12:00", "2026-12-01 00:30"]
+    with pytest.raises(InputError, match="column time"):
+        read_outcomes(path, experiment(), TableFormat(";", columns, "%Y-%m-%d"))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from logged import START, experiment
 
+from octorec.data.table_format import TableFormat
 from octorec.evaluate.online import attribute, join, outcomes
 from octorec.evaluate.online.joined import LOST
 from octorec.evaluate.online.log import FILE_BYTES, FILE_SECONDS, WAITING_BYTES
@@ -50,5 +51,5 @@ def test_the_example_of_a_file_with_other_names_is_read(tmp_path: Path) -> None:
     columns = dict(pair.split("=") for pair in names.split(","))
     path = tmp_path / "orders.csv"
     path.write_text(f"customer,ordered_at,kind,total\n42,{START},click,19.9\n")
-    table, counts = outcomes.read_outcomes(path, experiment(), columns)
+    table, counts = outcomes.read_outcomes(path, experiment(), TableFormat(columns=columns))
     assert (table["unit"].to_pylist(), table["value"].to_pylist(), counts) == (["42"], [19.9], {})

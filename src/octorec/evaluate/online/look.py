@@ -1,11 +1,12 @@
 """From an experiment's folder to its report: rows are read, joined and judged, and a look that was due is recorded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 from octorec.evaluate.online.experiment import Experiment
 from octorec.evaluate.online.exposures import EXPOSURES_FOLDER, JOINED, read_exposures
@@ -20,7 +21,7 @@ from octorec.evaluate.online.words import moment
 def look(
     folder: str | Path,
     files: Sequence[str | Path] = (),
-    columns: Mapping[str, str] | None = None,
+    form: TableFormat | None = None,
     *,
     now: float,
     final: bool = False,
@@ -28,7 +29,7 @@ def look(
 ) -> tuple[AbReport, Record]:
     """The report of an experiment's folder at the time `now`, in seconds since 1970, and its record as it is then.
 
-    files: outcomes besides those of the folder; columns: our name of one of their columns -> theirs. final: this look
+    files: outcomes besides those of the folder; form: how they are written. final: this look
     is the last, wherever the plan is. empty: a metric may have no row at all. A look that is due is recorded; of two at
     once one is made.
     Raises InputError: no record, exposures or outcomes are there or can be read, `now` is before the last look, or one
@@ -40,7 +41,7 @@ def look(
     experiment = effective(record)
     exposures, counts = _exposures(folder / EXPOSURES_FOLDER)
     given = [*([own] if (own := folder / OUTCOMES_FOLDER).is_dir() else []), *map(Path, files)]
-    outcomes, more = read_outcomes(given, experiment, columns)
+    outcomes, more = read_outcomes(given, experiment, form)
     if not outcomes.num_rows:
         allowed = "there are no outcomes yet: send them to POST /v1/outcomes, or give files by --outcomes"
         raise InputError("outcomes", ", ".join(map(str, given)) or str(own), allowed)

@@ -1,6 +1,5 @@
 """A table of outcomes as a company has it, in the columns of `rows.OUTCOMES`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,24 +20,27 @@ TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # a second
 LAST = 10**10 * 10**6  # microseconds: the year 2286
 
 
-def read_outcome_table(path: str | Path, columns: Mapping[str, str] | None = None) -> pa.Table:
+def read_outcome_table(path: str | Path, form: TableFormat | None = None) -> pa.Table:
     """The rows [n] of a Parquet, CSV or JSON lines table (see `data.tables.read_table`), as `rows.OUTCOMES` has them.
 
-    columns: our name of a column -> the file's. It needs `event`, `time` and one of `unit` and `request_id`; further
-    columns of the file are left out. Raises InputError, which names file, column and row.
+    form: how it is written, its columns by our names. It needs `event`, `time` and one of `unit` and `request_id`;
+    further columns of the file are left out. Raises InputError, which names file, column and row.
     """
-    for name in columns or {}:
+    form = form or TableFormat()
+    for name in form.columns:
         if name not in OUTCOMES.names:
             raise InputError("columns", name, f"allowed: {', '.join(OUTCOMES.names)}")
-    form = TableFormat(columns=dict(columns or {}))
-    table = read_table(path, ("time", "event"), OUTCOMES.names, inferred=("time", "value"), form=form)
+    inferred = ("time", "value") if form.time_format is None else ("value",)
+    table = read_table(path, ("time", "event"), OUTCOMES.names, inferred=inferred, form=form)
     if "unit" not in table.column_names and "request_id" not in table.column_names:
         raise InputError(f"{path}: columns", table.column_names, "must have unit or request_id; name it by columns")
     made = {}
     for name in OUTCOMES.names:
         where = f"{path}: column {name}"
         made[name] = (
-            _column(one_array(plain_column(table[name], where)), name, where) if name in table.column_names else None
+            _column(one_array(plain_column(table[name], where)), name, where, form.time_format)
+            if name in table.column_names
+            else None
         )
     made["value"] = made["value"] if made["value"] is not None else pa.array(np.ones(table.num_rows))
     nothing = [name for name in made if made[name] is None]
@@ -46,9 +48,9 @@ def read_outcome_table(path: str | Path, columns: Mapping[str, str] | None = Non
     return pa.table(made, schema=OUTCOMES)
 
 
-def _column(column: pa.Array, name: str, where: str) -> pa.Array:
+def _column(column: pa.Array, name: str, where: str, time_format: str | None) -> pa.Array:
     if name == "time":
-        return _times(column, where)
+        return _times(column, where, time_format)
     if name == "value":
         return _values(column, where)
     text = _texts(column, where)
@@ -57,14 +59,14 @@ def _column(column: pa.Array, name: str, where: str) -> pa.Array:
     return _units(text, where) if name == "unit" else text
 
 
-def _times(column: pa.Array, where: str) -> pa.Array:
+def _times(column: pa.Array, where: str, time_format: str | None) -> pa.Array:
     """Microseconds since 1970, in UTC; times without a zone are taken to be in UTC.
 
     Numbers are s, ms, us or ns since 1970, whichever makes all of them times from 1973 to 2286.
     """
     column = _without_empty(column)
     refuse_nulls(column, where)
-    column = times_of_text(column, where) if is_text(column.type) else column
+    column = times_of_text(column, where, time_format) if is_text(column.type) else column
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         allowed = "must be times from 1970 to 2286"
         try:

@@ -1,13 +1,14 @@
 """What units did: from the log of `POST /v1/outcomes`, and from tables that a company has anyway."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 from octorec.evaluate.online.design import Experiment
 from octorec.evaluate.online.exposures import log_counts
@@ -29,13 +30,13 @@ DOUBLED, DIFFERENT = "outcomes doubled", "outcomes doubled by their id alone: th
 def read_outcomes(
     files: str | Path | Sequence[str | Path],
     experiment: Experiment,
-    columns: Mapping[str, str] | None = None,
+    form: TableFormat | None = None,
     every_event: bool = False,
 ) -> tuple[pa.Table, dict[str, int]]:
     """The outcomes [n] in `rows.OUTCOMES` of events that a metric uses, each once, and what was left out.
 
-    files: a folder that `log.RowLog` wrote, Parquet, CSV or JSON lines tables, or several of these. columns: our name
-    -> theirs, for the tables. every_event: rows of other events stay too, as `past_of` counts their units. Two rows of
+    files: a folder that `log.RowLog` wrote, Parquet, CSV or JSON lines tables, or several of these. form: how
+    the tables are written. every_event: rows of other events stay too, as `past_of` counts their units. Two rows of
     one id are one; of rows without ids, those that are equal in everything.
 
     counts: words -> number, none of them 0; a metric whose event no row has is named there. Raises InputError, which
@@ -45,7 +46,7 @@ def read_outcomes(
     events = pa.array(events_of(experiment))
     tables, foreign = [OUTCOMES.empty_table()], Counter[str]()
     for path in [files] if isinstance(files, str | Path) else files:
-        table = _checked_log(path, counts) if is_log(Path(path)) else read_outcome_table(path, columns)
+        table = _checked_log(path, counts) if is_log(Path(path)) else read_outcome_table(path, form)
         if every_event:
             tables.append(table)
             continue
