@@ -11,9 +11,8 @@ import pytest
 import yaml
 from test_cli import octorec
 
-from octorec.evaluate.online.planning import plan_units
 from octorec.evaluate.online.reached import reached
-from octorec.evaluate.online.size import Size, sizes
+from octorec.evaluate.online.size import Size, plan_units, sizes
 
 sys.path.insert(0, str(Path(__file__).parent / "evaluate" / "online"))
 from ab_reports import FILE, experiment

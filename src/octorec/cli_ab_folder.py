@@ -38,7 +38,9 @@ def ab_report(
     now: Annotated[
         str | None, typer.Option(help="When to judge, such as 2026-11-30T12:00 in UTC; the clock's time if not given.")
     ] = None,
-    final: Annotated[bool, typer.Option("--final", help="Make this look the last, wherever the plan is.")] = False,
+    final: Annotated[
+        bool, typer.Option("--final", help="Make this look the last, for a reason that is not what the looks showed.")
+    ] = False,
     empty: Annotated[
         bool, typer.Option("--empty", help="Make a look though a metric has no row at all: it never happened.")
     ] = False,

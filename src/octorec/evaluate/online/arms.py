@@ -22,8 +22,9 @@ class Arm:
         return np.bincount(self.stage, values, len(self.count)) / self.count
 
     def centred(self, values: np.ndarray) -> np.ndarray:
-        """Values [U] without their stage's mean."""
-        return values - self.means(values)[self.stage]
+        """Values [U] without their stage's mean; 0 where all are alike, up to the rounding of one number."""
+        apart = values - self.means(values)[self.stage]
+        return apart - self.means(apart)[self.stage]  # a long sum rounds by far more
 
 
 def arms_of(column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray) -> tuple[Arm, Arm]:

@@ -74,12 +74,12 @@ def _ramp(ramp: Fraction) -> str:
 def _verdict(experiment: Experiment) -> str:
     """When it is `not inferior`."""
     roles = {metric.role for metric in experiment.metrics.values()}
-    needed = {"guardrail": "every guardrail is clear of its margin", "goal": "a goal became better"}
+    each, one = (" in each treatment", " in one") if len(experiment.treatments) > 1 else ("", "")
+    needed = {"guardrail": f"every guardrail is clear of its margin{each}", "goal": f"a goal became better{one}"}
     said = words.listed([words_of for role, words_of in needed.items() if role in roles])
-    treatments = " in each treatment" if len(experiment.treatments) > 1 and "guardrail" in roles else ""
     worse = {"guardrail": "a guardrail is beyond its margin", "goal": "a goal became worse"}
     bad = " or ".join(words_of for role, words_of in worse.items() if role in roles)
-    return f"not inferior when {said}{treatments}; inferior when {bad}"
+    return f"not inferior when {said}; inferior when {bad}"
 
 
 def _plan(plan: Plan, window_s: float) -> Iterator[str]:

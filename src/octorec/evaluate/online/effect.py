@@ -23,6 +23,7 @@ from octorec.evaluate.verdict import Outcome
 
 MOST_SKEW = 0.4  # of T, beyond which its distribution is not known well enough
 NO_BOUND = "no bound at this look: too little of the plan is reached"
+NOTHING_BELOW = "the sum to divide by is not clear of 0 in a variant, so that nothing bounds the ratio"
 NOT_CLEAR = "the control's mean is not clear of 0, so that nothing bounds a relative difference"
 TOO_SKEWED = "a few units carry most of the sum: more units are needed"
 Ends = tuple[float, float]
@@ -43,7 +44,8 @@ def effect(metric: Metric, variant: str, found: Contrast | Untold, bounds: Bound
         means = (found.control, found.treatment, math.nan)
         return Effect(metric.name, variant, *means, *UNBOUNDED, *UNBOUNDED, found.units, "inconclusive", found.why)
     alone, joint = ends(found, bounds.alone), ends(found, bounds.joint)
-    why = _why(found, bounds) if math.inf in (alone[1], joint[1]) else None
+    word = outcome(metric, alone, joint)
+    why = _why(found, bounds.alone if math.isinf(alone[1]) else bounds.joint)
     return Effect(
         metric.name,
         variant,
@@ -53,8 +55,8 @@ def effect(metric: Metric, variant: str, found: Contrast | Untold, bounds: Bound
         *alone,
         *joint,
         found.units,
-        outcome(metric, alone, joint),
-        why,
+        word,
+        why if word == "inconclusive" and math.inf in (alone[1], joint[1]) else None,
     )
 
 
@@ -94,7 +96,10 @@ def _end(found: Contrast, reach: float) -> float | None:
     return float((b - math.copysign(root, reach)) / a)
 
 
-def _why(found: Contrast, bounds: Bounds) -> str:
-    if math.isinf(bounds.alone):
+def _why(found: Contrast, bound: float) -> str:
+    """Why nothing bounds an end that is `bound` standard errors away."""
+    if math.isinf(bound):
         return NO_BOUND
+    if not found.clear > bound:
+        return NOTHING_BELOW
     return TOO_SKEWED if abs(found.skew) > MOST_SKEW else NOT_CLEAR

@@ -63,8 +63,10 @@ class _Rows:
     value: np.ndarray
 
     def sums(self, event: str, start: float, end: float, once: bool) -> np.ndarray:
-        """The sum of an event's values by unit [units], or whether there was one."""
+        """The sum of an event's values by unit [units], or whether one is above 0, as `join` counts them."""
         there = (self.event == event) & (self.time >= start) & (self.time < end)
+        if once:
+            there &= self.value > 0
         found = np.bincount(self.unit[there], None if once else self.value[there], self.units)
         return np.minimum(found, 1.0) if once else found
 

@@ -10,9 +10,8 @@ from octorec.evaluate.online.experiment import Experiment, Metric
 from octorec.evaluate.online.past import Past
 from octorec.evaluate.online.reached import reached
 from octorec.evaluate.online.sections import Part, said_counts
-from octorec.evaluate.online.size import Size, sizes
+from octorec.evaluate.online.size import Size, plan_units, sizes
 
-DAY = 86400
 CURVE = 60  # points of a power curve
 
 
@@ -35,15 +34,6 @@ def reach(experiment: Experiment, past: Mapping[str, Past], units_a_day: float |
     found = sizes(experiment, past, units_a_day)
     power = {one.metric: reached(experiment, one, [units])[0] for one in found if one.units and units}
     return Reached(units, past, found, power)
-
-
-def plan_units(experiment: Experiment, units_a_day: float | None) -> int | None:
-    """The units of a plan; days end it with as many as came so early that their windows passed."""
-    plan = experiment.plan
-    if plan.days is None or units_a_day is None:
-        return plan.units
-    in_time = int((plan.days - experiment.longest_window_s / DAY) * units_a_day)
-    return in_time if plan.units is None else min(plan.units, in_time)
 
 
 def curves(experiment: Experiment, found: Reached) -> dict[str, tuple[list[float], list[float]]]:

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from scipy.special import ndtr
 
 from octorec.evaluate.online.bounds import bounds, spent
-from octorec.evaluate.online.design import Experiment, Metric, Plan
+from octorec.evaluate.online.design import Experiment, Metric
 from octorec.evaluate.online.results import Effect, Look
+
+DAY = 86400
 
 
 def power_left(experiment: Experiment, looks: Sequence[Look]) -> dict[str, float]:
@@ -23,9 +25,11 @@ def power_left(experiment: Experiment, looks: Sequence[Look]) -> dict[str, float
     if not looks or looks[-1].final:
         return {}
     last = looks[-1]
-    share = min(last.information, 1.0)
+    share = _of_units(experiment, min(last.information, 1.0))
+    if not share > 0:
+        return {}
     end = last.units / share  # units at the end, which go on coming as they came
-    limit = _last_bound(experiment.plan, looks, end)
+    limit = _last_bound(experiment, looks, end)
     return {
         f"{one.metric}, {one.variant}": _chance(metric, one, last.bound, share, limit)
         for one in last.effects
@@ -33,10 +37,19 @@ def power_left(experiment: Experiment, looks: Sequence[Look]) -> dict[str, float
     }
 
 
-def _last_bound(plan: Plan, looks: Sequence[Look], end: float) -> float:
+def _of_units(experiment: Experiment, share: float) -> float:
+    """The share of its units that a plan has at a share of it: days begin with a window in which none has passed."""
+    plan, window = experiment.plan, experiment.longest_window_s / DAY
+    if plan.units is not None or plan.days is None:
+        return share
+    return (share * plan.days - window) / (plan.days - window)
+
+
+def _last_bound(experiment: Experiment, looks: Sequence[Look], end: float) -> float:
+    plan = experiment.plan
     left = [share for share in plan.looks if share > looks[-1].information]
     shares = [*(look.information for look in looks), *left]
-    units = [*(look.units for look in looks), *(share * end for share in left)]
+    units = [*(look.units for look in looks), *(_of_units(experiment, share) * end for share in left)]
     return bounds(units, [spent(share, plan.alpha / 2) for share in shares])[-1]
 
 

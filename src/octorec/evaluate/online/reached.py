@@ -7,6 +7,8 @@ from octorec.evaluate.online.bounds import crossing, drift_needed, planned
 from octorec.evaluate.online.experiment import Experiment
 from octorec.evaluate.online.size import Size
 
+MOST_DRIFT = 40.0  # standard errors with which any plan is sure to show what it looks for
+
 
 def reached(experiment: Experiment, size: Size, units: Sequence[float]) -> list[float]:
     """The chance that a guardrail is shown to be not inferior with so many units in all, if nothing differs.
@@ -20,4 +22,5 @@ def reached(experiment: Experiment, size: Size, units: Sequence[float]) -> list[
     together = len(experiment.treatments) * sum(one.role == "guardrail" for one in experiment.metrics.values())
     drift = drift_needed(plan.looks, level, 1 - (1 - plan.power) / together)
     limits = planned(plan.looks, level)
-    return [math.fsum(crossing(plan.looks, limits, drift * math.sqrt(one / size.units))) for one in units]
+    drifts = [min(drift * math.sqrt(one / size.units), MOST_DRIFT) for one in units]
+    return [math.fsum(crossing(plan.looks, limits, one)) for one in drifts]

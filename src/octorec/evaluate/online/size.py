@@ -40,8 +40,8 @@ class Size:
     """units: counted, of all variants together, that a guardrail needs; None for a goal, and where no number is enough.
 
     found: the smallest margin, or a goal's smallest difference, that the plan's units show with its power, relative or
-    absolute as the metric's margin is; None for a plan without units. days: until so many units have passed their
-    window, None where the units a day are not known. why: how it was counted, in words.
+    absolute as the metric's margin is; None for a plan of no known units. days: until so many units have passed all
+    windows, None where the units a day are not known. why: how it was counted, in words.
     """
 
     metric: str
@@ -61,6 +61,15 @@ def sizes(experiment: Experiment, past: Mapping[str, Past], units_a_day: float |
     return tuple(_size(experiment, metric, past[name], units_a_day) for name, metric in experiment.metrics.items())
 
 
+def plan_units(experiment: Experiment, units_a_day: float | None) -> int | None:
+    """The units of a plan; days end it with as many as came so early that their windows passed."""
+    plan = experiment.plan
+    if plan.days is None or units_a_day is None:
+        return plan.units
+    in_time = int((plan.days - experiment.longest_window_s / DAY) * units_a_day)
+    return in_time if plan.units is None else min(plan.units, in_time)
+
+
 def _size(experiment: Experiment, metric: Metric, past: Past, units_a_day: float | None) -> Size:
     level, power, drift, words = _drift(experiment, metric)
     if past.variance <= 0:
@@ -73,9 +82,10 @@ def _size(experiment: Experiment, metric: Metric, past: Past, units_a_day: float
         return Size(metric.name, None, None, None, "a variant has no share")
     one = _Formula(metric, past, shares[smallest], shares[CONTROL], level, power, drift)
     units = one.units(metric.margin) if metric.role == "guardrail" else None
-    found = None if experiment.plan.units is None else one.found(experiment.plan.units)
-    wanted = units or experiment.plan.units
-    days = None if units_a_day is None or wanted is None else wanted / units_a_day + metric.window_s / DAY
+    planned = plan_units(experiment, units_a_day)
+    found = None if planned is None else one.found(planned)
+    wanted = units or planned
+    days = None if units_a_day is None or wanted is None else wanted / units_a_day + experiment.longest_window_s / DAY
     return Size(metric.name, units, found, days, f"{words}{_explained(past)}")
 
 
