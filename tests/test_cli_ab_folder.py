@@ -221,13 +221,25 @@ def test_a_metric_without_rows_is_named(tmp_path: Path) -> None:
     folder = shop(tmp_path, metrics=metrics)
     outcomes = ("--outcomes", tmp_path / "outcomes.csv", *COLUMNS)
     done = octorec("ab", "report", folder, *outcomes, "--now", END, expect=2)
-    assert "got 'phone-call'; no outcome has it, so that no look is made: give the rows of metric calls" in done.stderr
+    assert "got 'phone-call'; no outcome since the start has it, so that no look is made" in done.stderr
+    assert "give the rows of metric calls" in done.stderr
     assert read_record(folder).looks == ()
     said = octorec("ab", "report", folder, *outcomes, "--now", EARLY, expect=4).stdout
     assert "calls" in said
     last = octorec("ab", "report", folder, *outcomes, "--now", END, "--empty", expect=4).stdout
     assert last.startswith("inconclusive at a margin of 30 %, by calls at the last look")
     assert len(read_record(folder).looks) == 1
+
+
+def test_rows_of_the_past_do_not_stand_for_those_that_are_missing(here: Path, made: Path, tmp_path: Path) -> None:
+    """A forgotten file of clicks must not cost a look, though the covariate's clicks are there."""
+    header, *rows = (made / "outcomes.csv").read_text().splitlines()
+    orders = tmp_path / "orders.csv"
+    orders.write_text("\n".join([header, *(row for row in rows if "order" in row)]) + "\n")
+    given = ("--outcomes", made / "past.csv", "--outcomes", orders, *COLUMNS)
+    done = octorec("ab", "report", here, *given, "--now", END, expect=2)
+    assert "got 'click'; no outcome since the start has it" in done.stderr
+    assert read_record(here).looks == ()
 
 
 def rewritten(folder: Path, change: Any) -> None:

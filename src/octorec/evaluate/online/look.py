@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,8 +31,8 @@ def look(
     """The report of an experiment's folder at the time `now`, in seconds since 1970, and its record as it is then.
 
     files: outcomes besides those of the folder; form: how they are written. final: this look
-    is the last, wherever the plan is. empty: a metric may have no row at all. A look that is due is recorded; of two at
-    once one is made.
+    is the last, wherever the plan is. empty: a metric may have no row since the start. A look that is due is recorded;
+    of two at once one is made.
     Raises InputError: no record, exposures or outcomes are there or can be read, `now` is before the last look, or one
     is due and a metric has no row.
     """
@@ -53,7 +54,7 @@ def look(
         if len(report.looks) == len(record.looks):
             return report, note_ratio(folder, report.sample_ratio.p)
         if not empty:
-            _check_rows(experiment, outcomes)
+            _check_rows(experiment, outcomes, started)
         record = add_look(folder, report.looks[-1])  # of two of one number the first stands: it is read from the record
 
 
@@ -65,16 +66,17 @@ def _exposures(folder: Path) -> tuple[pa.Table, dict[str, int]]:
     return found, counts
 
 
-def _check_rows(experiment: Experiment, outcomes: pa.Table) -> None:
-    """A look is made once: not while the rows of a metric are missing, unless there really are none."""
-    there = set(pc.unique(outcomes["event"]).to_pylist())
+def _check_rows(experiment: Experiment, outcomes: pa.Table, started: float) -> None:
+    """A look is made once: not while the rows of a metric are missing, unless there really are none. Those of the past,
+    which are given as covariate, do not count."""
+    since = np.asarray(outcomes["time"].cast(pa.int64())) >= int(started * 1e6)
+    there = set(pc.unique(outcomes["event"].filter(pa.array(since))).to_pylist())
     for metric in experiment.metrics.values():
         for event in filter(None, (metric.event, metric.per)):
             if event not in there:
-                allowed = (
-                    f"no outcome has it, so that no look is made: give the rows of metric {metric.name}, or --empty"
-                )
-                raise InputError("outcomes: event", event, f"{allowed} where it never happened")
+                allowed = "no outcome since the start has it, so that no look is made: give the rows of"
+                allowed += f" metric {metric.name}, or --empty where it never happened"
+                raise InputError("outcomes: event", event, allowed)
 
 
 def _check_time(record: Record, now: float) -> None:
