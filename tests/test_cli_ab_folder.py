@@ -242,6 +242,20 @@ def test_rows_of_the_past_do_not_stand_for_those_that_are_missing(here: Path, ma
     assert read_record(here).looks == ()
 
 
+def test_a_file_that_ends_early_does_not_cost_a_look(here: Path, made: Path, tmp_path: Path) -> None:
+    """Clicks that end a week before the others would make units that clicked into units that did not."""
+    header, *rows = (made / "outcomes.csv").read_text().splitlines()
+    stale = tmp_path / "stale.csv"
+    stale.write_text("\n".join([header, *(row for row in rows if "order" in row or row < "2026-11-10")]) + "\n")
+    given = ("--outcomes", stale, *COLUMNS, "--now", END)
+    done = octorec("ab", "report", here, *given, expect=2)
+    assert "got 'click'; its last outcome is of 2026-11-09" in done.stderr
+    assert "of the units came, so that no look is made" in done.stderr
+    assert read_record(here).looks == ()
+    octorec("ab", "report", here, *given, "--empty", expect=None)
+    assert len(read_record(here).looks) == 1
+
+
 def rewritten(folder: Path, change: Any) -> None:
     """Let the exposures of a folder be those that `change` makes of a list of rows."""
     rows = change(look_module.read_exposures(folder / EXPOSURES_FOLDER)[0].to_pylist())

@@ -12,11 +12,14 @@ from octorec.errors import InputError
 from octorec.evaluate.online.experiment import Experiment
 from octorec.evaluate.online.exposures import EXPOSURES_FOLDER, JOINED, read_exposures
 from octorec.evaluate.online.join import join
+from octorec.evaluate.online.joined import Joined
 from octorec.evaluate.online.judge import judge
 from octorec.evaluate.online.outcomes import OUTCOMES_FOLDER, read_outcomes
 from octorec.evaluate.online.record import Record, add_look, effective, note_ratio, read_record
 from octorec.evaluate.online.results import AbReport
 from octorec.evaluate.online.words import moment
+
+MOST_UNSEEN = 0.1  # share of a look's units that may have entered after an event's last outcome
 
 
 def look(
@@ -31,7 +34,7 @@ def look(
     """The report of an experiment's folder at the time `now`, in seconds since 1970, and its record as it is then.
 
     files: outcomes besides those of the folder; form: how they are written. final: this look
-    is the last, wherever the plan is. empty: a metric may have no row since the start. A look that is due is recorded;
+    is the last, wherever the plan is. empty: a metric's rows may end before now. A look that is due is recorded;
     of two at once one is made.
     Raises InputError: no record, exposures or outcomes are there or can be read, `now` is before the last look, or one
     is due and a metric has no row.
@@ -54,7 +57,7 @@ def look(
         if len(report.looks) == len(record.looks):
             return report, note_ratio(folder, report.sample_ratio.p)
         if not empty:
-            _check_rows(experiment, outcomes, started)
+            _check_rows(experiment, joined, outcomes, started, now)
         record = add_look(folder, report.looks[-1])  # of two of one number the first stands: it is read from the record
 
 
@@ -66,17 +69,21 @@ def _exposures(folder: Path) -> tuple[pa.Table, dict[str, int]]:
     return found, counts
 
 
-def _check_rows(experiment: Experiment, outcomes: pa.Table, started: float) -> None:
-    """A look is made once: not while the rows of a metric are missing, unless there really are none. Those of the past,
-    which are given as covariate, do not count."""
-    since = np.asarray(outcomes["time"].cast(pa.int64())) >= int(started * 1e6)
-    there = set(pc.unique(outcomes["event"].filter(pa.array(since))).to_pylist())
+def _check_rows(experiment: Experiment, joined: Joined, outcomes: pa.Table, started: float, now: float) -> None:
+    """A look is made once: not while the rows of a metric are missing, all of them or the newest, unless there really
+    are none. Those of the past, which are given as covariate, do not count."""
+    times = np.asarray(outcomes["time"].cast(pa.int64())) / 1e6
+    here = (times >= started) & (times <= now)
+    entered = joined.first[np.all([column.mature for column in joined.columns.values()], axis=0)]
     for metric in experiment.metrics.values():
         for event in filter(None, (metric.event, metric.per)):
-            if event not in there:
-                allowed = "no outcome since the start has it, so that no look is made: give the rows of"
-                allowed += f" metric {metric.name}, or --empty where it never happened"
-                raise InputError("outcomes: event", event, allowed)
+            last = times[here & np.asarray(pc.equal(outcomes["event"], event))].max(initial=-np.inf)
+            unseen = float((entered > last).mean())
+            if unseen > MOST_UNSEEN:
+                said = f"its last outcome is of {moment(last)}, after which {unseen:.0%} of the units came"
+                said = said if last > 0 else "no outcome since the start has it"
+                allowed = f"so that no look is made: give the rows of metric {metric.name}, or --empty"
+                raise InputError("outcomes: event", event, f"{said}, {allowed} where it never happened")
 
 
 def _check_time(record: Record, now: float) -> None:
