@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import binom
 
 from octorec.evaluate.online.contrast import Untold, contrast
 from octorec.evaluate.online.describe import described
@@ -69,6 +70,13 @@ def test_the_smallest_difference_is_that_of_the_units_that_come_in_time() -> Non
     by_units, by_days = experiment([one], units=6_500), experiment([one], units=None, days=20.0)
     assert sizes(both, past, 500.0)[0].found == sizes(by_units, past)[0].found == sizes(by_days, past, 500.0)[0].found
     assert sizes(by_days, past)[0].found is None
+
+
+def test_the_fewest_units_of_a_plan_are_enough_for_each_variant() -> None:
+    """Chance gives a variant fewer than its share: of 20 units in halves, one has less than ten most often."""
+    units = sizes(experiment([metric(margin=0.5)]), {"clicks": Past(1000, 10.0, 1e-4)})[0].units
+    assert units is not None
+    assert binom.cdf(9, units, 0.5) < 0.001
 
 
 def test_days_wait_for_the_longest_window() -> None:

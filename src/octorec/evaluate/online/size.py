@@ -27,9 +27,10 @@ from octorec.evaluate.online.bounds import drift_needed
 from octorec.evaluate.online.design import CONTROL, Experiment, Metric
 from octorec.evaluate.online.effect import MOST_SKEW, unskewed
 from octorec.evaluate.online.past import Past
+from octorec.evaluate.verdict import MIN_USERS
 
 DAY = 86400
-LEAST_PER_ARM = 10
+LEAST_PER_ARM = 2 * MIN_USERS  # to be expected, so that the MIN_USERS without which nothing is said do come
 SAFE_SKEW = 0.75 * MOST_SKEW  # of T, so that what is estimated stays below MOST_SKEW
 STEPS = 40  # of the search for units whose skewness they are
 MOST = 1e3  # standard deviations of a unit
