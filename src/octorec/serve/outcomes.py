@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from octorec.errors import InputError
 from octorec.evaluate.online.experiment import NAME
+from octorec.evaluate.online.outcome_table import LARGEST
 from octorec.evaluate.online.unit import unit_id
 from octorec.serve.access import Tokens, decoded
 from octorec.serve.documented import token_scheme
@@ -117,12 +118,18 @@ def _row(raw: Any, now: float, where: str) -> dict[str, Any]:
             found = "neither" if unit is None else "both"
             raise InputError(_field(where, "unit"), found, "give one of unit and request_id")
         seconds = now if outcome.time is None else seconds_of(outcome.time, _field(where, "time"))
-        value = float(outcome.value)
+        value = _value(outcome.value, _field(where, "value"))
     except InputError as error:
         raise invalid(error) from None
     item = None if outcome.item is None else str(outcome.item)
     about = {"unit": unit, "request_id": outcome.request_id, "event": outcome.event, "value": value}
     return {"time": seconds, **about, "item": item, "id": outcome.id}
+
+
+def _value(value: float, field: str) -> float:
+    if not -LARGEST <= value <= LARGEST:
+        raise InputError(field, value, f"must be from -{LARGEST:g} to {LARGEST:g}")
+    return float(value)
 
 
 def seconds_of(value: str | float, field: str) -> float:
