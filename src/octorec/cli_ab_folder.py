@@ -40,7 +40,10 @@ def ab_report(
     ] = None,
     final: Annotated[bool, typer.Option("--final", help="Make this look the last, wherever the plan is.")] = False,
     empty: Annotated[
-        bool, typer.Option("--empty", help="Make a look though a metric has no row at all: it never happened.")
+        bool,
+        typer.Option(
+            "--empty", help="Make a look though a metric has no row, or outcomes end early: nothing happened."
+        ),
     ] = False,
     html: Annotated[Path | None, typer.Option(help="HTML page to write; replaces an earlier report's.")] = None,
     as_json: Json = False,
