@@ -42,7 +42,10 @@ def ab_report(
         bool, typer.Option("--final", help="Make this look the last, for a reason that is not what the looks showed.")
     ] = False,
     empty: Annotated[
-        bool, typer.Option("--empty", help="Make a look though a metric has no row, or none lately: it never happened.")
+        bool,
+        typer.Option(
+            "--empty", help="Make a look though a metric has no row, or outcomes end early: nothing happened."
+        ),
     ] = False,
     html: Annotated[Path | None, typer.Option(help="HTML page to write; replaces an earlier report's.")] = None,
     as_json: Json = False,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def a_report(
     outcome: str = "inconclusive", metric: str = "clicks", of: str = "inferior", **more: Any
 ) -> dict[str, Any]:
     effect = {"metric": metric, "variant": "fp8", "outcome": of}
-    look = {"number": 1, "units": 500, "effects": [effect]}
+    look = {"number": 1, "time": time.time(), "units": 500, "effects": [effect]}
     return {"outcome": outcome, "looks": [look], "broken": [], **more}
 
 

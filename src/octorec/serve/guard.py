@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from octorec.evaluate.online.experiment import CONTROL, Experiment
+from octorec.evaluate.online.record import resumed_at
 from octorec.evaluate.online.results import BROKEN, JUDGED
 from octorec.evaluate.online.watch import Watch
 from octorec.serve.experiment import Running
@@ -86,7 +88,7 @@ class GuardTask:
         said, rest = None, self.report_every_s
         while True:
             await asyncio.sleep(rest)
-            if self._stopped:
+            if self._stopped or not self._experiment.guard.outcomes:
                 continue
             start = time.monotonic()
             try:
@@ -103,7 +105,8 @@ class GuardTask:
         if code not in JUDGED:
             return error.strip().rpartition("\n")[2][:500] or f"ended with {code}"
         found = json.loads(text)
-        beyond = inferior(found, self._experiment)
+        resumed = resumed_at(self.running.state.record)
+        beyond = inferior(found, self._experiment, -math.inf if resumed is None else resumed)
         if beyond is not None and not self._stopped:
             self.running.stop(*beyond)
         return "; ".join(found["broken"]) if code == BROKEN else None
@@ -129,11 +132,16 @@ async def report(folder: Path) -> tuple[int, str, str]:
     return process.returncode or 0, out.decode(errors="replace"), error.decode(errors="replace")
 
 
-def inferior(found: Mapping[str, Any], experiment: Experiment) -> tuple[str, str] | None:
-    """The variant that the report's last look finds inferior in a guardrail, and why, in words; None for none."""
+def inferior(found: Mapping[str, Any], experiment: Experiment, since: float = -math.inf) -> tuple[str, str] | None:
+    """The variant that the report's last look finds inferior in a guardrail, and why, in words; None for none.
+
+    since: seconds since 1970; what was found up to then is known to the person who resumed.
+    """
     if not found["looks"] or found["outcome"] == "broken":
         return None
     look = found["looks"][-1]
+    if look["time"] <= since:
+        return None
     for effect in look["effects"]:
         metric = experiment.metrics.get(effect["metric"])
         if metric is not None and metric.role == "guardrail" and effect["outcome"] == "inferior":

@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -12,10 +13,12 @@ from starlette.routing import Route
 
 from octorec.errors import InputError
 from octorec.evaluate.online.experiment import NAME
+from octorec.evaluate.online.outcome_table import LARGEST
 from octorec.evaluate.online.unit import unit_id
 from octorec.serve.access import Tokens, decoded
 from octorec.serve.documented import token_scheme
-from octorec.serve.guarded import guarded_body
+from octorec.serve.experiment import Running
+from octorec.serve.guarded import beside, guarded_body
 from octorec.serve.problems import problems
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import ItemId, RequestId, in_words
@@ -71,11 +74,8 @@ def outcome_routes(app: FastAPI, service: Service) -> None:
             raise Refusal("not_ready", "the server is still loading")
         if service.state == "draining":
             raise Refusal("draining", "the server is shutting down")
-        rows = rows_of(decoded(body), time.time())
-        for row in rows:
-            running.outcomes.add(row)
-        running.metrics.outcomes.inc(len(rows))
-        return Response(orjson.dumps({"taken": len(rows)}), 202, media_type="application/json")
+        taken = await beside(body, partial(_take, running, time.time()))
+        return Response(orjson.dumps({"taken": taken}), 202, media_type="application/json")
 
     Several = Annotated[list[Outcome], Field(min_length=1, max_length=MOST)]
 
@@ -92,6 +92,15 @@ def outcome_routes(app: FastAPI, service: Service) -> None:
 
     # comes before the route above, which is for OpenAPI: so an error names the field of one of the two kinds of bodies
     app.router.routes.insert(0, Route(PATH, answer, methods=["POST"]))
+
+
+def _take(running: Running, now: float, body: bytes) -> int:
+    """Hand a body's outcomes to the log; returns how many they are."""
+    rows = rows_of(decoded(body), now)
+    for row in rows:
+        running.outcomes.add(row)
+    running.metrics.outcomes.inc(len(rows))
+    return len(rows)
 
 
 def rows_of(raw: object, now: float) -> list[dict[str, Any]]:
@@ -117,12 +126,18 @@ def _row(raw: Any, now: float, where: str) -> dict[str, Any]:
             found = "neither" if unit is None else "both"
             raise InputError(_field(where, "unit"), found, "give one of unit and request_id")
         seconds = now if outcome.time is None else seconds_of(outcome.time, _field(where, "time"))
-        value = float(outcome.value)
+        value = _value(outcome.value, _field(where, "value"))
     except InputError as error:
         raise invalid(error) from None
     item = None if outcome.item is None else str(outcome.item)
     about = {"unit": unit, "request_id": outcome.request_id, "event": outcome.event, "value": value}
     return {"time": seconds, **about, "item": item, "id": outcome.id}
+
+
+def _value(value: float, field: str) -> float:
+    if not -LARGEST <= value <= LARGEST:
+        raise InputError(field, value, f"must be from -{LARGEST:g} to {LARGEST:g}")
+    return float(value)
 
 
 def seconds_of(value: str | float, field: str) -> float:

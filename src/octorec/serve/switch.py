@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ LOOK_EVERY_S = 1.0  # at the record, which other replicas and the command line w
 class State:
     """What a request is assigned by; each reads it once.
 
-    assigns: the experiment with the present ramp and shares. stage: the newest whose versions this process has.
+    assigns: the experiment with the present ramp and the stage's shares. stage: the newest whose versions this process
+    has.
     stop: None while the variants answer; one that is in no record yet is here too.
     """
 
@@ -77,14 +79,14 @@ class Switch:
         is tried again each second; this process has stopped all the same.
         """
         with self._lock:
-            if self.state.stop is None and not self.state.over:
+            if self._unsaved is None and not self.state.over:  # a stop of the record may have been resumed elsewhere
                 self._unsaved = Stop(time.time(), variant, why)
                 self._set(self.state.record)
         return self._disk.submit(self._save_stop)
 
     def resume(self) -> "Future[None]":
         """Let the variants answer again, once the record says so; only a person asks for this."""
-        return self._disk.submit(self._resume)
+        return self._disk.submit(self._resume, self._unsaved)
 
     def reload(self) -> "Future[None]":
         """Read the experiment's file again: another ramp, or other shares, which open a new stage.
@@ -129,12 +131,12 @@ class Switch:
             record = records.read_record(self.folder)
             if record.stop is None and record.ended is None:
                 record = records.stop(self.folder, stop.variant, stop.why, stop.time)
-            self._take(record, saved=True)
+            self._take(record, saved=stop)
         except Exception as error:
             self._say("the stop of the experiment is not in its record yet", error)
 
-    def _resume(self) -> None:
-        self._take(records.resume(self.folder, time.time()), saved=True)
+    def _resume(self, stop: Stop | None) -> None:
+        self._take(records.resume(self.folder, time.time()), saved=stop)
 
     def _reload(self) -> None:
         assert self.config.experiment is not None
@@ -152,10 +154,10 @@ class Switch:
         salt = self.config.hold_out_salt or ""
         self._take(records.start(self.config.experiment_root, experiment, self.versions, time.time(), salt))
 
-    def _take(self, record: Record, saved: bool = False) -> None:
-        """Assign by what the record says now. saved: it has the stop that waited for it, or need not have it."""
+    def _take(self, record: Record, saved: Stop | None = None) -> None:
+        """Assign by what the record says now. saved: the stop that it has, or need not have any more."""
         with self._lock:
-            if saved:
+            if self._unsaved is saved:
                 self._unsaved = None
             self._set(record)
 
@@ -164,9 +166,12 @@ class Switch:
         self._show(before)
 
     def _of(self, record: Record) -> State:
-        own = [stage.number for stage in record.stages if _plain(stage.versions) == self.versions]
-        stage = own[-1] if own else record.stages[-1].number
-        return State(record, records.effective(record), stage, record.stop or self._unsaved)
+        newest = record.stages[-1]
+        own = [stage for stage in record.stages if _plain(stage.versions) == self.versions]
+        stage, assigns = own[-1] if own else newest, records.effective(record)
+        if stage is not newest:  # its rows are compared by its shares
+            assigns = _divided(assigns, stage.shares)
+        return State(record, assigns, stage.number, record.stop or self._unsaved)
 
     def _show(self, before: State | None) -> None:
         """Say in log and metrics what has changed."""
@@ -191,6 +196,12 @@ class Switch:
         if said != self._said:
             logger.error(message, exc_info=error)
         self._said = said
+
+
+def _divided(experiment: Experiment, shares: Mapping[str, Fraction]) -> Experiment:
+    """The experiment with an older stage's shares."""
+    variants = {name: replace(variant, share=shares[name]) for name, variant in experiment.variants.items()}
+    return replace(experiment, variants=variants)
 
 
 def _plain(versions: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

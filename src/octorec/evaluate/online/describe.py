@@ -109,3 +109,5 @@ def _guard(guard: Guard) -> Iterator[str]:
         if limit:
             over = f"over {words.duration(guard.window_s)} and at least {guard.requests:,} requests"
             yield f"a variant loses its traffic when {what} {limit}, {over}"
+    if not guard.outcomes:
+        yield "outcomes come as files: the server makes no look, and a report needs them"

@@ -85,13 +85,15 @@ class Guard:
     """When a variant loses its traffic at once: over the last `window_s` seconds, once it had `requests` of them.
 
     latency_ms: of the 99th percentile. error_rate: share of requests that failed, or were refused through no fault of
-    their sender. None: not looked at. What outcomes say is looked at with the plan's looks.
+    their sender. None: not looked at. outcomes: whether the server makes the plan's looks by itself, of what came over
+    HTTP; False where outcomes, or some of them, come as files, which it would judge without.
     """
 
     window_s: float = 60.0
     requests: int = 200
     latency_ms: float | None = None
     error_rate: float | None = None
+    outcomes: bool = True
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -187,7 +187,7 @@ def _plan(raw: Any) -> Plan:
 
 def _guard(raw: Any) -> Guard:
     raw = {} if raw is None else raw
-    values = keys_of("guard", raw, ("window", "requests", "latency_ms", "error_rate"), ())
+    values = keys_of("guard", raw, ("window", "requests", "latency_ms", "error_rate", "outcomes"), ())
     if "window" in values:
         values["window_s"] = seconds("guard.window", values.pop("window"))
     return _made("guard", Guard, values)

@@ -92,6 +92,7 @@ def join(
         assigned=assigned,
         counts={words: count for words, count in found.items() if count},
         ended=_ended(experiment, variants[chosen], exposures["ended"].filter(pa.array(counted))),
+        outcomes=outcomes.num_rows,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LOST = "exposures lost"  # in `Joined.counts`: rows that a log says it had to drop
+LOST_OUTCOMES = "outcomes lost"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Joined:
     A unit that was seen in two variants is left out of these, but not of assigned [S, V]: all units by the stage and
     variant of their first exposure, for the sample-ratio check. counts: what was left out, doubled, late, lost or odd,
     by a few words that a report prints, none of them 0. ended: what became of the requests, by variant and word.
+    outcomes: how many there were, of all units.
     """
 
     unit: np.ndarray
@@ -43,3 +45,4 @@ class Joined:
     assigned: np.ndarray
     counts: Mapping[str, int]
     ended: Mapping[str, Mapping[str, int]]
+    outcomes: int = 0

@@ -17,14 +17,14 @@ from octorec.evaluate.online.bounds import bounds, spent
 from octorec.evaluate.online.contrast import contrast
 from octorec.evaluate.online.design import CONTROL, Experiment, Plan
 from octorec.evaluate.online.effect import Bounds, effect
-from octorec.evaluate.online.joined import LOST, Joined
+from octorec.evaluate.online.joined import LOST, LOST_OUTCOMES, Joined
 from octorec.evaluate.online.power import power_left
 from octorec.evaluate.online.results import AbReport, Effect, Look, SampleRatio
 from octorec.evaluate.online.sample_ratio import LEVEL, sample_ratio
 from octorec.evaluate.verdict import MIN_USERS, Outcome
 
 MOST_IN_TWO = 0.01  # share of units that may have been seen in two variants
-MOST_LOST = 0.01  # share of exposures that may have been lost
+MOST_LOST = 0.01  # share of exposures, and of outcomes, that may have been lost
 DAY = 86400
 
 
@@ -167,7 +167,10 @@ def _broken(experiment: Experiment, joined: Joined, mature: np.ndarray, ratio: S
             why.append(f"{name} has no unit whose window has passed, where the others have {mature.sum():,}")
     if total - counted > MOST_IN_TWO * total:
         why.append(f"{total - counted:,} of {total:,} units were seen in two variants, more than {MOST_IN_TWO:.0%}")
-    lost, rows = joined.counts.get(LOST, 0), sum(sum(words.values()) for words in joined.ended.values())
-    if lost > MOST_LOST * (lost + rows):
-        why.append(f"{lost:,} of {lost + rows:,} exposures were lost, more than {MOST_LOST:.0%}")
+    rows = sum(sum(words.values()) for words in joined.ended.values())
+    for words, there in ((LOST, rows), (LOST_OUTCOMES, joined.outcomes)):
+        lost = joined.counts.get(words, 0)
+        if lost > MOST_LOST * (lost + there):
+            what = words.removesuffix(" lost")
+            why.append(f"{lost:,} of {lost + there:,} {what} were lost, more than {MOST_LOST:.0%}")
     return tuple(why)

@@ -11,7 +11,7 @@ from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 from octorec.evaluate.online.experiment import Experiment
 from octorec.evaluate.online.exposures import EXPOSURES_FOLDER, JOINED, read_exposures
-from octorec.evaluate.online.join import join
+from octorec.evaluate.online.join import OLD, join
 from octorec.evaluate.online.joined import Joined
 from octorec.evaluate.online.judge import judge
 from octorec.evaluate.online.outcomes import OUTCOMES_FOLDER, read_outcomes
@@ -20,6 +20,7 @@ from octorec.evaluate.online.results import AbReport
 from octorec.evaluate.online.words import moment
 
 MOST_UNSEEN = 0.1  # share of a look's units that may have entered after an event's last outcome
+MOST_BEYOND = 0.1  # share of a look's units whose windows may end after the last outcome
 
 
 def look(
@@ -43,6 +44,8 @@ def look(
     record = read_record(folder)
     _check_time(record, now)
     experiment = effective(record)
+    if not files and not experiment.guard.outcomes:
+        raise InputError("outcomes", "none", "guard.outcomes is false: they come as files, so give them by --outcomes")
     exposures, counts = _exposures(folder / EXPOSURES_FOLDER)
     given = [*([own] if (own := folder / OUTCOMES_FOLDER).is_dir() else []), *map(Path, files)]
     outcomes, more = read_outcomes(given, experiment, form)
@@ -58,6 +61,7 @@ def look(
             return report, note_ratio(folder, report.sample_ratio.p)
         if not empty:
             _check_rows(experiment, joined, outcomes, started, now)
+            _check_reach(joined, report.looks[-1].units)
         record = add_look(folder, report.looks[-1])  # of two of one number the first stands: it is read from the record
 
 
@@ -84,6 +88,14 @@ def _check_rows(experiment: Experiment, joined: Joined, outcomes: pa.Table, star
                 said = said if last > 0 else "no outcome since the start has it"
                 allowed = f"so that no look is made: give the rows of metric {metric.name}, or --empty"
                 raise InputError("outcomes: event", event, f"{said}, {allowed} where it never happened")
+
+
+def _check_reach(joined: Joined, units: int) -> None:
+    """Refuse a look at outcomes that end before the windows of many units: what is not there yet would count as 0."""
+    beyond = joined.counts.get(OLD, 0)
+    if beyond > MOST_BEYOND * units:
+        given = f"none are as late as the windows of {beyond:,} of {units:,} units"
+        raise InputError("outcomes", given, "no look is made: give those up to now, or --empty where nothing happened")
 
 
 def _check_time(record: Record, now: float) -> None:

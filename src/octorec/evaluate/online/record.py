@@ -36,11 +36,12 @@ from octorec.evaluate.online.written import experiment_values
 from octorec.reading import folder_names, reason
 
 __all__ = ["Note", "Record", "Stage", "Stop", "read_record"]  # from `record_file`
-__all__ += ["add_look", "effective", "end", "note_ratio", "resume", "start", "stop"]
+__all__ += ["add_look", "effective", "end", "note_ratio", "resume", "resumed_at", "start", "stop"]
 
 MOST_STAGES = 100
 LONGEST_VERSION = 256
 LONGEST_WHY = 1000
+RESUMED = "resumed"  # how such a note begins, and no other
 Versions = Mapping[str, tuple[str, str]]
 
 
@@ -100,9 +101,15 @@ def resume(folder: str | Path, now: float) -> Record:
         _refuse_ended(record)
         if record.stop is None:
             raise InputError("experiment", record.name, "is not stopped")
-        return noted(record, moment, "resumed", stop=None)
+        return noted(record, moment, RESUMED, stop=None)
 
     return changed(folder, change)
+
+
+def resumed_at(record: Record) -> float | None:
+    """When it was resumed the last time, None where it never was."""
+    times = [note.time for note in record.notes if note.text.startswith(RESUMED)]
+    return times[-1] if times else None
 
 
 def end(folder: str | Path, now: float) -> Record:

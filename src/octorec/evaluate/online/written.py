@@ -34,6 +34,7 @@ def experiment_values(experiment: Experiment) -> dict[str, Any]:
                 "requests": guard.requests,
                 "latency_ms": guard.latency_ms,
                 "error_rate": guard.error_rate,
+                "outcomes": None if guard.outcomes else False,
             }
         ),
     }

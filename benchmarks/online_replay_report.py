@@ -1,0 +1,33 @@
+"""The rows of `benchmarks.online_replay` as a table for docs/online.md."""
+
+from benchmarks.online_replay import OUT
+from benchmarks.records import read
+from benchmarks.tables import Row, newest, table
+
+NOTHING = "Not yet measured: no row is recorded."
+COLUMNS = ["people", "treatment", "expected", "verdict", "hits a user: difference", "users", "sample ratio, p"]
+
+
+def page() -> str:
+    """A line for each experiment: what was expected of it, and what `octorec ab report` said."""
+    rows = newest(read(OUT), lambda row: (row["set"], row["experiment"]))
+    if not rows:
+        return NOTHING
+    last = rows[-1]
+    said = f"{last['requests']:,} requests each, margin 5 % (commit {last['commit']}, {last['date']})."
+    return f"{table(COLUMNS, [_line(row) for row in rows])}\n\n{said}"
+
+
+def _line(row: Row) -> list[str]:
+    verdicts = [row[name].replace("_", " ") for name in ("expected", "outcome")]
+    ratio = f"{row['report']['sample_ratio']['p']:.2f}"
+    return [row["set"], row["experiment"], *verdicts, _difference(row), f"{row['users']:,}", ratio]
+
+
+def _difference(row: Row) -> str:
+    looks = row["report"]["looks"]
+    if not looks:
+        return "not judged"
+    effect = looks[-1]["effects"][0]
+    low, high = ("none" if end is None else f"{end:+.1%}" for end in (effect["low"], effect["high"]))
+    return f"{effect['value']:+.1%} ({low} .. {high})"

@@ -1,0 +1,53 @@
+"""The replay asks in the order of time for what came next, and its experiments and faults are what they are called."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks import online_replay_report
+from benchmarks.online_replay import EXPECTED, Step, experiment, other_rows, steps_of
+from octorec.data.interactions import Interactions
+from octorec.evaluate.online.experiment import parse_experiment
+
+
+def test_steps_come_in_the_order_of_time_with_all_that_was_before() -> None:
+    rows = [("a", "1", 10), ("a", "2", 40), ("a", "3", 60), ("b", "4", 20), ("b", "5", 50), ("c", "6", 30)]
+    users, items, times = zip(*rows, strict=True)
+    log = Interactions.from_table(pa.table({"user_id": users, "item_id": items, "timestamp": times}))
+    assert steps_of(log, 1) == [Step("b", ("4",), "5"), Step("a", ("1", "2"), "3")]
+    assert steps_of(log, 9)[0] == Step("a", ("1",), "2")
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_each_experiment_s_file_is_one(name: str) -> None:
+    made = parse_experiment(experiment(name, {"checkpoint": "runs/demo/fp8"}))
+    assert list(made.variants) == ["control", "treatment"]
+    assert [(metric.role, metric.margin) for metric in made.metrics.values()] == [("guardrail", 0.05)]
+
+
+def test_every_row_gets_the_scale_of_the_row_opposite_and_nothing_else_changes(tmp_path: Path) -> None:
+    (tmp_path / "fp8").mkdir()
+    scale, plain = torch.tensor([[1.0], [2.0], [3.0]]), torch.arange(6.0).view(3, 2)
+    tensors = {"a.weight_scale": scale, "a.weight": plain, "b.weight_scale": torch.tensor(2.0)}
+    save_file(tensors, tmp_path / "fp8" / "model.safetensors")
+    found = load_file(other_rows(tmp_path / "fp8", tmp_path / "broken") / "model.safetensors")
+    assert found["a.weight_scale"].flatten().tolist() == [3.0, 2.0, 1.0]
+    assert torch.equal(found["a.weight"], plain)
+    assert found["b.weight_scale"] == 2
+
+
+def test_the_page_says_what_was_expected_beside_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    effect = {"value": -0.31, "low": -0.42, "high": None}
+    report = {"looks": [{"effects": [effect]}], "sample_ratio": {"p": 1.0}}
+    row = {
+        "set": "demo", "experiment": "fp8", "expected": "inconclusive", "outcome": "not_inferior", "users": 943,
+        "requests": 9430, "commit": "abc", "date": "2026-11-30", "report": report,
+    }  # fmt: skip
+    monkeypatch.setattr(online_replay_report, "read", lambda _: [row])
+    page = online_replay_report.page()
+    assert "| demo | fp8 | inconclusive | not inferior | -31.0% (-42.0% .. none) | 943 | 1.00 |" in page
+    monkeypatch.setattr(online_replay_report, "read", lambda _: [])
+    assert online_replay_report.page().startswith("Not yet measured")
