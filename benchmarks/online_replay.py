@@ -104,7 +104,7 @@ def other_rows(checkpoint: Path, out: Path) -> Path:
     return out
 
 
-def experiment(name: str, treatment: Mapping[str, str]) -> dict[str, Any]:
+def experiment(name: str, treatment: Mapping[str, str], users: int) -> dict[str, Any]:
     """The experiment's file: one guardrail, which is the hits of a user in ten items, with a margin of 5 %."""
     return {
         "name": "".join(letter if letter.isalnum() else "-" for letter in name),
@@ -112,7 +112,7 @@ def experiment(name: str, treatment: Mapping[str, str]) -> dict[str, Any]:
         "unit": "user_id",
         "variants": {"control": {"share": "1/2"}, "treatment": {"share": "1/2", **treatment}},
         "metrics": {"hits": {"kind": "mean", "event": "hit", "window": WINDOW, "role": "guardrail", "margin": 0.05}},
-        "plan": {"days": 1},
+        "plan": {"units": users},
     }
 
 
@@ -182,7 +182,7 @@ def report(folder: Path) -> dict[str, Any]:
     """What `octorec ab report` says once every window has passed; its exit code too."""
     now = str(int(time.time()) + AFTER_S)
     command = [sys.executable, "-m", "octorec", "ab", "report", str(folder), "--now", now]
-    command += ["--final", "--empty"]  # nothing happens in the hour after the last outcome
+    command += ["--empty"]  # nothing happens in the hour after the last outcome
     print(subprocess.run(command, capture_output=True, text=True).stdout, flush=True)
     done = subprocess.run([*command, "--json"], capture_output=True, text=True)
     if done.returncode not in (0, 3, 4, 5):
@@ -196,7 +196,7 @@ async def measure(
     """A row: one experiment, from its file to its verdict."""
     steps = steps_of(read_interactions(folder / "interactions.csv"), held_out)
     users = read_users(folder / "users.csv") if (folder / "users.csv").exists() else {}
-    made = experiment(name, treatment)
+    made = experiment(name, treatment, len({step.user for step in steps}))
     root = scratch / f"deployment of {made['name']}"  # one each: none of them is ended
     file = scratch / f"{made['name']}.yaml"
     file.write_text(yaml.safe_dump(made, sort_keys=False))

@@ -39,7 +39,10 @@ def ab_report(
         str | None, typer.Option(help="When to judge, such as 2026-11-30T12:00 in UTC; the clock's time if not given.")
     ] = None,
     final: Annotated[
-        bool, typer.Option("--final", help="Make this look the last, for a reason that is not what the looks showed.")
+        bool,
+        typer.Option(
+            "--final", help="Make this look the last: it decides by the error that a look so early may spend."
+        ),
     ] = False,
     empty: Annotated[
         bool,

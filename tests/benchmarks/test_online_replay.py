@@ -23,7 +23,7 @@ def test_steps_come_in_the_order_of_time_with_all_that_was_before() -> None:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_each_experiment_s_file_is_one(name: str) -> None:
-    made = parse_experiment(experiment(name, {"checkpoint": "runs/demo/fp8"}))
+    made = parse_experiment(experiment(name, {"checkpoint": "runs/demo/fp8"}, 943))
     assert list(made.variants) == ["control", "treatment"]
     assert [(metric.role, metric.margin) for metric in made.metrics.values()] == [("guardrail", 0.05)]
 

@@ -83,10 +83,17 @@ def test_an_early_look_is_taken_by_hand_and_is_the_last() -> None:
     first = report(one, numbers(250)).looks
     ended = report(one, numbers(300), first, final=True)
     assert [look.final for look in ended.looks] == [False, True]
-    assert ended.looks[1].alpha_spent == pytest.approx(0.05)
+    assert ended.looks[1].alpha_spent == pytest.approx(2 * spent(0.3, 0.025))  # not all: it may come from what was seen
     assert ended.looks[1].information == pytest.approx(0.3)
     assert (ended.next_look, ended.power) == (None, {})
     assert report(one, numbers(1000), ended.looks).looks == ended.looks
+
+
+def test_the_end_of_the_plan_s_days_spends_all_that_is_left() -> None:
+    one = experiment([metric()], units=1000, days=10.0, looks=FOUR)
+    looks = report(one, numbers(300), days=10.0).looks
+    assert [look.final for look in looks] == [True]
+    assert looks[0].alpha_spent == pytest.approx(0.05)
 
 
 def test_one_percent_99_9_percent_100_and_130_percent_are_finite_words_and_spend_once() -> None:

@@ -48,8 +48,9 @@ def judge(
     """Judge an experiment as it stands; the report's looks are `looks`, and one more where one was due.
 
     looks, lowest_ratio_p: as the record holds them; the caller records the new look and the new p. now, started:
-    seconds since 1970. final: a person ends the experiment, so that this look spends all that is left. Without units
-    that the last look did not have, and after a final look, the last look stands.
+    seconds since 1970. final: a person ends the experiment: this look is the last and spends what a look at its share
+    of the plan may, no more, as the person may have seen the looks before. Without units that the last look did not
+    have, and after a final look, the last look stands.
     """
     ratio = sample_ratio(tuple(experiment.variants), joined.assigned, [one.shares for one in stages], lowest_ratio_p)
     mature = np.all([column.mature for column in joined.columns.values()], axis=0)
@@ -95,8 +96,11 @@ def shared_by(experiment: Experiment, role: str) -> int:
     return len(experiment.treatments) * sum(metric.role == role for metric in experiment.metrics.values())
 
 
-def _due(plan: Plan, looks: Sequence[Look], units: int, days: float, final: bool) -> tuple[float, bool] | None:
-    """The share of the plan that is reached and whether this is the last look; None where no look is due."""
+def _due(plan: Plan, looks: Sequence[Look], units: int, days: float, final: bool) -> tuple[float, float, bool] | None:
+    """The share of the plan that is reached, the share whose error may be spent, and whether this is the last look.
+
+    None where no look is due. What the plan ends may spend all, what a person ends only what was reached.
+    """
     last = looks[-1] if looks else None
     if units == 0 or (last is not None and (last.final or units <= last.units)):
         return None
@@ -107,8 +111,8 @@ def _due(plan: Plan, looks: Sequence[Look], units: int, days: float, final: bool
         assert plan.days is not None
         reached = days / plan.days
         due = reached >= _next_share(plan, looks)
-    over = final or reached >= 1 or (plan.days is not None and days >= plan.days)
-    return (reached, over) if due or over else None
+    over = reached >= 1 or (plan.days is not None and days >= plan.days)
+    return (reached, 1.0 if over else reached, over or final) if due or over or final else None
 
 
 def _next_share(plan: Plan, looks: Sequence[Look]) -> float:
@@ -127,10 +131,11 @@ def _look(
     looks: Sequence[Look],
     now: float,
     reached: float,
+    spends: float,
     final: bool,
 ) -> Look:
     units = [*(look.units for look in looks), int(mature.sum())]
-    shares = [*(min(look.information, 1.0) for look in looks), 1.0 if final else reached]
+    shares = [*(min(look.information, 1.0) for look in looks), spends]
     level = experiment.plan.alpha / 2
 
     def bound(shared: int) -> float:
