@@ -47,7 +47,7 @@ def test_no_look_is_made_at_outcomes_that_end_before_the_windows_of_many_units(t
 
 def test_a_stray_outcome_over_http_makes_no_look(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "root", [outcome("u3", 200)])
-    with pytest.raises(InputError, match="give those up to now"):
+    with pytest.raises(InputError, match="no look is made"):
         look(folder, now=NOW)
     assert read_record(folder).looks == ()
 
