@@ -1,5 +1,6 @@
 """Small experiments, exposures and outcomes for whoever joins them."""
 
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,8 @@ from octorec.evaluate.online.rows import EXPOSURES, OUTCOMES
 
 DAY = 86400
 START = 1_700_000_000
-STAGES = [SimpleNamespace(number=0), SimpleNamespace(number=1)]
+HALVES = {"control": Fraction(1, 2), "b": Fraction(1, 2)}
+STAGES = [SimpleNamespace(number=number, since=START + number, shares=HALVES) for number in (0, 1)]
 
 
 def experiment(**metrics: dict) -> Experiment:

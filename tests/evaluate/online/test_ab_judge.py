@@ -12,7 +12,7 @@ import pytest
 from octorec.evaluate.online.bounds import bounds, planned, spent
 from octorec.evaluate.online.design import Experiment
 from octorec.evaluate.online.effect import NO_BOUND
-from octorec.evaluate.online.joined import LOST, Column, Joined
+from octorec.evaluate.online.joined import IN_TWO, LOST, Column, Joined
 from octorec.evaluate.online.judge import judge, shared_by, verdict
 from octorec.evaluate.online.results import AbReport, Effect, Look
 from tests.evaluate.online.ab_numbers import HALVES, column, experiment, joined, metric, stage
@@ -210,7 +210,10 @@ BROKEN: list[tuple[Any, str]] = [
     (lambda rows: {"assigned": np.array([[600, 400]])}, "other shares of units than planned"),
     (lambda rows: {"assigned": np.array([[1000, 0]])}, "wide has no unit"),
     (lambda rows: {"assigned": np.array([[0, 1000]])}, "control has no unit"),
-    (lambda rows: {"assigned": rows.assigned + 10}, "20 of 1,020 units were seen in two variants"),
+    (
+        lambda rows: {"assigned": rows.assigned + 10, "counts": {IN_TWO: 20}},
+        "20 of 1,020 units were seen in two variants",
+    ),
     (lambda rows: {"variant": np.zeros(1000, int)}, "wide has no unit whose window has passed"),
     (
         lambda rows: {"counts": {LOST: 30}, "ended": {"control": {"answered": 900}, "wide": {"failed": 100}}},

@@ -7,7 +7,6 @@ or refuses its units keeps them.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +16,15 @@ from octorec.errors import InputError
 from octorec.evaluate.online.attribute import HELD_OUT, Attributed, attribute
 from octorec.evaluate.online.attribute import IN_TWO as SEEN_IN_TWO
 from octorec.evaluate.online.design import Experiment, Metric
-from octorec.evaluate.online.joined import Column, Joined
+from octorec.evaluate.online.joined import IN_TWO, Column, Joined
 from octorec.evaluate.online.keys import encoded, firsts
+from octorec.evaluate.online.moved import Stage, moved
 
 OTHER = "exposures of another experiment"
 NO_STAGE = "exposures of a stage that the record lacks"
 AHEAD = "exposures later than now: clocks are apart"
 BOTH = "units of the experiment that were held out or testers as well"
-IN_TWO = "units seen in two variants"
+MOVED = "units that a change of shares gave to another variant, seen again or not"
 BEFORE = "outcomes before the unit's first exposure"
 COVARIATE = "outcomes before the unit's first exposure, used as covariate"
 LATE = "outcomes after the window"
@@ -32,16 +32,9 @@ OLD = "units whose window ends after the last outcome: do the outcomes reach up 
 NONE_ABOVE = "outcomes of value 0 or less, which are none for a proportion"
 
 
-class Numbered(Protocol):
-    """What is read of a stage."""
-
-    @property
-    def number(self) -> int: ...
-
-
 def join(
     experiment: Experiment,
-    stages: Sequence[Numbered],
+    stages: Sequence[Stage],
     exposures: pa.Table,
     outcomes: pa.Table,
     now: float,
@@ -71,8 +64,12 @@ def join(
     assigned = np.bincount(numbers[entered] * shape[1] + variants[entered], minlength=shape[0] * shape[1]).reshape(
         shape
     )
-    alone = _in_one(variants[rows], starts)
-    found[IN_TWO] += int((~alone).sum())
+    ids = names.take(pa.array(codes[entered])).to_pylist() if len(stages) > 1 else []
+    gone = moved(experiment, stages, ids, numbers[entered], times[entered]) if ids else np.zeros(len(entered), bool)
+    window = round(experiment.longest_window_s * 1e6)
+    alone = _in_one(variants[rows], times[rows], starts, window) & ~gone
+    found[MOVED] += int(gone.sum())
+    found[IN_TWO] += int((~alone & ~gone).sum())
     places = np.full(len(names), HELD_OUT)
     places[codes[entered]] = SEEN_IN_TWO
     found[BOTH] += int((places[np.unique(codes[~counted])] == SEEN_IN_TWO).sum())
@@ -97,7 +94,7 @@ def join(
 
 
 def _known(
-    experiment: Experiment, stages: Sequence[Numbered], exposures: pa.Table, end: int, found: Counter[str]
+    experiment: Experiment, stages: Sequence[Stage], exposures: pa.Table, end: int, found: Counter[str]
 ) -> pa.Table:
     """The exposures of this experiment up to `end`; the others are counted by name."""
     ours = np.asarray(pc.equal(exposures["experiment"], experiment.name))
@@ -128,10 +125,12 @@ def _microseconds(column: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(column.cast(pa.int64()))
 
 
-def _in_one(variants: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Whether each unit, whose rows begin at `starts`, was seen in one variant only."""
+def _in_one(variants: np.ndarray, times: np.ndarray, starts: np.ndarray, window: int) -> np.ndarray:
+    """Whether each unit, whose rows begin at `starts`, was seen in one variant only until its `window` had passed."""
     if not len(starts):
         return np.empty(0, bool)
+    own = np.repeat(starts, np.diff(starts, append=len(variants)))
+    variants = np.where(times - times[own] < window, variants, variants[own])
     return np.minimum.reduceat(variants, starts) == np.maximum.reduceat(variants, starts)
 
 

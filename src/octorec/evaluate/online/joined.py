@@ -10,6 +10,7 @@ import numpy as np
 
 LOST = "exposures lost"  # in `Joined.counts`: rows that a log says it had to drop
 LOST_OUTCOMES = "outcomes lost"
+IN_TWO = "units seen in two variants"
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class Joined:
     """Counted units. unit: ids [U]. variant: place in the experiment's order [U]. stage: of its first exposure [U].
     first: time of it, in seconds since 1970 [U]. columns: by metric.
 
-    A unit that was seen in two variants is left out of these, but not of assigned [S, V]: all units by the stage and
-    variant of their first exposure, for the sample-ratio check. counts: what was left out, doubled, late, lost or odd,
-    by a few words that a report prints, none of them 0. ended: what became of the requests, by variant and word.
+    A unit that was seen in two variants before its windows passed, or that a change of shares moved, is left out of
+    these, but not of assigned [S, V]: all units by the stage and variant of their first exposure, for the sample ratio.
+    counts: what was left out, doubled, late, lost or odd, by a few words that a report prints, none of them 0. ended: what became of the requests, by variant and word.
     outcomes: how many there were, of all units.
     """
 

@@ -17,7 +17,7 @@ from octorec.evaluate.online.bounds import bounds, spent
 from octorec.evaluate.online.contrast import contrast
 from octorec.evaluate.online.design import CONTROL, Experiment, Plan
 from octorec.evaluate.online.effect import Bounds, effect
-from octorec.evaluate.online.joined import LOST, LOST_OUTCOMES, Joined
+from octorec.evaluate.online.joined import IN_TWO, LOST, LOST_OUTCOMES, Joined
 from octorec.evaluate.online.power import power_left
 from octorec.evaluate.online.results import AbReport, Effect, Look, SampleRatio
 from octorec.evaluate.online.sample_ratio import LEVEL, sample_ratio
@@ -163,15 +163,15 @@ def _broken(experiment: Experiment, joined: Joined, mature: np.ndarray, ratio: S
         why.append(
             f"the variants have other shares of units than planned: {shown} expected (p {ratio.p:.2g} < {LEVEL})"
         )
-    total, counted = sum(ratio.assigned.values()), len(joined.unit)
+    total, in_two = sum(ratio.assigned.values()), joined.counts.get(IN_TWO, 0)
     passed = np.bincount(joined.variant[mature], minlength=len(experiment.variants))
     for number, (name, hope) in enumerate(ratio.expected.items()):
         if not ratio.assigned[name] and hope >= MIN_USERS:
             why.append(f"{name} has no unit, of {hope:,.0f} expected")
         elif total and not passed[number] and mature.sum() * hope / total >= MIN_USERS:
             why.append(f"{name} has no unit whose window has passed, where the others have {mature.sum():,}")
-    if total - counted > MOST_IN_TWO * total:
-        why.append(f"{total - counted:,} of {total:,} units were seen in two variants, more than {MOST_IN_TWO:.0%}")
+    if in_two > MOST_IN_TWO * total:
+        why.append(f"{in_two:,} of {total:,} units were seen in two variants, more than {MOST_IN_TWO:.0%}")
     rows = sum(sum(words.values()) for words in joined.ended.values())
     for words, there in ((LOST, rows), (LOST_OUTCOMES, joined.outcomes)):
         lost = joined.counts.get(words, 0)
