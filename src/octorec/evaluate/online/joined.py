@@ -34,8 +34,8 @@ class Joined:
 
     A unit that was seen in two variants before its windows passed, or that a change of shares moved, is left out of
     these, but not of assigned [S, V]: all units by the stage and variant of their first exposure, for the sample ratio.
-    counts: what was left out, doubled, late, lost or odd, by a few words that a report prints, none of them 0. ended: what became of the requests, by variant and word.
-    outcomes: how many there were, of all units.
+    counts: what was left out, doubled, late, lost or odd, by a few words that a report prints, none of them 0. ended:
+    what became of the requests, by variant and word. outcomes: how many there were, of all units.
     """
 
     unit: np.ndarray
