@@ -1,5 +1,6 @@
 """Variants are engines of one process that share what they can, and a file that does not fit the server is refused."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from tried import file_with
 from octorec.engine import memory
 from octorec.engine.memory import folder_bytes, free_bytes, model_bytes
 from octorec.errors import InputError, MismatchError
+from octorec.evaluate.online import record as records
 from octorec.models.checkpoint import save
 from octorec.serve.batcher import Serving
 from octorec.serve.config import ServeConfig
-from octorec.serve.variants import Answering, checkpoint_version, read_variants
+from octorec.serve.variants import Answering, checkpoint_version, has_ended, read_variants
 from octorec.serve.versions import load_engine
 
 
@@ -219,3 +221,19 @@ def test_free_memory_is_the_least_of_what_host_and_group_leave(tmp_path: Path, m
     assert free_bytes("cpu") == 200_000
     (tmp_path / "group" / "memory.stat").write_text("anon 1\ninactive_file 50000\n")
     assert free_bytes("cpu") == 250_000
+
+
+def test_an_experiment_that_was_ended_takes_no_server_down_and_one_of_another_salt_is_no_such(
+    folders: Path, tmp_path: Path
+) -> None:
+    file = variants(folders, control={}, fp8={})
+    (tmp_path / "root").mkdir()
+    config = dataclasses.replace(config_of(folders, file, tmp_path), experiment_root=str(tmp_path / "root"))
+    found = read_variants(folders / "first", config)
+    assert not has_ended(found)
+    versions = dict.fromkeys(file["variants"], ("model", "catalog"))
+    record = records.start(tmp_path / "root", found.experiment, versions, 1000.0)
+    assert not has_ended(found)
+    records.end(record.folder, 2000.0)
+    assert has_ended(found)
+    assert not has_ended(dataclasses.replace(found, experiment=dataclasses.replace(found.experiment, salt="another")))

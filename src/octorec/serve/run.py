@@ -23,7 +23,7 @@ from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.logs import log_as_json
 from octorec.serve.service import Service
-from octorec.serve.variants import read_variants
+from octorec.serve.variants import has_ended, read_variants
 from octorec.serve.versions import load_engine, versions
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,9 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
     if config.admin_port is not None:
         sockets.append(listen(config.admin_host, config.admin_port, "admin_host"))
     log_as_json()
+    if variants is not None and has_ended(variants):  # a restart must not take the service down
+        logger.warning("experiment has ended: take it out of the settings", extra={"experiment": config.experiment})
+        variants = None
     share_the_host()
     model = Path(checkpoint).resolve().name
     service = Service(lambda: load_engine(checkpoint, config.catalog, config), model, config, variants)

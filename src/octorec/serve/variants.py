@@ -12,6 +12,8 @@ from octorec.engine.memory import folder_bytes, free_bytes, model_bytes
 from octorec.engine.model_folder import CATALOG, checkpoint_version, require_catalog, require_checkpoint
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.online.experiment import CONTROL, Experiment, Variant, read_experiment
+from octorec.evaluate.online.record import read_record
+from octorec.evaluate.online.record_file import RECORD
 from octorec.serve.batcher import Serving
 from octorec.serve.config import ServeConfig
 from octorec.serve.versions import load_engine
@@ -86,6 +88,16 @@ def read_variants(checkpoint: str | Path, config: ServeConfig) -> Variants:
             raise fault(config, f"variants.{CONTROL}.{part}", getattr(experiment.variants[CONTROL], part), allowed)
     _check_memory(experiment, folders, config)
     return Variants(experiment, config, folders)
+
+
+def has_ended(variants: Variants) -> bool:
+    """Whether the record says that this experiment was ended, so that a server answers everybody by its own engine."""
+    assert variants.config.experiment_root is not None
+    folder = Path(variants.config.experiment_root) / variants.experiment.name
+    if not (folder / RECORD).exists():
+        return False
+    record = read_record(folder)
+    return record.ended is not None and record.experiment.salt == variants.experiment.salt
 
 
 def check_server(experiment: Experiment, config: ServeConfig) -> None:
