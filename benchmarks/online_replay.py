@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ import aiohttp
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from benchmarks.program import run
 from benchmarks.records import RESULTS, append
@@ -49,6 +50,7 @@ EXPECTED = {  # a few hundred users an arm cannot show a loss of 5 %: only what 
     "bf16 twice": "inconclusive",
     "fp8": "inconclusive",
     "fp8, scales of other rows": "inferior",
+    "fp8, scales not read": "inferior",
     "catalog without the popular": "inferior",
 }
 
@@ -75,11 +77,13 @@ def variants(folder: Path, scratch: Path) -> dict[str, dict[str, str]]:
     catalog = Catalog.load(folder / "bf16" / "catalog")
     poor = withdraw(catalog, popular(folder, POPULAR, catalog))
     poor.save(scratch / "poor")
-    broken = other_rows(folder / "fp8", scratch / "broken")
+    opposite = with_scales(folder / "fp8", scratch / "opposite", lambda scale: torch.flip(scale, [0]).contiguous())
+    ones = with_scales(folder / "fp8", scratch / "ones", torch.ones_like)
     made: list[dict[str, str]] = [
         {},
         {"checkpoint": str((folder / "fp8").resolve())},
-        {"checkpoint": str(broken)},
+        {"checkpoint": str(opposite)},
+        {"checkpoint": str(ones)},
         {"catalog": str(scratch / "poor")},
     ]
     return dict(zip(EXPECTED, made, strict=True))
@@ -92,14 +96,14 @@ def popular(folder: Path, items: int, catalog: Catalog) -> list[str]:
     return [one["values"] for one in ranked if one["values"] in catalog.index][:items]
 
 
-def other_rows(checkpoint: Path, out: Path) -> Path:
-    """The FP8 checkpoint as a reader would have it that gives each row of a weight the scale of the row opposite."""
+def with_scales(checkpoint: Path, out: Path, read: Callable[[Tensor], Tensor]) -> Path:
+    """The FP8 checkpoint as a reader would have it that gets `read(scale)` where it should have read a scale."""
     shutil.copytree(checkpoint, out)
     for path in out.glob("*.safetensors"):
         tensors = load_file(path)
         for name, scale in tensors.items():
-            if name.endswith("weight_scale") and scale.dim() and scale.shape[0] > 1:
-                tensors[name] = torch.flip(scale, [0]).contiguous()
+            if name.endswith("weight_scale"):
+                tensors[name] = read(scale)
         save_file(tensors, path, {"format": "pt"})
     return out
 
