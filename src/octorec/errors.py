@@ -54,15 +54,19 @@ class NonFiniteError(InputError):
 
 def check_keys(where: str, raw: Any, kind: type, required: Sequence[str]) -> None:
     """Refuse what is no mapping, has keys that the dataclass `kind` lacks, or lacks a key of `required`."""
-    known = [field.name for field in dataclasses.fields(kind)]
+    check_known(where, raw, [field.name for field in dataclasses.fields(kind)])
+    for key in required:
+        if key not in raw:
+            raise InputError(f"{where}: {key}", None, "is required")
+
+
+def check_known(where: str, raw: Any, known: Sequence[str]) -> None:
+    """Refuse what is no mapping, or has keys other than `known`."""
     if not isinstance(raw, dict):
         raise InputError(where, raw, f"must have the keys {', '.join(known)}")
     for key in raw:
         if key not in known:
             raise InputError(where, key, f"unknown key; known: {', '.join(known)}")
-    for key in required:
-        if key not in raw:
-            raise InputError(f"{where}: {key}", None, "is required")
 
 
 def clean(text: str) -> str:

@@ -4,7 +4,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from octorec.errors import InputError
+from octorec.errors import InputError, check_known
 from octorec.evaluate.online.buckets import BUCKETS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -76,11 +76,7 @@ def named_of(where: str, raw: Any, most: int) -> dict[str, Any]:
 
 def keys_of(where: str, raw: Any, known: tuple[str, ...], required: tuple[str, ...]) -> dict[str, Any]:
     """A copy of `raw` where it is a mapping that has all of `required` and nothing but `known`."""
-    if not isinstance(raw, dict):
-        raise InputError(where, raw, f"must have the keys {', '.join(known)}")
-    for key in raw:
-        if key not in known:
-            raise InputError(where, key, f"unknown key; known: {', '.join(known)}")
+    check_known(where, raw, known)
     for key in required:
         if key not in raw:
             raise InputError(f"{where}.{key}", None, "is required")
