@@ -15,7 +15,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Literal
 
-from octorec.evaluate.online.buckets import BUCKETS, borders, bucket
+from octorec.evaluate.online.buckets import BUCKETS, VARIANT, borders, bucket
 from octorec.evaluate.online.design import CONTROL, Experiment
 from octorec.evaluate.online.unit import unit_id
 
@@ -51,7 +51,7 @@ def assign(experiment: Experiment, unit: str | int | None, hold_out_salt: str = 
         return Assignment(CONTROL, "hold_out")
     if bucket(experiment.salt, "ramp", unit) >= experiment.ramp_border:
         return Assignment(CONTROL, "outside")
-    return Assignment(variant_of(experiment, bucket(experiment.salt, "variant", unit)), "experiment")
+    return Assignment(variant_of(experiment, bucket(experiment.salt, VARIANT, unit)), "experiment")
 
 
 def variant_of(experiment: Experiment, number: int) -> str:

@@ -16,6 +16,7 @@ from hashlib import sha256
 from itertools import accumulate, pairwise
 
 BUCKETS = 10_000
+VARIANT = "variant"  # the purpose of the hash that chooses it
 
 
 def bucket(salt: str, purpose: str, unit: str) -> int:

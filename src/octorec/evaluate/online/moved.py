@@ -14,10 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from octorec.evaluate.online.buckets import borders, bucket
+from octorec.evaluate.online.buckets import VARIANT, borders, bucket
 from octorec.evaluate.online.design import Experiment
-
-VARIANT = "variant"  # the purpose of the hash that chooses it
 
 
 class Stage(Protocol):
