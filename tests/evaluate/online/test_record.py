@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from octorec.errors import InputError
@@ -360,9 +361,8 @@ def test_a_look_out_of_order_or_after_the_final_one_is_refused(tmp_path: Path) -
 
 
 def test_a_look_of_numpys_numbers_is_read_back_as_pythons(tmp_path: Path) -> None:
-    numpy = pytest.importorskip("numpy")
     folder = start(tmp_path, experiment(), VERSIONS, NOON).folder
-    add_look(folder, look(units=numpy.int64(7), bound=numpy.float64(2.5), final=numpy.bool_(False)))
+    add_look(folder, look(units=np.int64(7), bound=np.float64(2.5), final=np.bool_(False)))
     found = read_record(folder).looks[0]
     assert (found.units, found.bound, type(found.units), type(found.bound)) == (7, 2.5, int, float)
 
