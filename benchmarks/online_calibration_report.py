@@ -1,10 +1,13 @@
 """The rows of `benchmarks.online_calibration` as a table for docs/online-statistics.md."""
 
+import math
+
 from benchmarks.online_calibration import ALPHA, POWER, RESULTS
 from benchmarks.records import read
 from benchmarks.tables import Row, newest, table
 
 NOTHING = "Not yet measured: no row is recorded."
+POWERED = ("once", "planned")  # when looks are where the plan has them
 KEYS = ("what", "share", "when", "truth")
 
 
@@ -32,8 +35,23 @@ def page() -> str:
         f"{table(columns, lines)}\n\n{last['simulations']:,} runs a cell. Promised are at most {ALPHA:.0%} for a goal, "
         f"{ALPHA / 2:.1%} for a guardrail and {1 - ALPHA:.0%} coverage of all looks together; {POWER:.0%} power is "
         f"planned where the looks are. A sound sample ratio was found broken in {ratios} of runs, looked at a hundred "
-        f"times each (commit {last['commit']})."
+        f"times each (commit {last['commit']}). {beyond(rows)}"
     )
+
+
+def beyond(rows: list[Row]) -> str:
+    """The cells that break a promise by more than three standard errors, or miss the planned power by three points."""
+    cells = [row for row in rows if row["what"] != "sample ratio"]
+    said = []
+    for row in cells:
+        where = f"{row['what']}, share {row['share']}, {row['when']}"
+        for name, promised in (("goal errs", ALPHA), ("guardrail errs", ALPHA / 2)):
+            allowed = promised + 3 * math.sqrt(promised * (1 - promised) / row["simulations"])
+            if row.get(name, 0) > allowed:
+                said.append(f"{where}: {name} {row[name]:.2%}, allowed {allowed:.2%}")
+        if row["when"] in POWERED and row.get("power", 1) < POWER - 0.03:
+            said.append(f"{where}: power {row['power']:.1%}")
+    return f"Outside of that: {'; '.join(said)}." if said else "No cell is outside of that by three standard errors."
 
 
 def _line(row: Row, margin: Row | None) -> list[str]:

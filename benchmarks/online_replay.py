@@ -1,7 +1,7 @@
 """Experiments on real people's past, replayed through the real server, and judged by `octorec ab report`.
 
     python -m benchmarks.online_replay runs/demo                       # MovieLens-100K, as `make demo` leaves it
-    python -m benchmarks.online_replay runs/shop --held-out 1
+    python -m benchmarks.online_replay runs/shop --held-out 1 --users 3000
 
 The folder holds bf16, fp8 and interactions.csv. Each user's newest interactions are asked for in the order of their
 times, each with all that came before it as history; what a person takes next is an outcome (`hit`) of that request if
@@ -70,6 +70,13 @@ def steps_of(interactions: Interactions, held_out: int) -> list[Step]:
     times = interactions.table["timestamp"].to_numpy()[targets_of(interactions, held_out)]
     order = times.argsort(kind="stable")
     return [Step(examples[at].user_id, examples[at].history, examples[at].target) for at in order]
+
+
+def of_users(steps: list[Step], users: int | None) -> list[Step]:
+    """The steps of `users` of the people, evenly chosen over the order of their names."""
+    names = sorted({step.user for step in steps})
+    chosen = set(names[:: max(1, len(names) // users)][:users]) if users else set(names)
+    return [step for step in steps if step.user in chosen]
 
 
 def variants(folder: Path, scratch: Path) -> dict[str, dict[str, str]]:
@@ -195,10 +202,10 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 async def measure(
-    name: str, treatment: Mapping[str, str], folder: Path, held_out: int, scratch: Path
+    name: str, treatment: Mapping[str, str], folder: Path, held_out: int, limit: int | None, scratch: Path
 ) -> dict[str, Any]:
     """A row: one experiment, from its file to its verdict."""
-    steps = steps_of(read_interactions(folder / "interactions.csv"), held_out)
+    steps = of_users(steps_of(read_interactions(folder / "interactions.csv"), held_out), limit)
     users = read_users(folder / "users.csv") if (folder / "users.csv").exists() else {}
     made = experiment(name, treatment, len({step.user for step in steps}))
     root = scratch / f"deployment of {made['name']}"  # one each: none of them is ended
@@ -229,6 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--held-out", type=int, default=10, help="newest interactions of a user that are replayed")
+    parser.add_argument("--users", type=int, help="only so many of the people")
     parser.add_argument("--only", help="one experiment")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
@@ -237,7 +245,7 @@ def main() -> None:
         for name, treatment in variants(options.folder, scratch).items():
             if options.only not in (None, name):
                 continue
-            row = asyncio.run(measure(name, treatment, options.folder, options.held_out, scratch))
+            row = asyncio.run(measure(name, treatment, options.folder, options.held_out, options.users, scratch))
             append(options.out, row)
             print({key: value for key, value in row.items() if key != "report"}, flush=True)
 

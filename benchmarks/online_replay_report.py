@@ -13,8 +13,11 @@ def page() -> str:
     rows = newest(read(OUT), lambda row: (row["set"], row["experiment"]))
     if not rows:
         return NOTHING
-    last = rows[-1]
-    said = f"{last['requests']:,} requests each, margin 5 % (commit {last['commit']}, {last['date']})."
+    last = {row["set"]: row for row in rows}
+    sets = "; ".join(
+        f"{name}: {row['requests']:,} requests (commit {row['commit']}, {row['date']})" for name, row in last.items()
+    )
+    said = f"Each experiment asked, margin 5 %, {sets}."
     return f"{table(COLUMNS, [_line(row) for row in rows])}\n\n{said}"
 
 

@@ -55,6 +55,16 @@ def test_a_run_with_a_failure_is_not_shown(results: Path) -> None:
     assert {row["run"] for row in headline_report.newest_run()} == {"1"}
 
 
+def test_what_torch_cannot_capture_is_said_and_hides_no_other_row(results: Path) -> None:
+    refused = {"kind": "batch", "run": "2", "system": "stock graph", "precision": "fp16", **ABOUT, "error": "No: x. y"}
+    others = [row for row in rows("2") if (row.get("system"), row.get("precision")) != ("stock graph", "fp16")]
+    write(results, rows("1"), [*others, refused])
+    text = headline_report.headline()
+    assert {row["run"] for row in headline_report.newest_run()} == {"2"}
+    assert 'stock graph, FP16 is missing: torch 2.11 refuses it ("No: x").' in text
+    assert "| stock graph, FP16" not in text
+
+
 def test_nothing_measured_is_said(results: Path) -> None:
     assert "Not measured yet: `python -m benchmarks.headline`" in headline_report.headline()
 
