@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks import online_replay_report
-from benchmarks.online_replay import EXPECTED, Step, experiment, steps_of, with_scales
+from benchmarks.online_replay import EXPECTED, Step, experiment, of_users, steps_of, with_scales
 from octorec.data.interactions import Interactions
 from octorec.evaluate.online.experiment import parse_experiment
 
@@ -19,6 +19,12 @@ def test_steps_come_in_the_order_of_time_with_all_that_was_before() -> None:
     log = Interactions.from_table(pa.table({"user_id": users, "item_id": items, "timestamp": times}))
     assert steps_of(log, 1) == [Step("b", ("4",), "5"), Step("a", ("1", "2"), "3")]
     assert steps_of(log, 9)[0] == Step("a", ("1",), "2")
+
+
+def test_a_part_of_the_people_keeps_all_their_steps_in_order() -> None:
+    steps = [Step(user, (), item) for user, item in (("c", "1"), ("a", "2"), ("b", "3"), ("d", "4"), ("a", "5"))]
+    assert of_users(steps, 2) == [steps[0], steps[1], steps[4]]
+    assert of_users(steps, None) == of_users(steps, 9) == steps
 
 
 @pytest.mark.parametrize("name", EXPECTED)
