@@ -40,7 +40,7 @@ def failed(row: Row) -> bool:
 def not_run(rows: list[Row]) -> str:
     """What torch itself refused, in its words; empty where it ran everything."""
     return " ".join(
-        f"{called(row)} is missing: torch {row['torch'].split('+')[0]} refuses it (\"{row['error'].split('. ')[0]}\")."
+        f'{called(row)} is missing: torch {row["torch"].split("+")[0]} refuses it ("{row["error"].split(". ")[0]}").'
         for row in rows
         if "error" in row
     )

@@ -19,7 +19,8 @@ def checkpoint(make_checkpoint: Callable[..., Path]) -> Path:
     sizes = (7, 5, 6)
     codes = [[number % 7, number % 5, number % 6] for number in range(60)]
     items = {"item_id": [f"i{number}" for number in range(60)], "codes": pa.array(codes, pa.list_(pa.int32()))}
-    catalog = Catalog.of_items(pa.table(items), sizes, Codebook(tuple(np.zeros((size, 2), np.float32) for size in sizes)))
+    centroids = tuple(np.zeros((size, 2), np.float32) for size in sizes)
+    catalog = Catalog.of_items(pa.table(items), sizes, Codebook(centroids))
     folder = make_checkpoint("tiny", codebook_fingerprint=catalog.fingerprint)
     catalog.save(folder / "catalog")
     return folder

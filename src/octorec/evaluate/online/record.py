@@ -230,5 +230,8 @@ def _how_to_end(record: Record) -> str:
 
 def _words(stage: Stage) -> str:
     """Shares and versions, in words."""
-    parts = (f"{name} {share} of {shown(stage.versions[name], 80)}" for name, share in stage.shares.items())
+    parts = (
+        f"{name} {share} of {' with '.join(shown(version, 40) for version in stage.versions[name])}"
+        for name, share in stage.shares.items()
+    )
     return one_line(", ".join(parts), LONGEST_WHY)
