@@ -21,17 +21,6 @@ def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return (x.float() / scale).clamp(-448, 448).to(E4M3), scale
 
 
-@torch.library.custom_op("stock::half_grouped", mutates_args=())
-def half_grouped(x: Tensor, weight: Tensor, offs: Tensor) -> Tensor:
-    """torch._grouped_mm for FP16 under torch.compile, whose own shape rule takes BF16 alone (torch 2.11)."""
-    return torch._grouped_mm(x, weight, offs=offs)
-
-
-@half_grouped.register_fake
-def _(x: Tensor, weight: Tensor, offs: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], weight.shape[-1])
-
-
 class StockLinear(nn.Module):
     def __init__(self, n_in: int, n_out: int, dtype: torch.dtype, fp8: bool):
         super().__init__()
@@ -84,8 +73,7 @@ class StockMoE(nn.Module):
     def grouped(self, x: Tensor, name: str, ends: Tensor) -> Tensor:
         weight = getattr(self, name).transpose(-2, -1)
         if not self.fp8:
-            half = x.dtype == torch.float16 and torch.compiler.is_compiling()
-            return (half_grouped if half else torch._grouped_mm)(x, weight, offs=ends)
+            return torch._grouped_mm(x, weight, offs=ends)
         values, scale = quantize_rows(x)
         scales = (scale.squeeze(-1), getattr(self, f"{name}_scale"))
         return torch._scaled_grouped_mm(values, weight, *scales, offs=ends, out_dtype=self.dtype, use_fast_accum=True)

@@ -63,6 +63,8 @@ def test_what_torch_cannot_capture_is_said_and_hides_no_other_row(results: Path)
     assert {row["run"] for row in headline_report.newest_run()} == {"2"}
     assert 'stock graph, FP16 is missing: torch 2.11 refuses it ("No: x").' in text
     assert "| stock graph, FP16" not in text
+    write(results, rows("1"), [*rows("2")[:-1], {**refused, "precision": "bf16"}])
+    assert {row["run"] for row in headline_report.newest_run()} == {"1"}
 
 
 def test_nothing_measured_is_said(results: Path) -> None:
