@@ -21,6 +21,7 @@ from rich.progress import track
 
 import octorec
 from benchmarks.program import run
+from benchmarks.records import read
 from octorec.errors import InputError
 
 REQUESTS = 48  # a checkpoint
@@ -28,7 +29,7 @@ WIDTHS = (8, 32)
 
 
 def requests_for(checkpoint: Path) -> list[octorec.Request]:
-    """The same requests for the same catalog: short and long histories, two widths, exclusions and named sets."""
+    """The same requests for the same catalog: short and long histories, two widths, with and without exclusions."""
     table = pq.read_table(checkpoint / "catalog" / "items.parquet", columns=["item_id"])
     items = sorted(str(item) for item in table["item_id"].to_pylist())
     draw = random.Random(0)
@@ -63,7 +64,7 @@ def write(file: Path, checkpoints: list[Path]) -> None:
 
 def differences(first: Path, second: Path) -> list[str]:
     """What differs between two files of answers, a line each; InputError where they do not hold the same requests."""
-    rows, others = ({row["name"]: row for row in map(json.loads, file.open())} for file in (first, second))
+    rows, others = ({row["name"]: row for row in read(file)} for file in (first, second))
     if not rows or rows.keys() != others.keys():
         raise InputError(str(second), f"{len(others)} answers", f"must hold the requests of {first}: {len(rows)}")
     return [
