@@ -128,11 +128,11 @@ def experiment(name: str, treatment: Mapping[str, str], users: int) -> dict[str,
 
 
 @asynccontextmanager
-async def served(checkpoint: Path, file: Path, root: Path, log: Path) -> AsyncIterator[str]:
+async def served(checkpoint: Path, file: Path, root: Path, log: Path, device: str) -> AsyncIterator[str]:
     """The address of `octorec serve` with the experiment; it is drained at the end."""
     command = [sys.executable, "-m", "octorec", "serve", str(checkpoint), "--port", "0", "--experiment", str(file)]
     command += ["--experiment-root", str(root), "--no-log-requests", "--batch-sizes", f"1,{AT_ONCE}"]
-    command += ["--beam-widths", BEAM, "--default-beam-width", BEAM]
+    command += ["--beam-widths", BEAM, "--default-beam-width", BEAM, "--device", device]
     with log.open("w") as to:
         process = subprocess.Popen(command, stderr=to)
     try:
@@ -202,17 +202,19 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 async def measure(
-    name: str, treatment: Mapping[str, str], folder: Path, held_out: int, limit: int | None, scratch: Path
+    name: str, treatment: Mapping[str, str], options: argparse.Namespace, scratch: Path
 ) -> dict[str, Any]:
     """A row: one experiment, from its file to its verdict."""
-    steps = of_users(steps_of(read_interactions(folder / "interactions.csv"), held_out), limit)
+    folder = options.folder
+    steps = of_users(steps_of(read_interactions(folder / "interactions.csv"), options.held_out), options.users)
     users = read_users(folder / "users.csv") if (folder / "users.csv").exists() else {}
     made = experiment(name, treatment, len({step.user for step in steps}))
     root = scratch / f"deployment of {made['name']}"  # one each: none of them is ended
     file = scratch / f"{made['name']}.yaml"
     file.write_text(yaml.safe_dump(made, sort_keys=False))
     root.mkdir(exist_ok=True)
-    async with served(folder / "bf16", file, root, scratch / f"{made['name']}.log") as address:
+    log = scratch / f"{made['name']}.log"
+    async with served(folder / "bf16", file, root, log, options.device) as address:
         start = time.perf_counter()
         replay = Replay(address, users)
         await replay.run(steps)
@@ -220,6 +222,7 @@ async def measure(
     found = report(root / made["name"])
     return {
         "set": folder.name,
+        "device": options.device,
         "experiment": name,
         "expected": EXPECTED[name],
         "outcome": found["outcome"],
@@ -237,6 +240,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--held-out", type=int, default=10, help="newest interactions of a user that are replayed")
     parser.add_argument("--users", type=int, help="only so many of the people")
+    parser.add_argument("--device", default="cpu", help="of the server")
     parser.add_argument("--only", help="one experiment")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
@@ -245,7 +249,7 @@ def main() -> None:
         for name, treatment in variants(options.folder, scratch).items():
             if options.only not in (None, name):
                 continue
-            row = asyncio.run(measure(name, treatment, options.folder, options.held_out, options.users, scratch))
+            row = asyncio.run(measure(name, treatment, options, scratch))
             append(options.out, row)
             print({key: value for key, value in row.items() if key != "report"}, flush=True)
 

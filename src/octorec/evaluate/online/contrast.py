@@ -27,6 +27,7 @@ import numpy as np
 from octorec.evaluate.online.arms import Arm, arms_of
 from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.joined import Column
+from octorec.evaluate.online.spread import Spread, Terms, powers
 from octorec.evaluate.verdict import MIN_USERS
 
 ROUNDED = 1e-28  # of the largest square: a variance that is only rounding
@@ -34,11 +35,10 @@ ROUNDED = 1e-28  # of the largest square: a variance that is only rounding
 
 @dataclass(frozen=True)
 class Contrast:
-    """T(r) = difference - r base, whose variance is the form of variance [2, 2] in (1, r).
+    """T(r) = difference - r base, and how it varies.
 
-    control, treatment: means, adjusted where there is a covariate. units: of both. freedom: Welch's degrees of freedom
-    (1947, *Biometrika* 34) and skew: the skewness of T, both at the estimate. clear: how many standard errors the
-    smallest denominator of a ratio is above 0.
+    control, treatment: means, adjusted where there is a covariate. units: of both. relative: r is a share of the
+    control's mean. clear: how many standard errors the smallest denominator of a ratio is above 0.
     """
 
     control: float
@@ -46,9 +46,8 @@ class Contrast:
     units: tuple[int, int]
     difference: float
     base: float
-    variance: np.ndarray
-    freedom: float
-    skew: float
+    varies: Spread
+    relative: bool
     clear: float = np.inf
 
     @property
@@ -56,13 +55,9 @@ class Contrast:
         """The estimate; NaN where the control's mean is not above 0."""
         return self.difference / self.base if self.base > 0 else float("nan")
 
-    def at(self, r: float) -> float:
+    def at(self, r: np.ndarray | float) -> np.ndarray:
         """T(r)."""
-        return self.difference - r * self.base
-
-    def spread(self, r: float) -> float:
-        """The standard error of T(r)."""
-        return float(np.sqrt(max(np.array([1, r]) @ self.variance @ np.array([1, r]), 0.0)))
+        return np.asarray(self.difference - np.asarray(r) * self.base)
 
 
 @dataclass(frozen=True)
@@ -73,9 +68,6 @@ class Untold:
     control: float
     treatment: float
     units: tuple[int, int]
-
-
-Terms = tuple[np.ndarray, np.ndarray]  # p and q of an arm's units [U]
 
 
 def contrast(
@@ -176,11 +168,6 @@ def _moments(
         return "the numbers are too large to be told apart"
     if not variance[0, 0] > 0:
         return _alike(metric, means[0][0])
-    r = difference / base if relative and base > 0 else 0.0
-    at = np.array([1.0, r])
-    shares = at @ parts @ at
-    skew = _skew(arms, [p + r * q for p, q in terms])
-    signs = np.array([[-1.0], [1.0]]) / np.sqrt(counts)
     units = (int(counts[0].sum()), int(counts[1].sum()))
     return Contrast(
         control=base,
@@ -188,9 +175,8 @@ def _moments(
         units=units,
         difference=difference,
         base=base if relative else 1.0,
-        variance=variance,
-        freedom=float(shares.sum() ** 2 / (shares**2 / (counts - 1)).sum()),
-        skew=skew * float((signs * shares**1.5).sum() / shares.sum() ** 1.5),
+        varies=Spread(parts, counts, *powers(arms, terms)),
+        relative=relative,
     )
 
 
@@ -209,18 +195,6 @@ def _variances(arm: Arm, terms: Terms) -> np.ndarray:
     if np.isfinite(largest):
         rows[0][rows[0] <= ROUNDED * largest] = 0
     return np.stack(rows, 1).reshape(-1, 2, 2)
-
-
-def _skew(arms: tuple[Arm, Arm], values: list[np.ndarray]) -> float:
-    """The skewness of a unit, from the units of both arms: a small arm alone does not show its own well enough."""
-    sums = 0.0
-    for arm, one in zip(arms, values, strict=True):
-        apart = arm.centred(one)
-        squares = apart * apart
-        scale = arm.means(squares) ** 1.5
-        thirds = arm.means(squares * apart) * arm.count
-        sums += float(np.divide(thirds, scale, out=np.zeros_like(thirds), where=scale > 0).sum())
-    return sums / sum(arm.count.sum() for arm in arms)
 
 
 def _filled(parts: np.ndarray, arms: tuple[Arm, Arm], terms: tuple[Terms, Terms], relative: bool) -> np.ndarray:

@@ -119,7 +119,7 @@ class _Formula:
         """How many times D is needed where T has this skewness, which moves the bound and the standard error."""
         skew = max(-MOST_SKEW, min(skew, MOST_SKEW))
         bound, above = -float(ndtri(self.level)), float(ndtri(self.power))
-        moved = unskewed(bound, skew)
+        moved = float(unskewed(bound, skew))
         return (moved + (1 - moved * skew / 2) * (above - skew * (above**2 - 1) / 6)) / (bound + above)
 
     def units(self, margin: float) -> int:
