@@ -15,6 +15,7 @@ only, as numbers below 0 have no relative difference.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,8 @@ MOST_SKEW = 0.4  # of T, beyond which its distribution is not known well enough
 NO_BOUND = "no bound at this look: too little of the plan is reached"
 NOTHING_BELOW = "the sum to divide by is not clear of 0 in a variant, so that nothing bounds the ratio"
 NOT_CLEAR = "the control's mean is not clear of 0, so that nothing bounds a relative difference"
-ROUNDS, SECTIONS = 9, 64  # of the search: each round leaves one section of the last
+ROUNDS = 7  # of a search: each leaves one section of the last
+SECTIONS = np.linspace(0, 1, 33)
 TOO_SKEWED = "a few units carry most of the sum: more units are needed"
 Ends = tuple[float, float]
 UNBOUNDED: Ends = (-math.inf, math.inf)
@@ -50,7 +52,7 @@ def effect(metric: Metric, variant: str, found: Contrast | Untold, bounds: Bound
     if isinstance(found, Untold):
         means = (found.control, found.treatment, math.nan)
         return Effect(metric.name, variant, *means, *UNBOUNDED, *UNBOUNDED, found.units, "inconclusive", found.why)
-    alone, joint = ends(found, bounds.alone), ends(found, bounds.joint)
+    alone, joint = ends(found, (bounds.alone, bounds.joint))
     word = outcome(metric, alone, joint)
     why = _why(found, bounds.alone if math.inf in map(abs, alone) else bounds.joint)
     return Effect(
@@ -76,11 +78,29 @@ def outcome(metric: Metric, alone: Ends, joint: Ends) -> Outcome:
     return "inferior" if joint_high < -metric.margin else "inconclusive"
 
 
-def ends(found: Contrast, bound: float) -> Ends:
-    """The low and the high end of the difference, `bound` standard errors away; infinite where nothing bounds it."""
-    if not found.clear > bound or found.base < 0:
-        return UNBOUNDED
-    return _end(found, bound, -1), _end(found, bound, 1)
+def ends(found: Contrast, bounds: Sequence[float]) -> list[Ends]:
+    """The low and the high end of the difference for each of `bounds`; infinite where nothing bounds it.
+
+    They lie past the last r that is accepted on their side of the estimate. All are sought at once [E], in ever smaller
+    sections of the places [E, R] where they are thought to be.
+    """
+    sides = np.tile([-1.0, 1.0], len(bounds))
+    reach = np.repeat(bounds, 2)
+    places = np.tile(_outward(found), (len(bounds), 1))
+    accepted = _accepted(found, reach, sides, places)
+    if found.relative:
+        inside = (sides < 0) & accepted[:, -1]
+        places[inside] = np.maximum(places[inside], np.minimum(places[inside, :1], -1.0))
+        accepted = _accepted(found, reach, sides, places)
+    unbound = accepted[:, -1] | ~(found.clear > reach) | (found.base < 0)
+    for _ in range(ROUNDS):
+        last = len(places[0]) - 2 - np.argmax(accepted[:, -2::-1], 1)
+        last = np.where(accepted[:, :-1].any(1), last, 0)
+        near, far = (np.take_along_axis(places, (last + step)[:, None], 1) for step in (0, 1))
+        places = near + (far - near) * SECTIONS
+        accepted = _accepted(found, reach, sides, places)
+    at = np.where(unbound, sides * np.inf, places[:, 0]).tolist()
+    return list(zip(at[::2], at[1::2], strict=True))
 
 
 def unskewed(x: np.ndarray | float, skew: np.ndarray | float) -> np.ndarray:
@@ -90,33 +110,20 @@ def unskewed(x: np.ndarray | float, skew: np.ndarray | float) -> np.ndarray:
     return np.where(plain, x, 3 / s * (np.cbrt(1 + s * (x - s / 6)) - 1))
 
 
-def _end(found: Contrast, bound: float, side: int) -> float:
-    """The r below (side -1) or above (1) the estimate past which every r is rejected; infinite where there is none."""
-    places = _outward(found, side)
-    if found.relative and side < 0 and _accepted(found, bound, side, places[-1:]):
-        places = np.maximum(places, min(places[0], -1.0))
-    accepted = _accepted(found, bound, side, places)
-    if accepted[-1]:
-        return side * math.inf
-    for _ in range(ROUNDS):
-        last = int(np.flatnonzero(accepted[:-1]).max(initial=0))
-        places = np.linspace(places[last], places[last + 1], SECTIONS + 1)
-        accepted = _accepted(found, bound, side, places)
-    return float(places[0])
-
-
-def _outward(found: Contrast, side: int) -> np.ndarray:
-    """Places from the estimate outwards, where an end is first sought."""
+def _outward(found: Contrast) -> np.ndarray:
+    """Places below and above the estimate, from it outwards, where ends are first sought [2, R]."""
     if not found.base > 0:  # the estimate is infinite
-        return GRID[::-1] - 1.0 if side < 0 else GRID
-    return found.value + side * GRID * found.varies.error(found.value) / found.base
+        return np.stack([GRID[::-1] - 1.0, GRID])
+    steps = GRID * found.varies.error(found.value) / found.base
+    return found.value + np.stack([-steps, steps])
 
 
-def _accepted(found: Contrast, bound: float, side: int, r: np.ndarray) -> np.ndarray:
-    """Whether r may be the difference, or T is too skewed there to tell [...]."""
-    skew = found.varies.skew(r)
-    reach = stdtrit(found.varies.freedom(r), ndtr(-bound)) * side
-    near = side * found.at(r) > side * unskewed(reach, skew) * found.varies.error(r)
+def _accepted(found: Contrast, bounds: np.ndarray, sides: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Whether r may be the difference, or T is too skewed there to tell, by bounds [E] and sides [E]; r [E, R]."""
+    there = found.varies.at(r.ravel())
+    error, freedom, skew = (one.reshape(r.shape) for one in (there.error, there.freedom, there.skew))
+    reach = stdtrit(freedom, ndtr(-bounds)[:, None]) * sides[:, None]
+    near = sides[:, None] * (found.at(r) - unskewed(reach, skew) * error) > 0
     return np.asarray((np.abs(skew) > MOST_SKEW) | near)
 
 

@@ -16,12 +16,21 @@ Terms = tuple[np.ndarray, np.ndarray]  # p and q of an arm's units [U]: a unit i
 
 
 @dataclass(frozen=True)
-class Spread:
-    """The moments of p + r q as forms in (1, r).
+class At:
+    """T(r) at each r [R]: standard error, degrees of freedom (Welch 1947, *Biometrika* 34) and skewness."""
 
-    parts [2, S, 2, 2]: what each stage of control and treatment adds to the variance of T. counts [2, S]: units.
-    squares [3] and thirds [4]: sums of a unit's second and third power about its stage's mean, over both arms, as
-    coefficients of r's powers.
+    error: np.ndarray
+    freedom: np.ndarray
+    skew: np.ndarray
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The moments of p + r q as forms in r.
+
+    parts [2, S, 2, 2]: what each stage of control and treatment adds to the variance of T, as a form in (1, r). counts
+    [2, S]: units. squares [3] and thirds [4]: sums of a unit's second and third power about its stage's mean, over both
+    arms, as coefficients of r's powers.
     """
 
     parts: np.ndarray
@@ -29,32 +38,28 @@ class Spread:
     squares: np.ndarray
     thirds: np.ndarray
 
-    def error(self, r: np.ndarray | float) -> np.ndarray:
-        """The standard error of T(r) at each of r [...]."""
-        return np.asarray(np.sqrt(self._shares(r).sum((-2, -1))))
+    def at(self, r: np.ndarray) -> At:
+        """How T(r) varies at each of r [R].
 
-    def freedom(self, r: np.ndarray) -> np.ndarray:
-        """Welch's degrees of freedom (1947, *Biometrika* 34) at each of r [...]."""
-        shares = self._shares(r)
-        return np.asarray(shares.sum((-2, -1)) ** 2 / (shares**2 / (self.counts - 1)).sum((-2, -1)))
-
-    def skew(self, r: np.ndarray) -> np.ndarray:
-        """The skewness of T(r) at each of r [...].
-
-        A unit's is that of both arms together, as a small arm alone does not show its own well enough.
+        A unit's skewness is that of both arms together, as a small arm alone does not show its own well enough.
         """
-        squares = np.polynomial.polynomial.polyval(r, self.squares)
-        thirds = np.polynomial.polynomial.polyval(r, self.thirds)
-        known = squares > 0
-        unit = np.where(known, thirds, 0.0) * self.counts.sum() ** 0.5 / np.where(known, squares, 1.0) ** 1.5
-        shares = self._shares(r)
-        signs = np.array([[-1.0], [1.0]]) / np.sqrt(self.counts)
-        return np.asarray(unit * (signs * shares**1.5).sum((-2, -1)) / shares.sum((-2, -1)) ** 1.5)
+        parts, counts = self.parts.reshape(-1, 4, 1), self.counts.reshape(-1, 1)
+        shares = np.maximum(parts[:, 0] + (parts[:, 1] + parts[:, 2]) * r + parts[:, 3] * r**2, 0.0)  # [2 S, R]
+        total = shares.sum(0)
+        s, t = self.squares, self.thirds
+        square = np.maximum(s[0] + r * (s[1] + r * s[2]), 0.0)
+        third = t[0] + r * (t[1] + r * (t[2] + r * t[3]))
+        unit = np.divide(third, square**1.5, out=np.zeros(len(r)), where=square > 0) * self.counts.sum() ** 0.5
+        signs = np.repeat([[-1.0], [1.0]], len(counts) // 2, 0) / np.sqrt(counts)
+        return At(
+            error=np.sqrt(total),
+            freedom=total**2 / (shares**2 / (counts - 1)).sum(0),
+            skew=unit * (signs * shares**1.5).sum(0) / total**1.5,
+        )
 
-    def _shares(self, r: float | np.ndarray) -> np.ndarray:
-        """What each stage of each arm adds to the variance of T(r) [..., 2, S]."""
-        at = np.stack([np.ones_like(r, float), r], -1)
-        return np.maximum(np.einsum("...i,asij,...j->...as", at, self.parts, at), 0.0)
+    def error(self, r: float) -> float:
+        """The standard error of T(r)."""
+        return float(self.at(np.array([r])).error[0])
 
 
 def powers(arms: tuple[Arm, Arm], terms: tuple[Terms, Terms]) -> tuple[np.ndarray, np.ndarray]:
