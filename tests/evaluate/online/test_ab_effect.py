@@ -183,7 +183,8 @@ def test_what_tells_nothing_is_inconclusive_in_words(control: Any, treatment: An
     result = effect_of(metric(**changes), control, treatment)
     assert result.outcome == "inconclusive"
     assert why in (result.why or "")
-    assert (result.low, result.high, result.joint_low, result.joint_high) == (-math.inf, math.inf) * 2
+    assert result.low == result.joint_low == -math.inf
+    assert min(result.high, result.joint_high) > 3  # that it is not so many times as much can be told of few units too
     assert result.units == (len(control), len(treatment))
 
 

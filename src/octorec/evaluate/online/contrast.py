@@ -37,8 +37,8 @@ ROUNDED = 1e-28  # of the largest square: a variance that is only rounding
 class Contrast:
     """T(r) = difference - r base, and how it varies.
 
-    control, treatment: means, adjusted where there is a covariate. units: of both. relative: r is a share of the
-    control's mean. clear: how many standard errors the smallest denominator of a ratio is above 0.
+    control, treatment: means, adjusted where there is a covariate. units: of both. clear: how many standard errors the
+    smallest denominator of a ratio is above 0.
     """
 
     control: float
@@ -47,7 +47,6 @@ class Contrast:
     difference: float
     base: float
     varies: Spread
-    relative: bool
     clear: float = np.inf
 
     @property
@@ -176,7 +175,6 @@ def _moments(
         difference=difference,
         base=base if relative else 1.0,
         varies=Spread(parts, counts, *powers(arms, terms)),
-        relative=relative,
     )
 
 

@@ -10,8 +10,8 @@ taken for normal (Hall 1992, *JRSS B* 54), where s is the skewness of T, which f
 the freedom and s are those of T(r) at the r that is tested: where |s| is too large, r is not rejected.
 
 The high end is finite while the control's mean is k standard errors clear of 0. Below that a low end may still be: a
-treatment that has the event a hundred times as often as a control that hardly ever has it. It is then sought above -1
-only, as numbers below 0 have no relative difference.
+treatment that has the event a hundred times as often as a control that hardly ever has it. (r far below -1 is not
+thought of: numbers below 0 have no relative difference.)
 """
 
 import math
@@ -26,13 +26,12 @@ from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.results import Effect
 from octorec.evaluate.verdict import Outcome
 
-FAR = 1e12  # where only the control's mean is left of a relative T(r)
 GRID = np.append(0.0, 2.0 ** np.arange(-3, 21))  # in standard errors
 MOST_SKEW = 0.4  # of T, beyond which its distribution is not known well enough
 NO_BOUND = "no bound at this look: too little of the plan is reached"
 NOTHING_BELOW = "the sum to divide by is not clear of 0 in a variant, so that nothing bounds the ratio"
 NOT_CLEAR = "the control's mean is not clear of 0, so that nothing bounds a relative difference"
-ROUNDS = 7  # of a search: each leaves one section of the last
+ROUNDS = 6  # of a search: each leaves one section of the last
 SECTIONS = np.linspace(0, 1, 33)
 TOO_SKEWED = "a few units carry most of the sum: more units are needed"
 Ends = tuple[float, float]
@@ -81,26 +80,27 @@ def outcome(metric: Metric, alone: Ends, joint: Ends) -> Outcome:
 def ends(found: Contrast, bounds: Sequence[float]) -> list[Ends]:
     """The low and the high end of the difference for each of `bounds`; infinite where nothing bounds it.
 
-    They lie past the last r that is accepted on their side of the estimate. All are sought at once [E], in ever smaller
+    They are the first r on their side of the estimate that is rejected. All are sought at once [E], in ever smaller
     sections of the places [E, R] where they are thought to be.
     """
     sides = np.tile([-1.0, 1.0], len(bounds))
     reach = np.repeat(bounds, 2)
     places = np.tile(_outward(found), (len(bounds), 1))
-    accepted = _accepted(found, reach, sides, places)
-    if found.relative:
-        inside = (sides < 0) & accepted[:, -1]
-        places[inside] = np.maximum(places[inside], np.minimum(places[inside, :1], -1.0))
-        accepted = _accepted(found, reach, sides, places)
-    unbound = accepted[:, -1] | ~(found.clear > reach) | (found.base < 0)
+    rejected = _rejected(found, reach, sides, places)
+    unbound = ~rejected.any(1) | ~(found.clear > reach) | (found.base < 0) | ((sides > 0) & ~_clear(found, reach))
     for _ in range(ROUNDS):
-        last = len(places[0]) - 2 - np.argmax(accepted[:, -2::-1], 1)
-        last = np.where(accepted[:, :-1].any(1), last, 0)
-        near, far = (np.take_along_axis(places, (last + step)[:, None], 1) for step in (0, 1))
+        first = np.maximum(np.argmax(rejected, 1), 1)[:, None]
+        near, far = (np.take_along_axis(places, first - step, 1) for step in (1, 0))
         places = near + (far - near) * SECTIONS
-        accepted = _accepted(found, reach, sides, places)
+        rejected = _rejected(found, reach, sides, places)
     at = np.where(unbound, sides * np.inf, places[:, 0]).tolist()
     return list(zip(at[::2], at[1::2], strict=True))
+
+
+def _clear(found: Contrast, bounds: np.ndarray) -> np.ndarray:
+    """Whether the control's mean is clear of 0, as what is left of T(r) when r is large."""
+    error = math.sqrt(found.varies.parts.sum((0, 1))[1, 1])
+    return bounds < (found.base / error if error else np.inf)
 
 
 def unskewed(x: np.ndarray | float, skew: np.ndarray | float) -> np.ndarray:
@@ -114,17 +114,19 @@ def _outward(found: Contrast) -> np.ndarray:
     """Places below and above the estimate, from it outwards, where ends are first sought [2, R]."""
     if not found.base > 0:  # the estimate is infinite
         return np.stack([GRID[::-1] - 1.0, GRID])
-    steps = GRID * found.varies.error(found.value) / found.base
-    return found.value + np.stack([-steps, steps])
+    value = found.value
+    steps = GRID * found.varies.error(value) / found.base
+    towards = GRID / GRID[-1] * (1 + abs(value))  # to -1, which may be less than a standard error away
+    return value + np.sort(np.hstack([steps, towards])) * np.array([[-1.0], [1.0]])
 
 
-def _accepted(found: Contrast, bounds: np.ndarray, sides: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Whether r may be the difference, or T is too skewed there to tell, by bounds [E] and sides [E]; r [E, R]."""
+def _rejected(found: Contrast, bounds: np.ndarray, sides: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Whether r [E, R] cannot be the difference, by bounds [E] and sides [E]; not where T is too skewed to tell."""
     there = found.varies.at(r.ravel())
     error, freedom, skew = (one.reshape(r.shape) for one in (there.error, there.freedom, there.skew))
     reach = stdtrit(freedom, ndtr(-bounds)[:, None]) * sides[:, None]
-    near = sides[:, None] * (found.at(r) - unskewed(reach, skew) * error) > 0
-    return np.asarray((np.abs(skew) > MOST_SKEW) | near)
+    away = sides[:, None] * (found.at(r) - unskewed(reach, skew) * error) <= 0
+    return np.asarray((np.abs(skew) <= MOST_SKEW) & away)
 
 
 def _why(found: Contrast, bound: float) -> str:
@@ -133,5 +135,4 @@ def _why(found: Contrast, bound: float) -> str:
         return NO_BOUND
     if not found.clear > bound:
         return NOTHING_BELOW
-    clear = found.base > 0 and -found.at(FAR) > bound * found.varies.error(FAR)
-    return TOO_SKEWED if clear else NOT_CLEAR
+    return TOO_SKEWED if found.base > 0 and _clear(found, np.array(bound)) else NOT_CLEAR
