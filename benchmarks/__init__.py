@@ -1,3 +1,3 @@
-"""Measurements. Each program appends rows to `benchmarks/results/*.jsonl`; `report.py` renders them."""
+"""Measurements. Each program appends rows to `results/*.jsonl`; `report.py` renders them."""
 
 import octorec as octorec  # before torch, whose threads it sets

@@ -1,6 +1,6 @@
 """What each fusion gives: from stock PyTorch in BF16, one step more a row, to the engine.
 
-    python -m benchmarks.ablation --out benchmarks/results/ablation.jsonl
+    python -m benchmarks.ablation --out results/ablation.jsonl
 
 One model with balanced routers, one loop, one catalog; a step replaces operations of `unfused` by those of
 `kernels.fused`, and keeps what the steps before it replaced. torch's grouped FP8 product takes no blocks on Hopper, so

@@ -69,7 +69,7 @@ def write_random(folder: Path, layers: int, seed: int = 0) -> int:
 
 def measure(source: Path, out: Path) -> tuple[float, float]:
     """`octorec analyze` as a process -> its seconds and its largest RssAnon in MB."""
-    command = [sys.executable, "-m", "octorec.cli", "analyze", str(source), "--out", str(out), "--json"]
+    command = [sys.executable, "-m", "octorec", "analyze", str(source), "--out", str(out), "--json"]
     start, peak = time.perf_counter(), 0
     with open(os.devnull, "w") as nowhere:
         child = subprocess.Popen(command, stdout=nowhere)

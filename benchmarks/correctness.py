@@ -1,7 +1,7 @@
 """Is the GPU engine right on trained weights? Against the reference operations, in mixed batches, and for long.
 
-    python -m benchmarks.correctness runs/demo --out benchmarks/results/correctness.jsonl
-    python -m benchmarks.correctness --layers --out benchmarks/results/correctness.jsonl
+    python -m benchmarks.correctness runs/demo --out results/correctness.jsonl
+    python -m benchmarks.correctness --layers --out results/correctness.jsonl
 
 Takes the demo's folder (`bf16/` and `fp8/`); `octorec demo --seed` trains others. The bounds stand here, committed
 before a run; a row says whether they held, and the exit code is 1 where one did not. The reference is the same

@@ -1,4 +1,4 @@
-"""Run the demo and append what its last line says to benchmarks/results/demo.jsonl."""
+"""Run the demo and append what its last line says to results/demo.jsonl."""
 
 import os
 import tempfile
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.program import run
 from benchmarks.records import RESULTS, append
-from octorec.demo import run_demo
+from octorec.demo.run import run_demo
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Whole batches: stock PyTorch against OctoRec, on random weights.
 
-    python -m benchmarks.engine --rows octorec --out benchmarks/results/engine.jsonl
+    python -m benchmarks.engine --rows octorec --out results/engine.jsonl
 
 Each row is appended as it is done; `--rows` takes the rows whose name contains a text (several with commas), `--list`
 names them. A row that fails is recorded with its error. `ms_per_batch` is the device's time; `p50_ms` and `p99_ms` go

@@ -8,11 +8,11 @@ The data flow of a product under the paper's recipe (docs/numerics.md): of atten
 from pathlib import Path
 
 from benchmarks.records import RESULTS
-from octorec.numerics.dataflow import draw_dataflow
 from octorec.output.write import new_file
 from octorec.quant.recipe import load_recipe
+from octorec.report.dataflow import draw_dataflow
 
-FOLDER = RESULTS.parents[1] / "docs" / "figures"
+FOLDER = RESULTS.parent / "docs" / "figures"
 RECIPE = "fp8"
 DRAWN = {
     "dataflow-attention.svg": "blocks.0.cross_attn.q_proj",

@@ -10,9 +10,9 @@ from benchmarks.records import RESULTS, read
 from benchmarks.speed_figure import Bars
 from benchmarks.speed_report import gpu, nothing, where
 from benchmarks.tables import Row, table
-from octorec.numerics.plots import COLOURS, STYLE, WIDTH
+from octorec.report.plots import COLOURS, STYLE, WIDTH
 
-FIGURE = RESULTS.parents[1] / "docs" / "figures" / "bounds.svg"
+FIGURE = RESULTS.parent / "docs" / "figures" / "bounds.svg"
 BOUNDS = {"memory": "waits for memory", "arithmetic": "bound by arithmetic", "unknown": "not told"}
 REFUSED = ("stock graph", "fp16")  # torch cannot compile or capture its grouped product in FP16
 PRECISION = {"fp16": "FP16", "bf16": "BF16", "fp8": "FP8"}

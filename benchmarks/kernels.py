@@ -1,6 +1,6 @@
 """Every operation at the model's shapes: checked, then timed beside stock PyTorch and the card's own ceilings.
 
-    python -m benchmarks.kernels --out benchmarks/results/kernels.jsonl
+    python -m benchmarks.kernels --out results/kernels.jsonl
 
 `--rows` takes the operations whose name contains a text (several with commas); `--rows ceilings` measures these alone.
 An operation whose check fails is recorded with its error and not timed, and the exit code is 1. A row is the time of

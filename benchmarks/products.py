@@ -1,6 +1,6 @@
 """Which FP8 product serves which weight: ours, torch's and DeepGEMM's at the MoE-4B's shapes, each with its error.
 
-    python -m benchmarks.products --out benchmarks/results/products.jsonl
+    python -m benchmarks.products --out results/products.jsonl
 
 A row is one product at T rows by one implementation, timed in a CUDA graph of calls on different weights, with all that
 the model needs of it: the residual added, or SwiGLU and the cast, inside of the product or by a kernel after it. `sums`

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from octorec.command import ends_in_one_line
+from octorec.cli.command import ends_in_one_line
 from octorec.kernels.device import open_device
 
 

@@ -23,12 +23,12 @@ from benchmarks import (
 )
 from benchmarks import speed_report as speed
 from benchmarks.program import run
-from benchmarks.quality import render as quality
 from benchmarks.records import RESULTS, read
 from benchmarks.tables import Row, newest, table
-from octorec.numerics.families import claims
+from studies.families.weights import claims
+from studies.quality import render as quality
 
-ROOT = RESULTS.parents[1]
+ROOT = RESULTS.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIGURE = ROOT / "docs" / "figures" / "engine.svg"
 STEADY = {"requests": "96 requests, s", "training": "20 training steps, s", "evaluate": "evaluate 100 users, s"}

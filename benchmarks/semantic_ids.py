@@ -25,7 +25,6 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.program import run
 from benchmarks.records import RESULTS, append
-from octorec import demo
 from octorec.catalog import build
 from octorec.catalog.catalog import with_defaults
 from octorec.catalog.codebook import Codebook, Fit
@@ -34,6 +33,7 @@ from octorec.catalog.residual_kmeans import Progress, fit_codebook
 from octorec.catalog.vectors import item_vectors
 from octorec.data.movielens import movielens_100k
 from octorec.data.splits import leave_last_out
+from octorec.demo import run as demo
 
 OUT = RESULTS / "semantic_ids.jsonl"
 CACHE = Path(".cache")

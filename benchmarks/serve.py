@@ -1,6 +1,6 @@
 """The server on one GPU: the real application and uvicorn on this machine, the load tool in a process of its own.
 
-    python -m benchmarks.serve --out benchmarks/results/serve.jsonl
+    python -m benchmarks.serve --out results/serve.jsonl
 
 Random weights, made on the device, and a catalog of a million items. Measures what the engine does offline at its
 largest batch, then asks for shares of that over HTTP. A row a rate: goodput with 99 % of the requests within 150 ms,
@@ -67,7 +67,7 @@ def offline(engine: Engine, requests: list[Request]) -> dict[str, float]:
 
 async def ask(url: str, bodies: Path, *flags: str) -> list[dict[str, Any]]:
     """Rows of the load tool."""
-    command = [sys.executable, "-m", "octorec.cli", "bench", "serve", url, "--requests", str(bodies), "--json", *flags]
+    command = [sys.executable, "-m", "octorec", "bench", "serve", url, "--requests", str(bodies), "--json", *flags]
     tool = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     said, _ = await tool.communicate()
     assert tool.returncode == 0, "the load tool failed"

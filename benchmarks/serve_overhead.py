@@ -1,6 +1,6 @@
 """What the server adds to the engine when nobody else asks: each request through HTTP and in process, in turns.
 
-    python -m benchmarks.serve_overhead runs/demo/fp8 --out benchmarks/results/serve_overhead.jsonl
+    python -m benchmarks.serve_overhead runs/demo/fp8 --out results/serve_overhead.jsonl
 
 `octorec serve` runs beside this process, which asks it through a session of the load tool (aiohttp), and which holds
 an engine of its own, set up alike (threads, garbage collector). Before each of the two there is a pause, so that both
@@ -27,14 +27,14 @@ import torch
 
 from benchmarks import program, records
 from benchmarks.serve_soak import serving
+from octorec.bench.config import BenchConfig
+from octorec.bench.requests import bodies
+from octorec.bench.result import quantiles
+from octorec.bench.run import connections, timings_of
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
 from octorec.kernels.device import open_device
-from octorec.serve.bench import connections, timings_of
-from octorec.serve.bench_config import BenchConfig
-from octorec.serve.bench_requests import bodies
-from octorec.serve.bench_result import quantiles
 from octorec.serve.run import share_the_host
 from octorec.serve.service import keep_for_good
 
@@ -91,7 +91,7 @@ def summary(found: list[tuple[float, ...]]) -> dict[str, Any]:
 
 def run(checkpoint: Path, device: str, n: int, beam_width: int) -> dict[str, Any]:
     config = BenchConfig(catalog=str(checkpoint / "catalog"), beam_width=beam_width)
-    command = [sys.executable, "-m", "octorec.cli", "serve", str(checkpoint), "--device", device, "--port", "0"]
+    command = [sys.executable, "-m", "octorec", "serve", str(checkpoint), "--device", device, "--port", "0"]
     with serving(command) as (url, _):
         share_the_host()
         engine = load(checkpoint, None, device)

@@ -6,7 +6,7 @@ from benchmarks.records import RESULTS, read
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
 from benchmarks.speed_report import gpu, nothing, where
 from benchmarks.tables import Row, newest, table
-from octorec.prove_config import ProveConfig
+from octorec.prove.config import ProveConfig
 from octorec.serve.config import ServeConfig
 
 MILLION = 1e6

@@ -1,6 +1,6 @@
 """A server's memory over time: half an hour at 80 % of what it can do.
 
-    python -m benchmarks.serve_soak runs/demo/fp8 --out benchmarks/results/serve_soak.jsonl
+    python -m benchmarks.serve_soak runs/demo/fp8 --out results/serve_soak.jsonl
 
 Starts `octorec serve`, finds its capacity, then asks at 80 % of it (Poisson). A row every 10 seconds: resident memory,
 latency, errors. Ends with 1 where the memory is not flat or a request failed (other than 503, shed by a full queue).
@@ -23,11 +23,11 @@ import psutil
 
 from benchmarks import program, records
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
+from octorec.bench.config import BenchConfig
+from octorec.bench.requests import bodies
+from octorec.bench.result import quantiles
+from octorec.bench.run import Client, bench, connections
 from octorec.kernels.device import open_device
-from octorec.serve.bench import Client, bench, connections
-from octorec.serve.bench_config import BenchConfig
-from octorec.serve.bench_requests import bodies
-from octorec.serve.bench_result import quantiles
 
 SHARE = 0.8
 
@@ -107,7 +107,7 @@ def main() -> None:
         records.append(options.out, {"checkpoint": options.checkpoint.name, "device": options.device, **row})
         print(row, flush=True)
 
-    command = [sys.executable, "-m", "octorec.cli", "serve", str(options.checkpoint), "--device", options.device]
+    command = [sys.executable, "-m", "octorec", "serve", str(options.checkpoint), "--device", options.device]
     with serving([*command, "--port", "0", "--no-log-requests"]) as (url, pid):
         asyncio.run(run(url, pid, str(options.checkpoint / "catalog"), options.seconds, options.every, keep))
     gained, errors = gained_mb(rows), failed(rows)

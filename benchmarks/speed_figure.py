@@ -8,7 +8,7 @@ import re
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from octorec.numerics.plots import COLOURS, STYLE, WIDTH
+from octorec.report.plots import COLOURS, STYLE, WIDTH
 
 Bars = dict[str, dict[str, float]]  # shape -> system -> requests a second
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")  # so that nothing hangs on colour alone

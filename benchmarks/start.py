@@ -1,6 +1,6 @@
 """From a process's start to its first answer: default buckets, random weights made on the device.
 
-    python -m benchmarks.start --out benchmarks/results/start.jsonl
+    python -m benchmarks.start --out results/start.jsonl
 
 Triton keeps compiled kernels on disk, so the second process on a machine shows what a restart costs; a row says how
 many entries of that cache were new. Prints what each phase and each bucket took.
@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from rich.table import Table
 from benchmarks import program, records
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from octorec.engine.engine import Engine, EngineConfig
+from octorec.engine.graph import BucketCost
 from octorec.kernels import fused
 from octorec.models.presets import PRESETS, preset
-from octorec.terminal import bucket_table, console
+from octorec.terminal import console
 
 N_ITEMS = 1_000_000
 GOAL_S = 30
@@ -86,6 +88,17 @@ def phase_table(row: dict[str, Any]) -> Table:
     for phase, seconds in row["phases"].items():
         table.add_row(phase, f"{seconds:.1f}")
     table.add_row("all", f"{row['seconds']:.1f} (goal {GOAL_S}); {row['kernels_compiled']} kernels were new")
+    return table
+
+
+def bucket_table(costs: Sequence[BucketCost]) -> Table:
+    """What capturing each bucket of an engine cost, and all of them."""
+    table = Table("batch size", "beam width", "seconds", "MB of GPU memory", title="buckets")
+    for cost in costs:
+        table.add_row(str(cost.batch_size), str(cost.beam_width), f"{cost.seconds:.2f}", f"{cost.megabytes:.0f}")
+    table.add_section()
+    seconds, megabytes = sum(cost.seconds for cost in costs), sum(cost.megabytes for cost in costs)
+    table.add_row("all", "", f"{seconds:.2f}", f"{megabytes:.0f}")
     return table
 
 

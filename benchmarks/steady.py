@@ -1,6 +1,6 @@
 """What one busy neighbour costs each verb, by how many threads compute and how they wait.
 
-    python -m benchmarks.steady --out benchmarks/results/steady.jsonl
+    python -m benchmarks.steady --out results/steady.jsonl
 
 Every row is a process of its own: 96 requests one after the other through `octorec.load`, 20 training steps of 256, and
 the evaluation of 100 users, of the demo's model with random weights; each is run once before it is timed. The neighbour
@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks import records
 from benchmarks.program import run
 from octorec.threads import COUNT, WAITING, cores
 
@@ -133,7 +134,7 @@ def row(rule: str, busy: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "steady.jsonl")
+    parser.add_argument("--out", type=Path, default=records.RESULTS / "steady.jsonl")
     parser.add_argument("--measure", action="store_true", help="print this process's own seconds as JSON")
     options = parser.parse_args()
     if options.measure:

@@ -22,7 +22,7 @@ MODULES = {
     [
         (["serve", "."], "uvicorn", "octorec.serve.run", "serve"),
         (["serve", "."], "fastapi", "octorec.serve.run", "serve"),
-        (["bench", "serve", "http://127.0.0.1:9", "--requests", "r.jsonl"], "aiohttp", "octorec.serve.bench", "bench"),
+        (["bench", "serve", "http://127.0.0.1:9", "--requests", "r.jsonl"], "aiohttp", "octorec.bench.run", "bench"),
     ],
 )
 def test_a_verb_says_what_to_install(

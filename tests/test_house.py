@@ -65,7 +65,7 @@ def test_leaves_import_no_room() -> None:
 
 @pytest.mark.slow
 def test_triton_waits_until_a_kernel_is_launched() -> None:
-    code = "import sys, octorec.engine.load, octorec.cli, octorec.training.trainer; print('triton' in sys.modules)"
+    code = "import sys, octorec.engine.load, octorec.cli.app, octorec.training.trainer; print('triton' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 

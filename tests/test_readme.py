@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import typer
 
-from octorec import cli, demo
-from octorec.command import UsageError
+from octorec.cli import app as cli
+from octorec.cli.command import UsageError
+from octorec.demo import run as demo
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

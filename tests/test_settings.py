@@ -7,11 +7,11 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 
+from octorec.bench.config import BenchConfig
 from octorec.engine.engine import EngineConfig
 from octorec.errors import InputError
 from octorec.numerics.intensity import Workload
-from octorec.prove_config import ProveConfig
-from octorec.serve.bench_config import BenchConfig
+from octorec.prove.config import ProveConfig
 from octorec.serve.config import ServeConfig
 from octorec.training.config import TrainConfig
 

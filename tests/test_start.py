@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from octorec import cli
+from octorec.cli import app as cli
 
 SLOW = (
     "torch",
@@ -83,7 +83,7 @@ LATER = {  # the first path is there, a later one or a value is not what it must
 }
 RUN = """
 import contextlib, io, json, sys
-from octorec import cli
+from octorec.cli import app as cli
 loaded = []
 for arguments in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:

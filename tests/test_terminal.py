@@ -20,20 +20,22 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from octorec import bench_report, cli, terminal
+from octorec import terminal
 from octorec.catalog.build import build_catalog
+from octorec.cli import app as cli
 from octorec.data.interactions import read_interactions
 from octorec.data.items import read_items
 from octorec.evaluate.verdict import EXIT_CODES
 from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
-from octorec.numerics.analyze import analyze
-from octorec.numerics.render import render_all
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
+from octorec.report import bench as bench_report
+from octorec.report.analysis import analyze
+from octorec.report.analysis_table import render_all
 from octorec.terminal import PlainConsole, fitting
-from tests.test_cli import octorec
+from tests.cli.test_cli import octorec
 
 WIDTH = 80
 TITLE = "[bold]Film[/] :cat:"
@@ -145,7 +147,7 @@ def test_a_real_terminal_ends_with_the_verdict_in_words(work: Path) -> None:
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
     environment = {**{k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}, "TERM": "xterm"}
     running = subprocess.Popen(
-        [sys.executable, "-m", "octorec.cli", *arguments], stdout=child, stderr=subprocess.DEVNULL, env=environment
+        [sys.executable, "-m", "octorec", *arguments], stdout=child, stderr=subprocess.DEVNULL, env=environment
     )
     os.close(child)
     shown = b""

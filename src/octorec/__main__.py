@@ -1,5 +1,5 @@
 """`python -m octorec` is the command line."""
 
-from octorec.cli import main
+from octorec.cli.app import main
 
 main()

@@ -3,6 +3,7 @@
 What is not is refused by name. Imports no torch and no NumPy, so that the command line can read defaults.
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -14,8 +15,14 @@ from octorec.errors import InputError
 
 NUMBERS = {int: "integers", float: "numbers"}
 PLAIN = (bool, int, float, str)
+LONGEST_S = 1_000_000  # a time that somebody waits
 LARGEST = 2**63 - 1  # NumPy and torch take no larger integer
 INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*", re.ASCII)
+
+
+def setting(default: Any, text: str) -> Any:
+    """A dataclass's field with its default and the text of its flag's help."""
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 def check_types(config: Any, infinite: Sequence[str] = ()) -> None:

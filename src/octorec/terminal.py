@@ -1,7 +1,7 @@
-"""What people see: consoles that print words as they are, tables that fit, and what a start cost."""
+"""What people see: consoles that print words as they are, and tables that fit."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.measure import Measurement
@@ -80,27 +80,3 @@ def _some(table: Table, columns: Sequence[Column]) -> Table:
 def _width(table: Table, console: Console) -> int:
     """Columns of a terminal that `table` takes when nothing in it is wrapped."""
     return Measurement.get(console, console.options.update(max_width=WHOLE), table).maximum
-
-
-class Cost(Protocol):
-    """As `engine.graph.BucketCost`."""
-
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def beam_width(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def megabytes(self) -> float: ...
-
-
-def bucket_table(costs: Sequence[Cost]) -> Table:
-    """What capturing each bucket of an engine cost, and all of them."""
-    table = Table("batch size", "beam width", "seconds", "MB of GPU memory", title="buckets")
-    for cost in costs:
-        table.add_row(str(cost.batch_size), str(cost.beam_width), f"{cost.seconds:.2f}", f"{cost.megabytes:.0f}")
-    table.add_section()
-    seconds, megabytes = sum(cost.seconds for cost in costs), sum(cost.megabytes for cost in costs)
-    table.add_row("all", "", f"{seconds:.2f}", f"{megabytes:.0f}")
-    return table

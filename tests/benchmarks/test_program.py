@@ -21,8 +21,8 @@ NEED_A_GPU = [name for name, text in PROGRAMS.items() if 'run(main, "cuda")' in 
 GIVEN_ONE = {
     "benchmarks.serve_overhead": ["checkpoint"],
     "benchmarks.serve_soak": ["checkpoint"],
-    "benchmarks.quality.run": ["--set", "beauty", "--data", "d", "--out", "o"],
-    "benchmarks.quality.sweep": ["--set", "beauty", "--data", "d", "--out", "o"],
+    "studies.quality.run": ["--set", "beauty", "--data", "d", "--out", "o"],
+    "studies.quality.sweep": ["--set", "beauty", "--data", "d", "--out", "o"],
 }
 
 

@@ -4,9 +4,8 @@ import time
 
 from rich.console import Console
 
-from benchmarks.start import phase_table, process_seconds
+from benchmarks.start import bucket_table, phase_table, process_seconds
 from octorec.engine.graph import BucketCost
-from octorec.terminal import bucket_table
 
 
 def test_process_seconds_run_with_the_clock() -> None:

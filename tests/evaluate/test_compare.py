@@ -16,8 +16,8 @@ from octorec.engine.request import Request
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.compare import compare, compare_predictions, difference, evaluate_baselines
 from octorec.evaluate.predictions import Predictions, predict
-from octorec.evaluate.render import render, render_shadow
 from octorec.evaluate.shadow import shadow
+from octorec.report.verdict import render, render_shadow
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from octorec.errors import InputError
 from octorec.evaluate.compare import compare, compare_predictions, difference, evaluate_baselines
 from octorec.evaluate.cutoffs import cutoffs, lengths
 from octorec.evaluate.metrics import recall_at, target_ranks
-from octorec.evaluate.outcomes import Outcomes, outcomes_of, pooled
 from octorec.evaluate.predictions import Predictions, predict
-from octorec.prove_config import ProveConfig
+from octorec.prove.config import ProveConfig
+from studies.quality.outcomes import Outcomes, outcomes_of, pooled
 
 
 @pytest.fixture(scope="module")

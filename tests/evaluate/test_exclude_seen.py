@@ -15,10 +15,10 @@ from octorec.data.splits import Example
 from octorec.engine.request import Request
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.compare import compare, compare_predictions, difference, evaluate_baselines
-from octorec.evaluate.outcomes import Outcomes, outcomes_of, pooled
 from octorec.evaluate.predictions import Predictions, predict
-from octorec.evaluate.render import render, render_shadow
 from octorec.evaluate.shadow import shadow
+from octorec.report.verdict import render, render_shadow
+from studies.quality.outcomes import Outcomes, outcomes_of, pooled
 
 TABLE = random_table(np.random.default_rng(0), items=12)
 BACK = [Example(f"u{n}", ("1", "2", str(n % 12)), str(n % 3)) for n in range(24)]  # 1 and 2 were met before, 0 may be

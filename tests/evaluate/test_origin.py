@@ -10,7 +10,7 @@ from octorec.data.interactions import Interactions
 from octorec.data.learned import learned_from
 from octorec.data.splits import training_part
 from octorec.evaluate.origin import Side, origin_of
-from octorec.evaluate.render import _origin
+from octorec.report.verdict import _origin
 
 
 def made(lengths, newest=()):

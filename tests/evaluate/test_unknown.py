@@ -14,9 +14,9 @@ from octorec.engine.request import Answer, Request
 from octorec.errors import InputError, NonFiniteError
 from octorec.evaluate.compare import compare, compare_predictions
 from octorec.evaluate.predictions import Predictions, predict
-from octorec.evaluate.render import render, render_shadow
 from octorec.evaluate.shadow import shadow
 from octorec.evaluate.unknown import Unknown, askable
+from octorec.report.verdict import render, render_shadow
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from octorec.errors import InputError
 from octorec.models.checkpoint_folder import INDEX
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
-from octorec.numerics.analyze import analyze
 from octorec.numerics.checkpoint_files import CheckpointFiles
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import DequantizedCheckpoint, load_dequantized, load_model
+from octorec.report.analysis import analyze
 
 NAMES = ("a.weight", "b.weight", "c.weight")
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from octorec.errors import InputError, MismatchError
-from octorec.models.ranker import (
+from studies.families.ranker import (
     TABLES,
     Ranker,
     RankerBatch,

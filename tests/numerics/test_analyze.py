@@ -18,10 +18,10 @@ from octorec.errors import InputError, MismatchError
 from octorec.models.context import ContextBatch
 from octorec.models.hf_folder import Checkpoint
 from octorec.numerics.analysis import folded
-from octorec.numerics.analyze import analyze
-from octorec.numerics.render import render, render_all
 from octorec.numerics.stats import weight_stats
 from octorec.quant.convert import quantize_checkpoint
+from octorec.report.analysis import analyze
+from octorec.report.analysis_table import render, render_all
 
 
 def requests(count: int = 6) -> tuple[ContextBatch, Tensor]:

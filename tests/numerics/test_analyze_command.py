@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from octorec import cli
+from octorec.cli import app as cli
 from octorec.quant.recipe import load_recipe
 
 LONG = (
@@ -61,7 +61,7 @@ def at_80_columns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any, 
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("octorec.numerics.analyze._write", lambda *_: None)  # the page is tested elsewhere, and slow
+    monkeypatch.setattr("octorec.report.analysis._write", lambda *_: None)  # the page is tested elsewhere, and slow
     assert analyze(*arguments) == 0
     return capsys.readouterr().out.splitlines()
 

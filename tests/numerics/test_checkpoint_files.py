@@ -12,9 +12,9 @@ from torch import Tensor
 from octorec.errors import InputError, MismatchError
 from octorec.kernels.quantized import E4M3, dequantize, quantize
 from octorec.numerics import checkpoint_files
-from octorec.numerics.analyze import analyze
 from octorec.numerics.checkpoint_files import CheckpointFiles
 from octorec.numerics.stats import weight_stats
+from octorec.report.analysis import analyze
 
 NAMES = ("model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight", "model.embed_tokens.weight")
 

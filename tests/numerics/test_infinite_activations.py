@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from octorec.models.context import ContextBatch
-from octorec.numerics import plots
-from octorec.numerics.analyze import analyze
+from octorec.report import plots
+from octorec.report.analysis import analyze
 
 
 def test_a_report_of_activations_that_overflow(make_checkpoint: Any, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor
 from octorec.kernels.quantized import E4M3, dequantize, quantize
 from octorec.models.hf_folder import Checkpoint
 from octorec.numerics.activations import ActivationStats, OutputError
-from octorec.numerics.analyze import analyze
 from octorec.numerics.checkpoint_files import StoredTensor
 from octorec.numerics.recipe_file import patterns, recipe_text
 from octorec.numerics.scale_groups import ScaleStats
@@ -36,6 +35,7 @@ from octorec.quant.load import load_model
 from octorec.quant.patterns import check_patterns, matching
 from octorec.quant.products import MULTIPLE
 from octorec.quant.recipe import load_recipe
+from octorec.report.analysis import analyze
 
 UP = "model.layers.0.mlp.up_proj"
 

@@ -19,10 +19,10 @@ from octorec.models.checkpoint_folder import INDEX
 from octorec.models.config import UserField
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
-from octorec.numerics.analyze import analyze
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_dequantized, load_model
+from octorec.report.analysis import analyze
 
 SECONDS, BYTES = 60, 10**9  # that reading one folder may take, also on a busy machine
 ABSENT = object()

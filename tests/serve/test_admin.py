@@ -17,13 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from served import administered, listening, make_catalog, make_engine, run, save_checkpoint, served, until
 
+from octorec.bench.config import BenchConfig
+from octorec.bench.result import quantiles
+from octorec.bench.run import Client, bench, connections
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.load import load
 from octorec.engine.request import Request
-from octorec.serve.bench import Client, bench, connections
-from octorec.serve.bench_config import BenchConfig
-from octorec.serve.bench_result import quantiles
 from octorec.serve.service import Service
 
 ASKED = [Request([f"i{n}", f"i{2 * n}"], k=10, exclude=["i5"]) for n in range(12)]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from served import Gate, Process, listening, make_catalog, make_engine, run, save_checkpoint, served, until
 
-from octorec import cli
+from octorec.cli import app as cli
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
 from octorec.errors import InputError

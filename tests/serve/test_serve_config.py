@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.testing
 
-from octorec import cli
+from octorec.cli import app as cli
 from octorec.errors import InputError
 from octorec.serve.config import ServeConfig, read_config
 from octorec.serve.logs import JsonFormatter

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from served import SIZES, administered, make_catalog, make_engine, run, save_checkpoint, served
 
-from octorec import cli
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
+from octorec.cli import app as cli
 from octorec.serve.refusal import STATUS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()

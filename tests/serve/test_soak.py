@@ -11,10 +11,10 @@ from served import make_catalog, save_checkpoint
 
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
 from benchmarks.serve_soak import capacity, run, serving, soak
-from octorec.serve.bench import Client, Sample, connections
-from octorec.serve.bench_config import BenchConfig
-from octorec.serve.bench_requests import bodies
-from octorec.serve.bench_result import quantiles
+from octorec.bench.config import BenchConfig
+from octorec.bench.requests import bodies
+from octorec.bench.result import quantiles
+from octorec.bench.run import Client, Sample, connections
 
 pytestmark = pytest.mark.slow
 LEAK = """
@@ -25,7 +25,7 @@ def leaky(*arguments):
     kept.append(b"x" * (600_000 + len(kept)))
     return encode(*arguments)
 service.encode_answer = leaky
-from octorec.cli import main
+from octorec.cli.app import main
 main()
 """
 
@@ -36,7 +36,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def command(checkpoint: Path, *flags: str, before: tuple[str, ...] = ("-m", "octorec.cli")) -> list[str]:
+def command(checkpoint: Path, *flags: str, before: tuple[str, ...] = ("-m", "octorec")) -> list[str]:
     widths = ("--beam-widths", "128", "--default-beam-width", "128")
     return [sys.executable, *before, "serve", str(checkpoint), "--port", "0", "--no-log-requests", *widths, *flags]
 

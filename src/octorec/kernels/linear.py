@@ -21,7 +21,7 @@ Accumulate = Literal["float32", "fast"]
 Backend = Literal["torch", "triton"]
 
 ACCUMULATE: Accumulate = "fast"
-# On Hopper (accumulate, N, K) -> the faster over the runs in benchmarks/results/products.jsonl; all else: torch's
+# On Hopper (accumulate, N, K) -> the faster over the runs in results/products.jsonl; all else: torch's
 BACKENDS: dict[tuple[Accumulate, int, int], Backend] = {("fast", 1408, 1408): "triton", ("fast", 11264, 1408): "triton"}
 
 

@@ -1,38 +1,28 @@
-"""Look at a checkpoint before quantizing it: statistics, a verdict as a recipe, the roofline, and a report of all."""
+"""Look at a checkpoint before it is quantized: statistics, a verdict as a recipe, and the roofline."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.models.context import ContextBatch
 from octorec.models.shapes import checked_config
 from octorec.numerics.activations import ActivationStats, activation_stats
-from octorec.numerics.analysis import Analysis, values
+from octorec.numerics.analysis import Analysis
 from octorec.numerics.checkpoint_files import CheckpointFiles
 from octorec.numerics.intensity import Workload
 from octorec.numerics.recipe_file import recipe_text
-from octorec.numerics.report import write_report
 from octorec.numerics.roles import family
-from octorec.numerics.sections import sections
 from octorec.numerics.stats import Progress, TensorStats, weight_stats
 from octorec.numerics.verdict import judge
 from octorec.numerics.workload import active_shares, speed
-from octorec.output.refuse import refuse_folder
-from octorec.output.write import new_folder
 from octorec.quant.load import load_dequantized
 
-RECIPE = "recipe.yaml"
 
-
-def analyze(
+def measure(
     path: str | Path,
-    out: str | Path,
     requests: tuple[ContextBatch, Tensor] | None = None,
-    force: bool = False,
     progress: Progress | None = None,
     workload: Workload | None = None,
     about_requests: Sequence[str] = (),
@@ -42,11 +32,8 @@ def analyze(
     path: a safetensors file or a folder of them, 16 bit, float32 or FP8. requests: a batch as the model reads it and
     the true codes [B, levels] of its answers; the checkpoint must then be a OneRec-V2. workload: that of the roofline.
     about_requests: what a reader should know of them, added to the notes.
-    Writes report.html, stats.parquet, recipe.yaml (where there is something to quantize) and activations.parquet (with
-    requests) into `out`. `progress` is called after each tensor. Raises InputError as `CheckpointFiles` does, and when
-    `out` exists without `force`; NaN and Inf are counted.
+    `progress` is called after each tensor. Raises InputError as `CheckpointFiles` does; NaN and Inf are counted.
     """
-    refuse_folder(Path(out), force, [path])
     files = CheckpointFiles(path)
     kind = family(files.names(), files.config)
     if not files.names():
@@ -63,7 +50,7 @@ def analyze(
     elif requests is not None:
         activations = activation_stats(load_dequantized(path), *requests)
     verdict = judge(weights, activations, active_shares(weights, files.config))
-    analysis = Analysis(
+    return Analysis(
         checkpoint=files.path.name,
         family=kind,
         weights=tuple(weights),
@@ -73,23 +60,6 @@ def analyze(
         speed=speed(weights, files.config, verdict, workload or Workload()),
         notes=tuple(notes),
     )
-    with new_folder(out, force, [path]) as scratch:
-        _write(analysis, scratch)
-    return analysis
-
-
-def _write(analysis: Analysis, folder: Path) -> None:
-    pq.write_table(pa.Table.from_pylist(analysis.weight_rows()), folder / "stats.parquet")
-    if analysis.activations:
-        rows = [stats.row() for stats in analysis.activations]
-        pq.write_table(pa.Table.from_pylist(rows), folder / "activations.parquet")
-    if analysis.recipe is not None:
-        (folder / RECIPE).write_text(analysis.recipe)
-    lead = (
-        f"{len(analysis.weights):,} tensors, {values(analysis.weights):,} values; family: {analysis.family}. "
-        f"Verdict: {analysis.verdict.outcome}."
-    )
-    write_report(folder / "report.html", f"Numbers of {analysis.checkpoint}", lead, sections(analysis))
 
 
 def _notes(files: CheckpointFiles, weights: list[TensorStats]) -> list[str]:

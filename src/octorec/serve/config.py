@@ -1,6 +1,5 @@
 """How a server is set up: one dataclass is the YAML file, the flags and their documentation. Imports no torch."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,10 @@ from octorec.engine.limits import MOST_EXCLUDE, MOST_ITEMS, MOST_ROWS
 from octorec.engine.request import check_unknown_items
 from octorec.errors import InputError, check_keys
 from octorec.reading import folder_names, read_yaml, require_file
-from octorec.settings import check_ascending, check_range, check_types, require
+from octorec.settings import LONGEST_S, check_ascending, check_range, check_types, require, setting
 
-LONGEST_MS, LONGEST_S = 3_600_000, 1_000_000  # a deadline, as of one request; a time that somebody waits
+LONGEST_MS = 3_600_000  # a deadline, as of one request
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-def setting(default: Any, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""What several verbs read: users, interactions to predict, requests to measure."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from octorec.cli import leads
+from octorec.cli.tables import users_format
+from octorec.data.hold_out import HOLD_OUT
+from octorec.data.table_format import OURS, TableFormat
+from octorec.engine.request import Request
+from octorec.errors import InputError
+from octorec.terminal import say
+
+
+def measured_requests(
+    checkpoint: Path,
+    data: Path,
+    users: Path | None,
+    catalog: Path | None,
+    count: int,
+    unknown_items: str,
+    form: TableFormat,
+) -> tuple[Any, list[str]]:
+    """The newest interaction of `count` users as requests with their true answers, as a model reads them.
+
+    And what was left out of them, in words.
+    """
+    from octorec.engine.load import load
+    from octorec.evaluate.unknown import askable
+
+    if count < 1:
+        raise InputError("requests", count, "must be an integer above 0")
+    engine = load(checkpoint, catalog)
+    _, every, _ = predicted(data, HOLD_OUT, form)
+    known = known_users(users, engine.config.user_fields, (example.user_id for example in every), form)
+    examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
+    sample = examples[:: max(1, len(examples) // count)][:count]
+    requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
+    return engine.forced_batch(requests, [example.target for example in sample]), unknown.lines()
+
+
+def known_users(
+    path: Path | None, fields: Iterable[Any], asked: Iterable[str], form: TableFormat = OURS
+) -> dict[str, dict[str, Any]]:
+    """What a table says about the users, each of a model's `fields` read as its kind; some of `asked` must be in it.
+
+    What `fields` cannot hold of the users `asked` is an InputError that names the user. What is known of nobody, and of
+    how many users nothing is known, is said on stderr: they all count as not given.
+    """
+    from octorec.data.users import read_users
+
+    of_model = {field.name: field for field in fields}
+    if path is None:
+        if of_model:
+            say(f"note: no --users: the model's user fields ({', '.join(of_model)}) count as not given for everybody")
+        return {}
+    users = read_users(path, {name: field.kind for name, field in of_model.items()}, users_format(form))
+    every = list(dict.fromkeys(asked))
+    known = {user: users[user] for user in every if user in users}
+    if not known:
+        found = f"users such as {next(iter(users))[:40]!r}"
+        raise InputError(f"{path}: column user_id", found, "has no user of the interactions: write ids alike in both")
+    _check_values(path, of_model, known)
+    if len(known) < len(every):
+        say(f"note: {path}: lacks {len(every) - len(known):,} of {len(every):,} users, whose fields count as not given")
+    never = [name for name in of_model if not any(name in values for values in known.values())]
+    if never:
+        say(f"note: {path}: has no value of {', '.join(never)} for any of them, which counts as not given")
+    return users
+
+
+def _check_values(path: Path, fields: Mapping[str, Any], users: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a column that is no field of the model, and a value that its field does not hold."""
+    for user, values in users.items():
+        for name, value in values.items():
+            if name not in fields:
+                allowed = f"allowed: {', '.join(fields) or 'no field: the model declares none'}"
+                raise InputError(f"{path}: columns", name, f"{allowed}; leave other columns out")
+            try:
+                fields[name].encode(value)
+            except InputError as error:
+                raise InputError(f"{path}: column {name}, user {user[:40]!r}", value, error.allowed) from None
+
+
+def check_hold_out(hold_out: int) -> None:
+    if hold_out < 1:
+        raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
+
+
+def predicted(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> tuple[Any, Any, Any]:
+    """Interactions; the newest of each user, or of `limit` users, as examples to predict; and which users, if not all.
+
+    What was read and what is to be predicted is said on stderr.
+    """
+    from octorec.data.sampled import sampled_users
+    from octorec.data.splits import leave_last_out
+    from octorec.evaluate.predictions import require_examples
+
+    interactions = leads.reading(data, form)
+    of, sample = (interactions, None) if limit is None else sampled_users(interactions, limit)
+    _, examples = leave_last_out(of, hold_out)
+    require_examples(examples)
+    users = sample.line("users") if sample else "each user"
+    say(f"to predict: {len(examples):,} interactions, {leads.newest(hold_out)} of {users}")
+    return interactions, examples, sample

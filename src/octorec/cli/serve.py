@@ -1,0 +1,85 @@
+"""The verbs that serve and that ask a server: one flag a field of their settings."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from octorec.bench.config import BenchConfig
+from octorec.bench.output import claimed_outputs
+from octorec.cli.options import A_FILE, Checkpoint, Json, known_device, show
+from octorec.engine.model_folder import require_model
+from octorec.progress import counting
+from octorec.serve.config import ServeConfig, read_config
+from octorec.terminal import say
+
+
+def with_flags(settings: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb one flag a field of the dataclass `settings`; its **flags hold None where one was not given."""
+
+    def add(verb: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(verb).parameters.values() if p.kind != p.VAR_KEYWORD]
+        kinds = get_type_hints(settings)
+        for field in dataclasses.fields(settings):
+            shown = "off" if field.default is None else field.default
+            shown = ",".join(f"{part:g}" for part in shown) if isinstance(shown, tuple) else shown
+            option = typer.Option(help=f"{field.metadata['help']} Default: {shown}.", show_default=False)
+            kind = kinds[field.name]
+            words = any(get_origin(part) is tuple for part in (kind, *get_args(kind)))  # 1,8,32
+            kind = Annotated[(str if words else kind) | None, option]  # type: ignore[valid-type]
+            own.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+        verb.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+        verb.__annotations__ = {parameter.name: parameter.annotation for parameter in own}
+        return verb
+
+    return add
+
+
+@with_flags(ServeConfig)
+def serve(
+    checkpoint: Checkpoint,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of the settings below; a flag goes before it.", callback=A_FILE)
+    ] = None,
+    **flags: Any,
+) -> None:
+    """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health/ready, /metrics. Needs the extra `serve`."""
+    settings = read_config(config, flags)
+    settings.look_at_paths()
+    known_device(settings.device)
+    require_model(checkpoint, settings.catalog)
+
+    from octorec.serve.run import serve
+
+    serve(checkpoint, settings)
+
+
+@with_flags(BenchConfig)
+def bench_serve(
+    command: typer.Context,
+    url: Annotated[str, typer.Argument(help="Where the server listens, such as http://127.0.0.1:8080.")],
+    as_json: Json = False,
+    **flags: Any,
+) -> None:
+    """Ask a server at Poisson times (open loop): goodput, latency and where it goes. Needs the extra `bench`."""
+    config = BenchConfig(**{name: value for name, value in flags.items() if value is not None})
+    config.look_at_paths()
+    command.with_resource(claimed_outputs(config))
+
+    import asyncio
+
+    from octorec.bench.run import bench
+    from octorec.output.write import new_file
+    from octorec.report.bench import draw, render
+
+    rates = ", ".join(f"{rate:g}" for rate in config.request_rate)
+    say(f"ahead: {rates} requests/s, {config.duration_s:g} s each after {config.warm_up_s:g} s of warm-up")
+    with counting("asking", "s") as progress:
+        rows = asyncio.run(bench(url, config, progress))
+    if config.plot is not None:
+        with new_file(config.plot, field="plot") as path:
+            path.write_text(draw(rows))
+    show(as_json, {"rows": rows}, render(rows))

@@ -1,0 +1,55 @@
+"""The folder that `octorec analyze` leaves: a report, the statistics behind it, and a recipe."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from octorec.models.context import ContextBatch
+from octorec.numerics.analysis import Analysis, values
+from octorec.numerics.analyze import measure
+from octorec.numerics.intensity import Workload
+from octorec.numerics.stats import Progress
+from octorec.output.refuse import refuse_folder
+from octorec.output.write import new_folder
+from octorec.report.analysis_page import sections
+from octorec.report.page import write_report
+
+RECIPE = "recipe.yaml"
+
+
+def analyze(
+    path: str | Path,
+    out: str | Path,
+    requests: tuple[ContextBatch, Tensor] | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    workload: Workload | None = None,
+    about_requests: Sequence[str] = (),
+) -> Analysis:
+    """Measure a checkpoint as `numerics.analyze.measure` does, and write what was found into the folder `out`.
+
+    It holds report.html, stats.parquet, recipe.yaml (where there is something to quantize) and activations.parquet
+    (with requests). Raises InputError as `measure` does, and when `out` exists without `force`.
+    """
+    refuse_folder(Path(out), force, [path])
+    analysis = measure(path, requests, progress, workload, about_requests)
+    with new_folder(out, force, [path]) as scratch:
+        _write(analysis, scratch)
+    return analysis
+
+
+def _write(analysis: Analysis, folder: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(analysis.weight_rows()), folder / "stats.parquet")
+    if analysis.activations:
+        rows = [stats.row() for stats in analysis.activations]
+        pq.write_table(pa.Table.from_pylist(rows), folder / "activations.parquet")
+    if analysis.recipe is not None:
+        (folder / RECIPE).write_text(analysis.recipe)
+    lead = (
+        f"{len(analysis.weights):,} tensors, {values(analysis.weights):,} values; family: {analysis.family}. "
+        f"Verdict: {analysis.verdict.outcome}."
+    )
+    write_report(folder / "report.html", f"Numbers of {analysis.checkpoint}", lead, sections(analysis))
