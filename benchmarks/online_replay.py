@@ -37,6 +37,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions, read_interactions
 from octorec.data.splits import leave_last_out, targets_of
 from octorec.data.users import read_users
+from octorec.kernels.device import open_device
 
 OUT = RESULTS / "online_replay.jsonl"
 K = 10
@@ -244,6 +245,7 @@ def main() -> None:
     parser.add_argument("--only", help="one experiment")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
+    open_device(options.device)
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
         for name, treatment in variants(options.folder, scratch).items():

@@ -5,9 +5,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from test_command import said_at_the_end
 
 from octorec.extras import EXTRA_OF, how_to_install
+from tests.cli.test_command import said_at_the_end
 
 ROOT = Path(__file__).parent.parent
 MODULES = {

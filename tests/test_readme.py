@@ -94,10 +94,15 @@ def test_make_targets_exist() -> None:
 
 def test_the_tree_is_the_tree() -> None:
     tree = next(block for block in re.findall(r"```\n(src/octorec/\n.*?)```", README, re.S))
-    named = {line.split()[0] for line in tree.splitlines() if line.startswith("  ")}
+    named = set(re.findall(r"[\w_]+(?:/|\.py)(?=[ ,])", "\n".join(re.findall(r"^  \S.*?(?:  |$)", tree, re.M)) + " "))
     package = ROOT / "src/octorec"
     there = {f"{path.name}/" for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert named == there | {"cli.py"}
+    assert named == there | {path.name for path in package.glob("[!_]*.py")}
+    outside = {line.split()[0] for line in tree.splitlines()[1:] if not line.startswith(" ")}
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert outside == {f"{file.partition('/')[0]}/" for file in tracked if "/" in file} - {"src/", ".ci/"}
 
 
 def test_what_is_predicted_is_held_out_of_everything_before() -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import orjson
 import pytest
 from rich.console import Console
-from served import Gate, Process, listening, make_catalog, make_engine, run, save_checkpoint, until
 from typer.testing import CliRunner
 
 from octorec.bench.config import BenchConfig
@@ -22,6 +21,7 @@ from octorec.cli import app as cli
 from octorec.errors import InputError
 from octorec.report.bench import draw, render
 from octorec.serve.encode import with_timings
+from tests.serve.served import Gate, Process, listening, make_catalog, make_engine, run, save_checkpoint, until
 
 
 @pytest.fixture

@@ -11,14 +11,15 @@ import torch
 
 from octorec import terminal
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
 PROGRAMS = {
-    ".".join(path.relative_to(BENCHMARKS.parent).with_suffix("").parts): path.read_text()
-    for path in sorted(BENCHMARKS.rglob("*.py"))
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text()
+    for path in sorted([*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "studies").rglob("*.py")])
     if '__name__ == "__main__"' in path.read_text()
 }
 NEED_A_GPU = [name for name, text in PROGRAMS.items() if 'run(main, "cuda")' in text]
 GIVEN_ONE = {
+    "benchmarks.online_replay": ["folder"],
     "benchmarks.serve_overhead": ["checkpoint"],
     "benchmarks.serve_soak": ["checkpoint"],
     "studies.quality.run": ["--set", "beauty", "--data", "d", "--out", "o"],

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from test_cli import octorec
 
 from octorec.evaluate.online.assign import assign
 from octorec.evaluate.online.experiment import read_experiment
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate" / "online"))
-from ab_reports import FILE
+from tests.cli.test_cli import octorec
+from tests.evaluate.online.ab_reports import FILE
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from test_cli import Done, octorec
 
 from octorec.evaluate.online import look as look_module
 from octorec.evaluate.online.experiment import read_experiment
 from octorec.evaluate.online.log import EXPOSURES_FOLDER, RowLog
 from octorec.evaluate.online.record import add_look, read_record
 from octorec.evaluate.online.rows import EXPOSURES
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate" / "online"))
-from ab_reports import FILE
-from shop import START, make
+from tests.cli.test_cli import Done, octorec
+from tests.evaluate.online.ab_reports import FILE
+from tests.evaluate.online.shop import START, make
 
 UNITS = 600
 COLUMNS = ("--columns", "time=when,unit=customer,event=what")

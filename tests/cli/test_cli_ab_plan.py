@@ -1,7 +1,6 @@
 """`octorec ab plan`: the units that each metric needs by past data, and what the plan's units reach."""
 
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from test_cli import octorec
-
-from octorec.evaluate.online.reached import reached
-from octorec.evaluate.online.size import Size, plan_units, sizes
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate" / "online"))
-from ab_reports import FILE, experiment
 
 from octorec.evaluate.online.past import Past
+from octorec.evaluate.online.reached import reached
+from octorec.evaluate.online.size import Size, plan_units, sizes
+from tests.cli.test_cli import octorec
+from tests.evaluate.online.ab_reports import FILE, experiment
 
 COLUMNS = ("--columns", "time=when,unit=customer,event=what")
 BUYERS = {"buyers": {"kind": "proportion", "event": "order", "window": "7d", "role": "guardrail"}}

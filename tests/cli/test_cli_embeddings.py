@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from test_cli import octorec
 
 from octorec.catalog.catalog import Catalog
+from tests.cli.test_cli import octorec
 
 VECTORS = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 IDS = [f"i{n}" for n in range(40)]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from test_cli import octorec
 
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
 from octorec.engine.request import Request
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
-from served import make_engine
+from tests.cli.test_cli import octorec
+from tests.serve.served import make_engine
 
 SIZES = (7, 5, 6)
 

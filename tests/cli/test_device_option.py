@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from test_command import said_at_the_end
 
 from octorec.cli import app as cli
 from octorec.errors import InputError
 from octorec.kernels.device import open_device
+from tests.cli.test_command import said_at_the_end
 
 VERBS = {
     "train": ["--data", "d", "--catalog", "c", "--out", "o"],

@@ -7,13 +7,13 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import pytest
-from ab_reports import STARTED, effect, experiment, look, record, report
 
 from octorec.evaluate.online.results import AbReport, Look
 from octorec.evaluate.online.sections import parts_of, verdict
 from octorec.report.ab_page import page
 from octorec.report.ab_plots import over_time, power_curves
 from octorec.report.ab_signs import PAGE
+from tests.evaluate.online.ab_reports import STARTED, effect, experiment, look, record, report
 
 GOOD = (effect("clicks", "not_inferior"), effect("buyers", "not_inferior"), effect("spent", "not_inferior", 0.05))
 FETCHING = ("src", "href", "data", "srcset", "poster", "action", "xlink:href")

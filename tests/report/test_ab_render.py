@@ -4,12 +4,11 @@ import dataclasses
 import io
 import math
 
-from ab_reports import STARTED, effect, look, record, report
-
 from octorec.evaluate.online.record import Record, Stop
 from octorec.evaluate.online.results import AbReport, SampleRatio
 from octorec.report.ab_table import render
 from octorec.terminal import PlainConsole, fitting
+from tests.evaluate.online.ab_reports import STARTED, effect, look, record, report
 
 
 def printed(of: AbReport, by: Record | None = None, width: int = 80) -> str:

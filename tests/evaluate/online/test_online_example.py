@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shop import make
 
 from octorec.evaluate.online.experiment import read_experiment
+from tests.evaluate.online.shop import make
 
 PAGE = Path(__file__).parents[3] / "docs" / "online.md"
 PAIR = re.compile(r"^```bash\n(.*?)^```\n\n(?:```text\n(.*?)^```\n\n)?", re.S | re.M)
