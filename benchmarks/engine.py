@@ -33,8 +33,8 @@ from octorec.engine.search import SearchBatch
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
 from octorec.kernels.reference import Beams
-from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2, block_params
+from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import preset
 
 PEAK_TFLOPS = {"bf16": 989.0, "fp16": 989.0, "fp8": 1979.0}  # H100 SXM's data sheet, dense

@@ -25,7 +25,7 @@ from benchmarks.kernel_inputs import normal
 from octorec.kernels import reference
 from octorec.kernels.quantized import Granularity, Quantized, dequantize, quantize
 from octorec.kernels.reference import Operand, Routing
-from octorec.models.config import OneRecConfig
+from octorec.models.onerec_config import OneRecConfig
 
 BATCH, BEAMS, CONTEXT = 4, 256, 512
 STD = 0.02  # of weights

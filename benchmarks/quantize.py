@@ -23,10 +23,10 @@ from torch import Tensor
 from benchmarks import program
 from benchmarks.records import RESULTS, append
 from octorec.kernels import reference
-from octorec.models.checkpoint import disk_tensors, stored
-from octorec.models.config import OneRecConfig
 from octorec.models.hf_folder import write_config, write_tensors
+from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import PRESETS
+from octorec.models.weights import disk_tensors, stored
 from octorec.output.write import new_folder
 from octorec.quant.convert import REPORT, quantize_checkpoint
 from octorec.quant.load import empty_model

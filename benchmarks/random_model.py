@@ -10,9 +10,9 @@ import torch
 from octorec.catalog.catalog import Catalog
 from octorec.engine.request import Request
 from octorec.kernels import fused
-from octorec.models.checkpoint import disk_tensors
-from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2
+from octorec.models.onerec_config import OneRecConfig
+from octorec.models.weights import disk_tensors
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
 from octorec.quant.recipe import load_recipe, matrices

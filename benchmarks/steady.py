@@ -67,14 +67,14 @@ def subject(folder: Path) -> tuple[Any, list[Any]]:
     import octorec
     from benchmarks.random_model import random_catalog
     from octorec.data.splits import Example
-    from octorec.models import checkpoint
+    from octorec.models import weights
     from octorec.models.onerec import OneRecV2, initialize
     from octorec.models.presets import preset
 
     catalog = random_catalog(preset("demo"), N_ITEMS)
     model = OneRecV2(preset("demo", codebook_fingerprint=catalog.fingerprint))
     initialize(model, seed=0)
-    checkpoint.save(model, folder, torch.bfloat16)
+    weights.save(model, folder, torch.bfloat16)
     catalog.save(folder / "catalog")
     widths = {"batch_sizes": (1, 64), "beam_widths": (32,), "default_beam_width": 32}
     examples = [Example(str(n), request.history, request.history[0]) for n, request in enumerate(requests(USERS))]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import save
 from octorec.output.write import new_folder
 
 if not torch.cuda.is_available():

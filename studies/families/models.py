@@ -17,8 +17,8 @@ from octorec.evaluate.compare import compare_predictions
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.kernels import reference
 from octorec.kernels.quantized import dequantize, quantize
-from octorec.models.checkpoint import disk_tensors
 from octorec.models.presets import preset
+from octorec.models.weights import disk_tensors
 from octorec.numerics.activations import SCHEMES, activation_stats, watch
 from octorec.numerics.distribution import distribution
 from octorec.numerics.intensity import Speed, Workload

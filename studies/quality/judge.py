@@ -8,7 +8,7 @@ import torch
 from octorec.data.interactions import Interactions
 from octorec.evaluate.compare import Comparison, compare_predictions, evaluate_baselines
 from octorec.evaluate.predictions import Predictions
-from octorec.models.context import ContextBatch
+from octorec.models.model import Inputs
 from octorec.models.onerec import OneRecV2
 from studies.quality.answers import Answers, Asked, beam_overlap, predictions_of
 from studies.quality.settings import K
@@ -55,14 +55,14 @@ def means(predictions: Predictions, rows: slice = slice(None)) -> dict[str, floa
 
 
 @torch.inference_mode()
-def mean_sqnr(model: OneRecV2, batch: ContextBatch, codes: torch.Tensor, simulation: Simulation) -> dict[str, Any]:
+def mean_sqnr(model: OneRecV2, inputs: Inputs, codes: torch.Tensor, simulation: Simulation) -> dict[str, Any]:
     """Of the products that `simulation` quantizes, each given its exact input: mean, lowest, and where that is.
 
     `model` in float32; it is left measuring and should be thrown away.
     """
     found: dict[str, list[float]] = {}
     simulate(model, simulation, found)
-    model(batch, codes)
+    model.forced(inputs, codes)
     each = {name: float(np.mean(values)) for name, values in found.items()}
     lowest = min(each, key=lambda name: each[name])
     return {"mean_sqnr_db": float(np.mean(list(each.values()))), "lowest_sqnr_db": each[lowest], "lowest": lowest,

@@ -29,9 +29,9 @@ from octorec.kernels import fused
 from octorec.kernels.device import open_device
 from octorec.kernels.quantized import Quantized
 from octorec.kernels.reference import Operand
-from octorec.models.checkpoint import disk_tensors, stored
 from octorec.models.hf_folder import write_config, write_tensors
 from octorec.models.onerec import OneRecV2
+from octorec.models.weights import disk_tensors, stored
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
@@ -178,8 +178,8 @@ def sqnr(run: Run, asked: Asked, recipe: str) -> dict[str, Any]:
     """Of the recipe's products, on targets spread over all."""
     model = load_model(run.folder / "bf16", gpu_ops, run.device, torch.float32)
     rows = np.linspace(0, len(asked) - 1, min(MEASURED, len(asked)), dtype=int)
-    batch, codes = forced_batch(asked, rows, len(rows), model.config.max_context, torch.device(run.device))
-    return mean_sqnr(model, batch, codes, SIMULATIONS[recipe])
+    inputs, codes = forced_batch(asked, rows, len(rows), model, torch.device(run.device))
+    return mean_sqnr(model, inputs, codes, SIMULATIONS[recipe])
 
 
 def main() -> None:

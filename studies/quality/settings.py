@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from octorec.models.config import OneRecConfig
+from octorec.models.onerec_config import OneRecConfig
 from octorec.training.config import TrainConfig
 
 CODEBOOK_SIZES = (4096, 64, 64)  # three to five items a code of the first level, and a tuple for every item

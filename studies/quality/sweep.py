@@ -17,7 +17,7 @@ import torch
 from benchmarks import records
 from benchmarks.program import run
 from octorec.kernels.device import open_device
-from octorec.models.config import OneRecConfig
+from octorec.models.onerec_config import OneRecConfig
 from octorec.training.config import TrainConfig
 from studies.quality.data import SETS, catalog_of, read_shop
 from studies.quality.settings import CODEBOOK_SIZES, MOE, TRAINING

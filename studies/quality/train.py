@@ -16,8 +16,8 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config
 from octorec.evaluate.metrics import ndcg_at, recall_at
 from octorec.kernels import fused, reference
-from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2
+from octorec.models.onerec_config import OneRecConfig
 from octorec.training.config import TrainConfig
 from octorec.training.examples import training_set
 from octorec.training.run import new_trainer

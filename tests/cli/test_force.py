@@ -26,9 +26,9 @@ from octorec.cli.command import run
 from octorec.data.items import read_items
 from octorec.demo.claim import claimed_demo
 from octorec.errors import InputError
-from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import save
 from octorec.output.marker import foreign, mark
 from octorec.output.write import new_folder
 

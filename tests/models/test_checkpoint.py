@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from octorec.errors import InputError, MismatchError
-from octorec.models import checkpoint as ckpt
-from octorec.models.checkpoint import disk_tensors, load_into
+from octorec.models import weights as ckpt
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import disk_tensors, load_into
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from octorec.data.splits import leave_last_out
 from octorec.errors import InputError
 from octorec.evaluate.paired import Estimate, estimate, mean, relative
 from octorec.evaluate.verdict import decide
-from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import save
 from octorec.numerics.fidelity import LayerFidelity, edges_hold, sqnr
 from octorec.output.write import new_folder
 from octorec.prove.config import ProveConfig

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from octorec.errors import InputError
-from octorec.models.checkpoint import save
 from octorec.models.checkpoint_folder import INDEX
-from octorec.models.config import UserField
 from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.onerec_config import UserField
 from octorec.models.presets import preset
+from octorec.models.weights import save
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_dequantized, load_model

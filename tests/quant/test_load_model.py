@@ -14,11 +14,11 @@ from torch import Tensor
 from octorec.errors import InputError, MismatchError
 from octorec.kernels import reference
 from octorec.kernels.quantized import E4M3, GROUP, Quantized, dequantize, quantize
-from octorec.models.checkpoint import disk_tensors
-from octorec.models.context import ContextBatch
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.onerec import OneRecV2
+from octorec.models.onerec_context import ContextBatch
 from octorec.models.presets import preset as preset_config
+from octorec.models.weights import disk_tensors
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import (

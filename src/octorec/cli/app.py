@@ -136,7 +136,7 @@ def train(
 
     from octorec.catalog.catalog import Catalog
     from octorec.data.splits import leave_last_out, training_part
-    from octorec.models.shapes import parameters
+    from octorec.models.onerec_shapes import parameters
     from octorec.training.run import model_config, state_folder, train
     from octorec.training.trainer import require_state
 
@@ -250,7 +250,7 @@ def recommend(
     from octorec.engine.load import load
 
     engine = load(checkpoint, catalog, device)
-    fields = user_fields(user or [], {field.name: field.kind for field in engine.config.user_fields})
+    fields = user_fields(user or [], {field.name: field.kind for field in engine.user_fields})
     with said_with_commas():
         answer = engine.recommend([dataclasses.replace(request, user=fields)])[0]
     lines = [f"{rank:4d}  {score:8.4f}  {item:>8s}  {title}" for rank, (item, score, title) in enumerate(
@@ -337,7 +337,7 @@ def evaluate(
     names = {"baseline": baseline, "candidate": candidate}
     sides = {name: Side(e.catalog, read_learned(names[name])) for name, e in zip(names, pair, strict=True)}
     origin = warned(origin_of(interactions, hold_out, sides, sample))
-    fields = [field for engine in pair for field in engine.config.user_fields]
+    fields = [field for engine in pair for field in engine.user_fields]
     known = known_users(users, fields, (example.user_id for example in examples), form)
     train = training_part(interactions, hold_out)
     with counting("evaluating", "requests") as progress:
@@ -391,8 +391,8 @@ def prove(
     from octorec.data.learned import read_learned
     from octorec.data.splits import training_part
     from octorec.evaluate.origin import Side, origin_of
-    from octorec.models.checkpoint import read_config
     from octorec.models.hf_folder import Checkpoint as HfFolder
+    from octorec.models.weights import read_config
     from octorec.prove.run import prove
     from octorec.report.proof import render_proof
 

@@ -9,6 +9,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config
 from octorec.evaluate.cutoffs import K
 from octorec.evaluate.predictions import predict
+from octorec.models.model import Model
 
 SAMPLE = 500  # examples, spread evenly over all
 BEAM_WIDTH = 32
@@ -20,9 +21,9 @@ def recall_on(
     """A function that measures a model's recall@10 on a sample of `examples`, their histories excluded."""
     sample = examples[:: max(1, len(examples) // SAMPLE)][:SAMPLE]
 
-    def measure(model: Any) -> dict[str, float]:
+    def measure(model: Model) -> dict[str, float]:
         limits = {"batch_sizes": (64,), "beam_widths": (BEAM_WIDTH,), "default_beam_width": BEAM_WIDTH}
-        engine = Engine(model, catalog, engine_config(model.config, limits), device)
+        engine = Engine(model, catalog, engine_config(limits), device)
         predictions = predict(engine, sample, k=K, users=users, exclude_seen=True)
         return {f"recall@{K}": float(predictions.values()[f"recall@{K}"].mean())}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.models.context import ContextBatch
-from octorec.models.shapes import checked_config
+from octorec.models.model import Inputs
+from octorec.models.onerec_shapes import checked_config
 from octorec.numerics.activations import ActivationStats, activation_stats
 from octorec.numerics.analysis import Analysis
 from octorec.numerics.checkpoint_files import CheckpointFiles
@@ -22,7 +22,7 @@ from octorec.quant.load import load_dequantized
 
 def measure(
     path: str | Path,
-    requests: tuple[ContextBatch, Tensor] | None = None,
+    requests: tuple[Inputs, Tensor] | None = None,
     progress: Progress | None = None,
     workload: Workload | None = None,
     about_requests: Sequence[str] = (),

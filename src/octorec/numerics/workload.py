@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from octorec.models.config import OneRecConfig
+from octorec.models.onerec_config import OneRecConfig
 from octorec.numerics.intensity import Speed, Work, Workload, estimate, product, traffic
 from octorec.numerics.roles import Family, block, family, role
 from octorec.numerics.stats import TensorStats

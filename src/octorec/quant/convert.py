@@ -19,9 +19,9 @@ from torch import Tensor
 from octorec.errors import InputError
 from octorec.files import is_own_file, json_text
 from octorec.kernels import reference
-from octorec.models.checkpoint import check_fits, read_config
 from octorec.models.checkpoint_folder import INDEX, SUFFIX
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
+from octorec.models.weights import check_fits, read_config
 from octorec.output.marker import MARKER
 from octorec.output.refuse import refuse_folder, refuse_full
 from octorec.output.write import new_folder

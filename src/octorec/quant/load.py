@@ -13,11 +13,11 @@ from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.device import check_fp8
 from octorec.kernels.quantized import E4M3, GROUP, Quantized, dequantize
-from octorec.models.checkpoint import PARTS, check_fits, disk_tensors, load_into, read_config
-from octorec.models.config import OneRecConfig
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.layers import Experts, Linear
 from octorec.models.onerec import OneRecV2
+from octorec.models.onerec_config import OneRecConfig
+from octorec.models.weights import PARTS, check_fits, disk_tensors, load_into, read_config
 from octorec.quant.format import from_quantization_config
 from octorec.quant.modules import FP8Experts, FP8Linear, WeightInMemory
 from octorec.quant.products import ACTIVATIONS, width_fault

@@ -11,8 +11,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from octorec.models.config import OneRecConfig
 from octorec.models.layers import Linear
+from octorec.models.onerec_config import OneRecConfig
 
 FIELD = "field_"  # before a user field's name in memory, where torch has names of its own (`type`, `training`)
 

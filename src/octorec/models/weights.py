@@ -14,13 +14,13 @@ from torch import Tensor
 
 from octorec.errors import MismatchError
 from octorec.kernels.quantized import E4M3
-from octorec.models.config import OneRecConfig
-from octorec.models.context import FIELD
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.models.layers import MoE
 from octorec.models.onerec import OneRecV2
+from octorec.models.onerec_config import OneRecConfig
+from octorec.models.onerec_context import FIELD
+from octorec.models.onerec_shapes import checked_config
 from octorec.models.scales import PLAIN, SCALE_TYPES
-from octorec.models.shapes import checked_config
 
 PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
