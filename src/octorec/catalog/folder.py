@@ -14,13 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from octorec.catalog.about import ABOUT_FILE, FORMAT_VERSION, read_about
+from octorec.catalog.about import ABOUT_FILE, read_about
 from octorec.catalog.attributes import AttributeMap
 from octorec.catalog.codebook import Codebook
 from octorec.data.items import read_items
 from octorec.data.learned import Learned
 from octorec.errors import InputError, MismatchError
 from octorec.files import is_own_file
+from octorec.formats import CATALOG
 from octorec.output.write import new_folder
 
 ITEMS, CODEBOOK, ATTRIBUTES = "items.parquet", "codebook.safetensors", "attributes.parquet"
@@ -50,7 +51,7 @@ def write_folder(
 ) -> None:
     """Write a catalog's folder; an existing one is an InputError unless `force`, which replaces it as a whole."""
     with new_folder(folder, force) as new:
-        (new / ABOUT_FILE).write_text(json.dumps({"format_version": FORMAT_VERSION, **about}, indent=1))
+        (new / ABOUT_FILE).write_text(json.dumps({**CATALOG.stamp(), **about}, indent=1))
         pyarrow.parquet.write_table(items, new / ITEMS)
         if codebook:
             codebook.save(new / CODEBOOK)
