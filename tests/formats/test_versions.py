@@ -209,6 +209,11 @@ def test_the_files_of_a_checkpoint_are_known_as_ours_without_the_list(made: Path
     assert (folder / "y").exists()
 
 
+def test_no_format_is_left_out_here() -> None:
+    tested = {id(written.format) for written in WRITTEN.values()}
+    assert tested == {id(value) for value in vars(formats).values() if isinstance(value, Format)}
+
+
 def test_the_page_names_every_format_with_its_version() -> None:
     rows = re.findall(r"^\| .* \| `(\S+)` \| `(\w+)` \| (\d+) \|$", (DOCS / "files.md").read_text(), re.M)
     named = {Path(file).name: (key, int(version)) for file, key, version in rows}
