@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from benchmarks import program
 from benchmarks.records import RESULTS, append
 from octorec.kernels import reference
 from octorec.models.hf_folder import write_config, write_tensors
+from octorec.models.onerec import OneRecV2
 from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import PRESETS
 from octorec.models.weights import disk_tensors, stored
@@ -36,7 +38,7 @@ from octorec.quant.shipped import shipped_recipes
 def write_random(folder: Path, config: OneRecConfig, seed: int = 0) -> int:
     """A BF16 checkpoint of normal weights, one shard in memory at a time. Returns its bytes."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = disk_tensors(empty_model(config, None, reference, torch.bfloat16))
+    shapes = disk_tensors(empty_model(partial(OneRecV2, config, reference), None, torch.bfloat16))
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for name, empty in shapes.items():

@@ -1,6 +1,6 @@
 """A OneRec-V2 with random weights and a random catalog, made where they are used: for time, never for quality."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 
 import numpy as np
@@ -27,7 +27,8 @@ def random_model(config: OneRecConfig, precision: str, seed: int = 0, ops: Modul
         with torch.device("meta"):
             shapes = {name: tuple(t.shape) for name, t in disk_tensors(OneRecV2(config)).items()}
         quantization = to_quantization_config(load_recipe(precision), matrices(shapes))
-    model = empty_model(config, quantization, ops, HALVES.get(precision, torch.bfloat16)).to_empty(device="cuda").eval()
+    make = partial(OneRecV2, config, ops)
+    model = empty_model(make, quantization, HALVES.get(precision, torch.bfloat16)).to_empty(device="cuda").eval()
     generator = torch.Generator("cuda").manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if "norm" in name:

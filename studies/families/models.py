@@ -3,6 +3,7 @@
 import dataclasses
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from octorec.evaluate.compare import compare_predictions
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.kernels import reference
 from octorec.kernels.quantized import dequantize, quantize
+from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset
 from octorec.models.weights import disk_tensors
 from octorec.numerics.activations import SCHEMES, activation_stats, watch
@@ -169,7 +171,7 @@ def _onerec_effects(
 def published_size() -> Speed:
     """The roofline of the MoE 4B-A0.5B under recipe fp8 at the paper's shape, from its tensors' shapes alone."""
     config = preset("moe-4b-a0.5b")
-    tensors = disk_tensors(empty_model(config, None, reference, torch.bfloat16))
+    tensors = disk_tensors(empty_model(partial(OneRecV2, config, reference), None, torch.bfloat16))
     one = distribution(torch.ones(1))  # only shapes are read
     weights = [TensorStats(name, role(name), tuple(t.shape), "bfloat16", t.nbytes, one, {}, None)
                for name, t in tensors.items()]  # fmt: skip

@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-from octorec.models.checkpoint import save
 
 from benchmarks import records
 from octorec import formats
@@ -23,6 +22,7 @@ from octorec.evaluate.online.record import read_record, start
 from octorec.formats import Format
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import save
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model

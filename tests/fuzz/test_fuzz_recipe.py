@@ -8,9 +8,9 @@ import yaml
 from harness import fuzz
 from mutate import broken_bytes, mutated
 
+from octorec.models.names import disk_tensors
 from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset
-from octorec.models.weights import disk_tensors
 from octorec.quant.recipe import load_recipe, matrices
 from octorec.quant.shipped import SHIPPED
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from octorec.errors import InputError
+from octorec.models.names import disk_tensors
 from octorec.models.onerec_config import OneRecConfig
 from octorec.models.onerec_context import ContextBatch
 from octorec.models.presets import preset
 from octorec.models.user import UserField, encode_user
-from octorec.models.weights import disk_tensors
 from octorec.quant.load import load_model
 
 AWKWARD = ("type", "training", "keys", "values", "forward", "half", "weight", "field_a", "年龄", "a b", "_modules")

@@ -391,8 +391,8 @@ def prove(
     from octorec.data.learned import read_learned
     from octorec.data.splits import training_part
     from octorec.evaluate.origin import Side, origin_of
+    from octorec.models.families import read_config
     from octorec.models.hf_folder import Checkpoint as HfFolder
-    from octorec.models.weights import read_config
     from octorec.prove.run import prove
     from octorec.report.proof import render_proof
 

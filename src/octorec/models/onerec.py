@@ -5,10 +5,11 @@ Letters as in `kernels.reference`; L counts the levels of an item's codes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,14 @@ from torch import Tensor, nn
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.reference import Operand
-from octorec.models.layers import CrossAttention, DenseFFN, Linear, MoE, RMSNorm, SelfAttention
+from octorec.models.layers import CrossAttention, DenseFFN, Head, MoE, RMSNorm, SelfAttention
 from octorec.models.model import Choose, Inputs, InputSpec, Logits, Reading, Step
 from octorec.models.onerec_config import OneRecConfig
 from octorec.models.onerec_context import ContextBatch, ContextProcessor
+from octorec.models.onerec_shapes import checked_config
+from octorec.models.onerec_work import batch_work
 from octorec.models.user import UserField
+from octorec.models.work import Work
 
 
 @dataclass
@@ -89,8 +93,23 @@ class OneRecV2(nn.Module):
         self.code_embed = nn.ModuleList([nn.Embedding(size, width) for size in config.codebook_sizes[:-1]])
         self.blocks = nn.ModuleList([Block(config, index, ops) for index in range(config.n_layer)])
         self.head_norm = nn.ModuleList([RMSNorm(width, config.rms_eps, ops) for _ in config.codebook_sizes])
-        self.head = nn.ModuleList([Linear(width, size, ops) for size in config.codebook_sizes])
+        self.head = nn.ModuleList([Head(width, size, ops) for size in config.codebook_sizes])
         self.ops = ops
+
+    @staticmethod
+    def read_config(raw: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str) -> OneRecConfig:
+        """Read config.json's object; raises as `onerec_shapes.checked_config` does."""
+        return checked_config(raw, shapes, where)
+
+    @staticmethod
+    def parse(raw: dict[str, Any]) -> OneRecConfig:
+        """Read config.json's object, without a look at the tensors."""
+        return OneRecConfig.from_dict(raw)
+
+    @staticmethod
+    def work(config: OneRecConfig, batch: int, beam: int, context: int) -> Work:
+        """Say what a batch computes; see `onerec_work`."""
+        return batch_work(config, batch, beam, context)
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:

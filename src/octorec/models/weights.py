@@ -1,62 +1,25 @@
-"""OneRec-V2's names: which tensor of a checkpoint folder is which part of the model in memory.
+"""Weights between a checkpoint folder and a model's memory, for every family. `models.names` knows which is which."""
 
-On disk every matrix is 2-D and goes by its own name; in memory q, k, v and gate, up lie together, and so do the experts
-of a block. `disk_tensors` is the one place that knows both: it gives views of a model's memory under the disk's names.
-`docs/checkpoint.md` lists every tensor.
-"""
-
-import re
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from octorec.errors import MismatchError
 from octorec.kernels.quantized import E4M3
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
-from octorec.models.layers import MoE
-from octorec.models.onerec import OneRecV2
-from octorec.models.onerec_config import OneRecConfig
-from octorec.models.onerec_context import FIELD
-from octorec.models.onerec_shapes import checked_config
+from octorec.models.names import disk_tensors
 from octorec.models.scales import PLAIN, SCALE_TYPES
 
-PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
+def save(model: nn.Module, folder: Path, dtype: torch.dtype) -> int:
+    """Write a 16-bit (or float32) model with its `config` into `folder`; the router's bias stays float32.
 
-def disk_tensors(model: OneRecV2) -> dict[str, Tensor]:
-    """Every tensor of a OneRecV2, 16 bit or FP8, under its name on disk: views, so that copying into one loads it."""
-    shared = {name: module.n_shared for name, module in model.named_modules() if isinstance(module, MoE)}
-    out: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict(keep_vars=False).items():
-        name = name.replace(f"context.field_embed.{FIELD}", "context.field_embed.", 1)
-        match = re.fullmatch(r"(.*)\.experts\.(\w+_proj)(.*)", name)
-        if not match:
-            out.update(_parts(name, tensor))
-            continue
-        ffn, proj, suffix = match.groups()
-        routed = len(tensor) - shared[ffn]
-        for expert, matrix in enumerate(tensor):
-            where = f"experts.{expert}" if expert < routed else f"shared_experts.{expert - routed}"
-            out.update(_parts(f"{ffn}.{where}.{proj}.weight{suffix}", matrix))
-    return out
-
-
-def _parts(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Split a fused projection's rows under the names of its parts."""
-    for fused, parts in PARTS.items():
-        if f".{fused}." in name:
-            rows = len(tensor) // len(parts)
-            for index, part in enumerate(parts):
-                yield name.replace(f".{fused}.", f".{part}."), tensor[index * rows : (index + 1) * rows]
-            return
-    yield name, tensor
-
-
-def save(model: OneRecV2, folder: Path, dtype: torch.dtype) -> int:
-    """Write a 16-bit (or float32) OneRecV2 into `folder`; the router's bias stays float32. Returns its bytes."""
-    write_config(folder, {**model.config.to_dict(), "torch_dtype": str(dtype).removeprefix("torch.")})
+    Returns its bytes.
+    """
+    config: Any = model.config
+    write_config(folder, {**config.to_dict(), "torch_dtype": str(dtype).removeprefix("torch.")})
     tensors = disk_tensors(model).items()
     return write_tensors(folder, ((name, stored(name, tensor, dtype)) for name, tensor in tensors))
 
@@ -66,7 +29,7 @@ def stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor if name.endswith(("router.bias", "_scale")) else tensor.to(dtype)
 
 
-def load_into(model: OneRecV2, checkpoint: Checkpoint) -> None:
+def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Copy every tensor of `checkpoint` into `model`, after `check_fits`."""
     check_fits(model, checkpoint)
     for name, tensor in disk_tensors(model).items():
@@ -74,7 +37,7 @@ def load_into(model: OneRecV2, checkpoint: Checkpoint) -> None:
         tensor.copy_(values.view(-1, 1) if _serves_channels(name, tuple(values.shape), tensor) else values)
 
 
-def check_fits(model: OneRecV2, checkpoint: Checkpoint) -> None:
+def check_fits(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Raise MismatchError unless the tensors of `checkpoint` have the names, shapes and types that `model` is made of.
 
     Reads headers alone; the model may be on the meta device.
@@ -101,12 +64,6 @@ def _serves_channels(name: str, shape: tuple[int, ...], tensor: Tensor) -> bool:
     """Whether a scale of this shape on disk gives each row of the scales `tensor` [N, 1] its own: one of all, or N."""
     channels = name.endswith("_scale") and tensor.dim() == 2 and tensor.shape[1] == 1
     return channels and shape in ((), (1,), (1, 1), (len(tensor),))
-
-
-def read_config(checkpoint: Checkpoint) -> OneRecConfig:
-    """The model's configuration; an InputError when the folder holds another model's or other shapes than it says."""
-    shapes = {name: checkpoint.shape(name) for name in checkpoint.weights()}
-    return checked_config(checkpoint.config, shapes, f"checkpoint {checkpoint.folder}")
 
 
 def _some(names: list[str]) -> str:

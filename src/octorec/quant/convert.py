@@ -20,8 +20,9 @@ from octorec.errors import InputError
 from octorec.files import is_own_file, json_text
 from octorec.kernels import reference
 from octorec.models.checkpoint_folder import INDEX, SUFFIX, VERSION
+from octorec.models.families import known_family, maker
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
-from octorec.models.weights import check_fits, read_config
+from octorec.models.weights import check_fits
 from octorec.output.marker import MARKER
 from octorec.output.refuse import refuse_folder, refuse_full
 from octorec.output.write import new_folder
@@ -113,10 +114,9 @@ def quantize_checkpoint(
     kept = _kept(chosen, shapes)
     chosen = dataclasses.replace(chosen, ignore=(*chosen.ignore, *(re.escape(_module(each.name)) for each in kept)))
     config = {**checkpoint.config, "quantization_config": to_quantization_config(chosen, matrices(shapes))}
-    if config.get("model_type") == "onerec_v2":  # refuse now what could not be loaded later
-        model = read_config(checkpoint)
-        check_fits(empty_model(model, None, reference, torch.bfloat16), checkpoint)
-        empty_model(model, config["quantization_config"], reference, torch.bfloat16)
+    if known_family(config) is not None:  # refuse now what could not be loaded later
+        check_fits(empty_model(maker(checkpoint, reference), None, torch.bfloat16), checkpoint)
+        empty_model(maker(checkpoint, reference), config["quantization_config"], torch.bfloat16)
     assigned = chosen.assign(matrices(shapes))
     refuse_full(Path(out), _bytes_after(checkpoint, assigned))
     with new_folder(out, force, read) as scratch, one_thread():
