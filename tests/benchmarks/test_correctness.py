@@ -41,7 +41,7 @@ def in_bfloat16(folder: Path, heads: float = 1.0) -> Engine:
     for name, parameter in model.named_parameters():
         if name.startswith("head."):
             parameter.mul_(heads)
-    return Engine(model, load(folder).catalog, engine_config(model.config, correctness.BUCKET), "cpu", reference)
+    return Engine(model, load(folder).catalog, engine_config(correctness.BUCKET), "cpu", reference)
 
 
 def test_rounding_stays_within_the_reference_s_own_noise(folder: Path) -> None:

@@ -21,7 +21,7 @@ import typer
 from octorec.cli import app as cli
 from octorec.demo import run as demo
 from octorec.errors import InputError
-from octorec.models.onerec_config import UserField, encode_user
+from octorec.models.user import UserField, encode_user
 
 N_ITEMS = 30
 TRAIN = ("train", "--data", "{w}/data.csv", "--catalog", "{w}/catalog")

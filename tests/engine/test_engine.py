@@ -15,7 +15,7 @@ from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.rank import Found, Ranked
 from octorec.engine.request import Answer, Request
 from octorec.errors import InputError
-from octorec.models.onerec_config import UserField
+from octorec.models.user import UserField
 
 SIZES = (6, 5, 7)
 

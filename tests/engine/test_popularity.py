@@ -10,7 +10,7 @@ from octorec.engine import popularity
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.request import Request
 from octorec.errors import InputError
-from octorec.models.onerec_config import UserField
+from octorec.models.user import UserField
 
 SIZES = (6, 5, 7)
 CATALOG = random_catalog(150, SIZES, withdrawn=0.2, counted=True)

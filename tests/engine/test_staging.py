@@ -12,7 +12,7 @@ from octorec.engine.batch import Limits, ParsedRequest, parse
 from octorec.engine.request import Request
 from octorec.engine.search import SearchBatch
 from octorec.engine.staging import ALIGN, Staging
-from octorec.models.onerec_config import UserField
+from octorec.models.user import UserField
 
 CATALOG = random_catalog(500, (8, 8, 8))
 FIELDS = (UserField("age", "number", mean=30, std=10),)

@@ -16,8 +16,8 @@ import torch
 from octorec.errors import InputError
 from octorec.models.checkpoint_folder import INDEX
 from octorec.models.onerec import OneRecV2, initialize
-from octorec.models.onerec_config import UserField
 from octorec.models.presets import preset
+from octorec.models.user import UserField
 from octorec.models.weights import save
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint

@@ -22,8 +22,8 @@ from octorec.catalog.codebook import Codebook
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.models.model import Inputs, Logits
 from octorec.models.onerec import OneRecV2, initialize
-from octorec.models.onerec_config import UserField
 from octorec.models.presets import preset
+from octorec.models.user import UserField
 from octorec.models.weights import save
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app

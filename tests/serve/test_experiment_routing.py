@@ -15,7 +15,7 @@ from tried import FILE, Tried, file_with, make_engine, other_items, tried
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.evaluate.online.assign import assign
 from octorec.evaluate.online.rows import ENDED, EXPOSURES
-from octorec.models.onerec_config import UserField
+from octorec.models.user import UserField
 from octorec.serve.logs import JsonFormatter
 
 

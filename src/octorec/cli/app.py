@@ -391,7 +391,7 @@ def prove(
     from octorec.data.learned import read_learned
     from octorec.data.splits import training_part
     from octorec.evaluate.origin import Side, origin_of
-    from octorec.models.families import read_config
+    from octorec.models.families import without_weights
     from octorec.models.hf_folder import Checkpoint as HfFolder
     from octorec.prove.run import prove
     from octorec.report.proof import render_proof
@@ -401,7 +401,7 @@ def prove(
     say(f"ahead: {len(examples):,} requests each in 16 bit and in FP8 on {device}; then layers, floors and verdict")
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
     origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}, sample))
-    fields = read_config(HfFolder(checkpoint)).user_fields
+    fields = without_weights(HfFolder(checkpoint)).user_fields
     known = known_users(users, fields, (example.user_id for example in examples), form)
     train = training_part(interactions, hold_out)
     with counting("proving", "requests") as progress:

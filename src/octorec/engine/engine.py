@@ -21,7 +21,7 @@ from octorec.engine.items import lookup
 from octorec.engine.limits import MOST_CONTEXT, MOST_EXCLUDE, MOST_ITEMS, MOST_ROWS, MOST_SEEN
 from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, id_list, request_list
-from octorec.engine.search import SearchBatch, score, search
+from octorec.engine.search import SearchBatch, score, scored, search
 from octorec.engine.staging import Staging
 from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
@@ -190,7 +190,7 @@ class Engine:
 
     @torch.inference_mode()
     def score(self, requests: Sequence[Request], targets: Sequence[str]) -> np.ndarray:
-        """Teacher-forced log-probabilities of the targets' codes given the histories: [n, levels] float32.
+        """Teacher-forced log-probabilities of the targets' codes given the histories: [n, scored steps] float32.
 
         targets: an item id for each request; as in a history, text, or integers that are read as text.
         Raises NonFiniteError where a level's log-probabilities, of the target or of another code, are not finite.
@@ -198,7 +198,7 @@ class Engine:
         requests, targets, size = request_list(requests), id_list("targets", targets), self.config.batch_sizes[-1]
         if len(targets) != len(requests):
             raise InputError("targets", f"{len(targets)} of {len(requests)} requests", "give one item id a request")
-        out = [np.zeros((0, self.catalog.codes.shape[1]), dtype=np.float32)]
+        out = [np.zeros((0, len(scored(self.model.steps))), dtype=np.float32)]
         for start in range(0, len(requests), size):
             chunk = requests[start : start + size]
             bucket = _bucket(self.config.batch_sizes, len(chunk))

@@ -3,6 +3,7 @@
 Letters: B requests, W beams, S context items, L levels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from octorec.kernels.reference import DEAD, Beams, NodeFilter, TrieLevel
-from octorec.models.model import Choose, Force, Inputs, Logits, Model
+from octorec.models.model import Choose, Force, Inputs, Logits, Model, Step
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width:
     state = model.prefill(batch.inputs)
     scores = torch.zeros(batch.roots.shape, device=batch.roots.device)
     beams = Beams(scores, batch.roots, None, None)  # type: ignore[arg-type]  # the root extends nothing
-    last = max(number for number, step in enumerate(model.steps) if isinstance(step, Choose) or step.scored)
+    last = scored(model.steps)[-1]
     for number, step in enumerate(model.steps):
         logits = model.decode(number, beams.codes, beams.parents, state)
         if isinstance(step, Force):
@@ -48,6 +49,11 @@ def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width:
             ranked=number == last,
         )  # fmt: skip
     return beams
+
+
+def scored(steps: Sequence[Step]) -> list[int]:
+    """The numbers of the steps whose log-probabilities make a beam's score: a step's, of what it chooses or forces."""
+    return [number for number, step in enumerate(steps) if isinstance(step, Choose) or step.scored]
 
 
 def within_level(beams: Beams, logits: Logits) -> Tensor:
@@ -99,6 +105,6 @@ def score(model: Model, inputs: Inputs, codes: Tensor) -> Tensor:
             before = codes[:, step.level : step.level + 1]
         else:
             before = torch.full_like(parents, step.code)
-        if isinstance(step, Choose) or step.scored:
+        if number in scored(model.steps):
             out.append(log_probabilities(logits)[:, 0].gather(1, before))
     return torch.cat(out, 1)

@@ -9,9 +9,11 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from octorec.errors import InputError
+from octorec.kernels import reference
 from octorec.models.hf_folder import Checkpoint
 
 
@@ -60,3 +62,9 @@ def read_config(checkpoint: Checkpoint) -> Any:
 def maker(checkpoint: Checkpoint, ops: ModuleType) -> Callable[[], nn.Module]:
     """A function that makes the model of a checkpoint's config.json, without its weights; raises as `read_config`."""
     return partial(family_class(checkpoint.config), read_config(checkpoint), ops)
+
+
+def without_weights(checkpoint: Checkpoint) -> Any:
+    """The model of a checkpoint without memory for its weights: what it says of itself. Raises as `read_config`."""
+    with torch.device("meta"):
+        return maker(checkpoint, reference)()

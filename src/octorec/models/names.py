@@ -2,8 +2,8 @@
 
 On disk every matrix is 2-D and goes by its own name. In memory matrices that one product computes lie together: q, k, v
 of an attention, gate and up of an FFN, all experts of a block. A module says so itself: `models.layers.Linear` by its
-`parts` (their names and rows, in order), `Experts` by `routed` and `parts`, and what has a child with another name on disk
-by `disk_name`. `docs/checkpoint.md` lists every tensor of OneRec-V2.
+`parts` (their names and rows, in order), `Experts` by `routed` and `parts`, a child with another name on disk by its
+parent's `disk_name`. `docs/checkpoint.md` lists every tensor of OneRec-V2.
 """
 
 from collections.abc import Iterator
@@ -78,5 +78,5 @@ def _split(disk: str, suffix: str, tensor: Tensor, parts: Parts) -> Iterator[tup
     start = 0
     for part, rows in parts:
         end = start + rows
-        yield f"{module.rpartition('.')[0]}.{part}{suffix}", tensor[start // per : -(-end // per)]
+        yield f"{module.rpartition('.')[0]}.{part}{suffix}".lstrip("."), tensor[start // per : -(-end // per)]
         start = end
