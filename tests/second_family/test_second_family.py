@@ -90,6 +90,15 @@ def test_it_is_analyzed_and_quantized_by_the_names_of_its_parts(work: Path, fp8:
     assert json.loads(found.stdout)["family"] == "tiny GRU"
 
 
+def test_a_width_that_no_product_takes_keeps_all_parts_of_its_product(work: Path, tmp_path: Path) -> None:
+    config = json.loads((work / "bf16" / "config.json").read_text())
+    model = TinyGRU(Config(SIZES, width=24, codebook_fingerprint=config["codebook_fingerprint"]), reference)
+    with new_folder(tmp_path / "odd") as scratch:
+        save(model, scratch, torch.bfloat16)
+    found = octorec("quantize", tmp_path / "odd", "--out", tmp_path / "fp8", "--recipe", RECIPE, expect=2)
+    assert "24 x 48: FP8 products take multiples of 16" in found.stderr
+
+
 def test_fp8_is_judged_against_its_parent_and_proved(work: Path, fp8: Path) -> None:
     words = {0: "not_inferior", 3: "inferior", 4: "inconclusive"}
     few = ("--data", work / "data.csv", "--hold-out", "1", "--k", "5", "--json")

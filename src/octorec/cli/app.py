@@ -136,8 +136,7 @@ def train(
 
     from octorec.catalog.catalog import Catalog
     from octorec.data.splits import leave_last_out, training_part
-    from octorec.models.onerec_shapes import parameters
-    from octorec.training.run import model_config, state_folder, train
+    from octorec.training.run import model_config, parameters, state_folder, train
     from octorec.training.trainer import require_state
 
     claim(command, state_folder(out), force or resume, data, catalog, config, users)
