@@ -209,7 +209,7 @@ def samples(row: Wanted) -> int:
 
 
 def host_to_host(run: Callable[[], object], runs: int) -> Timing:
-    """Of `run`, which ends with its result on the host; the first tenth is warm-up."""
+    """Time `run`, which ends with its result on the host; the first tenth of the runs is warm-up."""
     found = []
     for _ in range(runs):
         start = time.perf_counter()

@@ -128,7 +128,7 @@ def _self_attention(ops: ModuleType, config: OneRecConfig) -> Iterator[LayerChec
 
 
 def _exact_self_attention(qkv: Tensor, past: list[Tensor], ancestors: list[Tensor]) -> Tensor:
-    """In float64 throughout, where the reference computes in float32."""
+    """Self-attention in float64 throughout, where the reference computes in float32."""
     rows = torch.arange(len(qkv), device=qkv.device)[:, None]
     levels = [level[rows, beam].double() for level, beam in zip(past, ancestors, strict=True)] + [qkv.double()]
     scores = torch.stack([(levels[-1][:, :, 0] * level[:, :, 1]).sum(-1) for level in levels])  # [positions, B, W, H]

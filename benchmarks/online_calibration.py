@@ -198,7 +198,7 @@ def _looks(
 
 
 def _seen(looks: Sequence[Look], truth: float) -> tuple[bool, bool, bool, bool]:
-    """Of a run: whether the goal has a word, whether the guardrail is not inferior, whether the truth is covered."""
+    """Whether the goal has a word, the guardrail is not inferior, all looks cover the truth, and the last one does."""
     guardrails, goals = ([one for look in looks for one in look.effects if one.metric == role] for role in ROLES)
     covered = [one.low <= truth <= one.high for one in guardrails]
     goal = any(one.outcome != "inconclusive" for one in goals)

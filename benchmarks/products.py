@@ -175,7 +175,7 @@ def expected(case: Case, given: Inputs, rows: int) -> tuple[Tensor, Tensor, floa
 
 
 def error(out: Operand, chosen: Tensor, exact: Tensor) -> float:
-    """Of the `chosen` rows of a result."""
+    """The relative error of the `chosen` rows of a result."""
     dense = dequantize(out) if isinstance(out, Quantized) else out
     return relative_error(dense[chosen], exact)
 

@@ -1,4 +1,4 @@
-"""What the server adds to the engine when nobody else asks: each request through HTTP and in process, in turns.
+"""What the server adds to the engine when nobody else asks: each request through HTTP and in process.
 
     python -m benchmarks.serve_overhead runs/demo/fp8 --out results/serve_overhead.jsonl
 
@@ -67,7 +67,7 @@ def in_process(engine: Engine, request: Request) -> tuple[float, float]:
 
 
 async def pairs(url: str, engine: Engine, asked: list[bytes], config: BenchConfig) -> list[tuple[float, ...]]:
-    """Of each body: milliseconds through HTTP, of them on the device, in process, of them on the device."""
+    """Ask for each body both ways: ms through HTTP, ms of it on the device, ms in process, ms of it on the device."""
     chance = random.Random(config.seed)
     found: list[tuple[float, ...]] = []
     async with connections(config) as session:

@@ -81,7 +81,7 @@ def cells_of(row: ServeRow) -> list[object]:
 
 
 def dollars(per_s: float) -> str:
-    """Of a million requests at so many a second on one GPU."""
+    """What a million requests cost on one GPU that answers `per_s` requests a second."""
     return f"{ProveConfig.dollars_per_hour / 3600 / per_s * MILLION:.2f}" if per_s else ""
 
 

@@ -1,4 +1,4 @@
-"""From a process's start to its first answer: default buckets, random weights made on the device.
+"""How long a process takes from its start to its first answer: default buckets, random weights made on the device.
 
     python -m benchmarks.start --out results/start.jsonl
 
@@ -41,7 +41,7 @@ class Phases:
 
 
 def process_seconds() -> float:
-    """Since this process was started, by Linux's own clock."""
+    """Seconds since this process was started, by Linux's own clock."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 

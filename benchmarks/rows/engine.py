@@ -124,7 +124,7 @@ class HeadlineBounds(HeadlineRow):
 
 @dataclass(frozen=True)
 class HeadlineBoundsFailure(HeadlineRow):
-    """A system whose kernels could not be taken apart."""
+    """A system whose kernels could not be profiled."""
 
     kind: Literal["bounds"]
     system: str

@@ -10,7 +10,7 @@ from benchmarks.records import Row
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Of times in milliseconds."""
+    """Mean, percentiles and maximum of times in milliseconds."""
 
     mean: float
     p50: float
@@ -115,7 +115,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class StartRow(Row):
-    """From a process's start to its first answer."""
+    """How long a process takes from its start to its first answer."""
 
     preset: str
     precision: str

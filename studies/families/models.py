@@ -89,7 +89,7 @@ def _ranker_family(name: str, folder: Path, judged: RankerSet) -> Family:
 
 @torch.no_grad()
 def _lost(model: Ranker, judged: RankerSet) -> list[str]:
-    """Of raw numbers: what a scale a token makes of each, and a scale a channel of the weights they meet."""
+    """What a scale a token makes of each raw number, and a scale a channel of the weights that it meets."""
     if model.config.standardised:
         return []
     x, weight = judged.batch.numbers, model.state_dict()[f"{BOTTOM}.weight"]

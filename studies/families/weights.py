@@ -58,7 +58,7 @@ class Family:
         return [stats for stats in self.weights if stats.scales and stats.role not in left_out]
 
     def row(self, aucs: Mapping[str, Auc] | None = None) -> FamilyRow:
-        """For results: maxima, medians and minima over the matrices, and every effect."""
+        """The row for results: maxima, medians and minima over the matrices, and every effect."""
         others = [stats for stats in self.weights if stats.distribution and stats not in self.matrices]
         return FamilyRow(
             family=self.name,

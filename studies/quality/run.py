@@ -184,7 +184,7 @@ def judge(run: Run, breakers: bool, only_bf16: bool) -> None:
 
 
 def sqnr(run: Run, asked: Asked, recipe: str) -> dict[str, Any]:
-    """Of the recipe's products, on targets spread over all."""
+    """SQNR of the recipe's products, on targets spread over all."""
     model = load_model(run.folder / "bf16", gpu_ops, run.device, torch.float32)
     rows = np.linspace(0, len(asked) - 1, min(MEASURED, len(asked)), dtype=int)
     batch, codes = forced_batch(asked, rows, len(rows), model.config.max_context, torch.device(run.device))

@@ -31,7 +31,7 @@ RUNS = 2000
 
 
 def above(rate: float, runs: int = RUNS) -> float:
-    """What a rate may be by chance in so many runs."""
+    """What a rate may be by chance in that number of runs."""
     return rate + 3 * math.sqrt(rate * (1 - rate) / runs)
 
 

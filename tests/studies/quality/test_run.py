@@ -1,4 +1,4 @@
-"""The whole proof in small, on a made-up shop: every row that the pages are rendered from is there."""
+"""The whole proof with a small model, on a made-up shop: every row that the pages are rendered from is there."""
 
 import json
 import shutil
