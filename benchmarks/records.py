@@ -1,6 +1,7 @@
 """Rows of results: append them to a file and read them back, each as the dataclass of its kind (`benchmarks.rows`).
 
-A row is one line of JSON in a file of `results/`: the fields of its kind, then those of `Environment`.
+A row is one line of JSON in a file of `results/`: the version of the format, the fields of its kind, and those of
+`Environment`.
 """
 
 import json
@@ -18,6 +19,8 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from octorec.errors import InputError
+from octorec.files import parse_json
+from octorec.formats import ROWS
 
 RESULTS = Path(__file__).parents[1] / "results"
 CODE = ("src", "benchmarks", "studies")  # what a row's numbers depend on
@@ -78,21 +81,19 @@ def append(path: Path, row: Row) -> None:
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    """What a row's line holds: its own keys, then those of its environment."""
+    """What a row's line holds: the format's version, its own keys, then those of its environment."""
     raw = asdict(row)
     here = raw.pop("environment")
-    return {key: raw[name] for key, name in _names(type(row)).items()} | here
+    return ROWS.stamp() | {key: raw[name] for key, name in _names(type(row)).items()} | here
 
 
 def read(path: Path, *kinds: type[R]) -> list[R]:
     """The rows of a file, oldest first, each of the one of `kinds` whose keys it has; no rows where no file is.
 
-    Raises InputError with the line and the key where a line has an unknown key, lacks one, or has a value of another
-    type.
+    Raises InputError with the line and the key where a line has an unknown key, lacks one, has a value of another type,
+    or is of a newer format.
     """
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines()
+    lines = path.read_bytes().splitlines() if path.exists() else []
     return [_row(f"{path.name}, line {number}", line, kinds) for number, line in enumerate(lines, 1)]
 
 
@@ -102,7 +103,7 @@ def typed(where: str, raw: dict[str, Any], kind: type[R]) -> R:
     where: what an InputError calls the object.
     """
     names = _names(kind)
-    of_row = {names.get(key, key): value for key, value in raw.items() if key not in ENVIRONMENT}
+    of_row = {names.get(key, key): value for key, value in raw.items() if key not in (*ENVIRONMENT, ROWS.key)}
     of_environment = {key: value for key, value in raw.items() if key in ENVIRONMENT}
     if of_environment:
         of_row["environment"] = of_environment
@@ -135,13 +136,9 @@ def _own_commit() -> str:
     return commit_of(RESULTS.parent)
 
 
-def _row(where: str, line: str, kinds: tuple[type[R], ...]) -> R:
-    try:
-        raw = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(where, line, "must be a JSON object") from error
-    if not isinstance(raw, dict):
-        raise InputError(where, raw, "must be a JSON object")
+def _row(where: str, line: bytes, kinds: tuple[type[R], ...]) -> R:
+    raw = parse_json(line, where, line.decode(errors="replace"), infinite=True)
+    ROWS.check(where, raw)
     kind = min(kinds, key=lambda kind: sum(map(len, _misfits(kind, raw))))
     unknown, missing = _misfits(kind, raw)
     for key in unknown:
@@ -153,7 +150,7 @@ def _row(where: str, line: str, kinds: tuple[type[R], ...]) -> R:
 
 def _misfits(kind: type[Row], raw: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Keys that `kind` does not know, and keys that it needs and does not find."""
-    known = {**_names(kind), **dict.fromkeys(ENVIRONMENT)}
+    known = {**_names(kind), **dict.fromkeys((*ENVIRONMENT, ROWS.key))}
     needed = {_key(part) for part in fields(kind) if part.default is MISSING and part.default_factory is MISSING}
     needed |= {*ENVIRONMENT}
     return [key for key in raw if key not in known], [key for key in known if key in needed and key not in raw]

@@ -39,6 +39,7 @@ class Failure(Row):
 
 ROW = Sample("a", (Part("b", 1.5),), 0.25, environment=HERE)
 RAW = {"name": "a", "parts": [{"name": "b", "ms": 1.5}], "errs: rate": 0.25, "more": None, **vars(HERE)}
+WRITTEN = {"format": 1, **RAW}
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_row_is_one_line_with_its_fields_and_where_it_was_measured(file: Path) -> None:
     append(file, ROW)
     append(file, Failure("c", "no", environment=HERE))
-    assert json.loads(file.read_text().splitlines()[0]) == RAW
+    assert json.loads(file.read_text().splitlines()[0]) == WRITTEN
     assert read(file, Sample, Failure) == [ROW, Failure("c", "no", environment=HERE)]
     assert read(file.with_name("none.jsonl"), Sample) == []
 
@@ -89,8 +90,9 @@ def without(name: str) -> dict[str, Any]:
         ({**RAW, "torch": 2}, "rows.jsonl, line 2: Sample.environment.torch: got 2; Input should be a valid string"),
         ({**RAW, "parts": [{"name": "b"}]}, "rows.jsonl, line 2: Sample.parts.0.ms: got {'name': 'b'}; Field required"),
         ({**RAW, "parts": [{"name": "b", "ms": 1, "s": 2}]}, "rows.jsonl, line 2: Sample.parts.0.s: got 2; Unexpected"),
-        ([], "rows.jsonl, line 2: got []; must be a JSON object"),
-        ("{", "rows.jsonl, line 2: got '{'; must be a JSON object"),
+        ({**RAW, "format": 2}, "rows.jsonl, line 2: format: got 2; was written by a newer OctoRec: upgrade"),
+        ([], "rows.jsonl, line 2: got '[]'; must hold an object"),
+        ("{", "rows.jsonl, line 2: got '{'; is no JSON"),
     ],
 )
 def test_what_is_no_row_is_refused_by_line_and_key(file: Path, raw: object, said: str) -> None:
