@@ -91,10 +91,10 @@ class Product:
     product: str
     N: int
     K: int
-    scales: str  # what shares a scale: rows or groups
+    scales: Literal["rows", "groups"]  # what shares a scale
     T: int
     by: str  # ours, torch or deepgemm
-    sums: str  # fast or float32
+    sums: Literal["fast", "float32"]  # where the sums of K are kept
 
 
 @dataclass(frozen=True)
