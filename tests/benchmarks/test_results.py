@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ def test_the_pages_that_are_named_show_the_file(monkeypatch: pytest.MonkeyPatch)
         for name in opened:
             shown[name].add(str(page.relative_to(ROOT)))
     assert {name: set(quoted(pages)) for name, (_, _, pages) in LISTED.items()} == shown
+
+
+def test_mypy_checks_every_field_of_a_row_that_is_made() -> None:
+    mypy = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    assert {"benchmarks", "studies"} <= set(mypy["packages"])
+    unchecked = {module for override in mypy["overrides"] for module in override["module"]}
+    assert not unchecked & {"benchmarks.*", "studies.*", "benchmarks.records", "benchmarks.rows.*"}
+    assert not [module for module in unchecked if module.endswith("report")]
 
 
 def test_a_field_that_older_rows_lack_says_what_its_default_means() -> None:
