@@ -88,7 +88,7 @@ def as_json(row: Row) -> dict[str, Any]:
 
 
 def read(path: Path, *kinds: type[R]) -> list[R]:
-    """The rows of a file, oldest first, each of the one of `kinds` whose keys it has; no rows where no file is.
+    """Read the rows of a file, oldest first; there are none where there is no file. A row's keys tell its kind.
 
     Raises InputError with the line and the key where a line has an unknown key, lacks one, has a value of another type,
     or is of a newer format.
