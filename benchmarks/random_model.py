@@ -21,7 +21,7 @@ HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def random_model(config: OneRecConfig, precision: str, seed: int = 0, ops: ModuleType = fused) -> OneRecV2:
-    """On the current GPU, as a checkpoint would be loaded. precision: `fp16`, `bf16` or a recipe's name."""
+    """A model with random weights on the current GPU. precision: `fp16`, `bf16` or a recipe's name."""
     quantization = None
     if precision not in HALVES:
         with torch.device("meta"):

@@ -1,6 +1,6 @@
 """Where there is no GPU: Triton interprets its kernels, and tests marked `gpu` are skipped and say so.
 
-And small OneRec-V2 checkpoints for whoever needs one.
+And small OneRec-V2 checkpoints for tests that need one.
 """
 
 import octorec as octorec  # isort: skip  # before torch, whose threads it sets

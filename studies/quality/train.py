@@ -66,7 +66,7 @@ def recall_of(
     catalog: Catalog, config: OneRecConfig, model: OneRecV2, examples: Sequence[Example], device: str
 ) -> Callable[[OneRecV2], dict[str, float]]:
     """A function that measures `model` as it stands on `examples`; the graph is captured once."""
-    options = engine_config(config, limits(256, WIDTH))
+    options = engine_config(limits(256, WIDTH))
     engine = Engine(model, catalog, options, device, search_ops(device))
     asked = ask_for(engine, examples, k=10)
 

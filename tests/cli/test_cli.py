@@ -356,7 +356,7 @@ def test_errors_are_one_line_and_leave_nothing(work: Path, arguments: tuple[str,
 
 
 def test_the_command_itself() -> None:
-    """As a shell runs it: exit codes and streams are the process's own."""
+    """It runs as in a shell: exit codes and streams are the process's own."""
     command = [sys.executable, "-m", "octorec", "recommend", "/nowhere", "--history", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2

@@ -22,7 +22,7 @@ def engine(catalog: Catalog = CATALOG, fields: tuple[UserField, ...] = (), **opt
 
 
 def most_met(catalog: Catalog, request: Request) -> list[str]:
-    """By hand: what the request may have, the most interactions first, then in the catalog's order."""
+    """The expected answer: what the request may have, the most interactions first, then in the catalog's order."""
     may = [
         place
         for place, item in enumerate(catalog.item_ids)

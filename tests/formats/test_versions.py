@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks import records
+from benchmarks.rows import AblationFailure
 from octorec import formats
 from octorec.catalog.catalog import Catalog
 from octorec.errors import InputError
@@ -37,7 +38,7 @@ NEWER = ["+1", "1" + "0" * 40]  # the next one, and a huge one
 
 
 class Nothing:
-    """A data set of no example."""
+    """A training set without an example."""
 
     target = torch.zeros(0, 3)
 
@@ -116,8 +117,8 @@ WRITTEN = {
     "rows": Written(
         formats.ROWS,
         "rows.jsonl",
-        lambda folder: records.append(folder / "rows.jsonl", {"us": 1.0}),
-        lambda folder: records.read(folder / "rows.jsonl"),
+        lambda folder: records.append(folder / "rows.jsonl", AblationFailure("a step", "no")),
+        lambda folder: records.read(folder / "rows.jsonl", AblationFailure),
     ),
 }
 

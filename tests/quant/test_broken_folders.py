@@ -46,7 +46,7 @@ VALUES = (
     [[]] * 10**5,
 )
 FIELDS = (UserField("age", "number"), UserField("plan", "category", ("a", "b")))
-FAST, SLOW = 90, 3  # of so many variants the fast tests take one, and the slow ones
+FAST, SLOW = 90, 3  # the fast tests take one of 90 variants, the slow ones one of 3
 
 
 def paths(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

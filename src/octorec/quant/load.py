@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from octorec.quant.products import ACTIVATIONS, width_fault
 from octorec.quant.recipe import Group, Recipe, matrices
 
 EXPERT_WIDTH = 8  # what widths of experts in 16 bit must be multiples of: rows of 16 bytes
+M = TypeVar("M", bound=nn.Module)
 PIECE = 2**18  # values that are checked at a time on a CPU: they stay in a core's cache
 
 
@@ -68,7 +69,7 @@ class DequantizedCheckpoint(Checkpoint):
         return dequantize(Quantized(values, scale, granularity, torch.float32))
 
 
-def empty_model(make: Callable[[], nn.Module], quantization: dict[str, Any] | None, dtype: torch.dtype) -> nn.Module:
+def empty_model(make: Callable[[], M], quantization: dict[str, Any] | None, dtype: torch.dtype) -> M:
     """The model that `make` makes, on the meta device, with FP8 modules where `quantization_config` says so.
 
     Raises InputError for what has no FP8 form: parts of one product under different groups, blocks across parts, widths
