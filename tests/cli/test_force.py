@@ -43,6 +43,7 @@ VERBS = {
     "train": "train --data {data} --catalog {catalog} --config {config} --users {users} --steps 1 --hold-out 0",
     "analyze": "analyze {checkpoint} --data {data} --users {users} --catalog {catalog}",
     "quantize": "quantize {checkpoint} --recipe {recipe}",
+    "import": "import {checkpoint} --map {recipe} --config {config} --catalog {catalog} --parity {data}",
     "prove": "prove {checkpoint} --data {data} --recipe {recipe} --users {users}",
     "catalog build": "catalog build --data {data} --items {items} --codebook-sizes 4,4,4",
     "catalog assign": "catalog assign --catalog {catalog} --items {items}",

@@ -17,6 +17,7 @@ from octorec.cli.ab import ab_app
 from octorec.cli.catalog import catalog_app
 from octorec.cli.command import kept, run
 from octorec.cli.data import data_app
+from octorec.cli.import_checkpoint import import_checkpoint
 from octorec.cli.inputs import check_hold_out, known_users, measured_requests, predicted
 from octorec.cli.options import (
     A_CATALOG,
@@ -259,6 +260,7 @@ def recommend(
 
 
 app.command()(serve)
+app.command("import")(import_checkpoint)
 bench_app.command("serve")(bench_serve)
 
 
