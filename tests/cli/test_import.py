@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.models.weights import save
 from octorec.output.write import new_folder
+from octorec.quant.load import load_model
 from tests.cli.test_cli import Done, octorec
 from tests.models.foreign_onerec import MAP, foreign_tensors, write_foreign
 
@@ -35,6 +37,8 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 def model(catalog: Catalog) -> OneRecV2:
     model = OneRecV2(preset("tiny", codebook_fingerprint=catalog.fingerprint))
     initialize(model, seed=0)
+    for parameter in model.parameters():  # large enough for attention to matter
+        torch.nn.init.normal_(parameter, std=0.3)
     for router in (module for module in model.modules() if hasattr(module, "bias")):
         router.bias.copy_(torch.linspace(-0.01, 0.01, len(router.bias)) + 1e-5)
     return model
@@ -113,3 +117,45 @@ def test_a_folder_of_another_family_needs_a_configuration(work: Path) -> None:
     assert "model_type: got 'llama'; allowed: 'onerec_v2'" in octorec(*line, expect=2).stderr
     (work / "foreign" / "config.json").write_bytes((work / "config.json").read_bytes())
     octorec(*line)
+
+
+def save_activations(model: Any, path: Path, watched: tuple[str, ...]) -> None:
+    """Save inputs of two requests, and what a program's own hooks see of them."""
+    torch.manual_seed(0)
+    codes = torch.stack([torch.randint(size, (2, 5)) for size in SIZES], -1)  # [B, S + 1, L]
+    inputs = {"lengths": torch.full((2,), 4), "codes": codes[:, :4].contiguous(), "user": torch.zeros(2, 0)}
+    out = {f"inputs.{name}": tensor for name, tensor in inputs.items()} | {"codes": codes[:, 4].contiguous()}
+    modules = dict(model.named_modules())
+    for name in watched:
+        modules[name].register_forward_hook(
+            lambda module, given, output, name=name: out.update({f"activations.{name}": output.clone()})
+        )
+    with torch.inference_mode():
+        out |= {f"logits.{step}": each.values for step, each in enumerate(model.forced(inputs, out["codes"]))}
+    save_file({name: tensor.clone() for name, tensor in out.items()}, path)
+
+
+def test_parity_says_where_a_wrong_map_differs(work: Path) -> None:
+    watched = ("context", *(f"blocks.{b}.{part}" for b in range(3) for part in ("cross_attn", "self_attn", "ffn")))
+    save_activations(load_model(work / "bf16"), work / "acts.safetensors", watched)
+    found = run(work, "--parity", work / "acts.safetensors", out="right")
+    assert "parity: all 13 have at least 80 dB" in found.stdout
+    wrong = MAP.replace("self_attn.q_proj", "self_attn.x").replace("self_attn.k_proj", "self_attn.q_proj")
+    (work / "names.yaml").write_text(wrong.replace("self_attn.x", "self_attn.k_proj"))
+    found = run(work, "--parity", work / "acts.safetensors", expect=3)
+    assert "no parity: activations.blocks.0.self_attn is the first below 80 dB" in found.stdout
+    told = json.loads(run(work, "--parity", work / "acts.safetensors", "--force", "--json", expect=3).stdout)
+    rows = [row["name"] for row in told["parity"]["compared"]]
+    assert rows == [*(f"activations.{name}" for name in watched), *(f"logits.{step}" for step in range(3))]
+    assert told["parity"]["first_below"] == "activations.blocks.0.self_attn"
+    assert [row["sqnr_db"] for row in told["parity"]["compared"][:2]] == [None, None]  # nothing is lost before
+    run(work, "--parity", work / "acts.safetensors", "--least-db", "0", "--force")
+
+
+def test_a_file_of_activations_that_does_not_fit_leaves_nothing(work: Path) -> None:
+    save_activations(load_model(work / "bf16"), work / "acts.safetensors", ("blocks.0.ffn",))
+    tensors = load_file(work / "acts.safetensors")
+    save_file({**tensors, "activations.nothing": torch.ones(1)}, work / "acts.safetensors")
+    assert "is no name of this model's" in run(work, "--parity", work / "acts.safetensors", expect=2).stderr
+    save_file({**tensors, "activations.blocks.0.ffn": torch.ones(3, 32)}, work / "acts.safetensors")
+    assert "blocks.0.ffn: got (3, 32)" in run(work, "--parity", work / "acts.safetensors", expect=2).stderr
