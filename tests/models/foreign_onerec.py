@@ -1,5 +1,6 @@
-"""OneRec-V2 as another program would have saved it: other names, orders and transposes, and a map that undoes them."""
+"""OneRec-V2 as another program would have saved it: the map of docs/import.md undoes it."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -9,43 +10,8 @@ from torch import Tensor
 from octorec.models.names import disk_tensors
 from octorec.models.onerec import OneRecV2
 
-MAP = """
-rules:
-  - {from: start, to: bos}
-  - {from: slots, to: position}
-  - {from: 'ctx.codes.{l}', to: 'context.code_embed.{l}.weight'}
-  - {from: ctx.age, to: context.recency_embed.weight}
-  - {from: ctx.proj, to: context.proj.weight, transpose: true}
-  - {from: 'ctx.norm.{k}', to: 'key_norm.{k}.weight'}
-  - {from: 'embed.{l}', to: 'code_embed.{l}.weight'}
-  - {from: norms.cross, to: 'blocks.{b}.cross_norm.weight', stack: b}
-  - {from: norms.self, to: 'blocks.{b}.self_norm.weight', stack: b}
-  - {from: norms.ffn, to: 'blocks.{b}.ffn_norm.weight', stack: b}
-  - {from: 'layers.{b}.cross.q', to: 'blocks.{b}.cross_attn.q_proj.weight', transpose: true}
-  - {from: 'layers.{b}.cross.o', to: 'blocks.{b}.cross_attn.o_proj.weight', transpose: true}
-  - from: layers.{b}.self.kqv
-    to:
-      - blocks.{b}.self_attn.k_proj.weight
-      - blocks.{b}.self_attn.q_proj.weight
-      - blocks.{b}.self_attn.v_proj.weight
-    transpose: true
-  - {from: 'layers.{b}.self.o', to: 'blocks.{b}.self_attn.o_proj.weight', transpose: true}
-  - {from: 'layers.{b}.mlp.{b}.w13', to: ['blocks.{b}.ffn.gate_proj.weight', 'blocks.{b}.ffn.up_proj.weight']}
-  - {from: 'layers.{b}.mlp.{b}.w2', to: 'blocks.{b}.ffn.down_proj.weight'}
-  - {from: 'layers.{b}.moe.gate', to: 'blocks.{b}.ffn.router.weight', transpose: true}
-  - {from: 'layers.{b}.moe.bias', to: 'blocks.{b}.ffn.router.bias'}
-  - from: layers.{b}.moe.w31
-    to: ['blocks.{b}.ffn.experts.{e}.up_proj.weight', 'blocks.{b}.ffn.experts.{e}.gate_proj.weight']
-    stack: e
-    transpose: true
-  - {from: 'layers.{b}.moe.w2', to: 'blocks.{b}.ffn.experts.{e}.down_proj.weight', stack: e}
-  - from: layers.{b}.shared.{e}.w13
-    to: ['blocks.{b}.ffn.shared_experts.{e}.gate_proj.weight', 'blocks.{b}.ffn.shared_experts.{e}.up_proj.weight']
-  - {from: 'layers.{b}.shared.{e}.w2', to: 'blocks.{b}.ffn.shared_experts.{e}.down_proj.weight'}
-  - {from: 'out.{l}.norm', to: 'head_norm.{l}.weight'}
-  - {from: 'out.{l}.head', to: 'head.{l}.weight', transpose: true}
-drop: ['*.inv_freq']
-"""
+DOC = Path(__file__).parents[2] / "docs" / "import.md"
+(MAP,) = re.findall(r"^```yaml\n(.*?)^```$", DOC.read_text(), re.S | re.M)
 
 
 def foreign_tensors(model: OneRecV2, dtype: torch.dtype = torch.bfloat16) -> dict[str, Tensor]:

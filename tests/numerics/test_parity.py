@@ -87,6 +87,7 @@ def test_a_wrong_order_of_q_k_v_is_found_at_its_layer(
     found = compared(tmp_path, wrong, saved)
     assert found.first is not None
     assert found.first.name == f"activations.blocks.{layer}.self_attn.qkv_proj"
+    assert found.first.sqnr_db < 5
     assert found.exit_code == 3
     without = {name: tensor for name, tensor in saved.items() if "qkv_proj" not in name}
     found = compared(tmp_path, wrong, without)
@@ -106,6 +107,18 @@ def test_another_epsilon_is_found_and_roundings_to_bfloat16_are_told_by_the_limi
     found = compared(tmp_path, model, rounded, least_db=40.0)
     assert found.first is None
     assert max(each.sqnr_db for each in found.compared) < 60
+
+
+def test_a_program_of_another_precision_agrees_to_more_than_100_db(
+    tmp_path: Path, model: OneRecV2, saved: dict[str, Tensor]
+) -> None:
+    exact = twin(model).double()
+    inputs = {name: saved[f"inputs.{name}"] for name in ("lengths", "codes", "user")}
+    with torch.inference_mode():
+        logits = exact.forced(inputs | {"user": inputs["user"].double()}, saved["codes"])
+    found = compared(tmp_path, model, saved | {f"logits.{step}": each.values for step, each in enumerate(logits)})
+    assert all(each.sqnr_db > 100 for each in found.compared)
+    assert any(each.largest > 0 for each in found.compared)
 
 
 def test_sqnr_and_the_largest_difference_are_those_of_the_definition(

@@ -73,17 +73,16 @@ def plan(model: nn.Module, checkpoint: Checkpoint, names: NameMap) -> Plan:
     uses = [use for name in checkpoint.names() for use in _uses(name, checkpoint, names.rules, shapes)]
     used = {use.foreign for use in uses}
     dropped = _dropped(checkpoint.names(), used, names)
+    known = used.union(dropped)
     _check_rules(checkpoint, uses, names.rules)
     givers = _givers(uses)
     missing = [name for name in shapes if name not in givers]
-    left = [name for name in checkpoint.names() if name not in used and name not in dropped]
+    left = [name for name in checkpoint.names() if name not in known]
     if missing or left:
         found = f"{len(left)} tensors left over, {len(missing)} of the model not given"
         said = [f"{what}: {listed(some)}" for what, some in (("left over", left), ("not given", missing)) if some]
-        allowed = "; ".join(
-            [*said, "every one must be used or stand under `drop`, and every one of the model be given"]
-        )
-        raise MismatchError(f"{names.path}: {checkpoint.path}", found, allowed)
+        rule = "every one must be used or stand under `drop`, and every one of the model be given"
+        raise MismatchError(f"{names.path}: {checkpoint.path}", found, "; ".join([*said, rule]))
     return Plan(tuple(uses), dropped, shapes)
 
 
@@ -93,7 +92,8 @@ def tensors(plan: Plan, checkpoint: Checkpoint, progress: Progress | None = None
     read = 0
     for use in plan.uses:
         whole = checkpoint.load(use.foreign)
-        if not whole.float().isfinite().all():  # what a float64 holds beyond float32's range is Inf there
+        narrow = whole.float() if whole.dtype == torch.float64 else whole  # beyond float32's range is Inf there
+        if not narrow.isfinite().all():
             where = f"checkpoint {checkpoint.path}: {use.foreign}"
             raise InputError(where, "NaN or infinity", "every weight must be finite in float32")
         for piece in use.pieces:
