@@ -68,7 +68,10 @@ class SavedActivations:
     def __init__(self, path: Path, model: Model):
         assert isinstance(model, nn.Module)
         self.path = path
-        self._file, self._headers = open_shard(path)
+        try:
+            self._file, self._headers = open_shard(path)
+        except InputError as error:
+            raise InputError("parity", str(path), error.allowed) from error
         names = list(self._headers)
         modules = {f"{ACTIVATIONS}{name}" for name, _ in model.named_modules() if name}
         scores = {f"{LOGITS}{step}" for step in range(len(model.steps))}
