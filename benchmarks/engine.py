@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -32,7 +31,7 @@ from octorec.engine.request import Request
 from octorec.engine.search import SearchBatch
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
-from octorec.kernels.reference import Beams
+from octorec.kernels.ops import Beams, Ops
 from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2, block_params
 from octorec.models.presets import preset
@@ -131,7 +130,7 @@ def captured(run: Callable[[], Any]) -> Callable[[], Any]:
     return replay
 
 
-def octorec_engine(row: Row, ops: ModuleType = fused) -> tuple[Engine, list[Request]]:
+def octorec_engine(row: Row, ops: Ops = fused) -> tuple[Engine, list[Request]]:
     """Our engine on the GPU with routers as the row says, and the requests of a batch."""
     config = preset(row.preset)
     limits = EngineConfig(

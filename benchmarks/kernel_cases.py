@@ -22,8 +22,8 @@ from benchmarks.skew import EXPONENTS, zipf
 from octorec.kernels import fused
 from octorec.kernels.gemm import gemm
 from octorec.kernels.moe import combine, dispatch
+from octorec.kernels.ops import Operand, Routing, TrieLevel
 from octorec.kernels.plan import plan_experts
-from octorec.kernels.reference import Operand, Routing, TrieLevel
 
 C, FFN, HEADS, EXPERTS, TOP_K, CODES, BEAMS = 1408, 5632, 11, 53, 3, 8192, 512
 PLAN_ROWS = 128  # rows of a tile of the grouped product

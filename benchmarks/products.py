@@ -34,11 +34,11 @@ from benchmarks.program import run
 from benchmarks.speed_report import is_right
 from benchmarks.timer import time_graph
 from octorec.kernels import fused
+from octorec.kernels.fp8 import Quantized, dequantize
 from octorec.kernels.gemm import gemm
 from octorec.kernels.linear import Accumulate, linear
+from octorec.kernels.ops import Operand
 from octorec.kernels.plan import ExpertPlan, plan_experts
-from octorec.kernels.quantized import Quantized, dequantize
-from octorec.kernels.reference import Operand
 
 SHARED = 1
 COLD_BYTES = 120e6  # of all weights of a graph, more than the L2 cache holds

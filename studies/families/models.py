@@ -16,7 +16,7 @@ from octorec.engine.request import Request
 from octorec.evaluate.compare import compare_predictions
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.kernels import reference
-from octorec.kernels.quantized import dequantize, quantize
+from octorec.kernels.fp8 import dequantize, quantize
 from octorec.models.checkpoint import disk_tensors
 from octorec.models.presets import preset
 from octorec.numerics.activations import SCHEMES, activation_stats, watch

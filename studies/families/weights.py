@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from octorec.kernels.quantized import Granularity, dequantize, quantize
+from octorec.kernels.fp8 import Granularity, dequantize, quantize
 from octorec.models.layers import Linear
 from octorec.numerics.activations import SCHEMES, ActivationStats
 from octorec.numerics.stats import TensorStats

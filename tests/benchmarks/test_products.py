@@ -10,8 +10,8 @@ from torch import Tensor
 from benchmarks import kernel_inputs, products, records, speed_report
 from benchmarks.products import Case, Inputs
 from octorec.kernels import reference
+from octorec.kernels.fp8 import Quantized, dequantize
 from octorec.kernels.linear import ACCUMULATE, BACKENDS
-from octorec.kernels.quantized import Quantized, dequantize
 
 SMALL = [
     Case("o + residual", 128, 256, "rows", adds=True),

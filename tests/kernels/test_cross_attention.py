@@ -8,7 +8,7 @@ from torch import Tensor
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.cross_attention import HOPPER, Tiling, cross_attention
-from octorec.kernels.quantized import Quantized, dequantize, quantize
+from octorec.kernels.fp8 import Quantized, dequantize, quantize
 
 SMALL = Tiling(rows=16, items=16, warps=4, stages=2)
 SHAPES = {  # B, W, S, H, G, D

@@ -12,10 +12,10 @@ from torch import Tensor
 from octorec.errors import InputError
 from octorec.kernels import gemm as gemm_module
 from octorec.kernels import reference
+from octorec.kernels.fp8 import Quantized, dequantize, quantize
 from octorec.kernels.gemm import ADA, HOPPER, Tile, choose_tile, gemm
+from octorec.kernels.maybe_quantize import quantize as quantize_on_device
 from octorec.kernels.plan import plan_experts
-from octorec.kernels.quantize import quantize as quantize_on_device
-from octorec.kernels.quantized import Quantized, dequantize, quantize
 
 SMALL = Tile(rows=32, columns=128, halves=2, depth=128, band=2)
 PAIRS = {"none": (None, None), "rows": ("token", "channel"), "groups": ("group", "block")}

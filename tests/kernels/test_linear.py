@@ -7,8 +7,8 @@ from closeness import assert_product, assert_within_a_step
 from octorec.errors import InputError
 from octorec.kernels import fused, reference
 from octorec.kernels import linear as linear_module
+from octorec.kernels.fp8 import Quantized, dequantize, quantize
 from octorec.kernels.linear import linear
-from octorec.kernels.quantized import Quantized, dequantize, quantize
 
 
 def operands(of_x: str, of_weight: str, device: str) -> tuple[Quantized, Quantized]:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from octorec.kernels import fused, gemm, reference
+from octorec.kernels.fp8 import Quantized, quantize
 from octorec.kernels.gemm import Tile
 from octorec.kernels.moe import combine, dispatch, moe
+from octorec.kernels.ops import Routing
 from octorec.kernels.plan import plan_experts
-from octorec.kernels.quantized import Quantized, quantize
-from octorec.kernels.reference import Routing
 
 pytestmark = pytest.mark.filterwarnings("ignore:All-NaN")  # slots without a row, which nobody reads
 GRANULARITIES = {None: None, "group": "block", "token": "channel"}  # of activations: of weights

@@ -4,13 +4,12 @@ Letters: B requests, W beams, S context items, L levels.
 """
 
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from octorec.kernels.reference import Beams, NodeFilter, TrieLevel
+from octorec.kernels.ops import Beams, NodeFilter, Ops, TrieLevel
 from octorec.models.context import ContextBatch
 from octorec.models.onerec import ContextKV
 
@@ -34,7 +33,7 @@ class SearchBatch:
     filters: tuple[NodeFilter, ...]
 
 
-def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: ModuleType) -> Beams:
+def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: Ops) -> Beams:
     """The `widths[b]` <= `width` best code tuples of each request, by score descending, tuple ascending.
 
     Beams.nodes are leaves of the trie [B, width], DEAD (with score -inf) where a request has fewer. All scores of a

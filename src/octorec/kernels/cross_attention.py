@@ -20,10 +20,11 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
+from octorec.kernels.cast import empty_quantized, to_e4m3
 from octorec.kernels.device import capability, is_hopper
-from octorec.kernels.quantize import empty_quantized, quantize, to_e4m3
-from octorec.kernels.quantized import GROUP, Granularity
-from octorec.kernels.reference import Operand
+from octorec.kernels.fp8 import GROUP, Granularity
+from octorec.kernels.maybe_quantize import quantize
+from octorec.kernels.ops import Operand
 from octorec.kernels.self_attention import HEAD_WIDTHS
 
 
@@ -49,7 +50,7 @@ def cross_attention(
     quantize_to: Granularity | None,
     tiling: Tiling | None = None,
 ) -> Operand:
-    """As `reference.cross_attention`: q [B, W, H, D], keys and values [B, S, G, D], lengths [B] in 1..S -> [B*W, C].
+    """As `Ops.cross_attention`: q [B, W, H, D], keys and values [B, S, G, D], lengths [B] in 1..S -> [B*W, C].
 
     Contiguous, of one 16-bit type; D one of HEAD_WIDTHS. Keys that are values (the same tensor) are read once. Lengths
     are read on the device, and items beyond them never.

@@ -1,12 +1,13 @@
-"""What the kernels ask of the device they run on."""
+"""Devices: those that a user may name, the operations that serve on each, and what kernels ask of one."""
 
 import functools
 import warnings
 
 import torch
-from torch import Tensor
 
 from octorec.errors import InputError
+from octorec.kernels import reference
+from octorec.kernels.ops import Ops
 
 GPU_CAPABILITY, FP8_CAPABILITY = (8, 0), (8, 9)
 
@@ -45,18 +46,24 @@ def _check_gpu(name: str, index: int) -> None:
         raise InputError("device", name, f"{card} has compute capability {has}; 8.0 or more is needed: take cpu")
 
 
-def check_device(x: Tensor) -> None:
-    """Refuse what Triton cannot run on: everything but CUDA, and the CPU when Triton's interpreter is on.
+def ops_for(device: torch.device) -> Ops:
+    """The operations that serve on a device: Triton's kernels on a GPU, the references elsewhere."""
+    if device.type != "cuda":
+        return reference
+    from octorec.kernels import fused  # imports triton, which not every machine has
 
-    Meta tensors pass: on them a launch is compiled, never run.
-    """
-    if x.device.type in ("cuda", "meta"):
+    return fused
+
+
+def check_device(device: torch.device) -> None:
+    """Refuse devices on which Triton does not run: all but CUDA, and the CPU while Triton's interpreter is on."""
+    if device.type == "cuda":
         return
     import triton
 
-    if not triton.knobs.runtime.interpret:
+    if device.type != "cpu" or not triton.knobs.runtime.interpret:
         allowed = "the kernels need a CUDA GPU; elsewhere hand the model octorec.kernels.reference as its operations"
-        raise InputError("device", str(x.device), allowed)
+        raise InputError("device", str(device), allowed)
 
 
 def check_fp8(device: torch.device) -> None:

@@ -27,10 +27,10 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
+from octorec.kernels.cast import empty_quantized, to_e4m3
 from octorec.kernels.device import capability, check_fp8, is_hopper, processors
-from octorec.kernels.quantize import empty_quantized, to_e4m3
-from octorec.kernels.quantized import GROUP, Quantized
-from octorec.kernels.reference import Operand
+from octorec.kernels.fp8 import GROUP, Quantized
+from octorec.kernels.ops import Operand
 from octorec.kernels.swiglu import silu
 
 if TYPE_CHECKING:

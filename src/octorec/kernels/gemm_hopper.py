@@ -28,11 +28,11 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from octorec.kernels.cast import empty_quantized
 from octorec.kernels.device import processors
+from octorec.kernels.fp8 import GROUP, Quantized
 from octorec.kernels.hopper import cast, rounded
-from octorec.kernels.quantize import empty_quantized
-from octorec.kernels.quantized import GROUP, Quantized
-from octorec.kernels.reference import Operand
+from octorec.kernels.ops import Operand
 
 if TYPE_CHECKING:
     from octorec.kernels.plan import ExpertPlan

@@ -1,4 +1,4 @@
-"""FP8 linear layers: torch's row-wise product or our own, as measured for each weight's shape.
+"""Linear layers: in 16 bit torch's product; in FP8 torch's or our own, as measured for each weight's shape.
 
 `accumulate` says where the sums are kept: `float32` is the recipe's; `fast` leaves all of K to the tensor cores, which
 keep about 14 bits of mantissa in a running sum. On an H100, against float64 (`python -m benchmarks.products`), it
@@ -9,13 +9,14 @@ itself from that, far below the tenth that is allowed: row-wise products are `fa
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.kernels.device import is_hopper
+from octorec.kernels.fp8 import Quantized
 from octorec.kernels.gemm import check_pair, gemm
-from octorec.kernels.quantized import Quantized
-from octorec.kernels.reference import Operand
+from octorec.kernels.ops import Operand
 
 Accumulate = Literal["float32", "fast"]
 Backend = Literal["torch", "triton"]
@@ -28,24 +29,25 @@ BACKENDS: dict[tuple[Accumulate, int, int], Backend] = {("fast", 1408, 1408): "t
 def linear(
     x: Operand,
     weight: Operand,
-    residual: Tensor | None = None,
+    into: Tensor | None = None,
     accumulate: Accumulate = ACCUMULATE,
     backend: Backend | None = None,
 ) -> Tensor:
-    """residual [T, N] plus x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
+    """As `Ops.linear`; 16-bit operands go to torch, which writes the result over `into`.
 
-    Token and channel scales: torch or triton, by the table unless `backend` says; N and K multiples of 16. With a
-    residual, which torch's product does not add, and for group and block scales, whose sums are always float32: triton.
-    16-bit operands go to torch (`fused.linear`).
+    Token and channel scales: torch or triton, by the table unless `backend` says; N and K multiples of 16. With `into`,
+    which torch's product does not add, and for group and block scales, whose sums are always float32: triton.
     """
+    if isinstance(x, Tensor) and isinstance(weight, Tensor):
+        return F.linear(x, weight) if into is None else into.addmm_(x, weight.T)  # a copy would cost a pass
     by_rows = isinstance(x, Quantized) and x.granularity == "token"
-    if by_rows and isinstance(weight, Quantized) and residual is None:
+    if by_rows and isinstance(weight, Quantized) and into is None:
         assert isinstance(x, Quantized)
         n, k = weight.values.shape
         measured = BACKENDS.get((accumulate, n, k), "torch") if is_hopper(weight.values.device) else "torch"
         if (backend or measured) == "torch":
             return _torch_linear(x, weight, accumulate == "fast")
-    out = gemm(x, weight, promote=accumulate == "float32", residual=residual)
+    out = gemm(x, weight, promote=accumulate == "float32", residual=into)
     assert isinstance(out, Tensor)
     return out
 

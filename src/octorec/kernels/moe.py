@@ -14,19 +14,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octorec.kernels.cast import empty_quantized
+from octorec.kernels.fp8 import GROUP, Granularity, Quantized
 from octorec.kernels.gemm import choose_tile, gemm
+from octorec.kernels.maybe_quantize import quantize
+from octorec.kernels.ops import Operand, Routing
 from octorec.kernels.plan import ExpertPlan, plan_experts
-from octorec.kernels.quantize import (
-    empty_quantized,
-    load_tiles,
-    quantize,
-    quantize_tiles,
-    row_tiles,
-    store_tiles,
-    write_quantized,
-)
-from octorec.kernels.quantized import GROUP, Granularity, Quantized
-from octorec.kernels.reference import Operand, Routing
+from octorec.kernels.rows import load_tiles, quantize_tiles, row_tiles, store_tiles, write_quantized
 from octorec.kernels.swiglu import swiglu
 
 
@@ -36,9 +30,9 @@ def moe(
     gate_up: Operand,
     down: Operand,
     quantize_to: Granularity | None,
-    residual: Tensor | None = None,
+    into: Tensor | None = None,
 ) -> Tensor:
-    """As `reference.moe`: x and residual [T, C] in 16 bit, gate_up [E, 2F, C], down [E, C, F] -> [T, C].
+    """As `Ops.moe`: x and `into` [T, C] in 16 bit, gate_up [E, 2F, C], down [E, C, F] -> [T, C].
 
     Experts in 16 bit with quantize_to None; or FP8 by `block` with `group`, or by `channel` with `token`.
     """
@@ -47,7 +41,7 @@ def moe(
     hidden = _hidden(dispatch(x, plan, quantize_to), gate_up, plan, width // 2)
     parts = gemm(hidden, down, plan)
     assert isinstance(parts, Tensor)
-    return combine(parts, plan, routing.weights, residual)
+    return combine(parts, plan, routing.weights, into)
 
 
 def _hidden(slots: Operand, gate_up: Operand, plan: ExpertPlan, width: int) -> Operand:

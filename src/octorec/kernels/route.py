@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.reference import Routing
+from octorec.kernels.ops import Routing
 
 MOST_EXPERTS, MOST_CHOSEN = 256, 8
 
@@ -33,7 +33,7 @@ TILING = Tiling()
 
 
 def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tiling: Tiling = TILING) -> Routing:
-    """As `reference.route`: x [T, C], gate [E, C] of one 16-bit type, bias [E] float32 -> experts, weights [T, R].
+    """As `Ops.route`: x [T, C], gate [E, C] of one 16-bit type, bias [E] float32 -> experts, weights [T, R].
 
     E up to 256, top_k up to 8. A tie of biased scores goes to the lower expert. One launch.
     """

@@ -14,9 +14,10 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.quantize import empty_quantized, row_groups, store_quantized
-from octorec.kernels.quantized import Granularity
-from octorec.kernels.reference import Operand
+from octorec.kernels.cast import empty_quantized
+from octorec.kernels.fp8 import Granularity
+from octorec.kernels.ops import Operand
+from octorec.kernels.rows import row_groups, store_quantized
 
 HEAD_WIDTHS = (16, 32, 64, 128)
 
@@ -24,7 +25,7 @@ HEAD_WIDTHS = (16, 32, 64, 128)
 def self_attention(
     qkv: Tensor, past: list[Tensor], ancestors: list[Tensor], quantize_to: Granularity | None
 ) -> Operand:
-    """As `reference.self_attention`: qkv [B, W, 3, H, D], past[p] [B, W_p, 3, H, D], ancestors[p] [B, W] -> [B*W, C].
+    """As `Ops.self_attention`: qkv [B, W, 3, H, D], past[p] [B, W_p, 3, H, D], ancestors[p] [B, W] -> [B*W, C].
 
     Contiguous, of one 16-bit type or float32; D one of HEAD_WIDTHS. One launch, a program a row: all heads of a row are
     at hand, so that a scale a token costs no second pass. Scores, softmax and sums are float32.

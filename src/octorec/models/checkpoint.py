@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from octorec.errors import MismatchError
-from octorec.kernels.quantized import E4M3
+from octorec.kernels.fp8 import E4M3
 from octorec.models.config import OneRecConfig
 from octorec.models.context import FIELD
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors

@@ -1,21 +1,20 @@
 """OneRec-V2's lazy decoder (arXiv 2508.20900), readable from top to bottom.
 
 An engine asks two things of a model: `encode_context`, once a request, and `decode_level`, once a level.
-Letters as in `kernels.reference`; L counts the levels of an item's codes.
+Letters as in `kernels.ops`; L counts the levels of an item's codes.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
 from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.reference import Operand
+from octorec.kernels.ops import Operand, Ops
 from octorec.models.config import OneRecConfig
 from octorec.models.context import ContextBatch, ContextProcessor
 from octorec.models.layers import CrossAttention, DenseFFN, Linear, MoE, RMSNorm, SelfAttention
@@ -47,7 +46,7 @@ class Block(nn.Module):
     A sublayer's last product adds its result to the stream, so that nothing reads or writes it for a sum alone.
     """
 
-    def __init__(self, config: OneRecConfig, index: int, ops: ModuleType):
+    def __init__(self, config: OneRecConfig, index: int, ops: Ops):
         super().__init__()
         width, eps = config.d_model, config.rms_eps
         self.kv_layer = index * config.l_kv // config.n_layer
@@ -72,7 +71,7 @@ class Block(nn.Module):
 class OneRecV2(nn.Module):
     """The whole model. `ops` are the operations it runs on; the references by default."""
 
-    def __init__(self, config: OneRecConfig, ops: ModuleType = reference):
+    def __init__(self, config: OneRecConfig, ops: Ops = reference):
         super().__init__()
         width = config.d_model
         self.config = config
@@ -135,7 +134,9 @@ class OneRecV2(nn.Module):
         return [self._logits(level, h[:, level]) for level in range(codes.shape[1])]
 
     def _logits(self, level: int, h: Tensor) -> Tensor:
-        return self.ops.head(self.head_norm[level](h), self.head[level].weight)
+        head = self.head[level]
+        assert isinstance(head, Linear)
+        return self.ops.head(self.head_norm[level](h), head.weight)
 
 
 def _step(attention: SelfAttention, kv: ContextKV, past: list[Tensor], x: Operand, h: Tensor) -> Tensor:

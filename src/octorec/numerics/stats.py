@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from octorec.kernels.quantized import Granularity
+from octorec.kernels.fp8 import Granularity
 from octorec.numerics.checkpoint_files import CheckpointFiles, StoredTensor
 from octorec.numerics.distribution import (
     CHUNK,

@@ -3,7 +3,6 @@
 import re
 from collections import defaultdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.device import check_fp8
-from octorec.kernels.quantized import E4M3, GROUP, Quantized, dequantize
+from octorec.kernels.fp8 import E4M3, GROUP, Quantized, dequantize
+from octorec.kernels.ops import Ops
 from octorec.models.checkpoint import PARTS, check_fits, disk_tensors, load_into, read_config
 from octorec.models.config import OneRecConfig
 from octorec.models.hf_folder import Checkpoint
@@ -28,7 +28,7 @@ PIECE = 2**18  # values that are checked at a time on a CPU: they stay in a core
 
 
 def load_model(
-    folder: str | Path, ops: ModuleType = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
+    folder: str | Path, ops: Ops = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> OneRecV2:
     """The model of a checkpoint folder, 16 bit or FP8, on `device`.
 
@@ -44,7 +44,7 @@ def load_model(
 
 
 def load_dequantized(
-    folder: str | Path, ops: ModuleType = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
+    folder: str | Path, ops: Ops = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> OneRecV2:
     """The same model with plain weights, those of an FP8 checkpoint multiplied by their scales."""
     checkpoint = DequantizedCheckpoint(folder)
@@ -68,9 +68,7 @@ class DequantizedCheckpoint(Checkpoint):
         return dequantize(Quantized(values, scale, granularity, torch.float32))
 
 
-def empty_model(
-    config: OneRecConfig, quantization: dict[str, Any] | None, ops: ModuleType, dtype: torch.dtype
-) -> OneRecV2:
+def empty_model(config: OneRecConfig, quantization: dict[str, Any] | None, ops: Ops, dtype: torch.dtype) -> OneRecV2:
     """The model on the meta device, with FP8 modules where `quantization` (a `quantization_config`) says so.
 
     Raises InputError for what has no FP8 form: parts of one product under different groups, blocks across parts, widths

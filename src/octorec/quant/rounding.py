@@ -1,6 +1,6 @@
 """Rounding a weight to FP8 and measuring what that loses, in stripes of rows that stay in a core's cache.
 
-The values and scales are those of `kernels.quantized.quantize`, bit for bit; that one asks for several times the
+The values and scales are those of `kernels.fp8.quantize`, bit for bit; that one asks for several times the
 weight's memory, this one for the FP8 values and a few MB.
 
 Letters: N and K the output and input width of a weight, R the rows of a stripe.
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octorec.kernels.quantized import E4M3, E4M3_MAX, GROUP
+from octorec.kernels.fp8 import E4M3, E4M3_MAX, GROUP
 from octorec.quant.recipe import WeightGranularity
 
 SMALL = 1e-15  # of a value: the square of a smaller error comes near the end of float32's range
