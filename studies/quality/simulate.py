@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octorec.kernels.fp8 import GROUP, Granularity
+from octorec.kernels.fp8 import Granularity, grouped, ungrouped
 from octorec.kernels.ops import Operand, Ops, Routing, Variant
 from octorec.models.layers import Experts, Linear, MoE
 from octorec.models.onerec import OneRecV2
@@ -58,16 +58,12 @@ def rounded(x: Tensor, granularity: Granularity, values: Values = "e4m3", parts:
     """`x` [..., N, K] through FP8 and back, in its own type; `parts` of its rows have scales of their own."""
     if parts > 1:
         return torch.cat([rounded(part, granularity, values) for part in x.chunk(parts, -2)], -2)
-    height, width = x.shape[-2:]
-    rows = {"tensor": height, "block": GROUP}.get(granularity, 1)
-    columns = {"block": GROUP, "group": GROUP}.get(granularity, width)
-    groups = F.pad(x.float(), (0, -width % columns, 0, -height % rows))
-    groups = groups.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows))  # [..., n, rows, k, columns]
+    groups = grouped(x.float(), granularity)  # [..., n, rows, k, columns]
     largest = torch.finfo(TYPES[values]).max
     scale = groups.abs().amax((-3, -1), keepdim=True) / largest
     scale = torch.where(scale > 0, scale, 1.0)
     back = (groups / scale).clamp(-largest, largest).to(TYPES[values]).float() * scale
-    return back.flatten(-2).flatten(-3, -2)[..., :height, :width].to(x.dtype)
+    return ungrouped(back, x).to(x.dtype)
 
 
 def simulate(model: OneRecV2, simulation: Simulation, found: dict[str, list[float]] | None = None) -> None:

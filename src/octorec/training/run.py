@@ -18,7 +18,9 @@ from octorec.data.splits import Example
 from octorec.errors import InputError
 from octorec.evaluate.validation import recall_on
 from octorec.files import json_text, read_json
+from octorec.kernels import reference
 from octorec.kernels.device import open_device
+from octorec.kernels.ops import Ops
 from octorec.models import checkpoint
 from octorec.models.config import MODEL_TYPE, OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
@@ -76,8 +78,8 @@ def check_memory(config: OneRecConfig, device: str) -> None:
 
 def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
     """A model to train, its weights decided by `seed`; on a GPU with the operations that let a step be one graph."""
-    ops = {"ops": gpu_ops} if open_device(device).type == "cuda" else {}
-    model = OneRecV2(config, **ops)
+    ops: Ops = gpu_ops if open_device(device).type == "cuda" else reference
+    model = OneRecV2(config, ops)
     initialize(model, seed)
     return model.to(device)
 
