@@ -35,8 +35,10 @@ from octorec.kernels.ops import Beams, Ops
 from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2, block_params
 from octorec.models.presets import preset
+from octorec.numerics.intensity import GPUS
 
-PEAK_TFLOPS = {"bf16": 989.0, "fp16": 989.0, "fp8": 1979.0}  # H100 SXM's data sheet, dense
+H100 = GPUS["h100"]
+PEAK_TFLOPS = {"bf16": H100.bf16 / 1e12, "fp16": H100.bf16 / 1e12, "fp8": (H100.fp8 or 0) / 1e12}
 SHAPES = [(32, 512, 512), (8, 512, 3000), (1, 512, 512)]
 SYSTEMS = [
     ("octorec", "fp8"),  # first, so that a run that is cut has it
