@@ -3,6 +3,9 @@
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from octorec.errors import InputError
 from octorec.kernels import fused, reference
 from octorec.kernels.device import ops_for
 from octorec.kernels.ops import OPERATIONS, Ops, Variant
+from octorec.quant.load import load_model
 from octorec.training import gpu_ops
 
 
@@ -24,7 +28,7 @@ def parameters(operation: object) -> list[inspect.Parameter]:
 
 
 @pytest.mark.parametrize("ops", [reference, fused, gpu_ops, unfused], ids=lambda ops: ops.__name__)
-@pytest.mark.parametrize("name", [*OPERATIONS, "check_device"])
+@pytest.mark.parametrize("name", [*OPERATIONS, "check_device", "check_sizes"])
 def test_each_operation_has_the_contracts_arguments(name: str, ops: Ops) -> None:
     expected, found = parameters(getattr(Ops, name)), parameters(getattr(ops, name))
     assert found[: len(expected)] == expected
@@ -35,7 +39,7 @@ def test_the_contract_says_everything_about_an_operation() -> None:
     for name in OPERATIONS:
         assert getattr(Ops, name).__doc__, name
     assert {name for name, value in vars(reference).items() if inspect.isfunction(value) and name[0] != "_"} <= {
-        *OPERATIONS, "check_device", "quantize", "dequantize"
+        *OPERATIONS, "check_device", "check_sizes", "quantize", "dequantize"
     }  # fmt: skip
 
 
@@ -73,6 +77,26 @@ def test_a_cpu_is_refused_unless_triton_interprets(monkeypatch: pytest.MonkeyPat
         fused.check_device(torch.device("cpu"))
     with pytest.raises(InputError, match="device: got 'cpu'"):  # before anything else is looked at
         Engine(None, None, EngineConfig(8), "cpu", Variant(fused))  # type: ignore[arg-type]
+
+
+LIMITS: list[tuple[dict[str, Any], str]] = [
+    ({"d_model": 96, "n_head": 2}, "d_head: got 48"),
+    ({"d_ff": 20000}, "row width: got 20000"),
+    ({"n_expert": 300}, "n_expert: got 300"),
+    ({"n_expert": 12, "top_k": 9}, "top_k: got 9"),
+]
+
+
+@pytest.mark.parametrize(("sizes", "said"), LIMITS)
+def test_what_no_kernel_takes_is_refused_before_weights_are_read(
+    sizes: dict[str, Any], said: str, make_checkpoint: Callable[..., Path]
+) -> None:
+    folder = make_checkpoint("tiny", **sizes)
+    load_model(folder, reference)
+    for file in folder.glob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-64] + b"\xff" * 64)  # NaN, which would be refused, were it read
+    with pytest.raises(InputError, match=said):
+        load_model(folder, fused)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)

@@ -46,4 +46,3 @@ def test_fits(capability: int, name: str) -> None:
     call, given = LAUNCHES[name]
     for code in sm90.compile_launches(call, *given, capability=capability):
         assert code.shared <= sm90.MAX_SHARED[capability], code.name
-        assert code.spills == 0 or capability == 100, code.name

@@ -24,7 +24,7 @@ from octorec.kernels.fp8 import GROUP, Granularity
 from octorec.kernels.maybe_quantize import quantize
 from octorec.kernels.ops import Operand
 from octorec.kernels.products import Tiling
-from octorec.kernels.self_attention import HEAD_WIDTHS
+from octorec.kernels.self_attention import check_head_width
 
 
 def cross_attention(
@@ -37,15 +37,14 @@ def cross_attention(
 ) -> Operand:
     """As `Ops.cross_attention`: q [B, W, H, D], keys and values [B, S, G, D], lengths [B] in 1..S -> [B*W, C].
 
-    Contiguous, of one 16-bit type; D one of HEAD_WIDTHS. Keys that are values (the same tensor) are read once. Lengths
-    are read on the device, and items beyond them never.
+    Contiguous, of one 16-bit type; D as `self_attention` takes it. Keys that are values (the same tensor) are read
+    once. Lengths are read on the device, and items beyond them never.
     Weights are rounded to the 16-bit type before the second product. One launch, a program for each tile of rows, head
     and request; by `group` with D = 128 it quantizes too, else a second launch does.
     """
     batch, beams, heads, width = q.shape
     groups = keys.shape[2]
-    if width not in HEAD_WIDTHS:
-        raise InputError("d_head", width, f"the attention kernels take {', '.join(map(str, HEAD_WIDTHS))}")
+    check_head_width(width)
     if q.dtype not in (torch.bfloat16, torch.float16):
         raise InputError("dtype", q.dtype, "cross-attention takes bfloat16 or float16")
     assert q.is_contiguous()

@@ -14,12 +14,25 @@ from octorec.kernels.device import check_device as check_device
 from octorec.kernels.linear import linear as linear
 from octorec.kernels.maybe_quantize import maybe_quantize as maybe_quantize
 from octorec.kernels.moe import moe as moe
+from octorec.kernels.ops import Sizes
 from octorec.kernels.rms_norm import rms_norm as rms_norm
+from octorec.kernels.route import check_experts
 from octorec.kernels.route import route as route
+from octorec.kernels.rows import row_groups
+from octorec.kernels.self_attention import check_head_width
 from octorec.kernels.self_attention import self_attention as self_attention
 from octorec.kernels.swiglu import swiglu as swiglu
 
 causal_attention = reference.causal_attention  # torch's own fused kernel, and for training only
+
+
+def check_sizes(sizes: Sizes) -> None:
+    """Each kernel's own limits are looked at."""
+    check_head_width(sizes.d_head)
+    for width in sizes.widths:
+        row_groups(width)
+    if sizes.n_expert:
+        check_experts(sizes.n_expert, sizes.top_k)
 
 
 def head(x: Tensor, weight: Tensor) -> Tensor:

@@ -69,6 +69,19 @@ class NodeFilter(NamedTuple):
     restricted: Tensor
 
 
+class Sizes(NamedTuple):
+    """What limits of kernels depend on in a model.
+
+    d_head: width of an attention head. widths: of the rows that are normed, activated or quantized. n_expert, top_k:
+    routed experts, and how many a row goes to; 0 where there are none.
+    """
+
+    d_head: int
+    widths: tuple[int, ...]
+    n_expert: int
+    top_k: int
+
+
 class Ops(Protocol):
     """Every operation of a model and of its beam search.
 
@@ -78,6 +91,9 @@ class Ops(Protocol):
 
     def check_device(self, device: torch.device) -> None:
         """Raise InputError, which says what to take instead, where these operations do not run on `device`."""
+
+    def check_sizes(self, sizes: Sizes) -> None:
+        """Raise InputError where these operations do not take a model of these sizes: before its weights are read."""
 
     def linear(self, x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:
         """`into` [T, N] plus x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
@@ -185,7 +201,7 @@ class Ops(Protocol):
         ...
 
 
-OPERATIONS = tuple(name for name in vars(Ops) if not name.startswith("_") and name != "check_device")
+OPERATIONS = tuple(name for name in vars(Ops) if not name.startswith(("_", "check_")))
 
 
 class Variant:

@@ -12,11 +12,15 @@ from torch import Tensor
 
 from octorec.kernels import steady
 from octorec.kernels.fp8 import Granularity, Quantized, dequantize, quantize
-from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, TrieLevel
+from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, Sizes, TrieLevel
 
 
 def check_device(device: torch.device) -> None:
     """The references run on every device."""
+
+
+def check_sizes(sizes: Sizes) -> None:
+    """The references take every size."""
 
 
 def linear(x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:

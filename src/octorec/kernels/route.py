@@ -39,10 +39,7 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tili
     """
     rows, width = x.shape
     experts = len(gate)
-    if not 0 < top_k <= min(MOST_CHOSEN, experts):
-        raise InputError("top_k", top_k, f"routing chooses 1 to {min(MOST_CHOSEN, experts)} of {experts} experts")
-    if experts > MOST_EXPERTS:
-        raise InputError("n_expert", experts, f"the routing kernel takes up to {MOST_EXPERTS} experts")
+    check_experts(experts, top_k)
     if x.dtype not in (torch.bfloat16, torch.float16):
         raise InputError("dtype", x.dtype, "routing takes bfloat16 or float16")
     assert x.is_contiguous()
@@ -57,6 +54,14 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tili
         num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
     return Routing(chosen, weights)
+
+
+def check_experts(experts: int, top_k: int) -> None:
+    """Refuse numbers of experts that the kernel has no room for."""
+    if not 0 < top_k <= min(MOST_CHOSEN, experts):
+        raise InputError("top_k", top_k, f"routing chooses 1 to {min(MOST_CHOSEN, experts)} of {experts} experts")
+    if experts > MOST_EXPERTS:
+        raise InputError("n_expert", experts, f"the routing kernel takes up to {MOST_EXPERTS} experts")
 
 
 @triton.jit

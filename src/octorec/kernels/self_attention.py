@@ -31,8 +31,7 @@ def self_attention(
     at hand, so that a scale a token costs no second pass. Scores, softmax and sums are float32.
     """
     batch, beams, _, heads, width = qkv.shape
-    if width not in HEAD_WIDTHS:
-        raise InputError("d_head", width, f"the attention kernels take {', '.join(map(str, HEAD_WIDTHS))}")
+    check_head_width(width)
     assert all(t.is_contiguous() for t in (qkv, *past, *ancestors))
     rows, columns = batch * beams, heads * width
     out: Operand
@@ -48,6 +47,12 @@ def self_attention(
         QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=4 if groups <= 16 else 8,
     )  # fmt: skip
     return out
+
+
+def check_head_width(width: int) -> None:
+    """Refuse heads that no tile of the attention kernels holds."""
+    if width not in HEAD_WIDTHS:
+        raise InputError("d_head", width, f"the attention kernels take {', '.join(map(str, HEAD_WIDTHS))}")
 
 
 @triton.jit

@@ -12,7 +12,7 @@ from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.device import check_fp8
 from octorec.kernels.fp8 import E4M3, GROUP, Quantized, dequantize
-from octorec.kernels.ops import Ops
+from octorec.kernels.ops import Ops, Sizes
 from octorec.models.checkpoint import PARTS, check_fits, disk_tensors, load_into, read_config
 from octorec.models.config import OneRecConfig
 from octorec.models.hf_folder import Checkpoint
@@ -40,7 +40,9 @@ def load_model(
     checkpoint = Checkpoint(folder)
     if checkpoint.quantization is not None:
         check_fp8(torch.device(device))
-    return _filled(empty_model(read_config(checkpoint), checkpoint.quantization, ops, dtype), checkpoint, device)
+    config = read_config(checkpoint)
+    ops.check_sizes(_sizes(config))
+    return _filled(empty_model(config, checkpoint.quantization, ops, dtype), checkpoint, device)
 
 
 def load_dequantized(
@@ -49,6 +51,13 @@ def load_dequantized(
     """The same model with plain weights, those of an FP8 checkpoint multiplied by their scales."""
     checkpoint = DequantizedCheckpoint(folder)
     return _filled(empty_model(read_config(checkpoint), None, ops, dtype), checkpoint, device)
+
+
+def _sizes(config: OneRecConfig) -> Sizes:
+    widths = {config.d_model, config.kv_slice}
+    widths |= {config.ffn_width} if config.dense_blocks else set()
+    widths |= {config.expert_width} if config.n_expert else set()
+    return Sizes(config.d_head, tuple(sorted(widths)), config.n_expert, config.top_k)
 
 
 class DequantizedCheckpoint(Checkpoint):
