@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""The cast to FP8 E4M3 inside Triton kernels: values and scales are those of `fp8.quantize`, bit for bit.
+"""Triton kernels cast to FP8 E4M3 with this: values and scales are those of `fp8.quantize`, bit for bit.
 
 Quotients are IEEE's: an approximate one would round to another E4M3 value near a tie. `maybe_quantize` is the cast as a
 kernel of its own; norm, SwiGLU, attention and products cast what they computed before they write it.

@@ -1,4 +1,4 @@
-"""Devices: those that a user may name, the operations that serve on each, and what kernels ask of one."""
+"""This module opens the devices that users name, gives the operations of each, and tells kernels about it."""
 
 import functools
 import warnings

@@ -1,4 +1,4 @@
-"""FP8 values with their scales, and the cast in plain PyTorch; `kernels.cast` is the same cast in Triton.
+"""A `Quantized` holds FP8 values with their scales. The cast is in plain PyTorch; `kernels.cast` is its twin.
 
 Scales multiply on the way back: `x ≈ values * scale`, `scale = absmax / 448`, float32; a group of zeros has scale 1.
 

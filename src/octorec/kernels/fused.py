@@ -1,4 +1,4 @@
-"""The operations on a GPU, as a table: each is a Triton kernel of its own file, or one call of a library.
+"""This is the table of the operations on a GPU: each is a Triton kernel of its own file, or one call of a library.
 
 This module is an `Ops`, and imports triton; `ops_for` in `kernels.device` imports it where there is a GPU. What a
 kernel cannot do is an InputError that says what to do: nothing falls back to the references by itself.

@@ -1,4 +1,4 @@
-"""Linear layers: in 16 bit torch's product; in FP8 torch's or our own, as measured for each weight's shape.
+"""A linear layer is torch's product in 16 bit; in FP8 it is torch's or ours, as measured for each weight's shape.
 
 `accumulate` says where the sums are kept: `float32` is the recipe's; `fast` leaves all of K to the tensor cores, which
 keep about 14 bits of mantissa in a running sum. On an H100, against float64 (`python -m benchmarks.products`), it

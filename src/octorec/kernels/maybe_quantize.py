@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""The cast to FP8 as a kernel of its own, for what no other kernel quantizes as it writes it.
+"""This is the cast to FP8 as a kernel of its own, for what no other kernel quantizes as it writes it.
 
 Letters: T rows, N and K the height and width of a matrix.
 """

@@ -1,4 +1,4 @@
-"""The operations that a model is built from, as a type: `Ops` is the contract, `reference` and `fused` fulfil it.
+"""`Ops` is the contract of the operations that a model is built from; `reference` and `fused` fulfil it.
 
 A module whose functions have these names and signatures is an `Ops`, and so is an object with such methods. A model
 takes one as its argument `ops`. `ops_for(device)` in `kernels.device` gives the one that serves on a device.
@@ -70,7 +70,7 @@ class NodeFilter(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """What limits of kernels depend on in a model.
+    """Sizes are what limits of kernels depend on in a model.
 
     d_head: width of an attention head. widths: of the rows that are normed, activated or quantized. n_expert, top_k:
     routed experts, and how many a row goes to; 0 where there are none.
@@ -83,7 +83,7 @@ class Sizes(NamedTuple):
 
 
 class Ops(Protocol):
-    """Every operation of a model and of its beam search.
+    """An Ops has every operation of a model and of its beam search.
 
     Tensors are contiguous. `into` is a tensor that the result is added to, and may be written over: it is the caller's
     no longer. `quantize_to` is how the next product wants its input; None leaves it in 16 bit (or float32).
@@ -205,7 +205,7 @@ OPERATIONS = tuple(name for name in vars(Ops) if not name.startswith(("_", "chec
 
 
 class Variant:
-    """The operations of `base`, of which some are others: those given by name, and a subclass's own methods.
+    """A Variant has the operations of `base`, but for those given by name and for a subclass's own methods.
 
     mypy takes it for an `Ops`, and checks a subclass's methods against the contract.
     """

@@ -1,4 +1,4 @@
-"""The cards that kernels know, and the table that says which matrix product serves which card and shape.
+"""CARDS are what the kernels know, and TABLE says which matrix product serves which card and shape.
 
 A product is x [T, K] times a weight [N, K] transposed, or a weight of experts [E, N, K]. Three implementations exist:
 
@@ -26,7 +26,7 @@ ACCUMULATE: Accumulate = "fast"  # of linear layers by rows; `linear` says why
 
 @dataclass(frozen=True)
 class Tile:
-    """How `gemm`'s kernel is laid out: never a matter of the result, chosen by the card and not by rows.
+    """A Tile lays out `gemm`'s kernel. It is never a matter of the result, and chosen by the card, not by rows.
 
     rows x columns: of an accumulator; `halves` accumulators lie side by side and share the rows of x. depth: values of
     K a step. band: row tiles that are walked column by column, so that they stay in L2. stages: steps of K in
@@ -45,8 +45,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How `cross_attention`'s kernel is laid out: rows (beams) and context items of a tile, powers of two; warps of a
-    program; stages of its loads."""
+    """A Tiling lays out `cross_attention`'s kernel.
+
+    rows (beams) and context items of a tile: powers of two. warps of a program; stages of its loads.
+    """
 
     rows: int = 128
     items: int = 128
@@ -56,7 +58,7 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Card:
-    """Cards of one kind, as kernels see them.
+    """A Card is what kernels need to know of all cards of one kind.
 
     capabilities: the compute capabilities (major, minor) of its chips. shared: bytes of shared memory a block may take.
     fp8: whether tensor cores multiply FP8. warp_groups: whether groups of four warps feed them from shared memory.
@@ -86,7 +88,7 @@ INTERPRETER = Card("Triton's interpreter", (), 227 * 1024, fp8=True, tile=LARGE,
 
 
 def card_with(capability: tuple[int, int]) -> Card:
-    """The record of a compute capability; InputError where there is none."""
+    """A compute capability (major, minor) has one record; where it has none, this raises InputError."""
     for card in CARDS:
         if capability in card.capabilities:
             return card
@@ -98,7 +100,7 @@ def card_with(capability: tuple[int, int]) -> Card:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be multiplied: a weight of N rows and K columns, of one layer or of `experts`, and how."""
+    """A Problem is what is to be multiplied: a weight of N rows and K columns, of a layer or of `experts`, and how."""
 
     scales: Scales
     n: int
@@ -110,7 +112,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `by` serves where all of it holds; None stands for any."""
+    """A Row is a line of the table: `by` serves where all of it holds, and None stands for any."""
 
     by: Implementation
     scales: Scales | None = None
@@ -146,5 +148,5 @@ TABLE = (  # the first line that serves
 
 
 def product_for(card: Card, problem: Problem, but: Implementation | None = None) -> Implementation:
-    """Who multiplies, `but` left out."""
+    """The first line of TABLE that serves says who multiplies; lines of `but` are left out."""
     return next(row.by for row in TABLE if row.by != but and row.serves(card, problem))

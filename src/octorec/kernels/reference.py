@@ -1,4 +1,4 @@
-"""Every operation in plain PyTorch: what `Ops` says, and what the kernels are tested against.
+"""Every operation is here in plain PyTorch, as `Ops` says; the kernels are tested against these.
 
 On a CPU a row's result does not depend on the rows beside it: every product and sigmoid is one of `kernels.steady`.
 Letters as in `kernels.ops`.

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""A row of activations as several tiles [GROUPS, 128]: how programs that hold whole rows read, cast and write them.
+"""Programs that hold whole rows of activations read, cast and write them as tiles [GROUPS, 128].
 
 Norm, SwiGLU, cast, dispatch and combine of experts share this. Each value is read and written once.
 
