@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from octorec.kernels.fp8 import to_e4m3
-from octorec.models.config import OneRecConfig
 from octorec.models.layers import Router
+from octorec.models.onerec_config import OneRecConfig
 
 
 def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,9 @@ from torch import Tensor
 from octorec.kernels import device as device_module
 from octorec.kernels import fused, reference
 from octorec.kernels.products import INTERPRETER, Tile
-from octorec.models.checkpoint import save
-from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.onerec_config import OneRecConfig
+from octorec.models.weights import save
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model

@@ -28,11 +28,12 @@ causal_attention = reference.causal_attention  # torch's own fused kernel, and f
 
 def check_sizes(sizes: Sizes) -> None:
     """Each kernel's own limits are looked at."""
-    check_head_width(sizes.d_head)
-    for width in sizes.widths:
+    for width in sorted(sizes.heads):
+        check_head_width(width)
+    for width in sorted(sizes.rows):
         row_groups(width)
-    if sizes.n_expert:
-        check_experts(sizes.n_expert, sizes.top_k)
+    for experts, top_k in sorted(sizes.experts):
+        check_experts(experts, top_k)
 
 
 def head(x: Tensor, weight: Tensor) -> Tensor:

@@ -72,14 +72,13 @@ class NodeFilter(NamedTuple):
 class Sizes(NamedTuple):
     """Sizes are what limits of kernels depend on in a model.
 
-    d_head: width of an attention head. widths: of the rows that are normed, activated or quantized. n_expert, top_k:
-    routed experts, and how many a row goes to; 0 where there are none.
+    heads: widths of attention heads. rows: widths of rows that are normed or activated. experts: numbers of routed
+    experts, and of those that a row goes to.
     """
 
-    d_head: int
-    widths: tuple[int, ...]
-    n_expert: int
-    top_k: int
+    heads: set[int]
+    rows: set[int]
+    experts: set[tuple[int, int]]
 
 
 class Ops(Protocol):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from octorec.kernels.fp8 import Granularity
-from octorec.kernels.ops import Operand, Ops, Routing
+from octorec.kernels.ops import Operand, Ops, Routing, Sizes
+from octorec.models.names import Parts
 
 
 class Linear(nn.Module):
@@ -15,13 +16,20 @@ class Linear(nn.Module):
 
     input_granularity: Granularity | None = None  # how an FP8 twin wants its input quantized
 
-    def __init__(self, n_in: int, n_out: int, ops: Ops):
+    def __init__(self, n_in: int, n_out: int, ops: Ops, parts: Parts = ()):
+        """parts: the matrices on disk that lie over each other in it; none: it is one."""
         super().__init__()
+        assert not parts or sum(rows for _, rows in parts) == n_out
         self.weight = nn.Parameter(torch.empty(n_out, n_in))  # [N, K]
+        self.parts = parts
         self.ops = ops
 
     def forward(self, x: Operand, into: Tensor | None = None) -> Tensor:
         return self.ops.linear(x, self.weight, into)
+
+
+class Head(Linear):
+    """A Linear whose output is scored: it stays in 16 bit, and `ops.head` computes it in float32."""
 
 
 class RMSNorm(nn.Module):
@@ -38,12 +46,17 @@ class RMSNorm(nn.Module):
         return self.ops.rms_norm(x, self.weight, self.eps, granularity)
 
 
+def gate_up(hidden: int) -> Parts:
+    """The parts of the first product of a SwiGLU of width `hidden`."""
+    return ("gate_proj", hidden), ("up_proj", hidden)
+
+
 class DenseFFN(nn.Module):
     """SwiGLU feed-forward, added to `into`: x and into [T, C] -> [T, C]."""
 
     def __init__(self, width: int, hidden: int, ops: Ops):
         super().__init__()
-        self.gate_up_proj = Linear(width, 2 * hidden, ops)  # rows: gate, then up
+        self.gate_up_proj = Linear(width, 2 * hidden, ops, gate_up(hidden))
         self.down_proj = Linear(hidden, width, ops)
         self.ops = ops
 
@@ -59,8 +72,10 @@ class DenseFFN(nn.Module):
 class Experts(nn.Module):
     """The weights of all experts of one block, the shared ones last. `quant.FP8Experts` is its twin."""
 
-    def __init__(self, n_expert: int, width: int, hidden: int, ops: Ops):
+    def __init__(self, n_expert: int, width: int, hidden: int, ops: Ops, n_shared: int = 0):
+        """n_expert: all of them, n_shared of which are shared."""
         super().__init__()
+        self.routed, self.parts = n_expert - n_shared, gate_up(hidden)
         self.gate_up_proj = nn.Parameter(torch.empty(n_expert, 2 * hidden, width))  # [E, 2F, C]
         self.down_proj = nn.Parameter(torch.empty(n_expert, width, hidden))  # [E, C, F]
         self.ops = ops
@@ -88,7 +103,7 @@ class MoE(nn.Module):
     def __init__(self, n_expert: int, n_shared: int, top_k: int, width: int, hidden: int, ops: Ops):
         super().__init__()
         self.router = Router(n_expert, width)
-        self.experts = Experts(n_expert + n_shared, width, hidden, ops)
+        self.experts = Experts(n_expert + n_shared, width, hidden, ops, n_shared)
         self.n_shared = n_shared
         self.top_k = top_k
         self.ops = ops
@@ -121,7 +136,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, n_head: int, ops: Ops):
         super().__init__()
-        self.qkv_proj = Linear(width, 3 * width, ops)  # rows: q, k, v
+        self.qkv_proj = Linear(width, 3 * width, ops, (("q_proj", width), ("k_proj", width), ("v_proj", width)))
         self.o_proj = Linear(width, width, ops)
         self.n_head = n_head
         self.ops = ops
@@ -140,3 +155,19 @@ class SelfAttention(nn.Module):
 
     def _qkv(self, x: Operand, batch: int) -> Tensor:
         return self.qkv_proj(x).unflatten(-1, (3, self.n_head, -1)).unflatten(0, (batch, -1))
+
+
+def sizes_of(model: nn.Module) -> Sizes:
+    """What limits of kernels depend on, of all these layers in a model."""
+    sizes = Sizes(set(), set(), set())
+    for module in model.modules():
+        if isinstance(module, CrossAttention | SelfAttention):
+            sizes.heads.add(module.o_proj.weight.shape[1] // module.n_head)
+        elif isinstance(module, RMSNorm):
+            sizes.rows.add(len(module.weight))
+        elif isinstance(module, DenseFFN):
+            sizes.rows.add(module.down_proj.weight.shape[1])
+        elif isinstance(module, MoE):
+            sizes.rows.add(module.experts.down_proj.shape[2])
+            sizes.experts.add((len(module.router.weight), module.top_k))
+    return sizes
