@@ -28,7 +28,7 @@ from octorec.kernels.products import (
     card_with,
     product_for,
 )  # fmt: skip
-from octorec.models.config import OneRecConfig
+from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import PRESETS, preset
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
