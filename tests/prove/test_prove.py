@@ -154,7 +154,7 @@ def test_the_command_line(work: Path, tmp_path: Path) -> None:
 
 
 def test_a_price_is_above_nothing() -> None:
-    with pytest.raises(InputError, match=r"dollars_per_hour: got 0.0; must be above 0"):
+    with pytest.raises(InputError, match=r"dollars_per_hour: got 0; must be above 0"):
         ProveConfig(dollars_per_hour=0)
 
 

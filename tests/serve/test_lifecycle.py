@@ -248,7 +248,7 @@ def test_what_cannot_be_loaded_fails_with_its_reason() -> None:
         assert service.state == "failed"
         assert "is none" in str(service.not_live)
         await service.stop()
-        too_many = Service(lambda: make_engine(), "first", ServeConfig(max_batch_size=64))
+        too_many = Service(lambda: make_engine(), "first", ServeConfig.of(max_batch_size=64))
         await too_many.start()
         await too_many.loaded
         assert "max_batch_size: got 64; at most the engine's largest batch size 32" in str(too_many.error)

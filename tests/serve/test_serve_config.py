@@ -1,6 +1,5 @@
 """One dataclass is the file, the flags and the documentation; and every log line is JSON."""
 
-import dataclasses
 import json
 import logging
 from contextlib import closing
@@ -14,15 +13,16 @@ from octorec.errors import InputError
 from octorec.serve.config import ServeConfig, read_config
 from octorec.serve.logs import JsonFormatter
 from octorec.serve.run import listen
+from octorec.settings import settings_of
 
 
 def test_every_field_is_a_flag_with_its_help_and_default() -> None:
     parameters = {p.name: p for p in typer.main.get_command(cli.app).commands["serve"].params}  # type: ignore[attr-defined]
-    for field in dataclasses.fields(ServeConfig):
+    for field in settings_of(ServeConfig).values():
         help_text = parameters[field.name].help
         assert field.metadata["help"] in help_text
         assert ("Default: off." if field.default is None else f"Default: {field.default}.") in help_text
-    assert set(parameters) == {"checkpoint", "config", *(field.name for field in dataclasses.fields(ServeConfig))}
+    assert set(parameters) == {"checkpoint", "config", *settings_of(ServeConfig)}
 
 
 def test_flags_go_before_the_file_and_the_file_before_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,13 +36,13 @@ def test_flags_go_before_the_file_and_the_file_before_defaults(tmp_path: Path, m
     arguments = ["serve", model, "--config", str(tmp_path / "serve.yaml"), "--port", "9001", "--beam-widths", "8,16"]
     result = typer.testing.CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
-    expected = ServeConfig(port=9001, max_list=5, batch_sizes=(1, 4), beam_widths=(8, 16), log_requests=False)
+    expected = ServeConfig.of(port=9001, max_list=5, batch_sizes=(1, 4), beam_widths=(8, 16), log_requests=False)
     assert seen == [expected]
     options = {"batch_sizes": (1, 4), "beam_widths": (8, 16), "max_exclude": 10_000, "exclude_seen": False}
-    assert seen[0].engine_options() == options
+    assert seen[0].engine.of_engine() == options
     assert read_config(None, {}) == ServeConfig()
-    assert ServeConfig().host == "127.0.0.1"
-    assert ServeConfig().admin_port is None
+    assert ServeConfig().http.host == "127.0.0.1"
+    assert ServeConfig().admin.admin_port is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The tables of docs/serving.md say what the rows and the settings say."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from benchmarks.report import ROOT, rendered
 from benchmarks.serve_memory import failed, gained_mb
 from octorec.serve.config import ServeConfig
 from octorec.serve.refusal import STATUS
+from octorec.settings import settings_of
 
 WHERE = {"gpu": "NVIDIA H100", "torch": "2", "triton": "3", "commit": "abc", "command": "python -m benchmarks.serve"}
 
@@ -76,6 +76,6 @@ def test_a_soak_is_its_newest_run(results: Path) -> None:
 def test_the_page_has_every_setting_and_every_status() -> None:
     text = (ROOT / "docs" / "serving.md").read_text()
     settings = [line for line in rendered(text).splitlines() if line.startswith("| `")]
-    assert [line.split("`")[1] for line in settings] == [field.name for field in dataclasses.fields(ServeConfig)]
+    assert [line.split("`")[1] for line in settings] == [*settings_of(ServeConfig)]
     for outcome in set(STATUS) - {"ok", "busy", "cancelled"}:  # of the admin port; of nobody who reads it
         assert f"`{outcome}`" in text
