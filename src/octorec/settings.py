@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 DEVICE = "cpu"  # where no other is named
+SEED = 0
 LONGEST_S = 1_000_000  # a time that somebody waits
 LARGEST = 2**63 - 1  # NumPy and torch take no larger integer
 LARGE = 2**31 - 1  # bounds a number that has no bound of its own

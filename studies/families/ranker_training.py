@@ -1,6 +1,5 @@
 """Train the traditional ranker on clicks, and say how well it ranks beside two floors."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +9,10 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
 from octorec.errors import InputError
+from octorec.progress import Progress, silent
 from octorec.settings import check_types
 from studies.families.ranker import Ranker, RankerConfig, initialize
 from studies.families.ranker_data import NUMBERS, RankerSet
-
-Progress = Callable[[int, int], None]  # steps done, steps in all
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,9 @@ def split(examples: RankerSet, config: RankerTraining) -> tuple[RankerSet, Ranke
 
 
 def train_ranker(
-    learned: RankerSet, config: RankerConfig, training: RankerTraining, progress: Progress | None = None
+    learned: RankerSet, config: RankerConfig, training: RankerTraining, progress: Progress = silent
 ) -> Ranker:
-    """A ranker of `config`, trained in float32 on the mean cross-entropy of the clicks.
+    """A ranker of `config`, trained in float32 on the mean cross-entropy of the clicks. `progress` counts steps.
 
     A standardised one takes mean and deviation of each number from `learned`; a number that never varies keeps 1.
     """
@@ -71,8 +69,7 @@ def train_ranker(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            if progress is not None:
-                progress(epoch * steps + step, training.epochs * steps)
+            progress(epoch * steps + step, training.epochs * steps)
     return model.eval()
 
 

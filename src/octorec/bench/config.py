@@ -11,7 +11,7 @@ from octorec.engine.model_folder import require_catalog
 from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.reading import require_file
-from octorec.settings import LARGEST, Seconds, Wait, check_types, require, setting
+from octorec.settings import LARGEST, SEED, Seconds, Wait, check_types, require, setting
 
 FASTEST = 1_000_000  # requests a second
 Rows = Annotated[int, Interval(ge=1, le=MOST_ROWS)]
@@ -36,7 +36,7 @@ class BenchConfig:
     beam_width: Rows | None = setting(
         None, "Beams to ask for, with a drawn history; the server's default if not given."
     )
-    seed: Annotated[int, Interval(ge=0, le=LARGEST)] = setting(0, "Of arrivals and histories.")
+    seed: Annotated[int, Interval(ge=0, le=LARGEST)] = setting(SEED, "Of arrivals and histories.")
     timeout_s: Seconds = setting(60.0, "A request without an answer by then is an error.")
     token_file: str | None = setting(None, "File whose first line is the bearer token.")
     out: str | None = setting(None, "JSON lines to append a row a rate to.")

@@ -56,8 +56,8 @@ from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, lengths
 from octorec.evaluate.margin import MARGIN
 from octorec.numerics.intensity import Workload
-from octorec.progress import counting, megabytes, training_progress
-from octorec.prove.config import ProveConfig
+from octorec.progress_bar import counting, megabytes, training_progress
+from octorec.prove.config import MEASURED, ProveConfig
 from octorec.quant.shipped import recipe_file
 from octorec.settings import DEVICE
 from octorec.terminal import console, say
@@ -129,8 +129,8 @@ def train(
     measured = f"; recall of held-out items every {settings.validate_every:,} and at the end" if examples else ""
     say(f"ahead: {settings.steps:,} steps of {settings.batch_size:,} examples on {device}{measured}")
     known = known_users(users, dimensions.user_fields, interactions.table["user_id"].unique().to_pylist(), form)
-    with kept(lambda: leads.of_saved_state(out)), training_progress(settings.steps) as progress:
-        about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, progress)
+    with kept(lambda: leads.of_saved_state(out)), training_progress(settings.steps) as on_step:
+        about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, on_step)
     show(as_json, about, f"wrote {out}: {about['bytes'] / 1e6:.1f} MB, {about['examples']} examples")
 
 
@@ -145,7 +145,7 @@ def analyze(
     data: Annotated[
         Path | None, typer.Option(help="Interactions: measures activations on real requests too.", callback=A_TABLE)
     ] = None,
-    requests: Annotated[int, typer.Option(help="How many requests to take from --data.")] = 256,
+    requests: Annotated[int, typer.Option(help="How many requests to take from --data.")] = MEASURED,
     users: Users = None,
     sep: Sep = None,
     columns: Columns = None,

@@ -10,7 +10,7 @@ from octorec.bench.output import claimed_outputs
 from octorec.cli.flags import given, with_flags
 from octorec.cli.options import A_FILE, Checkpoint, Json, known_device, show
 from octorec.engine.model_folder import require_model
-from octorec.progress import counting
+from octorec.progress_bar import counting
 from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import say
 

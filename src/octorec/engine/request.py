@@ -24,6 +24,7 @@ NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)
 TO_LIST = ("tolist", "to_pylist", "to_list")  # of NumPy and torch, of Arrow, of other tables
 ORDERED = ("history", "targets")  # a set has no order
 UnknownItems = Literal["drop", "refuse"]  # what to do with item ids that the catalog lacks
+UNKNOWN_ITEMS: UnknownItems = "drop"  # where nobody says
 
 
 @dataclass(frozen=True)

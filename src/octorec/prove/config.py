@@ -5,12 +5,14 @@ from typing import Annotated
 
 from annotated_types import Interval
 
-from octorec.engine.limits import MOST_ROWS
-from octorec.engine.request import UnknownItems
+from octorec.engine.limits import DEFAULT_BEAM_WIDTH, MOST_ROWS
+from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, Lengths, lengths
 from octorec.evaluate.margin import MARGIN, check_margin
 from octorec.settings import DEVICE, check_types, setting
+
+MEASURED = 256  # requests on which layers are compared, and activations measured
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,10 @@ class ProveConfig:
     recipe: str = "fp8"
     k: Lengths = K
     margin: Annotated[float, Interval(ge=0, le=1)] = MARGIN
-    beam_width: Annotated[int, Interval(ge=1, le=MOST_ROWS)] = setting(128, "Beams a level.")
+    beam_width: Annotated[int, Interval(ge=1, le=MOST_ROWS)] = setting(DEFAULT_BEAM_WIDTH, "Beams a level.")
     device: str = DEVICE
     dollars_per_hour: Annotated[float, Interval(gt=0, le=1_000_000)] = setting(2.5, "Price of one GPU.")
-    unknown_items: UnknownItems = "drop"
+    unknown_items: UnknownItems = UNKNOWN_ITEMS
     exclude_seen: bool = False
 
     def __post_init__(self) -> None:

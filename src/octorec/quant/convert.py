@@ -8,7 +8,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.output.marker import MARKER
 from octorec.output.refuse import refuse_folder, refuse_full
 from octorec.output.write import new_folder
+from octorec.progress import Progress
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
 from octorec.quant.products import width_faults
@@ -36,8 +37,6 @@ REPORT = "quantization.json"
 SHARD_BYTES = 5 * 10**8  # half of what a shard may have: older safetensors copy a shard while they write it
 COPIED_BYTES = 2**26  # other files up to this size come along; what is larger is training state
 CATALOG_FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")
-
-Progress = Callable[[int, int], None]  # bytes read, bytes in all
 
 
 @dataclass(frozen=True)

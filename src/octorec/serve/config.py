@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from octorec.engine.limits import DEFAULT_EXCLUDE, MOST_EXCLUDE, MOST_ITEMS, MOST_ROWS
-from octorec.engine.request import UnknownItems
+from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
 from octorec.errors import InputError, check_known
 from octorec.reading import folder_names, read_yaml, require_file
 from octorec.settings import (
@@ -70,7 +70,7 @@ class EngineOptions:
         False, "Whether requests that do not say get no item of their history; off where people come back to an item."
     )
     unknown_items: UnknownItems = setting(
-        "drop", "drop: ignore and report item ids that the catalog lacks; refuse: answer 422."
+        UNKNOWN_ITEMS, "drop: ignore and report item ids that the catalog lacks; refuse: answer 422."
     )
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from octorec.settings import LARGE, AtLeastOne, Share, check_types, setting
+from octorec.settings import LARGE, SEED, AtLeastOne, Share, check_types, setting
 
 Precision = Literal["float32", "bfloat16"]
 Positive = Annotated[float, Interval(gt=0, le=LARGE)]
@@ -35,7 +35,7 @@ class TrainConfig:
     precision: Precision = setting("float32", "Of products: float32 or bfloat16.")
     validate_every: AtLeastOne = setting(250, "Steps between validations.")
     save_every: AtLeastOne = setting(250, "Steps between saved states.")
-    seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = setting(0, "Of weights and order.")
+    seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = setting(SEED, "Of weights and order.")
 
     def __post_init__(self) -> None:
         check_types(self)
