@@ -30,6 +30,7 @@ BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal") 
 
 AtLeastOne = Annotated[int, Interval(gt=0, le=LARGE)]
 Share = Annotated[float, Interval(ge=0, lt=1)]
+Rate = Annotated[float, Interval(ge=0, le=LARGE)]
 Seconds = Annotated[float, Interval(gt=0, le=LONGEST_S)]
 Wait = Annotated[float, Interval(ge=0, le=LONGEST_S)]  # seconds, or none
 

@@ -5,11 +5,10 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from octorec.settings import LARGE, SEED, AtLeastOne, Share, check_types, setting
+from octorec.settings import LARGE, SEED, AtLeastOne, Rate, Share, check_types, setting
 
 Precision = Literal["float32", "bfloat16"]
 Positive = Annotated[float, Interval(gt=0, le=LARGE)]
-Rate = Annotated[float, Interval(ge=0, le=LARGE)]
 
 
 @dataclass(frozen=True)
