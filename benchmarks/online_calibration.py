@@ -223,12 +223,14 @@ def ratio_rate(share: Fraction, simulations: int, seed: int = 0) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=20_000)
+    parser.add_argument("--skip", type=int, default=0, help="cells that are measured already, the first so many")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     with ProcessPoolExecutor(options.workers) as pool:
-        found = pool.map(rates, CELLS, [options.simulations] * len(CELLS))
-        for cell, one in zip(CELLS, found, strict=True):
+        cells = CELLS[options.skip :]
+        found = pool.map(rates, cells, [options.simulations] * len(cells))
+        for cell, one in zip(cells, found, strict=True):
             row = {**vars(cell), "share": str(cell.share), "simulations": options.simulations}
             row |= {name: round(value, 5) for name, value in one.items()}
             records.append(options.out, row)

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+from octorec.files import parse_json
+from octorec.formats import ROWS
+
 RESULTS = Path(__file__).parents[1] / "results"
 
 
@@ -32,7 +35,7 @@ def append(path: Path, row: dict[str, Any]) -> None:
     """Append one row at once, so that a run can be cut and keeps what it has."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        file.write(json.dumps({**row, **environment()}) + "\n")
+        file.write(json.dumps({**ROWS.stamp(), **row, **environment()}) + "\n")
 
 
 def error_text(error: Exception) -> str:
@@ -41,7 +44,15 @@ def error_text(error: Exception) -> str:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Every row of a file, none where there is no file. Raises InputError for what is no row or of a newer format."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [_row(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    row = parse_json(line, "results", f"{path}: line {number}", infinite=True)
+    ROWS.check(f"{path}: line {number}", row)
+    return row
 
 
 def _module() -> str:

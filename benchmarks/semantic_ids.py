@@ -26,8 +26,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks.program import run
 from benchmarks.records import RESULTS, append
 from octorec.catalog import build
-from octorec.catalog.catalog import with_defaults
 from octorec.catalog.codebook import Codebook, Fit
+from octorec.catalog.columns import with_defaults
 from octorec.catalog.nearest import Nearest, workers
 from octorec.catalog.residual_kmeans import fit_codebook
 from octorec.catalog.vectors import item_vectors

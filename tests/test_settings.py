@@ -117,6 +117,11 @@ def test_words_are_one_of_those_allowed() -> None:
             refused(config, name, value)
 
 
+def test_what_is_no_plain_value_is_refused_in_one_line_too() -> None:
+    for value in (5, "x", [1], [None]):
+        refused(EngineConfig, "user_fields", value)
+
+
 def test_widths_that_contradict_each_other_are_refused_before_anything_is_loaded() -> None:
     with pytest.raises(InputError, match="default_beam_width: got 131072; must be an integer from 1 to 65536"):
         ServeConfig.of(default_beam_width=2**17)

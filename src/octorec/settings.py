@@ -90,11 +90,8 @@ def require(condition: bool, name: str, config: Any, allowed: str) -> None:
 
 def settings_of(kind: type) -> dict[str, "dataclasses.Field[Any]"]:
     """The settings of a dataclass by name; of one that is composed, those of its parts, in their order."""
-    return {
-        name: field
-        for part in [*parts_of(kind).values()] or [kind]
-        for name, field in ((field.name, field) for field in dataclasses.fields(part))
-    }
+    parts = [*parts_of(kind).values()] or [kind]
+    return {field.name: field for part in parts for field in dataclasses.fields(part)}
 
 
 def parts_of(kind: type) -> dict[str, Any]:
@@ -153,10 +150,12 @@ def _of_text(text: str) -> Any:
 def _allowed(error: Mapping[str, Any], hint: Any) -> str:
     """What may stand for a setting with the annotation `hint`, in words, after pydantic's `error`."""
     inside = [*_within(hint)]
-    plain = next((part for part in inside if part in (bool, int, float, str)), str)
     if error["type"] == "literal_error":
         words = next(get_args(part) for part in inside if get_origin(part) is Literal)
         return f"allowed: {', '.join(map(str, words))}"
+    plain = next((part for part in inside if part in (bool, int, float, str)), None)
+    if plain is None:  # no type of a setting that a person writes
+        return str(error["msg"])
     if isinstance(error["input"], float) and not math.isfinite(error["input"]) and plain is float:
         return "must be finite"
     if error["type"] in BOUNDS:

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from octorec.catalog.catalog import FILES, Catalog
+from octorec.catalog.catalog import Catalog
 from octorec.catalog.codebook import Codebook
+from octorec.catalog.folder import FILES
 from octorec.catalog.residual_kmeans import fit_codebook
 from octorec.data.items import check_items
 from octorec.errors import InputError, MismatchError
@@ -86,7 +87,7 @@ def test_places_by_hashes_at_the_ends_and_in_one_bucket(known, monkeypatch):
     strangers = {"lowest": -(2**63), "highest": 2**63 - 1, "zero": 0, "near": near}
     strangers = {item: value for item, value in strangers.items() if value not in known}
     monkeypatch.setattr(
-        "octorec.catalog.catalog._hashes", lambda ids: np.array([(hashes | strangers)[item] for item in ids], np.int64)
+        "octorec.catalog.ids._hashes", lambda ids: np.array([(hashes | strangers)[item] for item in ids], np.int64)
     )
     items = check_items(pa.table({"item_id": list(hashes), "codes": [[number] for number in range(len(known))]}))
     catalog = Catalog.of_items(items, (64,))
@@ -95,7 +96,7 @@ def test_places_by_hashes_at_the_ends_and_in_one_bucket(known, monkeypatch):
 
 
 def test_two_ids_of_one_hash_are_refused(monkeypatch):
-    monkeypatch.setattr("octorec.catalog.catalog._hashes", lambda ids: np.zeros(len(ids), np.int64))
+    monkeypatch.setattr("octorec.catalog.ids._hashes", lambda ids: np.zeros(len(ids), np.int64))
     catalog = Catalog.of_items(check_items(pa.table({"item_id": ["a", "b"], "codes": [[0], [1]]})), (2,))
     with pytest.raises(RuntimeError, match="PYTHONHASHSEED"):
         catalog.places(["a"])

@@ -9,7 +9,7 @@ import pytest
 
 from octorec.catalog import vectors as item_vectors_module
 from octorec.catalog.attributes import WORD_WEIGHT, AttributeMap, Vocabulary, fit_map, fit_vocabulary
-from octorec.catalog.catalog import with_defaults
+from octorec.catalog.columns import with_defaults
 from octorec.catalog.sets import distinct_sets, set_bits
 from octorec.catalog.vectors import WINDOW, id_vectors, item_vectors, predicted_vectors
 from octorec.data.interactions import Interactions

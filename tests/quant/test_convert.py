@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from octorec.catalog.build import build_catalog
-from octorec.catalog.catalog import FILES
+from octorec.catalog.folder import FILES
 from octorec.data.items import check_items
 from octorec.errors import InputError
 from octorec.kernels.quantized import E4M3, quantize

@@ -18,6 +18,7 @@ from openapi_python_client import generate
 from openapi_python_client.config import Config, ConfigFile, MetaType
 from served import administered, listening, make_engine, run, served
 
+import octorec
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
@@ -58,6 +59,15 @@ def generated(schema: dict[str, Any], folder: Path) -> Iterator[ModuleType]:
         sys.path.remove(str(folder))
         for module in [module for module in sys.modules if module.partition(".")[0] == "octorec_client"]:
             del sys.modules[module]
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_the_schema_says_the_servers_version_and_its_paths_the_interfaces(name: str) -> None:
+    schema = schema_of(name)
+    assert schema["info"]["version"] == octorec.__version__
+    ours = [path for path in schema["paths"] if not path.startswith("/v2/") and path not in ("/health", "/metrics")]
+    assert ours
+    assert all(path.startswith("/v1/") for path in ours)
 
 
 def part(name: str) -> Any:

@@ -5,12 +5,11 @@ from typing import Any
 
 from octorec.errors import InputError
 from octorec.files import read_json
+from octorec.formats import CATALOG
 from octorec.reading import require_folder
 
-FORMAT_VERSION = 1
 ABOUT_FILE = "catalog.json"
 ABOUT = {  # keys of catalog.json
-    "format_version": int,
     "fingerprint": str,
     "codebook_sizes": list,
     "levels": int,
@@ -20,7 +19,7 @@ ABOUT = {  # keys of catalog.json
     "unique": bool,
     "attributes": bool,
 }
-OPTIONAL = ("learned", "extends")  # which older catalogs lack
+OPTIONAL = (CATALOG.key, "learned", "extends")  # which older catalogs lack
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -28,9 +27,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     require_folder(folder, "catalog", ABOUT_FILE)
     path = folder / ABOUT_FILE
     about = read_json(path, "catalog")
-    version = about.get("format_version")
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise InputError(f"{path}: format_version", version, f"this OctoRec reads format version {FORMAT_VERSION}")
+    CATALOG.check(str(path), about)
     known = (*ABOUT, *OPTIONAL)
     unknown = sorted(set(about) - set(known))
     if unknown:

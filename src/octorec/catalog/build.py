@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from octorec.catalog.catalog import Catalog, with_defaults
+from octorec.catalog.catalog import Catalog
 from octorec.catalog.codebook import Codebook, check_sizes
+from octorec.catalog.columns import with_defaults
 from octorec.catalog.counts import with_counts
 from octorec.catalog.kmeans import ITERATIONS
 from octorec.catalog.residual_kmeans import fit_codebook

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from octorec.catalog.catalog import COUNTS, Catalog
+from octorec.catalog.catalog import Catalog
+from octorec.catalog.columns import COUNTS
 from octorec.data.interactions import Interactions
 from octorec.data.tables import one_array
 

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from octorec.catalog.catalog import COUNTS, Catalog, with_defaults
+from octorec.catalog.catalog import Catalog
+from octorec.catalog.columns import COUNTS, with_defaults
 from octorec.catalog.same_codebook import difference
 from octorec.data.items import check_items
 from octorec.data.tables import one_array

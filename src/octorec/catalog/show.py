@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from octorec.catalog.catalog import COUNTS, Catalog
+from octorec.catalog.catalog import Catalog
+from octorec.catalog.columns import COUNTS
 from octorec.errors import InputError
 
 NAMED = 5  # items that an error names

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from octorec.catalog.build import codes_of, new_vectors
-from octorec.catalog.catalog import COUNTS, Catalog
+from octorec.catalog.catalog import Catalog
+from octorec.catalog.columns import COUNTS
 from octorec.data.items import check_items, matrix
 from octorec.data.tables import one_array
 from octorec.errors import InputError

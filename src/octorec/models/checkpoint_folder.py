@@ -3,13 +3,19 @@
 Imports no torch, so that a wrong path is refused before anything is loaded. `hf_folder` reads the contents.
 """
 
+import json
+import os
 import stat
 from pathlib import Path
 
+import octorec
+from octorec import formats
 from octorec.errors import InputError
+from octorec.files import read_json
 from octorec.reading import folder_names, listed, require_folder, require_there
 
 CONFIG = "config.json"
+VERSION = "octorec.json"  # beside config.json, which is Hugging Face's
 INDEX = "model.safetensors.index.json"
 SUFFIX = ".safetensors"
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -23,13 +29,14 @@ CONVERT = (
 def require_checkpoint(path: str | Path, field: str = "checkpoint", bare: bool = False) -> None:
     """Refuse what is no folder of config.json and safetensors files, with an InputError that says what was found.
 
-    bare: a folder without config.json will do, and so will a single file.
+    bare: a folder without config.json will do, and so will a single file. A folder of a newer format is refused too.
     """
     if bare and not stat.S_ISDIR(require_there(path, field).st_mode):
         if Path(path).suffix in PICKLED:
             raise InputError(field, str(path), CONVERT)
         return
     names = folder_names(path, field, "") if bare else require_folder(path, field, CONFIG)
+    _check_version(Path(path, VERSION))
     if INDEX in names or any(name.endswith(SUFFIX) for name in names):
         return
     pickled = [name for name in names if name.endswith(PICKLED)]
@@ -37,3 +44,15 @@ def require_checkpoint(path: str | Path, field: str = "checkpoint", bare: bool =
         raise InputError(field, str(Path(path, pickled[0])), CONVERT)
     found = f"this one holds {listed(names)}" if names else "this one is empty"
     raise InputError(field, str(path), f"must be a folder that holds {SUFFIX} files; {found}")
+
+
+def write_version(folder: Path) -> None:
+    """Say in `folder` which format it has and which OctoRec wrote it."""
+    about = {**formats.CHECKPOINT.stamp(), "written_by": octorec.__version__}
+    (folder / VERSION).write_text(json.dumps(about, indent=1))
+
+
+def _check_version(path: Path) -> None:
+    """Refuse a newer format. A folder without the file is a foreign one, or of an OctoRec that said no version."""
+    if os.path.lexists(path):
+        formats.CHECKPOINT.check(str(path), read_json(path, "checkpoint"))

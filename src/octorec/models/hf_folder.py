@@ -18,7 +18,7 @@ from torch import Tensor
 from octorec.errors import InputError, shown
 from octorec.files import is_own_file, parse_json, read_json
 from octorec.kernels.quantized import Granularity
-from octorec.models.checkpoint_folder import CONFIG, INDEX, SUFFIX, require_checkpoint
+from octorec.models.checkpoint_folder import CONFIG, INDEX, SUFFIX, require_checkpoint, write_version
 from octorec.models.scales import Header, check_block_sizes, checked_scale, forms, granularity
 
 SHARD_BYTES = 10**9
@@ -235,7 +235,11 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_byt
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write config.json; NaN and Infinity of another program stay what they are (see `files.read_json`)."""
+    """Write config.json; NaN and Infinity of another program stay what they are (see `files.read_json`).
+
+    The format's version goes into a file beside it.
+    """
+    write_version(folder)
     (folder / CONFIG).write_text(json.dumps(config, indent=1))
 
 

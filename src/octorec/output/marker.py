@@ -16,11 +16,12 @@ from typing import Any
 
 from octorec.errors import InputError
 from octorec.files import read_json
+from octorec.formats import CONTENTS
 
 MARKER = ".octorec.json"
 HASHED = 2**20  # bytes of a file up to which its content is compared, and not only its size
 SEEN = 2**16  # first bytes of a file, in which a kind's sign stands
-TENSORS = r"config\.json|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json|training\.json|catalog"
+TENSORS = r"(config|octorec|training)\.json|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json|catalog"
 COPIED = (  # of models on the Hub, which `octorec quantize` copies along
     r"generation_config\.json|tokenizer\.(json|model)|tokenizer_config\.json|special_tokens_map\.json|"
     r"added_tokens\.json|vocab\.(json|txt)|merges\.txt|chat_template\.(jinja|json)|README\.md|LICENSE|\.gitattributes"
@@ -47,7 +48,7 @@ KINDS = (
 def mark(folder: Path) -> None:
     """Write the list of all that `folder` holds now, except for folders within it that have a list of their own."""
     found = {name: _about(path) for name, path in _contents(folder) if not is_marked(path)}
-    (folder / MARKER).write_text(json.dumps({"written_by": "octorec", "files": found}, indent=1))
+    (folder / MARKER).write_text(json.dumps({**CONTENTS.stamp(), "written_by": "octorec", "files": found}, indent=1))
 
 
 def is_marked(path: Path) -> bool:
@@ -56,13 +57,18 @@ def is_marked(path: Path) -> bool:
 
 
 def foreign(folder: Path) -> list[str]:
-    """Names of what in `folder` OctoRec did not write, or somebody changed since: paths from `folder`, sorted."""
+    """Names of what in `folder` OctoRec did not write, or somebody changed since: paths from `folder`, sorted.
+
+    Raises InputError where a newer OctoRec wrote the list.
+    """
     if not is_marked(folder):
         return _foreign_in_unmarked(folder)
     try:
-        listed = read_json(folder / MARKER, "marker").get("files")
+        found = read_json(folder / MARKER, "marker")
     except InputError:
-        listed = None
+        return [MARKER]
+    CONTENTS.check(str(folder / MARKER), found)
+    listed = found.get("files")
     return sorted(_not_listed(folder, listed)) if isinstance(listed, dict) else [MARKER]
 
 

@@ -20,7 +20,7 @@ from octorec.errors import InputError
 from octorec.files import is_own_file, json_text
 from octorec.kernels import reference
 from octorec.models.checkpoint import check_fits, read_config
-from octorec.models.checkpoint_folder import INDEX, SUFFIX
+from octorec.models.checkpoint_folder import INDEX, SUFFIX, VERSION
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.output.marker import MARKER
 from octorec.output.refuse import refuse_folder, refuse_full
@@ -225,7 +225,7 @@ def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
 def _copy_rest(folder: Path, scratch: Path) -> list[str]:
     """Copy the catalog and small files along; return the names of those left behind. No link leads out of `folder`."""
     left_behind = _copy_catalog(folder / "catalog", scratch / "catalog")
-    not_copied = ("catalog", INDEX, "config.json", REPORT, MARKER)
+    not_copied = ("catalog", INDEX, "config.json", VERSION, REPORT, MARKER)
     for path in sorted(folder.iterdir()):
         if path.name in not_copied or path.suffix == SUFFIX or os.path.realpath(path) == os.path.realpath(scratch):
             continue

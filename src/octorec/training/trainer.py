@@ -22,6 +22,7 @@ from torch import Tensor
 
 from octorec.errors import InputError, MismatchError, shown
 from octorec.files import json_text, read_json
+from octorec.formats import TRAINING
 from octorec.models.onerec import OneRecV2
 from octorec.output.write import new_folder
 from octorec.training.balance import ExpertBalance
@@ -30,6 +31,7 @@ from octorec.training.dropout import add_dropout
 from octorec.training.examples import TrainingSet, drop_items
 
 OnStep = Callable[[dict[str, Any]], None]  # is told what was measured after a step
+STATE = "state.json"  # says what `state.safetensors` beside it holds
 EAGER = 3  # steps before a GPU's step is captured: libraries allocate and choose their kernels in them
 
 
@@ -163,13 +165,12 @@ class Trainer:
             save_file(
                 {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, scratch / "state.safetensors"
             )
-            about = {"step": self.step, "history": self.history, **self._identity()}
-            (scratch / "state.json").write_text(json_text(about, indent=1))
+            about = {**TRAINING.stamp(), "step": self.step, "history": self.history, **self._identity()}
+            (scratch / STATE).write_text(json_text(about, indent=1))
 
     def restore(self, folder: Path) -> None:
         """Go on from a folder that `save` wrote, with the same configuration and data."""
-        require_state(folder)
-        about = read_json(folder / "state.json", "resume")
+        about = _read_state(folder)
         for name, value in self._identity().items():
             if about.get(name) != value:
                 raise MismatchError(f"resume: {name}", value, f"the saved training had {shown(about.get(name))}")
@@ -205,14 +206,23 @@ class Trainer:
 
 def require_state(folder: Path) -> None:
     """Refuse a folder without a saved training state."""
-    if not (folder / "state.json").exists():
+    if not (folder / STATE).exists():
         raise InputError("resume", str(folder), "holds no saved training state")
 
 
 def saved_step(folder: Path) -> int | None:
-    """The step at which the state in `folder` stands; None where there is none."""
-    path = folder / "state.json"
-    return read_json(path, "resume").get("step") if path.exists() else None
+    """The step at which the state in `folder` stands; None where there is none that could be resumed."""
+    try:
+        return _read_state(folder).get("step")
+    except InputError:
+        return None
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    require_state(folder)
+    about = read_json(folder / STATE, "resume")
+    TRAINING.check(f"resume: {folder / STATE}", about)
+    return about
 
 
 def nll(logits: list[Tensor], codes: Tensor, label_smoothing: float = 0.0) -> Tensor:

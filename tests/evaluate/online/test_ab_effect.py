@@ -9,7 +9,17 @@ from scipy.stats import ttest_ind
 
 from octorec.evaluate.online.contrast import Contrast, Untold, contrast
 from octorec.evaluate.online.design import Metric
-from octorec.evaluate.online.effect import MOST_SKEW, NO_BOUND, NOT_CLEAR, TOO_SKEWED, Bounds, effect, ends, unskewed
+from octorec.evaluate.online.effect import (
+    MOST_SKEW,
+    NO_BOUND,
+    NOT_CLEAR,
+    TOO_SKEWED,
+    Bounds,
+    effect,
+    ends,
+    searched,
+    unskewed,
+)
 from octorec.evaluate.online.joined import Column
 from octorec.evaluate.online.results import Effect
 from tests.evaluate.online.ab_numbers import column, metric
@@ -66,6 +76,17 @@ def test_relative_ends_are_where_t_is_the_bound_away() -> None:
         assert steps == pytest.approx(
             unskewed(sign * reach, found.varies.at(np.array([end])).skew[0]), rel=0.01
         )  # but for Student's t
+
+
+def test_the_equation_and_the_search_find_the_same_ends() -> None:
+    rng = np.random.default_rng(12)
+    for _ in range(20):
+        y = [rng.lognormal(0, 0.5, n) for n in rng.integers(300, 4000, 2)]
+        for one in (metric(), metric(margin_kind="absolute")):
+            found = sure(one, *map(column, y))
+            bounds, sides = np.repeat([1.9, 3.0], 2), np.tile([-1.0, 1.0], 2)
+            solved = [end for pair in ends(found, [1.9, 3.0]) for end in pair]
+            assert searched(found, bounds, sides) == pytest.approx(solved, rel=1e-8)
 
 
 @pytest.mark.slow

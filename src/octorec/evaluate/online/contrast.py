@@ -174,7 +174,7 @@ def _moments(
         units=units,
         difference=difference,
         base=base if relative else 1.0,
-        varies=Spread(parts, counts, *powers(arms, terms)),
+        varies=Spread(parts, counts, weights, *powers(arms, terms)),
     )
 
 

@@ -26,13 +26,15 @@ from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.results import Effect
 from octorec.evaluate.verdict import Outcome
 
+CLOSE = 1e-10  # relative: an end that moves by less is found
 GRID = np.append(0.0, 2.0 ** np.arange(-3, 21))  # in standard errors
 MOST_SKEW = 0.4  # of T, beyond which its distribution is not known well enough
 NO_BOUND = "no bound at this look: too little of the plan is reached"
 NOTHING_BELOW = "the sum to divide by is not clear of 0 in a variant, so that nothing bounds the ratio"
 NOT_CLEAR = "the control's mean is not clear of 0, so that nothing bounds a relative difference"
-ROUNDS = 6  # of a search: each leaves one section of the last
+ROUNDS = 7  # of a search: each leaves one section of the last
 SECTIONS = np.linspace(0, 1, 33)
+STEPS = 30  # to an end; most take five
 TOO_SKEWED = "a few units carry most of the sum: more units are needed"
 Ends = tuple[float, float]
 UNBOUNDED: Ends = (-math.inf, math.inf)
@@ -80,21 +82,53 @@ def outcome(metric: Metric, alone: Ends, joint: Ends) -> Outcome:
 def ends(found: Contrast, bounds: Sequence[float]) -> list[Ends]:
     """The low and the high end of the difference for each of `bounds`; infinite where nothing bounds it.
 
-    They are the first r on their side of the estimate that is rejected. All are sought at once [E], in ever smaller
-    sections of the places [E, R] where they are thought to be.
+    They are the first r on their side of the estimate that is rejected: all at once [E], the few by a search where T is
+    too skewed at the r that solves the equation of the first, or where none does.
     """
-    sides = np.tile([-1.0, 1.0], len(bounds))
-    reach = np.repeat(bounds, 2)
-    places = np.tile(_outward(found), (len(bounds), 1))
-    rejected = _rejected(found, reach, sides, places)
-    unbound = ~rejected.any(1) | ~(found.clear > reach) | (found.base < 0) | ((sides > 0) & ~_clear(found, reach))
+    sides, reach = np.tile([-1.0, 1.0], len(bounds)), np.repeat(bounds, 2)
+    at = sides * np.inf
+    bound = (found.clear > reach) & (found.base >= 0)
+    at[bound] = _solved(found, reach[bound], sides[bound])
+    solved = np.isfinite(at)
+    solved[solved] = np.abs(found.varies.at(at[solved]).seen) <= MOST_SKEW
+    hard = bound & ~solved
+    if hard.any():
+        at[hard] = searched(found, reach[hard], sides[hard])
+    low_high = at.tolist()
+    return list(zip(low_high[::2], low_high[1::2], strict=True))
+
+
+def _solved(found: Contrast, bounds: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """The r [E] where T(r) is as far from 0 as the bounds [E] say: NaN where there is none, or where it is not unique.
+
+    The equation is quadratic in r but for freedom and skewness, which hardly change and are taken from the r before.
+    """
+    r, none = np.full(len(sides), found.value), np.full(len(sides), np.nan)
+    if not found.base > 0:
+        return none
+    (v0, v1), (_, v2) = found.varies.parts.sum((0, 1))
+    for _ in range(STEPS):
+        there, before = found.varies.at(r), r
+        square = unskewed(stdtrit(there.freedom, ndtr(-bounds)) * sides, there.skew) ** 2
+        a, b = found.base**2 - square * v2, found.difference * found.base + square * v1
+        root = np.sqrt(np.maximum(b**2 - a * (found.difference**2 - square * v0), 0.0))
+        r = np.where(a > 0, (b + sides * root) / np.where(a > 0, a, 1.0), before)
+        if not (np.abs(r - before) > CLOSE * np.abs(r)).any():
+            return np.where(a > 0, r, np.nan)
+    return none
+
+
+def searched(found: Contrast, bounds: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """The first r [E] on a side of the estimate that is rejected, sought in ever smaller sections; or infinity."""
+    places = _outward(found)[(sides > 0).astype(int)]
+    rejected = _rejected(found, bounds, sides, places)
+    unbound = ~rejected.any(1) | ((sides > 0) & ~_clear(found, bounds))
     for _ in range(ROUNDS):
         first = np.maximum(np.argmax(rejected, 1), 1)[:, None]
         near, far = (np.take_along_axis(places, first - step, 1) for step in (1, 0))
         places = near + (far - near) * SECTIONS
-        rejected = _rejected(found, reach, sides, places)
-    at = np.where(unbound, sides * np.inf, places[:, 0]).tolist()
-    return list(zip(at[::2], at[1::2], strict=True))
+        rejected = _rejected(found, bounds, sides, places)
+    return np.where(unbound, sides * np.inf, places[:, 0])
 
 
 def _clear(found: Contrast, bounds: np.ndarray) -> np.ndarray:
@@ -123,10 +157,10 @@ def _outward(found: Contrast) -> np.ndarray:
 def _rejected(found: Contrast, bounds: np.ndarray, sides: np.ndarray, r: np.ndarray) -> np.ndarray:
     """Whether r [E, R] cannot be the difference, by bounds [E] and sides [E]; not where T is too skewed to tell."""
     there = found.varies.at(r.ravel())
-    error, freedom, skew = (one.reshape(r.shape) for one in (there.error, there.freedom, there.skew))
-    reach = stdtrit(freedom, ndtr(-bounds)[:, None]) * sides[:, None]
-    away = sides[:, None] * (found.at(r) - unskewed(reach, skew) * error) <= 0
-    return np.asarray((np.abs(skew) <= MOST_SKEW) & away)
+    reach = stdtrit(there.freedom.reshape(r.shape), ndtr(-bounds)[:, None]) * sides[:, None]
+    steps = found.at(r) / there.error.reshape(r.shape)
+    away = sides[:, None] * (steps - unskewed(reach, there.skew.reshape(r.shape))) <= 0
+    return np.asarray((np.abs(there.seen).reshape(r.shape) <= MOST_SKEW) & away)
 
 
 def _why(found: Contrast, bound: float) -> str:

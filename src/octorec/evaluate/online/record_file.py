@@ -24,15 +24,15 @@ from octorec.evaluate.online.plain import made, plain
 from octorec.evaluate.online.results import Look
 from octorec.evaluate.online.written import experiment_values
 from octorec.files import read_json
+from octorec.formats import EXPERIMENT
 from octorec.output.lock import WITHOUT_LOCKS
 from octorec.output.write import new_file
 from octorec.reading import reason, require_folder
 
 RECORD, LOCK = "record.json", ".lock"
-FORMAT = 1
 LOCK_WAIT_S = 10.0
 LATEST = 253402300799.0  # the last second of the year 9999
-KEYS = ("format", "experiment", "hold_out_salt", "stages", "stop", "ended", "looks", "lowest_ratio_p", "notes")
+KEPT = ("hold_out_salt", "stages", "stop", "ended", "looks", "lowest_ratio_p", "notes")  # beside the experiment
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ def read_record(folder: str | Path) -> Record:
     require_folder(folder, "folder", RECORD)
     folder = Path(folder)
     where = f"record {folder / RECORD}"
-    values = keys_of(where, read_json(folder / RECORD, "record"), KEYS, KEYS)
+    values = read_json(folder / RECORD, "record")
+    EXPERIMENT.check(where, values)
+    values = keys_of(where, values, (EXPERIMENT.key, "experiment", *KEPT), ("experiment", *KEPT))
     try:
         record = _record(folder, values)
         _check(record)
@@ -177,13 +179,11 @@ def _taken(handle: int, folder: Path, field: str) -> bool:
 
 
 def _values(record: Record) -> dict[str, Any]:
-    found = {name: plain(getattr(record, name)) for name in KEYS if name not in ("format", "experiment")}
-    return {"format": FORMAT, "experiment": experiment_values(record.experiment), **found}
+    found = {name: plain(getattr(record, name)) for name in KEPT}
+    return {**EXPERIMENT.stamp(), "experiment": experiment_values(record.experiment), **found}
 
 
 def _record(folder: Path, values: dict[str, Any]) -> Record:
-    if type(values["format"]) is not int or values["format"] != FORMAT:
-        raise InputError("format", values["format"], f"must be {FORMAT}: another version of OctoRec wrote it")
     hints: dict[str, Any] = {
         "hold_out_salt": str,
         "stages": tuple[Stage, ...],

@@ -17,11 +17,15 @@ Terms = tuple[np.ndarray, np.ndarray]  # p and q of an arm's units [U]: a unit i
 
 @dataclass(frozen=True)
 class At:
-    """T(r) at each r [R]: standard error, degrees of freedom (Welch 1947, *Biometrika* 34) and skewness."""
+    """T(r) at each r [R]: standard error, degrees of freedom (Welch 1947, *Biometrika* 34) and skewness.
+
+    skew: if r is the difference, so that both arms' units vary alike. seen: with the variance that each arm shows.
+    """
 
     error: np.ndarray
     freedom: np.ndarray
     skew: np.ndarray
+    seen: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,13 @@ class Spread:
     """The moments of p + r q as forms in r.
 
     parts [2, S, 2, 2]: what each stage of control and treatment adds to the variance of T, as a form in (1, r). counts
-    [2, S]: units. squares [3] and thirds [4]: sums of a unit's second and third power about its stage's mean, over both
-    arms, as coefficients of r's powers.
+    [2, S]: units. weights [S]: of the stages. squares [3] and thirds [4]: sums of a unit's second and third power about
+    its stage's mean, over both arms, as coefficients of r's powers.
     """
 
     parts: np.ndarray
     counts: np.ndarray
+    weights: np.ndarray
     squares: np.ndarray
     thirds: np.ndarray
 
@@ -50,16 +55,22 @@ class Spread:
         square = np.maximum(s[0] + r * (s[1] + r * s[2]), 0.0)
         third = t[0] + r * (t[1] + r * (t[2] + r * t[3]))
         unit = np.divide(third, square**1.5, out=np.zeros(len(r)), where=square > 0) * self.counts.sum() ** 0.5
-        signs = np.repeat([[-1.0], [1.0]], len(counts) // 2, 0) / np.sqrt(counts)
+        alike = (self.weights**2 / self.counts).reshape(-1, 1)
         return At(
             error=np.sqrt(total),
             freedom=total**2 / (shares**2 / (counts - 1)).sum(0),
-            skew=unit * (signs * shares**1.5).sum(0) / total**1.5,
+            skew=unit * self._leaning(alike),
+            seen=unit * self._leaning(shares),
         )
 
     def error(self, r: float) -> float:
         """The standard error of T(r)."""
         return float(self.at(np.array([r])).error[0])
+
+    def _leaning(self, shares: np.ndarray) -> np.ndarray:
+        """The skewness of T where a unit's is 1, by what each stage of control and treatment adds to the variance."""
+        signs = np.repeat([[-1.0], [1.0]], len(self.weights), 0) / np.sqrt(self.counts.reshape(-1, 1))
+        return np.asarray((signs * shares * np.sqrt(shares)).sum(0) / shares.sum(0) ** 1.5)
 
 
 def powers(arms: tuple[Arm, Arm], terms: tuple[Terms, Terms]) -> tuple[np.ndarray, np.ndarray]:
