@@ -21,11 +21,8 @@ def with_flags(settings: type, **shared: Any) -> Callable[[Verb], Verb]:
 
     def add(verb: Verb) -> Verb:
         own = [p for p in inspect.signature(verb).parameters.values() if p.kind != p.VAR_KEYWORD]
-        kinds = {
-            name: kind
-            for part in (*parts_of(settings).values(), settings)
-            for name, kind in get_type_hints(part).items()
-        }
+        parts = [*parts_of(settings).values()] or [settings]
+        kinds = {name: kind for part in parts for name, kind in get_type_hints(part).items()}
         for name, field in settings_of(settings).items():
             if name in shared:
                 own.append(_parameter(name, field.default, shared[name]))
@@ -58,7 +55,5 @@ def _parameter(name: str, default: Any, kind: Any) -> inspect.Parameter:
 
 def _typed(kind: Any) -> Any:
     """What a flag is read as: text for words of a list and for numbers with commas, which settings check themselves."""
-    plain = (
-        next((part for part in get_args(kind) if part is not NoneType), kind) if NoneType in get_args(kind) else kind
-    )
-    return str if get_origin(plain) in (tuple, Literal) else plain
+    given_as = next(part for part in get_args(kind) if part is not NoneType) if NoneType in get_args(kind) else kind
+    return str if get_origin(given_as) in (tuple, Literal) else given_as
