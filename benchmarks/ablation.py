@@ -15,13 +15,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 
 from benchmarks import program, records, unfused
-from benchmarks.engine import N_ITEMS, Row, host_to_host, kernels, measure_octorec, on_device, result
+from benchmarks.engine import N_ITEMS, Measured, Wanted, host_to_host, kernels, measure_octorec, on_device, result
 from benchmarks.random_model import random_catalog, random_model, random_requests
+from benchmarks.rows import AblationFailure, AblationRow
 from benchmarks.skew import EXPONENTS, skew
 from benchmarks.timer import time_gpu
 from octorec.engine.batch import ParsedRequest
@@ -90,11 +90,11 @@ def balanced_engine(recipe: str, ops: ModuleType) -> EagerEngine:
     return engine
 
 
-def measure(engine: EagerEngine, runs: int) -> dict[str, Any]:
+def measure(engine: EagerEngine, runs: int) -> Measured:
     requests = random_requests(BATCH, N_ITEMS, CONTEXT, BEAM)
     run = search(engine)
     timing, host = time_gpu(run, runs), host_to_host(lambda: engine.recommend(requests), runs)
-    return {"timing": timing, "host": host, "kernels": kernels(run)}
+    return Measured(timing, host, kernels=kernels(run))
 
 
 def search(engine: EagerEngine) -> Callable[[], Beams]:
@@ -104,9 +104,9 @@ def search(engine: EagerEngine) -> Callable[[], Beams]:
     return lambda: engine._search(batch, BEAM)
 
 
-def row_of(name: str, recipe: str, measured: dict[str, Any], kernels: list[str]) -> dict[str, Any]:
-    row = Row(name, PRESET, "bf16" if recipe == "bf16" else "fp8", BATCH, BEAM, CONTEXT)
-    return {**result(row, measured), "recipe": recipe, "replaced": kernels}
+def row_of(name: str, recipe: str, measured: Measured, kernels: Sequence[str]) -> AblationRow:
+    row = Wanted(name, PRESET, "bf16" if recipe == "bf16" else "fp8", BATCH, BEAM, CONTEXT)
+    return AblationRow(**vars(result(row, measured)), recipe=recipe, replaced=tuple(kernels))
 
 
 @torch.inference_mode()
@@ -125,20 +125,20 @@ def run(steps: list[int], with_engine: bool, runs: int, out: Path) -> None:
             report(out, row_of(step.name, recipe, measure(engine, runs), replaced(number)))
         except Exception as error:  # a step that fails must not take the others with it
             traceback.print_exc()
-            records.append(out, {"system": step.name, "error": records.error_text(error)})
+            records.append(out, AblationFailure(system=step.name, error=records.error_text(error)))
     engine = None
     gc.collect()
     torch.cuda.empty_cache()
     if with_engine:
         torch.cuda.reset_peak_memory_stats()
-        measured = measure_octorec(Row("octorec", PRESET, "fp8", BATCH, BEAM, CONTEXT), runs)
-        report(out, row_of(ENGINE, "fp8", measured, list(OPERATIONS)))
+        measured = measure_octorec(Wanted("octorec", PRESET, "fp8", BATCH, BEAM, CONTEXT), runs)
+        report(out, row_of(ENGINE, "fp8", measured, OPERATIONS))
 
 
-def report(out: Path, row: dict[str, Any]) -> None:
+def report(out: Path, row: AblationRow) -> None:
     records.append(out, row)
     seconds = f"({time.perf_counter() - START:.0f} s)"
-    print(f"{row['system']:70s} {row['ms_per_batch']:8.2f} ms {row['requests_per_s']:7.1f}/s {seconds}", flush=True)
+    print(f"{row.system:70s} {row.ms_per_batch:8.2f} ms {row.requests_per_s:7.1f}/s {seconds}", flush=True)
 
 
 START = time.perf_counter()

@@ -18,14 +18,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks import program
 from benchmarks.quantize import cpu_model, rss_anon_kb
-from benchmarks.records import RESULTS, append
+from benchmarks.records import RESULTS, append, as_json
+from benchmarks.rows import AnalyzeRow
 from octorec.models.hf_folder import write_config, write_tensors
 from octorec.output.write import new_folder
 
@@ -80,7 +80,7 @@ def measure(source: Path, out: Path) -> tuple[float, float]:
     return time.perf_counter() - start, peak / 1024
 
 
-def run(layers: int, folder: Path) -> dict[str, Any]:
+def run(layers: int, folder: Path) -> AnalyzeRow:
     try:
         parameters = write_random(folder / "bf16", layers)
         load = os.getloadavg()[0]
@@ -88,19 +88,19 @@ def run(layers: int, folder: Path) -> dict[str, Any]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     per_billion = seconds / parameters * 1e9
-    return {
-        "what": "analyze",
-        "layout": "Qwen3-8B",
-        "layers": layers,
-        "parameters": parameters,
-        "seconds": round(seconds, 1),
-        "seconds_per_billion": round(per_billion, 1),
-        "peak_rss_anon_mb": round(peak),
-        "held": per_billion <= TARGET_SECONDS and peak <= TARGET_MB,
-        "cores": len(os.sched_getaffinity(0)),
-        "load_before": round(load, 2),
-        "cpu_model": cpu_model(),
-    }
+    return AnalyzeRow(
+        what="analyze",
+        layout="Qwen3-8B",
+        layers=layers,
+        parameters=parameters,
+        seconds=round(seconds, 1),
+        seconds_per_billion=round(per_billion, 1),
+        peak_rss_anon_mb=round(peak),
+        held=per_billion <= TARGET_SECONDS and peak <= TARGET_MB,
+        cores=len(os.sched_getaffinity(0)),
+        load_before=round(load, 2),
+        cpu_model=cpu_model(),
+    )
 
 
 def main() -> None:
@@ -118,7 +118,7 @@ def main() -> None:
         parser.error(f"--layers {args.layers} needs {need / 1e9:.1f} GB on disk, {free / 1e9:.1f} GB are free")
     row = run(args.layers, args.folder)
     append(RESULTS / "analyze.jsonl", row)
-    print(json.dumps(row))
+    print(json.dumps(as_json(row)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ the population's own ratio. Letters: U users of a population.
 import argparse
 import math
 import os
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 
 from benchmarks import records
 from benchmarks.program import run
+from benchmarks.rows import NllRow, PopulationRow
 from octorec.evaluate.likelihood import threshold
 from octorec.evaluate.paired import JOINT, Paired, Sums, mean, relative
 
@@ -53,10 +55,14 @@ class Nll:
 
 
 RATES = {20: 0.05, 100: 0.1, 1000: 0.3}  # share of hits that are lost
+WHO_LOSES: dict[int, tuple[Who, ...]] = {  # by targets a user
+    1: ("each hit alone",),
+    10: ("each hit alone", "whole users", "the users with most"),
+}
 POPULATIONS = [
     Population(losses, targets, who, balanced, kind)
     for losses in RATES
-    for targets, whos in ((1, ("each hit alone",)), (10, ("each hit alone", "whole users", "the users with most")))
+    for targets, whos in WHO_LOSES.items()
     for who in whos
     for balanced in (False, True)
     for kind in ("ratio", "mean")
@@ -163,6 +169,15 @@ def _bounded_mean(before: np.ndarray, after: np.ndarray) -> Paired:
     return mean(before, after, bounded=True)
 
 
+def row_of(cell: Population | Nll, simulations: int, rates: Mapping[str, float]) -> PopulationRow | NllRow:
+    """The row of a population, whose rates are those of `error_rates`."""
+    found = {name: round(float(rate), 5) for name, rate in rates.items()}
+    raw = {**vars(cell), "simulations": simulations, **found}
+    if isinstance(cell, Population):
+        return records.typed("error rates", raw, PopulationRow)
+    return records.typed("error rates", raw, NllRow)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=20_000)
@@ -173,9 +188,9 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers) as pool:
         found = pool.map(error_rates, cells, [options.simulations] * len(cells))
         for cell, rates in zip(cells, found, strict=True):
-            row = {**vars(cell), "simulations": options.simulations, **{k: round(v, 5) for k, v in rates.items()}}
+            row = row_of(cell, options.simulations, rates)
             records.append(options.out, row)
-            print(row, flush=True)
+            print(records.as_json(row), flush=True)
 
 
 if __name__ == "__main__":

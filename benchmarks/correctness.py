@@ -24,6 +24,7 @@ import torch
 from benchmarks import records
 from benchmarks.layer_errors import layer_errors
 from benchmarks.program import run
+from benchmarks.rows import EngineCheck
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config, load
@@ -39,7 +40,7 @@ BOUNDS = {  # of the GPU engine against the reference engine
     "beam_overlap": 0.93,  # the same of all items of 128 beams
 }
 WIDTH = 128
-BUCKET = {"batch_sizes": (16,), "beam_widths": (WIDTH,), "default_beam_width": WIDTH}
+BUCKET: dict[str, Any] = {"batch_sizes": (16,), "beam_widths": (WIDTH,), "default_beam_width": WIDTH}
 REQUESTS, MIXES = 256, 64
 TRIALS, NOISE = 32, 2.0**-8  # half to one unit in the last place of bfloat16
 
@@ -58,7 +59,7 @@ def random_requests(engine: Engine, n: int, seed: int) -> list[Request]:
     return out
 
 
-def against_reference(folder: Path, engine: Engine) -> dict[str, float]:
+def against_reference(folder: Path, engine: Engine) -> dict[str, Any]:
     on_cpu = load(folder, **BUCKET)
     requests = random_requests(engine, REQUESTS, seed=1)
     generator = np.random.default_rng(2)
@@ -87,10 +88,11 @@ def reference_noise(
     In each trial every attention's output moves by up to NOISE of itself, as another order of a sum would move it.
     """
     model, generator = load_model(folder, reference, "cpu", torch.bfloat16), torch.Generator()
-    for block in model.blocks:
+    blocks: Any = model.blocks
+    for block in blocks:
         for attention in (block.cross_attn, block.self_attn):
             attention.o_proj.register_forward_hook(partial(moved, generator))
-    engine = Engine(model, catalog, engine_config(model.config, BUCKET), "cpu", reference)
+    engine = Engine(model, catalog, engine_config(BUCKET), "cpu", reference)
     noise = np.zeros_like(expected)
     for seed in range(TRIALS):
         generator.manual_seed(seed)
@@ -137,9 +139,10 @@ def check_layers(out: Path) -> bool:
     held = True
     for row in layer_errors(preset("moe-4b-a0.5b"), fused):
         records.append(out, row)
-        errors = " ".join(f"{name} {row[name]:.2e}" for name in ("error", "rounding", "quantization", "bound"))
-        print(f"{row['layer']:30} {row['precision']:5} {errors} {'' if row['held'] else 'NOT HELD'}", flush=True)
-        held &= row["held"]
+        errors = f"error {row.error:.2e} rounding {row.rounding:.2e} quantization {row.quantization:.2e}"
+        said = f"{errors} bound {row.bound:.2e} {'' if row.held else 'NOT HELD'}"
+        print(f"{row.layer:30} {row.precision:5} {said}", flush=True)
+        held &= row.held
     return held
 
 
@@ -158,17 +161,18 @@ def check_engines(folder: Path, batches: int, out: Path) -> bool:
         run = long_run(single, batches)
         good = within and differing == 0 and run["invalid"] == 0 and run["memory_gained_mb"] == 0
         held &= good
-        row = {
-            "checkpoint": folder.name,
-            "precision": precision,
+        row = EngineCheck(
+            checkpoint=folder.name,
+            precision=precision,
             **found,
-            "bounds": BOUNDS,
-            "mixes": MIXES,
-            "differing": differing,
+            bounds=BOUNDS,
+            mixes=MIXES,
+            differing=differing,
             **run,
-        }
-        records.append(out, {**row, "held": good})
-        print(precision, {**row, "held": good}, flush=True)
+            held=good,
+        )
+        records.append(out, row)
+        print(precision, records.as_json(row), flush=True)
     return held
 
 

@@ -23,6 +23,8 @@ from torch import Tensor
 from benchmarks import records
 from benchmarks.program import run
 from benchmarks.random_model import random_catalog, random_model, random_requests
+from benchmarks.rows import EngineFailure, EngineRow
+from benchmarks.rows.engine import KernelTime
 from benchmarks.skew import EXPONENTS, busiest, skew
 from benchmarks.stock import StockOneRec
 from benchmarks.timer import Timing, of_samples, time_gpu
@@ -33,8 +35,8 @@ from octorec.engine.search import SearchBatch
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
 from octorec.kernels.reference import Beams
-from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2, block_params
+from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import preset
 
 PEAK_TFLOPS = {"bf16": 989.0, "fp16": 989.0, "fp8": 1979.0}  # H100 SXM's data sheet, dense
@@ -54,7 +56,9 @@ MOST_KERNELS = 30  # in a row
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Wanted:
+    """A batch to measure; its fields are those of an `EngineRow`."""
+
     system: str
     preset: str
     precision: str
@@ -69,13 +73,29 @@ class Row:
         return f"{self.system} {self.preset} {self.precision} {shape} {self.routing}"
 
 
-def rows() -> list[Row]:
-    """Every row there is: all systems at the main shapes, ours and eager at others, ours with skewed routing."""
-    main = [Row(system, "moe-4b-a0.5b", precision, *shape) for shape in SHAPES for system, precision in SYSTEMS]
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What was measured of a batch.
+
+    timing: on the device. host: from the host to the host. busiest: the busiest expert's load over the mean, None
+    without experts. capture_s: seconds to warm up and capture its graph, None without one of ours. kernels: those of
+    one batch, slowest first; None where they were not looked at.
+    """
+
+    timing: Timing
+    host: Timing
+    busiest: float | None = None
+    capture_s: float | None = None
+    kernels: Sequence[KernelTime] | None = None
+
+
+def rows() -> list[Wanted]:
+    """All batches to measure: every system at the main shapes, ours and eager at others, ours with skewed routing."""
+    main = [Wanted(system, "moe-4b-a0.5b", precision, *shape) for shape in SHAPES for system, precision in SYSTEMS]
     short = [("octorec", "fp8"), ("octorec", "bf16"), ("stock eager", "bf16")]
-    narrow = [Row(system, "moe-4b-a0.5b", precision, 32, 128, 512) for system, precision in short]
-    dense = [Row(system, "1b", precision, 32, 512, 512) for system, precision in short]
-    uneven = [Row("octorec", "moe-4b-a0.5b", precision, *SHAPES[0], "skewed") for precision in ("bf16", "fp8")]
+    narrow = [Wanted(system, "moe-4b-a0.5b", precision, 32, 128, 512) for system, precision in short]
+    dense = [Wanted(system, "1b", precision, 32, 512, 512) for system, precision in short]
+    uneven = [Wanted("octorec", "moe-4b-a0.5b", precision, *SHAPES[0], "skewed") for precision in ("bf16", "fp8")]
     return main + narrow + dense + uneven
 
 
@@ -89,7 +109,7 @@ def flop(config: OneRecConfig, batch: int, beam: int, context: int) -> float:
     return linear + 4.0 * config.n_layer * config.d_model * context * decoded
 
 
-def stock_model(row: Row) -> tuple[StockOneRec, Tensor]:
+def stock_model(row: Wanted) -> tuple[StockOneRec, Tensor]:
     """The yardstick on the GPU, and the context features [B, S, 4 * embed_dim] of a batch."""
     config = preset(row.preset)
     dtype = torch.float16 if row.precision == "fp16" else torch.bfloat16
@@ -98,7 +118,7 @@ def stock_model(row: Row) -> tuple[StockOneRec, Tensor]:
         return model, torch.randn(row.batch, row.context, 4 * config.embed_dim, dtype=dtype)
 
 
-def measure_stock(row: Row, runs: int) -> dict[str, Any]:
+def measure_stock(row: Wanted, runs: int) -> Measured:
     model, features = stock_model(row)
     run: Callable[[], Any] = lambda: model(features, row.beam)  # noqa: E731
     load = route(model, run, row)
@@ -112,7 +132,7 @@ def measure_stock(row: Row, runs: int) -> dict[str, Any]:
         for tensor in run():
             tensor.cpu()
 
-    return {"timing": time_gpu(run, runs), "host": host_to_host(from_host, samples(row)), "busiest": load}
+    return Measured(time_gpu(run, runs), host_to_host(from_host, samples(row)), load)
 
 
 def captured(run: Callable[[], Any]) -> Callable[[], Any]:
@@ -131,7 +151,7 @@ def captured(run: Callable[[], Any]) -> Callable[[], Any]:
     return replay
 
 
-def octorec_engine(row: Row, ops: ModuleType = fused) -> tuple[Engine, list[Request]]:
+def octorec_engine(row: Wanted, ops: ModuleType = fused) -> tuple[Engine, list[Request]]:
     """Our engine on the GPU with routers as the row says, and the requests of a batch."""
     config = preset(row.preset)
     limits = EngineConfig(
@@ -142,13 +162,13 @@ def octorec_engine(row: Row, ops: ModuleType = fused) -> tuple[Engine, list[Requ
     return engine, random_requests(row.batch, N_ITEMS, row.context, row.beam)
 
 
-def search(engine: Engine, requests: list[Request], row: Row) -> Callable[[], Beams]:
+def search(engine: Engine, requests: list[Request], row: Wanted) -> Callable[[], Beams]:
     """The device's part of answering a batch, launched by Python."""
     batch = on_device(engine, [engine.parse(request) for request in requests], row.batch)
     return lambda: engine._search(batch, row.beam)
 
 
-def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
+def measure_octorec(row: Wanted, runs: int) -> Measured:
     engine, requests = octorec_engine(row)
     assert isinstance(engine.model, OneRecV2)
     load = route(engine.model, search(engine, requests, row), row)
@@ -157,8 +177,7 @@ def measure_octorec(row: Row, runs: int) -> dict[str, Any]:
     engine.recommend(requests)  # fills the graph's inputs with these requests
     timing = time_gpu(graph.graph.replay, runs)
     host = host_to_host(lambda: engine.recommend(requests), samples(row))
-    measured = {"timing": timing, "host": host, "capture": cost, "kernels": kernels(graph.graph.replay)}
-    return {**measured, "busiest": load}
+    return Measured(timing, host, load, cost.seconds, kernels(graph.graph.replay))
 
 
 def on_device(engine: Engine, parsed: Sequence[ParsedRequest], size: int) -> SearchBatch:
@@ -167,7 +186,7 @@ def on_device(engine: Engine, parsed: Sequence[ParsedRequest], size: int) -> Sea
     return staging.batch(staging.block.to(engine.device))
 
 
-def route(model: OneRecV2 | StockOneRec, run: Callable[[], object], row: Row) -> float | None:
+def route(model: OneRecV2 | StockOneRec, run: Callable[[], object], row: Wanted) -> float | None:
     """Bias the routers as the row says; the busiest expert's load over the mean, None without experts."""
     if model.config.dense_blocks == model.config.n_layer:
         return None
@@ -175,22 +194,22 @@ def route(model: OneRecV2 | StockOneRec, run: Callable[[], object], row: Row) ->
     return busiest(model, run)
 
 
-def kernels(run: Callable[[], object]) -> list[dict[str, Any]]:
+def kernels(run: Callable[[], object]) -> list[KernelTime]:
     """Milliseconds by kernel of one call of `run`, the largest first."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         run()
         torch.cuda.synchronize()
     events = sorted(profile.key_averages(), key=lambda event: -event.device_time_total)
-    return [{"kernel": e.key[:80], "calls": e.count, "ms": round(e.device_time_total / 1e3, 3)} for e in events]
+    return [KernelTime(e.key[:80], e.count, round(e.device_time_total / 1e3, 3)) for e in events]
 
 
-def samples(row: Row) -> int:
+def samples(row: Wanted) -> int:
     """How many batches are timed from host to host."""
     return 200 if row.batch == 1 else 20
 
 
 def host_to_host(run: Callable[[], object], runs: int) -> Timing:
-    """Of `run`, which ends with its result on the host; the first tenth is warm-up."""
+    """Time `run`, which ends with its result on the host; the first tenth of the runs is warm-up."""
     found = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -199,31 +218,29 @@ def host_to_host(run: Callable[[], object], runs: int) -> Timing:
     return of_samples(found[runs // 10 :])
 
 
-def result(row: Row, measured: dict[str, Any]) -> dict[str, Any]:
-    config, timing = preset(row.preset), measured["timing"]
+def result(row: Wanted, measured: Measured) -> EngineRow:
+    """The row of a batch."""
+    config, timing, kernels = preset(row.preset), measured.timing, measured.kernels
     tflops = flop(config, row.batch, row.beam, row.context) / timing.median / 1e9
-    busiest_expert = measured.get("busiest")
-    out = {
+    ours = measured.capture_s is not None
+    return EngineRow(
         **dataclasses.asdict(row),
-        "requests_per_s": round(row.batch / timing.median * 1e3, 1),
-        "ms_per_batch": round(timing.median, 3),
-        "p50_ms": round(measured["host"].median, 3),
-        "p99_ms": round(measured["host"].p99, 3),
-        "ms_p20": round(timing.p20, 3),
-        "ms_p80": round(timing.p80, 3),
-        "tflops": round(tflops, 1),
-        "mfu": round(tflops / PEAK_TFLOPS[row.precision], 3),
-        "memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
-    }
-    if busiest_expert is not None:
-        out["busiest_expert"] = round(busiest_expert, 2)
-    if "capture" in measured:
-        out |= {"capture_s": round(measured["capture"].seconds, 1), "n_items": N_ITEMS}
-        out |= {"accumulate": {"row-wise": ACCUMULATE, "grouped": "float32"}}
-    if "kernels" in measured:
-        out |= {"kernels_ms": round(sum(kernel["ms"] for kernel in measured["kernels"]), 2)}
-        out |= {"kernels": measured["kernels"][:MOST_KERNELS]}
-    return out
+        requests_per_s=round(row.batch / timing.median * 1e3, 1),
+        ms_per_batch=round(timing.median, 3),
+        p50_ms=round(measured.host.median, 3),
+        p99_ms=round(measured.host.p99, 3),
+        ms_p20=round(timing.p20, 3),
+        ms_p80=round(timing.p80, 3),
+        tflops=round(tflops, 1),
+        mfu=round(tflops / PEAK_TFLOPS[row.precision], 3),
+        memory_gb=round(torch.cuda.max_memory_allocated() / 1e9, 2),
+        busiest_expert=None if measured.busiest is None else round(measured.busiest, 2),
+        capture_s=None if measured.capture_s is None else round(measured.capture_s, 1),
+        n_items=N_ITEMS if ours else None,
+        accumulate={"row-wise": ACCUMULATE, "grouped": "float32"} if ours else None,
+        kernels_ms=None if kernels is None else round(sum(kernel.ms for kernel in kernels), 2),
+        kernels=None if kernels is None else tuple(kernels[:MOST_KERNELS]),
+    )
 
 
 def main() -> None:
@@ -238,31 +255,35 @@ def main() -> None:
         if options.list:
             print(row.name)
             continue
-        print(measure(row, options.runs, options.out), flush=True)
+        start = time.perf_counter()
+        done = measure(row, options.runs)
+        records.append(options.out, done)
+        print(line(row, done, time.perf_counter() - start), flush=True)
 
 
 @torch.inference_mode()
-def measure(row: Row, runs: int, out: Path, about: dict[str, Any] | None = None) -> str:
-    """Measure one row, append it with what `about` says, and say it in a line."""
+def measure(row: Wanted, runs: int) -> EngineRow | EngineFailure:
+    """Measure one batch, then free what it took."""
     torch.cuda.reset_peak_memory_stats()
-    start = time.perf_counter()
     try:
-        measured = (measure_octorec if row.system == "octorec" else measure_stock)(row, runs)
-        done = result(row, measured)
-        line = f"{done['ms_per_batch']:8.2f} ms {done['requests_per_s']:7.1f}/s {done['tflops']:6.1f} TFLOP/s"
-        line += f" p50 {done['p50_ms']:.2f} ms"
-        line += f", busiest expert {done['busiest_expert']} x mean" if done.get("busiest_expert") else ""
-        for kernel in done.get("kernels", []):
-            print(f"    {kernel['ms']:8.3f} ms x{kernel['calls']:4d} {kernel['kernel']}")
+        return result(row, (measure_octorec if row.system == "octorec" else measure_stock)(row, runs))
     except Exception as error:  # a row that fails must not take the others with it
         traceback.print_exc()
-        done = {**dataclasses.asdict(row), "error": records.error_text(error)}
-        line = done["error"][:100]
-    records.append(out, {**(about or {}), **done})
-    gc.collect()
-    torch._dynamo.reset()
-    torch.cuda.empty_cache()
-    return f"{row.name:45s} {line} ({time.perf_counter() - start:.0f} s)"
+        return EngineFailure(**dataclasses.asdict(row), error=records.error_text(error))
+    finally:
+        gc.collect()
+        torch._dynamo.reset()
+        torch.cuda.empty_cache()
+
+
+def line(row: Wanted, done: EngineRow | EngineFailure, seconds: float) -> str:
+    """What was measured, for a terminal."""
+    if isinstance(done, EngineFailure):
+        return f"{row.name:45s} {done.error[:100]} ({seconds:.0f} s)"
+    kernels = [f"    {kernel.ms:8.3f} ms x{kernel.calls:4d} {kernel.kernel}" for kernel in done.kernels or ()]
+    rates = f"{done.ms_per_batch:8.2f} ms {done.requests_per_s:7.1f}/s {done.tflops:6.1f} TFLOP/s"
+    busiest = "" if done.busiest_expert is None else f", busiest expert {done.busiest_expert} x mean"
+    return "\n".join([*kernels, f"{row.name:45s} {rates} p50 {done.p50_ms:.2f} ms{busiest} ({seconds:.0f} s)"])
 
 
 if __name__ == "__main__":

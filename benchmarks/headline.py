@@ -21,12 +21,21 @@ from typing import Any
 import torch
 
 from benchmarks import program, records
-from benchmarks.bounds import BY, Part, Ranges, bound, parts_of, shares
-from benchmarks.engine import N_ITEMS, Row, measure, octorec_engine, route, search, stock_model
+from benchmarks.bounds import Part, Ranges, bound, parts_of, shares
+from benchmarks.engine import N_ITEMS, Wanted, line, measure, octorec_engine, route, search, stock_model
 from benchmarks.kernel_checks import CHECKS
 from benchmarks.kernel_inputs import random_trie
-from benchmarks.kernels import ceilings, failure
-from benchmarks.speed_report import memory_ceiling
+from benchmarks.kernels import ceilings, failure, memory_ceiling
+from benchmarks.rows import (
+    EngineFailure,
+    EngineRow,
+    HeadlineBatch,
+    HeadlineBounds,
+    HeadlineBoundsFailure,
+    HeadlineCeilings,
+    HeadlineFailure,
+)
+from benchmarks.rows.engine import BoundTime
 from octorec.kernels import fused
 from octorec.models.onerec import OneRecV2
 
@@ -45,18 +54,18 @@ LARGEST = 12  # operations that a row of bounds names
 CODES = 8192
 
 
-def row(system: str, precision: str) -> Row:
-    return Row(system, MODEL, precision, *SHAPE)
+def row(system: str, precision: str) -> Wanted:
+    return Wanted(system, MODEL, precision, *SHAPE)
 
 
-def stock_parts(wanted: Row, trace: Path) -> list[Part]:
+def stock_parts(wanted: Wanted, trace: Path) -> list[Part]:
     """The kernels of one batch of stock PyTorch, eager."""
     model, features = stock_model(wanted)
     route(model, lambda: model(features, wanted.beam), wanted)
     return parts_of(Ranges(), lambda: model(features, wanted.beam), trace)
 
 
-def octorec_parts(wanted: Row, trace: Path) -> list[Part]:
+def octorec_parts(wanted: Wanted, trace: Path) -> list[Part]:
     """The kernels of one batch of our engine, launched by Python: those that its graph holds."""
     ranges = Ranges()
     engine, requests = octorec_engine(wanted, ranges.around(fused))
@@ -68,15 +77,30 @@ def octorec_parts(wanted: Row, trace: Path) -> list[Part]:
     return parts_of(ranges, run, trace)
 
 
-def bounds_row(wanted: Row, parts: list[Part], found: dict[str, float]) -> dict[str, Any]:
+def bounds_row(wanted: Wanted, parts: list[Part], found: dict[str, float], run: str) -> HeadlineBounds:
     """What a batch's kernels take, by what bounds them, and the operations that take most."""
     spent: dict[tuple[str, str], float] = defaultdict(float)
     for part in parts:
         spent[part.work.operation if part.work else part.kernel[:60], bound(part, found)] += part.ms
     largest = sorted(spent.items(), key=lambda item: -item[1])[:LARGEST]
-    named = [{"operation": name, "bound": by, "ms": round(ms, 3)} for (name, by), ms in largest]
-    milliseconds = {f"{by}_ms": round(ms, 3) for by, ms in shares(parts, found).items()}
-    return {"kind": "bounds", "system": wanted.system, "precision": wanted.precision, **milliseconds, "largest": named}
+    ms = shares(parts, found)
+    return HeadlineBounds(
+        kind="bounds",
+        run=run,
+        system=wanted.system,
+        precision=wanted.precision,
+        memory_ms=round(ms["memory"], 3),
+        arithmetic_ms=round(ms["arithmetic"], 3),
+        unknown_ms=round(ms["unknown"], 3),
+        largest=tuple(BoundTime(name, by, round(ms, 3)) for (name, by), ms in largest),
+    )
+
+
+def batch_row(done: EngineRow | EngineFailure, run: str) -> HeadlineBatch | HeadlineFailure:
+    """A row of `engine` as one of this run."""
+    if isinstance(done, EngineFailure):
+        return HeadlineFailure(**vars(done), kind="batch", run=run)
+    return HeadlineBatch(**vars(done), kind="batch", run=run)
 
 
 @torch.inference_mode()
@@ -91,29 +115,36 @@ def run(out: Path, runs: int) -> bool:
         return False
     found = ceilings(runs)
     found["memory"] = memory_ceiling(found)
-    records.append(out, {"kind": "ceilings", "run": name, **{key: round(rate) for key, rate in found.items()}})
+    rates: dict[str, Any] = {key: round(rate) for key, rate in found.items()}
+    records.append(out, HeadlineCeilings(kind="ceilings", run=name, **rates))
     print(", ".join(f"{key} {rate:.0f}" for key, rate in found.items()), "(GB/s, TFLOP/s)", flush=True)
     for system, precision in BATCHES:
-        print(measure(row(system, precision), runs, out, {"kind": "batch", "run": name}), flush=True)
+        start, wanted = time.perf_counter(), row(system, precision)
+        done = measure(wanted, runs)
+        records.append(out, batch_row(done, name))
+        print(line(wanted, done, time.perf_counter() - start), flush=True)
     held = [record_bounds(row(*batch), found, out, name) for batch in BOUNDS]
     return all(held)
 
 
-def record_bounds(wanted: Row, found: dict[str, float], out: Path, name: str) -> bool:
+def record_bounds(wanted: Wanted, found: dict[str, float], out: Path, name: str) -> bool:
     """Record what bounds a system's batch; whether that went well: one that fails must not take the others with it."""
     measured = octorec_parts if wanted.system == "octorec" else stock_parts
+    done: HeadlineBounds | HeadlineBoundsFailure
     try:
         with tempfile.TemporaryDirectory() as folder:
-            done = bounds_row(wanted, measured(wanted, Path(folder) / "trace.json"), found)
+            done = bounds_row(wanted, measured(wanted, Path(folder) / "trace.json"), found, name)
+        said = f"memory {done.memory_ms:.1f}, arithmetic {done.arithmetic_ms:.1f}, unknown {done.unknown_ms:.1f} ms"
     except Exception as error:
-        done = {"kind": "bounds", "system": wanted.system, "precision": wanted.precision}
-        done |= {"error": records.error_text(error)}
-    records.append(out, {**done, "run": name})
-    said = done.get("error") or ", ".join(f"{by} {done[f'{by}_ms']:.1f} ms" for by in BY)
+        said = records.error_text(error)
+        done = HeadlineBoundsFailure(
+            kind="bounds", run=name, system=wanted.system, precision=wanted.precision, error=said
+        )
+    records.append(out, done)
     print(f"{wanted.system}, {wanted.precision}: {said}", flush=True)
     gc.collect()
     torch.cuda.empty_cache()
-    return "error" not in done
+    return isinstance(done, HeadlineBounds)
 
 
 def main() -> None:

@@ -2,14 +2,17 @@
 
 import io
 import json
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.records import RESULTS, read
-from benchmarks.speed_figure import Bars
-from benchmarks.speed_report import gpu, nothing, where
-from benchmarks.tables import Row, table
+from benchmarks.records import RESULTS
+from benchmarks.rows import HeadlineBatch, HeadlineBounds, HeadlineBoundsFailure, HeadlineFailure, recorded
+from benchmarks.rows.engine import HeadlineRow
+from benchmarks.speed_figure import HATCHES, Bars
+from benchmarks.speed_report import nothing, where
+from benchmarks.tables import table
 from octorec.report.plots import COLOURS, STYLE, WIDTH
 
 FIGURE = RESULTS.parent / "docs" / "figures" / "bounds.svg"
@@ -18,36 +21,37 @@ REFUSED = ("stock graph", "fp16")  # torch cannot compile or capture its grouped
 PRECISION = {"fp16": "FP16", "bf16": "BF16", "fp8": "FP8"}
 
 
-def newest_run() -> list[Row]:
+def newest_run() -> list[HeadlineRow]:
     """The rows of the run that ended last and measured every batch it set out to, but those that torch cannot run."""
-    runs: dict[str, list[Row]] = {}
-    for row in read(RESULTS / "headline.jsonl"):
-        runs.setdefault(row["run"], []).append(row)
+    runs: dict[str, list[HeadlineRow]] = {}
+    for row in recorded("headline.jsonl", HeadlineRow):
+        runs.setdefault(row.run, []).append(row)
     whole = [rows for rows in runs.values() if batches(rows) and not any(failed(row) for row in rows)]
     return whole[-1] if whole else []
 
 
-def batches(rows: list[Row]) -> dict[tuple[str, str], Row]:
+def batches(rows: list[HeadlineRow]) -> dict[tuple[str, str], HeadlineBatch]:
     """The measured batches by system and precision."""
-    return {(row["system"], row["precision"]): row for row in rows if row["kind"] == "batch" and "error" not in row}
+    return {(row.system, row.precision): row for row in rows if isinstance(row, HeadlineBatch)}
 
 
-def failed(row: Row) -> bool:
+def failed(row: HeadlineRow) -> bool:
     """Whether a row is missing that torch could have given."""
-    return "error" in row and (row.get("system"), row.get("precision")) != REFUSED
+    return isinstance(row, HeadlineFailure | HeadlineBoundsFailure) and (row.system, row.precision) != REFUSED
 
 
-def not_run(rows: list[Row]) -> str:
+def not_run(rows: list[HeadlineRow]) -> str:
     """What torch itself refused, in its words; empty where it ran everything."""
     return " ".join(
-        f'{called(row)} is missing: torch {row["torch"].split("+")[0]} refuses it ("{row["error"].split(". ")[0]}").'
+        f"{called(row)} is missing: torch {row.environment.torch.split('+')[0]} refuses it "
+        f'("{row.error.split(". ")[0]}").'
         for row in rows
-        if "error" in row
+        if isinstance(row, HeadlineFailure | HeadlineBoundsFailure)
     )
 
 
-def called(row: Row) -> str:
-    return f"{row['system'].replace('octorec', 'OctoRec')}, {PRECISION[row['precision']]}"
+def called(row: HeadlineBatch | HeadlineFailure | HeadlineBounds | HeadlineBoundsFailure) -> str:
+    return f"{row.system.replace('octorec', 'OctoRec')}, {PRECISION[row.precision]}"
 
 
 def headline() -> str:
@@ -57,23 +61,17 @@ def headline() -> str:
         return nothing("headline")
     found = batches(rows)
     cells = [
-        [
-            called(row),
-            f"{row['ms_per_batch']:.1f}",
-            f"{row['requests_per_s']:.0f}",
-            f"{row['mfu']:.0%}",
-            f"{row['p50_ms']:.1f}",
-        ]
-        for row in sorted(found.values(), key=lambda row: row["requests_per_s"])
+        [called(row), f"{row.ms_per_batch:.1f}", f"{row.requests_per_s:.0f}", f"{row.mfu:.0%}", f"{row.p50_ms:.1f}"]
+        for row in sorted(found.values(), key=lambda row: row.requests_per_s)
     ]
     heads = ["one batch of 32, 512 beams", "ms", "requests/s", "share of peak", "p50 ms, host to host"]
     said = [gains(found), bounded(rows), not_run(rows), where(next(iter(found.values())))]
     return "\n\n".join([table(heads, cells), *filter(None, said)])
 
 
-def gains(found: dict[tuple[str, str], Row]) -> str:
+def gains(found: dict[tuple[str, str], HeadlineBatch]) -> str:
     """How the way from stock FP16 to our FP8 divides into our stack and into FP8."""
-    ms = {key: row["ms_per_batch"] for key, row in found.items()}
+    ms = {key: row.ms_per_batch for key, row in found.items()}
     stock, ours, eight = ms["stock eager", "fp16"], ms["octorec", "fp16"], ms["octorec", "fp8"]
     graph, sixteen = ms["stock graph", "bf16"], ms["octorec", "bf16"]
     return (
@@ -83,7 +81,7 @@ def gains(found: dict[tuple[str, str], Row]) -> str:
     )
 
 
-def bounded(rows: list[Row]) -> str:
+def bounded(rows: list[HeadlineRow]) -> str:
     """What share of a batch's kernels waits for memory, before and after fusion."""
     said = []
     for system, parts in bars(rows).items():
@@ -91,16 +89,17 @@ def bounded(rows: list[Row]) -> str:
     return f"Of the time in kernels waits for memory: {'; '.join(said)}."
 
 
-def bars(rows: list[Row]) -> Bars:
+def bars(rows: list[HeadlineRow]) -> Bars:
     """Milliseconds of a batch: system -> what bounds its kernels -> ms."""
-    return {
-        called(row): {name: row[f"{by}_ms"] for by, name in BOUNDS.items() if row[f"{by}_ms"] or by != "unknown"}
-        for row in rows
-        if row["kind"] == "bounds"
-    }
+    return {called(row): _parts(row) for row in rows if isinstance(row, HeadlineBounds)}
 
 
-def draw(rows: list[Row]) -> str:
+def _parts(row: HeadlineBounds) -> dict[str, float]:
+    parts = {"memory": row.memory_ms, "arithmetic": row.arithmetic_ms, "unknown": row.unknown_ms}
+    return {BOUNDS[by]: ms for by, ms in parts.items() if ms or by != "unknown"}
+
+
+def draw(rows: list[HeadlineRow]) -> str:
     """An SVG with one bar a system, divided by what bounds its kernels."""
     found = bars(rows)
     with mpl.rc_context(STYLE):
@@ -109,7 +108,7 @@ def draw(rows: list[Row]) -> str:
         for at, parts in enumerate(found.values()):
             left = 0.0
             for number, (name, value) in enumerate(parts.items()):
-                look = {"color": COLOURS[number], "hatch": ("", "//", "..")[number], "edgecolor": "#FFFFFF"}
+                look: dict[str, Any] = {"color": COLOURS[number], "hatch": HATCHES[number], "edgecolor": "#FFFFFF"}
                 axes.barh(at, value, 0.72, left, label=name if at == 0 else None, **look)
                 left += value
             said = f"{left:.0f} ms, {parts[BOUNDS['memory']] / left:.0%} waits for memory"
@@ -120,7 +119,7 @@ def draw(rows: list[Row]) -> str:
         axes.grid(axis="y", visible=False)
         axes.set(
             xlabel="ms in kernels, one batch of 32 requests with 512 beams",
-            title=f"What bounds a batch, {gpu(rows[0])}",
+            title=f"What bounds a batch, {rows[0].environment.card}",
         )
         axes.legend(loc="lower right")
         file = io.StringIO()

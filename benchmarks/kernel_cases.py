@@ -125,7 +125,7 @@ def _moe_calls(
 
 
 def _moe_bytes(rows: int, width: int) -> float:
-    """Of a whole MoE whose operands have `width` bytes a value: rows gathered, hidden, parts, weights, sums."""
+    """Bytes moved by a whole MoE, operands of `width` bytes a value: gathered rows, hidden, parts, weights, sums."""
     parts = rows * (TOP_K + 1) * C
     return (
         2 * rows * C

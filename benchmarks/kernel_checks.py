@@ -64,7 +64,7 @@ def check_linear(_: list[TrieLevel]) -> None:
 
 
 def check_moe(_: list[TrieLevel]) -> None:
-    """Against the reference: it quantizes the hidden rows too, and sums of 14 bits move some to the next E4M3 value."""
+    """Compare with the reference, which quantizes hidden rows too; sums of 14 bits move some to the next E4M3 value."""
     x, residual = normal(512, 1408), normal(512, 1408, std=0.1)
     gate_up, down = normal(54, 2816, 1408, std=0.02), normal(54, 1408, 1408, std=0.02)
     routing = inputs.random_routing(512, 53, 3, 1, torch.ones(53))

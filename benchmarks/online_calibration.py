@@ -23,6 +23,7 @@ from scipy.stats import skew
 
 from benchmarks import records
 from benchmarks.program import run
+from benchmarks.rows import OnlineCellRow, SampleRatioRow
 from octorec.evaluate.online.assign import assign
 from octorec.evaluate.online.design import CONTROL, Experiment, Metric, Plan, Variant
 from octorec.evaluate.online.joined import Column, Joined
@@ -68,29 +69,26 @@ class Cell:
 
 
 HALF, TENTH, MOST = Fraction(1, 2), Fraction(1, 10), Fraction(9, 10)
-CELLS = [
-    Cell(what, share, when, truth)
-    for what, share, when in (
-        ("proportion", HALF, "once"),
-        ("proportion", HALF, "planned"),
-        ("proportion", HALF, "early and late"),
-        ("proportion", HALF, "missed"),
-        ("proportion", HALF, "overrun"),
-        ("proportion", HALF, "ended early"),
-        ("proportion", TENTH, "planned"),
-        ("rare proportion", TENTH, "once"),
-        ("revenue", HALF, "planned"),
-        ("revenue", TENTH, "once"),
-        ("revenue", TENTH, "planned"),
-        ("revenue", MOST, "once"),
-        ("covariate", HALF, "planned"),
-        ("covariate", TENTH, "once"),
-        ("ratio", HALF, "once"),
-        ("ratio", TENTH, "once"),
-        ("few units", HALF, "once"),
-    )
-    for truth in ("same", "margin")
-]
+LOOKED_AT: tuple[tuple[What, Fraction, When], ...] = (
+    ("proportion", HALF, "once"),
+    ("proportion", HALF, "planned"),
+    ("proportion", HALF, "early and late"),
+    ("proportion", HALF, "missed"),
+    ("proportion", HALF, "overrun"),
+    ("proportion", HALF, "ended early"),
+    ("proportion", TENTH, "planned"),
+    ("rare proportion", TENTH, "once"),
+    ("revenue", HALF, "planned"),
+    ("revenue", TENTH, "once"),
+    ("revenue", TENTH, "planned"),
+    ("revenue", MOST, "once"),
+    ("covariate", HALF, "planned"),
+    ("covariate", TENTH, "once"),
+    ("ratio", HALF, "once"),
+    ("ratio", TENTH, "once"),
+    ("few units", HALF, "once"),
+)
+CELLS = [Cell(what, share, when, truth) for what, share, when in LOOKED_AT for truth in ("same", "margin")]
 
 
 def draw(what: What, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -200,7 +198,7 @@ def _looks(
 
 
 def _seen(looks: Sequence[Look], truth: float) -> tuple[bool, bool, bool, bool]:
-    """Of a run: whether the goal has a word, whether the guardrail is not inferior, whether the truth is covered."""
+    """Whether the goal has a word, the guardrail is not inferior, all looks cover the truth, and the last one does."""
     guardrails, goals = ([one for look in looks for one in look.effects if one.metric == role] for role in ROLES)
     covered = [one.low <= truth <= one.high for one in guardrails]
     goal = any(one.outcome != "inconclusive" for one in goals)
@@ -231,15 +229,16 @@ def main() -> None:
         cells = CELLS[options.skip :]
         found = pool.map(rates, cells, [options.simulations] * len(cells))
         for cell, one in zip(cells, found, strict=True):
-            row = {**vars(cell), "share": str(cell.share), "simulations": options.simulations}
-            row |= {name: round(value, 5) for name, value in one.items()}
+            about = {**vars(cell), "share": str(cell.share), "simulations": options.simulations}
+            found_rates = {name: round(value, 5) for name, value in one.items()}
+            row = records.typed("rates", {**about, **found_rates}, OnlineCellRow)
             records.append(options.out, row)
-            print(row, flush=True)
+            print(records.as_json(row), flush=True)
     for share in (HALF, TENTH):
         rate = round(ratio_rate(share, options.simulations), 5)
-        row = {"what": "sample ratio", "share": str(share), "simulations": options.simulations, "errs": rate}
-        records.append(options.out, row)
-        print(row, flush=True)
+        ratio = SampleRatioRow(what="sample ratio", share=str(share), simulations=options.simulations, errs=rate)
+        records.append(options.out, ratio)
+        print(records.as_json(ratio), flush=True)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.program import run
-from benchmarks.records import RESULTS, append
+from benchmarks.records import RESULTS, append, as_json
+from benchmarks.rows import ReplayRow
 from octorec.catalog.build import withdraw
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions, read_interactions
@@ -202,9 +203,7 @@ def report(folder: Path) -> dict[str, Any]:
     return {"exit_code": done.returncode, **json.loads(done.stdout)}
 
 
-async def measure(
-    name: str, treatment: Mapping[str, str], options: argparse.Namespace, scratch: Path
-) -> dict[str, Any]:
+async def measure(name: str, treatment: Mapping[str, str], options: argparse.Namespace, scratch: Path) -> ReplayRow:
     """A row: one experiment, from its file to its verdict."""
     folder = options.folder
     steps = of_users(steps_of(read_interactions(folder / "interactions.csv"), options.held_out), options.users)
@@ -221,19 +220,19 @@ async def measure(
         await replay.run(steps)
         seconds = time.perf_counter() - start
     found = report(root / made["name"])
-    return {
-        "set": folder.name,
-        "device": options.device,
-        "experiment": name,
-        "expected": EXPECTED[name],
-        "outcome": found["outcome"],
-        "users": len({step.user for step in steps}),
-        "requests": len(steps),
-        "hits": replay.hits,
-        "failed": replay.failed,
-        "seconds": round(seconds, 1),
-        "report": found,
-    }
+    return ReplayRow(
+        set=folder.name,
+        device=options.device,
+        experiment=name,
+        expected=EXPECTED[name],
+        outcome=found["outcome"],
+        users=len({step.user for step in steps}),
+        requests=len(steps),
+        hits=replay.hits,
+        failed=replay.failed,
+        seconds=round(seconds, 1),
+        report=found,
+    )
 
 
 def main() -> None:
@@ -253,7 +252,7 @@ def main() -> None:
                 continue
             row = asyncio.run(measure(name, treatment, options, scratch))
             append(options.out, row)
-            print({key: value for key, value in row.items() if key != "report"}, flush=True)
+            print({key: value for key, value in as_json(row).items() if key != "report"}, flush=True)
 
 
 if __name__ == "__main__":

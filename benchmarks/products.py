@@ -31,6 +31,7 @@ from benchmarks.kernel_cases import EXPERTS, PLAN_ROWS, PRODUCTS, TOP_K, C
 from benchmarks.kernel_checks import relative_error
 from benchmarks.kernel_inputs import cast, normal, random_routing
 from benchmarks.program import run
+from benchmarks.rows import ProductFailure, ProductRow
 from benchmarks.speed_report import is_right
 from benchmarks.timer import time_graph
 from octorec.kernels import fused
@@ -174,7 +175,7 @@ def expected(case: Case, given: Inputs, rows: int) -> tuple[Tensor, Tensor, floa
 
 
 def error(out: Operand, chosen: Tensor, exact: Tensor) -> float:
-    """Of the `chosen` rows of a result."""
+    """The relative error of the `chosen` rows of a result."""
     dense = dequantize(out) if isinstance(out, Quantized) else out
     return relative_error(dense[chosen], exact)
 
@@ -185,20 +186,27 @@ def measure(case: Case, rows: int, out: Path) -> bool:
     chosen, exact, rounding = expected(case, given, rows)
     flop = 2.0 * rows * (TOP_K + SHARED if case.experts else 1) * case.n * case.k
     for by, sums, product in candidates(case, given):
-        row: dict[str, Any] = {"product": case.name, "N": case.n, "K": case.k, "scales": case.scales, "T": rows}
-        row |= {"by": by, "sums": sums}
+        about: dict[str, Any] = {"product": case.name, "N": case.n, "K": case.k, "scales": case.scales, "T": rows}
+        about |= {"by": by, "sums": sums}
+        row: ProductRow | ProductFailure
         try:
             found = error(product(given.weights[0]), chosen, exact)
-            row |= {"error": found, "rounding": rounding}
-            held &= is_right(row) or by != "ours"
+            held &= is_right(found, rounding, sums) or by != "ours"
             timing = time_graph([partial(product, weight) for weight in given.weights])
-            row |= {"us": round(timing.median * 1e3, 1), "us_p20": round(timing.p20 * 1e3, 1)}
-            row |= {"us_p80": round(timing.p80 * 1e3, 1), "tflops": round(flop / timing.median / 1e9)}
-            said = f"{row['us']:8.1f} us {row['tflops']:5} TFLOP/s, error {found:.2e}, rounding {rounding:.2e}"
+            row = ProductRow(
+                **about,
+                us=round(timing.median * 1e3, 1),
+                us_p20=round(timing.p20 * 1e3, 1),
+                us_p80=round(timing.p80 * 1e3, 1),
+                tflops=round(flop / timing.median / 1e9),
+                error=found,
+                rounding=rounding,
+            )
+            said = f"{row.us:8.1f} us {row.tflops:5} TFLOP/s, error {found:.2e}, rounding {rounding:.2e}"
         except Exception as failure:  # a library that refuses a shape must not take the others with it
             held &= by != "ours"
-            row |= {"failure": records.error_text(failure)}
-            said = row["failure"]
+            said = records.error_text(failure)
+            row = ProductFailure(**about, failure=said)
         records.append(out, row)
         print(f"{case.scales:6} {case.name:32} T {rows:5} {by:8} {sums:7} {said}", flush=True)
     return held

@@ -14,19 +14,21 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks import program
-from benchmarks.records import RESULTS, append
+from benchmarks.records import RESULTS, append, as_json
+from benchmarks.rows import QuantizeRow
 from octorec.kernels import reference
-from octorec.models.checkpoint import disk_tensors, stored
-from octorec.models.config import OneRecConfig
 from octorec.models.hf_folder import write_config, write_tensors
+from octorec.models.onerec import OneRecV2
+from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import PRESETS
+from octorec.models.weights import disk_tensors, stored
 from octorec.output.write import new_folder
 from octorec.quant.convert import REPORT, quantize_checkpoint
 from octorec.quant.load import empty_model
@@ -36,7 +38,7 @@ from octorec.quant.shipped import shipped_recipes
 def write_random(folder: Path, config: OneRecConfig, seed: int = 0) -> int:
     """A BF16 checkpoint of normal weights, one shard in memory at a time. Returns its bytes."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = disk_tensors(empty_model(config, None, reference, torch.bfloat16))
+    shapes = disk_tensors(empty_model(partial(OneRecV2, config, reference), None, torch.bfloat16))
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for name, empty in shapes.items():
@@ -73,7 +75,7 @@ def cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def run(preset: str, recipe: str, folder: Path) -> dict[str, Any]:
+def run(preset: str, recipe: str, folder: Path) -> QuantizeRow:
     try:
         before = write_random(folder / "bf16", PRESETS[preset])
         load = os.getloadavg()[0]
@@ -81,19 +83,19 @@ def run(preset: str, recipe: str, folder: Path) -> dict[str, Any]:
         report = json.loads((folder / "fp8" / REPORT).read_text())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return {
-        "what": "quantize",
-        "preset": preset,
-        "recipe": recipe,
-        "seconds": round(seconds, 1),
-        "peak_rss_anon_mb": round(peak),
-        "bytes_before": before,
-        "bytes_after": report["total_bytes_after"],
-        "quantized_ratio": round(report["quantized_ratio"], 4),
-        "cores": len(os.sched_getaffinity(0)),
-        "load_before": round(load, 2),
-        "cpu_model": cpu_model(),
-    }
+    return QuantizeRow(
+        what="quantize",
+        preset=preset,
+        recipe=recipe,
+        seconds=round(seconds, 1),
+        peak_rss_anon_mb=round(peak),
+        bytes_before=before,
+        bytes_after=report["total_bytes_after"],
+        quantized_ratio=round(report["quantized_ratio"], 4),
+        cores=len(os.sched_getaffinity(0)),
+        load_before=round(load, 2),
+        cpu_model=cpu_model(),
+    )
 
 
 def main() -> None:
@@ -106,7 +108,7 @@ def main() -> None:
         parser.error(f"--folder {args.folder} exists already: choose another")
     row = run(args.preset, args.recipe, args.folder)
     append(RESULTS / "quantize.jsonl", row)
-    print(json.dumps(row))
+    print(json.dumps(as_json(row)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A OneRec-V2 with random weights and a random catalog, made where they are used: for time, never for quality."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 
 import numpy as np
@@ -10,9 +10,9 @@ import torch
 from octorec.catalog.catalog import Catalog
 from octorec.engine.request import Request
 from octorec.kernels import fused
-from octorec.models.checkpoint import disk_tensors
-from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2
+from octorec.models.onerec_config import OneRecConfig
+from octorec.models.weights import disk_tensors
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
 from octorec.quant.recipe import load_recipe, matrices
@@ -21,13 +21,14 @@ HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def random_model(config: OneRecConfig, precision: str, seed: int = 0, ops: ModuleType = fused) -> OneRecV2:
-    """On the current GPU, as a checkpoint would be loaded. precision: `fp16`, `bf16` or a recipe's name."""
+    """A model with random weights on the current GPU. precision: `fp16`, `bf16` or a recipe's name."""
     quantization = None
     if precision not in HALVES:
         with torch.device("meta"):
             shapes = {name: tuple(t.shape) for name, t in disk_tensors(OneRecV2(config)).items()}
         quantization = to_quantization_config(load_recipe(precision), matrices(shapes))
-    model = empty_model(config, quantization, ops, HALVES.get(precision, torch.bfloat16)).to_empty(device="cuda").eval()
+    make = partial(OneRecV2, config, ops)
+    model = empty_model(make, quantization, HALVES.get(precision, torch.bfloat16)).to_empty(device="cuda").eval()
     generator = torch.Generator("cuda").manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if "norm" in name:

@@ -23,100 +23,95 @@ from benchmarks import (
 )
 from benchmarks import speed_report as speed
 from benchmarks.program import run
-from benchmarks.records import RESULTS, read
-from benchmarks.tables import Row, newest, table
+from benchmarks.records import RESULTS
+from benchmarks.rows import AnalyzeRow, DemoRow, FamilyRow, QuantizeRow, SteadyRow, recorded
+from benchmarks.rows.families import Summary
+from benchmarks.tables import newest, table
 from studies.families.weights import claims
 from studies.quality import render as quality
 
 ROOT = RESULTS.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIGURE = ROOT / "docs" / "figures" / "engine.svg"
-STEADY = {"requests": "96 requests, s", "training": "20 training steps, s", "evaluate": "evaluate 100 users, s"}
 BLOCK = re.compile(r"(<!-- rows: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def demo() -> str:
     """The newest demo: both precisions beside the floors."""
-    row = read(RESULTS / "demo.jsonl")[-1]
-    names = {
-        "bf16": "OneRec-V2 MoE, BF16",
-        "fp8": "the same in FP8",
-        "markov": "Markov chain",
-        "popularity": "popularity",
-    }
-    rows = [[label, f"{row[name]['recall@10']:.4f}", f"{row[name]['ndcg@10']:.4f}"] for name, label in names.items()]
-    recall = row["difference"]["recall@10"]
-    verdict = row["verdict"].replace("_", " ")
+    row = recorded("demo.jsonl", DemoRow)[-1]
+    systems = [
+        ("OneRec-V2 MoE, BF16", row.bf16),
+        ("the same in FP8", row.fp8),
+        ("Markov chain", row.markov),
+        ("popularity", row.popularity),
+    ]
+    rows = [[label, f"{found['recall@10']:.4f}", f"{found['ndcg@10']:.4f}"] for label, found in systems]
+    recall, here = row.difference["recall@10"], row.environment
     said = (
-        f"FP8 against BF16, recall@10: {recall['value']:+.2%}, 95 % interval {recall['low']:+.2%} .. "
-        f"{recall['high']:+.2%}; verdict at a margin of {row['margin']:.0%}: **{verdict}**. "
-        f"The demo took {sum(row['seconds'].values()):.0f} s on {row['cores']} cores, {row['seconds']['train']:.0f} s "
-        f"of it training ({row['date']}, torch {row['torch']}, commit {row['commit']})."
+        f"FP8 against BF16, recall@10: {recall.value:+.2%}, 95 % interval {recall.low:+.2%} .. "
+        f"{recall.high:+.2%}; verdict at a margin of {row.margin:.0%}: **{row.verdict.replace('_', ' ')}**. "
+        f"The demo took {sum(row.seconds.values()):.0f} s on {row.cores} cores, {row.seconds['train']:.0f} s "
+        f"of it training ({here.date}, torch {here.torch}, commit {here.commit})."
     )
     return table(["MovieLens-100K, last 10 of each user", "recall@10", "ndcg@10"], rows) + "\n\n" + said
 
 
 def quantize() -> str:
     """The newest conversion of each preset and recipe."""
-    found = newest(read(RESULTS / "quantize.jsonl"), lambda row: (row["preset"], row["recipe"]))
     rows = [
         [
-            row["preset"],
-            row["recipe"],
-            f"{row['seconds']:.0f} s",
-            f"{row['peak_rss_anon_mb']:.0f} MB",
-            f"{row['bytes_before'] / 1e9:.2f} GB",
-            f"{row['bytes_after'] / 1e9:.2f} GB",
+            row.preset,
+            row.recipe,
+            f"{row.seconds:.0f} s",
+            f"{row.peak_rss_anon_mb:.0f} MB",
+            f"{row.bytes_before / 1e9:.2f} GB",
+            f"{row.bytes_after / 1e9:.2f} GB",
         ]
-        for row in found
+        for row in newest(recorded("quantize.jsonl", QuantizeRow), lambda row: (row.preset, row.recipe))
     ]
     return table(["quantizing, 2 CPU cores", "recipe", "time", "peak anonymous memory", "before", "after"], rows)
 
 
 def families() -> str:
     """The newest comparison: the paper's claims, magnitudes, and the answers before and after FP8."""
-    found = newest(read(RESULTS / "families.jsonl"), lambda row: row["family"])
+    found = newest(recorded("families.jsonl", FamilyRow), lambda row: row.family)
     judged = [
         [claim.quantity, claim.states, claim.family, {True: "**yes**", False: "no", None: "open"}[claim.reproduced],
          claim.found]
         for claim in claims(found)
     ]  # fmt: skip
-    parts = ("weights", "inputs")
-    sizes = [
-        [
-            row["family"],
-            *(_size(row[part], measure) for part in parts for measure in ("absmax", "mean_abs", "variance")),
-        ]
-        for row in found
-    ]
-    aucs = next(row["aucs"] for row in found if row["aucs"])
-    floors = [[name, f"{x['auc']:.4f}", f"{x['low']:.4f} .. {x['high']:.4f}"] for name, x in aucs.items()]
-    speeds = [[row["family"], f"{row['memory_bound']:.0%}", f"{row['gain']:.2f}x"]
-              for row in found if row["memory_bound"] is not None]  # fmt: skip
-    last = found[-1]
+    sizes = [[row.family, *_sizes(row.weights), *_sizes(row.inputs)] for row in found]
+    aucs = next(row.aucs for row in found if row.aucs)
+    floors = [[name, f"{x.auc:.4f}", f"{x.low:.4f} .. {x.high:.4f}"] for name, x in aucs.items()]
+    speeds = [[row.family, f"{row.memory_bound:.0%}", f"{row.gain:.2f}x"]
+              for row in found if row.memory_bound is not None]  # fmt: skip
+    here = found[-1].environment
+    largest = (f"{measure} of {part}" for part in ("weights", "inputs") for measure in ("absmax", "mean", "variance"))
     tables = [
         table(["claim", "paper", "model", "borne out", "found"], judged),
-        table(["largest of a model", *(f"{m} of {p}" for p in parts for m in ("absmax", "mean", "variance"))], sizes),
+        table(["largest of a model", *largest], sizes),
         table(["model", "metric", "scales", "kept", "before", "after", "change, 95 % interval"], _effects(found)),
         table(["ranker, or floor", "AUC", "95 % interval"], floors),
         table(["on an H100, at least", "of the time memory-bound", "FP8 gains at most"], speeds),
-        *(f"**{row['family']}.** {' '.join(row['notes'])}" for row in found),
-        f"{last['date']}, torch {last['torch']}, `{last['command']}`, commit {last['commit']}.",
+        *(f"**{row.family}.** {' '.join(row.notes)}" for row in found),
+        f"{here.date}, torch {here.torch}, `{here.command}`, commit {here.commit}.",
     ]
     return "\n\n".join(tables)
 
 
-def _size(summary: Row | None, measure: str) -> str:
-    return f"{summary[f'{measure}_max']:.3g}" if summary else ""
+def _sizes(summary: Summary | None) -> list[str]:
+    if summary is None:
+        return [""] * 3
+    return [f"{largest:.3g}" for largest in (summary.absmax_max, summary.mean_abs_max, summary.variance_max)]
 
 
-def _effects(rows: list[Row]) -> list[list[str]]:
+def _effects(rows: list[FamilyRow]) -> list[list[str]]:
     out = []
     for row in rows:
-        for e in row["effects"]:
-            change, low, high = (f"{e[x]:+.2%}" if e["relative"] else f"{e[x]:+.4f}" for x in ("change", "low", "high"))
-            sides = f"{e['baseline']:.4f}", f"{e['value']:.4f}"
-            out.append([row["family"], e["metric"], e["scheme"], e["keeps"], *sides, f"{change} ({low} .. {high})"])
+        for e in row.effects:
+            change, low, high = (f"{x:+.2%}" if e.relative else f"{x:+.4f}" for x in (e.change, e.low, e.high))
+            sides = f"{e.baseline:.4f}", f"{e.value:.4f}"
+            out.append([row.family, e.metric, e.scheme, e.keeps, *sides, f"{change} ({low} .. {high})"])
     return out
 
 
@@ -124,32 +119,33 @@ def analyze() -> str:
     """The newest analysis of each number of layers."""
     rows = [
         [
-            f"{row['layout']}, {row['layers']} layers",
-            f"{row['parameters'] / 1e9:.2f} billion",
-            f"{row['seconds']:.0f} s",
-            f"{row['seconds_per_billion']:.0f} s",
-            f"{row['peak_rss_anon_mb']:.0f} MB",
+            f"{row.layout}, {row.layers} layers",
+            f"{row.parameters / 1e9:.2f} billion",
+            f"{row.seconds:.0f} s",
+            f"{row.seconds_per_billion:.0f} s",
+            f"{row.peak_rss_anon_mb:.0f} MB",
         ]
-        for row in newest(read(RESULTS / "analyze.jsonl"), lambda row: row["layers"])
+        for row in newest(recorded("analyze.jsonl", AnalyzeRow), lambda row: row.layers)
     ]
     return table(["layout, 2 CPU cores", "parameters", "time", "a billion", "peak anonymous memory"], rows)
 
 
 def steady() -> str:
     """The newest times of each rule, alone and beside a neighbour."""
-    found = newest(read(RESULTS / "steady.jsonl"), lambda row: (row["rule"], row["neighbours"]))
+    found = newest(recorded("steady.jsonl", SteadyRow), lambda row: (row.rule, row.neighbours))
     if not found:
         return speed.nothing("steady")
-    alone = {row["rule"]: row for row in found if not row["neighbours"]}
-    rows = []
-    for row in found:
-        jobs = [f"{row[job]:.2f} ({row[job] / alone[row['rule']][job] - 1:+.0%})" for job in STEADY]
-        rows.append([row["rule"], row["threads"], row["neighbours"], *jobs])
-    last = found[-1]
-    said = (
-        f"{last['cores']} cores, {last['date']}, torch {last['torch']}, `{last['command']}`, commit {last['commit']}."
-    )
-    return table(["rule", "threads", "neighbours", *STEADY.values()], rows) + "\n\n" + said
+    alone = {row.rule: row for row in found if not row.neighbours}
+    rows = [[row.rule, row.threads, row.neighbours, *_jobs(row, alone[row.rule])] for row in found]
+    last, here = found[-1], found[-1].environment
+    said = f"{last.cores} cores, {here.date}, torch {here.torch}, `{here.command}`, commit {here.commit}."
+    jobs = ["96 requests, s", "20 training steps, s", "evaluate 100 users, s"]
+    return table(["rule", "threads", "neighbours", *jobs], rows) + "\n\n" + said
+
+
+def _jobs(row: SteadyRow, alone: SteadyRow) -> list[str]:
+    pairs = (row.requests, alone.requests), (row.training, alone.training), (row.evaluate, alone.evaluate)
+    return [f"{seconds:.2f} ({seconds / undisturbed - 1:+.0%})" for seconds, undisturbed in pairs]
 
 
 RENDER: dict[str, Callable[[], str]] = {

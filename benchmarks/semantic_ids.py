@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import faiss
@@ -24,7 +23,8 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from benchmarks.program import run
-from benchmarks.records import RESULTS, append
+from benchmarks.records import RESULTS, append, typed
+from benchmarks.rows import CodebookRecall, CodebookRow
 from octorec.catalog import build
 from octorec.catalog.codebook import Codebook, Fit
 from octorec.catalog.columns import with_defaults
@@ -82,7 +82,7 @@ def _mean_square(x: np.ndarray) -> float:
 METHODS = {"faiss": fit_codebook, "scikit-learn": old_fit}
 
 
-def measure(method: str, named: str, vectors: np.ndarray, sizes: list[int], seed: int) -> dict[str, Any]:
+def measure(method: str, named: str, vectors: np.ndarray, sizes: list[int], seed: int) -> CodebookRow:
     """A row: one codebook fitted, and the codes that it gives."""
     said = time.perf_counter()
 
@@ -98,26 +98,26 @@ def measure(method: str, named: str, vectors: np.ndarray, sizes: list[int], seed
     counts = np.unique(codes, axis=0, return_counts=True)[1]
     fit = codebook.fit
     assert fit is not None
-    return {
-        "method": method,
-        "vectors": named,
-        "items": len(vectors),
-        "width": vectors.shape[1],
-        "codebook_sizes": sizes,
-        "seed": seed,
-        "threads": workers() if method == "faiss" else 1,
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(cpu, 2),
-        "assign_seconds": round(assign, 2),
-        "used": fit.used,
-        "iterations": fit.iterations,
-        "errors": fit.errors,
-        "tuples": len(counts),
-        "sharing": int(counts[counts > 1].sum()),
-        "fingerprint": codebook.fingerprint,
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "faiss": faiss.__version__,
-    }
+    return CodebookRow(
+        method=method,
+        vectors=named,
+        items=len(vectors),
+        width=vectors.shape[1],
+        codebook_sizes=tuple(sizes),
+        seed=seed,
+        threads=workers() if method == "faiss" else 1,
+        seconds=round(seconds, 2),
+        cpu_seconds=round(cpu, 2),
+        assign_seconds=round(assign, 2),
+        used=tuple(fit.used),
+        iterations=tuple(fit.iterations),
+        errors=tuple(fit.errors),
+        tuples=len(counts),
+        sharing=int(counts[counts > 1].sum()),
+        fingerprint=codebook.fingerprint,
+        peak_rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        faiss=faiss.__version__,
+    )
 
 
 def demo_vectors(seed: int) -> np.ndarray:
@@ -135,7 +135,7 @@ def fitted_by(method: str) -> Iterator[None]:
         yield
 
 
-def recall(method: str, seed: int, cache: Path = CACHE) -> dict[str, Any]:
+def recall(method: str, seed: int, cache: Path = CACHE) -> CodebookRecall:
     """A row: the demo's model in BF16, catalog and training of one seed, judged as the demo judges it."""
     movies = movielens_100k(cache)
     learned, examples = leave_last_out(movies.interactions, demo.HELD_OUT)
@@ -149,7 +149,8 @@ def recall(method: str, seed: int, cache: Path = CACHE) -> dict[str, Any]:
         engine = demo.demo_engine(Path(folder) / "bf16")
         found = demo._predict(f"{method} {seed}", engine, examples, movies).values()
     metrics = {name: float(values.mean()) for name, values in found.items()}
-    return {"method": method, "demo_seed": seed, "sharing": catalog.n_sharing, **metrics}
+    of_row = {"method": method, "demo_seed": seed, "sharing": catalog.n_sharing, **metrics}
+    return typed("the demo's metrics", of_row, CodebookRecall)
 
 
 def main() -> None:

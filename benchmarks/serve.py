@@ -24,6 +24,7 @@ import uvloop
 from benchmarks import records
 from benchmarks.program import run
 from benchmarks.random_model import random_catalog, random_model, random_requests
+from benchmarks.rows import ServeRow
 from benchmarks.start import N_ITEMS, cached_kernels
 from benchmarks.timer import time_gpu
 from octorec.engine.engine import Engine, EngineConfig
@@ -109,21 +110,25 @@ async def measure(service: Service, requests: list[Request], options: argparse.N
                 cores = (time.process_time() - before) / (WARM_UP_S + row["seconds"])
                 row |= {"k": k, "share": share, "cores": round(cores, 2)}
                 row |= {"captured_after": len(engine._graphs) - captured, "compiled_after": cached_kernels() - compiled}
-                records.append(options.out, {**about, **row})
-                print(line({**about, **row}), flush=True)
+                done = records.typed("the load tool's row", {**about, **row}, ServeRow)
+                records.append(options.out, done)
+                print(line(done), flush=True)
     server.should_exit = True
     await serving
 
 
-def line(row: dict[str, Any]) -> str:
-    queue, device, encode = (row[f"{stage}_ms"].get("p50") for stage in ("queue", "device", "encode"))
-    latency = row["e2el_ms"]
+def line(row: ServeRow) -> str:
+    """What was measured, for a terminal."""
+    queue, device, encode, latency = (
+        None if times is None else times.p50 for times in (row.queue_ms, row.device_ms, row.encode_ms, row.e2el_ms)
+    )
+    p99 = None if row.e2el_ms is None else row.e2el_ms.p99
     return (
-        f"k {row['k']}: asked {row['request_rate']}/s ({row['share']:.0%} of {row['offline_per_s']}), good "
-        f"{row['goodput_per_s']}/s, within {row['within']}; p50 {latency.get('p50')} p99 {latency.get('p99')} ms; "
-        f"queue {queue}, device {device}, encode {encode}; {row['cores']} cores; errors {row['errors']}; first "
-        f"{row['first_ms']} ms, calm p99 {row['calm_p99_ms']} ms; captured {row['captured_after']}, compiled "
-        f"{row['compiled_after']} after ready"
+        f"k {row.k}: asked {row.request_rate}/s ({row.share:.0%} of {row.offline_per_s}), good "
+        f"{row.goodput_per_s}/s, within {row.within}; p50 {latency} p99 {p99} ms; "
+        f"queue {queue}, device {device}, encode {encode}; {row.cores} cores; errors {row.errors}; first "
+        f"{row.first_ms} ms, calm p99 {row.calm_p99_ms} ms; captured {row.captured_after}, compiled "
+        f"{row.compiled_after} after ready"
     )
 
 

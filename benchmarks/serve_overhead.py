@@ -1,4 +1,4 @@
-"""What the server adds to the engine when nobody else asks: each request through HTTP and in process, in turns.
+"""What the server adds to the engine when nobody else asks: each request through HTTP and in process.
 
     python -m benchmarks.serve_overhead runs/demo/fp8 --out results/serve_overhead.jsonl
 
@@ -26,6 +26,8 @@ import orjson
 import torch
 
 from benchmarks import program, records
+from benchmarks.rows import OverheadRow
+from benchmarks.rows.serving import Quantiles
 from benchmarks.serve_soak import serving
 from octorec.bench.config import BenchConfig
 from octorec.bench.requests import bodies
@@ -64,9 +66,9 @@ def in_process(engine: Engine, request: Request) -> tuple[float, float]:
 
 
 async def pairs(url: str, engine: Engine, asked: list[bytes], config: BenchConfig) -> list[tuple[float, ...]]:
-    """Of each body: milliseconds through HTTP, of them on the device, in process, of them on the device."""
+    """Ask for each body both ways: ms through HTTP, ms of it on the device, ms in process, ms of it on the device."""
     chance = random.Random(config.seed)
-    found = []
+    found: list[tuple[float, ...]] = []
     async with connections(config) as session:
         for body in asked:
             request, sides = Request(**orjson.loads(body)), {}
@@ -78,17 +80,18 @@ async def pairs(url: str, engine: Engine, asked: list[bytes], config: BenchConfi
 
 
 def summary(found: list[tuple[float, ...]]) -> dict[str, Any]:
-    """interval: of the median of what is added, 95 %, by the ranks of a sign test."""
+    """The fields of an `OverheadRow` that were timed; interval_ms by the ranks of a sign test."""
     served, device, own, search = (np.array(values) for values in zip(*found, strict=True))
     added = np.sort(served - own)
     away = 0.98 * len(added) ** 0.5
     low, high = (round(float(added[int(len(added) / 2 + side)]), 3) for side in (-away, away))
     named = {"server": served, "engine": own, "added": added, "device": device, "search": search}
     named["outside"] = (served - device) - (own - search)
-    return {"pairs": len(found), "interval_ms": [low, high], **{f"{name}_ms": quantiles(named[name]) for name in named}}
+    times = {f"{name}_ms": Quantiles(**quantiles(values)) for name, values in named.items()}
+    return {"pairs": len(found), "interval_ms": (low, high), **times}
 
 
-def run(checkpoint: Path, device: str, n: int, beam_width: int) -> dict[str, Any]:
+def run(checkpoint: Path, device: str, n: int, beam_width: int) -> OverheadRow:
     config = BenchConfig(catalog=str(checkpoint / "catalog"), beam_width=beam_width)
     command = [sys.executable, "-m", "octorec", "serve", str(checkpoint), "--device", device, "--port", "0"]
     with serving(command) as (url, _):
@@ -97,18 +100,18 @@ def run(checkpoint: Path, device: str, n: int, beam_width: int) -> dict[str, Any
         engine.warm_up()
         keep_for_good()
         found = asyncio.run(pairs(url, engine, bodies(config)[: WARM_UP + n], config))
-    return {
-        "checkpoint": checkpoint.name,
-        "device": device,
-        "beam_width": beam_width,
-        "k": config.k,
+    return OverheadRow(
+        checkpoint=checkpoint.name,
+        device=device,
+        beam_width=beam_width,
+        k=config.k,
         **summary(found),
-        "system": platform.system(),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
+        system=platform.system(),
+        cores=len(os.sched_getaffinity(0)),
+        threads=torch.get_num_threads(),
+        python=platform.python_version(),
+        versions={name: version(name) for name in PACKAGES},
+    )
 
 
 def main() -> None:
@@ -122,8 +125,9 @@ def main() -> None:
     open_device(options.device)
     row = run(options.checkpoint, options.device, options.pairs, options.beam_width)
     records.append(options.out, row)
-    p50 = {name: row[f"{name}_ms"]["p50"] for name in ("server", "engine", "device", "search", "outside")}
-    print(f"the server adds {row['added_ms']['p50']} ms at p50, 95 % {row['interval_ms']}; p50 of each, ms: {p50}")
+    p50 = f"server {row.server_ms.p50}, engine {row.engine_ms.p50}, device {row.device_ms.p50}"
+    p50 += f", search {row.search_ms.p50}, outside {row.outside_ms.p50}"
+    print(f"the server adds {row.added_ms.p50} ms at p50, 95 % {row.interval_ms}; p50 of each, ms: {p50}")
 
 
 if __name__ == "__main__":

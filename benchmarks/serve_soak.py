@@ -22,6 +22,8 @@ from typing import Any
 import psutil
 
 from benchmarks import program, records
+from benchmarks.rows import SoakRow
+from benchmarks.rows.serving import Quantiles
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
 from octorec.bench.config import BenchConfig
 from octorec.bench.requests import bodies
@@ -63,8 +65,13 @@ async def capacity(url: str, catalog: str, seconds: float, at_once: int = 64) ->
     return row["requests_per_s"]
 
 
-async def soak(url: str, pid: int, rate: float, every_s: float, config: BenchConfig) -> AsyncIterator[dict[str, Any]]:
-    """A row every `every_s` seconds of a load of `config.duration_s` at `rate` requests a second."""
+async def soak(
+    url: str, pid: int, rate: float, every_s: float, config: BenchConfig, checkpoint: str, device: str
+) -> AsyncIterator[SoakRow]:
+    """A row every `every_s` seconds of a load of `config.duration_s` at `rate` requests a second.
+
+    checkpoint, device: the server's, for the rows.
+    """
     process, start, seen = psutil.Process(pid), time.perf_counter(), 0
     async with connections(config) as session:
         client = Client(session, f"{url}/v1/recommend", bodies(config), config)
@@ -73,21 +80,27 @@ async def soak(url: str, pid: int, rate: float, every_s: float, config: BenchCon
             await asyncio.wait({loading}, timeout=every_s)
             part, seen = client.samples[seen:], len(client.samples)
             answered = [sample for sample in part if sample.outcome == "200"]
-            yield {
-                "at_s": round(time.perf_counter() - start, 1),
-                "rss_mb": round(process.memory_info().rss / 1e6, 1),
-                "rate": round(rate, 2),
-                "answered": len(answered),
-                "errors": dict(Counter(sample.outcome for sample in part if sample.outcome != "200")),
-                "e2el_ms": quantiles(sample.ms for sample in answered),
-            }
+            yield SoakRow(
+                checkpoint=checkpoint,
+                device=device,
+                at_s=round(time.perf_counter() - start, 1),
+                rss_mb=round(process.memory_info().rss / 1e6, 1),
+                rate=round(rate, 2),
+                answered=len(answered),
+                errors=dict(Counter(sample.outcome for sample in part if sample.outcome != "200")),
+                e2el_ms=Quantiles(**quantiles(sample.ms for sample in answered)) if answered else None,
+            )
         await loading
 
 
-async def run(url: str, pid: int, catalog: str, seconds: float, every_s: float, keep: Callable[[dict], None]) -> None:
+async def run(
+    url: str, pid: int, checkpoint: Path, device: str, seconds: float, every_s: float, keep: Callable[[SoakRow], None]
+) -> None:
+    """Find the server's capacity, ask for SHARE of it, and hand on a row every `every_s` seconds."""
+    catalog = str(checkpoint / "catalog")
     rate = SHARE * await capacity(url, catalog, min(10.0, seconds / 10))
     config = BenchConfig(catalog=catalog, duration_s=seconds)
-    async for row in soak(url, pid, rate, every_s, config):
+    async for row in soak(url, pid, rate, every_s, config, checkpoint.name, device):
         keep(row)
 
 
@@ -100,16 +113,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=records.RESULTS / "serve_soak.jsonl")
     options = parser.parse_args()
     open_device(options.device)
-    rows: list[dict[str, Any]] = []
+    rows: list[SoakRow] = []
 
-    def keep(row: dict[str, Any]) -> None:
+    def keep(row: SoakRow) -> None:
         rows.append(row)
-        records.append(options.out, {"checkpoint": options.checkpoint.name, "device": options.device, **row})
-        print(row, flush=True)
+        records.append(options.out, row)
+        print(f"{row.at_s} s: {row.rss_mb} MB, {row.answered} answered, errors {row.errors}", flush=True)
 
     command = [sys.executable, "-m", "octorec", "serve", str(options.checkpoint), "--device", options.device]
     with serving([*command, "--port", "0", "--no-log-requests"]) as (url, pid):
-        asyncio.run(run(url, pid, str(options.checkpoint / "catalog"), options.seconds, options.every, keep))
+        asyncio.run(run(url, pid, options.checkpoint, options.device, options.seconds, options.every, keep))
     gained, errors = gained_mb(rows), failed(rows)
     said = f"{gained:+.0f} MB after settling (at most {FLAT_MB:.0f}), {failed(rows, shed=True)} shed, {errors} failed"
     print(f"{len(rows)} rows, {said}")

@@ -1,4 +1,4 @@
-"""From a process's start to its first answer: default buckets, random weights made on the device.
+"""How long a process takes from its start to its first answer: default buckets, random weights made on the device.
 
     python -m benchmarks.start --out results/start.jsonl
 
@@ -7,12 +7,10 @@ many entries of that cache were new. Prints what each phase and each bucket took
 """
 
 import argparse
-import dataclasses
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import triton
@@ -20,6 +18,8 @@ from rich.table import Table
 
 from benchmarks import program, records
 from benchmarks.random_model import random_catalog, random_model, random_requests
+from benchmarks.rows import StartRow
+from benchmarks.rows.serving import Bucket
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.graph import BucketCost
 from octorec.kernels import fused
@@ -41,7 +41,7 @@ class Phases:
 
 
 def process_seconds() -> float:
-    """Since this process was started, by Linux's own clock."""
+    """Seconds since this process was started, by Linux's own clock."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
@@ -52,7 +52,7 @@ def cached_kernels() -> int:
     return len(list(folder.iterdir())) if folder.exists() else 0
 
 
-def run(name: str, precision: str) -> dict[str, Any]:
+def run(name: str, precision: str) -> StartRow:
     phases = Phases()
     phases.end("imports")
     before = cached_kernels()
@@ -71,23 +71,23 @@ def run(name: str, precision: str) -> dict[str, Any]:
     assert answer.items
     phases.end("first answer")
     console.print(bucket_table(costs))
-    return {
-        "preset": name,
-        "precision": precision,
-        "seconds": round(sum(phases.seconds.values()), 2),
-        "phases": {phase: round(seconds, 2) for phase, seconds in phases.seconds.items()},
-        "buckets": [dataclasses.asdict(cost) for cost in costs],
-        "kernels_compiled": cached_kernels() - before,
-        "memory_gb": round(torch.cuda.max_memory_reserved() / 1e9, 2),
-        "n_items": N_ITEMS,
-    }
+    return StartRow(
+        preset=name,
+        precision=precision,
+        seconds=round(sum(phases.seconds.values()), 2),
+        phases={phase: round(seconds, 2) for phase, seconds in phases.seconds.items()},
+        buckets=tuple(Bucket(cost.batch_size, cost.beam_width, cost.seconds, cost.megabytes) for cost in costs),
+        kernels_compiled=cached_kernels() - before,
+        memory_gb=round(torch.cuda.max_memory_reserved() / 1e9, 2),
+        n_items=N_ITEMS,
+    )
 
 
-def phase_table(row: dict[str, Any]) -> Table:
-    table = Table("phase", "seconds", title=f"{row['preset']}, {row['precision']}: process start to first answer")
-    for phase, seconds in row["phases"].items():
+def phase_table(row: StartRow) -> Table:
+    table = Table("phase", "seconds", title=f"{row.preset}, {row.precision}: process start to first answer")
+    for phase, seconds in row.phases.items():
         table.add_row(phase, f"{seconds:.1f}")
-    table.add_row("all", f"{row['seconds']:.1f} (goal {GOAL_S}); {row['kernels_compiled']} kernels were new")
+    table.add_row("all", f"{row.seconds:.1f} (goal {GOAL_S}); {row.kernels_compiled} kernels were new")
     return table
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks import records
 from benchmarks.program import run
+from benchmarks.rows import SteadyRow
 from octorec.threads import COUNT, WAITING, cores
 
 N_ITEMS, HISTORY = 2000, 40
@@ -67,16 +68,16 @@ def subject(folder: Path) -> tuple[Any, list[Any]]:
     import octorec
     from benchmarks.random_model import random_catalog
     from octorec.data.splits import Example
-    from octorec.models import checkpoint
+    from octorec.models import weights
     from octorec.models.onerec import OneRecV2, initialize
     from octorec.models.presets import preset
 
     catalog = random_catalog(preset("demo"), N_ITEMS)
     model = OneRecV2(preset("demo", codebook_fingerprint=catalog.fingerprint))
     initialize(model, seed=0)
-    checkpoint.save(model, folder, torch.bfloat16)
+    weights.save(model, folder, torch.bfloat16)
     catalog.save(folder / "catalog")
-    widths = {"batch_sizes": (1, 64), "beam_widths": (32,), "default_beam_width": 32}
+    widths: dict[str, Any] = {"batch_sizes": (1, 64), "beam_widths": (32,), "default_beam_width": 32}
     examples = [Example(str(n), request.history, request.history[0]) for n, request in enumerate(requests(USERS))]
     return octorec.load(folder, **widths), examples
 
@@ -121,7 +122,7 @@ def neighbours(n: int) -> Iterator[None]:
             process.wait()
 
 
-def row(rule: str, busy: int) -> dict[str, Any]:
+def row(rule: str, busy: int) -> SteadyRow:
     """What a process under this rule took beside so many neighbours."""
     inherited = {name: value for name, value in os.environ.items() if name not in (COUNT, *SPINNING)}
     command = [sys.executable, "-m", "benchmarks.steady", "--measure"]
@@ -129,7 +130,7 @@ def row(rule: str, busy: int) -> dict[str, Any]:
         done = subprocess.run(command, env={**inherited, **RULES[rule]}, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
-    return {"rule": rule, "neighbours": busy, "cores": cores(), **json.loads(done.stdout)}
+    return SteadyRow(rule=rule, neighbours=busy, cores=cores(), **json.loads(done.stdout))
 
 
 def main() -> None:
@@ -140,12 +141,10 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measured()))
         return
-    from benchmarks.records import append
-
     for rule in RULES:
         for busy in (0, 1):
-            append(options.out, found := row(rule, busy))
-            print(json.dumps(found), flush=True)
+            records.append(options.out, found := row(rule, busy))
+            print(json.dumps(records.as_json(found)), flush=True)
 
 
 if __name__ == "__main__":

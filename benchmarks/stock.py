@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from octorec.models.config import OneRecConfig
 from octorec.models.layers import Router
+from octorec.models.onerec_config import OneRecConfig
 
 E4M3 = torch.float8_e4m3fn
 

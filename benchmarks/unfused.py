@@ -22,7 +22,7 @@ NEVER = float("-inf")
 
 
 def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:
-    """By `token`, or by `group` where groups are whole."""
+    """Quantize with a scale a `token`, or a `group` where groups are whole."""
     if granularity is None:
         return x
     assert granularity in ("token", "group")
@@ -53,7 +53,7 @@ def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
 def cross_attention(
     q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
 ) -> Operand:
-    """Of contexts that are all full, with a group a head: torch's fastest attention takes no mask."""
+    """Attention over contexts that are all full, with a KV group a head: torch's fastest attention takes no mask."""
     assert q.shape[2] == keys.shape[2]
     out = F.scaled_dot_product_attention(q.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2))
     return maybe_quantize(out.transpose(1, 2).flatten(2).flatten(0, 1), quantize_to)
@@ -180,6 +180,6 @@ def _forbidden(child: Tensor, level: TrieLevel, node_filter: NodeFilter) -> Tens
 
 @lru_cache(maxsize=8)
 def most_children(child_start: Tensor, vocabulary: int) -> int:
-    """Of any node; asked once, as it waits for the device. Longer steps are the room between a catalog's two sets."""
+    """The most children of any node; cached, as it waits for the device. Longer steps are the room between two sets."""
     counts = child_start.diff()
     return int(counts[counts <= vocabulary].max())

@@ -1,6 +1,6 @@
 """Where there is no GPU: Triton interprets its kernels, and tests marked `gpu` are skipped and say so.
 
-And small OneRec-V2 checkpoints for whoever needs one.
+And small OneRec-V2 checkpoints for tests that need one.
 """
 
 import octorec as octorec  # isort: skip  # before torch, whose threads it sets
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import save
 from octorec.output.write import new_folder
 
 if not torch.cuda.is_available():

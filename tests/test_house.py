@@ -54,6 +54,22 @@ def test_imports_run_one_way(room: str) -> None:
         assert not foreign, f"{path.relative_to(PACKAGE)} imports {', '.join(sorted(foreign))}"
 
 
+def knows_onerec(path: Path) -> bool:
+    """Whether a file imports OneRec-V2's own modules, or branches on a family by its name."""
+    tree = ast.parse(path.read_text())
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return "octorec.models.onerec" in path.read_text() or bool(texts & {"onerec_v2", "OneRec-V2"})
+
+
+def test_only_its_own_files_know_onerec() -> None:
+    """The family's own files, its presets, its trainer, and the table of families."""
+    found = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if knows_onerec(path)}
+    own = {str(path.relative_to(PACKAGE)) for path in (PACKAGE / "models").glob("onerec*.py")}
+    may = own | {"models/presets.py", "models/families.py"}
+    assert {name for name in found - may if not name.startswith("training/")} == set()
+    assert found >= may
+
+
 def test_serving_imports_the_online_verdict_alone_of_its_room() -> None:
     for path in (PACKAGE / "serve").rglob("*.py"):
         for line in path.read_text().splitlines():

@@ -13,7 +13,7 @@ from octorec.errors import InputError
 from octorec.numerics.intensity import Workload
 from octorec.prove.config import ProveConfig
 from octorec.serve.config import ServeConfig
-from octorec.settings import parts_of
+from octorec.settings import check_types, parts_of
 from octorec.training.config import TrainConfig
 
 NEEDED: dict[type, dict[str, Any]] = {EngineConfig: {"max_context": 8}, BenchConfig: {"catalog": "folder"}}
@@ -118,8 +118,16 @@ def test_words_are_one_of_those_allowed() -> None:
 
 
 def test_what_is_no_plain_value_is_refused_in_one_line_too() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Odd:
+        others: tuple[Workload, ...] = ()
+
+        def __post_init__(self) -> None:
+            check_types(self)
+
+    assert Odd([Workload()]).others == (Workload(),)  # type: ignore[arg-type]
     for value in (5, "x", [1], [None]):
-        refused(EngineConfig, "user_fields", value)
+        refused(Odd, "others", value)
 
 
 def test_widths_that_contradict_each_other_are_refused_before_anything_is_loaded() -> None:

@@ -157,7 +157,7 @@ def test_python_m_octorec_is_the_command_line() -> None:
     [("octorec cat", "catalog"), ("octorec catalog b", "build"), ("octorec recommend --hist", "--history")],
 )
 def test_a_shell_completes_verbs_and_flags_and_waits_for_nothing_slow(typed: str, offered: str) -> None:
-    """As the script of --show-completion asks."""
+    """The call is that of --show-completion's script."""
     asked = {"_OCTOREC_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
     command = [sys.executable, "-X", "importtime", "-m", "octorec"]
     done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True)

@@ -26,9 +26,9 @@ from octorec.cli import app as cli
 from octorec.data.interactions import read_interactions
 from octorec.data.items import read_items
 from octorec.evaluate.verdict import EXIT_CODES
-from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import save
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.report import bench as bench_report

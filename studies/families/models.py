@@ -3,11 +3,12 @@
 import dataclasses
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from benchmarks.rows.families import Auc, Effect
 from octorec.data.movielens import MovieLens
 from octorec.data.splits import Example, leave_last_out
 from octorec.demo.run import HELD_OUT, MEASURED, demo_engine
@@ -16,8 +17,9 @@ from octorec.engine.request import Request
 from octorec.evaluate.compare import compare_predictions
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.kernels import reference
-from octorec.kernels.quantized import dequantize, quantize
-from octorec.models.checkpoint import disk_tensors
+from octorec.kernels.quantized import Granularity, dequantize, quantize
+from octorec.models.names import disk_tensors
+from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset
 from octorec.numerics.activations import SCHEMES, activation_stats, watch
 from octorec.numerics.distribution import distribution
@@ -34,7 +36,7 @@ from studies.families.auc import auc_intervals
 from studies.families.ranker import Ranker, RankerConfig, folded, load_ranker, save_ranker
 from studies.families.ranker_data import NUMBERS, RankerSet, ranker_set
 from studies.families.ranker_training import RankerTraining, click_scores, floor_scores, split, train_ranker
-from studies.families.weights import Effect, Family, rounded
+from studies.families.weights import Family, rounded
 
 CANDIDATES = 512  # scored a request: the ranker's serving batch
 LOGIT, BOTTOM = "top_mlp.4.proj", "bottom_mlp.0.proj"
@@ -42,7 +44,7 @@ PRODUCTS = r"blocks\.\d+\.((cross|self)_attn\.[qkvo]|ffn\.((shared_)?experts\.\d
 TENSOR = Recipe("tensor/tensor", (Group((PRODUCTS,), "tensor", "tensor"),))
 
 
-def rankers(movies: MovieLens, out: Path) -> tuple[list[Family], dict[str, Any]]:
+def rankers(movies: MovieLens, out: Path) -> tuple[list[Family], dict[str, Auc]]:
     """One training, two networks of the same function: one reads raw numbers, one standardises them.
 
     And AUC with intervals: of both, of a network trained on raw numbers directly, and of the floors.
@@ -66,7 +68,7 @@ def rankers(movies: MovieLens, out: Path) -> tuple[list[Family], dict[str, Any]]
         folder = out / f"ranker-{name.partition(' ')[0]}"
         save_ranker(models[name], folder, {"training": dataclasses.asdict(training), "auc": known[name]}, force=True)
         families.append(_ranker_family(name, folder, judged))
-    return families, {name: {key: round(x, 5) for key, x in found.items()} for name, found in known.items()}
+    return families, {name: Auc(**{key: round(x, 5) for key, x in found.items()}) for name, found in known.items()}
 
 
 def _ranker_family(name: str, folder: Path, judged: RankerSet) -> Family:
@@ -89,7 +91,7 @@ def _ranker_family(name: str, folder: Path, judged: RankerSet) -> Family:
 
 @torch.no_grad()
 def _lost(model: Ranker, judged: RankerSet) -> list[str]:
-    """Of raw numbers: what a scale a token makes of each, and a scale a channel of the weights they meet."""
+    """What a scale a token makes of each raw number, and a scale a channel of the weights that it meets."""
     if model.config.standardised:
         return []
     x, weight = judged.batch.numbers, model.state_dict()[f"{BOTTOM}.weight"]
@@ -106,6 +108,7 @@ def _ranker_effects(model: Ranker, judged: RankerSet) -> list[Effect]:
     """AUC with every product rounded but that of the logit, and with the first one of the numbers kept as well."""
     everything: Callable[[str], bool] = lambda product: product != LOGIT  # noqa: E731
     spared: Callable[[str], bool] = lambda product: product not in (LOGIT, BOTTOM)  # noqa: E731
+    runs: dict[tuple[str, str], tuple[Granularity | None, Granularity | None, Callable[[str], bool]]]
     runs = {(scheme, ""): (*kinds, everything) for scheme, kinds in SCHEMES.items()}
     runs |= {(scheme, "the first product of the numbers"): (*kinds, spared) for scheme, kinds in SCHEMES.items()}
     runs["bfloat16", ""] = (None, None, everything)
@@ -169,7 +172,7 @@ def _onerec_effects(
 def published_size() -> Speed:
     """The roofline of the MoE 4B-A0.5B under recipe fp8 at the paper's shape, from its tensors' shapes alone."""
     config = preset("moe-4b-a0.5b")
-    tensors = disk_tensors(empty_model(config, None, reference, torch.bfloat16))
+    tensors = disk_tensors(empty_model(partial(OneRecV2, config, reference), None, torch.bfloat16))
     one = distribution(torch.ones(1))  # only shapes are read
     weights = [TensorStats(name, role(name), tuple(t.shape), "bfloat16", t.nbytes, one, {}, None)
                for name, t in tensors.items()]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A traditional ranker: the probability that a user clicks one item, to be asked for each candidate item anew.
+"""A traditional ranker: the probability that a user clicks one item, computed for each candidate item.
 
 The industry's usual parts: embeddings of ids (Deep & Cross Network v2, arXiv 2008.13535, with DLRM's bottom MLP over
 numbers, arXiv 1906.00091) and DIN's attention unit over the newest clicked items (arXiv 1706.06978).

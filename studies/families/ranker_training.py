@@ -38,7 +38,7 @@ class RankerTraining:
 
 
 def split(examples: RankerSet, config: RankerTraining) -> tuple[RankerSet, RankerSet]:
-    """By time: the oldest `train_share` to learn from, the rest to judge by."""
+    """Split by time: the oldest `train_share` to learn from, the rest to judge by."""
     at = int(config.train_share * len(examples))
     return examples.part(slice(0, at)), examples.part(slice(at, len(examples)))
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.rows import FamilyRow
+from benchmarks.rows.families import Summary
 from octorec.numerics.activations import SCHEMES
 from octorec.report import plots
 from octorec.report.page import Figure, Section, Table, Text
@@ -12,7 +14,7 @@ TITLES = {"absmax": "absmax", "mean_abs": "mean |x|", "variance": "variance"}
 ANSWERS = {True: "yes", False: "no", None: "open"}
 
 
-def sections(families: Sequence[Family], rows: Sequence[dict[str, Any]]) -> list[Section]:
+def sections(families: Sequence[Family], rows: Sequence[FamilyRow]) -> list[Section]:
     """rows: `Family.row` of each of `families`."""
     return [
         Section("What the paper says, and what these models show", _claims(rows)),
@@ -24,7 +26,7 @@ def sections(families: Sequence[Family], rows: Sequence[dict[str, Any]]) -> list
     ]
 
 
-def _claims(rows: Sequence[dict[str, Any]]) -> list[Text | Table]:
+def _claims(rows: Sequence[FamilyRow]) -> list[Text | Table]:
     found = claims(rows)
     borne_out = sum(claim.reproduced is True for claim in found)
     stated = paper()
@@ -58,10 +60,13 @@ def _side_by_side(families: Sequence[Family]) -> list[Text | Figure | Table]:
     ]
     table = []
     for row in (family.row() for family in families):
-        values = [(row[what] or {}).get(f"{m}_max") for what in ("weights", "inputs") for m in MEASURES]
-        table.append([row["family"], row["matrices"], *values])
+        table.append([row.family, row.matrices, *_largest(row.weights), *_largest(row.inputs)])
     apart = [_apart(family) for family in families if family.kind == "ranker"]
     return [Figure(figure, caption), Table(head, table), *map(Text, apart)]
+
+
+def _largest(summary: Summary | None) -> list[float | None]:
+    return [None if summary is None else getattr(summary, f"{measure}_max") for measure in MEASURES]
 
 
 def _panels(family: Family) -> dict[str, dict[str, list[float]]]:
@@ -81,39 +86,38 @@ def _short(family: Family) -> str:
 
 
 def _apart(family: Family) -> str:
-    other = family.row()["other_tensors"]
+    other = family.row().other_tensors
+    assert other is not None, "a ranker has tables"
     return (
         f"{family.name}: of its tensors that are no operand of a product (tables, biases, stored means) the largest "
-        f"magnitude is {other['absmax_max']:.4g} ({other['absmax_of']}) and the largest variance "
-        f"{other['variance_max']:.4g} ({other['variance_of']})."
+        f"magnitude is {other.absmax_max:.4g} ({other.absmax_of}) and the largest variance "
+        f"{other.variance_max:.4g} ({other.variance_of})."
     )
 
 
-def _effects(rows: Sequence[dict[str, Any]]) -> list[Text | Table]:
+def _effects(rows: Sequence[FamilyRow]) -> list[Text | Table]:
     columns = ["model", "metric", "scales", "kept", "before", "after", "change", "95 % interval"]
     table = []
     for row in rows:
-        for e in row["effects"]:
-            low, value, high = (f"{e[x]:+.2%}" if e["relative"] else f"{e[x]:+.4f}" for x in ("low", "change", "high"))
-            kept = e["keeps"] or "–"
-            table.append(
-                [row["family"], e["metric"], e["scheme"], kept, e["baseline"], e["value"], value, f"{low} .. {high}"]
-            )
+        for e in row.effects:
+            low, value, high = (f"{x:+.2%}" if e.relative else f"{x:+.4f}" for x in (e.low, e.change, e.high))
+            kept = e.keeps or "–"
+            table.append([row.family, e.metric, e.scheme, kept, e.baseline, e.value, value, f"{low} .. {high}"])
     caption = (
         "Scales: weights/activations, or a recipe. AUC and NLL: absolute change; recall: relative. Intervals are "
         "paired, by resampling users (prompts, for a language model)."
     )
     parts: list[Text | Table] = [Table(columns, table, caption)]
-    aucs = next((row["aucs"] for row in rows if row.get("aucs")), None)
+    aucs = next((row.aucs for row in rows if row.aucs), None)
     if aucs:
-        table = [[name, x["auc"], x["low"], x["high"]] for name, x in aucs.items()]
+        table = [[name, x.auc, x.low, x.high] for name, x in aucs.items()]
         parts.append(
             Table(["ranker or floor", "AUC", "low", "high"], table, "Newest fifth of the ratings; 4 or 5 is a click.")
         )
     return parts
 
 
-def _errors(rows: Sequence[dict[str, Any]]) -> list[Table]:
+def _errors(rows: Sequence[FamilyRow]) -> list[Table]:
     columns = [
         "model",
         *(f"output error, {scheme}" for scheme in SCHEMES),
@@ -121,8 +125,7 @@ def _errors(rows: Sequence[dict[str, Any]]) -> list[Table]:
         "of inputs, a scale a token",
     ]
     table = [
-        [row["family"], *row["output_error"].values(), row["sqnr_weights"]["channel"], row["sqnr_inputs"]["token"]]
-        for row in rows
+        [row.family, *row.output_error.values(), row.sqnr_weights["channel"], row.sqnr_inputs["token"]] for row in rows
     ]
     caption = (
         "The worst product of each model: relative error of its output with both operands in FP8, and the lowest "
@@ -131,9 +134,9 @@ def _errors(rows: Sequence[dict[str, Any]]) -> list[Table]:
     return [Table(columns, table, caption)]
 
 
-def _speed(rows: Sequence[dict[str, Any]]) -> list[Table]:
-    table = [[row["family"], f"{row['memory_bound']:.0%}", f"{row['gain']:.2f}x"]
-             for row in rows if row["memory_bound"] is not None]  # fmt: skip
+def _speed(rows: Sequence[FamilyRow]) -> list[Table]:
+    table = [[row.family, f"{row.memory_bound:.0%}", f"{row.gain:.2f}x"]
+             for row in rows if row.memory_bound is not None]  # fmt: skip
     caption = (
         "On an H100 SXM: share of the least time in 16 bit that waits for memory, and the most that FP8 can gain. The "
         "ranker scores 512 candidates of one request; OneRec-V2 is the published MoE 4B at batch 32, beam 512."

@@ -8,6 +8,7 @@ report.html and layers.parquet into --out, and one row a family to results/famil
 """
 
 import argparse
+import dataclasses
 import json
 import shlex
 import time
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import language_model, program
 from benchmarks.records import RESULTS, append
+from benchmarks.rows import FamilyRow
 from octorec.data.movielens import movielens_100k
 from octorec.demo.run import run_demo
 from octorec.output.write import new_folder
@@ -34,7 +36,7 @@ LEAD = (
 )
 
 
-def run(args: argparse.Namespace) -> list[dict[str, Any]]:
+def run(args: argparse.Namespace) -> list[FamilyRow]:
     """Everything; returns the rows."""
     pip_args = shlex.split(args.pip_args)
     read = [path for path in (args.cache, args.onerec, args.qwen3) if path is not None]
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         movies = movielens_100k(args.cache, pip_args)
         start = time.perf_counter()
         families, floors = rankers(movies, out)
-        say(f"ranker: {time.perf_counter() - start:.0f} s, AUC {floors['raw numbers']['auc']:.4f}")
+        say(f"ranker: {time.perf_counter() - start:.0f} s, AUC {floors['raw numbers'].auc:.4f}")
         checkpoint = args.onerec
         if checkpoint is None:
             run_demo(out / "demo", args.cache, pip_args)
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
             say("language model: measured and judged")
         if args.qwen3 is not None:
             families.append(language_model.qwen3(args.qwen3))
-        rows = [{**family.row(), "aucs": floors if family.kind == "ranker" else None} for family in families]
+        rows = [family.row(floors if family.kind == "ranker" else None) for family in families]
         pq.write_table(pa.Table.from_pylist(layers(families)), out / "layers.parquet")
         write_report(out / "report.html", "Three model families side by side", LEAD, sections(families, rows))
     return rows
@@ -91,7 +93,8 @@ def main() -> None:
     for row in rows:
         append(RESULTS / "families.jsonl", row)
     say(f"wrote {args.out / 'report.html'}")
-    print(json.dumps([{"family": row["family"], "effects": row["effects"]} for row in rows]))
+    effects = [{"family": row.family, "effects": [dataclasses.asdict(e) for e in row.effects]} for row in rows]
+    print(json.dumps(effects))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Three model families side by side: what their matrices and inputs look like, what FP8 does to their answers, and
 which of the paper's claims that bears out.
 
-A family's row is one flat-enough dictionary for JSON; claims are judged from rows alone, so that a page can be rendered
-from a file of them.
+Claims are judged from recorded rows alone (`benchmarks.rows.families`), so that a page can be rendered from a file of
+them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from benchmarks.rows.families import Auc, Effect, FamilyRow, Summary
 from octorec.kernels.quantized import Granularity, dequantize, quantize
 from octorec.models.layers import Linear
 from octorec.numerics.activations import SCHEMES, ActivationStats
@@ -25,27 +26,6 @@ PAPER = Path(__file__).parent / "paper.yaml"
 MEASURES = ("absmax", "mean_abs", "variance")  # of a Distribution, as the paper's figures show them
 SEVERE = 0.05  # of a metric, relative: the margin of the demo's verdict
 QUIET = 0.1  # variance that the paper's LLM and OneRec-V2 stay below
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What rounding the operands of products does to a model's answers.
-
-    scheme: a name of SCHEMES, a recipe's, or `bfloat16`. keeps: what stayed as it was, in words, empty for nothing.
-    baseline and value: the metric before and after. change with its 95 % interval low..high: value - baseline, or
-    value / baseline - 1 where `relative`, on the same examples.
-    """
-
-    metric: str
-    scheme: str
-    keeps: str
-    baseline: float
-    value: float
-    change: float
-    low: float
-    high: float
-    relative: bool = False
-    larger_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,30 +57,31 @@ class Family:
         left_out = ("embedding", "head", "norm")
         return [stats for stats in self.weights if stats.scales and stats.role not in left_out]
 
-    def row(self) -> dict[str, Any]:
-        """For results: maxima, medians and minima over the matrices, and every effect."""
+    def row(self, aucs: Mapping[str, Auc] | None = None) -> FamilyRow:
+        """The row for results: maxima, medians and minima over the matrices, and every effect."""
         others = [stats for stats in self.weights if stats.distribution and stats not in self.matrices]
-        return {
-            "family": self.name,
-            "kind": self.kind,
-            "source": self.source,
-            "trained": self.trained,
-            "matrices": len(self.matrices),
-            "quiet": sum(stats.distribution.variance < QUIET for stats in self.matrices if stats.distribution),
-            "weights": _summary(self.matrices),
-            "other_tensors": _summary(others),
-            "inputs": _summary(self.inputs),
-            "sqnr_weights": _lowest(self.matrices, ("tensor", "channel", "block")),
-            "sqnr_inputs": _lowest(self.inputs, ("tensor", "token", "group")),
-            "output_error": {scheme: _worst_error(self.inputs, scheme) for scheme in SCHEMES},
-            "effects": [asdict(effect) for effect in self.effects],
-            "memory_bound": self.memory_bound,
-            "gain": self.gain,
-            "notes": list(self.notes),
-        }
+        return FamilyRow(
+            family=self.name,
+            kind=self.kind,
+            source=self.source,
+            trained=self.trained,
+            matrices=len(self.matrices),
+            quiet=sum(stats.distribution.variance < QUIET for stats in self.matrices if stats.distribution),
+            weights=_summary(self.matrices),
+            other_tensors=_summary(others),
+            inputs=_summary(self.inputs),
+            sqnr_weights=_lowest(self.matrices, ("tensor", "channel", "block")),
+            sqnr_inputs=_lowest(self.inputs, ("tensor", "token", "group")),
+            output_error={scheme: _worst_error(self.inputs, scheme) for scheme in SCHEMES},
+            effects=tuple(self.effects),
+            memory_bound=self.memory_bound,
+            gain=self.gain,
+            notes=tuple(self.notes),
+            aucs=None if aucs is None else dict(aucs),
+        )
 
 
-def _summary(found: Sequence[TensorStats] | Sequence[ActivationStats]) -> dict[str, float] | None:
+def _summary(found: Sequence[TensorStats] | Sequence[ActivationStats]) -> Summary | None:
     """Largest and median of each of MEASURES over the tensors, and the name that has the largest."""
     known = [(stats.name, stats.distribution) for stats in found if stats.distribution is not None]
     if not known:
@@ -110,7 +91,7 @@ def _summary(found: Sequence[TensorStats] | Sequence[ActivationStats]) -> dict[s
         values = np.array([getattr(distribution, measure) for _, distribution in known])
         out |= {f"{measure}_max": float(values.max()), f"{measure}_median": float(np.median(values))}
         out[f"{measure}_of"] = known[int(values.argmax())][0]
-    return out
+    return Summary(**out)
 
 
 def _lowest(found: Sequence[TensorStats] | Sequence[ActivationStats], kinds: Sequence[str]) -> dict[str, float | None]:
@@ -180,45 +161,49 @@ def paper() -> dict[str, Any]:
     return yaml.safe_load(PAPER.read_text())
 
 
-def claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
-    """Every statement of the paper against every trained family of its kind in `rows` (of `Family.row`)."""
+def claims(rows: Sequence[FamilyRow]) -> list[Claim]:
+    """Every statement of the paper against every trained family of its kind in `rows`."""
     out = []
     for stated in paper()["claims"]:
         for row in rows:
-            if row["kind"] == stated["family"] and row["trained"]:
+            if row.kind == stated["family"] and row.trained:
                 found, reproduced = _judge(stated, row)
-                about = (stated["id"], row["family"], stated["quantity"], stated["states"])
+                about = (stated["id"], row.family, stated["quantity"], stated["states"])
                 out.append(Claim(*about, found, reproduced))
     return out
 
 
-def _judge(stated: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, bool | None]:
+def _judge(stated: Mapping[str, Any], row: FamilyRow) -> tuple[str, bool | None]:
     quantity = stated["quantity"]
     if quantity == "effect of FP8":
         return _judge_effect(stated, row)
     if quantity == "memory-bound share":
-        share = row["memory_bound"]
+        share = row.memory_bound
         if share is None:
             return "not measured", None
-        return f"{share:.0%} of the time; FP8 gains {row['gain']:.2f}x at most", share >= stated["at_least"]
-    measure = quantity.removeprefix("weight ")
-    value = row["weights"][f"{measure}_max"]
-    found = f"{value:.3g} at most over {row['matrices']} matrices ({row['weights'][f'{measure}_of']})"
+        return f"{share:.0%} of the time; FP8 gains {row.gain:.2f}x at most", share >= stated["at_least"]
+    assert row.weights is not None, "a family has matrices"
+    measures = {
+        "weight absmax": (row.weights.absmax_max, row.weights.absmax_of),
+        "weight variance": (row.weights.variance_max, row.weights.variance_of),
+    }
+    value, of = measures[quantity]
+    found = f"{value:.3g} at most over {row.matrices} matrices ({of})"
     if "below" in stated:
-        found += f", median {row['weights']['variance_median']:.3g}; {row['quiet']} are below"
+        found += f", median {row.weights.variance_median:.3g}; {row.quiet} are below"
     return found, value >= stated["at_least"] if "at_least" in stated else value < stated["below"]
 
 
-def _judge_effect(stated: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str, bool | None]:
+def _judge_effect(stated: Mapping[str, Any], row: FamilyRow) -> tuple[str, bool | None]:
     """All products in FP8, scales a row. Severe: the interval loses over SEVERE; no loss: less; else undecided."""
-    effect = next((e for e in row["effects"] if e["scheme"] in ("channel/token", "fp8") and not e["keeps"]), None)
+    effect = next((e for e in row.effects if e.scheme in ("channel/token", "fp8") and not e.keeps), None)
     if effect is None:
         return "not measured", None
-    unit = 1.0 if effect["relative"] else abs(effect["baseline"])
-    change, low, high = (effect[name] / unit for name in ("change", "low", "high"))
-    least, most = (-high, -low) if effect["larger_is_better"] else (low, high)  # of what is lost
+    unit = 1.0 if effect.relative else abs(effect.baseline)
+    change, low, high = (value / unit for value in (effect.change, effect.low, effect.high))
+    least, most = (-high, -low) if effect.larger_is_better else (low, high)  # of what is lost
     found = (
-        f"{effect['metric']} {effect['baseline']:.4f} → {effect['value']:.4f} "
+        f"{effect.metric} {effect.baseline:.4f} → {effect.value:.4f} "
         f"({change:+.1%}, 95 % interval {low:+.1%} .. {high:+.1%})"
     )
     if least <= SEVERE <= most:

@@ -11,12 +11,12 @@ import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.data.splits import Example
-from octorec.engine.batch import ParsedRequest, context_batch
+from octorec.engine.batch import ParsedRequest, model_inputs
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
 from octorec.engine.search import score
 from octorec.evaluate.predictions import Predictions, of_examples
-from octorec.models.context import ContextBatch
+from octorec.models.model import Inputs, Model
 
 NO_ITEM = -1
 CHUNK = 1024  # requests checked at a time
@@ -88,19 +88,19 @@ def beam_overlap(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def forced_batch(
-    asked: Asked, rows: np.ndarray, size: int, max_context: int, device: torch.device
-) -> tuple[ContextBatch, torch.Tensor]:
+    asked: Asked, rows: np.ndarray, size: int, model: Model, device: torch.device
+) -> tuple[Inputs, torch.Tensor]:
     """What a model reads of the requests `rows`, filled up to `size`, and their targets' codes [size, L]."""
-    context = context_batch([asked.parsed[row] for row in rows], size, max_context, device)
+    inputs = model_inputs(model, [asked.parsed[row] for row in rows], size, model.max_history, device)
     codes = np.zeros((size, asked.catalog.codes.shape[1]), dtype=np.int64)
     codes[: len(rows)] = asked.catalog.codes[asked.targets[rows]]
-    return context, torch.from_numpy(codes).to(device)
+    return inputs, torch.from_numpy(codes).to(device)
 
 
 @torch.inference_mode()
 def _scores(engine: Engine, asked: Asked, rows: np.ndarray, size: int) -> np.ndarray:
-    context, codes = forced_batch(asked, rows, size, engine.config.max_context, engine.device)
-    return score(engine.model, context, codes)[: len(rows)].cpu().numpy()
+    inputs, codes = forced_batch(asked, rows, size, engine.model, engine.device)
+    return score(engine.model, inputs, codes)[: len(rows)].cpu().numpy()
 
 
 def _invalid(asked: Asked, beams: np.ndarray) -> int:

@@ -79,7 +79,7 @@ def _system(where: str, table: pa.Table, name: str, k: int) -> tuple[np.ndarray,
 
 
 def outcomes_of(predictions: Mapping[str, Predictions]) -> Outcomes:
-    """Of several systems' answers to the same examples."""
+    """The outcomes of several systems' answers to the same examples."""
     if not predictions:
         raise InputError("predictions", 0, "give at least one system's")
     first = next(iter(predictions.values()))

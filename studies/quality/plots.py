@@ -5,37 +5,37 @@ python -m studies.quality.plots --out docs/figures/quality.svg
 
 import argparse
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from benchmarks.program import run
-from benchmarks.tables import Row
+from benchmarks.records import Row
+from benchmarks.rows.quality import SetVerdict
 from octorec.output.write import new_file
 from octorec.report.plots import COLOURS, MARKERS, STYLE, WIDTH
 from studies.quality.render import BREAKERS, SETS, find, rows
 
 
-def loss_by_sqnr(recorded: list[Row], model: str = "moe", seed: int = 0) -> str:
+def loss_by_sqnr(recorded: Sequence[Row], model: str = "moe", seed: int = 0) -> str:
     """Two panels as an SVG text: a colour a recipe, a marker a set, bars for 95 % intervals."""
-    panels = {
-        "NLL, FP8 - BF16, nats a target": ("nll_difference", None),
-        "ndcg@10, FP8 / BF16 - 1": ("relative_difference", "ndcg@10"),
-    }
+    panels: dict[str, str | None] = {"NLL, FP8 - BF16, nats a target": None, "ndcg@10, FP8 / BF16 - 1": "ndcg@10"}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
         axes = figure.subplots(1, len(panels))
-        for ax, (label, (key, metric)) in zip(axes, panels.items(), strict=True):
+        for ax, (label, metric) in zip(axes, panels.items(), strict=True):
             for colour, recipe in enumerate(BREAKERS):
                 for marker, scope in enumerate(SETS):
-                    row = find(recorded, scope, recipe, model, seed)
-                    if row is None or "mean_sqnr_db" not in row:
+                    row = find(recorded, SetVerdict, scope, recipe, model, seed)
+                    if row is None or row.mean_sqnr_db is None:
                         continue
-                    found = row[key] if metric is None else row[key][metric]
-                    value = found["value"]
-                    ends = [[value - (found["low"] if found["low"] is not None else value)], [found["high"] - value]]
-                    ax.errorbar(row["mean_sqnr_db"], value, yerr=ends, fmt=MARKERS[marker], markersize=5.5, capsize=2,
+                    found = row.nll_difference if metric is None else row.relative_difference[metric]
+                    value = found.value
+                    low, high = (value if end is None else end for end in (found.low, found.high))
+                    ends = [[value - low], [high - value]]
+                    ax.errorbar(row.mean_sqnr_db, value, yerr=ends, fmt=MARKERS[marker], markersize=5.5, capsize=2,
                                 color=COLOURS[colour % len(COLOURS)], fillstyle="none" if colour >= 8 else "full",
                                 label=recipe)  # fmt: skip
             ax.axhline(0, color="#7F7F7F", linewidth=0.8)
@@ -55,7 +55,7 @@ def loss_by_sqnr(recorded: list[Row], model: str = "moe", seed: int = 0) -> str:
     return text[text.index("<svg") :]
 
 
-def write(path: Path, recorded: list[Row], model: str = "moe", seed: int = 0) -> None:
+def write(path: Path, recorded: Sequence[Row], model: str = "moe", seed: int = 0) -> None:
     with new_file(path) as scratch:
         scratch.write_text(loss_by_sqnr(recorded, model, seed))
 

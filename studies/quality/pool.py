@@ -11,20 +11,22 @@ from typing import Any
 
 from benchmarks import records
 from benchmarks.program import run
+from benchmarks.rows import PooledVerdict
+from benchmarks.rows.verdicts import Interval
 from studies.quality.data import SETS
-from studies.quality.judge import MARGIN
+from studies.quality.judge import MARGIN, field_of
 from studies.quality.outcomes import Outcomes, pooled
 
 SEEDS = (1, 2)
 
 
-def verdicts(folder: Path) -> list[dict[str, Any]]:
+def verdicts(folder: Path) -> list[PooledVerdict]:
     """A row for every recipe that all sets have, both precisions on the same targets."""
     whole = pooled({name: Outcomes.load(folder / f"{name}-moe-0" / "outcomes.parquet") for name in SETS})
-    return [{**_about("pooled", 0), "recipe": name, **_judged(whole, name)} for name in whole.systems if name != "bf16"]
+    return [_row("pooled", 0, whole, name) for name in whole.systems if name != "bf16"]
 
 
-def seeds(folder: Path) -> list[dict[str, Any]]:
+def seeds(folder: Path) -> list[PooledVerdict]:
     """How much another seed of the Beauty MoE differs from the first, by the same statistics."""
     first = Outcomes.load(folder / "beauty-moe-0" / "outcomes.parquet")
     out = []
@@ -35,32 +37,34 @@ def seeds(folder: Path) -> list[dict[str, Any]]:
             both = Outcomes(
                 first.user_ids, first.k, {**systems, name: Outcomes.load(path).systems["bf16"]}, exclude_seen=True
             )
-            out.append({**_about("beauty", seed), "recipe": name, **_judged(both, name)})
+            out.append(_row("beauty", seed, both, name))
     return out
 
 
-def _judged(outcomes: Outcomes, name: str) -> dict[str, Any]:
+def _row(scope: str, seed: int, outcomes: Outcomes, name: str) -> PooledVerdict:
     found, verdict = outcomes.judge("bf16", name, MARGIN)
     nll = found.pop("nll")
     before, after = (
         {metric: round(float(values.mean()), 6) for metric, values in outcomes.values(system).items()}
         for system in ("bf16", name)
     )
-    return {
-        "users": len(set(outcomes.user_ids)),
-        "targets": len(outcomes.user_ids),
-        **after,
-        "bf16": before,
-        "relative_difference": {metric: value.to_dict() for metric, value in found.items()},
-        "nll_difference": nll.to_dict(),
-        "verdict": verdict.outcome,
-        "users_needed": verdict.users_needed,
-        "margin": verdict.margin,
-    }
-
-
-def _about(scope: str, seed: int) -> dict[str, Any]:
-    return {"scope": scope, "model": "moe", "seed": seed, "arithmetic": "as in the sets' rows"}
+    metrics: dict[str, Any] = {field_of(metric): value for metric, value in after.items()}
+    return PooledVerdict(
+        scope=scope,
+        model="moe",
+        seed=seed,
+        recipe=name,
+        arithmetic="as in the sets' rows",
+        users=len(set(outcomes.user_ids)),
+        targets=len(outcomes.user_ids),
+        **metrics,
+        bf16=before,
+        relative_difference={metric: Interval(**value.to_dict()) for metric, value in found.items()},
+        nll_difference=Interval(**nll.to_dict()),
+        verdict=verdict.outcome,
+        users_needed=verdict.users_needed,
+        margin=verdict.margin,
+    )
 
 
 def main() -> None:
@@ -74,9 +78,9 @@ def main() -> None:
         file.writelines(f"{line}\n" for line in lines)
     for row in [*verdicts(options.folder), *seeds(options.folder)]:
         records.append(options.out, row)
-        ratio = row["relative_difference"]["recall@10"]
-        print(f"{row['scope']:8s} {row['recipe']:16s} {ratio['value']:+.4f} [{ratio['low']:+.4f}, {ratio['high']:+.4f}]"
-              f" NLL {row['nll_difference']['value']:+.5f} {row['verdict']}")  # fmt: skip
+        ratio = row.relative_difference["recall@10"]
+        print(f"{row.scope:8s} {row.recipe:16s} {ratio.value:+.4f} [{ratio.low:+.4f}, {ratio.high:+.4f}]"
+              f" NLL {row.nll_difference.value:+.5f} {row.verdict}")  # fmt: skip
 
 
 if __name__ == "__main__":

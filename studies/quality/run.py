@@ -15,13 +15,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from benchmarks import records
 from benchmarks.program import run
+from benchmarks.rows import FILES
+from benchmarks.rows.quality import FloorRow, SetVerdict, Subject, TrainingRow
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config, load
@@ -29,9 +31,9 @@ from octorec.kernels import fused
 from octorec.kernels.device import open_device
 from octorec.kernels.quantized import Quantized
 from octorec.kernels.reference import Operand
-from octorec.models.checkpoint import disk_tensors, stored
 from octorec.models.hf_folder import write_config, write_tensors
 from octorec.models.onerec import OneRecV2
+from octorec.models.weights import disk_tensors, stored
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
@@ -54,6 +56,7 @@ SIMULATED = " (simulated)"
 WITHOUT_KERNELS = "values through fp8 and back around bf16 products"
 SHIFTED = "fp8, scales one row off"
 MEASURED = 1024  # targets on which SQNR is measured
+S = TypeVar("S", bound=Subject)
 
 
 class Run:
@@ -76,7 +79,7 @@ class Run:
         model = load_model(self.folder / "bf16", ops, self.device, dtype)
         if recipe is not None:
             simulate(model, SIMULATIONS[recipe])
-        return Engine(model, self.catalog, engine_config(model.config, self.options), self.device, self.search_ops)
+        return Engine(model, self.catalog, engine_config(self.options), self.device, self.search_ops)
 
     @property
     def search_ops(self) -> ModuleType:
@@ -87,18 +90,23 @@ class Run:
         more: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Add the recipe's row, and its outcomes to those that are kept."""
-        self.row(recipe, arithmetic, {**judged(asked, baseline, candidate), **(more or {})})
+        row = self.row(SetVerdict, recipe, arithmetic, {**judged(asked, baseline, candidate), **(more or {})})
+        ratio = row.relative_difference["recall@10"]
+        ends = f" {ratio.value:+.4f} [{ratio.low:+.4f}, {ratio.high:+.4f}]" if ratio.low else ""
+        self.say(recipe, f"recall@10 {row.recall_10}, ndcg@10 {row.ndcg_10}, NLL {row.nll}, top 10 shared "
+                         f"{row.top10_overlap:.4f}{ends} {row.verdict}")  # fmt: skip
         one = outcomes_of({recipe: predictions_of(asked, candidate, settings.K)})
         self.systems |= one.systems
         Outcomes(one.user_ids, one.k, self.systems, exclude_seen=True).save(self.folder / "outcomes.parquet")
 
-    def row(self, recipe: str, arithmetic: str, found: dict[str, Any]) -> None:
-        seconds = round(time.perf_counter() - self.start, 1)
-        records.append(self.folder / "rows.jsonl", {**self.about, "recipe": recipe, "arithmetic": arithmetic, **found})
-        ratio = found.get("relative_difference", {}).get("recall@10", {})
-        shown = {name: found[name] for name in ("recall@10", "ndcg@10", "nll", "top10_overlap") if name in found}
-        ends = f" {ratio['value']:+.4f} [{ratio['low']:+.4f}, {ratio['high']:+.4f}]" if ratio.get("low") else ""
-        print(f"{seconds:6.1f} s  {recipe:24s} {shown}{ends} {found.get('verdict', '')}", flush=True)
+    def row(self, kind: type[S], recipe: str, arithmetic: str, found: dict[str, Any]) -> S:
+        """Append a row of `kind`, whose other fields are `found`."""
+        row = kind(**self.about, recipe=recipe, arithmetic=arithmetic, **found)
+        records.append(self.folder / "rows.jsonl", row)
+        return row
+
+    def say(self, recipe: str, found: str) -> None:
+        print(f"{time.perf_counter() - self.start:6.1f} s  {recipe:24s} {found}", flush=True)
 
 
 def save_bf16(model: OneRecV2, catalog: Catalog, out: Path) -> None:
@@ -130,7 +138,7 @@ def recipes(run: Run, scratch: Path) -> Iterator[tuple[str, str, Engine]]:
         yield recipe, kind, run.engine(out)
     if run.device == "cuda":
         model = load_model(run.folder / "fp8", float32_sums(), run.device, torch.bfloat16)
-        options = engine_config(model.config, run.options)
+        options = engine_config(run.options)
         yield "fp8, float32 sums", "fp8 kernels", Engine(model, run.catalog, options, run.device, fused)
 
 
@@ -148,7 +156,8 @@ def judge(run: Run, breakers: bool, only_bf16: bool) -> None:
     engine = run.engine(run.folder / "bf16")
     asked = ask_for(engine, run.examples, settings.K)
     for name, found in floors(run.shop.train, asked).items():
-        run.row(name, "counting", found)
+        floor = run.row(FloorRow, name, "counting", found)
+        run.say(name, f"recall@10 {floor.recall_10}, ndcg@10 {floor.ndcg_10}")
     baseline = answers_of(engine, asked)
     run.judge("bf16", "bf16", asked, baseline, baseline)
     if only_bf16:
@@ -175,11 +184,11 @@ def judge(run: Run, breakers: bool, only_bf16: bool) -> None:
 
 
 def sqnr(run: Run, asked: Asked, recipe: str) -> dict[str, Any]:
-    """Of the recipe's products, on targets spread over all."""
+    """SQNR of the recipe's products, on targets spread over all."""
     model = load_model(run.folder / "bf16", gpu_ops, run.device, torch.float32)
     rows = np.linspace(0, len(asked) - 1, min(MEASURED, len(asked)), dtype=int)
-    batch, codes = forced_batch(asked, rows, len(rows), model.config.max_context, torch.device(run.device))
-    return mean_sqnr(model, batch, codes, SIMULATIONS[recipe])
+    inputs, codes = forced_batch(asked, rows, len(rows), model, torch.device(run.device))
+    return mean_sqnr(model, inputs, codes, SIMULATIONS[recipe])
 
 
 def main() -> None:
@@ -211,13 +220,15 @@ def main() -> None:
     torch.set_float32_matmul_precision("highest")  # the float32 yardstick is float32
     save_bf16(subject, catalog, folder / "bf16")
     parameters = sum(parameter.numel() for parameter in subject.parameters())
-    run.row("training", training.precision, {
-        "parameters": parameters, "train_config": dataclasses.asdict(training), "history": history,
+    run.row(TrainingRow, "training", training.precision, {
+        "parameters": parameters, "train_config": dataclasses.asdict(training), "history": tuple(history),
         "interactions": len(shop.train), "items": len(catalog), "users": len(shop.test)})  # fmt: skip
+    run.say("training", f"{parameters / 1e6:.1f} M parameters")
     del subject
     judge(run, breakers=not options.no_breakers, only_bf16=options.only_bf16)
     if not options.only_bf16:
-        plots.write(folder / "loss.svg", records.read(folder / "rows.jsonl"), options.model, options.seed)
+        written = records.read(folder / "rows.jsonl", *FILES["quality.jsonl"])
+        plots.write(folder / "loss.svg", written, options.model, options.seed)
     print(f"done in {time.perf_counter() - run.start:.0f} s", flush=True)
 
 

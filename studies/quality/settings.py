@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from octorec.models.config import OneRecConfig
+from octorec.models.onerec_config import OneRecConfig
 from octorec.training.config import TrainConfig
 
 CODEBOOK_SIZES = (4096, 64, 64)  # three to five items a code of the first level, and a tuple for every item
@@ -24,7 +24,7 @@ TRAINING = TrainConfig(
 
 
 def of(model: str, seed: int, tiny: bool) -> tuple[OneRecConfig, TrainConfig]:
-    """Dimensions and training of `model` (moe, dense), the same for every set. tiny: in small, for a try."""
+    """Dimensions and training of `model` (moe, dense), the same for every set. tiny: smaller, for a try."""
     config, training = {"moe": MOE, "dense": DENSE}[model], dataclasses.replace(TRAINING, seed=seed)
     if not tiny:
         return config, training

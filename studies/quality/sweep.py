@@ -16,8 +16,9 @@ import torch
 
 from benchmarks import records
 from benchmarks.program import run
+from benchmarks.rows.quality import SweepRow
 from octorec.kernels.device import open_device
-from octorec.models.config import OneRecConfig
+from octorec.models.onerec_config import OneRecConfig
 from octorec.training.config import TrainConfig
 from studies.quality.data import SETS, catalog_of, read_shop
 from studies.quality.settings import CODEBOOK_SIZES, MOE, TRAINING
@@ -98,13 +99,21 @@ def main() -> None:
         except (RuntimeError, ValueError) as error:  # a variant that cannot run must not take the others with it
             print(f"  failed: {error}", flush=True)
             continue
-        best = {"recall@10": history[-1]["recall@10"], "ndcg@10": history[-1]["ndcg@10"]}
         params = sum(parameter.numel() for parameter in subject.parameters())
         longest = max(longest, time.perf_counter() - began)
-        row = {"set": options.set, "base": options.base, "variant": variant, "params": params, **best,
-               "seconds": round(time.perf_counter() - began, 1), "history": history}  # fmt: skip
+        row = SweepRow(
+            set=options.set,
+            base=options.base,
+            variant=variant,
+            params=params,
+            recall_10=history[-1]["recall@10"],
+            ndcg_10=history[-1]["ndcg@10"],
+            seconds=round(time.perf_counter() - began, 1),
+            history=tuple(history),
+        )
         records.append(options.out, row)
-        print(f"  {params / 1e6:.1f} M parameters, validation {best}", flush=True)
+        found = f"recall@10 {row.recall_10}, ndcg@10 {row.ndcg_10}"
+        print(f"  {params / 1e6:.1f} M parameters, validation {found}", flush=True)
 
 
 def say(text: str) -> None:

@@ -16,8 +16,8 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config
 from octorec.evaluate.metrics import ndcg_at, recall_at
 from octorec.kernels import fused, reference
-from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2
+from octorec.models.onerec_config import OneRecConfig
 from octorec.training.config import TrainConfig
 from octorec.training.examples import training_set
 from octorec.training.run import new_trainer
@@ -66,7 +66,7 @@ def recall_of(
     catalog: Catalog, config: OneRecConfig, model: OneRecV2, examples: Sequence[Example], device: str
 ) -> Callable[[OneRecV2], dict[str, float]]:
     """A function that measures `model` as it stands on `examples`; the graph is captured once."""
-    options = engine_config(config, limits(256, WIDTH))
+    options = engine_config(limits(256, WIDTH))
     engine = Engine(model, catalog, options, device, search_ops(device))
     asked = ask_for(engine, examples, k=10)
 

@@ -18,6 +18,7 @@ from octorec.bench.requests import bodies
 from octorec.bench.run import Client, bench, timings_of
 from octorec.cli import app as cli
 from octorec.errors import InputError
+from octorec.models.model import Logits
 from octorec.report.bench import draw, render
 from octorec.serve.config import ServeConfig
 from octorec.serve.encode import with_timings
@@ -87,8 +88,8 @@ def test_scores_of_nan_are_counted_by_name(catalog: str) -> None:
 
     async def test() -> None:
         async with listening(engine) as (_, port):
-            decode = gate.decode_level
-            gate.decode_level = lambda *args: decode(*args) * float("nan")  # type: ignore[method-assign]
+            decode = gate.decode
+            gate.decode = lambda *args: Logits(decode(*args).values * float("nan"))  # type: ignore[method-assign]
             (row,) = await bench(f"http://127.0.0.1:{port}", short(catalog, request_rate="40", warm_up_s=0), silent)
             assert row["errors"] == {"500": row["requests"]}
             assert row["nonfinite"] == row["requests"] > 0

@@ -9,7 +9,9 @@ import torch
 
 from benchmarks import ablation
 from benchmarks.ablation import OPERATIONS, STEPS, EagerEngine, mix, replaced
+from benchmarks.engine import Measured
 from benchmarks.random_model import random_catalog, random_requests
+from benchmarks.records import as_json
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.kernels import reference
 from octorec.models.presets import preset
@@ -40,7 +42,7 @@ def test_every_step_is_the_same_model(make_checkpoint: Callable[..., Path], monk
 def test_rows_have_the_keys_that_were_promised() -> None:
     from benchmarks.timer import of_samples
 
-    row = ablation.row_of("stock", "bf16", {"timing": of_samples([2.0]), "host": of_samples([3.0])}, [])
+    row = ablation.row_of("stock", "bf16", Measured(of_samples([2.0]), of_samples([3.0])), [])
     promised = "system, preset, precision, batch, beam, context, requests_per_s, ms_per_batch, p50_ms, p99_ms, tflops"
-    assert {*promised.split(", "), "mfu", "memory_gb"} <= set(row)
-    assert row["requests_per_s"] == 16000
+    assert {*promised.split(", "), "mfu", "memory_gb"} <= set(as_json(row))
+    assert row.requests_per_s == 16000

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import calibration
 from benchmarks.calibration import ALPHA, NLLS, POPULATIONS, Judge, Population, error_rates, metrics
 from benchmarks.records import read
+from benchmarks.rows import FILES
 
 SIMULATIONS = 2000
 MOST = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / SIMULATIONS)
@@ -58,6 +59,6 @@ def test_the_command_records_a_row_a_population(tmp_path: Path, monkeypatch: pyt
     out = tmp_path / "rows.jsonl"
     monkeypatch.setattr(sys, "argv", ["calibration", "--simulations", "3", "--workers", "2", "--out", str(out)])
     calibration.main()
-    rows = read(out)
+    rows = read(out, *FILES["calibration.jsonl"])
     assert len(rows) == len(POPULATIONS) + len(NLLS)
-    assert all(row["simulations"] == 3 for row in rows)
+    assert all(row.simulations == 3 for row in rows)

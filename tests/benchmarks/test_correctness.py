@@ -1,4 +1,4 @@
-"""The check on trained weights tells rounding from error, on the CPU and in small."""
+"""The check on trained weights tells rounding from error, on the CPU, with a small model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,12 +36,12 @@ def _few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_bfloat16(folder: Path, heads: float = 1.0) -> Engine:
-    """As a GPU computes; `heads` scales the logits, which a right engine leaves alone."""
+    """An engine that computes as a GPU does; `heads` scales the logits, which a right engine leaves alone."""
     model = load_model(folder, reference, "cpu", torch.bfloat16)
     for name, parameter in model.named_parameters():
         if name.startswith("head."):
             parameter.mul_(heads)
-    return Engine(model, load(folder).catalog, engine_config(model.config, correctness.BUCKET), "cpu", reference)
+    return Engine(model, load(folder).catalog, engine_config(correctness.BUCKET), "cpu", reference)
 
 
 def test_rounding_stays_within_the_reference_s_own_noise(folder: Path) -> None:

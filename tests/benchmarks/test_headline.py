@@ -1,42 +1,52 @@
 """The headline's table says what its rows say, and shows only what was measured together."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from made_rows import HERE, made
 
-from benchmarks import headline, headline_report
+from benchmarks import headline, headline_report, records
 from benchmarks.bounds import Part, Work
+from benchmarks.rows import (
+    EngineFailure,
+    EngineRow,
+    HeadlineBatch,
+    HeadlineBounds,
+    HeadlineBoundsFailure,
+    HeadlineCeilings,
+    HeadlineFailure,
+)
+from benchmarks.rows.engine import BoundTime, HeadlineRow
 from benchmarks.speed_figure import data_of
 
 MS = {"octorec fp8": 50.0, "octorec bf16": 75.0, "octorec fp16": 80.0, "stock graph bf16": 100.0,
       "stock graph fp16": 110.0, "stock eager bf16": 140.0, "stock eager fp16": 200.0}  # fmt: skip
-ABOUT = {"gpu": "NVIDIA H200", "torch": "2.11", "triton": "3.6", "commit": "abc", "command": "python -m x"}
 
 
-def rows(run: str, factor: float = 1.0) -> list[dict[str, Any]]:
+def rows(run: str, factor: float = 1.0) -> list[HeadlineRow]:
     batches = [
-        {"kind": "batch", "run": run, "system": system, "precision": precision, "ms_per_batch": factor * ms, **ABOUT,
-         "requests_per_s": 32e3 / ms / factor, "mfu": 0.4, "p50_ms": factor * ms + 10}
+        made(HeadlineBatch, run=run, system=system, precision=precision, ms_per_batch=factor * ms, mfu=0.4,
+             requests_per_s=32e3 / ms / factor, p50_ms=factor * ms + 10)
         for name, ms in MS.items() for system, precision in [name.rsplit(" ", 1)]
     ]  # fmt: skip
     bounds = [
-        {"kind": "bounds", "run": run, "system": system, "precision": precision, **ABOUT,
-         "memory_ms": 30.0, "arithmetic_ms": 10.0, "unknown_ms": 0.0, "largest": []}
+        made(HeadlineBounds, run=run, system=system, precision=precision, memory_ms=30.0, arithmetic_ms=10.0)
         for system, precision in headline.BOUNDS
-    ]  # fmt: skip
-    return [{"kind": "ceilings", "run": run, **ABOUT}, *batches, *bounds]
+    ]
+    return [made(HeadlineCeilings, run=run), *batches, *bounds]
 
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(headline_report, "RESULTS", tmp_path)
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
     return tmp_path / "headline.jsonl"
 
 
-def write(path: Path, *runs: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for run in runs for row in run))
+def write(path: Path, *runs: list[HeadlineRow]) -> None:
+    path.unlink(missing_ok=True)
+    for row in [row for run in runs for row in run]:
+        records.append(path, row)
 
 
 def test_the_gain_divides_into_our_stack_and_fp8(results: Path) -> None:
@@ -50,21 +60,22 @@ def test_the_gain_divides_into_our_stack_and_fp8(results: Path) -> None:
 
 
 def test_a_run_with_a_failure_is_not_shown(results: Path) -> None:
-    failed = [*rows("2", 3.0), {"kind": "bounds", "run": "2", "system": "octorec", "precision": "fp8", "error": "no"}]
-    write(results, rows("1"), failed)
-    assert {row["run"] for row in headline_report.newest_run()} == {"1"}
+    failure = made(HeadlineBoundsFailure, run="2", system="octorec", precision="fp8", error="no")
+    write(results, rows("1"), [*rows("2", 3.0), failure])
+    assert {row.run for row in headline_report.newest_run()} == {"1"}
 
 
 def test_what_torch_cannot_capture_is_said_and_hides_no_other_row(results: Path) -> None:
-    refused = {"kind": "batch", "run": "2", "system": "stock graph", "precision": "fp16", **ABOUT, "error": "No: x. y"}
-    others = [row for row in rows("2") if (row.get("system"), row.get("precision")) != ("stock graph", "fp16")]
-    write(results, rows("1"), [*others, refused])
+    refused = {"run": "2", "system": "stock graph", "error": "No: x. y", "environment": replace(HERE, torch="2.11")}
+    others = [row for row in rows("2") if not (isinstance(row, HeadlineBatch) and row.system == "stock graph"
+                                               and row.precision == "fp16")]  # fmt: skip
+    write(results, rows("1"), [*others, made(HeadlineFailure, precision="fp16", **refused)])
     text = headline_report.headline()
-    assert {row["run"] for row in headline_report.newest_run()} == {"2"}
+    assert {row.run for row in headline_report.newest_run()} == {"2"}
     assert 'stock graph, FP16 is missing: torch 2.11 refuses it ("No: x").' in text
     assert "| stock graph, FP16" not in text
-    write(results, rows("1"), [*rows("2")[:-1], {**refused, "precision": "bf16"}])
-    assert {row["run"] for row in headline_report.newest_run()} == {"1"}
+    write(results, rows("1"), [*rows("2")[:-1], made(HeadlineFailure, precision="bf16", **refused)])
+    assert {row.run for row in headline_report.newest_run()} == {"1"}
 
 
 def test_nothing_measured_is_said(results: Path) -> None:
@@ -87,7 +98,16 @@ def test_bounds_are_summed_by_operation() -> None:
     product, norm = Work("moe", 1e9, 1.0, True), Work("rms_norm", 1.0, 1.0, False)
     parts = [Part("_gemm", 2.0, product), Part("_combine", 1.0, product), Part("_rms_norm", 0.5, norm)]
     ceilings = {"bf16": 800.0, "fp8": 1500.0, "memory": 4000.0}
-    row = headline.bounds_row(headline.row("octorec", "fp8"), [*parts, *parts], ceilings)
-    assert (row["memory_ms"], row["arithmetic_ms"], row["unknown_ms"]) == (3.0, 4.0, 0.0)
-    assert row["largest"][0] == {"operation": "moe", "bound": "arithmetic", "ms": 4.0}
-    assert row["largest"][-1] == {"operation": "rms_norm", "bound": "memory", "ms": 1.0}
+    row = headline.bounds_row(headline.row("octorec", "fp8"), [*parts, *parts], ceilings, "1")
+    assert (row.memory_ms, row.arithmetic_ms, row.unknown_ms) == (3.0, 4.0, 0.0)
+    assert row.largest[0] == BoundTime("moe", "arithmetic", 4.0)
+    assert row.largest[-1] == BoundTime("rms_norm", "memory", 1.0)
+
+
+def test_a_batch_keeps_its_fields_as_a_row_of_the_run(results: Path) -> None:
+    batch = made(EngineRow, system="octorec", ms_per_batch=50.0)
+    failure = made(EngineFailure, system="octorec", error="no")
+    write(results, [headline.batch_row(batch, "1"), headline.batch_row(failure, "1")])
+    found, failed = records.read(results, HeadlineBatch, HeadlineFailure)
+    assert (found.ms_per_batch, found.run, found.kind) == (50.0, "1", "batch")
+    assert (failed.error, failed.run) == ("no", "1")

@@ -11,6 +11,7 @@ import torch
 from benchmarks import kernel_cases, kernel_checks, kernel_inputs, kernels, records
 from benchmarks.kernel_cases import CASES
 from benchmarks.kernel_checks import CHECKS
+from benchmarks.rows import KernelFailure, KernelRow
 from benchmarks.speed_report import percent_of_ceiling
 from benchmarks.timer import of_samples
 from benchmarks.traffic import Traffic
@@ -19,7 +20,7 @@ from octorec.kernels.quantized import Quantized, dequantize
 from octorec.kernels.reference import Beams
 
 SMALL = {"C": 256, "FFN": 512, "HEADS": 2, "EXPERTS": 5, "TOP_K": 2, "CODES": 64, "BEAMS": 32, "SETS": 1}
-FOUND = {"copy": 2400.0, "read": 3200.0, "bf16": 700.0, "fp8": 1400.0}
+FOUND = {"copy": 2400.0, "add": 3000.0, "read": 3200.0, "bf16": 700.0, "fp8": 1400.0}
 
 
 @pytest.fixture(autouse=True)
@@ -92,11 +93,12 @@ def test_a_row_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "time_graph", lambda *_: next(times))
     row = kernels.measure(case, 32, FOUND, 1)
     moved = 32 * 256 * 2 + 256 * 2 + 32 * 256 + 32 * 4  # rows and weight in, E4M3 values and scales out
-    assert row["gb_s"] == round(moved / 2e-6 / 1e9)
-    assert row["flop_per_byte"] == round(8 * 32 * 256 / moved, 1)
-    assert (row["bound"], row["times_stock"], row["stock_us"]) == ("memory", 4.0, 8.0)
-    assert percent_of_ceiling(row, FOUND) == round(100 * moved / 2e-6 / 1e9 / 3200)
-    assert row["flop_per_byte_before"] < row["flop_per_byte"]
+    assert row.gb_s == round(moved / 2e-6 / 1e9)
+    assert row.flop_per_byte == round(8 * 32 * 256 / moved, 1)
+    assert (row.bound, row.times_stock, row.stock_us) == ("memory", 4.0, 8.0)
+    assert percent_of_ceiling(row, kernels.ceilings_row(FOUND)) == round(100 * moved / 2e-6 / 1e9 / 3200)
+    assert row.flop_per_byte_before is not None
+    assert row.flop_per_byte_before < row.flop_per_byte
 
 
 CHECKED = ["cast", "norm", "swiglu", *(pytest.param(op, marks=pytest.mark.slow) for op in ("self_attention", "head"))]
@@ -130,6 +132,7 @@ def test_a_case_that_fails_is_recorded_and_leaves_the_others(tmp_path: Path, mon
     (case, _) = CASES["norm"](32, [])
     broken = dataclasses.replace(case, calls=[lambda: 1 / 0])
     assert not kernels.timed(broken, 32, FOUND, 1, tmp_path / "rows.jsonl")
-    (row,) = records.read(tmp_path / "rows.jsonl")
-    assert (row["op"], row["T"]) == ("norm", 32)
-    assert row["error"].startswith("ZeroDivisionError")
+    (row,) = records.read(tmp_path / "rows.jsonl", KernelRow, KernelFailure)
+    assert isinstance(row, KernelFailure)
+    assert (row.op, row.T) == ("norm", 32)
+    assert row.error.startswith("ZeroDivisionError")

@@ -25,9 +25,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_references_are_within_the_bounds() -> None:
     rows = list(layer_errors.layer_errors(CONFIG, reference))
     assert len(rows) == 24
-    assert all(row["held"] for row in rows), [row for row in rows if not row["held"]]
-    eight = [row for row in rows if row["precision"] == "fp8" and row["quantization"]]
-    assert all(row["error"] < row["quantization"] for row in eight)
+    assert all(row.held for row in rows), [row for row in rows if not row.held]
+    eight = [row for row in rows if row.precision == "fp8" and row.quantization]
+    assert all(row.error < row.quantization for row in eight)
 
 
 def one_percent_off(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,6 +47,6 @@ def test_a_layer_that_is_off_breaks_its_bound(name: str) -> None:
     ops = ModuleType("wrong")
     ops.__dict__.update(vars(reference))
     setattr(ops, name, one_percent_off(getattr(reference, name)))
-    broken = [row["layer"] for row in layer_errors.layer_errors(CONFIG, ops) if not row["held"]]
+    broken = [row.layer for row in layer_errors.layer_errors(CONFIG, ops) if not row.held]
     assert broken
     assert len(broken) <= 12  # the others still hold

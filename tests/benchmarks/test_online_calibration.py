@@ -24,13 +24,14 @@ from benchmarks.online_calibration import (
     ratio_rate,
 )
 from benchmarks.records import read
+from benchmarks.rows import FILES
 from octorec.evaluate.online.sample_ratio import LEVEL
 
 RUNS = 2000
 
 
 def above(rate: float, runs: int = RUNS) -> float:
-    """What a rate may be by chance in so many runs."""
+    """What a rate may be by chance in that number of runs."""
     return rate + 3 * math.sqrt(rate * (1 - rate) / runs)
 
 
@@ -89,6 +90,6 @@ def test_the_command_records_a_row_a_cell(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(online_calibration, "CELLS", CELLS[:2])
     monkeypatch.setattr(sys, "argv", ["online", "--simulations", "3", "--workers", "2", "--out", str(out)])
     online_calibration.main()
-    rows = read(out)
+    rows = read(out, *FILES["online_calibration.jsonl"])
     assert len(rows) == 4
-    assert all(row["simulations"] == 3 for row in rows)
+    assert all(row.simulations == 3 for row in rows)

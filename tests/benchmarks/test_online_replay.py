@@ -5,10 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from made_rows import made
 from safetensors.torch import load_file, save_file
 
-from benchmarks import online_replay_report
+from benchmarks import online_replay_report, records
 from benchmarks.online_replay import EXPECTED, Step, experiment, of_users, steps_of, with_scales
+from benchmarks.rows import ReplayRow
 from octorec.data.interactions import Interactions
 from octorec.evaluate.online.experiment import parse_experiment
 
@@ -45,15 +47,15 @@ def test_scales_alone_are_read_in_another_way(tmp_path: Path) -> None:
     assert found["b.weight_scale"] == 1
 
 
-def test_the_page_says_what_was_expected_beside_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_says_what_was_expected_beside_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     effect = {"value": -0.31, "low": -0.42, "high": None}
     report = {"looks": [{"effects": [effect]}], "sample_ratio": {"p": 1.0}}
-    row = {
-        "set": "demo", "experiment": "fp8", "expected": "inconclusive", "outcome": "not_inferior", "users": 943,
-        "requests": 9430, "commit": "abc", "date": "2026-11-30", "report": report,
-    }  # fmt: skip
-    monkeypatch.setattr(online_replay_report, "read", lambda _: [row])
+    row = made(
+        ReplayRow, set="demo", experiment="fp8", expected="inconclusive", outcome="not_inferior", users=943,
+        requests=9430, report=report,
+    )  # fmt: skip
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    assert online_replay_report.page().startswith("Not yet measured")
+    records.append(tmp_path / "online_replay.jsonl", row)
     page = online_replay_report.page()
     assert "| demo | fp8 | inconclusive | not inferior | -31.0% (-42.0% .. none) | 943 | 1.00 |" in page
-    monkeypatch.setattr(online_replay_report, "read", lambda _: [])
-    assert online_replay_report.page().startswith("Not yet measured")

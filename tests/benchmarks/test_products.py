@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmarks import kernel_inputs, products, records, speed_report
 from benchmarks.products import Case, Inputs
+from benchmarks.rows import FILES, ProductFailure, ProductRow, recorded
 from octorec.kernels import reference
 from octorec.kernels.linear import ACCUMULATE, BACKENDS
 from octorec.kernels.quantized import Quantized, dequantize
@@ -51,9 +52,8 @@ def test_a_right_product_is_told_from_a_wrong_one(case: Case) -> None:
         errors.append(products.error(out, chosen, exact))
     right, wrong = errors
     assert 0 < rounding < 0.05
-    row = {"rounding": rounding, "sums": "float32"}
-    assert speed_report.is_right({**row, "error": right})
-    assert not speed_report.is_right({**row, "error": wrong})
+    assert speed_report.is_right(right, rounding, "float32")
+    assert not speed_report.is_right(wrong, rounding, "float32")
 
 
 def test_rows_of_each_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,26 +63,25 @@ def test_rows_of_each_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(products, "ours", exact)
     monkeypatch.setattr(products, "torch_linear", lambda case, given, sums, weight: 1 / 0)
     monkeypatch.setattr(products, "time_graph", lambda calls: type("T", (), {"median": 1.0, "p20": 0.9, "p80": 1.1}))
-    here = {"gpu": "NVIDIA H100", "torch": "2", "triton": "3", "commit": "c", "command": "x"}
-    monkeypatch.setattr(records, "environment", lambda: here)
     out = tmp_path / "products.jsonl"
     assert products.measure(SMALL[0], 24, out)
-    assert [(row["by"], row["sums"], "failure" in row) for row in records.read(out)] == [
+    written = records.read(out, *FILES["products.jsonl"])
+    assert [(row.by, row.sums, isinstance(row, ProductFailure)) for row in written] == [
         ("ours", "fast", False),
         ("torch", "fast", True),
         ("ours", "float32", False),
         ("torch", "float32", True),
     ]
-    monkeypatch.setattr(speed_report, "RESULTS", tmp_path)
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
     assert "| rows | 24 | **1000.0** | 1000.0 |" in speed_report.products()
     monkeypatch.setattr(products, "ours", lambda case, given, promote, weight: given.residual)
     assert not products.measure(SMALL[0], 24, out)
 
 
 def test_the_faster_serves() -> None:
-    rows = [row for row in records.read(records.RESULTS / "products.jsonl") if row["sums"] == ACCUMULATE]
+    rows = [row for row in recorded("products.jsonl", ProductRow) if row.sums == ACCUMULATE]
     for name in ("q", "qkv", "gate, up"):
-        found = [row for row in rows if (row["product"], row["scales"]) == (name, "rows")]
-        ours, torchs = (math.prod(row["us"] for row in found if row["by"] == by) for by in ("ours", "torch"))
-        backend = BACKENDS.get((ACCUMULATE, found[0]["N"], found[0]["K"]), "torch")
+        found = [row for row in rows if (row.product, row.scales) == (name, "rows")]
+        ours, torchs = (math.prod(row.us for row in found if row.by == by) for by in ("ours", "torch"))
+        backend = BACKENDS.get((ACCUMULATE, found[0].N, found[0].K), "torch")
         assert backend == ("triton" if ours < torchs else "torch"), name

@@ -8,8 +8,8 @@ import torch
 from benchmarks.skew import EXPONENTS, busiest, skew, skewed_bias, zipf
 from benchmarks.stock import StockOneRec
 from octorec.kernels import reference
-from octorec.models.context import ContextBatch
 from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.onerec_context import ContextBatch
 from octorec.models.presets import preset
 
 

@@ -2,8 +2,10 @@
 
 import time
 
+from made_rows import made
 from rich.console import Console
 
+from benchmarks.rows import StartRow
 from benchmarks.start import bucket_table, phase_table, process_seconds
 from octorec.engine.graph import BucketCost
 
@@ -32,5 +34,5 @@ def test_buckets_and_their_sum() -> None:
 
 
 def test_phases() -> None:
-    row = {"preset": "tiny", "precision": "fp8", "phases": {"imports": 4.2}, "seconds": 4.2, "kernels_compiled": 7}
+    row = made(StartRow, preset="tiny", precision="fp8", phases={"imports": 4.2}, seconds=4.2, kernels_compiled=7)
     assert "4.2 (goal 30); 7 kernels were new" in said(phase_table(row))

@@ -99,7 +99,7 @@ class Erring:
 
 
 def test_faiss_that_rounds_otherwise_changes_no_code():
-    """As with other threads, batches and processors."""
+    """Other threads, batches and processors have the same effect."""
     x, centroids = hard("plain")
     centroids[50:] = centroids[:50] + np.random.default_rng(2).uniform(-1e-7, 1e-7, (50, 8)).astype(np.float32)
     nearest = Nearest(centroids)

@@ -21,7 +21,7 @@ import typer
 from octorec.cli import app as cli
 from octorec.demo import run as demo
 from octorec.errors import InputError
-from octorec.models.config import UserField, encode_user
+from octorec.models.user import UserField, encode_user
 
 N_ITEMS = 30
 TRAIN = ("train", "--data", "{w}/data.csv", "--catalog", "{w}/catalog")
@@ -356,7 +356,7 @@ def test_errors_are_one_line_and_leave_nothing(work: Path, arguments: tuple[str,
 
 
 def test_the_command_itself() -> None:
-    """As a shell runs it: exit codes and streams are the process's own."""
+    """It runs as in a shell: exit codes and streams are the process's own."""
     command = [sys.executable, "-m", "octorec", "recommend", "/nowhere", "--history", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2

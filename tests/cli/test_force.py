@@ -26,9 +26,9 @@ from octorec.cli.command import run
 from octorec.data.items import read_items
 from octorec.demo.claim import claimed_demo
 from octorec.errors import InputError
-from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import save
 from octorec.output.marker import foreign, mark
 from octorec.output.write import new_folder
 
@@ -225,7 +225,7 @@ def test_the_demo_replaces_only_its_own(tmp_path: Path, there: str) -> None:
 
 
 def test_the_demo_leaves_alone_what_lies_beside_an_older_one(tmp_path: Path) -> None:
-    """As an OctoRec wrote it that left no lists."""
+    """An older OctoRec wrote no lists of its files."""
     out = tmp_path / "out"
     for name, text in {
         "bf16/config.json": "{}", "bf16/training.json": '{"train_config": {}}', "notes.txt": "mine",

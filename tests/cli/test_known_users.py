@@ -6,7 +6,7 @@ import pytest
 
 from octorec.cli.inputs import known_users
 from octorec.errors import InputError
-from octorec.models.config import UserField
+from octorec.models.user import UserField
 
 FIELDS = (UserField("plan", "category", ("free", "paid")), UserField("age", "number", mean=30.0, std=10.0))
 

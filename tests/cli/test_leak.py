@@ -1,4 +1,4 @@
-"""From data to verdict through the command line: targets that were seen are told, and none is seen by default."""
+"""The way from data to verdict on the command line: targets that were seen are told, and none is seen by default."""
 
 import json
 import shutil

@@ -141,7 +141,7 @@ ADVISED = [
 
 @pytest.mark.parametrize(("content", "name"), ADVISED)
 def test_the_flags_that_an_error_names_mend_it(content, name, tmp_path):
-    """Whoever types what the errors say, one after the other, gets the table read."""
+    """A person who types what the errors say, one after the other, gets the table read."""
     path, given = write(tmp_path, content, name), {}
     while True:
         form = parse_format(given.get("--sep"), given.get("--columns"), given.get("--time-format"), KNOWN)

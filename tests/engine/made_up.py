@@ -1,5 +1,6 @@
 """A made-up model of known probabilities, and small random catalogs, for tests of the engine."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 
 from octorec.catalog.catalog import Catalog
-from octorec.models.context import ContextBatch
+from octorec.models.model import Choose, Inputs, InputSpec, Logits, Reading
+from octorec.models.user import UserField
 
 
 @dataclass
@@ -23,25 +25,56 @@ class State:
 class MadeUpModel:
     """Logits drawn from a hash of (the request's newest item, the path so far): every path has its own distribution."""
 
-    def __init__(self, codebook_sizes: tuple[int, ...], levels_of_score: int | None = None):
-        self.codebook_sizes = codebook_sizes
-        self.levels_of_score = levels_of_score  # so few distinct logits that ties abound
+    codebook_fingerprint = None
+    max_history = 8
 
-    def encode_context(self, batch: ContextBatch) -> State:
-        newest = batch.codes[torch.arange(len(batch.lengths)), batch.lengths - 1]  # [B, levels]
+    def __init__(
+        self,
+        codebook_sizes: tuple[int, ...],
+        levels_of_score: int | None = None,
+        user_fields: tuple[UserField, ...] = (),
+    ):
+        self.codebook_sizes, self.user_fields = codebook_sizes, user_fields
+        self.levels_of_score = levels_of_score  # so few distinct logits that ties abound
+        self.steps = tuple(Choose(level) for level in range(len(codebook_sizes)))
+
+    def inputs(self, longest: int) -> dict[str, InputSpec]:
+        return {
+            "lengths": InputSpec((), torch.int64, 1),
+            "codes": InputSpec((longest, len(self.codebook_sizes)), torch.int64),
+            "user": InputSpec((len(self.user_fields),), torch.float32),
+        }
+
+    def write(self, reading: Reading, put: Callable[[str, np.ndarray], None]) -> None:
+        put("lengths", np.array(len(reading.codes), np.int64))
+        put("codes", reading.codes)
+        put("user", np.array(reading.user, np.float32))
+
+    def prefill(self, inputs: Inputs) -> State:
+        newest = inputs["codes"][torch.arange(len(inputs["lengths"])), inputs["lengths"] - 1]  # [B, levels]
         return State(
             newest @ torch.tensor([1, 31, 977, 7919][: newest.shape[1]]), torch.zeros(len(newest), 1, 0).long()
         )
 
-    def decode_level(self, level: int, codes: Tensor | None, parents: Tensor | None, kv: State) -> Tensor:
+    def decode(self, step: int, codes: Tensor | None, parents: Tensor | None, state: State) -> Logits:
         if codes is not None:
             rows = torch.arange(len(codes))[:, None]
-            kv.paths = torch.cat([kv.paths[rows, parents], codes[..., None]], -1)
-        seeds, paths = kv.seeds.tolist(), kv.paths.tolist()
+            state.paths = torch.cat([state.paths[rows, parents], codes[..., None]], -1)
+        seeds, paths = state.seeds.tolist(), state.paths.tolist()
         rows = [
-            [self.logits(seed, tuple(path), level) for path in beams] for seed, beams in zip(seeds, paths, strict=True)
+            [self.logits(seed, tuple(path), step) for path in beams] for seed, beams in zip(seeds, paths, strict=True)
         ]
-        return torch.tensor(np.array(rows), dtype=torch.float32)
+        return Logits(torch.tensor(np.array(rows), dtype=torch.float32))
+
+    def forced(self, inputs: Inputs, codes: Tensor) -> list[Logits]:
+        state, parents, before, out = self.prefill(inputs), torch.zeros_like(codes[:, :1]), None, []
+        for step in range(codes.shape[1]):
+            out.append(self.decode(step, before, None if before is None else parents, state))
+            before = codes[:, step : step + 1]
+        return out
+
+    def data_rows(self, inputs: Inputs) -> Mapping[str, Tensor]:
+        return {}
 
     def logits(self, seed: int, path: tuple[int, ...], level: int) -> np.ndarray:
         return draw(seed, path, self.codebook_sizes[level], self.levels_of_score)

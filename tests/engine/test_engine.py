@@ -15,13 +15,15 @@ from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.rank import Found, Ranked
 from octorec.engine.request import Answer, Request
 from octorec.errors import InputError
-from octorec.models.config import UserField
+from octorec.models.user import UserField
 
 SIZES = (6, 5, 7)
 
 
-def engine(catalog: Catalog, widest: int = 300, ties: bool = False, **config: object) -> Engine:
-    model = MadeUpModel(catalog.codebook_sizes, levels_of_score=2 if ties else None)
+def engine(
+    catalog: Catalog, widest: int = 300, ties: bool = False, fields: tuple[UserField, ...] = (), **config: object
+) -> Engine:
+    model = MadeUpModel(catalog.codebook_sizes, levels_of_score=2 if ties else None, user_fields=fields)
     options = {"max_context": 8, "batch_sizes": (4,), "beam_widths": (widest,), "default_beam_width": widest, **config}
     return Engine(model, catalog, EngineConfig(**options))
 
@@ -297,7 +299,7 @@ def test_numpys_numbers_and_arrays_are_taken_like_pythons() -> None:
     assert request == plain
     assert request == Request(np.array(["3", "4"]), 5, 8, np.array(["5"], dtype=object), user=plain.user)
     assert [type(value) for value in (request.k, request.beam_width, request.history[0])] == [int, int, str]
-    subject = engine(random_catalog(50, SIZES), user_fields=(UserField("age", "number"),))
+    subject = engine(random_catalog(50, SIZES), fields=(UserField("age", "number"),))
     same = [subject.parse(Request(["i1"], user={"age": kind(31)})).user for kind in (int, np.int64, np.float64)]
     assert same[0] == same[1] == same[2]
 
@@ -333,7 +335,7 @@ def test_unknown_ids_are_dropped_and_reported_when_asked() -> None:
 
 @pytest.mark.parametrize("value", [float("inf"), 1e39, 10**400, float("nan"), np.float64("nan"), True, "31", [31]])
 def test_user_numbers_must_fit_the_model(value: float) -> None:
-    subject = engine(random_catalog(50, SIZES), user_fields=(UserField("age", "number"),))
+    subject = engine(random_catalog(50, SIZES), fields=(UserField("age", "number"),))
     with pytest.raises(InputError, match=r"user"):
         subject.parse(Request(["i1"], user={"age": value}))
 

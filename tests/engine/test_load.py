@@ -16,7 +16,7 @@ import octorec
 from octorec.catalog.catalog import Catalog
 from octorec.data.items import check_items
 from octorec.errors import InputError, MismatchError, NonFiniteError
-from octorec.models import checkpoint
+from octorec.models import weights
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.quant.convert import quantize_checkpoint
@@ -38,7 +38,7 @@ def folder(catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2)
-    checkpoint.save(model, path, torch.bfloat16)
+    weights.save(model, path, torch.bfloat16)
     catalog.save(path / "catalog")
     return path
 
@@ -135,7 +135,7 @@ def test_an_import_needs_the_checkpoints_own_catalog_or_its_fingerprint(
 def test_codebook_sizes_must_be_the_catalogs(folder: Path, catalog: Catalog, tmp_path: Path) -> None:
     model = OneRecV2(preset("tiny", codebook_sizes=(7, 5, 9), codebook_fingerprint=catalog.fingerprint))
     initialize(model, seed=0)
-    checkpoint.save(model, tmp_path, torch.bfloat16)
+    weights.save(model, tmp_path, torch.bfloat16)
     with pytest.raises(MismatchError, match=r"codebook_sizes.*the catalog's are \(7, 5, 6\): import the index with"):
         octorec.load(tmp_path, catalog=catalog)
 

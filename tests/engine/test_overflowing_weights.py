@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import octorec
 from octorec.errors import NonFiniteError
-from octorec.models import checkpoint
+from octorec.models import weights
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.quant.convert import quantize_checkpoint
@@ -23,7 +23,7 @@ def folder_with(path: Path, name: str, value: float) -> Path:
     model = OneRecV2(preset("tiny", d_expert=128, codebook_fingerprint=catalog.fingerprint))
     initialize(model, seed=0)
     path.mkdir()
-    checkpoint.save(model, path, torch.bfloat16)
+    weights.save(model, path, torch.bfloat16)
     catalog.save(path / "catalog")
     shard = path / "model-00001-of-00001.safetensors"
     tensors = load_file(shard)

@@ -10,19 +10,19 @@ from octorec.engine import popularity
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.request import Request
 from octorec.errors import InputError
-from octorec.models.config import UserField
+from octorec.models.user import UserField
 
 SIZES = (6, 5, 7)
 CATALOG = random_catalog(150, SIZES, withdrawn=0.2, counted=True)
 
 
-def engine(catalog: Catalog = CATALOG, **options: object) -> Engine:
+def engine(catalog: Catalog = CATALOG, fields: tuple[UserField, ...] = (), **options: object) -> Engine:
     config = {"max_context": 4, "batch_sizes": (1, 4), "beam_widths": (200,), "default_beam_width": 200, **options}
-    return Engine(MadeUpModel(SIZES), catalog, EngineConfig(**config))
+    return Engine(MadeUpModel(SIZES, user_fields=fields), catalog, EngineConfig(**config))
 
 
 def most_met(catalog: Catalog, request: Request) -> list[str]:
-    """By hand: what the request may have, the most interactions first, then in the catalog's order."""
+    """The expected answer: what the request may have, the most interactions first, then in the catalog's order."""
     may = [
         place
         for place, item in enumerate(catalog.item_ids)
@@ -99,7 +99,7 @@ def test_of_a_history_without_a_known_item_the_note_says_so_and_seen_items_stay_
 
 
 def test_user_fields_are_something_to_ask_the_model_by() -> None:
-    subject = engine(user_fields=(UserField("age", "number"),))
+    subject = engine(fields=(UserField("age", "number"),))
     assert subject.parse(Request([], user={"age": 3})).source == "model"
     assert subject.parse(Request([])).source == "popularity"
 

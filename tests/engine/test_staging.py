@@ -6,17 +6,18 @@ import time
 
 import numpy as np
 import torch
-from made_up import random_catalog
+from made_up import MadeUpModel, random_catalog
 
 from octorec.engine.batch import Limits, ParsedRequest, parse
 from octorec.engine.request import Request
 from octorec.engine.search import SearchBatch
 from octorec.engine.staging import ALIGN, Staging
-from octorec.models.config import UserField
+from octorec.models.user import UserField
 
 CATALOG = random_catalog(500, (8, 8, 8))
 FIELDS = (UserField("age", "number", mean=30, std=10),)
-LIMITS = Limits(max_context=6, fields=FIELDS, default_width=8, widest=64, max_exclude=50, exclude_seen=False)
+MODEL = MadeUpModel((8, 8, 8), user_fields=FIELDS)
+LIMITS = Limits(max_history=6, fields=FIELDS, default_width=8, widest=64, max_exclude=50, exclude_seen=False)
 
 
 def parsed(
@@ -29,7 +30,7 @@ def parsed(
 
 
 def staging(size: int = 4, max_context: int = 6, room: int = 20) -> Staging:
-    return Staging(size, max_context, 3, len(FIELDS), room, 1, pinned=False)
+    return Staging(MODEL, max_context, size, room, 1, pinned=False)
 
 
 def banned_of(batch: SearchBatch, level: int, row: int) -> list[int]:
@@ -45,11 +46,11 @@ def test_holds_what_was_parsed() -> None:
     subject = staging()
     subject.fill(requests, [9, 10, 100, 1000])
     batch = subject.batch()
-    assert batch.context.lengths.tolist() == [3, 1, 1, 1]
-    np.testing.assert_array_equal(batch.context.codes[0, :3], CATALOG.codes[[3, 1, 2]])
-    np.testing.assert_array_equal(batch.context.codes[1, 0], CATALOG.codes[5])
-    assert not batch.context.codes[2:].any()
-    assert batch.context.user.flatten().tolist() == [1, 0, 0, 0]
+    assert batch.inputs["lengths"].tolist() == [3, 1, 1, 1]
+    np.testing.assert_array_equal(batch.inputs["codes"][0, :3], CATALOG.codes[[3, 1, 2]])
+    np.testing.assert_array_equal(batch.inputs["codes"][1, 0], CATALOG.codes[5])
+    assert not batch.inputs["codes"][2:].any()
+    assert batch.inputs["user"].flatten().tolist() == [1, 0, 0, 0]
     assert batch.roots.tolist() == [[9]] * 4
     assert batch.widths.tolist() == [8, 8, 1, 1]
     nodes = [int(level_nodes[0]) for level_nodes in requests[1].banned if len(level_nodes)]
@@ -76,10 +77,10 @@ def test_the_same_tensors_wherever_the_block_is() -> None:
     batch = subject.batch(copy)
     copy[: len(subject.used)].copy_(subject.used)
     here = subject.batch()
-    assert torch.equal(batch.context.codes, here.context.codes)
+    assert torch.equal(batch.inputs["codes"], here.inputs["codes"])
     assert [banned_of(batch, level, 0) for level in range(3)] == [banned_of(here, level, 0) for level in range(3)]
     assert banned_of(batch, 2, 0)
-    for tensor in (batch.context.codes, batch.context.user, batch.widths, *batch.filters[0]):
+    for tensor in (batch.inputs["codes"], batch.inputs["user"], batch.widths, *batch.filters[0]):
         assert (tensor.data_ptr() - copy.data_ptr()) % ALIGN == 0
 
 

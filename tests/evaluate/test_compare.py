@@ -290,7 +290,7 @@ def test_floors_have_no_verdict_and_know_their_metrics(walks):
 @given(st.integers(0, 10**6), st.integers(10, 80), st.integers(1, 4))
 @settings(max_examples=6, deadline=None)
 def test_no_verdict_improves_when_lists_lose_hits_one_by_one(seed, users, targets):
-    """From ranked lists to the verdict: one target after the other leaves the candidate's list, until none is left."""
+    """The verdict follows ranked lists: one target after the other leaves the candidate's list, until none is left."""
     rng = np.random.default_rng(seed)
     n = users * targets
     lists = np.array([[f"other {place}" for place in range(10)]] * n, dtype=object)

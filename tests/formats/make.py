@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+from octorec.models.config import OneRecConfig, UserField
 
 from octorec.catalog.build import build_catalog
 from octorec.data.interactions import read_interactions
 from octorec.data.items import check_items
 from octorec.engine.load import load
 from octorec.engine.request import Request
-from octorec.models.config import OneRecConfig, UserField
 from octorec.quant.convert import quantize_checkpoint
 from octorec.training.config import TrainConfig
 from octorec.training.run import train

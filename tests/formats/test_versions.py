@@ -14,15 +14,16 @@ import pytest
 import torch
 
 from benchmarks import records
+from benchmarks.rows import AblationFailure
 from octorec import formats
 from octorec.catalog.catalog import Catalog
 from octorec.errors import InputError
 from octorec.evaluate.online.experiment import parse_experiment
 from octorec.evaluate.online.record import read_record, start
 from octorec.formats import Format
-from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import save
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
@@ -37,7 +38,7 @@ NEWER = ["+1", "1" + "0" * 40]  # the next one, and a huge one
 
 
 class Nothing:
-    """A data set of no example."""
+    """A training set without an example."""
 
     target = torch.zeros(0, 3)
 
@@ -116,8 +117,8 @@ WRITTEN = {
     "rows": Written(
         formats.ROWS,
         "rows.jsonl",
-        lambda folder: records.append(folder / "rows.jsonl", {"us": 1.0}),
-        lambda folder: records.read(folder / "rows.jsonl"),
+        lambda folder: records.append(folder / "rows.jsonl", AblationFailure("a step", "no")),
+        lambda folder: records.read(folder / "rows.jsonl", AblationFailure),
     ),
 }
 

@@ -18,10 +18,10 @@ from octorec.data.items import check_items
 from octorec.engine.load import load
 from octorec.engine.request import Request
 from octorec.errors import InputError
-from octorec.models.checkpoint import save
-from octorec.models.config import UserField
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.user import UserField
+from octorec.models.weights import save
 from octorec.numerics.stats import weight_stats
 from octorec.quant.convert import quantize_checkpoint
 

@@ -17,7 +17,7 @@ def broken(folder: Path, rng: random.Random) -> str:
 
 
 def read(folder: Path) -> object:
-    """By analyze's reader, and by the engine, which answers a request."""
+    """Read it by analyze's reader, and by the engine, which answers a request."""
     return asked_all(lambda: CheckpointFiles(folder / "input").names(), lambda: recommended(folder / "input"))
 
 

@@ -8,7 +8,7 @@ import yaml
 from harness import fuzz
 from mutate import broken_bytes, mutated
 
-from octorec.models.checkpoint import disk_tensors
+from octorec.models.names import disk_tensors
 from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset
 from octorec.quant.recipe import load_recipe, matrices

@@ -114,7 +114,7 @@ def _read(kernel: Any) -> MachineCode:
 
 
 def check_specialised(code: MachineCode, name: str, product: str) -> None:
-    """Of kernel `name`, whose warps do different work: tensor cores by `product`, the memory accelerator, no spills."""
+    """Check kernel `name`, whose warps divide the work: tensor cores by `product`, memory accelerator, no spills."""
     assert code.name == name
     for opcode in (product, "UTMALDG", "UTMASTG", "USETMAXREG"):
         assert code.uses(opcode), f"{name} has no {opcode}"

@@ -35,7 +35,7 @@ def inputs(batch: int, beams: int, codes: int, level: TrieLevel, dead: int = 0) 
 
 
 def exact(batch: int, beams: int, codes: int, level: TrieLevel, dead: int = 0) -> Inputs:
-    """As `inputs`, totals equal wherever they should be: each row's sum of exponentials is the same whole number."""
+    """Inputs whose totals are equal where they should be: each row's sum of exponentials is the same whole number."""
     _, scores, nodes, _ = inputs(batch, beams, codes, level, dead)
     high = torch.randperm(codes) < codes // 2
     logits = torch.where(torch.stack([high[torch.randperm(codes)] for _ in range(batch * beams)]), 0.0, -200.0)

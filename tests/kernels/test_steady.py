@@ -72,7 +72,7 @@ def self_attention(heads: int, width: int) -> Given:
 
 
 def moe(width: int, hidden: int, fp8: bool) -> Given:
-    """Rows are those of one expert: the first stays there, whoever comes with it."""
+    """Rows are those of one expert: the first stays there, whatever rows come with it."""
     x = rows(width, torch.bfloat16)
     gate_up, down = torch.randn(2, 2 * hidden, width) * 0.1, torch.randn(2, width, hidden) * 0.1
     weights = [quantize(w, "block") if fp8 else w.bfloat16() for w in (gate_up, down)]

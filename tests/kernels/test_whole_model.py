@@ -8,9 +8,9 @@ from torch import Tensor
 
 from octorec.kernels import fused, gemm, reference
 from octorec.kernels.gemm import Tile
-from octorec.models.checkpoint import save
-from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.onerec_config import OneRecConfig
+from octorec.models.weights import save
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model

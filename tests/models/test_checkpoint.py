@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from octorec.errors import InputError, MismatchError
-from octorec.models import checkpoint as ckpt
-from octorec.models.checkpoint import disk_tensors, load_into
+from octorec.models import weights as ckpt
+from octorec.models.families import read_config
 from octorec.models.hf_folder import Checkpoint
+from octorec.models.names import disk_tensors
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import load_into
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def test_round_trip_in_several_shards(model: OneRecV2, tmp_path: Path) -> None:
     assert len(shards) > 2
     assert all(path.stat().st_size < 25_000 for path in shards)
     assert total == sum(t.nbytes for t in model.state_dict().values())
-    other = OneRecV2(ckpt.read_config(Checkpoint(tmp_path)))
+    other = OneRecV2(read_config(Checkpoint(tmp_path)))
     load_into(other, Checkpoint(tmp_path))
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
@@ -107,4 +109,4 @@ def test_config_whose_dimensions_disagree_with_its_tensors(folder: Path) -> None
     (folder / "config.json").write_text(json.dumps({**config, "d_expert": 16}))
     saved = Checkpoint(folder)
     with pytest.raises(MismatchError, match=r"experts.0.gate_proj.weight: got \(24, 32\); .* says \(16, 32\)"):
-        load_into(OneRecV2(ckpt.read_config(saved)), saved)
+        load_into(OneRecV2(read_config(saved)), saved)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from octorec.models.checkpoint import disk_tensors, stored
-from octorec.models.config import INTEGERS, OneRecConfig, UserField
+from octorec.models.names import disk_tensors
 from octorec.models.onerec import OneRecV2
+from octorec.models.onerec_config import INTEGERS, OneRecConfig, UserField
 from octorec.models.presets import preset
+from octorec.models.weights import stored
 
 DOC = Path(__file__).parents[2] / "docs" / "checkpoint.md"
 ROW = re.compile(r"^\| `([^`]+)` \| \[([^|]+)\] \| (16 bit|float32)(?:, FP8 by `fp8`)? \|$", re.M)

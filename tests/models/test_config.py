@@ -5,7 +5,7 @@ import json
 import pytest
 
 from octorec.errors import InputError
-from octorec.models.config import INTEGERS, REQUIRED, OneRecConfig, UserField, encode_user
+from octorec.models.onerec_config import INTEGERS, REQUIRED, OneRecConfig, UserField, encode_user
 from octorec.models.presets import PRESETS, preset
 
 AGE = UserField("age", "number", mean=30.0, std=10.0)

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from octorec.errors import InputError
-from octorec.models.config import UserField
-from octorec.models.context import ContextBatch
 from octorec.models.onerec import OneRecV2, block_params, initialize
+from octorec.models.onerec_context import ContextBatch
 from octorec.models.presets import PRESETS, preset
+from octorec.models.user import UserField
 
 FIELDS = (UserField("age", "number", mean=30.0, std=10.0), UserField("gender", "category", ("F", "M")))
 VARIANTS = {

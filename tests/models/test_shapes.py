@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from octorec.errors import MismatchError
-from octorec.models.checkpoint import disk_tensors
-from octorec.models.config import OneRecConfig, UserField
+from octorec.models.names import disk_tensors
 from octorec.models.onerec import OneRecV2
+from octorec.models.onerec_config import OneRecConfig
+from octorec.models.onerec_shapes import check_shapes, disk_shapes, parameters
 from octorec.models.presets import PRESETS, preset
-from octorec.models.shapes import check_shapes, disk_shapes, parameters
+from octorec.models.user import UserField
 
 FIELDS = (UserField("type", "number"), UserField("training", "category", ("a", "b")))
 VARIANTS = [

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from octorec.errors import InputError
-from octorec.models.checkpoint import disk_tensors
-from octorec.models.config import OneRecConfig
-from octorec.models.context import ContextBatch
+from octorec.models.names import disk_tensors
+from octorec.models.onerec_config import OneRecConfig
+from octorec.models.onerec_context import ContextBatch
 from octorec.models.presets import preset
 from octorec.models.user import UserField, encode_user
 from octorec.quant.load import load_model

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from octorec.kernels.quantized import dequantize, quantize
-from octorec.models.context import ContextBatch
 from octorec.models.layers import Experts, Linear
+from octorec.models.model import Inputs
 from octorec.models.onerec import OneRecV2
 from octorec.numerics.activations import SCHEMES, ActivationStats, activation_stats
 from octorec.numerics.distribution import distribution
@@ -22,11 +22,13 @@ def model(make_checkpoint: Any) -> OneRecV2:
     return load_model(make_checkpoint("demo"))
 
 
-def requests(model: OneRecV2, count: int = 10) -> tuple[ContextBatch, Tensor]:
+def requests(model: OneRecV2, count: int = 10) -> tuple[Inputs, Tensor]:
     generator = torch.Generator().manual_seed(1)
     history = torch.randint(0, 64, (count, 6, 3), generator=generator)
     lengths = torch.randint(1, 7, (count,), generator=generator)
-    return ContextBatch(lengths, history, torch.zeros(count, 0)), torch.randint(0, 64, (count, 3), generator=generator)
+    return {"lengths": lengths, "codes": history, "user": torch.zeros(count, 0)}, torch.randint(
+        0, 64, (count, 3), generator=generator
+    )
 
 
 def recorded(model: OneRecV2) -> tuple[dict[str, tuple[Any, ...]], dict[str, ActivationStats]]:
@@ -41,8 +43,8 @@ def recorded(model: OneRecV2) -> tuple[dict[str, tuple[Any, ...]], dict[str, Act
     found = activation_stats(model, batch, codes)
     for hook in hooks:
         hook.remove()
-    items = seen["context.proj"][0].unflatten(0, batch.codes.shape[:2])
-    seen["context.proj"] = (torch.cat([row[:length] for row, length in zip(items, batch.lengths, strict=True)]),)
+    items = seen["context.proj"][0].unflatten(0, batch["codes"].shape[:2])
+    seen["context.proj"] = (torch.cat([row[:length] for row, length in zip(items, batch["lengths"], strict=True)]),)
     return seen, {stats.name: stats for stats in found}
 
 

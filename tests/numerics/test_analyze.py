@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octorec.errors import InputError, MismatchError
-from octorec.models.context import ContextBatch
 from octorec.models.hf_folder import Checkpoint
+from octorec.models.model import Inputs
 from octorec.numerics.analysis import folded
 from octorec.numerics.stats import weight_stats
 from octorec.quant.convert import quantize_checkpoint
@@ -24,10 +24,10 @@ from octorec.report.analysis import analyze
 from octorec.report.analysis_table import render, render_all
 
 
-def requests(count: int = 6) -> tuple[ContextBatch, Tensor]:
+def requests(count: int = 6) -> tuple[Inputs, Tensor]:
     generator = torch.Generator().manual_seed(1)
     history = torch.randint(0, 64, (count, 5, 3), generator=generator)
-    batch = ContextBatch(torch.full((count,), 5), history, torch.zeros(count, 0))
+    batch = {"lengths": torch.full((count,), 5), "codes": history, "user": torch.zeros(count, 0)}
     return batch, torch.randint(0, 64, (count, 3), generator=generator)
 
 

@@ -26,7 +26,7 @@ def weights() -> dict[str, Tensor]:
 
 @pytest.fixture
 def sharded(tmp_path: Path) -> Path:
-    """As Hugging Face shards: two files and their index."""
+    """A folder as Hugging Face shards it: two files and their index."""
     folder = tmp_path / "sharded"
     folder.mkdir()
     tensors, weight_map = weights(), {}

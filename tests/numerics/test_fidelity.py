@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from octorec.kernels.quantized import Granularity, Quantized, dequantize, expand_scale, quantize
-from octorec.models.context import ContextBatch
 from octorec.numerics.fidelity import HALF_STEPS, WEIGHT_DB, half_steps, layer_fidelity, row_sqnr
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
@@ -107,7 +106,7 @@ def test_every_layer_of_an_honest_checkpoint_is_safe_at_any_width(
     quantize_checkpoint(folder, tmp_path / "fp8", recipe)
     generator = torch.Generator().manual_seed(0)
     codes = torch.stack([torch.randint(size, (64, 8), generator=generator) for size in (7, 5, 6)], -1)
-    batch = ContextBatch(torch.full((64,), 8), codes, torch.zeros(64, 0))
+    batch = {"lengths": torch.full((64,), 8), "codes": codes, "user": torch.zeros(64, 0)}
     layers = layer_fidelity(load_model(folder), load_model(tmp_path / "fp8"), batch, codes[:, 0])
     assert len(layers) == 16
     assert all(layer.safe for layer in layers), [layer for layer in layers if not layer.safe]

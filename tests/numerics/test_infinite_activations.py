@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
-from octorec.models.context import ContextBatch
 from octorec.report import plots
 from octorec.report.analysis import analyze
 
@@ -19,7 +18,7 @@ def test_a_report_of_activations_that_overflow(make_checkpoint: Any, tmp_path: P
     tensors = load_file(shard)
     tensors["blocks.0.ffn.down_proj.weight"][1, 3] = 1e30
     save_file(tensors, shard)
-    batch = ContextBatch(torch.full((4,), 5), torch.zeros(4, 5, 3, dtype=torch.long), torch.zeros(4, 0))
+    batch = {"lengths": torch.full((4,), 5), "codes": torch.zeros(4, 5, 3).long(), "user": torch.zeros(4, 0)}
     found = analyze(folder, tmp_path / "out", (batch, torch.zeros(4, 3, dtype=torch.long)))
     assert found.verdict is not None
     reasons = {layer.module: layer.reason for layer in found.verdict.layers}

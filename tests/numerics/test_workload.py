@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from octorec.errors import InputError
-from octorec.models.checkpoint import disk_tensors
-from octorec.models.config import OneRecConfig
 from octorec.models.onerec import OneRecV2, block_params
+from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import PRESETS
+from octorec.models.weights import disk_tensors
 from octorec.numerics.checkpoint_files import StoredTensor
 from octorec.numerics.distribution import distribution
 from octorec.numerics.intensity import GPUS, Speed, Work, Workload, estimate, product, traffic

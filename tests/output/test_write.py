@@ -200,7 +200,7 @@ def test_a_full_disk_is_an_error_about_the_name_that_was_given(tmp_path: Path) -
 
 
 def test_a_limit_on_files_is_met_in_one_line(tmp_path: Path) -> None:
-    """As a real disk would refuse it, in a process of its own."""
+    """The limit refuses writes as a full disk would, in a process of its own."""
     code = (
         "import resource, sys; from octorec.output.write import new_folder\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"

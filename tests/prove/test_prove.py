@@ -17,9 +17,9 @@ from octorec.data.splits import leave_last_out
 from octorec.errors import InputError
 from octorec.evaluate.paired import Estimate, estimate, mean, relative
 from octorec.evaluate.verdict import decide
-from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import save
 from octorec.numerics.fidelity import LayerFidelity, edges_hold, sqnr
 from octorec.output.write import new_folder
 from octorec.progress import silent
@@ -78,7 +78,7 @@ def test_nll_of_a_thousand_users_of_whom_few_are_scored_is_no_fault() -> None:
 
 @pytest.mark.parametrize("users", [1, 8, 9])
 def test_identical_engines_and_few_users_are_undecided(users: int) -> None:
-    """Neither a fault nor `inferior`, whatever nobody could see in so few."""
+    """There is neither a fault nor `inferior`: a few users cannot show either."""
     ids = np.arange(users).astype(object)
     same = np.linspace(5, 9, users)
     found = estimate(ids, {"nll": mean(same, same), "recall": relative(np.ones(users), np.ones(users))})

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from octorec.errors import InputError
-from octorec.models.checkpoint import save
 from octorec.models.checkpoint_folder import INDEX
-from octorec.models.config import UserField
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.user import UserField
+from octorec.models.weights import save
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_dequantized, load_model
@@ -46,7 +46,7 @@ VALUES = (
     [[]] * 10**5,
 )
 FIELDS = (UserField("age", "number"), UserField("plan", "category", ("a", "b")))
-FAST, SLOW = 90, 3  # of so many variants the fast tests take one, and the slow ones
+FAST, SLOW = 90, 3  # the fast tests take one of 90 variants, the slow ones one of 3
 
 
 def paths(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from torch import Tensor
 from octorec.errors import InputError, MismatchError
 from octorec.kernels import reference
 from octorec.kernels.quantized import E4M3, GROUP, Quantized, dequantize, quantize
-from octorec.models.checkpoint import disk_tensors
-from octorec.models.context import ContextBatch
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.onerec import OneRecV2
+from octorec.models.onerec_context import ContextBatch
 from octorec.models.presets import preset as preset_config
+from octorec.models.weights import disk_tensors
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import (
@@ -221,15 +222,15 @@ def test_widths_that_no_product_takes(make_checkpoint: Any) -> None:
     with pytest.raises(
         InputError, match=r"shape of blocks.1.ffn.experts.0.gate_proj: got \(24, 32\); .*multiples of 16"
     ):
-        empty_model(preset_config("tiny"), quantization, reference, torch.bfloat16)
+        empty_model(partial(OneRecV2, preset_config("tiny"), reference), quantization, torch.bfloat16)
 
 
 def test_experts_that_no_kernel_takes_are_refused_at_load() -> None:
-    odd = empty_model(preset_config("tiny", d_expert=20), None, reference, torch.bfloat16)
+    odd = empty_model(partial(OneRecV2, preset_config("tiny", d_expert=20), reference), None, torch.bfloat16)
     check_experts(odd, "cpu")
     with pytest.raises(InputError, match=r"widths of blocks.1.ffn.experts: got \(32, 20\); on a GPU .* multiples of 8"):
         check_experts(odd, "cuda")
-    check_experts(empty_model(preset_config("tiny"), None, reference, torch.bfloat16), "cuda:0")
+    check_experts(empty_model(partial(OneRecV2, preset_config("tiny"), reference), None, torch.bfloat16), "cuda:0")
 
 
 def group(config: dict[str, Any]) -> dict[str, Any]:
@@ -386,13 +387,13 @@ def test_blocks_under_odd_widths_that_are_not_fused(make_checkpoint: Any, tmp_pa
 def test_a_long_ignore_list_is_no_burden() -> None:
     """Attention alone on the MoE 4B leaves 1,944 experts' matrices under `ignore`, each by its name."""
     config = preset_config("moe-4b-a0.5b")
-    tensors = disk_tensors(empty_model(config, None, reference, torch.bfloat16))
+    tensors = disk_tensors(empty_model(partial(OneRecV2, config, reference), None, torch.bfloat16))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     recipe = Recipe("attention", (Group((r".*_attn\..*",), "channel", "token"),))
     quantization = to_quantization_config(recipe, matrices(shapes))
     assert len(quantization["ignore"]) > 1944
     start = time.process_time()
-    model = empty_model(config, quantization, reference, torch.bfloat16)
+    model = empty_model(partial(OneRecV2, config, reference), quantization, torch.bfloat16)
     assert time.process_time() - start < 10
     assert isinstance(model.blocks[13].self_attn.qkv_proj, FP8Linear)
     assert not any(isinstance(module, FP8Experts) for module in model.modules())

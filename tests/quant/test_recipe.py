@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from octorec.errors import InputError
-from octorec.models.checkpoint import disk_tensors
 from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset
+from octorec.models.weights import disk_tensors
 from octorec.quant.recipe import Group, Recipe, load_recipe, matrices
 from octorec.quant.shipped import shipped_recipes
 

@@ -12,7 +12,7 @@ from tests.evaluate.online.ab_reports import STARTED, effect, look, record, repo
 
 
 def printed(of: AbReport, by: Record | None = None, width: int = 80) -> str:
-    """As the command line prints it on a terminal of `width` columns without colours."""
+    """The report as the command line prints it on a terminal of `width` columns without colours."""
     file = io.StringIO()
     out = PlainConsole(width=width, file=file)
     for text in render(of, by or record()):

@@ -20,11 +20,11 @@ import torch
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.codebook import Codebook
 from octorec.engine.engine import Engine, EngineConfig
-from octorec.models.checkpoint import save
-from octorec.models.config import UserField
-from octorec.models.context import ContextBatch
-from octorec.models.onerec import ContextKV, OneRecV2, initialize
+from octorec.models.model import Inputs, Logits
+from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.user import UserField
+from octorec.models.weights import save
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
@@ -82,19 +82,21 @@ class Gate:
         self.poison: tuple[int, ...] | None = None
         self.batches: list[int] = []
 
-    def encode_context(self, batch: ContextBatch) -> ContextKV:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)  # whatever does not run on the device
+
+    def prefill(self, inputs: Inputs) -> Any:
         self.entered.set()
         while not self.open.wait(0.01):
             assert time.monotonic() < self._until, "the gate stayed shut"
             self.entered.set()  # also where it was shut just as this batch came
-        self.batches.append(len(batch.lengths))
-        newest = batch.codes[torch.arange(len(batch.lengths)), batch.lengths - 1].tolist()
-        if self.poison is not None and list(self.poison) in newest:
+        self.batches.append(len(inputs["lengths"]))
+        if self.poison is not None and list(self.poison) in newest(inputs).tolist():
             raise RuntimeError("the device met the poisoned item")
-        return self.model.encode_context(batch)
+        return self.model.prefill(inputs)
 
-    def decode_level(self, level: int, codes: Any, parents: Any, kv: ContextKV) -> torch.Tensor:
-        return self.model.decode_level(level, codes, parents, kv)
+    def decode(self, step: int, codes: Any, parents: Any, state: Any) -> Logits:
+        return self.model.decode(step, codes, parents, state)
 
     def shut(self) -> None:
         self._until = time.monotonic() + 120
@@ -102,11 +104,16 @@ class Gate:
         self.open.clear()
 
 
+def newest(inputs: Inputs) -> torch.Tensor:
+    """The codes [B, levels] of each request's newest item."""
+    return inputs["codes"][torch.arange(len(inputs["lengths"])), inputs["lengths"] - 1]
+
+
 def make_engine(catalog: Catalog | None = None, gate: bool = False, **options: Any) -> Engine:
     catalog = catalog or make_catalog()
     model = make_model(catalog)
     config = {"batch_sizes": (1, 32), "beam_widths": (16, 32), "default_beam_width": 16, **options}
-    engine_config = EngineConfig(max_context=12, user_fields=FIELDS, **config)
+    engine_config = EngineConfig(max_context=12, **config)
     return Engine(Gate(model) if gate else model, catalog, engine_config)
 
 

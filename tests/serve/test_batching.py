@@ -218,7 +218,7 @@ def test_an_idle_engine_starts_at_once_and_a_busy_one_collects() -> None:
 
     async def test() -> None:
         async with served(engine, max_queue_delay_ms=600_000, max_batch_size=4) as (service, client):
-            for _ in range(2):  # whoever waits for a fuller batch is late, at 504
+            for _ in range(2):  # a request that waits for a fuller batch is late, at 504
                 assert (await ask(client, requests[0])).status_code == 200
             gate(engine).shut()
             tasks = [asyncio.create_task(ask(client, requests[0]))]

@@ -9,9 +9,9 @@ import torch
 from served import N_ITEMS, SIZES, administered, make_catalog, run, served, until
 
 from octorec.engine.request import Request
-from octorec.models.checkpoint import save
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
+from octorec.models.weights import save
 from octorec.serve.config import ServeConfig
 from octorec.serve.versions import load_engine
 

@@ -15,7 +15,7 @@ from tried import FILE, Tried, file_with, make_engine, other_items, tried
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.evaluate.online.assign import assign
 from octorec.evaluate.online.rows import ENDED, EXPOSURES
-from octorec.models.config import UserField
+from octorec.models.user import UserField
 from octorec.serve.logs import JsonFormatter
 
 
@@ -313,9 +313,7 @@ def test_both_logs_are_closed_at_the_end_within_what_is_left_to_drain(tmp_path: 
 def test_a_model_that_has_the_unit_as_a_field_reads_it(tmp_path: Path) -> None:
     fields = (*FIELDS, UserField("user_id", "number", mean=0, std=1))
     catalog = make_catalog()
-    config = EngineConfig(
-        max_context=12, user_fields=fields, batch_sizes=(1,), beam_widths=(16,), default_beam_width=16
-    )
+    config = EngineConfig(max_context=12, batch_sizes=(1,), beam_widths=(16,), default_beam_width=16)
     engine = Engine(make_model(catalog, fields=fields), catalog, config)
 
     async def test() -> None:

@@ -15,7 +15,7 @@ from octorec.engine import memory
 from octorec.engine.memory import folder_bytes, free_bytes, model_bytes
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.online import record as records
-from octorec.models.checkpoint import save
+from octorec.models.weights import save
 from octorec.serve.batcher import Serving
 from octorec.serve.config import ServeConfig
 from octorec.serve.variants import Answering, checkpoint_version, has_ended, read_variants

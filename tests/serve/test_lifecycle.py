@@ -1,4 +1,4 @@
-"""From loading to draining, and what happens to clients that leave, over real sockets."""
+"""The server from loading to draining, and what happens to clients that leave, over real sockets."""
 
 import asyncio
 import json

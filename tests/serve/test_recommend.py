@@ -9,14 +9,13 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from served import Gate, administered, make_catalog, make_engine, run, served
+from served import Gate, administered, make_catalog, make_engine, newest, run, served
 
 from octorec.engine import items
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
 from octorec.errors import NonFiniteError
-from octorec.models.context import ContextBatch
-from octorec.models.onerec import ContextKV
+from octorec.models.model import Inputs, Logits
 from octorec.serve.config import ServeConfig
 from octorec.serve.service import Service
 
@@ -238,14 +237,13 @@ class Overflowing(Gate):
     broken: tuple[int, ...] = (-1, -1, -1)
     value = float("nan")
 
-    def encode_context(self, batch: ContextBatch) -> ContextKV:
-        newest = batch.codes[torch.arange(len(batch.lengths)), batch.lengths - 1]
-        self.rows = (newest == torch.tensor(self.broken)).all(1)
-        return super().encode_context(batch)
+    def prefill(self, inputs: Inputs) -> Any:
+        self.rows = (newest(inputs) == torch.tensor(self.broken)).all(1)
+        return super().prefill(inputs)
 
-    def decode_level(self, level: int, codes: Any, parents: Any, kv: ContextKV) -> torch.Tensor:
-        logits = super().decode_level(level, codes, parents, kv)
-        return logits.masked_fill(self.rows[:, None, None], self.value) if level == 1 else logits
+    def decode(self, step: int, codes: Any, parents: Any, state: Any) -> Logits:
+        logits = super().decode(step, codes, parents, state)
+        return Logits(logits.values.masked_fill(self.rows[:, None, None], self.value)) if step == 1 else logits
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])

@@ -28,7 +28,7 @@ def lines(program: str) -> list[list[str]]:
 
 
 async def send(client: httpx.AsyncClient, arguments: list[str]) -> dict[str, Any]:
-    """As curl would: POST where there is a body."""
+    """Send as curl would: POST where there is a body."""
     options = dict(zip(arguments[2::2], arguments[3::2], strict=True))
     headers = dict([options["-H"].split(": ")]) if "-H" in options else {}
     headers.setdefault("Content-Type", "application/x-www-form-urlencoded")

@@ -4,11 +4,11 @@ import asyncio
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from served import make_catalog, save_checkpoint
 
+from benchmarks.rows import SoakRow
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
 from benchmarks.serve_soak import capacity, run, serving, soak
 from octorec.bench.config import BenchConfig
@@ -42,10 +42,10 @@ def command(checkpoint: Path, *flags: str, before: tuple[str, ...] = ("-m", "oct
 
 
 def test_memory_is_flat_for_two_minutes(checkpoint: Path) -> None:
-    rows: list[dict[str, Any]] = []
+    rows: list[SoakRow] = []
     with serving(command(checkpoint, "--batch-sizes", "1,8")) as (url, pid):
-        asyncio.run(run(url, pid, str(checkpoint / "catalog"), 120, 10, rows.append))
-    answered, last = sum(row["answered"] for row in rows), rows[-1]["rss_mb"]
+        asyncio.run(run(url, pid, checkpoint, "cpu", 120, 10, rows.append))
+    answered, last = sum(row.answered for row in rows), rows[-1].rss_mb
     said = f"{answered} answers, {failed(rows, shed=True)} shed, {failed(rows)} failed"
     print(f"{said}, {gained_mb(rows):+.1f} MB after settling, {last} MB at last")
     assert gained_mb(rows) < FLAT_MB
@@ -54,16 +54,16 @@ def test_memory_is_flat_for_two_minutes(checkpoint: Path) -> None:
 
 
 def test_a_planted_leak_is_caught(checkpoint: Path) -> None:
-    rows: list[dict[str, Any]] = []
+    rows: list[SoakRow] = []
 
     async def test(url: str, pid: int) -> None:
         config = BenchConfig(catalog=str(checkpoint / "catalog"), duration_s=12)
-        async for row in soak(url, pid, 25, 1, config):
+        async for row in soak(url, pid, 25, 1, config, checkpoint.name, "cpu"):
             rows.append(row)
 
     with serving(command(checkpoint, "--batch-sizes", "1,8", before=("-c", LEAK))) as (url, pid):
         asyncio.run(test(url, pid))
-    print(f"{sum(row['answered'] for row in rows)} answers, {gained_mb(rows):+.1f} MB")
+    print(f"{sum(row.answered for row in rows)} answers, {gained_mb(rows):+.1f} MB")
     assert gained_mb(rows) > FLAT_MB
 
 

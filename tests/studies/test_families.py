@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from made_rows import made
 from torch import nn
 
+from benchmarks.rows import FamilyRow
+from benchmarks.rows.families import Effect, Summary
 from octorec.kernels import reference
 from octorec.kernels.quantized import quantize
 from octorec.models.layers import Linear
@@ -17,7 +20,7 @@ from octorec.report import plots
 from octorec.report.page import render
 from studies.families.ranker import TABLES, Ranker, RankerBatch, RankerConfig, initialize, save_ranker
 from studies.families.report import sections
-from studies.families.weights import SEVERE, Effect, Family, claims, paper, rounded
+from studies.families.weights import SEVERE, Family, claims, paper, rounded
 
 ROWS = {"user": 7, "item": 9, "gender": 3, "occupation": 4, "genre": 5}
 
@@ -63,20 +66,14 @@ def test_weights_come_back_after_an_error() -> None:
         pass
 
 
-def row(kind: str, variance: float, absmax: float, change: float, width: float = 0.001, **more: Any) -> dict[str, Any]:
+def row(kind: str, variance: float, absmax: float, change: float, width: float = 0.001, **more: Any) -> FamilyRow:
     effect = Effect("AUC", "channel/token", "", 0.8, 0.8 + change, change, change - width, change + width)
-    weights = {
-        "variance_max": variance,
-        "variance_median": variance,
-        "variance_of": "w",
-        "absmax_max": absmax,
-        "absmax_of": "w",
-    }
-    return {"family": "ours", "kind": kind, "trained": True, "matrices": 3, "quiet": 2, "weights": weights,
-            "effects": [vars(effect)], "memory_bound": 0.9, "gain": 1.2, **more}  # fmt: skip
+    weights = Summary(absmax, absmax, "w", 0.0, 0.0, "w", variance, variance, "w")
+    about = {"effects": (effect,), "memory_bound": 0.9, "gain": 1.2, "trained": True, **more}
+    return made(FamilyRow, family="ours", kind=kind, matrices=3, quiet=2, weights=weights, **about)
 
 
-def verdicts(*rows: dict[str, Any]) -> dict[str, bool | None]:
+def verdicts(*rows: FamilyRow) -> dict[str, bool | None]:
     return {claim.id: claim.reproduced for claim in claims(rows)}
 
 
@@ -99,11 +96,11 @@ def test_lower_is_better_and_relative_changes() -> None:
     worse = Effect("NLL", "fp8", "", 10.0, 11.0, 1.0, 0.9, 1.1, larger_is_better=False)
     recall = Effect("recall@10", "fp8", "", 0.2, 0.199, -0.005, -0.01, 0.001, relative=True)
     for effect, wanted in ((worse, False), (recall, True)):
-        assert verdicts(row("OneRec-V2", 0.0, 1.0, 0.0, effects=[vars(effect)]))["onerec-effect"] is wanted
+        assert verdicts(row("OneRec-V2", 0.0, 1.0, 0.0, effects=(effect,)))["onerec-effect"] is wanted
 
 
 def test_what_was_not_measured_or_not_trained_proves_nothing() -> None:
-    missing = verdicts(row("ranker", 1.0, 1.0, 0.0, effects=[], memory_bound=None))
+    missing = verdicts(row("ranker", 1.0, 1.0, 0.0, effects=(), memory_bound=None))
     assert missing["ranker-effect"] is None
     assert missing["ranker-speed"] is None
     assert verdicts(row("ranker", 1e9, 1e9, -0.5, trained=False)) == {}
@@ -130,11 +127,11 @@ def test_an_untrained_family_is_labelled_in_the_report(tmp_path: Path) -> None:
     made = Family("a ranker", "ranker", "nowhere", False, weights, inputs)
     found = made.row()
     assert {stats.role for stats in made.matrices} == {"attention", "mlp", "cross"}
-    assert found["matrices"] == 9
+    assert found.matrices == 9
     first = next(stats for stats in inputs if stats.name == "bottom_mlp.0.proj")
     assert first.distribution.absmax == pytest.approx(8.9e8)
-    assert found["inputs"]["absmax_max"] > 1e9  # untrained, the cross layers multiply what they are given
-    assert found["output_error"]["channel/token"] > 0.01
+    assert found.inputs.absmax_max > 1e9  # untrained, the cross layers multiply what they are given
+    assert found.output_error["channel/token"] > 0.01
     page = render("t", "l", sections([made], [found]))
     assert "no evidence" in page
     assert claims([found]) == []

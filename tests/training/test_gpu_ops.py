@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from octorec.kernels import reference
-from octorec.models.context import ContextBatch
 from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.onerec_context import ContextBatch
 from octorec.models.presets import preset
 from octorec.training import gpu_ops
 from octorec.training.trainer import nll

@@ -11,13 +11,14 @@ import torch
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions
 from octorec.errors import InputError, MismatchError
-from octorec.models.checkpoint import load_into, read_config
-from octorec.models.config import UserField
-from octorec.models.context import ContextBatch
+from octorec.models.families import read_config
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.onerec_context import ContextBatch
+from octorec.models.onerec_shapes import parameters
 from octorec.models.presets import preset
-from octorec.models.shapes import parameters
+from octorec.models.user import UserField
+from octorec.models.weights import load_into
 from octorec.training import trainer as trainer_module
 from octorec.training.config import TrainConfig
 from octorec.training.examples import drop_items, training_set

@@ -111,8 +111,7 @@ def train(
 
     from octorec.catalog.catalog import Catalog
     from octorec.data.splits import leave_last_out, training_part
-    from octorec.models.shapes import parameters
-    from octorec.training.run import model_config, state_folder, train
+    from octorec.training.run import model_config, parameters, state_folder, train
     from octorec.training.trainer import require_state
 
     claim(command, state_folder(out), force or resume, data, catalog, config, users)
@@ -223,7 +222,7 @@ def recommend(
     from octorec.engine.load import load
 
     engine = load(checkpoint, catalog, device)
-    fields = user_fields(user or [], {field.name: field.kind for field in engine.config.user_fields})
+    fields = user_fields(user or [], {field.name: field.kind for field in engine.user_fields})
     with said_with_commas():
         answer = engine.recommend([dataclasses.replace(request, user=fields)])[0]
     lines = [f"{rank:4d}  {score:8.4f}  {item:>8s}  {title}" for rank, (item, score, title) in enumerate(
@@ -310,7 +309,7 @@ def evaluate(
     names = {"baseline": baseline, "candidate": candidate}
     sides = {name: Side(e.catalog, read_learned(names[name])) for name, e in zip(names, pair, strict=True)}
     origin = warned(origin_of(interactions, hold_out, sides, sample))
-    fields = [field for engine in pair for field in engine.config.user_fields]
+    fields = [field for engine in pair for field in engine.user_fields]
     known = known_users(users, fields, (example.user_id for example in examples), form)
     train = training_part(interactions, hold_out)
     with counting("evaluating", "requests") as progress:
@@ -361,7 +360,7 @@ def prove(
     from octorec.data.learned import read_learned
     from octorec.data.splits import training_part
     from octorec.evaluate.origin import Side, origin_of
-    from octorec.models.checkpoint import read_config
+    from octorec.models.families import without_weights
     from octorec.models.hf_folder import Checkpoint as HfFolder
     from octorec.prove.run import prove
     from octorec.report.proof import render_proof
@@ -372,7 +371,7 @@ def prove(
     say(f"ahead: {asked}; then layers, floors and verdict")
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
     origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}, sample))
-    fields = read_config(HfFolder(checkpoint)).user_fields
+    fields = without_weights(HfFolder(checkpoint)).user_fields
     known = known_users(users, fields, (example.user_id for example in examples), form)
     train = training_part(interactions, hold_out)
     with counting("proving", "requests") as progress:

@@ -33,7 +33,7 @@ def measured_requests(
         raise InputError("requests", count, "must be an integer above 0")
     engine = load(checkpoint, catalog)
     _, every, _ = predicted(data, HOLD_OUT, form)
-    known = known_users(users, engine.config.user_fields, (example.user_id for example in every), form)
+    known = known_users(users, engine.user_fields, (example.user_id for example in every), form)
     examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
     sample = examples[:: max(1, len(examples) // count)][:count]
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]

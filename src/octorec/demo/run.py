@@ -26,8 +26,8 @@ from octorec.evaluate.compare import compare_predictions, evaluate_baselines
 from octorec.evaluate.margin import MARGIN
 from octorec.evaluate.origin import Side, origin_of
 from octorec.evaluate.predictions import Predictions, predict
-from octorec.models.config import UserField
 from octorec.models.presets import preset
+from octorec.models.user import UserField
 from octorec.numerics.analysis import Analysis
 from octorec.progress_bar import counting, megabytes, training_progress
 from octorec.prove.config import MEASURED

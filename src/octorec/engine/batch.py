@@ -15,15 +15,15 @@ from octorec.engine.items import ItemFilter, banned_nodes, item_filter, lookup
 from octorec.engine.limits import MOST_SEEN
 from octorec.engine.request import Request
 from octorec.errors import InputError
-from octorec.models.config import UserField, encode_user
-from octorec.models.context import ContextBatch
+from octorec.models.model import Inputs, Model, Reading
+from octorec.models.user import UserField, encode_user
 
 
 @dataclass(frozen=True)
 class ParsedRequest:
     """A request after every check against one version of the catalog; what it asks for is in no other version's terms.
 
-    codes [1..max_context, L] int64 (-1 for an empty history), user [fields]. banned: by level, the nodes that its
+    codes [1..max_history, L] int64 (-1 for an empty history), user [fields]. banned: by level, the nodes that its
     exclusions empty. source: what answers, model or popularity.
     """
 
@@ -37,12 +37,17 @@ class ParsedRequest:
     notes: list[str]
     source: Literal["model", "popularity"] = "model"
 
+    @property
+    def reading(self) -> Reading:
+        """What the model is given of it."""
+        return Reading(self.codes, self.user)
+
 
 @dataclass(frozen=True)
 class Limits:
     """What an engine can take of one request. See `EngineConfig`."""
 
-    max_context: int
+    max_history: int
     fields: tuple[UserField, ...]
     default_width: int
     widest: int
@@ -72,11 +77,11 @@ def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool
     searched = (
         chosen if len(seen) <= MOST_SEEN else item_filter(catalog, np.append(exclude, seen[-MOST_SEEN:]), request.allow)
     )
-    if len(history) > limits.max_context:
+    if len(history) > limits.max_history:
         also = ", and all of them are excluded" if len(seen) else ""
-        notes.append(f"history has {len(history)} items: the newest {limits.max_context} are used{also}")
+        notes.append(f"history has {len(history)} items: the newest {limits.max_history} are used{also}")
     if len(history) or request.user:
-        codes = _codes(catalog, history[-limits.max_context :])
+        codes = _codes(catalog, history[-limits.max_history :])
         return ParsedRequest(catalog, codes, user, chosen, banned_nodes(catalog, searched), request.k, width, notes)
     _require_counts(catalog, limits, notes)
     notes.append(
@@ -118,14 +123,17 @@ def encoded_user(fields: tuple[UserField, ...], user: Mapping[str, Any]) -> list
     return values
 
 
-def context_batch(parsed: Sequence[ParsedRequest], size: int, max_context: int, device: torch.device) -> ContextBatch:
-    """Codes and user fields of `parsed`, filled up to `size` requests (copies of an item of code 0, length 1)."""
-    levels = parsed[0].codes.shape[1]
-    codes = np.zeros((size, max_context, levels), dtype=np.int64)
-    lengths = np.ones(size, dtype=np.int64)
-    user = np.zeros((size, len(parsed[0].user)), dtype=np.float32)
+def model_inputs(
+    model: Model, parsed: Sequence[ParsedRequest], size: int, longest: int, device: torch.device
+) -> Inputs:
+    """What `model` reads of `parsed`, filled up to `size` requests; histories have at most `longest` items."""
+    specs = model.inputs(longest)
+    inputs = {name: torch.full((size, *spec.shape), spec.blank, dtype=spec.dtype) for name, spec in specs.items()}
     for row, request in enumerate(parsed):
-        lengths[row] = len(request.codes)
-        codes[row, : lengths[row]] = request.codes
-        user[row] = request.user
-    return ContextBatch(*(torch.from_numpy(array).to(device) for array in (lengths, codes, user)))
+
+        def put(name: str, values: np.ndarray, row: int = row) -> None:
+            part = inputs[name][row].view(-1).numpy()
+            part[: values.size] = values.ravel()
+
+        model.write(request.reading, put)
+    return {name: tensor.to(device) for name, tensor in inputs.items()}

@@ -14,20 +14,20 @@ import torch
 from torch import Tensor
 
 from octorec.catalog.catalog import Catalog
-from octorec.engine.batch import Limits, ParsedRequest, context_batch, parse
+from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
 from octorec.engine.limits import MOST_CONTEXT, MOST_EXCLUDE, MOST_ITEMS, MOST_ROWS, MOST_SEEN
 from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, id_list, request_list
-from octorec.engine.search import Model, SearchBatch, score, search
+from octorec.engine.search import SearchBatch, score, scored, search
 from octorec.engine.staging import Staging
 from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
 from octorec.kernels.reference import Beams
-from octorec.models.config import UserField
-from octorec.models.context import ContextBatch
+from octorec.models.model import Inputs, Model
+from octorec.models.user import UserField
 from octorec.settings import check_ascending, check_range, check_types
 
 
@@ -35,8 +35,7 @@ from octorec.settings import check_ascending, check_range, check_types
 class EngineConfig:
     """What an engine is built for. A batch runs in the smallest bucket (batch size, beam width) that holds it."""
 
-    max_context: int
-    user_fields: tuple[UserField, ...] = ()
+    max_context: int | None = None  # items of a history that are read, the newest; None: as many as the model reads
     batch_sizes: tuple[int, ...] = (1, 8, 32)
     beam_widths: tuple[int, ...] = (32, 128, 512)
     default_beam_width: int = 128
@@ -75,6 +74,16 @@ class Engine:
         room = len(catalog) + len(catalog) // 10 if config.max_items is None else config.max_items
         self._on_device = DeviceCatalog(catalog, room, self.device)
         self._graphs: dict[tuple[int, int], GraphedSearch] = {}
+
+    @property
+    def max_history(self) -> int:
+        """How many items of a history are read, the newest."""
+        return self.model.max_history if self.config.max_context is None else self.config.max_context
+
+    @property
+    def user_fields(self) -> tuple[UserField, ...]:
+        """What the model reads of a user."""
+        return self.model.user_fields
 
     @property
     def catalog(self) -> Catalog:
@@ -149,7 +158,7 @@ class Engine:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
         config = self.config
         widths = config.default_beam_width, config.beam_widths[-1]
-        limits = Limits(config.max_context, config.user_fields, *widths, config.max_exclude, config.exclude_seen)
+        limits = Limits(self.max_history, self.user_fields, *widths, config.max_exclude, config.exclude_seen)
         return parse(request, self.catalog, limits, drop_unknown)
 
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
@@ -181,7 +190,7 @@ class Engine:
 
     @torch.inference_mode()
     def score(self, requests: Sequence[Request], targets: Sequence[str]) -> np.ndarray:
-        """Teacher-forced log-probabilities of the targets' codes given the histories: [n, levels] float32.
+        """Teacher-forced log-probabilities of the targets' codes given the histories: [n, scored steps] float32.
 
         targets: an item id for each request; as in a history, text, or integers that are read as text.
         Raises NonFiniteError where a level's log-probabilities, of the target or of another code, are not finite.
@@ -189,12 +198,12 @@ class Engine:
         requests, targets, size = request_list(requests), id_list("targets", targets), self.config.batch_sizes[-1]
         if len(targets) != len(requests):
             raise InputError("targets", f"{len(targets)} of {len(requests)} requests", "give one item id a request")
-        out = [np.zeros((0, self.catalog.codes.shape[1]), dtype=np.float32)]
+        out = [np.zeros((0, len(scored(self.model.steps))), dtype=np.float32)]
         for start in range(0, len(requests), size):
             chunk = requests[start : start + size]
             bucket = _bucket(self.config.batch_sizes, len(chunk))
-            context, codes = self.forced_batch(chunk, targets[start : start + size], bucket)
-            out.append(score(self.model, context, codes)[: len(chunk)].cpu().numpy())
+            inputs, codes = self.forced_batch(chunk, targets[start : start + size], bucket)
+            out.append(score(self.model, inputs, codes)[: len(chunk)].cpu().numpy())
         scores = np.concatenate(out)
         broken = np.flatnonzero(np.isnan(scores).any(1)).tolist()
         if broken:
@@ -203,7 +212,7 @@ class Engine:
 
     def forced_batch(
         self, requests: Sequence[Request], targets: Sequence[str], size: int | None = None
-    ) -> tuple[ContextBatch, torch.Tensor]:
+    ) -> tuple[Inputs, torch.Tensor]:
         """What a model reads of requests, and the codes [B, levels] of their true answers.
 
         Filled up to `size` requests; None: as many as there are.
@@ -215,17 +224,16 @@ class Engine:
         size = len(parsed) if size is None else size
         forced = np.zeros((size, codes.shape[1]), dtype=np.int64)
         forced[: len(codes)] = codes
-        context = context_batch(parsed, size, self.config.max_context, self.device)
-        return context, torch.from_numpy(forced).to(self.device)
+        inputs = model_inputs(self.model, parsed, size, self.max_history, self.device)
+        return inputs, torch.from_numpy(forced).to(self.device)
 
     def _staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
         """A batch of up to `size` requests, on the host."""
-        config, levels = self.config, self.catalog.codes.shape[1]
         on_gpu = self.device.type == "cuda"  # there once for all batches, else for this one
-        most = size * (config.max_exclude + MOST_SEEN)
+        most = size * (self.config.max_exclude + MOST_SEEN)
         room = most if on_gpu else sum(len(nodes) for request in parsed for nodes in request.banned)
-        limits = config.max_context, levels, len(config.user_fields), room
-        staging = Staging(size, *limits, self._on_device.set_words, pinned=on_gpu)
+        set_words = self._on_device.set_words
+        staging = Staging(self.model, self.max_history, size, room, set_words, pinned=on_gpu)
         self._fill(staging, parsed)
         return staging
 

@@ -14,7 +14,7 @@ from octorec.errors import InputError, MismatchError
 from octorec.kernels import fused, reference
 from octorec.kernels.device import open_device
 from octorec.models.checkpoint_folder import require_checkpoint
-from octorec.models.config import OneRecConfig
+from octorec.models.model import Model
 from octorec.quant.load import load_model
 
 
@@ -38,34 +38,35 @@ def load(
         catalog = Catalog.load(folder / CATALOG if catalog is None else catalog)
     ops, dtype = (fused, torch.bfloat16) if on_gpu else (reference, torch.float32)
     model = load_model(folder, ops, device, dtype)
-    check_codebook(model.config, catalog, folder)
-    return Engine(model, catalog, engine_config(model.config, engine), device, ops, str(folder))
+    check_codebook(model, catalog, folder)
+    return Engine(model, catalog, engine_config(engine), device, ops, str(folder))
 
 
-def check_codebook(config: OneRecConfig, catalog: Catalog, folder: Path) -> None:
+def check_codebook(model: Model, catalog: Catalog, folder: Path) -> None:
     """A model reads and writes the codes of one codebook: any other catalog would be silent garbage.
 
     Where a fingerprint differs because items of an imported catalog came or went, the catalog inside the checkpoint
     folder decides.
     """
-    if tuple(config.codebook_sizes) != tuple(catalog.codebook_sizes):
+    if tuple(model.codebook_sizes) != tuple(catalog.codebook_sizes):
         hint = "" if catalog.codebook else ": import the index with the model's sizes"
         allowed = f"the catalog's are {tuple(catalog.codebook_sizes)}{hint}"
-        raise MismatchError(f"checkpoint {folder}: codebook_sizes", config.codebook_sizes, allowed)
-    if config.codebook_fingerprint == catalog.fingerprint:
+        raise MismatchError(f"checkpoint {folder}: codebook_sizes", model.codebook_sizes, allowed)
+    if model.codebook_fingerprint == catalog.fingerprint:
         return
     own = Catalog.load(folder / CATALOG) if (folder / CATALOG).is_dir() else None
-    if own is None or own.fingerprint != config.codebook_fingerprint:
+    if own is None or own.fingerprint != model.codebook_fingerprint:
         why = "use the catalog the checkpoint was trained with, or import the index with that one as base"
     elif (why := difference(catalog, own) or "") == "":
         return
     allowed = f"the catalog's is {catalog.fingerprint}: {why}"
-    raise MismatchError(f"checkpoint {folder}: codebook_fingerprint", config.codebook_fingerprint, allowed)
+    raise MismatchError(f"checkpoint {folder}: codebook_fingerprint", model.codebook_fingerprint, allowed)
 
 
-def engine_config(model: OneRecConfig, changes: dict[str, Any]) -> EngineConfig:
+def engine_config(changes: dict[str, Any]) -> EngineConfig:
+    """The EngineConfig with `changes`, fields by name; an InputError for a name that it has not."""
     known = [field.name for field in dataclasses.fields(EngineConfig)]
     for name in changes:
         if name not in known:
             raise InputError("engine option", name, f"known: {', '.join(known)}")
-    return EngineConfig(**{"max_context": model.max_context, "user_fields": model.user_fields, **changes})
+    return EngineConfig(**changes)

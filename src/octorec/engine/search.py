@@ -3,32 +3,26 @@
 Letters: B requests, W beams, S context items, L levels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from octorec.kernels.reference import Beams, NodeFilter, TrieLevel
-from octorec.models.context import ContextBatch
-from octorec.models.onerec import ContextKV
-
-
-class Model(Protocol):
-    """All that an engine asks of a model."""
-
-    def encode_context(self, batch: ContextBatch) -> ContextKV: ...
-
-    def decode_level(self, level: int, codes: Tensor | None, parents: Tensor | None, kv: ContextKV) -> Tensor: ...
+from octorec.kernels.reference import DEAD, Beams, NodeFilter, TrieLevel
+from octorec.models.model import Choose, Force, Inputs, Logits, Model, Step
 
 
 @dataclass(frozen=True)
 class SearchBatch:
-    """A batch as the device sees it. roots [B, 1] int64: the trie node that each request's search starts at, of the
-    catalog version that answers it. widths [B] int64: each request's beam width. filters: one a level."""
+    """A SearchBatch is a batch as the device sees it.
 
-    context: ContextBatch
+    inputs: what the model reads. roots [B, 1] int64: the trie node that each request's search starts at, of the catalog
+    version that answers it. widths [B] int64: each request's beam width. filters: one a level.
+    """
+
+    inputs: Inputs
     roots: Tensor
     widths: Tensor
     filters: tuple[NodeFilter, ...]
@@ -40,30 +34,77 @@ def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width:
     Beams.nodes are leaves of the trie [B, width], DEAD (with score -inf) where a request has fewer. All scores of a
     request are NaN where the model gave it logits that are not finite.
     """
-    kv = model.encode_context(batch.context)
+    state = model.prefill(batch.inputs)
     scores = torch.zeros(batch.roots.shape, device=batch.roots.device)
     beams = Beams(scores, batch.roots, None, None)  # type: ignore[arg-type]  # the root extends nothing
-    for number, level in enumerate(trie):
-        logits = model.decode_level(number, beams.codes, beams.parents, kv)
-        last = number == len(trie) - 1
+    last = scored(model.steps)[-1]
+    for number, step in enumerate(model.steps):
+        logits = model.decode(number, beams.codes, beams.parents, state)
+        if isinstance(step, Force):
+            beams = forced(beams, logits, step, ranked=number == last)
+            continue
+        scores = within_level(beams, logits)
         beams = ops.beam_step(
-            logits, beams.scores, beams.nodes, level, batch.widths, width, batch.filters[number], ranked=last
-        )
+            logits.values, scores, beams.nodes, trie[step.level], batch.widths, width, batch.filters[step.level],
+            ranked=number == last,
+        )  # fmt: skip
     return beams
 
 
-def score(model: Model, context: ContextBatch, codes: Tensor) -> Tensor:
-    """Teacher-forced log-probabilities [B, L] float32 of the codes [B, L], over each level's whole codebook.
+def scored(steps: Sequence[Step]) -> list[int]:
+    """The numbers of the steps whose log-probabilities make a beam's score: a step's, of what it chooses or forces."""
+    return [number for number, step in enumerate(steps) if isinstance(step, Choose) or step.scored]
 
-    NaN at a level where any code's is not finite, as the beam step has it.
+
+def within_level(beams: Beams, logits: Logits) -> Tensor:
+    """Scores [B, W] with the log-probability, at most 0, that the next token is one of the level's codes at all.
+
+    NaN for a live beam where that is not finite. `beam_step` adds the log-probability of each code among them.
     """
-    kv = model.encode_context(context)
+    if logits.log_norm is None:
+        return beams.scores
+    inside = (logits.values.logsumexp(-1) - logits.log_norm).clamp(max=0)
+    inside = inside.masked_fill(~inside.isfinite(), float("nan"))
+    return torch.where(beams.nodes == DEAD, beams.scores, beams.scores + inside)
+
+
+def log_probabilities(logits: Logits) -> Tensor:
+    """Of every value [B, W, V], at most 0; NaN for all of a beam's where one of them is not finite."""
+    values, norm = logits
+    log_p = values.log_softmax(-1) if norm is None else (values - norm[..., None]).clamp(max=0)
+    return log_p.masked_fill(~log_p.isfinite().all(-1, keepdim=True), float("nan"))
+
+
+def forced(beams: Beams, logits: Logits, step: Force, ranked: bool) -> Beams:
+    """Extend each beam by the step's code. ranked: sort by score descending, place ascending; dead beams stay dead."""
+    scores, nodes = beams.scores, beams.nodes
+    if step.scored:
+        more, alive = log_probabilities(logits)[..., step.code], nodes != DEAD
+        broken = (more.isnan() & alive).any(1, keepdim=True)
+        scores = torch.where(alive, scores + more, scores).masked_fill(broken, float("nan"))
+        nodes = nodes.masked_fill(broken, DEAD)
+    order = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
+    if ranked:
+        order = scores.sort(dim=1, descending=True, stable=True).indices
+    code = torch.full_like(order, step.code)
+    return Beams(scores.gather(1, order), nodes.gather(1, order), order, code)
+
+
+def score(model: Model, inputs: Inputs, codes: Tensor) -> Tensor:
+    """Teacher-forced log-probabilities [B, scored steps] float32 of the codes [B, L].
+
+    Those of a level are over its whole codebook, or over what `Logits.log_norm` says. NaN at a step where any code's is
+    not finite, as the beam step has it.
+    """
+    state = model.prefill(inputs)
     parents = torch.zeros_like(codes[:, :1])
-    out = []
-    for level in range(codes.shape[1]):
-        before = None if level == 0 else codes[:, level - 1 : level]
-        logits = model.decode_level(level, before, None if level == 0 else parents, kv)[:, 0]  # [B, V]
-        log_p = logits.log_softmax(-1)
-        broken = ~log_p.isfinite().all(-1, keepdim=True)
-        out.append(log_p.gather(1, codes[:, level : level + 1]).masked_fill(broken, float("nan")))
+    before, out = None, []
+    for number, step in enumerate(model.steps):
+        logits = model.decode(number, before, None if before is None else parents, state)
+        if isinstance(step, Choose):
+            before = codes[:, step.level : step.level + 1]
+        else:
+            before = torch.full_like(parents, step.code)
+        if number in scored(model.steps):
+            out.append(log_probabilities(logits)[:, 0].gather(1, before))
     return torch.cat(out, 1)

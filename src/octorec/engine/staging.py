@@ -1,9 +1,10 @@
 """A batch's tensors in one block of memory, on the host and on a GPU.
 
-Letters: B requests, S context items, L levels, X banned nodes of all requests and levels.
+Letters: B requests, L levels, X banned nodes of all requests and levels.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.search import SearchBatch
 from octorec.kernels.reference import NodeFilter
-from octorec.models.context import ContextBatch
+from octorec.models.model import Model
 
 ALIGN = 128  # bytes: kernels read from the start of each tensor in whole vectors
 NODE = 4  # bytes of a banned node
+OURS = {"roots", "widths", "sets", "restricted", "first_banned", "banned"}  # what the search reads
 
 
 class Staging:
@@ -25,14 +27,15 @@ class Staging:
     busy thread each of these waits for its turn anew, and a batch of 32 takes 19 ms to write instead of half a one.
     """
 
-    def __init__(
-        self, size: int, max_context: int, levels: int, fields: int, room: int, set_words: int, pinned: bool
-    ):  # fmt: skip
-        """room: banned nodes that there is room for, of all requests and levels."""
+    def __init__(self, model: Model, longest: int, size: int, room: int, set_words: int, pinned: bool):
+        """longest: items of a history. room: banned nodes that there is room for, of all requests and levels."""
+        self._model, specs, levels = model, model.inputs(longest), len(model.codebook_sizes)
+        self._names = tuple(specs)  # of what the model reads
         blank: dict[str, np.ndarray] = {
-            "lengths": np.ones(size, np.int64),
-            "codes": np.zeros((size, max_context, levels), np.int64),
-            "user": np.zeros((size, fields), np.float32),
+            name: torch.full((size, *spec.shape), spec.blank, dtype=spec.dtype).numpy() for name, spec in specs.items()
+        }
+        assert not blank.keys() & OURS, "an input of the model has a name of the search's"
+        blank |= {
             "roots": np.zeros((size, 1), np.int64),
             "widths": np.ones(size, np.int64),
             "sets": np.zeros((size, set_words), np.int64),
@@ -60,15 +63,13 @@ class Staging:
     def fill(self, parsed: Sequence[ParsedRequest], first_nodes: Sequence[int]) -> None:
         """Write `parsed`, of which a node of each level 0..L is numbered from `first_nodes` on.
 
-        The rows that are left over hold an item of code 0 and ask for one beam.
+        The rows that are left over hold what the model calls blank, and ask for one beam.
         """
         self._bytes[: len(self._blank)] = self._blank
         arrays = self._arrays
         arrays["roots"].fill(first_nodes[0])
         for row, request in enumerate(parsed):
-            arrays["lengths"][row] = len(request.codes)
-            self._write("codes", row, request.codes)
-            arrays["user"][row] = request.user
+            self._model.write(request.reading, partial(self._put, row))
             arrays["widths"][row] = request.width
             if request.filter.sets is not None:
                 arrays["sets"][row, : len(request.filter.sets)] = request.filter.sets
@@ -91,10 +92,10 @@ class Staging:
     def batch(self, block: Tensor | None = None) -> SearchBatch:
         """The block's tensors, in the memory of `block`; None: on the host."""
         part = self._tensors(self.block if block is None else block)
-        context = ContextBatch(part["lengths"], part["codes"], part["user"])
+        inputs = {name: part[name] for name in self._names}
         sets = part["sets"], part["restricted"]
         filters = tuple(NodeFilter(part["banned"], first, *sets) for first in part["first_banned"])
-        return SearchBatch(context, part["roots"], part["widths"], filters)
+        return SearchBatch(inputs, part["roots"], part["widths"], filters)
 
     def _tensors(self, block: Tensor) -> dict[str, Tensor]:
         out = {}
@@ -103,7 +104,10 @@ class Staging:
             out[name] = block[first : first + size].view(dtype).view(shape)
         return out
 
-    def _write(self, name: str, row: int, values: np.ndarray) -> None:
-        """values: int64, at most a row of them."""
-        first = self._first[name] + row * self._arrays[name][0].nbytes
+    def _put(self, row: int, name: str, values: np.ndarray) -> None:
+        """Write a request's part of an input, of the input's type, from its start on."""
+        array = self._arrays[name]
+        assert values.dtype == array.dtype, name
+        assert values.nbytes <= array[0].nbytes, name
+        first = self._first[name] + row * array[0].nbytes
         self._bytes[first : first + values.nbytes] = values.tobytes()

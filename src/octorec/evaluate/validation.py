@@ -22,7 +22,7 @@ def recall_on(
 
     def measure(model: Any) -> dict[str, float]:
         limits = {"batch_sizes": (64,), "beam_widths": (BEAM_WIDTH,), "default_beam_width": BEAM_WIDTH}
-        engine = Engine(model, catalog, engine_config(model.config, limits), device)
+        engine = Engine(model, catalog, engine_config(limits), device)
         predictions = predict(engine, sample, k=K, users=users, exclude_seen=True)
         return {f"recall@{K}": float(predictions.values()[f"recall@{K}"].mean())}
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from octorec.kernels.quantized import Granularity
 from octorec.kernels.reference import Operand, Routing
+from octorec.models.names import Parts
 
 
 class Linear(nn.Module):
@@ -17,13 +18,20 @@ class Linear(nn.Module):
 
     input_granularity: Granularity | None = None  # how an FP8 twin wants its input quantized
 
-    def __init__(self, n_in: int, n_out: int, ops: ModuleType):
+    def __init__(self, n_in: int, n_out: int, ops: ModuleType, parts: Parts = ()):
+        """parts: the matrices on disk that lie over each other in it; none: it is one."""
         super().__init__()
+        assert not parts or sum(rows for _, rows in parts) == n_out
         self.weight = nn.Parameter(torch.empty(n_out, n_in))  # [N, K]
+        self.parts = parts
         self.ops = ops
 
     def forward(self, x: Operand, residual: Tensor | None = None) -> Tensor:
         return self.ops.linear(x, self.weight, residual)
+
+
+class Head(Linear):
+    """A Linear whose output is scored: it stays in 16 bit, and `ops.head` computes it in float32."""
 
 
 class RMSNorm(nn.Module):
@@ -40,12 +48,17 @@ class RMSNorm(nn.Module):
         return self.ops.rms_norm(x, self.weight, self.eps, granularity)
 
 
+def gate_up(hidden: int) -> Parts:
+    """The parts of the first product of a SwiGLU of width `hidden`."""
+    return ("gate_proj", hidden), ("up_proj", hidden)
+
+
 class DenseFFN(nn.Module):
     """SwiGLU feed-forward, added to the residual: x and residual [T, C] -> [T, C]."""
 
     def __init__(self, width: int, hidden: int, ops: ModuleType):
         super().__init__()
-        self.gate_up_proj = Linear(width, 2 * hidden, ops)  # rows: gate, then up
+        self.gate_up_proj = Linear(width, 2 * hidden, ops, gate_up(hidden))
         self.down_proj = Linear(hidden, width, ops)
         self.ops = ops
 
@@ -61,8 +74,10 @@ class DenseFFN(nn.Module):
 class Experts(nn.Module):
     """The weights of all experts of one block, the shared ones last. `quant.FP8Experts` is its twin."""
 
-    def __init__(self, n_expert: int, width: int, hidden: int, ops: ModuleType):
+    def __init__(self, n_expert: int, width: int, hidden: int, ops: ModuleType, n_shared: int = 0):
+        """n_expert: all of them, n_shared of which are shared."""
         super().__init__()
+        self.routed, self.parts = n_expert - n_shared, gate_up(hidden)
         self.gate_up_proj = nn.Parameter(torch.empty(n_expert, 2 * hidden, width))  # [E, 2F, C]
         self.down_proj = nn.Parameter(torch.empty(n_expert, width, hidden))  # [E, C, F]
         self.ops = ops
@@ -90,7 +105,7 @@ class MoE(nn.Module):
     def __init__(self, n_expert: int, n_shared: int, top_k: int, width: int, hidden: int, ops: ModuleType):
         super().__init__()
         self.router = Router(n_expert, width)
-        self.experts = Experts(n_expert + n_shared, width, hidden, ops)
+        self.experts = Experts(n_expert + n_shared, width, hidden, ops, n_shared)
         self.n_shared = n_shared
         self.top_k = top_k
         self.ops = ops
@@ -123,7 +138,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, n_head: int, ops: ModuleType):
         super().__init__()
-        self.qkv_proj = Linear(width, 3 * width, ops)  # rows: q, k, v
+        self.qkv_proj = Linear(width, 3 * width, ops, (("q_proj", width), ("k_proj", width), ("v_proj", width)))
         self.o_proj = Linear(width, width, ops)
         self.n_head = n_head
         self.ops = ops

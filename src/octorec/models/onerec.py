@@ -1,24 +1,31 @@
 """OneRec-V2's lazy decoder (arXiv 2508.20900), readable from top to bottom.
 
-An engine asks two things of a model: `encode_context`, once a request, and `decode_level`, once a level.
+It keeps the promises of `models.model.Model`: `prefill` once a request, `decode` once a level.
 Letters as in `kernels.reference`; L counts the levels of an item's codes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.reference import Operand
-from octorec.models.config import OneRecConfig
-from octorec.models.context import ContextBatch, ContextProcessor
-from octorec.models.layers import CrossAttention, DenseFFN, Linear, MoE, RMSNorm, SelfAttention
+from octorec.models.layers import CrossAttention, DenseFFN, Head, MoE, RMSNorm, SelfAttention
+from octorec.models.model import Choose, Inputs, InputSpec, Logits, Reading, Step
+from octorec.models.onerec_config import OneRecConfig
+from octorec.models.onerec_context import ContextBatch, ContextProcessor
+from octorec.models.onerec_shapes import checked_config
+from octorec.models.onerec_work import batch_work
+from octorec.models.user import UserField
+from octorec.models.work import Work
 
 
 @dataclass
@@ -86,8 +93,71 @@ class OneRecV2(nn.Module):
         self.code_embed = nn.ModuleList([nn.Embedding(size, width) for size in config.codebook_sizes[:-1]])
         self.blocks = nn.ModuleList([Block(config, index, ops) for index in range(config.n_layer)])
         self.head_norm = nn.ModuleList([RMSNorm(width, config.rms_eps, ops) for _ in config.codebook_sizes])
-        self.head = nn.ModuleList([Linear(width, size, ops) for size in config.codebook_sizes])
+        self.head = nn.ModuleList([Head(width, size, ops) for size in config.codebook_sizes])
         self.ops = ops
+
+    @staticmethod
+    def read_config(raw: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str) -> OneRecConfig:
+        """Read config.json's object; raises as `onerec_shapes.checked_config` does."""
+        return checked_config(raw, shapes, where)
+
+    @staticmethod
+    def parse(raw: dict[str, Any]) -> OneRecConfig:
+        """Read config.json's object, without a look at the tensors."""
+        return OneRecConfig.from_dict(raw)
+
+    @staticmethod
+    def work(config: OneRecConfig, batch: int, beam: int, context: int) -> Work:
+        """Say what a batch computes; see `onerec_work`."""
+        return batch_work(config, batch, beam, context)
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return self.config.codebook_sizes
+
+    @property
+    def codebook_fingerprint(self) -> str | None:
+        return self.config.codebook_fingerprint
+
+    @property
+    def max_history(self) -> int:
+        return self.config.max_context
+
+    @property
+    def user_fields(self) -> tuple[UserField, ...]:
+        return self.config.user_fields
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """One choice a level."""
+        return tuple(Choose(level) for level in range(len(self.codebook_sizes)))
+
+    def inputs(self, longest: int) -> dict[str, InputSpec]:
+        """lengths, codes and user of a `ContextBatch`; a row that no request writes has one item of code 0."""
+        return {
+            "lengths": InputSpec((), torch.int64, 1),
+            "codes": InputSpec((longest, len(self.codebook_sizes)), torch.int64),
+            "user": InputSpec((len(self.user_fields),), torch.float32),
+        }
+
+    def write(self, reading: Reading, put: Callable[[str, np.ndarray], None]) -> None:
+        put("lengths", np.array(len(reading.codes), np.int64))
+        put("codes", reading.codes)
+        put("user", np.array(reading.user, np.float32))
+
+    def prefill(self, inputs: Inputs) -> ContextKV:
+        return self.encode_context(_batch(inputs))
+
+    def decode(self, step: int, codes: Tensor | None, parents: Tensor | None, state: ContextKV) -> Logits:
+        return Logits(self.decode_level(step, codes, parents, state))
+
+    def forced(self, inputs: Inputs, codes: Tensor) -> list[Logits]:
+        return [Logits(logits[:, None]) for logits in self(_batch(inputs), codes)]
+
+    def data_rows(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Context items beyond a request's length are padding."""
+        places = torch.arange(inputs["codes"].shape[1], device=inputs["lengths"].device)
+        return {"context.proj": (places < inputs["lengths"][:, None]).flatten()}
 
     def encode_context(self, batch: ContextBatch) -> ContextKV:
         """The keys and values every level of the batch will read."""
@@ -136,6 +206,10 @@ class OneRecV2(nn.Module):
 
     def _logits(self, level: int, h: Tensor) -> Tensor:
         return self.ops.head(self.head_norm[level](h), self.head[level].weight)
+
+
+def _batch(inputs: Inputs) -> ContextBatch:
+    return ContextBatch(inputs["lengths"], inputs["codes"], inputs["user"])
 
 
 def _step(attention: SelfAttention, kv: ContextKV, past: list[Tensor], x: Operand, h: Tensor) -> Tensor:

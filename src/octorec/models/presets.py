@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from octorec.errors import InputError
-from octorec.models.config import OneRecConfig
+from octorec.models.onerec_config import OneRecConfig
 
 PRESETS: dict[str, OneRecConfig] = {
     "0.1b": OneRecConfig(d_model=640, n_layer=12, n_head=10, embed_dim=32),

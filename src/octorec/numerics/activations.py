@@ -1,7 +1,7 @@
 """Statistics of activations, taken by hooks while the real model answers real requests.
 
 Everything is computed in float32 by the reference operations. Letters as in `kernels.reference`.
-`activation_stats` is for OneRec-V2; `watch` is for any module made of `nn.Linear` or our own layers.
+`activation_stats` is for the models of our families; `watch` is for any module made of `nn.Linear` or our own layers.
 """
 
 import math
@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from octorec.kernels import reference
 from octorec.kernels.quantized import Granularity, Quantized, dequantize, quantize
-from octorec.models.context import ContextBatch
 from octorec.models.layers import Experts, Linear
-from octorec.models.onerec import OneRecV2
+from octorec.models.model import Inputs, Model
 from octorec.numerics.checkpoint_files import StoredTensor
 from octorec.numerics.distribution import Distribution
 from octorec.numerics.roles import role
@@ -77,14 +76,14 @@ class ActivationStats:
         return row
 
 
-def activation_stats(model: OneRecV2, batch: ContextBatch, codes: Tensor) -> list[ActivationStats]:
-    """Of every Linear and Experts that `model`, with plain weights, runs for `batch` and the true `codes` [B, L].
+def activation_stats(model: Model, inputs: Inputs, codes: Tensor) -> list[ActivationStats]:
+    """Of every Linear and Experts that `model`, with plain weights, runs for `inputs` and the true `codes` [B, L].
 
     The heads stay in 16 bit and are left out. Needs about six times the memory of one block's experts.
-    Context items beyond a request's length are no data and are left out too.
+    What the model calls padding is left out too.
     """
-    items = torch.arange(batch.codes.shape[1], device=codes.device) < batch.lengths[:, None]  # [B, S]
-    return watch(model, lambda: model(batch, codes), {"context.proj": items.flatten()})
+    assert isinstance(model, nn.Module)
+    return watch(model, lambda: model.forced(inputs, codes), model.data_rows(inputs))
 
 
 @torch.no_grad()

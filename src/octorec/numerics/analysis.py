@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 from octorec.numerics.activations import ActivationStats
 from octorec.numerics.intensity import Speed
-from octorec.numerics.roles import Family
 from octorec.numerics.stats import TensorStats, finite
 from octorec.numerics.verdict import LayerVerdict, Verdict
 from octorec.quant.recipe import WeightGranularity
@@ -25,7 +24,7 @@ class Analysis:
     """
 
     checkpoint: str
-    family: Family
+    family: str
     weights: tuple[TensorStats, ...]
     activations: tuple[ActivationStats, ...]
     verdict: Verdict

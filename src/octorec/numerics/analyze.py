@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.models.context import ContextBatch
-from octorec.models.shapes import checked_config
+from octorec.models.families import checked_config, known_family
+from octorec.models.model import Inputs
 from octorec.numerics.activations import ActivationStats, activation_stats
 from octorec.numerics.analysis import Analysis
 from octorec.numerics.checkpoint_files import CheckpointFiles
@@ -23,7 +23,7 @@ from octorec.quant.load import load_dequantized
 
 def measure(
     path: str | Path,
-    requests: tuple[ContextBatch, Tensor] | None = None,
+    requests: tuple[Inputs, Tensor] | None = None,
     progress: Progress = silent,
     workload: Workload | None = None,
     about_requests: Sequence[str] = (),
@@ -31,15 +31,15 @@ def measure(
     """Measure a checkpoint, and its activations when `requests` are given; judge it, and say whether speed follows.
 
     path: a safetensors file or a folder of them, 16 bit, float32 or FP8. requests: a batch as the model reads it and
-    the true codes [B, levels] of its answers; the checkpoint must then be a OneRec-V2. workload: that of the roofline.
-    about_requests: what a reader should know of them, added to the notes.
+    the true codes [B, levels] of its answers; the checkpoint must then be of one of our families. workload: that of the
+    roofline. about_requests: what a reader should know of them, added to the notes.
     `progress` is called after each tensor. Raises InputError as `CheckpointFiles` does; NaN and Inf are counted.
     """
     files = CheckpointFiles(path)
     kind = family(files.names(), files.config)
     if not files.names():
         raise InputError("checkpoint", str(path), "holds no tensor")
-    if kind == "OneRec-V2" or requests is not None:  # refuse now what would be refused after minutes
+    if known_family(files.config) is not None or requests is not None:  # refuse now what would be refused after minutes
         shapes = {name: files.shape(name) for name in files.names()}
         checked_config(files.config, shapes, f"checkpoint {files.path}")
     weights = weight_stats(files, progress)

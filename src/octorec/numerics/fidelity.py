@@ -23,8 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from octorec.kernels.quantized import Quantized, dequantize, expand_scale
-from octorec.models.context import ContextBatch
-from octorec.models.onerec import OneRecV2
+from octorec.models.model import Inputs, Model
 from octorec.numerics.roles import role
 from octorec.quant.modules import FP8Experts, FP8Linear
 
@@ -66,9 +65,11 @@ class LayerFidelity:
 
 
 @torch.inference_mode()
-def layer_fidelity(parent: OneRecV2, child: OneRecV2, batch: ContextBatch, codes: Tensor) -> list[LayerFidelity]:
-    """Of every FP8 layer of `child`, while `parent` (the same model in 16 bit or float32) runs on `batch` and the true
+def layer_fidelity(parent: Model, child: Model, inputs: Inputs, codes: Tensor) -> list[LayerFidelity]:
+    """Of every FP8 layer of `child`, while `parent` (the same model in 16 bit or float32) runs on `inputs` and the true
     `codes` [B, L]. Both on one device."""
+    assert isinstance(parent, nn.Module)
+    assert isinstance(child, nn.Module)
     twins = dict(child.named_modules())
     found: list[LayerFidelity] = []
 
@@ -92,7 +93,7 @@ def layer_fidelity(parent: OneRecV2, child: OneRecV2, batch: ContextBatch, codes
         if isinstance(twin, FP8Linear | FP8Experts):
             hooks.append(module.register_forward_hook(compare(name, twin)))
     try:
-        parent(batch, codes)
+        parent.forced(inputs, codes)
     finally:
         for hook in hooks:
             hook.remove()

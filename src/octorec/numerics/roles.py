@@ -7,9 +7,9 @@ says more.
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
-Family = Literal["OneRec-V2", "decoder", "MoE decoder", "ranker", "unknown"]
+from octorec.models.families import known_family
 
 ROLES = {  # the first pattern found in a tensor's or module's name says what it is for
     "norm": r"norm|(^|\.)ln_\w+\.|(^|\.)bn\d*\.",
@@ -31,10 +31,14 @@ def role(name: str) -> str:
     return next((role for role, pattern in ROLES.items() if re.search(pattern, name)), "other")
 
 
-def family(names: Iterable[str], config: Mapping[str, Any]) -> Family:
-    """The family of the model that holds tensors of these names; `config` is its config.json or empty."""
-    if config.get("model_type") == "onerec_v2":
-        return "OneRec-V2"
+def family(names: Iterable[str], config: Mapping[str, Any]) -> str:
+    """The family of the model that holds tensors of these names; `config` is its config.json or empty.
+
+    The label of one of ours, or else: decoder, MoE decoder, ranker, unknown.
+    """
+    ours = known_family(config)
+    if ours is not None:
+        return ours.label
     roles = {name: role(name) for name in names}
     if any(re.search(r"(layers|h|blocks)\.\d+\..*attn", name) for name in roles):
         return "MoE decoder" if "expert" in roles.values() else "decoder"

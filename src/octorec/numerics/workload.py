@@ -1,8 +1,8 @@
 """The work of a checkpoint, part by part, from its tensors' shapes and its config.json.
 
-Of OneRec-V2 one batch: context once, then a pass a level. Of a decoder the same recommendation in its own terms: a
-prompt of `context` tokens a request, then `LEVELS` codes by beam search over a shared prompt. Of a ranker: every one of
-`beam` candidates a request scored once. Letters: B requests, W beams, S context, M rows of a pass.
+Of our families one batch, as they say it themselves (`models.work`). Of a decoder the same recommendation in its own
+terms: a prompt of `context` tokens a request, then `LEVELS` codes by beam search over a shared prompt. Of a ranker:
+every one of `beam` candidates a request scored once. Letters: B requests, W beams, S context, M rows of a pass.
 """
 
 import math
@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from octorec.models.config import OneRecConfig
+from octorec.models.families import family_class, known_family
+from octorec.models.work import Work as FamilyWork
 from octorec.numerics.intensity import Speed, Work, Workload, estimate, product, traffic
-from octorec.numerics.roles import Family, block, family, role
+from octorec.numerics.roles import block, family, role
 from octorec.numerics.stats import TensorStats
 from octorec.numerics.verdict import Verdict
 from octorec.quant.products import unit
@@ -36,19 +37,39 @@ def speed(weights: Sequence[TensorStats], config: Mapping[str, Any], verdict: Ve
     """The roofline of a checkpoint under the recipe of `verdict`."""
     kind = family((stats.name for stats in weights), config)
     fp8 = {layer.module for layer in verdict.layers if layer.decision != "keep"}
-    rows = _rows(kind, config, workload)
-    works, notes = _lookups(kind, weights, config, workload), []
+    ours = _of_our_family(config, workload)
+    rows = _rows(kind, workload)
+    works, notes = _lookups(kind, weights, config, workload) if ours is None else _looked_up(weights, ours), []
     for name, parts in _products(weights).items():
-        works += _matrix_work(kind, name, parts, config, workload, rows, fp8)
-    works += _elementwise(weights, rows, fp8)
-    if kind == "OneRec-V2":
-        works += _onerec(OneRecConfig.from_dict(dict(config)), workload, fp8)
+        passes = rows if ours is None else ours.rows(name)
+        works += _matrix_work(kind, parts, config, workload, passes, fp8)
+    works += _elementwise(weights, rows if ours is None else ours.rows(""), fp8)
+    if ours is not None:
+        works += [
+            traffic(each.part, each.values, each.flops, each.width, each.shrunk if each.product in fp8 else 0.0)
+            for each in ours.traffic
+        ]
     elif kind in ("decoder", "MoE decoder"):
         works += _decoder(weights, workload, fp8)
         notes.append(f"Taken as a generator of {LEVELS} codes an item after a prompt of {workload.context} tokens.")
     else:
         notes.append(f"Taken as a ranker that scores {workload.beam} candidates a request, each matrix once a row.")
     return estimate([work for work in works if work.bytes_16], workload, notes)
+
+
+def _of_our_family(config: Mapping[str, Any], workload: Workload) -> FamilyWork | None:
+    """What the family of a config.json says of its work; None where it is of none of ours."""
+    if known_family(config) is None:
+        return None
+    family = family_class(config)
+    work: FamilyWork = family.work(family.parse(dict(config)), workload.batch, workload.beam, workload.context)
+    return work
+
+
+def _looked_up(weights: Sequence[TensorStats], ours: FamilyWork) -> list[Work]:
+    """A row of each embedding table read and written for everything that looks it up."""
+    tables = [stats for stats in weights if stats.role == "embedding" and len(stats.shape) == 2]
+    return [traffic("embedding lookups", 2.0 * sum(ours.rows(table.name)) * table.shape[1]) for table in tables]
 
 
 def active_shares(weights: Sequence[TensorStats], config: Mapping[str, Any]) -> dict[str, float]:
@@ -60,7 +81,7 @@ def active_shares(weights: Sequence[TensorStats], config: Mapping[str, Any]) -> 
 
 
 def _routing(config: Mapping[str, Any]) -> tuple[int, int]:
-    """(experts a row, routed experts), in the names of OneRec-V2, Qwen3-MoE, DeepSeek and Mixtral; zeros for none."""
+    """(experts a row, routed experts), in the names of ours, Qwen3-MoE, DeepSeek and Mixtral; zeros for none."""
     chosen = _count(config, "top_k") if "n_expert" in config else _count(config, "num_experts_per_tok")
     names = ("n_expert", "num_experts", "n_routed_experts", "num_local_experts")
     experts = next((count for name in names if (count := _count(config, name))), 0)
@@ -73,12 +94,9 @@ def _count(config: Mapping[str, Any], name: str) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31 else 0
 
 
-def _rows(kind: Family, config: Mapping[str, Any], workload: Workload) -> list[int]:
+def _rows(kind: str, workload: Workload) -> list[int]:
     """M of each pass through the blocks."""
     each = workload.batch * workload.beam
-    if kind == "OneRec-V2":
-        levels = len(OneRecConfig.from_dict(dict(config)).codebook_sizes)
-        return [workload.batch] + [each] * (levels - 1)
     if kind in ("decoder", "MoE decoder"):
         return [workload.batch * workload.context] + [each] * (LEVELS - 1)
     return [each]
@@ -96,8 +114,7 @@ def _products(weights: Sequence[TensorStats]) -> dict[str, list[TensorStats]]:
 
 
 def _matrix_work(
-    kind: Family,
-    name: str,
+    kind: str,
     parts: Sequence[TensorStats],
     config: Mapping[str, Any],
     workload: Workload,
@@ -110,19 +127,15 @@ def _matrix_work(
     if first.role == "expert":
         return [work for m in rows for work in _experts(part, m, parts, config, quantized)]
     n = sum(stats.shape[0] for stats in parts)
-    if first.role == "context":
-        return [product(part, workload.batch * workload.context, n, k, quantized)]
     if first.role == "head":
-        return [product(part, m, n, k, quantized, out_bytes=4) for m in _head_rows(kind, name, workload, rows)]
+        return [product(part, m, n, k, quantized, out_bytes=4) for m in _head_rows(kind, workload, rows)]
     if kind == "ranker" and first.role == "attention":  # DIN's: each clicked item against each candidate
         rows = [m * (_count(config, "history") or workload.context) for m in rows]
     return [product(part, m, n, k, quantized) for m in rows]
 
 
-def _head_rows(kind: Family, name: str, workload: Workload, rows: list[int]) -> list[int]:
-    """OneRec-V2 has a head a level; a decoder uses its one at every level, of the prompt at the last position alone."""
-    if kind == "OneRec-V2":
-        return [rows[int(name.rpartition(".")[2])]]
+def _head_rows(kind: str, workload: Workload, rows: list[int]) -> list[int]:
+    """A decoder uses its one head at every level, of the prompt at the last position alone."""
     return [workload.batch, *rows[1:]] if kind in ("decoder", "MoE decoder") else rows
 
 
@@ -143,16 +156,14 @@ def _experts(part: str, m: int, parts: Sequence[TensorStats], config: Mapping[st
     return out
 
 
-def _lookups(kind: Family, weights: Sequence[TensorStats], config: Mapping[str, Any], workload: Workload) -> list[Work]:
+def _lookups(kind: str, weights: Sequence[TensorStats], config: Mapping[str, Any], workload: Workload) -> list[Work]:
     """A row of each embedding table read and written for everything that looks it up."""
     out = []
     each, context = workload.batch * workload.beam, workload.batch * workload.context
     for stats in weights:
         if stats.role == "embedding" and len(stats.shape) == 2:
             count = each
-            if kind == "OneRec-V2":
-                count = context if stats.name.startswith("context.") else each
-            elif kind != "unknown" and kind != "ranker":
+            if kind != "unknown" and kind != "ranker":
                 count = context + (LEVELS - 1) * each
             out.append(traffic("embedding lookups", 2.0 * count * stats.shape[1]))
     clicked = _count(config, "history") * _count(config, "embed_dim")
@@ -174,31 +185,6 @@ def _elementwise(weights: Sequence[TensorStats], rows: list[int], fp8: set[str])
             width = stats.shape[1]
             shrunk = width if name.removesuffix(".weight") in fp8 else 0
             out += [traffic("SwiGLU", 3.0 * m * width, shrunk=m * shrunk) for m in rows]
-    return out
-
-
-def _onerec(config: OneRecConfig, workload: Workload, fp8: set[str]) -> list[Work]:
-    """Attention products, SwiGLU of the experts, and the beam step: the scores are read once."""
-    out = []
-    width, batch = config.d_model, workload.batch
-    kv = batch * workload.context * config.kv_slice * config.s_kv
-    reached = (config.top_k + config.n_shared) * config.expert_width
-    for level, size in enumerate(config.codebook_sizes):
-        m = batch * (1 if level == 0 else workload.beam)
-        for at in range(config.n_layer):
-            cross = m * width if f"blocks.{at}.cross_attn.o_proj" in fp8 else 0
-            own = m * width if f"blocks.{at}.self_attn.o_proj" in fp8 else 0
-            flops = 4.0 * m * width
-            out.append(
-                traffic("cross-attention products", 2.0 * m * width + kv, flops * workload.context, shrunk=cross)
-            )
-            out.append(
-                traffic("self-attention products", m * width * (4.0 + 2 * level), flops * (level + 1), shrunk=own)
-            )
-            if at >= config.dense_blocks:
-                down = m * reached if f"blocks.{at}.ffn.experts.0.down_proj" in fp8 else 0
-                out.append(traffic("SwiGLU", 3.0 * m * reached, shrunk=down))
-        out.append(traffic("beam step", float(m * size), width=4))
     return out
 
 

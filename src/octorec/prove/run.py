@@ -193,7 +193,7 @@ def compared_layers(
     few = spread(examples, MEASURED)
     requests = [Request(example.history, user=users.get(example.user_id, {})) for example in few]
     batch, codes = parent.forced_batch(requests, [example.target for example in few])
-    layers = layer_fidelity(parent.model, child.model, batch, codes)  # type: ignore[arg-type]
+    layers = layer_fidelity(parent.model, child.model, batch, codes)
     return layers, edges_hold(child.ops, str(child.device), next(parent.model.parameters()).dtype)  # type: ignore[attr-defined]
 
 

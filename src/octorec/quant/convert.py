@@ -8,7 +8,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,18 @@ from torch import Tensor
 from octorec.errors import InputError
 from octorec.files import is_own_file, json_text
 from octorec.kernels import reference
-from octorec.models.checkpoint import check_fits, read_config
 from octorec.models.checkpoint_folder import INDEX, SUFFIX, VERSION
+from octorec.models.families import known_family, maker
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
+from octorec.models.names import views
+from octorec.models.weights import check_fits
 from octorec.output.marker import MARKER
 from octorec.output.refuse import refuse_folder, refuse_full
 from octorec.output.write import new_folder
 from octorec.progress import Progress
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
-from octorec.quant.products import width_faults
+from octorec.quant.products import unit, width_faults
 from octorec.quant.recipe import ActivationGranularity, Group, Recipe, WeightGranularity, load_recipe, matrices
 from octorec.quant.rounding import Rounded, absmax, one_thread, round_weight
 from octorec.quant.shipped import recipe_file
@@ -109,13 +111,11 @@ def quantize_checkpoint(
     shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
     _check_plain(checkpoint)
     chosen.check_matches(shapes)
-    kept = _kept(chosen, shapes)
+    kept = _kept(chosen, shapes, _product_of(checkpoint))
     chosen = dataclasses.replace(chosen, ignore=(*chosen.ignore, *(re.escape(_module(each.name)) for each in kept)))
     config = {**checkpoint.config, "quantization_config": to_quantization_config(chosen, matrices(shapes))}
-    if config.get("model_type") == "onerec_v2":  # refuse now what could not be loaded later
-        model = read_config(checkpoint)
-        check_fits(empty_model(model, None, reference, torch.bfloat16), checkpoint)
-        empty_model(model, config["quantization_config"], reference, torch.bfloat16)
+    if known_family(config) is not None:  # refuse now what could not be loaded later
+        empty_model(maker(checkpoint, reference), config["quantization_config"], torch.bfloat16)
     assigned = chosen.assign(matrices(shapes))
     refuse_full(Path(out), _bytes_after(checkpoint, assigned))
     with new_folder(out, force, read) as scratch, one_thread():
@@ -183,11 +183,21 @@ class _Conversion:
         )
 
 
-def _kept(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]) -> list[KeptMatrix]:
+def _product_of(checkpoint: Checkpoint) -> Callable[[str], str]:
+    """Which product computes a matrix: as the family's modules have it, else as names say. Raises as `check_fits`."""
+    if known_family(checkpoint.config) is None:
+        return unit
+    model = empty_model(maker(checkpoint, reference), None, torch.bfloat16)
+    check_fits(model, checkpoint)
+    known = views(model)
+    return lambda matrix: known[f"{matrix}.weight"].module
+
+
+def _kept(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]], product_of: Callable[[str], str]) -> list[KeptMatrix]:
     """The matrices of `recipe` that no FP8 product takes. Raises InputError where no other is left."""
     assigned = recipe.assign(matrices(shapes))
     widths = {module: shapes[f"{module}.weight"] for module in assigned}
-    faults = width_faults(widths, assigned)
+    faults = width_faults(widths, assigned, product_of)
     if len(faults) == len(assigned):
         first, reason = next(iter(faults.items()))
         allowed = f"quantizes nothing, for no FP8 product takes the widths: {first} is {reason}"

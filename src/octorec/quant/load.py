@@ -1,10 +1,10 @@
 """Checkpoints into models: 16 bit and FP8 alike, each tensor straight into the memory it will be used from."""
 
-import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,23 +13,24 @@ from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.device import check_fp8
 from octorec.kernels.quantized import E4M3, GROUP, Quantized, dequantize
-from octorec.models.checkpoint import PARTS, check_fits, disk_tensors, load_into, read_config
-from octorec.models.config import OneRecConfig
+from octorec.models.families import maker
 from octorec.models.hf_folder import Checkpoint
-from octorec.models.layers import Experts, Linear
-from octorec.models.onerec import OneRecV2
+from octorec.models.layers import Experts, Head, Linear
+from octorec.models.names import disk_tensors, views
+from octorec.models.weights import check_fits, load_into
 from octorec.quant.format import from_quantization_config
 from octorec.quant.modules import FP8Experts, FP8Linear, WeightInMemory
 from octorec.quant.products import ACTIVATIONS, width_fault
 from octorec.quant.recipe import Group, Recipe, matrices
 
 EXPERT_WIDTH = 8  # what widths of experts in 16 bit must be multiples of: rows of 16 bytes
+M = TypeVar("M", bound=nn.Module)
 PIECE = 2**18  # values that are checked at a time on a CPU: they stay in a core's cache
 
 
 def load_model(
     folder: str | Path, ops: ModuleType = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> OneRecV2:
+) -> Any:
     """The model of a checkpoint folder, 16 bit or FP8, on `device`.
 
     `dtype` (bfloat16 or float32) is that of its 16-bit tensors and of its activations; the router's bias and all scales
@@ -40,15 +41,15 @@ def load_model(
     checkpoint = Checkpoint(folder)
     if checkpoint.quantization is not None:
         check_fp8(torch.device(device))
-    return _filled(empty_model(read_config(checkpoint), checkpoint.quantization, ops, dtype), checkpoint, device)
+    return _filled(empty_model(maker(checkpoint, ops), checkpoint.quantization, dtype), checkpoint, device)
 
 
 def load_dequantized(
     folder: str | Path, ops: ModuleType = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> OneRecV2:
+) -> Any:
     """The same model with plain weights, those of an FP8 checkpoint multiplied by their scales."""
     checkpoint = DequantizedCheckpoint(folder)
-    return _filled(empty_model(read_config(checkpoint), None, ops, dtype), checkpoint, device)
+    return _filled(empty_model(maker(checkpoint, ops), None, dtype), checkpoint, device)
 
 
 class DequantizedCheckpoint(Checkpoint):
@@ -68,16 +69,14 @@ class DequantizedCheckpoint(Checkpoint):
         return dequantize(Quantized(values, scale, granularity, torch.float32))
 
 
-def empty_model(
-    config: OneRecConfig, quantization: dict[str, Any] | None, ops: ModuleType, dtype: torch.dtype
-) -> OneRecV2:
-    """The model on the meta device, with FP8 modules where `quantization` (a `quantization_config`) says so.
+def empty_model(make: Callable[[], M], quantization: dict[str, Any] | None, dtype: torch.dtype) -> M:
+    """The model that `make` makes, on the meta device, with FP8 modules where `quantization_config` says so.
 
     Raises InputError for what has no FP8 form: parts of one product under different groups, blocks across parts, widths
     and pairs of granularities that no FP8 product takes, activations with one scale for all rows of a batch.
     """
     with torch.device("meta"):
-        model = OneRecV2(config, ops)
+        model = make()
         if quantization is not None:
             _swap(model, from_quantization_config(quantization), dtype)
     for module in model.modules():
@@ -86,7 +85,7 @@ def empty_model(
     return model
 
 
-def _filled(model: OneRecV2, checkpoint: Checkpoint, device: str) -> OneRecV2:
+def _filled(model: nn.Module, checkpoint: Checkpoint, device: str) -> nn.Module:
     check_fits(model, checkpoint)
     check_experts(model, device)
     model.to_empty(device=device)
@@ -107,7 +106,7 @@ def check_experts(model: nn.Module, device: str) -> None:
             raise InputError(f"widths of {name}", tuple(module.down_proj.shape[1:]), allowed)
 
 
-def _check_finite(model: OneRecV2, checkpoint: Checkpoint) -> None:
+def _check_finite(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Refuse NaN and infinity among the weights. They are read where the model lies: on a GPU in milliseconds."""
     if all(is_finite(tensor) for tensor in model.state_dict().values()):
         return
@@ -128,29 +127,20 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(tensor.sum().isfinite()) or all(bool(piece.isfinite().all()) for piece in pieces)  # a sum may overflow
 
 
-def _swap(model: OneRecV2, recipe: Recipe, dtype: torch.dtype) -> None:
+def _swap(model: nn.Module, recipe: Recipe, dtype: torch.dtype) -> None:
     """Put the FP8 twin in the place of each Linear and Experts that `recipe` assigns to a group."""
     modules = dict(model.named_modules())
-    names = matrices({name: tuple(tensor.shape) for name, tensor in disk_tensors(model).items()})
+    known = views(model)
+    names = matrices({name: tuple(view.tensor.shape) for name, view in known.items()})
     assigned = recipe.assign(names)
     owned: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        owned[_owner(name, modules)].append(name)
+        owned[known[f"{name}.weight"].module].append(name)
     for owner, parts in owned.items():
         group = _common_group(parts, assigned)
         if group is not None:
             parent, _, child = owner.rpartition(".")
             setattr(modules[parent], child, _twin(owner, modules[owner], group, parts, dtype))
-
-
-def _owner(matrix: str, modules: dict[str, nn.Module]) -> str:
-    """The module that holds the disk's `matrix` in memory: itself, a fused projection, or all experts of a block."""
-    experts = re.sub(r"\.(shared_)?experts\.\d+\.\w+$", ".experts", matrix)
-    if experts != matrix:
-        return experts
-    parent, _, part = matrix.rpartition(".")
-    fused = (f"{parent}.{fused}" for fused, parts in PARTS.items() if part in parts)
-    return next((name for name in fused if name in modules), matrix)
 
 
 def _common_group(parts: list[str], assigned: dict[str, Group]) -> Group | None:
@@ -170,13 +160,15 @@ def _twin(owner: str, module: nn.Module, group: Group, parts: list[str], dtype: 
         n_expert, width, hidden = module.down_proj.shape
         _check_widths(parts[0], (hidden, width))
         _check_blocks(parts[0], hidden, weights)
-        return FP8Experts(n_expert, width, hidden, weights, group.activations, dtype, module.ops)
-    if isinstance(module, Linear) and not owner.startswith("head."):
+        return FP8Experts(n_expert, width, hidden, weights, group.activations, dtype, module.ops, module.routed)
+    if isinstance(module, Linear) and not isinstance(module, Head):
         n_out, n_in = module.weight.shape
-        _check_widths(parts[0], (n_out // len(parts), n_in))
-        if len(parts) > 1:
-            _check_blocks(parts[0], n_out // len(parts), weights)
-        return FP8Linear(n_in, n_out, weights, group.activations, dtype, module.ops)
+        rows = [count for _, count in module.parts] or [n_out]
+        for part, count in zip(parts, rows, strict=True):
+            _check_widths(part, (count, n_in))
+        for part, count in zip(parts, rows[:-1], strict=False):
+            _check_blocks(part, count, weights)
+        return FP8Linear(n_in, n_out, weights, group.activations, dtype, module.ops, module.parts)
     allowed = "has no FP8 form (heads, router and embeddings are read in 16 bit): put it under `ignore`"
     raise InputError("quantization groups", owner, allowed)
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from octorec.kernels.quantized import E4M3, GROUP, Quantized
 from octorec.kernels.reference import Operand
+from octorec.models.layers import gate_up
+from octorec.models.names import Parts
 from octorec.quant.recipe import ActivationGranularity
 
 WeightInMemory = Literal["channel", "block"]  # a tensor's one scale is repeated for each of its channels
@@ -30,8 +32,10 @@ class FP8Linear(nn.Module):
         activations: ActivationGranularity,
         dtype: torch.dtype,
         ops: ModuleType,
+        parts: Parts = (),
     ):
         super().__init__()
+        self.parts = parts
         self.weight: Tensor
         self.weight_scale: Tensor
         self.register_buffer("weight", torch.empty(n_out, n_in, dtype=E4M3))
@@ -51,7 +55,7 @@ class FP8Linear(nn.Module):
 
 
 class FP8Experts(nn.Module):
-    """All experts of one block, the shared ones last; rows are quantized as `input_granularity` says, inside `moe`.
+    """All experts of one block, the shared ones after the `routed`; `moe` quantizes rows as `input_granularity` says.
 
     gate_up_proj [E, 2F, C] and down_proj [E, C, F] E4M3; their scales float32 as FP8Linear's, with E in front.
     """
@@ -65,8 +69,10 @@ class FP8Experts(nn.Module):
         activations: ActivationGranularity,
         dtype: torch.dtype,
         ops: ModuleType,
+        routed: int | None = None,
     ):
         super().__init__()
+        self.routed, self.parts = n_expert if routed is None else routed, gate_up(hidden)
         self.gate_up_proj: Tensor
         self.gate_up_proj_scale: Tensor
         self.down_proj: Tensor

@@ -1,7 +1,7 @@
 """Which matrices one product computes, told from their names, and which of them FP8 tensor cores can multiply."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from octorec.quant.recipe import ActivationGranularity
 
@@ -27,14 +27,16 @@ def width_fault(shape: tuple[int, ...]) -> str | None:
     return f"{' x '.join(map(str, shape))}: FP8 products take multiples of {MULTIPLE} for N and K"
 
 
-def width_faults(shapes: Mapping[str, tuple[int, ...]], chosen: Iterable[str]) -> dict[str, str]:
+def width_faults(
+    shapes: Mapping[str, tuple[int, ...]], chosen: Iterable[str], product_of: Callable[[str], str] = unit
+) -> dict[str, str]:
     """Why each of the `chosen` modules stays in 16 bit for a width, where one does: its own, or that of another matrix
-    in its product. shapes: [N, K] by module."""
+    in its product. shapes: [N, K] by module. product_of: names the product that computes a module."""
     chosen = list(chosen)
-    broken = {unit(name): name for name in reversed(chosen) if width_fault(shapes[name])}
+    broken = {product_of(name): name for name in reversed(chosen) if width_fault(shapes[name])}
     faults = {}
     for name in chosen:
-        other = broken.get(unit(name))
+        other = broken.get(product_of(name))
         if other is not None:
             own = width_fault(shapes[name])
             faults[name] = own or f"one product computes it and {other}, which is {width_fault(shapes[other])}"

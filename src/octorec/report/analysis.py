@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from octorec.models.context import ContextBatch
+from octorec.models.model import Inputs
 from octorec.numerics.analysis import Analysis, values
 from octorec.numerics.analyze import measure
 from octorec.numerics.intensity import Workload
@@ -23,7 +23,7 @@ RECIPE = "recipe.yaml"
 def analyze(
     path: str | Path,
     out: str | Path,
-    requests: tuple[ContextBatch, Tensor] | None = None,
+    requests: tuple[Inputs, Tensor] | None = None,
     force: bool = False,
     progress: Progress = silent,
     workload: Workload | None = None,

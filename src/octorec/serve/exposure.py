@@ -25,7 +25,7 @@ def without_unit(user: dict[str, Any], config: ServeConfig, engine: Engine) -> d
     Raises InputError for what is no unit id.
     """
     unit_id(user[config.ab.unit_field], unit_path(config))
-    if any(field.name == config.ab.unit_field for field in engine.config.user_fields):
+    if any(field.name == config.ab.unit_field for field in engine.user_fields):
         return user
     return {name: value for name, value in user.items() if name != config.ab.unit_field}
 

@@ -123,8 +123,8 @@ def check_beam_widths(experiment: Experiment, config: ServeConfig, control: Serv
 
 def check_user_fields(variant: Variant, engine: Engine, control: Engine, config: ServeConfig) -> None:
     """Refuse a model that would refuse requests which the control answers."""
-    known = {field.name for field in engine.config.user_fields}
-    lacking = [field.name for field in control.config.user_fields if field.name not in known]
+    known = {field.name for field in engine.user_fields}
+    lacking = [field.name for field in control.user_fields if field.name not in known]
     if lacking:
         allowed = f"must have the control's too, and lacks {', '.join(lacking)}: it would refuse who gives them"
         raise fault(config, f"variants.{variant.name}.checkpoint: user_fields", sorted(known), allowed)

@@ -14,8 +14,8 @@ from octorec.catalog.catalog import Catalog
 from octorec.catalog.codebook import digest
 from octorec.data.interactions import Interactions
 from octorec.errors import InputError
-from octorec.models.config import UserField, encode_user
-from octorec.models.context import ContextBatch
+from octorec.models.onerec_context import ContextBatch
+from octorec.models.user import UserField, encode_user
 
 
 @dataclass(frozen=True)

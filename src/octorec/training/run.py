@@ -19,11 +19,11 @@ from octorec.errors import InputError
 from octorec.evaluate.validation import recall_on
 from octorec.files import json_text, read_json
 from octorec.kernels.device import open_device
-from octorec.models import checkpoint
-from octorec.models.config import MODEL_TYPE, OneRecConfig
+from octorec.models import weights
 from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.onerec_config import MODEL_TYPE, OneRecConfig
+from octorec.models.onerec_shapes import parameters
 from octorec.models.presets import preset
-from octorec.models.shapes import parameters
 from octorec.output.claim import claimed_folder
 from octorec.output.refuse import refuse_folder
 from octorec.output.write import new_folder, remove_folder
@@ -124,7 +124,7 @@ def train(
         validate = recall_on(validation, catalog, users or {}, device) if validation else None
         records = trainer.run(state, validate, on_step)
         with new_folder(out, force) as scratch:
-            size = checkpoint.save(model, scratch, torch.bfloat16)
+            size = weights.save(model, scratch, torch.bfloat16)
             (counted(catalog, interactions) if catalog.interactions is None else catalog).save(scratch / "catalog")
             about = {"train_config": asdict(config), "examples": len(data), "bytes": size, "records": records}
             about["learned"] = learned_from(interactions).to_dict()

@@ -1,4 +1,4 @@
-"""Small experiments, exposures and outcomes for whoever joins them."""
+"""Small experiments, exposures and outcomes for tests that join them."""
 
 from fractions import Fraction
 from pathlib import Path

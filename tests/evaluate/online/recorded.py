@@ -1,4 +1,4 @@
-"""Small experiments and looks for whoever writes records."""
+"""Small experiments and looks for tests that write records."""
 
 import copy
 import dataclasses

@@ -64,7 +64,7 @@ def test_a_ratio_whose_divisor_may_be_nothing_says_that() -> None:
 
 
 def test_the_smallest_difference_is_that_of_the_units_that_come_in_time() -> None:
-    """Of a plan of 20,000 units at most, its 20 days of 500 bring 6,500 whose week has passed."""
+    """A plan has at most 20,000 units; its 20 days of 500 bring 6,500 whose week has passed."""
     one, past = metric(window_s=7 * DAY), {"clicks": Past(1000, 3.0, 9.0)}
     both = experiment([one], units=20_000, days=20.0)
     by_units, by_days = experiment([one], units=6_500), experiment([one], units=None, days=20.0)

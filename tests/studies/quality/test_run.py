@@ -1,4 +1,4 @@
-"""The whole proof in small, on a made-up shop: every row that the pages are rendered from is there."""
+"""The whole proof with a small model, on a made-up shop: every row that the pages are rendered from is there."""
 
 import json
 import shutil
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.records import read
+from benchmarks.rows import FILES, PooledVerdict, SetVerdict
 from studies.quality import plots, pool, render, run, settings
 from studies.quality.data import read_shop
 
@@ -57,24 +58,26 @@ def test_rows_pool_and_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     results = tmp_path / "quality.jsonl"
     monkeypatch.setattr(sys, "argv", ["pool", str(out), "--out", str(results)])
     pool.main()
-    recorded = read(results)
-    pooled = render.find(recorded, "pooled", "fp8")
+    recorded = read(results, *FILES["quality.jsonl"])
+    pooled = render.find(recorded, PooledVerdict, "pooled", "fp8")
     assert pooled is not None
-    assert (pooled["users"], pooled["targets"]) == (180, 360)
-    assert pooled["verdict"] in ("not_inferior", "inferior", "inconclusive")
-    exact = render.find(recorded, "beauty", "bf16, other batches")
+    assert (pooled.users, pooled.targets) == (180, 360)
+    assert pooled.verdict in ("not_inferior", "inferior", "inconclusive")
+    exact = render.find(recorded, SetVerdict, "beauty", "bf16, other batches")
     assert exact is not None
-    assert exact["top10_overlap"] > 0.99
-    assert all(row["invalid"] == 0 for row in recorded if "invalid" in row)
+    assert exact.top10_overlap > 0.99
+    assert all(row.invalid == 0 for row in recorded if isinstance(row, SetVerdict))
     for name in render.BREAKERS:
         if name != "fp8, float32 sums":  # kernels only
-            row = render.find(recorded, "toys", name)
+            row = render.find(recorded, SetVerdict, "toys", name)
             assert row is not None, name
-            assert name == run.SHIFTED or 10 < row["mean_sqnr_db"] < 45
-    worst, best = (render.find(recorded, "beauty", name) for name in ("e5m2-tensor-everywhere (simulated)", "fp8"))
+            assert name == run.SHIFTED or 10 < (row.mean_sqnr_db or 0) < 45
+    worst, best = (
+        render.find(recorded, SetVerdict, "beauty", name) for name in ("e5m2-tensor-everywhere (simulated)", "fp8")
+    )
     assert worst is not None
     assert best is not None
-    assert worst["mean_sqnr_db"] < best["mean_sqnr_db"] - 4
+    assert worst.mean_sqnr_db < best.mean_sqnr_db - 4
     assert (out / "beauty-moe-0" / "fp8" / "quantization.json").exists()
     assert "e5m2 (simulated)" in (out / "beauty-moe-0" / "loss.svg").read_text()
     assert not (out / "beauty-moe-1" / "loss.svg").exists()

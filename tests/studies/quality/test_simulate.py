@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from octorec.kernels.quantized import dequantize, quantize
-from octorec.models.context import ContextBatch
+from octorec.models.model import Inputs
 from octorec.models.onerec import OneRecV2
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
@@ -30,17 +30,17 @@ def test_parts_have_scales_of_their_own() -> None:
     assert not torch.equal(rounded(weight, "tensor"), both)
 
 
-def asked(model: OneRecV2, n: int = 40) -> tuple[ContextBatch, torch.Tensor]:
+def asked(model: OneRecV2, n: int = 40) -> tuple[Inputs, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     sizes = model.config.codebook_sizes
     history = torch.stack([torch.randint(0, size, (n, 10), generator=generator) for size in sizes], -1)
     codes = torch.stack([torch.randint(0, size, (n,), generator=generator) for size in sizes], 1)
-    return ContextBatch(torch.full((n,), 10), history, torch.zeros(n, 0)), codes
+    return {"lengths": torch.full((n,), 10), "codes": history, "user": torch.zeros(n, 0)}, codes
 
 
 def logits(model: OneRecV2) -> torch.Tensor:
     with torch.inference_mode():
-        return torch.stack(model(*asked(model)))
+        return torch.stack([logits.values for logits in model.forced(*asked(model))])
 
 
 SIMULATED = ["fp8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fp8-channel", "fp8-block"))]

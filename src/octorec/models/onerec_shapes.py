@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from octorec.errors import MismatchError
-from octorec.models.config import OneRecConfig
+from octorec.models.onerec_config import OneRecConfig
 
 Named = Iterator[tuple[str, tuple[int, ...]]]
 SHOWN = 4  # names an error lists

@@ -11,8 +11,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from octorec.models.config import OneRecConfig
 from octorec.models.layers import Linear
+from octorec.models.onerec_config import OneRecConfig
 
 FIELD = "field_"  # before a user field's name in memory, where torch has names of its own (`type`, `training`)
 
@@ -32,6 +32,13 @@ class ContextBatch:
     context: Tensor | None = None
 
 
+class FieldEmbed(nn.ModuleDict):
+    """A table of embeddings for each user field, under its name with FIELD before it."""
+
+    def disk_name(self, child: str) -> str:
+        return child.removeprefix(FIELD)
+
+
 class ContextProcessor(nn.Module):
     """[code embeddings of all levels | recency | each user field] -> one Linear to d_context, for each context item."""
 
@@ -40,7 +47,7 @@ class ContextProcessor(nn.Module):
         width = config.embed_dim
         self.code_embed = nn.ModuleList([nn.Embedding(size, width) for size in config.codebook_sizes])
         self.recency_embed = nn.Embedding(config.recency_buckets, width)
-        self.field_embed = nn.ModuleDict()
+        self.field_embed = FieldEmbed()
         for field in config.user_fields:  # a number scales row 1 and adds row 0; a category picks its row
             rows = len(field.values) + 1 if field.kind == "category" else 2
             self.field_embed[FIELD + field.name] = nn.Embedding(rows, width)

@@ -1,0 +1,59 @@
+"""The kinds of rows that `results/` holds, a dataclass each: what every field is, and in which unit.
+
+Programs append rows of these kinds (`benchmarks.records.append`); pages are rendered from them (`recorded`). A field
+with a default is one that older rows lack; its comment says what the default means.
+"""
+
+from typing import TypeVar
+
+from benchmarks import records
+from benchmarks.records import Row
+from benchmarks.rows.checks import EngineCheck, LayerCheck
+from benchmarks.rows.cpu import AnalyzeRow, CodebookRecall, CodebookRow, QuantizeRow, SteadyRow
+from benchmarks.rows.engine import (
+    AblationFailure,
+    AblationRow,
+    EngineFailure,
+    EngineRow,
+    HeadlineBatch,
+    HeadlineBounds,
+    HeadlineBoundsFailure,
+    HeadlineCeilings,
+    HeadlineFailure,
+)
+from benchmarks.rows.families import FamilyRow
+from benchmarks.rows.kernels import AttentionRow, KernelCeilings, KernelFailure, KernelRow, ProductFailure, ProductRow
+from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
+from benchmarks.rows.serving import OverheadRow, ServeRow, SoakRow, StartRow
+from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
+
+R = TypeVar("R", bound=Row)
+
+FILES: dict[str, tuple[type[Row], ...]] = {
+    "ablation.jsonl": (AblationRow, AblationFailure),
+    "analyze.jsonl": (AnalyzeRow,),
+    "attention_and_beam.jsonl": (AttentionRow,),
+    "calibration.jsonl": (PopulationRow, NllRow),
+    "correctness.jsonl": (EngineCheck, LayerCheck),
+    "demo.jsonl": (DemoRow,),
+    "engine.jsonl": (EngineRow, EngineFailure),
+    "families.jsonl": (FamilyRow,),
+    "headline.jsonl": (HeadlineBatch, HeadlineFailure, HeadlineBounds, HeadlineBoundsFailure, HeadlineCeilings),
+    "kernels.jsonl": (KernelRow, KernelCeilings, KernelFailure),
+    "online_calibration.jsonl": (OnlineCellRow, SampleRatioRow),
+    "online_replay.jsonl": (ReplayRow,),
+    "products.jsonl": (ProductRow, ProductFailure),
+    "quality.jsonl": (TrainingRow, FloorRow, SetVerdict, PooledVerdict),
+    "quantize.jsonl": (QuantizeRow,),
+    "semantic_ids.jsonl": (CodebookRow, CodebookRecall),
+    "serve.jsonl": (ServeRow,),
+    "serve_overhead.jsonl": (OverheadRow,),
+    "serve_soak.jsonl": (SoakRow,),
+    "start.jsonl": (StartRow,),
+    "steady.jsonl": (SteadyRow,),
+}
+
+
+def recorded(file: str, kind: type[R]) -> list[R]:
+    """The rows of `kind` in a file of `results/`, oldest first; its other rows must be of its other kinds."""
+    return [row for row in records.read(records.RESULTS / file, *FILES[file]) if isinstance(row, kind)]

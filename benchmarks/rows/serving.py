@@ -1,0 +1,127 @@
+"""Rows of the server and of a process's start: `benchmarks.serve`, `serve_overhead`, `serve_soak` and `start`."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from benchmarks.records import Row
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Mean, percentiles and maximum of times in milliseconds."""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+Times = Annotated[Quantiles | None, BeforeValidator(lambda raw: raw or None)]  # None, or {} in JSON: nothing was timed
+
+
+@dataclass(frozen=True)
+class ServeRow(Row):
+    """A server on one GPU asked over HTTP at one rate. Percentiles of latency are of answered requests."""
+
+    preset: str
+    precision: str
+    beam: int  # beams a request
+    context: int  # items of history a request
+    batch_sizes: str  # of the buckets, with commas
+    max_queue_delay_ms: float
+    n_items: int  # of the catalog
+    first_ms: float  # the first answer after ready
+    calm_p99_ms: float  # at a few requests a second
+    calm_outside_device_ms: float  # median of latency less the batch's time, then
+    offline_per_s: float  # requests/s of full batches on the device
+    offline_host_per_s: float  # the same from the host to the host, by one thread
+    url: str
+    model: str
+    catalog: str  # its fingerprint, shortened
+    request_rate: float | None  # asked, requests/s; None: as fast as places became free
+    max_concurrency: int | None  # requests on their way at once; None: no limit
+    bound_ms: float  # within which an answer is good
+    seconds: float
+    requests: int
+    answered: int
+    errors: dict[str, int]  # by HTTP status or kind of failure
+    requests_per_s: float
+    goodput_per_s: float  # good answers a second
+    within: bool  # whether 99 % of all requests were good
+    e2el_ms: Times  # from when a request was due to its last byte
+    queue_ms: Times  # waiting for a batch
+    device_ms: Times  # the batch
+    encode_ms: Times  # writing the answer
+    outside_device_ms: Times  # e2el_ms less device_ms
+    late_ms: Times  # by how much the load tool itself sent late
+    answer_kb: float | None  # mean size, 10^3 bytes; None: no answer
+    k: int  # items asked for
+    share: float  # request_rate / offline_per_s
+    cores: float  # processor seconds of the server a second
+    captured_after: int  # CUDA graphs captured after ready
+    compiled_after: int  # Triton kernels compiled after ready
+    nonfinite: int = 0  # requests refused for NaN or infinite scores; 0 also before they were counted
+
+
+@dataclass(frozen=True)
+class OverheadRow(Row):
+    """What the server adds to the engine while nobody else asks."""
+
+    checkpoint: str  # the folder's name
+    device: str
+    beam_width: int
+    k: int
+    pairs: int  # requests, each through HTTP and in process
+    interval_ms: tuple[float, float]  # 95 %, of the median of added_ms
+    server_ms: Quantiles  # through HTTP
+    engine_ms: Quantiles  # in process
+    added_ms: Quantiles  # the first less the second
+    device_ms: Quantiles  # the batch, through HTTP
+    search_ms: Quantiles  # the batch, in process
+    outside_ms: Quantiles  # what is added outside of both batches
+    system: str  # operating system
+    cores: int
+    threads: int  # that torch computes with
+    python: str
+    versions: dict[str, str]  # by package
+
+
+@dataclass(frozen=True)
+class SoakRow(Row):
+    """Ten seconds of a server under load for half an hour."""
+
+    checkpoint: str  # the folder's name
+    device: str
+    at_s: float  # since the load began
+    rss_mb: float  # resident memory, 10^6 bytes
+    rate: float  # asked, requests/s
+    answered: int  # since the row before
+    errors: dict[str, int]  # since the row before, by HTTP status or kind of failure
+    e2el_ms: Times  # since the row before
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What capturing one bucket cost."""
+
+    batch_size: int
+    beam_width: int
+    seconds: float
+    megabytes: float  # of GPU memory
+
+
+@dataclass(frozen=True)
+class StartRow(Row):
+    """How long a process takes from its start to its first answer."""
+
+    preset: str
+    precision: str
+    seconds: float  # all phases
+    phases: dict[str, float]  # seconds, in their order
+    buckets: tuple[Bucket, ...]
+    kernels_compiled: int  # new entries of Triton's cache on disk
+    memory_gb: float  # most GPU memory that was reserved, 10^9 bytes
+    n_items: int  # of the catalog

@@ -1,0 +1,115 @@
+"""The seam between an engine and a family of models: all that an engine asks of a model.
+
+Letters: B requests, W beams, L levels of an item's codes, V codes of a level.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octorec.models.user import UserField
+
+
+class InputSpec(NamedTuple):
+    """What one request writes of an input. blank: the value of what no request writes."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    blank: float = 0.0
+
+
+Inputs = Mapping[str, Tensor]  # of a batch, by name: [B, *shape]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model is given of one request, after every check.
+
+    codes [n, L] int64: of the newest items of the history, the newest last; one row of -1 for an empty history.
+    user: a number for each of the model's user fields, as `UserField.encode` gives it.
+    """
+
+    codes: np.ndarray
+    user: Sequence[float]
+
+
+class Logits(NamedTuple):
+    """Scores of the next code: values [B, W, V] float32.
+
+    log_norm [B, W] float32: the log-sum-exp over a vocabulary that is larger than the level's codes; None: over these.
+    """
+
+    values: Tensor
+    log_norm: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Choose:
+    """A step of decoding that extends beams by a code of a level of the item trie."""
+
+    level: int
+
+
+@dataclass(frozen=True)
+class Force:
+    """A step of decoding that extends each beam by one given code, such as the token that ends an item.
+
+    code: its place among the values of the step's Logits. scored: its log-probability is added to the beam's score.
+    """
+
+    code: int = 0
+    scored: bool = True
+
+
+Step = Choose | Force
+
+
+class Model(Protocol):
+    """A model answers requests in steps. What it keeps between them, its state, is its own affair.
+
+    codebook_sizes: V of each level. codebook_fingerprint: of the codebook that it was trained on; None: not known.
+    max_history: items of a history that it reads at most, the newest. user_fields: what it reads of a user.
+    steps: of decoding one item; each level is chosen once, in order.
+    """
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]: ...
+    @property
+    def codebook_fingerprint(self) -> str | None: ...
+    @property
+    def max_history(self) -> int: ...
+    @property
+    def user_fields(self) -> tuple[UserField, ...]: ...
+    @property
+    def steps(self) -> tuple[Step, ...]: ...
+
+    def inputs(self, longest: int) -> dict[str, InputSpec]:
+        """Return what a request writes, by name, where histories have at most `longest` items."""
+        ...
+
+    def write(self, reading: Reading, put: Callable[[str, np.ndarray], None]) -> None:
+        """Write a request's inputs: put(name, values) fills the request's part of an input from its start on."""
+        ...
+
+    def prefill(self, inputs: Inputs) -> Any:
+        """Read a batch's requests once, and return the state that `decode` goes on from."""
+        ...
+
+    def decode(self, step: int, codes: Tensor | None, parents: Tensor | None, state: Any) -> Logits:
+        """Return the logits of step number `step` for each beam.
+
+        codes [B, W] extend the beams `parents` [B, W] of the step before. Both are None at the first step: W is 1.
+        """
+        ...
+
+    def forced(self, inputs: Inputs, codes: Tensor) -> list[Logits]:
+        """Return the logits [B, 1, V] of every step, each given the true codes [B, L] of the levels before it."""
+        ...
+
+    def data_rows(self, inputs: Inputs) -> Mapping[str, Tensor]:
+        """Say which rows [T] bool of a module's input are data and which are padding, where it has padding."""
+        ...

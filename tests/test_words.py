@@ -1,0 +1,138 @@
+"""Prose is plain: first sentences have a subject, one thing has one name, and the glossary says what the names mean."""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# `src/octorec` is not held to this yet.
+CODE = sorted(path for place in ("benchmarks", "studies", "tests") for path in (ROOT / place).rglob("*.py"))
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md", "studies/quality/plan.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
+TERMS = re.findall(r"^- \*\*(.+?)\*\*(?: \(\w\))?: ", GLOSSARY, re.M)
+
+# An opening that makes of a sentence an object without a subject: "Of every matrix; ..."
+OPENINGS = re.compile(r"(Of|As|By|For|From|Since|Against)\b")
+SPELLINGS = {  # what is written -> the one name of the thing
+    r"catalogues?": "catalog",
+    r"data ?sets?": "interactions, items or table",
+    r"non-inferior(ity)?": "not inferior",
+    r"hold-out (interactions?|items?|targets?)": "held-out",
+    r"holdout": "hold-out group, or held-out interactions",
+    r"semantic ids?": "semantic ID",
+    r"code books?": "codebook",
+    r"roof[- ]line": "roofline",
+}
+IDIOMS = {  # what a reader of school English does not know -> what to say instead
+    r"(?i:(at|of|by|in|than) so (many|much|often|few))": "the name of the quantity",
+    r"(?i:whoever)": "who or what it is",
+    r"(?i:for good)": "permanently, or for the life of the process",
+    r"(?i:anew)": "again",
+    r"(?i:lies? behind one another)": "are concatenated",
+    r"(?i:takes? apart|taken apart)": "parses, or profiles",
+    r"(?i:in turns)": "alternately",
+    r"(?i:brings? along)": "has, or carries",
+    r"(?i:goes no further)": "ends here",
+    r"(?i:in small)": "of small size",
+}
+
+
+def prose_of(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    """Where a text stands, and the text: docstrings, comments, messages of errors; a page without code and tables."""
+    where = path.relative_to(ROOT)
+    if path.suffix == ".md":
+        yield str(where), words_of_page(text)
+        return
+    yield from docstrings(where, text)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            said = [part.value for part in ast.walk(node.exc) if isinstance(part, ast.Constant)]
+            yield f"{where}:{node.lineno}", " ".join(part for part in said if isinstance(part, str))
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield f"{where}:{token.start[0]}", token.string
+
+
+@cache
+def prose() -> list[tuple[str, str]]:
+    """The prose of all places but this file, which names what is banned."""
+    return [one for path in [*CODE, *PAGES] if path != Path(__file__) for one in prose_of(path, path.read_text())]
+
+
+def words_of_page(text: str) -> str:
+    """A page without what is code, or rendered from rows, or the address of a link."""
+    for unwanted in (r"<!-- rows: .*?<!-- end -->", r"```.*?```", r"`[^`]*`", r"\]\([^)]*\)", r"^    [^\n]*$"):
+        text = re.sub(unwanted, "", text, flags=re.S | re.M)
+    return text
+
+
+def docstrings(where: Path, text: str) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node)
+            if docstring:
+                yield f"{where}: {getattr(node, 'name', 'module')}", docstring
+
+
+def found(pattern: str, text: str) -> list[str]:
+    """Every place of a text that a pattern matches as whole words, none of them quoted as code."""
+    return [match[0] for match in re.finditer(rf"(?<![\w`]){pattern}(?![\w`])", " ".join(text.split()))]
+
+
+def test_what_is_looked_for_is_found() -> None:
+    assert OPENINGS.match("Of every matrix; `active` is the share")
+    assert not OPENINGS.match("Offline, an engine answers")
+    assert found("semantic ids?", "a semantic id of it") == ["semantic id"]
+    assert found("semantic ids?", "semantic IDs, semantic_ids, `semantic ids`") == []
+    assert found("(?i:whoever)", "Whoever comes") == ["Whoever"]
+    assert found("for good", "ended for\n    good") == ["for good"]
+    page = "a `whoever`\n```\nwhoever\n```\nb [c](whoever.md)\n\n    whoever\n\nd"
+    assert words_of_page(page).split() == ["a", "b", "[c", "d"]
+    text = '"""One."""\n# two\nraise ValueError("three")\nx = "four"\n'
+    assert [said for _, said in prose_of(ROOT / "tests" / "x.py", text)] == ["One.", "three", "# two"]
+
+
+def test_first_sentences_have_a_subject() -> None:
+    wrong = [
+        f"{where}: {docstring.splitlines()[0]}"
+        for path in CODE
+        for where, docstring in docstrings(path.relative_to(ROOT), path.read_text())
+        if OPENINGS.match(docstring)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(("pattern", "instead"), [*SPELLINGS.items(), *IDIOMS.items()])
+def test_a_banned_word_is_not_used(pattern: str, instead: str) -> None:
+    wrong = [f"{where}: {word}: say {instead}" for where, text in prose() for word in found(pattern, text)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_glossary_is_in_order_and_has_each_word_once() -> None:
+    assert len(TERMS) > 80
+    assert len(set(TERMS)) == len(TERMS)
+    for section in GLOSSARY.split("\n## ")[1:]:
+        terms = re.findall(r"^- \*\*(.+?)\*\*", section, re.M)
+        assert terms == sorted(terms, key=str.lower), section.splitlines()[0]
+
+
+def test_the_glossary_s_words_are_those_that_code_and_pages_use() -> None:
+    texts = [path.read_text() for path in (ROOT / "src").rglob("*.py")]
+    texts += [path.read_text() for path in PAGES if path.name != "glossary.md"]
+    everything = re.sub(r"[\s_-]+", " ", " ".join(texts)).lower()
+    unused = [term for term in TERMS if re.sub(r"[\s_-]+", " ", term).lower() not in everything]
+    assert not unused
+
+
+def test_the_glossary_is_found_from_where_a_reader_starts() -> None:
+    for page in ("README.md", "docs/architecture.md"):
+        assert "glossary.md)" in (ROOT / page).read_text()
