@@ -58,7 +58,7 @@ def trained(
             say(f"  step {record['step']} {measured} ({time.perf_counter() - start:.1f} s)")
 
     validate = recall_of(catalog, fitting, subject, validation, device)
-    records = trainer.run(validate=validate, progress=progress)
+    records = trainer.run(validate=validate, on_step=progress)
     return subject.eval(), records
 
 
