@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
@@ -27,15 +26,12 @@ from benchmarks.timer import time_gpu
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.rank import Found
-from octorec.kernels import fused
-from octorec.kernels.reference import Beams
+from octorec.kernels import fused, ops
+from octorec.kernels.ops import Beams, Ops, Variant
 from octorec.models.presets import preset
 
 PRESET, BATCH, BEAM, CONTEXT = "moe-4b-a0.5b", 32, 512, 512
-OPERATIONS = (
-    "linear", "head", "rms_norm", "swiglu", "cross_attention", "self_attention", "route", "moe", "beam_step",
-    "maybe_quantize",
-)  # fmt: skip
+OPERATIONS = [name for name in ops.OPERATIONS if name != "causal_attention"]  # which training alone uses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +71,13 @@ def replaced(number: int) -> list[str]:
     return [name for step in STEPS[: number + 1] for name in step.replaces]
 
 
-def mix(ops: ModuleType, kernels: list[str]) -> None:
-    """Let `ops` be the stock operations, but for `kernels`."""
+def mix(mixture: Variant, kernels: list[str]) -> None:
+    """Let `mixture`, which a model runs on, be the stock operations, but for `kernels`."""
     for name in OPERATIONS:
-        setattr(ops, name, getattr(fused if name in kernels else unfused, name))
+        setattr(mixture, name, getattr(fused if name in kernels else unfused, name))
 
 
-def balanced_engine(recipe: str, ops: ModuleType) -> EagerEngine:
+def balanced_engine(recipe: str, ops: Ops) -> EagerEngine:
     config = preset(PRESET)
     limits = EngineConfig(CONTEXT, batch_sizes=(BATCH,), beam_widths=(BEAM,), default_beam_width=BEAM)
     model = random_model(config, recipe, ops=ops)
@@ -111,14 +107,14 @@ def row_of(name: str, recipe: str, measured: Measured, kernels: Sequence[str]) -
 
 @torch.inference_mode()
 def run(steps: list[int], with_engine: bool, runs: int, out: Path) -> None:
-    ops = ModuleType("mixture")
+    mixture = Variant(unfused)
     engine, recipe = None, ""
     for number in steps:
         step = STEPS[number]
-        mix(ops, replaced(number))
+        mix(mixture, replaced(number))
         if step.recipe != recipe:
             engine = None  # before the next one takes its memory
-            engine, recipe = balanced_engine(step.recipe, ops), step.recipe
+            engine, recipe = balanced_engine(step.recipe, mixture), step.recipe
         torch.cuda.reset_peak_memory_stats()
         assert engine is not None
         try:

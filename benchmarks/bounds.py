@@ -15,19 +15,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.traffic import moved, size, tensors
-from octorec.kernels.quantized import Quantized, values_of
+from octorec.kernels.fp8 import Quantized, values_of
+from octorec.kernels.ops import OPERATIONS, Ops, Variant
 
-OPERATIONS = (
-    "linear", "head", "rms_norm", "swiglu", "cross_attention", "self_attention", "route", "moe", "beam_step",
-    "maybe_quantize", "causal_attention",
-)  # fmt: skip
 PRODUCT = re.compile(r"gemm|nvjet|cutlass|cross_attention|fmha|flash|cudnn|[^a-z]mm[^a-z]", re.I)  # of a kernel's name
 PRODUCTS = ("linear", "matmul", "mm", "bmm", "_scaled_mm", "_grouped_mm", "_scaled_grouped_mm")
 RANGE = "octorec#"  # a range's name goes on with its number
@@ -78,12 +74,9 @@ class Ranges(TorchDispatchMode):
         self.work[number] = count(out)
         return out
 
-    def around(self, ops: ModuleType) -> ModuleType:
+    def around(self, ops: Ops) -> Ops:
         """`ops` with a range around each operation."""
-        ranged = ModuleType("ranged")
-        for name in OPERATIONS:
-            setattr(ranged, name, self._around(name, getattr(ops, name)))
-        return ranged
+        return Variant(ops, **{name: self._around(name, getattr(ops, name)) for name in OPERATIONS})
 
     def _around(self, name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:

@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -34,12 +33,14 @@ from octorec.engine.request import Request
 from octorec.engine.search import SearchBatch
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
-from octorec.kernels.reference import Beams
+from octorec.kernels.ops import Beams, Ops
 from octorec.models.onerec import OneRecV2, block_params
 from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import preset
+from octorec.numerics.intensity import GPUS
 
-PEAK_TFLOPS = {"bf16": 989.0, "fp16": 989.0, "fp8": 1979.0}  # H100 SXM's data sheet, dense
+H100 = GPUS["h100"]
+PEAK_TFLOPS = {"bf16": H100.bf16 / 1e12, "fp16": H100.bf16 / 1e12, "fp8": (H100.fp8 or 0) / 1e12}
 SHAPES = [(32, 512, 512), (8, 512, 3000), (1, 512, 512)]
 SYSTEMS = [
     ("octorec", "fp8"),  # first, so that a run that is cut has it
@@ -151,7 +152,7 @@ def captured(run: Callable[[], Any]) -> Callable[[], Any]:
     return replay
 
 
-def octorec_engine(row: Wanted, ops: ModuleType = fused) -> tuple[Engine, list[Request]]:
+def octorec_engine(row: Wanted, ops: Ops = fused) -> tuple[Engine, list[Request]]:
     """Our engine on the GPU with routers as the row says, and the requests of a batch."""
     config = preset(row.preset)
     limits = EngineConfig(

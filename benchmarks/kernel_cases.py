@@ -22,8 +22,8 @@ from benchmarks.skew import EXPONENTS, zipf
 from octorec.kernels import fused
 from octorec.kernels.gemm import gemm
 from octorec.kernels.moe import combine, dispatch
+from octorec.kernels.ops import Operand, Routing, TrieLevel
 from octorec.kernels.plan import plan_experts
-from octorec.kernels.reference import Operand, Routing, TrieLevel
 
 C, FFN, HEADS, EXPERTS, TOP_K, CODES, BEAMS = 1408, 5632, 11, 53, 3, 8192, 512
 PLAN_ROWS = 128  # rows of a tile of the grouped product
@@ -147,7 +147,7 @@ def _moe_parts(xs: list[tuple[Tensor, Tensor]], routing: Routing, gate_up: Opera
     calls = [partial(dispatch, x, plan, "group") for x, _ in xs]
     yield Case("moe", "gather, cast by group", calls, 4.0 * rows * C, moved=2 * rows * C + parts)
     slots = dispatch(xs[0][0], plan, "group")
-    up = partial(gemm, slots, gate_up, plan, swiglu=True, quantize=True)
+    up = partial(gemm, slots, gate_up, plan, "swiglu_cast")
     hidden = up()
     name = f"gate, up: {EXPERTS + 1} x {2 * C} x {C}, SwiGLU and cast"
     yield Case("moe", name, [up] * SETS, 4.0 * parts * C, moved=2 * parts + 2 * weight, precision="fp8")

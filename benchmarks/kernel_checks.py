@@ -12,8 +12,8 @@ from torch import Tensor
 from benchmarks import kernel_inputs as inputs
 from benchmarks.kernel_inputs import cast, normal
 from octorec.kernels import fused, reference
-from octorec.kernels.quantized import Quantized, dequantize, quantize
-from octorec.kernels.reference import DEAD, Beams, Operand, TrieLevel
+from octorec.kernels.fp8 import Quantized, dequantize, quantize
+from octorec.kernels.ops import DEAD, Beams, Operand, TrieLevel
 
 
 def relative_error(got: Operand, expected: Tensor) -> float:

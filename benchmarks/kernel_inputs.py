@@ -1,14 +1,14 @@
 """Random inputs of the kernels at any shape, on the GPU.
 
-Letters as in `kernels.reference`.
+Letters as in `kernels.ops`.
 """
 
 import torch
 from torch import Tensor
 
 from octorec.kernels import fused
-from octorec.kernels.quantized import Granularity, Quantized
-from octorec.kernels.reference import NodeFilter, Routing, TrieLevel
+from octorec.kernels.fp8 import Granularity, Quantized
+from octorec.kernels.ops import NodeFilter, Routing, TrieLevel
 
 DEVICE = "cuda"
 

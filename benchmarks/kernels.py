@@ -29,7 +29,7 @@ from benchmarks.speed_report import percent_of_ceiling
 from benchmarks.timer import time_graph
 from benchmarks.traffic import Traffic, size, tensors
 from octorec.kernels import fused
-from octorec.kernels.reference import TrieLevel
+from octorec.kernels.ops import TrieLevel
 
 BATCHES = (32, 1)  # requests of BEAMS rows
 N_ITEMS = 10_000_000

@@ -8,11 +8,10 @@ Three errors, each relative in the root of the sum of squares, and never one for
 | `rounding` | that float64 result, rounded to the type that the kernel gives it in | itself |
 | `quantization` | that float64 result | float64 on the operands before they were quantized |
 
-Letters as in `kernels.reference`.
+Letters as in `kernels.ops`.
 """
 
 from collections.abc import Iterator
-from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +22,8 @@ from benchmarks.kernel_checks import relative_error
 from benchmarks.kernel_inputs import normal
 from benchmarks.rows import LayerCheck
 from octorec.kernels import reference
-from octorec.kernels.quantized import Granularity, Quantized, dequantize, quantize
-from octorec.kernels.reference import Operand, Routing
+from octorec.kernels.fp8 import Granularity, Quantized, dequantize, quantize
+from octorec.kernels.ops import Operand, Ops, Routing
 from octorec.models.onerec_config import OneRecConfig
 
 BATCH, BEAMS, CONTEXT = 4, 256, 512
@@ -43,7 +42,7 @@ def bound(got: Operand, rounding: float, quantization: float) -> float:
     return 2e-5 if got.dtype == torch.float32 else 3 * rounding + 0.1 * quantization
 
 
-def layer_errors(config: OneRecConfig, ops: ModuleType) -> Iterator[LayerCheck]:
+def layer_errors(config: OneRecConfig, ops: Ops) -> Iterator[LayerCheck]:
     """Each sublayer of a dense and of a MoE block, and the head: in 16 bit, and in FP8 as the recipe `fp8` says."""
     torch.manual_seed(0)
     rows, width = BATCH * BEAMS, config.d_model
@@ -81,21 +80,21 @@ def _row(layer: str, precision: str, got: Operand, exact: Tensor, unquantized: T
     )
 
 
-def _norm(ops: ModuleType, rows: int, width: int) -> Iterator[LayerCheck]:
+def _norm(ops: Ops, rows: int, width: int) -> Iterator[LayerCheck]:
     x, weight = normal(rows, width), normal(width)
     exact = F.rms_norm(x.double(), (width,), weight.double(), 1e-6)
     yield _row("norm", "bf16", ops.rms_norm(x, weight, 1e-6), exact)
     yield _row("norm + cast", "fp8", ops.rms_norm(x, weight, 1e-6, "token"), exact)
 
 
-def _swiglu(ops: ModuleType, rows: int, width: int) -> Iterator[LayerCheck]:
+def _swiglu(ops: Ops, rows: int, width: int) -> Iterator[LayerCheck]:
     x = normal(rows, 2 * width)
     gate, up = x.double().chunk(2, -1)
     yield _row("SwiGLU", "bf16", ops.swiglu(x, None), F.silu(gate) * up)
     yield _row("SwiGLU + cast", "fp8", ops.swiglu(x, "token"), F.silu(gate) * up)
 
 
-def _product(ops: ModuleType, layer: str, rows: int, n: int, k: int, adds: bool = False) -> Iterator[LayerCheck]:
+def _product(ops: Ops, layer: str, rows: int, n: int, k: int, adds: bool = False) -> Iterator[LayerCheck]:
     x, weight = normal(rows, k), normal(n, k, std=STD)
     residual = normal(rows, n, std=0.1) if adds else None
 
@@ -109,7 +108,7 @@ def _product(ops: ModuleType, layer: str, rows: int, n: int, k: int, adds: bool 
     yield _row(layer, "fp8", *run(quantize(x, "token"), quantize(weight, "channel")), unquantized)
 
 
-def _cross_attention(ops: ModuleType, config: OneRecConfig) -> Iterator[LayerCheck]:
+def _cross_attention(ops: Ops, config: OneRecConfig) -> Iterator[LayerCheck]:
     q, keys, values, _ = inputs.random_cross(BATCH, BEAMS, CONTEXT, config.n_head, config.d_head)
     lengths = torch.randint(1, CONTEXT + 1, (BATCH,), device=q.device)
     q64, kv64 = q.double().transpose(1, 2), keys.double().transpose(1, 2)  # [B, H, W, D], [B, H, S, D]
@@ -120,7 +119,7 @@ def _cross_attention(ops: ModuleType, config: OneRecConfig) -> Iterator[LayerChe
     yield _row("cross-attention + cast", "fp8", ops.cross_attention(q, keys, values, lengths, "token"), exact)
 
 
-def _self_attention(ops: ModuleType, config: OneRecConfig) -> Iterator[LayerCheck]:
+def _self_attention(ops: Ops, config: OneRecConfig) -> Iterator[LayerCheck]:
     qkv, past, ancestors = inputs.random_self(BATCH, BEAMS, config.n_head, config.d_head, (1, BEAMS))
     exact = _exact_self_attention(qkv, past, ancestors)
     yield _row("self-attention", "bf16", ops.self_attention(qkv, past, ancestors, None), exact)
@@ -138,7 +137,7 @@ def _exact_self_attention(qkv: Tensor, past: list[Tensor], ancestors: list[Tenso
     return out.flatten(2).flatten(0, 1)
 
 
-def _router(ops: ModuleType, rows: int, config: OneRecConfig) -> Iterator[LayerCheck]:
+def _router(ops: Ops, rows: int, config: OneRecConfig) -> Iterator[LayerCheck]:
     """The weight of every expert for every row: another choice than float64's would show as a large error."""
     x, gate = normal(rows, config.d_model), normal(config.n_expert, config.d_model, std=STD)
     bias = normal(config.n_expert, std=0.1, dtype=torch.float32)
@@ -152,7 +151,7 @@ def _router(ops: ModuleType, rows: int, config: OneRecConfig) -> Iterator[LayerC
     yield _row("router", "bf16", given, table.scatter(1, chosen, weights))
 
 
-def _moe(ops: ModuleType, rows: int, config: OneRecConfig) -> Iterator[LayerCheck]:
+def _moe(ops: Ops, rows: int, config: OneRecConfig) -> Iterator[LayerCheck]:
     width, hidden, experts = config.d_model, config.expert_width, config.n_expert + config.n_shared
     x, residual = normal(rows, width), normal(rows, width, std=0.1)
     gate_up, down = normal(experts, 2 * hidden, width, std=STD), normal(experts, width, hidden, std=STD)

@@ -8,7 +8,7 @@ says where the sums of K are kept: in `float32` every 128 values, or left to the
 of some rows against float64 on the same operands, `rounding` that of the float64 result in the output's type.
 
 DeepGEMM (the extra `deepgemm`) is measured where it is installed; it compiles its kernels at first use, with nvcc.
-`octorec.kernels.linear.BACKENDS` follows these rows.
+`octorec.kernels.products.TABLE` follows these rows.
 
 Letters: T rows, N and K of a weight, E experts, R experts a row, P slots (`kernels.plan`).
 """
@@ -35,11 +35,12 @@ from benchmarks.rows import ProductFailure, ProductRow
 from benchmarks.speed_report import is_right
 from benchmarks.timer import time_graph
 from octorec.kernels import fused
+from octorec.kernels.fp8 import Quantized, dequantize
 from octorec.kernels.gemm import gemm
-from octorec.kernels.linear import Accumulate, linear
+from octorec.kernels.linear import linear
+from octorec.kernels.ops import Operand
 from octorec.kernels.plan import ExpertPlan, plan_experts
-from octorec.kernels.quantized import Quantized, dequantize
-from octorec.kernels.reference import Operand
+from octorec.kernels.products import Accumulate, Fusion
 
 SHARED = 1
 COLD_BYTES = 120e6  # of all weights of a graph, more than the L2 cache holds
@@ -119,8 +120,10 @@ def candidates(case: Case, given: Inputs) -> Iterator[tuple[str, Accumulate, Pro
 
 
 def ours(case: Case, given: Inputs, promote: bool, weight: Quantized) -> Operand:
-    fused_cast = case.swiglu and case.scales == "groups"
-    out = gemm(given.x, weight, given.plan, case.swiglu, fused_cast, promote, given.residual)
+    fusion: Fusion = "residual" if case.adds else "none"
+    if case.swiglu:
+        fusion = "swiglu_cast" if case.scales == "groups" else "swiglu"
+    out = gemm(given.x, weight, given.plan, fusion, "float32" if promote else "fast", given.residual)
     return fused.maybe_quantize(out, case.of_x) if case.swiglu and isinstance(out, Tensor) else out
 
 

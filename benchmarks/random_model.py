@@ -1,7 +1,6 @@
 """A OneRec-V2 with random weights and a random catalog, made where they are used: for time, never for quality."""
 
 from functools import lru_cache, partial
-from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +9,7 @@ import torch
 from octorec.catalog.catalog import Catalog
 from octorec.engine.request import Request
 from octorec.kernels import fused
+from octorec.kernels.ops import Ops
 from octorec.models.onerec import OneRecV2
 from octorec.models.onerec_config import OneRecConfig
 from octorec.models.weights import disk_tensors
@@ -20,7 +20,7 @@ from octorec.quant.recipe import load_recipe, matrices
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def random_model(config: OneRecConfig, precision: str, seed: int = 0, ops: ModuleType = fused) -> OneRecV2:
+def random_model(config: OneRecConfig, precision: str, seed: int = 0, ops: Ops = fused) -> OneRecV2:
     """A model with random weights on the current GPU. precision: `fp16`, `bf16` or a recipe's name."""
     quantization = None
     if precision not in HALVES:

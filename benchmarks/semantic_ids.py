@@ -29,11 +29,12 @@ from octorec.catalog import build
 from octorec.catalog.codebook import Codebook, Fit
 from octorec.catalog.columns import with_defaults
 from octorec.catalog.nearest import Nearest, workers
-from octorec.catalog.residual_kmeans import Progress, fit_codebook
+from octorec.catalog.residual_kmeans import fit_codebook
 from octorec.catalog.vectors import item_vectors
 from octorec.data.movielens import movielens_100k
 from octorec.data.splits import leave_last_out
 from octorec.demo import run as demo
+from octorec.progress import Progress, silent
 
 OUT = RESULTS / "semantic_ids.jsonl"
 CACHE = Path(".cache")
@@ -57,7 +58,7 @@ def mixture(items: int, seed: int = 0) -> np.ndarray:
     return out
 
 
-def old_fit(vectors: np.ndarray, sizes: list[int], seed: int, progress: Progress | None = None) -> Codebook:
+def old_fit(vectors: np.ndarray, sizes: list[int], seed: int, progress: Progress = silent) -> Codebook:
     """What `fit_codebook` did before faiss: scikit-learn's k-means a level, on one thread."""
     rest = np.array(vectors, np.float32)
     centroids, iterations, errors = [], [], [_mean_square(rest)]
@@ -85,7 +86,7 @@ def measure(method: str, named: str, vectors: np.ndarray, sizes: list[int], seed
     """A row: one codebook fitted, and the codes that it gives."""
     said = time.perf_counter()
 
-    def progress(what: str, done: int, steps: int) -> None:
+    def progress(done: int, steps: int, what: str = "", /) -> None:
         print(f"{time.perf_counter() - said:7.1f} s  {method}: {what} ({done} of {steps})", flush=True)
 
     cpu, start = time.process_time(), time.perf_counter()

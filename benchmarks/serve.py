@@ -32,8 +32,8 @@ from octorec.engine.request import Request
 from octorec.kernels import fused
 from octorec.models.presets import PRESETS, preset
 from octorec.serve.app import create_app
-from octorec.serve.config import ServeConfig
-from octorec.serve.run import server_on, share_the_host
+from octorec.serve.config import BatchOptions, ServeConfig
+from octorec.serve.run import server_on
 from octorec.serve.service import Service
 from octorec.serve.versions import prepare
 
@@ -85,14 +85,14 @@ def write_bodies(folder: Path, requests: list[Request], k: int) -> Path:
 async def measure(service: Service, requests: list[Request], options: argparse.Namespace, about: dict) -> None:
     """Serve, ask, append a row a rate."""
     config = service.config
-    server = server_on(create_app(service), config.host, 0, config)
+    server = server_on(create_app(service), config.http.host, 0, config)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.05)
     await service.loaded
     if service.error is not None:
         raise service.error
-    url = f"http://{config.host}:{server.servers[0].sockets[0].getsockname()[1]}"
+    url = f"http://{config.http.host}:{server.servers[0].sockets[0].getsockname()[1]}"
     engine = service.serving.engine
     captured, compiled = len(engine._graphs), cached_kernels()
     with tempfile.TemporaryDirectory() as folder:
@@ -143,12 +143,11 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.6, 0.8, 0.9], help="of the offline requests/s")
     parser.add_argument("--seconds", type=float, default=4.0, help="measured at each rate")
     parser.add_argument("--bound-ms", type=float, default=150.0)
-    parser.add_argument("--max-queue-delay-ms", type=float, default=ServeConfig.max_queue_delay_ms)
+    parser.add_argument("--max-queue-delay-ms", type=float, default=BatchOptions.max_queue_delay_ms)
     parser.add_argument("--out", type=Path, default=records.RESULTS / "serve.jsonl")
     options = parser.parse_args()
-    share_the_host()
     start = time.perf_counter()
-    config = ServeConfig(log_requests=False, device="cuda", max_queue_delay_ms=options.max_queue_delay_ms)
+    config = ServeConfig.of(log_requests=False, device="cuda", max_queue_delay_ms=options.max_queue_delay_ms)
     service = Service(lambda: make_engine(options), options.preset, config)
     about = {name: getattr(options, name) for name in ("preset", "precision", "beam", "context", "batch_sizes")}
     about |= {"max_queue_delay_ms": options.max_queue_delay_ms, "n_items": N_ITEMS}

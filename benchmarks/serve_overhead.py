@@ -37,8 +37,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
 from octorec.kernels.device import open_device
-from octorec.serve.run import share_the_host
-from octorec.serve.service import keep_for_good
+from octorec.serve.service import keep_for_good, share_the_host
 
 PAUSE_S = 0.25  # on average, exponential
 WARM_UP = 5  # pairs that are not measured

@@ -1,22 +1,21 @@
 """The settings of the server, and the rows of the `serve` programs, as tables of docs/serving.md."""
 
-import dataclasses
-
 from benchmarks.rows import OverheadRow, ServeRow, SoakRow, recorded
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
 from benchmarks.speed_report import nothing, where
 from benchmarks.tables import newest, table
 from octorec.prove.config import ProveConfig
 from octorec.serve.config import ServeConfig
+from octorec.settings import settings_of
 
 MILLION = 1e6
 
 
 def settings() -> str:
-    """Every field of ServeConfig."""
+    """Every setting of `octorec serve`."""
     cells = [
         [f"`{field.name}`", "" if field.default is None else f"`{field.default}`", field.metadata["help"]]
-        for field in dataclasses.fields(ServeConfig)
+        for field in settings_of(ServeConfig).values()
     ]
     return table(["setting", "default", "what it does"], cells)
 

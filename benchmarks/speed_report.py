@@ -14,7 +14,7 @@ from benchmarks.rows import (
 )
 from benchmarks.speed_figure import Bars
 from benchmarks.tables import newest, table
-from octorec.kernels.linear import ACCUMULATE, BACKENDS
+from octorec.kernels.products import ACCUMULATE, HOPPER, Accumulate, Fusion, Problem, product_for
 
 MAIN, MAIN_SHAPE = "moe-4b-a0.5b", (32, 512, 512)
 DEEP = 5632  # the larger K of the model's products
@@ -187,11 +187,12 @@ def product_errors(found: list[ProductRow]) -> str:
 
 
 def serves(row: ProductRow) -> bool:
-    """Whether the model's product is this one: torch adds no residual and has no block scales."""
-    if row.scales == "groups" or "experts" in row.product:
-        return (row.by, row.sums) == ("ours", "float32")
-    own = "residual" in row.product or BACKENDS.get((ACCUMULATE, row.N, row.K)) == "triton"
-    return (row.by, row.sums) == ("ours" if own else "torch", ACCUMULATE)
+    """Whether the model's product on Hopper is this one."""
+    experts = "experts" in row.product
+    sums: Accumulate = "float32" if experts or row.scales == "groups" else ACCUMULATE
+    fusion: Fusion = "residual" if "residual" in row.product else "none"
+    by = product_for(HOPPER, Problem(row.scales, row.N, row.K, fusion, sums, experts))
+    return (row.by, row.sums) == ("torch" if by == "torch" else "ours", sums)
 
 
 def start() -> str:

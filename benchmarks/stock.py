@@ -9,16 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from octorec.kernels.fp8 import to_e4m3
 from octorec.models.layers import Router
 from octorec.models.onerec_config import OneRecConfig
-
-E4M3 = torch.float8_e4m3fn
 
 
 def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """[..., K] -> E4M3 values, float32 scale [..., 1]."""
     scale = x.abs().amax(-1, keepdim=True).float().clamp(min=1e-12) / 448
-    return (x.float() / scale).clamp(-448, 448).to(E4M3), scale
+    return to_e4m3(x.float(), scale), scale
 
 
 class StockLinear(nn.Module):

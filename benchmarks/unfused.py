@@ -1,9 +1,9 @@
-"""The operations as stock PyTorch has them, a kernel a step: name for name, and argument for argument, `kernels.fused`.
+"""The operations as stock PyTorch has them, a kernel a step: an `Ops` without a kernel of our own.
 
 What a good engineer writes without a kernel of their own (as `stock` does): SDPA, torch's grouped and row-wise FP8
 products, torch.topk, caches gathered by index, casts apart. The yardstick of `kernels`, and where `ablation` begins.
 
-Letters as in `kernels.reference`.
+Letters as in `kernels.ops`.
 """
 
 from functools import lru_cache
@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.stock import quantize_rows
-from octorec.kernels import fused
-from octorec.kernels.quantized import GROUP, Granularity, Quantized
-from octorec.kernels.reference import DEAD, Beams, NodeFilter, Operand, Routing, TrieLevel
+from octorec.kernels import fused, reference
+from octorec.kernels.fp8 import GROUP, Granularity, Quantized
+from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, TrieLevel
 
-head = fused.head  # one library call
+check_device, check_sizes = reference.check_device, reference.check_sizes
+head, causal_attention = fused.head, fused.causal_attention  # each is one library call
 NEVER = float("-inf")
 
 
@@ -30,7 +31,7 @@ def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:
     return Quantized(values.flatten(-2), scale.squeeze(-1), granularity, x.dtype)
 
 
-def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
+def linear(x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:
     if isinstance(x, Quantized) and isinstance(weight, Quantized):
         scales = {"scale_a": x.scale, "scale_b": weight.scale.T}
         out = torch._scaled_mm(x.values, weight.values.T, **scales, out_dtype=x.dtype, use_fast_accum=True)
@@ -38,7 +39,7 @@ def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tenso
         assert isinstance(x, Tensor)
         assert isinstance(weight, Tensor)
         out = F.linear(x, weight)
-    return out if residual is None else residual + out
+    return out if into is None else into + out
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
@@ -85,7 +86,7 @@ def moe(
     gate_up: Operand,
     down: Operand,
     quantize_to: Granularity | None,
-    residual: Tensor | None = None,
+    into: Tensor | None = None,
 ) -> Tensor:
     """Experts in 16 bit, or in FP8 by `channel`: torch's grouped product takes no blocks on Hopper."""
     per_row, flat = routing.experts.shape[1], routing.experts.flatten()
@@ -98,7 +99,7 @@ def moe(
     out = torch.zeros_like(parts)
     out[order] = parts
     out = out.view(len(x), per_row, -1).sum(1)
-    return out if residual is None else residual + out
+    return out if into is None else into + out
 
 
 def _experts(weight: Operand) -> int:

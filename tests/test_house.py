@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "src/octorec"
 # every room may import them
-LEAVES = {"errors", "files", "formats", "output", "reading", "settings", "threads", "__init__"}
+LEAVES = {"errors", "files", "formats", "output", "progress", "reading", "settings", "threads", "__init__"}
 MAY_IMPORT = {
     "output": set(),
     "data": set(),
@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "prove": {"data", "kernels", "quant", "numerics", "engine", "evaluate"},
     "report": {"kernels", "models", "quant", "numerics", "engine", "evaluate", "prove"},
 }
-VERBS = {"demo", "cli"}  # use many rooms, and what people see: progress, terminal, extras
+VERBS = {"demo", "cli"}  # use many rooms, and what people see: progress_bar, terminal, extras
 
 
 def rooms() -> list[str]:
@@ -80,7 +80,7 @@ def test_serving_imports_the_online_verdict_alone_of_its_room() -> None:
 
 
 def test_leaves_import_no_room() -> None:
-    for leaf in ("errors", "files", "formats", "reading", "settings", "threads"):
+    for leaf in ("errors", "files", "formats", "progress", "reading", "settings", "threads"):
         assert imported_rooms(PACKAGE / f"{leaf}.py") <= LEAVES
 
 

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from octorec.progress import counting
+from octorec.progress_bar import counting
 from octorec.terminal import PlainConsole
 
 NASTY = "\x1b[2J\x1b]0;title\x07[bold]x[/] [link=http://a]:bomb: a\rb\x9b31m\u202ec\nerror"
@@ -43,7 +43,7 @@ def test_a_bar_shows_names_and_does_not_obey_them(monkeypatch: pytest.MonkeyPatc
     shown = PlainConsole(file=out, width=200, force_terminal=True, color_system=None)
     monkeypatch.setattr("octorec.terminal.console", shown)
     with counting("asking [bold]") as progress:
-        progress("[/] \x1b[2J\x07", 1, 2)
+        progress(1, 2, "[/] \x1b[2J\x07")
     assert "asking [bold]" in out.getvalue()
     assert r"[/] \x1b[2J" in out.getvalue()
     assert "\x1b[2J" not in out.getvalue()

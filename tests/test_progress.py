@@ -1,13 +1,16 @@
 """How far a long verb is, as people read it: on a terminal, and where nobody watches."""
 
+import ast
 import io
 import threading
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from octorec import progress, terminal
-from octorec.progress import Pace, counting, duration, training_progress
+from octorec import progress_bar, terminal
+from octorec.progress import part
+from octorec.progress_bar import Pace, counting, duration, training_progress
 
 
 class Clock:
@@ -71,9 +74,9 @@ class Lines(io.StringIO):
 def test_where_nobody_watches_lines_come_also_while_a_single_step_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     err = Lines(3)
     monkeypatch.setattr(terminal, "console", terminal.PlainConsole(file=err))
-    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    monkeypatch.setattr(progress_bar, "EVERY_S", 0.01)
     with counting("analyzing", "tensors") as counter:
-        counter("a [b]name[/]\x1b[2J", 3, 7)
+        counter(3, 7, "a [b]name[/]\x1b[2J")
         assert err.come.wait(30)
     before = err.getvalue()
     assert before.splitlines()[-1].startswith(r"analyzing: 3 of 7 tensors, a [b]name[/]\x1b[2J, 0 s so far")
@@ -81,7 +84,7 @@ def test_where_nobody_watches_lines_come_also_while_a_single_step_takes_long(mon
 
 
 def test_lines_end_with_the_block_also_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    monkeypatch.setattr(progress_bar, "EVERY_S", 0.01)
     monkeypatch.setattr(terminal, "console", terminal.PlainConsole(file=Lines(1)))
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt), counting("x"):
@@ -103,7 +106,7 @@ def test_a_bar_fits_into_80_columns_with_the_count_and_what_remains(monkeypatch:
     watched = Console(file=err, force_terminal=True, width=80, legacy_windows=False)
     monkeypatch.setattr(terminal, "console", watched)
     with counting("[b]evaluating[/b]", "requests") as counter:
-        counter("blocks[11].ffn.shared_experts.0.down_proj.weight", 9024, 18860)
+        counter(9024, 18860, "blocks[11].ffn.shared_experts.0.down_proj.weight")
     shown = err.getvalue()
     assert "[b]evaluating[/b]" in shown
     assert "blocks[11].ffn" in shown
@@ -118,3 +121,23 @@ def test_training_says_a_line_a_validation(monkeypatch: pytest.MonkeyPatch) -> N
         show({"step": 9, "loss": 3.0})
         show({"step": 10, "loss": 2.0, "recall@10": 0.25, "expert_load": [[0.5, 0.5]]})
     assert err.getvalue() == "step 10/20, loss 2.980, recall@10 0.2500, expert load 50%/50%\n"
+
+
+def test_one_stage_counts_on_from_those_before_it_and_is_named_where_it_says_nothing() -> None:
+    told: list[tuple[int, int, str]] = []
+    progress = part(lambda done, total, what="", /: told.append((done, total, what)), 10, 30, "16 bit")
+    progress(3, 20)
+    progress(4, 20, "user 7")
+    assert told == [(13, 30, "16 bit"), (14, 30, "user 7")]
+
+
+def test_every_room_tells_progress_in_one_form() -> None:
+    package = Path(progress_bar.__file__).parent
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.arg) and node.arg == "progress":
+                assert node.annotation is not None
+                assert ast.unparse(node.annotation).removesuffix(" | None") == "Progress", f"{path}: {node.lineno}"
+            defined = isinstance(node, ast.ClassDef) and node.name == "Progress"
+            named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "Progress"
+            assert not (defined or named) or path == package / "progress.py", f"{path}: {node.lineno}"

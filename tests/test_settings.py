@@ -13,10 +13,11 @@ from octorec.errors import InputError
 from octorec.numerics.intensity import Workload
 from octorec.prove.config import ProveConfig
 from octorec.serve.config import ServeConfig
+from octorec.settings import check_types, parts_of
 from octorec.training.config import TrainConfig
 
 NEEDED: dict[type, dict[str, Any]] = {EngineConfig: {"max_context": 8}, BenchConfig: {"catalog": "folder"}}
-CONFIGS = (ServeConfig, BenchConfig, EngineConfig, ProveConfig, TrainConfig, Workload)
+CONFIGS = (*parts_of(ServeConfig).values(), BenchConfig, EngineConfig, ProveConfig, TrainConfig, Workload)
 NAN, INF = float("nan"), float("inf")
 
 
@@ -92,13 +93,10 @@ def test_rates_may_be_infinite_but_no_other_number() -> None:
 
 
 def test_an_integer_stands_for_a_number_and_numpys_for_pythons() -> None:
-    config = make(ServeConfig, default_deadline_ms=np.int64(500), max_list=np.int32(4), keep_alive_s=3)
-    assert (config.default_deadline_ms, config.max_list, config.keep_alive_s) == (500.0, 4, 3.0)
-    assert [type(value) for value in (config.default_deadline_ms, config.max_list, config.keep_alive_s)] == [
-        float,
-        int,
-        float,
-    ]
+    config = ServeConfig.of(default_deadline_ms=np.int64(500), max_list=np.int32(4), keep_alive_s=3)
+    values = config.batch.default_deadline_ms, config.http.max_list, config.http.keep_alive_s
+    assert values == (500.0, 4, 3.0)
+    assert [type(value) for value in values] == [float, int, float]
 
 
 @pytest.mark.parametrize(("config", "name"), fields(str))
@@ -119,9 +117,23 @@ def test_words_are_one_of_those_allowed() -> None:
             refused(config, name, value)
 
 
+def test_what_is_no_plain_value_is_refused_in_one_line_too() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Odd:
+        others: tuple[Workload, ...] = ()
+
+        def __post_init__(self) -> None:
+            check_types(self)
+
+    assert Odd([Workload()]).others == (Workload(),)  # type: ignore[arg-type]
+    for value in (5, "x", [1], [None]):
+        refused(Odd, "others", value)
+
+
 def test_widths_that_contradict_each_other_are_refused_before_anything_is_loaded() -> None:
-    refused(ServeConfig, "default_beam_width", 2**17)
+    with pytest.raises(InputError, match="default_beam_width: got 131072; must be an integer from 1 to 65536"):
+        ServeConfig.of(default_beam_width=2**17)
     with pytest.raises(InputError, match="default_beam_width: got 64; 1 to 32"):
-        ServeConfig(beam_widths=(8, 32), default_beam_width=64)
+        ServeConfig.of(beam_widths=(8, 32), default_beam_width=64)
     with pytest.raises(InputError, match="k: got 200; at most beam_width = 128"):
         ProveConfig(k=200)

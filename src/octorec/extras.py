@@ -1,7 +1,7 @@
 """Which extra of the package brings a module that is not installed."""
 
 EXTRA_OF = {
-    "fastapi": "serve", "fastapi_offline": "serve", "starlette": "serve", "pydantic": "serve",
+    "fastapi": "serve", "fastapi_offline": "serve", "starlette": "serve",
     "uvicorn": "serve", "uvloop": "serve",
     "httptools": "serve", "prometheus_client": "serve", "orjson": "serve", "aiohttp": "bench",
     "gguf": "families", "transformers": "families", "accelerate": "families", "deep_gemm": "deepgemm",

@@ -1,73 +1,77 @@
-"""Settings are dataclasses whose values are of the types that their annotations say, and within bounds.
+"""Settings are frozen dataclasses whose values pydantic checks against their annotations: exact types, within bounds.
 
-What is not is refused by name. Imports no torch and no NumPy, so that the command line can read defaults.
+A bound is part of an annotation: `Annotated[int, Interval(ge=1, le=64)]`. What is not allowed is refused by the name of
+its setting. pydantic itself is imported when the first value is checked, so that the command line shows defaults at
+once.
 """
 
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
-from numbers import Integral, Real
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from octorec.errors import InputError
+from annotated_types import Interval
 
-NUMBERS = {int: "integers", float: "numbers"}
-PLAIN = (bool, int, float, str)
+from octorec.errors import InputError, check_known
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+DEVICE = "cpu"  # where no other is named
+SEED = 0
 LONGEST_S = 1_000_000  # a time that somebody waits
 LARGEST = 2**63 - 1  # NumPy and torch take no larger integer
+LARGE = 2**31 - 1  # bounds a number that has no bound of its own
 INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*", re.ASCII)
+NUMBERS = {int: "integers", float: "numbers"}
+BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")  # pydantic's names of errors
+
+AtLeastOne = Annotated[int, Interval(gt=0, le=LARGE)]
+Share = Annotated[float, Interval(ge=0, lt=1)]
+Rate = Annotated[float, Interval(ge=0, le=LARGE)]
+Seconds = Annotated[float, Interval(gt=0, le=LONGEST_S)]
+Wait = Annotated[float, Interval(ge=0, le=LONGEST_S)]  # seconds, or none
+
+Kind = TypeVar("Kind")
 
 
 def setting(default: Any, text: str) -> Any:
-    """A dataclass's field with its default and the text of its flag's help."""
+    """A dataclass's field with its default and the help text of its flag; a field without a text has no flag."""
     return dataclasses.field(default=default, metadata={"help": text})
 
 
-def check_types(config: Any, infinite: Sequence[str] = ()) -> None:
-    """Give each setting of a dataclass the type of its annotation, without rounding; an InputError names what has none.
+def check_types(config: Any) -> None:
+    """Give each setting of a dataclass the type of its annotation, without rounding; an InputError names the first that
+    has none, or that is out of bounds.
 
-    Plain types, Literals, tuples of numbers and None are looked at. A list, or text such as "1,8", may stand for a
-    tuple, an integer for a float; True is no number. infinite: settings whose numbers may be inf; none may be NaN.
+    A list, or text such as "1,8", may stand for a tuple, an integer for a float, NumPy's numbers and arrays for
+    Python's; True is no number. A float needs two bounds, which NaN is never within.
     """
-    for name, kind in get_type_hints(type(config)).items():
-        object.__setattr__(config, name, typed(name, kind, getattr(config, name), name in infinite))
+    kind: type = type(config)
+    hints = _hints(kind)
+    given = {name: _plain(getattr(config, name), hint) for name, hint in hints.items()}
+
+    from pydantic import ValidationError
+
+    try:
+        checked = _model(kind)(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        raise InputError(name, getattr(config, name), _allowed(first, hints[name])) from None
+    for name in hints:
+        object.__setattr__(config, name, getattr(checked, name))
 
 
-def typed(name: str, kind: Any, value: Any, infinite: bool = False) -> Any:
-    """`value` as a `kind`; see `check_types`."""
-    if get_origin(kind) is Literal:
-        if not any(type(value) is type(one) and value == one for one in get_args(kind)):
-            raise InputError(name, value, f"allowed: {', '.join(map(str, get_args(kind)))}")
-        return value
-    kinds = get_args(kind) if NoneType in get_args(kind) else (kind,)
-    if value is None and NoneType in kinds:
-        return None
-    if get_origin(kinds[0]) is tuple and get_args(kinds[0])[0] in NUMBERS:
-        return _numbers(name, get_args(kinds[0])[0], value, infinite)
-    if kinds[0] not in PLAIN:
-        return value
-    made = _plain(kinds[0], value)
-    if made is None:
-        raise InputError(name, value, f"must be of type {kinds[0].__name__}")
-    return _within(name, made, value, infinite)
-
-
-def check_range(config: Any, low: float, high: float, *names: str, above: bool = False) -> None:
-    """Refuse a setting, or a part of a tuple, below `low` (with `above`, also at it) or above `high`; None passes.
-
-    Infinity passes where `check_types` let it.
-    """
+def check_range(config: Any, low: int, high: int, *names: str) -> None:
+    """Refuse an integer, or one of a tuple, below `low` or above `high`; None passes."""
     for name in names:
         value = getattr(config, name)
         for number in value if isinstance(value, tuple) else (value,):
-            if number is None or number == math.inf:
-                continue
-            if number < low or number > high or (above and number == low):
-                whole = "an integer " if isinstance(number, int) else ""
-                start = f"above {low:g}, at most" if above else f"from {low} to"
-                raise InputError(name, value, f"must be {whole}{start} {high}")
+            if number is not None and not low <= number <= high:
+                raise InputError(name, value, f"must be {_bounds(Interval(ge=low, le=high), int)}")
 
 
 def check_ascending(config: Any, *names: str) -> None:
@@ -84,41 +88,94 @@ def require(condition: bool, name: str, config: Any, allowed: str) -> None:
         raise InputError(name, getattr(config, name), allowed)
 
 
-def _numbers(name: str, kind: type, value: Any, infinite: bool) -> tuple[Any, ...]:
-    if hasattr(value, "tolist"):  # NumPy's arrays
-        value = value.tolist()
-    parts = [_of_text(kind, part) for part in value.split(",")] if isinstance(value, str) else value
-    made = [_plain(kind, part) for part in parts] if isinstance(parts, (list, tuple)) else [None]
-    if any(number is None for number in made):
-        raise InputError(name, value, f"must be {NUMBERS[kind]}, with commas")
-    return tuple(_within(name, number, value, infinite) for number in made)
+def settings_of(kind: type) -> dict[str, "dataclasses.Field[Any]"]:
+    """The settings of a dataclass by name; of one that is composed, those of its parts, in their order."""
+    parts = [*parts_of(kind).values()] or [kind]
+    return {field.name: field for part in parts for field in dataclasses.fields(part)}
 
 
-def _of_text(kind: type, text: str) -> Any:
+def parts_of(kind: type) -> dict[str, Any]:
+    """The parts of a dataclass that is composed of others, by field; none of one that holds settings itself."""
+    return {name: part for name, part in get_type_hints(kind).items() if dataclasses.is_dataclass(part)}
+
+
+def composed(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """The dataclass `kind`, composed of parts, with `values` by the names of the parts' settings.
+
+    Raises InputError for a name that no part has, and as the parts do.
+    """
+    check_known("settings", values, [*settings_of(kind)])
+    made = {}
+    for name, part in parts_of(kind).items():
+        made[name] = part(**{one.name: values[one.name] for one in dataclasses.fields(part) if one.name in values})
+    return kind(**made)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+@cache
+def _model(kind: type) -> "type[BaseModel]":
+    """The settings of a dataclass as pydantic checks them, each strictly."""
+    from pydantic import ConfigDict, create_model
+
+    config = ConfigDict(strict=True, arbitrary_types_allowed=True, protected_namespaces=())
+    fields: Any = {name: (hint, ...) for name, hint in _hints(kind).items()}
+    return create_model(kind.__name__, __config__=config, **fields)
+
+
+def _plain(value: Any, hint: Any) -> Any:
+    """A value of NumPy as Python's; a list, and text where a tuple is due, as a tuple."""
+    value = _python(value)
+    if isinstance(value, str) and any(get_origin(part) is tuple for part in _within(hint)):
+        return tuple(map(_of_text, value.split(",")))
+    return tuple(map(_python, value)) if isinstance(value, list) else value
+
+
+def _python(value: Any) -> Any:
+    """A number or an array of NumPy as Python's."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _of_text(text: str) -> Any:
     """The number that a part of "1,8" says; the text itself where it says none."""
-    if kind is int:
-        return int(text) if INTEGER.fullmatch(text) else text
     try:
-        return text if "_" in text else float(text)
+        return int(text) if INTEGER.fullmatch(text) else text if "_" in text else float(text)
     except ValueError:
         return text
 
 
-def _plain(kind: type, value: Any) -> Any:
-    """`value` as a plain type, None where that would change it."""
-    if kind is int:
-        return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
-    if kind is float and isinstance(value, Real) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            return None
-    return value if isinstance(value, kind) and kind is not float else None
+def _allowed(error: Mapping[str, Any], hint: Any) -> str:
+    """What may stand for a setting with the annotation `hint`, in words, after pydantic's `error`."""
+    inside = [*_within(hint)]
+    if error["type"] == "literal_error":
+        words = next(get_args(part) for part in inside if get_origin(part) is Literal)
+        return f"allowed: {', '.join(map(str, words))}"
+    plain = next((part for part in inside if part in (bool, int, float, str)), None)
+    if plain is None:  # no type of a setting that a person writes
+        return str(error["msg"])
+    if isinstance(error["input"], float) and not math.isfinite(error["input"]) and plain is float:
+        return "must be finite"
+    if error["type"] in BOUNDS:
+        return f"must be {_bounds(next(part for part in inside if isinstance(part, Interval)), plain)}"
+    if any(get_origin(part) is tuple for part in inside):
+        return f"must be {NUMBERS[plain]}, with commas"
+    return f"must be of type {plain.__name__}"
 
 
-def _within(name: str, number: Any, value: Any, infinite: bool) -> Any:
-    if isinstance(number, float) and (math.isnan(number) or (math.isinf(number) and not infinite)):
-        raise InputError(name, value, "must be finite" if not infinite else "must be a number, or inf")
-    if isinstance(number, int) and abs(number) > LARGEST:
-        raise InputError(name, value, "must be an integer of at most 64 bits")
-    return number
+def _within(hint: Any) -> Iterator[Any]:
+    """An annotation and all that it is made of, its bounds too."""
+    yield hint
+    for part in get_args(hint):
+        yield from _within(part)
+
+
+def _bounds(interval: Interval, kind: type) -> str:
+    """Such as `an integer from 1 to 8` and `above 0, at most 1`."""
+    whole = "an integer " if kind is int else ""
+    if interval.lt is not None:
+        return f"{interval.ge} or more and below {interval.lt}"
+    low = f"from {interval.ge} to" if interval.gt is None else f"above {interval.gt}, at most"
+    return f"{whole}{low} {interval.le}"

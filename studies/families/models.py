@@ -17,7 +17,7 @@ from octorec.engine.request import Request
 from octorec.evaluate.compare import compare_predictions
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.kernels import reference
-from octorec.kernels.quantized import Granularity, dequantize, quantize
+from octorec.kernels.fp8 import Granularity, dequantize, quantize
 from octorec.models.names import disk_tensors
 from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset
@@ -28,7 +28,7 @@ from octorec.numerics.roles import role
 from octorec.numerics.stats import TensorStats, weight_stats
 from octorec.numerics.verdict import LayerVerdict, judge
 from octorec.numerics.workload import speed
-from octorec.progress import counting
+from octorec.progress_bar import counting
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import empty_model, load_dequantized
 from octorec.quant.recipe import Group, Recipe, load_recipe, matrices

@@ -13,7 +13,6 @@ Letters: B requests, H clicked items of a history, E width of an embedding, F nu
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from octorec.errors import InputError, MismatchError, check_keys
 from octorec.files import json_text
 from octorec.kernels import reference
+from octorec.kernels.ops import Ops
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.models.layers import Linear
 from octorec.output.write import new_folder
@@ -100,7 +100,7 @@ class RankerBatch:
 class Dense(nn.Module):
     """y = x W^T + b: x [T, K] -> [T, N]."""
 
-    def __init__(self, n_in: int, n_out: int, ops: ModuleType):
+    def __init__(self, n_in: int, n_out: int, ops: Ops):
         super().__init__()
         self.proj = Linear(n_in, n_out, ops)
         self.bias = nn.Parameter(torch.zeros(n_out))
@@ -112,7 +112,7 @@ class Dense(nn.Module):
 class MLP(nn.Sequential):
     """Dense layers of `widths`, ReLU between them."""
 
-    def __init__(self, n_in: int, widths: tuple[int, ...], ops: ModuleType):
+    def __init__(self, n_in: int, widths: tuple[int, ...], ops: Ops):
         layers: list[nn.Module] = []
         for width in widths:
             layers += [Dense(n_in, width, ops), nn.ReLU()]
@@ -123,7 +123,7 @@ class MLP(nn.Sequential):
 class AttentionUnit(nn.Module):
     """DIN's: an MLP weighs each clicked item against the candidate; their weighted sum, not normalised."""
 
-    def __init__(self, config: RankerConfig, ops: ModuleType):
+    def __init__(self, config: RankerConfig, ops: Ops):
         super().__init__()
         self.mlp = MLP(4 * config.embed_dim, (config.attention_width, 1), ops)
 
@@ -141,7 +141,7 @@ class Ranker(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: RankerConfig, ops: ModuleType = reference):
+    def __init__(self, config: RankerConfig, ops: Ops = reference):
         super().__init__()
         width = config.embed_dim
         self.config, self.ops = config, ops

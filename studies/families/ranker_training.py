@@ -1,20 +1,19 @@
 """Train the traditional ranker on clicks, and say how well it ranks beside two floors."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from sklearn.linear_model import LogisticRegression
 
 from octorec.errors import InputError
-from octorec.settings import check_types
+from octorec.progress import Progress, silent
+from octorec.settings import LARGE, SEED, AtLeastOne, Rate, Share, check_types
 from studies.families.ranker import Ranker, RankerConfig, initialize
 from studies.families.ranker_data import NUMBERS, RankerSet
-
-Progress = Callable[[int, int], None]  # steps done, steps in all
 
 
 @dataclass(frozen=True)
@@ -24,20 +23,17 @@ class RankerTraining:
     embedding_rate: of the embeddings' learning rate to that of the rest. train_share: of all examples, the oldest.
     """
 
-    epochs: int = 1
-    batch_size: int = 512
-    learning_rate: float = 5e-4
-    embedding_rate: float = 0.2
-    weight_decay: float = 1e-5
-    train_share: float = 0.8
-    seed: int = 0
+    epochs: AtLeastOne = 1
+    batch_size: AtLeastOne = 512
+    learning_rate: Rate = 5e-4
+    embedding_rate: Rate = 0.2
+    weight_decay: Rate = 1e-5
+    train_share: Share = 0.8
+    seed: Annotated[int, Interval(ge=0, le=LARGE)] = SEED
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(name, getattr(self, name), "must be 1 or more")
-        if not 0 < self.train_share < 1:
+        if not self.train_share > 0:
             raise InputError("train_share", self.train_share, "must be between 0 and 1")
 
 
@@ -48,9 +44,9 @@ def split(examples: RankerSet, config: RankerTraining) -> tuple[RankerSet, Ranke
 
 
 def train_ranker(
-    learned: RankerSet, config: RankerConfig, training: RankerTraining, progress: Progress | None = None
+    learned: RankerSet, config: RankerConfig, training: RankerTraining, progress: Progress = silent
 ) -> Ranker:
-    """A ranker of `config`, trained in float32 on the mean cross-entropy of the clicks.
+    """A ranker of `config`, trained in float32 on the mean cross-entropy of the clicks. `progress` counts steps.
 
     A standardised one takes mean and deviation of each number from `learned`; a number that never varies keeps 1.
     """
@@ -71,8 +67,7 @@ def train_ranker(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            if progress is not None:
-                progress(epoch * steps + step, training.epochs * steps)
+            progress(epoch * steps + step, training.epochs * steps)
     return model.eval()
 
 

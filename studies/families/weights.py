@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor, nn
 
 from benchmarks.rows.families import Auc, Effect, FamilyRow, Summary
-from octorec.kernels.quantized import Granularity, dequantize, quantize
+from octorec.kernels.fp8 import Granularity, dequantize, quantize
 from octorec.models.layers import Linear
 from octorec.numerics.activations import SCHEMES, ActivationStats
 from octorec.numerics.stats import TensorStats

@@ -13,8 +13,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,10 +27,8 @@ from benchmarks.rows.quality import FloorRow, SetVerdict, Subject, TrainingRow
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config, load
-from octorec.kernels import fused
 from octorec.kernels.device import open_device
-from octorec.kernels.quantized import Quantized
-from octorec.kernels.reference import Operand
+from octorec.kernels.ops import Ops, Variant
 from octorec.models.hf_folder import write_config, write_tensors
 from octorec.models.onerec import OneRecV2
 from octorec.models.weights import disk_tensors, stored
@@ -75,14 +73,14 @@ class Run:
     def simulated(self, recipe: str | None) -> Engine:
         """An engine with plain weights: BF16 whose products go through FP8 and back, or (None) in float32."""
         dtype = torch.float32 if recipe is None or self.device == "cpu" else torch.bfloat16
-        ops = gpu_ops if dtype == torch.float32 else fused
+        ops = gpu_ops if dtype == torch.float32 else self.search_ops
         model = load_model(self.folder / "bf16", ops, self.device, dtype)
         if recipe is not None:
             simulate(model, SIMULATIONS[recipe])
         return Engine(model, self.catalog, engine_config(self.options), self.device, self.search_ops)
 
     @property
-    def search_ops(self) -> ModuleType:
+    def search_ops(self) -> Ops:
         return search_ops(self.device)
 
     def judge(
@@ -117,16 +115,11 @@ def save_bf16(model: OneRecV2, catalog: Catalog, out: Path) -> None:
         catalog.save(scratch / "catalog")
 
 
-def float32_sums() -> Any:
+def float32_sums() -> Ops:
     """The kernels with row-wise products whose sums are all in float32: fast accumulation off."""
+    from octorec.kernels import fused  # imports triton
 
-    def linear(x: Operand, weight: Operand, residual: torch.Tensor | None = None) -> torch.Tensor:
-        from octorec.kernels.linear import linear as product
-
-        quantized = isinstance(x, Quantized)
-        return product(x, weight, residual, accumulate="float32") if quantized else fused.linear(x, weight, residual)
-
-    return SimpleNamespace(**{**vars(fused), "linear": linear})
+    return Variant(fused, linear=partial(fused.linear, accumulate="float32"))
 
 
 def recipes(run: Run, scratch: Path) -> Iterator[tuple[str, str, Engine]]:
@@ -139,7 +132,7 @@ def recipes(run: Run, scratch: Path) -> Iterator[tuple[str, str, Engine]]:
     if run.device == "cuda":
         model = load_model(run.folder / "fp8", float32_sums(), run.device, torch.bfloat16)
         options = engine_config(run.options)
-        yield "fp8, float32 sums", "fp8 kernels", Engine(model, run.catalog, options, run.device, fused)
+        yield "fp8, float32 sums", "fp8 kernels", Engine(model, run.catalog, options, run.device, run.search_ops)
 
 
 def shifted(engine: Engine) -> Engine:

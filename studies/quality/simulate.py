@@ -1,7 +1,7 @@
 """Other choices than the recipe's, where no kernel exists for them: values are rounded to FP8 and back around products
 in the model's own type. What each costs is measured the same way, product by product.
 
-Letters as in `kernels.reference`.
+Letters as in `kernels.ops`.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octorec.kernels.quantized import GROUP, Granularity
-from octorec.kernels.reference import Operand, Routing
+from octorec.kernels.fp8 import Granularity, grouped, ungrouped
+from octorec.kernels.ops import Operand, Ops, Routing, Variant
 from octorec.models.layers import Experts, Linear, MoE
 from octorec.models.onerec import OneRecV2
 
@@ -58,16 +58,12 @@ def rounded(x: Tensor, granularity: Granularity, values: Values = "e4m3", parts:
     """`x` [..., N, K] through FP8 and back, in its own type; `parts` of its rows have scales of their own."""
     if parts > 1:
         return torch.cat([rounded(part, granularity, values) for part in x.chunk(parts, -2)], -2)
-    height, width = x.shape[-2:]
-    rows = {"tensor": height, "block": GROUP}.get(granularity, 1)
-    columns = {"block": GROUP, "group": GROUP}.get(granularity, width)
-    groups = F.pad(x.float(), (0, -width % columns, 0, -height % rows))
-    groups = groups.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows))  # [..., n, rows, k, columns]
+    groups = grouped(x.float(), granularity)  # [..., n, rows, k, columns]
     largest = torch.finfo(TYPES[values]).max
     scale = groups.abs().amax((-3, -1), keepdim=True) / largest
     scale = torch.where(scale > 0, scale, 1.0)
     back = (groups / scale).clamp(-largest, largest).to(TYPES[values]).float() * scale
-    return back.flatten(-2).flatten(-3, -2)[..., :height, :width].to(x.dtype)
+    return ungrouped(back, x).to(x.dtype)
 
 
 def simulate(model: OneRecV2, simulation: Simulation, found: dict[str, list[float]] | None = None) -> None:
@@ -92,20 +88,18 @@ def _give(module: Any, scheme: Scheme | None, name: str, found: dict[str, list[f
         module.ops = SimulatedOps(module.ops, scheme, parts, None if found is None else found.setdefault(name, []))
 
 
-class SimulatedOps:
+class SimulatedOps(Variant):
     """The operations of one module: its product simulated, everything else as it was."""
 
-    def __init__(self, base: Any, scheme: Scheme, parts: int, found: list[float] | None):
-        self.base, self.scheme, self.parts, self.found = base, scheme, parts, found
+    def __init__(self, base: Ops, scheme: Scheme, parts: int, found: list[float] | None):
+        super().__init__(base)
+        self.scheme, self.parts, self.found = scheme, parts, found
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.base, name)
-
-    def linear(self, x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
+    def linear(self, x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:
         assert isinstance(x, Tensor)
         assert isinstance(weight, Tensor)
         out = self._run(lambda a, w: F.linear(a(x), w(weight)))
-        return out if residual is None else residual + out
+        return out if into is None else into + out
 
     def head(self, x: Tensor, weight: Tensor) -> Tensor:
         return self._run(lambda a, w: self.base.head(a(x), w(weight)))
@@ -117,11 +111,13 @@ class SimulatedOps:
         return self.base.route(self._activations(x), self._weights(gate), bias, top_k, n_shared)
 
     def moe(
-        self, x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor, quantize_to: None,
-        residual: Tensor | None = None,
+        self, x: Tensor, routing: Routing, gate_up: Operand, down: Operand, quantize_to: Granularity | None,
+        into: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
+        assert isinstance(gate_up, Tensor)
+        assert isinstance(down, Tensor)
         out = self._run(lambda a, w: every_expert(x, routing, gate_up, down, a, w))
-        return out if residual is None else residual + out
+        return out if into is None else into + out
 
     def _run(self, product: Callable[..., Tensor]) -> Tensor:
         """`product` of what turns activations and weights into what it multiplies."""
@@ -143,7 +139,7 @@ def every_expert(
     x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor,
     activations: Callable[[Tensor], Tensor], weights: Callable[..., Tensor],
 ) -> Tensor:  # fmt: skip
-    """`reference.moe` as two products over all experts, so that shapes are static; x [T, C] -> [T, C]."""
+    """`Ops.moe` as two products over all experts, so that shapes are static; x [T, C] -> [T, C]."""
     n_expert, width = len(gate_up), down.shape[1]
     gates = x.new_zeros(len(x), n_expert, dtype=torch.float32).scatter(1, routing.experts, routing.weights)  # [T, E]
     hidden = F.linear(activations(x), weights(gate_up).flatten(0, 1)).unflatten(1, (n_expert, -1))  # [T, E, 2F]

@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from octorec.data.splits import Example
 from octorec.engine.engine import Engine
 from octorec.engine.load import engine_config
 from octorec.evaluate.metrics import ndcg_at, recall_at
-from octorec.kernels import fused, reference
+from octorec.kernels.device import ops_for
+from octorec.kernels.ops import Ops
 from octorec.models.onerec import OneRecV2
 from octorec.models.onerec_config import OneRecConfig
 from octorec.training.config import TrainConfig
@@ -31,8 +31,8 @@ def limits(batch: int, width: int) -> dict[str, Any]:
     return {"batch_sizes": (batch,), "beam_widths": (width,), "default_beam_width": width}
 
 
-def search_ops(device: str) -> ModuleType:
-    return fused if torch.device(device).type == "cuda" else reference
+def search_ops(device: str) -> Ops:
+    return ops_for(torch.device(device))
 
 
 def trained(
@@ -58,7 +58,7 @@ def trained(
             say(f"  step {record['step']} {measured} ({time.perf_counter() - start:.1f} s)")
 
     validate = recall_of(catalog, fitting, subject, validation, device)
-    records = trainer.run(validate=validate, progress=progress)
+    records = trainer.run(validate=validate, on_step=progress)
     return subject.eval(), records
 
 

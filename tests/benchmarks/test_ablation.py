@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
-from benchmarks import ablation
+from benchmarks import ablation, unfused
 from benchmarks.ablation import OPERATIONS, STEPS, EagerEngine, mix, replaced
 from benchmarks.engine import Measured
 from benchmarks.random_model import random_catalog, random_requests
 from benchmarks.records import as_json
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.kernels import reference
+from octorec.kernels.ops import Variant
 from octorec.models.presets import preset
 from octorec.quant.load import load_model
 
@@ -30,8 +30,7 @@ def test_every_step_is_the_same_model(make_checkpoint: Callable[..., Path], monk
     requests = random_requests(4, 150, config.max_context, 16)
     model = load_model(folder, reference, "cpu", torch.bfloat16)
     expected = Engine(model, catalog, limits, "cpu", reference).recommend(requests)
-    ops = ModuleType("mixture")
-    mix(ops, [])
+    ops = Variant(unfused)
     engine = EagerEngine(load_model(folder, ops, "cpu", torch.bfloat16), catalog, limits, "cpu", ops)
     for number, step in enumerate(STEPS):
         mix(ops, replaced(number))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from benchmarks.bounds import RANGE, Part, Ranges, Work, bound, parts_of, read_trace, shares
 from benchmarks.stock import StockOneRec
 from octorec.kernels import reference
-from octorec.kernels.quantized import quantize
+from octorec.kernels.fp8 import quantize
 from octorec.models.presets import preset
 
 CEILINGS = {"bf16": 800.0, "fp8": 1500.0, "memory": 4000.0}  # TFLOP/s, TFLOP/s, GB/s: 200 and 375 FLOP a byte

@@ -16,8 +16,8 @@ from benchmarks.speed_report import percent_of_ceiling
 from benchmarks.timer import of_samples
 from benchmarks.traffic import Traffic
 from octorec.kernels import reference
-from octorec.kernels.quantized import Quantized, dequantize
-from octorec.kernels.reference import Beams
+from octorec.kernels.fp8 import Quantized, dequantize
+from octorec.kernels.ops import Beams
 
 SMALL = {"C": 256, "FFN": 512, "HEADS": 2, "EXPERTS": 5, "TOP_K": 2, "CODES": 64, "BEAMS": 32, "SETS": 1}
 FOUND = {"copy": 2400.0, "add": 3000.0, "read": 3200.0, "bf16": 700.0, "fp8": 1400.0}

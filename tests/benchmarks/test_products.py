@@ -11,8 +11,8 @@ from benchmarks import kernel_inputs, products, records, speed_report
 from benchmarks.products import Case, Inputs
 from benchmarks.rows import FILES, ProductFailure, ProductRow, recorded
 from octorec.kernels import reference
-from octorec.kernels.linear import ACCUMULATE, BACKENDS
-from octorec.kernels.quantized import Quantized, dequantize
+from octorec.kernels.fp8 import Quantized, dequantize
+from octorec.kernels.products import ACCUMULATE, HOPPER, Problem, product_for
 
 SMALL = [
     Case("o + residual", 128, 256, "rows", adds=True),
@@ -83,5 +83,5 @@ def test_the_faster_serves() -> None:
     for name in ("q", "qkv", "gate, up"):
         found = [row for row in rows if (row.product, row.scales) == (name, "rows")]
         ours, torchs = (math.prod(row.us for row in found if row.by == by) for by in ("ours", "torch"))
-        backend = BACKENDS.get((ACCUMULATE, found[0].N, found[0].K), "torch")
-        assert backend == ("triton" if ours < torchs else "torch"), name
+        problem = Problem("rows", found[0].N, found[0].K, sums=ACCUMULATE)
+        assert product_for(HOPPER, problem) == ("hopper" if ours < torchs else "torch"), name

@@ -88,10 +88,10 @@ def test_unique_tuples_stay_unique():
 def test_progress_counts_to_the_end():
     calls = []
     build_catalog(interactions(), items(), SIZES, progress=lambda *call: calls.append(call))
-    done = [done for _, done, _ in calls]
+    done = [done for done, _, _ in calls]
     assert done == sorted(set(done))
-    assert {steps for _, _, steps in calls} == {done[-1] + 1}
-    assert [what for what, _, _ in calls if "iteration 1" in what] == [
+    assert {steps for _, steps, _ in calls} == {done[-1] + 1}
+    assert [what for _, _, what in calls if "iteration 1" in what] == [
         f"level {n} of 3, iteration 1" for n in (1, 2, 3)
     ]
 

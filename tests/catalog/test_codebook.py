@@ -76,8 +76,8 @@ def test_fingerprint_sees_every_centroid(codebook):
 def test_progress_names_each_level():
     calls = []
     fit_codebook(random_vectors(), (4, 4), 0, lambda *call: calls.append(call))
-    first = [call for call in calls if call[0].endswith("iteration 1")]
-    assert first == [("level 1 of 2, iteration 1", 0, 16), ("level 2 of 2, iteration 1", 8, 16)]
+    first = [call for call in calls if call[2].endswith("iteration 1")]
+    assert first == [(0, 16, "level 1 of 2, iteration 1"), (8, 16, "level 2 of 2, iteration 1")]
 
 
 def test_fewer_distinct_vectors_than_codes():

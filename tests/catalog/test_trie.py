@@ -8,7 +8,7 @@ import pytest
 
 from octorec.catalog import trie as catalog_trie
 from octorec.catalog.trie import build_trie, code_order
-from octorec.kernels import reference
+from octorec.kernels import ops
 
 
 def random_codes(n, sizes, seed=0):
@@ -69,7 +69,7 @@ def test_nodes_ascend_by_prefix():
 
 
 def test_fields_and_types_are_those_of_the_beam_step():
-    assert catalog_trie.TrieLevel._fields == reference.TrieLevel._fields
+    assert catalog_trie.TrieLevel._fields == ops.TrieLevel._fields
     for size, code_type in [(32768, np.int16), (32769, np.int32)]:
         codes = np.array([[0, size - 1], [1, 0]], np.int32)
         bits = np.zeros((2, 1), np.int64)

@@ -11,8 +11,8 @@ from octorec.data.movielens import movielens_100k
 from octorec.data.splits import Example, leave_last_out
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
-from octorec.kernels import quantized, reference
-from octorec.kernels.quantized import Granularity, Quantized
+from octorec.kernels import fp8, reference
+from octorec.kernels.fp8 import Granularity, Quantized
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.presets import preset
 from octorec.prove.run import gate
@@ -96,9 +96,9 @@ def test_a_missing_clamp_does_not_pass(folders, pair, monkeypatch: pytest.Monkey
     """Without the clamp a cast to E4M3, which has no infinity, gives NaN above 464 (torch's own saturates of late)."""
 
     def unclamped(x: torch.Tensor, granularity: Granularity) -> Quantized:
-        q = quantized.quantize(x, granularity)
-        ratio = x.float() / quantized.expand_scale(q.scale, q.granularity, x.shape)
-        values = torch.where(ratio.abs() > 464, torch.nan, q.values.float()).to(quantized.E4M3)
+        q = fp8.quantize(x, granularity)
+        ratio = x.float() / fp8.expand_scale(q.scale, q.granularity, x.shape)
+        values = torch.where(ratio.abs() > 464, torch.nan, q.values.float()).to(fp8.E4M3)
         return Quantized(values, q.scale, q.granularity, q.dtype)
 
     monkeypatch.setattr(reference, "quantize", unclamped)

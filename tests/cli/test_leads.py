@@ -79,7 +79,9 @@ def test_an_interrupted_training_names_its_state(work: Path, tmp_path: Path, mon
     def interrupted(record: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("octorec.progress.Counter.__call__", lambda self, *at: interrupted(at) if at[0] == 3 else None)
+    monkeypatch.setattr(
+        "octorec.progress_bar.Counter.__call__", lambda self, *at: interrupted(at) if at[0] == 3 else None
+    )
     arguments = ("train", "--data", work / "data.csv", "--catalog", work / "bf16/catalog", "--hold-out", 0, "--preset",
                  "tiny", "--steps", 9, "--batch-size", 4, "--save-every")  # fmt: skip
     done = octorec(*arguments, 2, "--out", tmp_path / "model", expect=130)

@@ -154,7 +154,7 @@ def test_predictions_made_once_give_the_same_comparison(engine, examples):
 
 def test_progress_counts_both_engines(engine, examples):
     calls = []
-    compare(engine, engine, examples[:5], batch=3, progress=lambda done, total: calls.append((done, total)))
+    compare(engine, engine, examples[:5], batch=3, progress=lambda done, total, _: calls.append((done, total)))
     assert calls == [(3, 10), (5, 10), (8, 10), (10, 10)]
 
 

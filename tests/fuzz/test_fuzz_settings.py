@@ -1,6 +1,5 @@
 """The server's settings: YAML files of `octorec serve --config`."""
 
-import dataclasses
 import random
 from pathlib import Path
 
@@ -10,10 +9,11 @@ from harness import fuzz
 from mutate import broken_bytes, mutated
 
 from octorec.serve.config import ServeConfig, read_config
+from octorec.settings import settings_of
 
 SETTINGS = {
     field.name: list(field.default) if isinstance(field.default, tuple) else field.default
-    for field in dataclasses.fields(ServeConfig)
+    for field in settings_of(ServeConfig).values()
 }
 SETTINGS |= {"batch_sizes": [1, 8], "beam_widths": "32,128", "admin_port": 8081, "max_batch_size": 8}
 
@@ -34,7 +34,7 @@ def broken(folder: Path, rng: random.Random) -> str:
 
 def read(folder: Path) -> object:
     config = read_config(folder / "serve.yaml", {})
-    return config.engine_options() or config
+    return config.engine.of_engine() or config
 
 
 @pytest.mark.slow

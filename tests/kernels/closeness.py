@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from octorec.kernels.quantized import Quantized, dequantize
+from octorec.kernels.fp8 import Quantized, dequantize
 
 STEP = {torch.bfloat16: 2**-7, torch.float16: 2**-10, torch.float32: 2**-20}  # of a value's size, between neighbours
 SUMS = 2**-12 if torch.cuda.is_available() else 2**-20  # of a sum's size: a GPU sums 128 FP8 products in about 14 bits

@@ -7,7 +7,9 @@ import interpreter
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._device import _device_constructors
 
+_device_constructors()  # caches torch.empty as it is: were it poisoned, later meta models would take memory
 ON_GPU = torch.cuda.is_available()
 if not ON_GPU:
     interpreter.install()

@@ -5,6 +5,7 @@ a GPU of the wanted compute capability. Each launch is specialised exactly as on
 """
 
 import functools
+import math
 import multiprocessing
 import os
 import re
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-MAX_SHARED = {90: 227 * 1024, 89: 99 * 1024}  # bytes a block
+# bytes of shared memory a block: CUDA's programming guide, technical specifications by compute capability
+MAX_SHARED = {89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
 CAPABILITIES = [90, pytest.param(89, marks=pytest.mark.slow)]
 
 
@@ -50,6 +53,20 @@ class MachineCode:
 def compile_launches(call: Callable[..., Any], *args: Any, capability: int = 90) -> list[MachineCode]:
     """The machine code of every Triton launch that `call(*args)` makes, in order; `call` is a module's function."""
     return _worker().submit(_compile_launches, call, args, capability).result()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch that was not made: the kernel, how many programs, and what is compiled in (names in capitals)."""
+
+    name: str
+    programs: int
+    constants: dict[str, Any]
+
+
+def launches(call: Callable[..., Any], *args: Any, capability: int = 90) -> list[Launch]:
+    """Every Triton launch, and every FP8 product of torch, that `call(*args)` would make, in order; none is made."""
+    return _worker().submit(_launches, call, args, capability).result()
 
 
 @functools.cache
@@ -96,6 +113,29 @@ def _compile_launches(call: Callable[..., Any], args: tuple[Any, ...], capabilit
         call(*args)
     finally:
         JITFunction.run = run
+    return found
+
+
+def _launches(call: Callable[..., Any], args: tuple[Any, ...], capability: int) -> list[Launch]:
+    from triton.runtime import driver
+    from triton.runtime.jit import JITFunction
+
+    run, product, found = JITFunction.run, torch._scaled_mm, []
+
+    def note(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        constants = {name: value for name, value in kwargs.items() if name.isupper() or name.startswith("num_")}
+        found.append(Launch(self.__name__, math.prod(grid), constants))
+
+    def note_torch(x: torch.Tensor, weight: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        found.append(Launch("torch", 0, {"FAST": kwargs["use_fast_accum"]}))
+        return torch.empty(len(x), weight.shape[1], dtype=kwargs["out_dtype"], device=x.device)
+
+    driver.set_active(_PretendedGPU(capability))
+    JITFunction.run, torch._scaled_mm = note, note_torch
+    try:
+        call(*args)
+    finally:
+        JITFunction.run, torch._scaled_mm = run, product
     return found
 
 

@@ -7,7 +7,7 @@ import torch
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.beam_step import Tiling, beam_step, tiling_for
-from octorec.kernels.reference import DEAD, Beams, NodeFilter, TrieLevel
+from octorec.kernels.ops import DEAD, Beams, NodeFilter, TrieLevel
 
 INF = float("inf")
 SMALL = Tiling(tile=8, subtile=4, block=64, chunk=16)  # several tiles and chunks on a few dozen codes

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.cross_attention import HOPPER, Tiling, cross_attention
-from octorec.kernels.quantized import Quantized, dequantize, quantize
+from octorec.kernels.cross_attention import cross_attention
+from octorec.kernels.fp8 import Quantized, dequantize, quantize
+from octorec.kernels.products import HOPPER, Tiling
 
 SMALL = Tiling(rows=16, items=16, warps=4, stages=2)
 SHAPES = {  # B, W, S, H, G, D
@@ -174,7 +175,7 @@ SHAPES = [(512, 11, 128, True), *(pytest.param(shape, marks=pytest.mark.slow) fo
 @pytest.mark.parametrize("granularity", [None, pytest.param("group", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_machine_code(shape: tuple[int, int, int, bool], granularity: str | None, capability: int) -> None:
-    tiling = HOPPER if capability == 90 else None
+    tiling = HOPPER.attention if capability == 90 else None
     code = sm90.compile_launches(launch, *shape, granularity, tiling, capability=capability)[0]
     assert code.uses("HGMMA" if capability == 90 else "HMMA")
     assert code.spills == 0
@@ -198,6 +199,8 @@ def test_machine_code_of_hopper_s_own(granularity: str | None, beams: int, dtype
 
 
 def test_keys_that_are_values_are_read_once() -> None:
-    once, twice = (sm90.compile_launches(launch, 512, 11, 128, shared, None, HOPPER)[0] for shared in (True, False))
+    once, twice = (
+        sm90.compile_launches(launch, 512, 11, 128, shared, None, HOPPER.attention)[0] for shared in (True, False)
+    )
     assert once.instructions["LDGSTS"] < twice.instructions["LDGSTS"]
     assert once.shared < twice.shared

@@ -10,12 +10,12 @@ from closeness import assert_product, assert_same_quantized, assert_within_a_ste
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels import gemm as gemm_module
 from octorec.kernels import reference
-from octorec.kernels.gemm import ADA, HOPPER, Tile, choose_tile, gemm
+from octorec.kernels.fp8 import Quantized, dequantize, quantize
+from octorec.kernels.gemm import gemm, tile_for
+from octorec.kernels.maybe_quantize import quantize as quantize_on_device
 from octorec.kernels.plan import plan_experts
-from octorec.kernels.quantize import quantize as quantize_on_device
-from octorec.kernels.quantized import Quantized, dequantize, quantize
+from octorec.kernels.products import ADA, HOPPER, LARGE, Card, Tile
 
 SMALL = Tile(rows=32, columns=128, halves=2, depth=128, band=2)
 PAIRS = {"none": (None, None), "rows": ("token", "channel"), "groups": ("group", "block")}
@@ -48,17 +48,17 @@ def test_product(scales: str, rows: int, n: int, k: int, device: str) -> None:
 
 
 @pytest.mark.gpu  # numpy's products, which the interpreter uses, depend on their shape
-@pytest.mark.parametrize("tile", [replace(HOPPER, halves=1), replace(HOPPER, rows=64, warps=4)], ids=str)
+@pytest.mark.parametrize("tile", [replace(LARGE, halves=1), replace(LARGE, rows=64, warps=4)], ids=str)
 @pytest.mark.parametrize("scales", ["none", "rows", "groups"])
 def test_the_tile_is_no_matter_of_the_result(scales: str, tile: Tile, device: str) -> None:
-    tile, hopper = (replace(t, depth=64) if scales == "none" else t for t in (tile, HOPPER))
+    tile, hopper = (replace(t, depth=64) if scales == "none" else t for t in (tile, LARGE))
     x, weight = operands(scales, random(700, 272, device=device), random(520, 272, device=device))
     assert torch.equal(gemm(x, weight, tile=tile), gemm(x, weight, tile=hopper))
 
 
 def test_sums_left_to_the_tensor_cores_and_narrow_tiles(device: str) -> None:
     x, weight = operands("rows", random(20, 208, device=device), random(72, 208, device=device))
-    out = gemm(x, weight, promote=False, tile=Tile(rows=16, columns=32, halves=1, depth=64))
+    out = gemm(x, weight, sums="fast", tile=Tile(rows=16, columns=32, halves=1, depth=64))
     if device == "cpu":
         assert_product(out, plain(x), plain(weight))
     else:
@@ -74,7 +74,7 @@ def test_float16(device: str) -> None:
 def test_swiglu_as_it_leaves(scales: str, width: int, device: str) -> None:
     x = random(50, 208, device=device)
     x, weight = operands(scales, x * 0.1, random(2 * width, 208, device=device) * 0.1)
-    hidden = gemm(x, weight, swiglu=True, tile=SMALL)
+    hidden = gemm(x, weight, fusion="swiglu", tile=SMALL)
     assert_hidden(hidden, gemm(x, weight, tile=SMALL))
 
 
@@ -82,7 +82,7 @@ def test_swiglu_as_it_leaves(scales: str, width: int, device: str) -> None:
 def test_residual_is_added_before_the_rounding(scales: str, device: str) -> None:
     x, weight = operands(scales, random(70, 144, device=device), random(264, 144, device=device))
     residual = random(70, 264, device=device) * 30
-    out = gemm(x, weight, residual=residual, tile=SMALL)
+    out = gemm(x, weight, fusion="residual", residual=residual, tile=SMALL)
     # as one product over a longer K
     eye = torch.eye(264, dtype=torch.float64, device=device)
     longer = torch.cat([plain(x).double(), residual.double()], 1), torch.cat([plain(weight).double(), eye], 1)
@@ -98,32 +98,33 @@ def test_hopper_s_own_adds_a_residual(rows: int, n: int, k: int, scales: str, ad
     x = quantize_on_device(random(rows, k, device=device), of_x)
     weight = quantize(random(n, k, device=device), of_weight)
     residual = random(rows, n, device=device) if add else None
-    found, expected = (gemm(x, weight, promote=False, residual=residual, tile=tile) for tile in (None, HOPPER))
+    fusion = "residual" if add else "none"
+    found, expected = (gemm(x, weight, None, fusion, "fast", residual, tile=tile) for tile in (None, LARGE))
     assert_same_bits(found, expected)
 
 
-BY_GROUPS = {"product": {}, "swiglu": {"swiglu": True}, "swiglu, quantized": {"swiglu": True, "quantize": True}}
+BY_GROUPS = ("none", "swiglu", "swiglu_cast")
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("fused", list(BY_GROUPS))
+@pytest.mark.parametrize("fusion", BY_GROUPS)
 @pytest.mark.parametrize(("rows", "n", "k"), [(1, 256, 16), (70, 512, 272), (16384, 2816, 1408), (300, 1024, 5632)])
-def test_hopper_gives_the_same_bits(fused: str, rows: int, n: int, k: int, device: str) -> None:
+def test_hopper_gives_the_same_bits(fusion: Any, rows: int, n: int, k: int, device: str) -> None:
     x = quantize_on_device(random(rows, k, device=device) * 0.1, "group")
     weight = quantize(random(n, k, device=device) * 0.1, "block")
-    assert_same_bits(gemm(x, weight, **BY_GROUPS[fused]), gemm(x, weight, tile=HOPPER, **BY_GROUPS[fused]))
+    assert_same_bits(gemm(x, weight, fusion=fusion), gemm(x, weight, tile=LARGE, fusion=fusion))
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("fused", list(BY_GROUPS))
+@pytest.mark.parametrize("fusion", BY_GROUPS)
 @pytest.mark.parametrize("rows", [3, 700, 8192])
-def test_hopper_gives_the_same_bits_to_experts(fused: str, rows: int, device: str) -> None:
+def test_hopper_gives_the_same_bits_to_experts(fusion: Any, rows: int, device: str) -> None:
     experts = torch.stack([torch.randperm(9)[:3] for _ in range(rows)]).to(device)
     experts[experts == 3] = 1  # nobody goes to 3
     plan = plan_experts(experts, 9, 128)
     x = quantize_on_device(random(plan.slots, 400, device=device) * 0.1, "group")
     weight = quantize(random(9, 512, 400, device=device) * 0.1, "block")
-    found, expected = (gemm(x, weight, plan, tile=tile, **BY_GROUPS[fused]) for tile in (None, HOPPER))
+    found, expected = (gemm(x, weight, plan, tile=tile, fusion=fusion) for tile in (None, LARGE))
     taken = plan.slot_of.flatten().long()
     assert_same_bits(found, expected, taken)
 
@@ -149,7 +150,7 @@ def assert_hidden(hidden: Tensor, gate_up: Tensor) -> None:
 
 def test_swiglu_quantized_as_it_leaves(device: str) -> None:
     x, weight = operands("groups", random(50, 208, device=device) * 0.1, random(512, 208, device=device) * 0.1)
-    hidden = gemm(x, weight, swiglu=True, quantize=True, tile=SMALL)
+    hidden = gemm(x, weight, fusion="swiglu_cast", tile=SMALL)
     assert hidden.scale.stride() == (1, 52)
     assert_same_quantized(hidden, reference.swiglu(gemm(x, weight, tile=SMALL), "group"))
 
@@ -194,27 +195,25 @@ def test_refuses_what_it_cannot_do(device: str) -> None:
     with pytest.raises(InputError, match="output width"):
         gemm(x, weight[:12].contiguous())
     with pytest.raises(InputError, match="expert width"):
-        gemm(quantize(x, "group"), quantize(weight[:16].contiguous(), "block"), swiglu=True)
+        gemm(quantize(x, "group"), quantize(weight[:16].contiguous(), "block"), fusion="swiglu")
 
 
-@pytest.mark.parametrize(("card", "tile"), [((9, 0), HOPPER), ((8, 9), ADA)])
-def test_the_card_chooses_the_tile(card: tuple[int, int], tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gemm_module, "capability", lambda device: card)
-    weight = torch.empty(24, 32, dtype=torch.bfloat16)
-    assert choose_tile(weight) == replace(tile, depth=tile.depth // 2)
-    assert choose_tile(quantize(weight, "block")) is tile
+@pytest.mark.parametrize("card", [HOPPER, ADA], ids=lambda card: card.name)
+def test_the_card_chooses_the_tile(card: Card) -> None:
+    assert tile_for(card, "none") == replace(card.tile, depth=card.tile.depth // 2)
+    assert tile_for(card, "groups") is card.tile
 
 
 LAUNCHES: dict[str, tuple[str, int, int, int, dict[str, Any]]] = {  # scales, E, N, K, what is fused
     "qkv": ("rows", 0, 4224, 1408, {}),
-    "qkv fast": ("rows", 0, 4224, 1408, {"promote": False}),
+    "qkv fast": ("rows", 0, 4224, 1408, {"sums": "fast"}),
     "qkv by groups": ("groups", 0, 4224, 1408, {}),
-    "output": ("rows", 0, 1408, 1408, {"promote": False, "residual": True}),
-    "output by groups": ("groups", 0, 1408, 1408, {"residual": True}),
-    "experts up": ("groups", 54, 2816, 1408, {"swiglu": True, "quantize": True}),
+    "output": ("rows", 0, 1408, 1408, {"sums": "fast", "fusion": "residual"}),
+    "output by groups": ("groups", 0, 1408, 1408, {"fusion": "residual"}),
+    "experts up": ("groups", 54, 2816, 1408, {"fusion": "swiglu_cast"}),
     "experts down": ("groups", 54, 1408, 1408, {}),
-    "experts up by rows": ("rows", 54, 2816, 1408, {"swiglu": True}),
-    "experts up in 16 bit": ("none", 54, 2816, 1408, {"swiglu": True}),
+    "experts up by rows": ("rows", 54, 2816, 1408, {"fusion": "swiglu"}),
+    "experts up in 16 bit": ("none", 54, 2816, 1408, {"fusion": "swiglu"}),
     "experts down in 16 bit": ("none", 54, 1408, 1408, {}),
 }
 
@@ -229,7 +228,7 @@ def launch(name: str, tile: Tile | None = None, rows: int = 16384) -> None:
     of_x, of_weight = PAIRS[scales]
     if of_x is not None:
         x, weight = quantize_on_device(x, of_x), quantize_on_device(weight, of_weight)
-    if "residual" in fused:
+    if fused.get("fusion") == "residual":
         fused = {**fused, "residual": torch.empty(rows, n, dtype=torch.bfloat16, device="meta")}
     gemm(x, weight, plan, tile=tile, **fused)
 
@@ -241,7 +240,7 @@ def slowly(*names: str) -> list[Any]:
 
 @pytest.mark.parametrize("name", slowly("experts up"))
 def test_machine_code(name: str) -> None:
-    code = sm90.compile_launches(launch, name, HOPPER if LAUNCHES[name][0] != "none" else None)[-1]
+    code = sm90.compile_launches(launch, name, LARGE if LAUNCHES[name][0] != "none" else None)[-1]
     assert code.uses("HGMMA" if LAUNCHES[name][0] == "none" else "QGMMA")
     assert code.uses("UTMALDG")
     assert code.uses("UTMASTG")
@@ -268,7 +267,7 @@ def test_machine_code_of_hopper_s_own(name: str, rows: int) -> None:
 
 @pytest.mark.slow
 def test_machine_code_for_one_row() -> None:
-    code = sm90.compile_launches(launch, "qkv by groups", HOPPER, 1)[-1]  # a 1 is compiled in
+    code = sm90.compile_launches(launch, "qkv by groups", LARGE, 1)[-1]  # a 1 is compiled in
     assert code.spills == 0
 
 

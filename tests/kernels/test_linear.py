@@ -1,14 +1,14 @@
-"""FP8 linear layers: both backends are the reference's product, and say what they cannot do."""
+"""FP8 linear layers: torch's and ours are the reference's product, and say what they cannot do."""
 
 import pytest
 import torch
 from closeness import assert_product, assert_within_a_step
 
 from octorec.errors import InputError
-from octorec.kernels import fused, reference
-from octorec.kernels import linear as linear_module
+from octorec.kernels import fused, products, reference
+from octorec.kernels.fp8 import Quantized, dequantize, quantize
 from octorec.kernels.linear import linear
-from octorec.kernels.quantized import Quantized, dequantize, quantize
+from octorec.kernels.products import Row
 
 
 def operands(of_x: str, of_weight: str, device: str) -> tuple[Quantized, Quantized]:
@@ -20,13 +20,12 @@ def operands(of_x: str, of_weight: str, device: str) -> tuple[Quantized, Quantiz
 
 
 @pytest.mark.parametrize(
-    ("of_x", "of_weight", "backend"),
-    [("token", "channel", "torch"), ("token", "channel", "triton"), ("group", "block", None)],
+    ("of_x", "of_weight", "by"), [("token", "channel", "torch"), ("token", "channel", "ours"), ("group", "block", None)]
 )
 @pytest.mark.parametrize("accumulate", ["float32", "fast"])
-def test_product(of_x: str, of_weight: str, backend: str, accumulate: str, device: str) -> None:
+def test_product(of_x: str, of_weight: str, by: str, accumulate: str, device: str) -> None:
     x, weight = operands(of_x, of_weight, device)
-    out = linear(x, weight, None, accumulate, backend)
+    out = linear(x, weight, None, accumulate, by)
     expected = reference.linear(x, weight)
     assert out.dtype == expected.dtype
     if device == "cpu" or accumulate == "float32":
@@ -61,10 +60,7 @@ def test_the_table_chooses(monkeypatch: pytest.MonkeyPatch, device: str) -> None
     x, weight = operands("token", "channel", device)
     monkeypatch.setattr(torch, "_scaled_mm", lambda *args, **kwargs: "torch")
     assert linear(x, weight) == "torch"
-    monkeypatch.setitem(linear_module.BACKENDS, ("fast", 48, 80), "triton")
-    monkeypatch.setattr(linear_module, "is_hopper", lambda device: False)
-    assert linear(x, weight) == "torch"
-    monkeypatch.setattr(linear_module, "is_hopper", lambda device: True)
+    monkeypatch.setattr(products, "TABLE", (Row("triton", "rows", sums="fast", shapes=((48, 80),)), *products.TABLE))
     assert_product(linear(x, weight), dequantize(x), dequantize(weight))
     assert linear(x, weight, None, "float32") == "torch"
 
@@ -78,7 +74,7 @@ def test_refuses_what_it_cannot_do(device: str) -> None:
     x, weight = operands("token", "channel", device)
     narrow = Quantized(weight.values[:40], weight.scale[:40], "channel", weight.dtype)
     with pytest.raises(InputError, match="output width"):
-        linear(x, narrow, backend="torch")
+        linear(x, narrow, by="torch")
     with pytest.raises(InputError, match="granularities"):
         linear(x, operands("group", "block", device)[1])
     with pytest.raises(InputError, match="both in FP8"):

@@ -1,5 +1,6 @@
 """The mixture of experts, whole and in its parts, against the reference."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,12 +8,13 @@ import sm90
 import torch
 from torch import Tensor
 
-from octorec.kernels import fused, gemm, reference
-from octorec.kernels.gemm import Tile
+from octorec.kernels import device as device_module
+from octorec.kernels import fused, reference
+from octorec.kernels.fp8 import Quantized, quantize
 from octorec.kernels.moe import combine, dispatch, moe
+from octorec.kernels.ops import Routing
 from octorec.kernels.plan import plan_experts
-from octorec.kernels.quantized import Quantized, quantize
-from octorec.kernels.reference import Routing
+from octorec.kernels.products import INTERPRETER, Tile
 
 pytestmark = pytest.mark.filterwarnings("ignore:All-NaN")  # slots without a row, which nobody reads
 GRANULARITIES = {None: None, "group": "block", "token": "channel"}  # of activations: of weights
@@ -21,7 +23,7 @@ GRANULARITIES = {None: None, "group": "block", "token": "channel"}  # of activat
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     if device == "cpu":
-        monkeypatch.setattr(gemm, "HOPPER", Tile(rows=16))
+        monkeypatch.setattr(device_module, "INTERPRETER", replace(INTERPRETER, tile=Tile(rows=16)))
 
 
 def routing(rows: int, n_expert: int, top_k: int, n_shared: int, device: str) -> Routing:

@@ -7,9 +7,9 @@ from closeness import assert_same_quantized, assert_within_a_step
 
 from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.quantize import row_tiles
-from octorec.kernels.quantized import Granularity, Quantized
+from octorec.kernels.fp8 import Granularity, Quantized
 from octorec.kernels.rms_norm import rms_norm
+from octorec.kernels.rows import row_tiles
 
 EPS = 1e-6
 SHAPES = [(1, 8), (2, 128), (6, 200), (2, 384), (2, 600), (5, 1408), (2, 1500), (2, 1536), (2, 1792)]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.quantized import Quantized
+from octorec.kernels.fp8 import Quantized
 from octorec.kernels.self_attention import self_attention
 
 SHAPES = {  # B, W, H, D, widths of the earlier levels

@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from octorec.kernels.quantized import E4M3
+from octorec.kernels.fp8 import E4M3
 
 
 @triton.jit

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from octorec.kernels import reference, steady
-from octorec.kernels.quantized import quantize
-from octorec.kernels.reference import Routing
+from octorec.kernels.fp8 import quantize
+from octorec.kernels.ops import Routing
 
 MOST = 203  # rows
 PARTS = (slice(0, 1), slice(202, 203), slice(7, 40), slice(73, 203))

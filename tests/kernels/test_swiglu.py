@@ -7,7 +7,7 @@ from closeness import assert_same_quantized, assert_within_a_step
 
 from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.quantized import Quantized
+from octorec.kernels.fp8 import Quantized
 from octorec.kernels.swiglu import swiglu
 
 

@@ -1,13 +1,15 @@
 """A whole model on the kernels against itself on the references: one level after another, 16 bit and FP8."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from octorec.kernels import fused, gemm, reference
-from octorec.kernels.gemm import Tile
+from octorec.kernels import device as device_module
+from octorec.kernels import fused, reference
+from octorec.kernels.products import INTERPRETER, Tile
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.onerec_config import OneRecConfig
 from octorec.models.weights import save
@@ -51,7 +53,7 @@ def test_logits(
     recipe: str | None, checkpoint: Path, tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if device == "cpu":
-        monkeypatch.setattr(gemm, "HOPPER", Tile(rows=16))
+        monkeypatch.setattr(device_module, "INTERPRETER", replace(INTERPRETER, tile=Tile(rows=16)))
     folder = checkpoint
     if recipe is not None:
         folder = tmp_path / recipe

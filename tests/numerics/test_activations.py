@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octorec.kernels.quantized import dequantize, quantize
+from octorec.kernels.fp8 import dequantize, quantize
 from octorec.models.layers import Experts, Linear
 from octorec.models.model import Inputs
 from octorec.models.onerec import OneRecV2

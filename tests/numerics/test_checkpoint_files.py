@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octorec.errors import InputError, MismatchError
-from octorec.kernels.quantized import E4M3, dequantize, quantize
+from octorec.kernels.fp8 import E4M3, dequantize, quantize
 from octorec.numerics import checkpoint_files
 from octorec.numerics.checkpoint_files import CheckpointFiles
 from octorec.numerics.stats import weight_stats

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from octorec.kernels.quantized import Granularity, Quantized, dequantize, expand_scale, quantize
+from octorec.kernels.fp8 import Granularity, Quantized, dequantize, expand_scale, quantize
 from octorec.numerics.fidelity import HALF_STEPS, WEIGHT_DB, half_steps, layer_fidelity, row_sqnr
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from octorec.kernels.quantized import E4M3, dequantize, quantize
+from octorec.kernels.fp8 import E4M3, dequantize, quantize
 from octorec.models.hf_folder import Checkpoint
 from octorec.numerics.activations import ActivationStats, OutputError
 from octorec.numerics.checkpoint_files import StoredTensor

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from octorec.kernels.quantized import E4M3, E4M3_MAX, Granularity, dequantize, quantize
+from octorec.kernels.fp8 import E4M3, E4M3_MAX, Granularity, dequantize, quantize
 from octorec.numerics import checkpoint_files
 from octorec.numerics.checkpoint_files import StoredTensor
 from octorec.numerics.scale_groups import ScaleStats, _rounding_error, outlier_share

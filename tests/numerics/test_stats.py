@@ -10,7 +10,7 @@ import scipy.ndimage
 import torch
 from safetensors.torch import save_file
 
-from octorec.kernels.quantized import dequantize, quantize
+from octorec.kernels.fp8 import dequantize, quantize
 from octorec.models.hf_folder import Checkpoint
 from octorec.numerics import distribution as module
 from octorec.numerics.distribution import distribution

@@ -22,6 +22,7 @@ from octorec.models.presets import preset
 from octorec.models.weights import save
 from octorec.numerics.fidelity import LayerFidelity, edges_hold, sqnr
 from octorec.output.write import new_folder
+from octorec.progress import silent
 from octorec.prove.config import ProveConfig
 from octorec.prove.run import Proof, Speed, faults, nll_outcome, prove
 from octorec.report.proof import render_proof
@@ -115,7 +116,7 @@ def test_the_references_hold_at_the_edges() -> None:
     assert edges_hold(reference)
 
 
-def small_proof(work: Path, progress: Any = None) -> Proof:
+def small_proof(work: Path, progress: Any = silent) -> Proof:
     _, examples = leave_last_out(read_interactions(work / "data.csv"), 2)
     return prove(
         work / "bf16", examples, ProveConfig(recipe="fp8-channel", beam_width=16, margin=0.9), progress=progress
@@ -129,7 +130,7 @@ def test_a_proof_and_its_lines(work: Path) -> None:
     assert {layer.name for layer in proof.layers} >= {"blocks.0.cross_attn.q_proj", "blocks.1.ffn.experts"}
     total = 120 + 120 + 120  # two of each of 60 users, by both precisions, and again for the noise floor
     stages = [("quantizing", 0), ("16 bit", 120), ("FP8", 240), ("noise floor", 360), ("speed and layers", 360)]
-    assert said == [(what, done, total) for what, done in stages]
+    assert said == [(done, total, what) for what, done in stages]
     quick = replace(proof, speed={"FP8": Speed(500.0, 70.0, 1.389)})
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(render_proof(quick))
@@ -154,7 +155,7 @@ def test_the_command_line(work: Path, tmp_path: Path) -> None:
 
 
 def test_a_price_is_above_nothing() -> None:
-    with pytest.raises(InputError, match=r"dollars_per_hour: got 0.0; must be above 0"):
+    with pytest.raises(InputError, match=r"dollars_per_hour: got 0; must be above 0"):
         ProveConfig(dollars_per_hour=0)
 
 

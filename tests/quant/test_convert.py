@@ -19,7 +19,7 @@ from octorec.catalog.build import build_catalog
 from octorec.catalog.folder import FILES
 from octorec.data.items import check_items
 from octorec.errors import InputError
-from octorec.kernels.quantized import E4M3, quantize
+from octorec.kernels.fp8 import E4M3, quantize
 from octorec.models.checkpoint_folder import INDEX
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.quant import convert

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from octorec.kernels import reference
-from octorec.kernels.quantized import Quantized, dequantize, quantize
+from octorec.kernels.fp8 import Quantized, dequantize, quantize
+from octorec.kernels.ops import Routing
 from octorec.kernels.steady import product
 from octorec.quant.modules import FP8Experts, FP8Linear
 
@@ -61,7 +62,7 @@ def test_experts(weights: Any, activations: Any, dtype: torch.dtype) -> None:
     chosen = torch.tensor([[row % 3, 3] for row in range(rows)])  # two experts a row
     shares = torch.rand(rows, 2, generator=torch.Generator().manual_seed(4))
     residual = random(rows, width, seed=5).to(dtype)
-    found = module(x, reference.Routing(chosen, shares), residual)
+    found = module(x, Routing(chosen, shares), residual)
     assert found.dtype == dtype
 
     def back(tensor: Tensor, granularity: Any) -> Tensor:

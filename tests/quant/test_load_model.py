@@ -14,7 +14,7 @@ from torch import Tensor
 
 from octorec.errors import InputError, MismatchError
 from octorec.kernels import reference
-from octorec.kernels.quantized import E4M3, GROUP, Quantized, dequantize, quantize
+from octorec.kernels.fp8 import E4M3, GROUP, Quantized, dequantize, quantize
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.onerec import OneRecV2
 from octorec.models.onerec_context import ContextBatch

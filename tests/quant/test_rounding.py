@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from octorec.kernels.quantized import Quantized, dequantize, quantize
+from octorec.kernels.fp8 import Quantized, dequantize, quantize
 from octorec.quant import rounding
 from octorec.quant.rounding import Rounded, absmax, one_thread, round_weight
 

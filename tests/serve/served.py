@@ -120,7 +120,7 @@ def make_engine(catalog: Catalog | None = None, gate: bool = False, **options: A
 @asynccontextmanager
 async def served(engine: Engine, **config: Any) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
     """The application with its lifespan, ready, and a client of it."""
-    service = Service(lambda: engine, "first", ServeConfig(**config))
+    service = Service(lambda: engine, "first", ServeConfig.of(**config))
     app = create_app(service)
     async with app.router.lifespan_context(app):
         await service.loaded
@@ -151,9 +151,9 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 @asynccontextmanager
 async def listening(engine: Engine, **settings: Any) -> AsyncIterator[tuple[Service, int]]:
     """The application on a free port of this machine."""
-    config = ServeConfig(port=0, log_requests=False, **settings)
+    config = ServeConfig.of(port=0, log_requests=False, **settings)
     service = Service(lambda: engine, "first", config)
-    server = server_on(create_app(service), config.host, 0, config)
+    server = server_on(create_app(service), config.http.host, 0, config)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started and service.state == "ready", "it listens")
     yield service, server.servers[0].sockets[0].getsockname()[1]

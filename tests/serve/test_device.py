@@ -40,7 +40,7 @@ def test_models_and_catalogs_change_under_load(device: str, tmp_path: Path) -> N
         "device": device, "batch_sizes": (8,), "beam_widths": (32,), "default_beam_width": 32, "max_items": 120,
         "catalog_root": str(tmp_path / "catalogs"), "model_root": str(tmp_path),
     }  # fmt: skip
-    config = ServeConfig(**settings)
+    config = ServeConfig.of(**settings)
     requests = [Request([f"i{n}", f"i{2 * n}"], k=20, beam_width=20 + n, exclude=["i7"]) for n in range(12)]
     offline: dict[tuple[str, str], list[Any]] = {}
     for name in ("first", "second"):

@@ -1,6 +1,5 @@
 """A server with an experiment, as a generated client and as an operator's shell see it."""
 
-import dataclasses
 import re
 import shlex
 import signal
@@ -24,6 +23,7 @@ from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.service import Service
+from octorec.settings import settings_of
 
 JSON = {"Content-Type": "application/json"}
 MORE = {
@@ -33,7 +33,7 @@ MORE = {
 
 
 def schema_of(name: str) -> dict[str, Any]:
-    config = ServeConfig(experiment="ab.yaml", experiment_root="experiments")
+    config = ServeConfig.of(experiment="ab.yaml", experiment_root="experiments")
     service = Service(make_engine, "first", config, Loaded(parse_experiment(FILE), config, {}))
     return (create_app if name == "public" else create_admin_app)(service).openapi()
 
@@ -116,7 +116,7 @@ def test_what_the_page_says_to_send_is_taken_and_its_words_are_the_servers(tmp_p
     words = set(re.findall(r"`(\w+)`", cells))
     settings = {"experiment", "experiment_root", "unit_field", "hold_out_salt"}
     assert words == {"ended", *settings, *ENDED, *OUTCOMES.names}
-    assert settings <= {field.name for field in dataclasses.fields(ServeConfig)}
+    assert settings <= set(settings_of(ServeConfig))
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def test_no_request_of_an_experiments_routes_breaks_it(tmp_path: Path) -> None:
     (tmp_path / "ab.yaml").write_text(yaml.safe_dump(FILE, sort_keys=False))
     (tmp_path / "experiments").mkdir()
     paths = {"experiment": str(tmp_path / "ab.yaml"), "experiment_root": str(tmp_path / "experiments")}
-    config = ServeConfig(port=0, log_requests=False, body_timeout_s=0.5, **paths)
+    config = ServeConfig.of(port=0, log_requests=False, body_timeout_s=0.5, **paths)
     engines = {"fp8": make_engine(other_items())}
     service = Service(make_engine, "first", config, Loaded(parse_experiment(FILE), config, {}, engines))
     servers = [server_on(app(service), "127.0.0.1", 0, config) for app in (create_app, create_admin_app)]

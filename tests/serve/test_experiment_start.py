@@ -20,7 +20,7 @@ from octorec.serve.service import Service
 def service_of(root: Path, engines: dict[str, Engine], file: dict[str, Any] = FILE) -> Service:
     (root / "ab.yaml").write_text(yaml.safe_dump(file, sort_keys=False))
     (root / "experiments").mkdir(exist_ok=True)
-    config = ServeConfig(experiment=str(root / "ab.yaml"), experiment_root=str(root / "experiments"))
+    config = ServeConfig.of(experiment=str(root / "ab.yaml"), experiment_root=str(root / "experiments"))
     return Service(make_engine, "first", config, Loaded(parse_experiment(file), config, {}, engines))
 
 

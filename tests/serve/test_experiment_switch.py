@@ -24,8 +24,8 @@ NAME = FILE["name"]
 
 def write(server: Tried, **changes: Any) -> None:
     """Change the experiment's file."""
-    assert server.service.config.experiment is not None
-    Path(server.service.config.experiment).write_text(yaml.safe_dump(file_with(**changes), sort_keys=False))
+    assert server.service.config.ab.experiment is not None
+    Path(server.service.config.ab.experiment).write_text(yaml.safe_dump(file_with(**changes), sort_keys=False))
 
 
 def shares(control: str, fp8: str) -> dict[str, Any]:
@@ -275,7 +275,8 @@ def test_another_salt_of_the_hold_out_is_refused_while_the_experiment_runs(tmp_p
     async def test() -> None:
         async with tried(tmp_path, file=file_with(hold_out=0.1), hold_out_salt="of the deployment") as server:
             metrics, running = ExperimentMetrics(Metrics().registry), server.running
-            other = dataclasses.replace(server.service.config, hold_out_salt="another")
+            ours = server.service.config
+            other = dataclasses.replace(ours, ab=dataclasses.replace(ours.ab, hold_out_salt="another"))
             with pytest.raises(InputError, match="hold_out_salt"):
                 begin(server.experiment, running.answering, other, metrics)
 

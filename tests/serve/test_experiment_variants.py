@@ -36,8 +36,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config_of(root: Path, file: dict[str, Any], scratch: Path, **settings: Any) -> ServeConfig:
     path = scratch / "ab.yaml"
     path.write_text(yaml.safe_dump(file, sort_keys=False))
-    small = {"batch_sizes": (1,), "beam_widths": (16,), "default_beam_width": 16, **settings}
-    return ServeConfig(experiment=str(path), experiment_root=str(root / "experiments"), **small)
+    small = {"batch_sizes": (1,), "beam_widths": (16,), "default_beam_width": 16}
+    return ServeConfig.of(experiment=str(path), **{"experiment_root": str(root / "experiments"), **small, **settings})
 
 
 def variants(root: Path, **parts: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def test_a_control_that_is_not_what_the_server_serves_is_refused(
     config = config_of(folders, variants(folders, control=control, fp8={}), tmp_path)
     with pytest.raises(InputError, match=said) as refused:
         read_variants(folders / "first", config)
-    assert refused.value.field == f"experiment {config.experiment}: {field}"
+    assert refused.value.field == f"experiment {config.ab.experiment}: {field}"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_folder_that_is_none_names_the_variant(
     config = config_of(folders, variants(folders, control={}, fp8=part), tmp_path)
     with pytest.raises(InputError) as refused:
         read_variants(folders / "first", config)
-    assert refused.value.field.startswith(f"experiment {config.experiment}: {field}")
+    assert refused.value.field.startswith(f"experiment {config.ab.experiment}: {field}")
 
 
 @pytest.mark.parametrize(
@@ -176,10 +176,10 @@ def test_the_file_must_fit_the_servers_settings(folders: Path, tmp_path: Path) -
         read_variants(folders / "first", config)
     for wrong in ({"experiment": "x"}, {"hold_out_salt": ""}, {"hold_out_salt": "a\0b"}, {"unit_field": ""}):
         with pytest.raises(InputError):
-            ServeConfig(**wrong)
-    for missing in ({"experiment": str(tmp_path / "no.yaml")}, {"experiment": str(config.experiment)}):
+            ServeConfig.of(**wrong)
+    for missing in ({"experiment": str(tmp_path / "no.yaml")}, {"experiment": str(config.ab.experiment)}):
         with pytest.raises(InputError, match="there is no such file or folder"):
-            ServeConfig(experiment_root=str(tmp_path / "none"), **missing).look_at_paths()
+            ServeConfig.of(experiment_root=str(tmp_path / "none"), **missing).look_at_paths()
 
 
 def test_too_little_memory_is_refused_with_both_numbers_before_anything_is_loaded(
@@ -201,7 +201,7 @@ def test_too_little_memory_is_refused_with_both_numbers_before_anything_is_loade
 
 def test_a_model_needs_what_it_takes_once_loaded(folders: Path) -> None:
     engine = load_engine(
-        folders / "first", None, ServeConfig(batch_sizes=(1,), beam_widths=(16,), default_beam_width=16)
+        folders / "first", None, ServeConfig.of(batch_sizes=(1,), beam_widths=(16,), default_beam_width=16)
     )
     held = sum(tensor.numel() * tensor.element_size() for tensor in engine.model.state_dict().values())  # type: ignore[attr-defined]
     assert model_bytes(folders / "first", "cpu") == pytest.approx(held, rel=0.02)
@@ -228,7 +228,7 @@ def test_an_experiment_that_was_ended_takes_no_server_down_and_one_of_another_sa
 ) -> None:
     file = variants(folders, control={}, fp8={})
     (tmp_path / "root").mkdir()
-    config = dataclasses.replace(config_of(folders, file, tmp_path), experiment_root=str(tmp_path / "root"))
+    config = config_of(folders, file, tmp_path, experiment_root=str(tmp_path / "root"))
     found = read_variants(folders / "first", config)
     assert not has_ended(found)
     versions = dict.fromkeys(file["variants"], ("model", "catalog"))

@@ -41,7 +41,7 @@ def server(tmp_path: Path) -> Iterator[tuple[Service, list[int]]]:
     make_catalog().save(tmp_path / "catalogs" / "one")
     save_checkpoint(tmp_path / "models" / "one", make_catalog())
     roots = {"catalog_root": str(tmp_path / "catalogs"), "model_root": str(tmp_path / "models")}
-    config = ServeConfig(port=0, log_requests=False, body_timeout_s=0.5, **roots)
+    config = ServeConfig.of(port=0, log_requests=False, body_timeout_s=0.5, **roots)
     service = Service(make_engine, "first", config)
     servers = [server_on(app(service), "127.0.0.1", 0, config) for app in (create_app, create_admin_app)]
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
-from octorec.serve.service import Service
+from octorec.serve.service import SWITCH_S, Service
 
 GOOD = {"history": ["i1"], "k": 3}
 
@@ -112,6 +113,16 @@ def test_a_body_that_does_not_come_is_408_and_one_that_is_cut_off_does_no_harm()
 def ended(service: Service, outcome: str) -> float | None:
     """How many requests have ended so."""
     return service.metrics.registry.get_sample_value("octorec_requests_total", {"outcome": outcome})
+
+
+def test_whoever_starts_a_service_gets_its_settings_of_the_process() -> None:
+    sys.setswitchinterval(0.005)
+
+    async def test() -> None:
+        async with served(make_engine()):
+            assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
+
+    run(test())
 
 
 def test_ready_comes_after_warm_up_and_requests_before_it_are_refused(caplog: pytest.LogCaptureFixture) -> None:
@@ -248,7 +259,7 @@ def test_what_cannot_be_loaded_fails_with_its_reason() -> None:
         assert service.state == "failed"
         assert "is none" in str(service.not_live)
         await service.stop()
-        too_many = Service(lambda: make_engine(), "first", ServeConfig(max_batch_size=64))
+        too_many = Service(lambda: make_engine(), "first", ServeConfig.of(max_batch_size=64))
         await too_many.start()
         await too_many.loaded
         assert "max_batch_size: got 64; at most the engine's largest batch size 32" in str(too_many.error)

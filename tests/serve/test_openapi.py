@@ -40,7 +40,7 @@ APPS = {"public": create_app, "admin": create_admin_app}
 
 
 def schema_of(name: str, **config: Any) -> dict[str, Any]:
-    return APPS[name](Service(make_engine, "first", ServeConfig(**config))).openapi()
+    return APPS[name](Service(make_engine, "first", ServeConfig.of(**config))).openapi()
 
 
 @contextmanager

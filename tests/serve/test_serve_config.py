@@ -1,6 +1,5 @@
 """One dataclass is the file, the flags and the documentation; and every log line is JSON."""
 
-import dataclasses
 import json
 import logging
 from contextlib import closing
@@ -8,21 +7,32 @@ from pathlib import Path
 
 import pytest
 import typer.testing
+import yaml
 
 from octorec.cli import app as cli
 from octorec.errors import InputError
-from octorec.serve.config import ServeConfig, read_config
+from octorec.serve.config import (
+    AdminOptions,
+    BatchOptions,
+    DrainOptions,
+    EngineOptions,
+    ExperimentOptions,
+    HttpOptions,
+    ServeConfig,
+    read_config,
+)
 from octorec.serve.logs import JsonFormatter
 from octorec.serve.run import listen
+from octorec.settings import settings_of
 
 
 def test_every_field_is_a_flag_with_its_help_and_default() -> None:
     parameters = {p.name: p for p in typer.main.get_command(cli.app).commands["serve"].params}  # type: ignore[attr-defined]
-    for field in dataclasses.fields(ServeConfig):
+    for field in settings_of(ServeConfig).values():
         help_text = parameters[field.name].help
         assert field.metadata["help"] in help_text
         assert ("Default: off." if field.default is None else f"Default: {field.default}.") in help_text
-    assert set(parameters) == {"checkpoint", "config", *(field.name for field in dataclasses.fields(ServeConfig))}
+    assert set(parameters) == {"checkpoint", "config", *settings_of(ServeConfig)}
 
 
 def test_flags_go_before_the_file_and_the_file_before_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,13 +46,65 @@ def test_flags_go_before_the_file_and_the_file_before_defaults(tmp_path: Path, m
     arguments = ["serve", model, "--config", str(tmp_path / "serve.yaml"), "--port", "9001", "--beam-widths", "8,16"]
     result = typer.testing.CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
-    expected = ServeConfig(port=9001, max_list=5, batch_sizes=(1, 4), beam_widths=(8, 16), log_requests=False)
+    expected = ServeConfig.of(port=9001, max_list=5, batch_sizes=(1, 4), beam_widths=(8, 16), log_requests=False)
     assert seen == [expected]
     options = {"batch_sizes": (1, 4), "beam_widths": (8, 16), "max_exclude": 10_000, "exclude_seen": False}
-    assert seen[0].engine_options() == options
+    assert seen[0].engine.of_engine() == options
     assert read_config(None, {}) == ServeConfig()
-    assert ServeConfig().host == "127.0.0.1"
-    assert ServeConfig().admin_port is None
+    assert ServeConfig().http.host == "127.0.0.1"
+    assert ServeConfig().admin.admin_port is None
+
+
+FILE = """
+host: 0.0.0.0
+port: 9000
+device: cuda
+catalog: catalogs/a
+model_name: shop
+token_file: tokens
+max_batch_size: 8
+max_queue_delay_ms: 2
+max_queued_requests: 100
+default_deadline_ms: 500
+exclude_seen: true
+unknown_items: refuse
+batch_sizes: [1, 8]
+beam_widths: 32,128
+default_beam_width: 32
+max_items: 1000
+max_body_bytes: 4096
+max_exclude: 10
+max_list: 2
+keep_alive_s: 5
+body_timeout_s: 1.5
+admin_port: 9001
+admin_host: localhost
+admin_token_file: secret
+catalog_root: catalogs
+model_root: models
+experiment: ab.yaml
+experiment_root: experiments
+hold_out_salt: salt
+unit_field: member
+stuck_after_s: 3
+drain_delay_s: 4
+drain_timeout_s: 6
+log_requests: false
+"""
+
+
+def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
+    (tmp_path / "serve.yaml").write_text(FILE)
+    config = read_config(tmp_path / "serve.yaml", {"port": 9002})
+    assert config == ServeConfig(
+        HttpOptions("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False),
+        EngineOptions("cuda", "catalogs/a", (1, 8), (32, 128), 32, 1000, 10, True, "refuse"),
+        BatchOptions(8, 2.0, 100, 500.0, 3.0),
+        AdminOptions(9001, "localhost", "secret", "catalogs", "models"),
+        ExperimentOptions("ab.yaml", "experiments", "salt", "member"),
+        DrainOptions(4.0, 6.0),
+    )
+    assert set(yaml.safe_load(FILE)) == set(settings_of(ServeConfig))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from benchmarks.rows.serving import Quantiles
 from benchmarks.serve_memory import failed, gained_mb
 from octorec.serve.config import ServeConfig
 from octorec.serve.refusal import STATUS
+from octorec.settings import settings_of
 
 
 def ms(p50: float) -> Quantiles:
@@ -80,6 +81,6 @@ def test_a_soak_is_its_newest_run(results: Path) -> None:
 def test_the_page_has_every_setting_and_every_status() -> None:
     text = (ROOT / "docs" / "serving.md").read_text()
     settings = [line for line in rendered(text).splitlines() if line.startswith("| `")]
-    assert [line.split("`")[1] for line in settings] == [field.name for field in dataclasses.fields(ServeConfig)]
+    assert [line.split("`")[1] for line in settings] == [*settings_of(ServeConfig)]
     for outcome in set(STATUS) - {"ok", "busy", "cancelled"}:  # of the admin port; of nobody who reads it
         assert f"`{outcome}`" in text

@@ -95,7 +95,7 @@ class Tried:
         number = 0
         while len(found) < n:
             unit = f"u{number}"
-            assigned = assign(self.experiment, unit, self.service.config.hold_out_salt or "")
+            assigned = assign(self.experiment, unit, self.service.config.ab.hold_out_salt or "")
             if (assigned.variant, assigned.group) == (variant, group):
                 found.append(unit)
             number += 1
@@ -127,7 +127,7 @@ async def tried(
     path = root / "experiment.yaml"
     path.write_text(yaml.safe_dump(dict(file), sort_keys=False))
     (root / "experiments").mkdir(exist_ok=True)
-    settings = ServeConfig(experiment=str(path), experiment_root=str(root / "experiments"), **config)
+    settings = ServeConfig.of(experiment=str(path), experiment_root=str(root / "experiments"), **config)
     experiment = parse_experiment(dict(file))
     engine = make_engine() if control is None else control
     variants = Loaded(experiment, settings, {}, {} if engines is None else engines)

@@ -12,7 +12,7 @@ from torch import nn
 from benchmarks.rows import FamilyRow
 from benchmarks.rows.families import Effect, Summary
 from octorec.kernels import reference
-from octorec.kernels.quantized import quantize
+from octorec.kernels.fp8 import quantize
 from octorec.models.layers import Linear
 from octorec.numerics.activations import SCHEMES, watch
 from octorec.numerics.stats import weight_stats

@@ -86,7 +86,7 @@ def test_loss_is_the_mean_nll_of_the_codes() -> None:
 def test_it_learns_a_certain_sequence(catalog: Catalog) -> None:
     subject = trainer(catalog, steps=150, learning_rate=5e-3)
     losses: list[float] = []
-    subject.run(progress=lambda record: losses.append(record["loss"]))
+    subject.run(on_step=lambda record: losses.append(record["loss"]))
     assert losses[0] > 1.5
     assert losses[-1] < 0.15
 
@@ -131,7 +131,7 @@ def test_resume_is_exact(catalog: Catalog, tmp_path: Path, random: dict) -> None
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        first.run(state=tmp_path / "state", progress=stop)
+        first.run(state=tmp_path / "state", on_step=stop)
     second = trainer(catalog, steps=12, save_every=5, **random)
     second.restore(tmp_path / "state")
     assert second.step == 5
@@ -274,7 +274,7 @@ def test_a_graphed_step_is_the_eager_one(catalog: Catalog) -> None:
         config = TrainConfig(steps=40, batch_size=32, warmup=5, dropout=0.1, history_drop=0.2, precision="bfloat16")
         subject = Trainer(model, training_set(walk(30, 8), catalog).to("cuda"), config)
         found: list[float] = []
-        subject.run(progress=lambda record, found=found: found.append(record["loss"]))
+        subject.run(on_step=lambda record, found=found: found.append(record["loss"]))
         losses[eager], trainer_module.EAGER = found, before
     assert losses[3][-1] < losses[3][0]
     np.testing.assert_allclose(losses[3], losses[1000], rtol=0.02)

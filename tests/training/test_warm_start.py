@@ -39,7 +39,7 @@ def test_a_training_from_the_codebook(interactions: Interactions, catalog: Catal
     weight = trainer.model.context.code_embed[0].weight.detach()
     geometry = [torch.cdist(x, x).flatten() for x in (weight, torch.from_numpy(catalog.codebook.centroids[0]))]
     assert torch.corrcoef(torch.stack(geometry))[0, 1] > 0.6
-    trainer.run(progress=lambda record: losses.append(record["loss"]))
+    trainer.run(on_step=lambda record: losses.append(record["loss"]))
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
 
 

@@ -2,46 +2,51 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Interval
 
 from octorec.engine.limits import MOST_ROWS
 from octorec.engine.model_folder import require_catalog
 from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.reading import require_file
-from octorec.settings import LARGEST, LONGEST_S, check_range, check_types, require, setting
+from octorec.settings import LARGEST, SEED, Seconds, Wait, check_types, require, setting
+
+FASTEST = 1_000_000  # requests a second
+Rows = Annotated[int, Interval(ge=1, le=MOST_ROWS)]
+Several = Annotated[int, Interval(ge=1, le=100_000)]
 
 
 @dataclass(frozen=True)
 class BenchConfig:
     """Every setting of the load tool."""
 
-    request_rate: tuple[float, ...] = setting(
+    request_rate: tuple[Annotated[float, Interval(gt=0, le=math.inf)], ...] = setting(
         (10.0,), "Requests a second, with commas for one rate after the other; inf: whenever a place is free."
     )
-    duration_s: float = setting(30.0, "Seconds that are measured at each rate.")
-    warm_up_s: float = setting(2.0, "Seconds before them that are not.")
-    max_concurrency: int | None = setting(None, "Requests on their way at most; the wait for a place is latency.")
+    duration_s: Seconds = setting(30.0, "Seconds that are measured at each rate.")
+    warm_up_s: Wait = setting(2.0, "Seconds before them that are not.")
+    max_concurrency: Several | None = setting(None, "Requests on their way at most; the wait for a place is latency.")
     goodput: str = setting("e2el:150", "Milliseconds within which an answer is good, from due to received.")
     requests: str | None = setting(None, "JSON lines, each the body of a request; taken in turn.")
     catalog: str | None = setting(None, "Catalog folder from whose items histories are drawn, instead of --requests.")
-    history_length: int = setting(100, "Items of a drawn history.")
-    k: int = setting(Request.k, "Items to ask for, with a drawn history.")
-    beam_width: int | None = setting(None, "Beams to ask for, with a drawn history; the server's default if not given.")
-    seed: int = setting(0, "Of arrivals and histories.")
-    timeout_s: float = setting(60.0, "A request without an answer by then is an error.")
+    history_length: Several = setting(100, "Items of a drawn history.")
+    k: Rows = setting(Request.k, "Items to ask for, with a drawn history.")
+    beam_width: Rows | None = setting(
+        None, "Beams to ask for, with a drawn history; the server's default if not given."
+    )
+    seed: Annotated[int, Interval(ge=0, le=LARGEST)] = setting(SEED, "Of arrivals and histories.")
+    timeout_s: Seconds = setting(60.0, "A request without an answer by then is an error.")
     token_file: str | None = setting(None, "File whose first line is the bearer token.")
     out: str | None = setting(None, "JSON lines to append a row a rate to.")
     plot: str | None = setting(None, "SVG of latency and goodput against rate to write.")
 
     def __post_init__(self) -> None:
-        check_types(self, infinite=("request_rate",))
-        check_range(self, 0, LONGEST_S, "duration_s", "timeout_s", above=True)
-        check_range(self, 0, LONGEST_S, "warm_up_s")
-        check_range(self, 1, 100_000, "history_length", "max_concurrency")
-        check_range(self, 1, MOST_ROWS, "k", "beam_width")
-        check_range(self, 0, LARGEST, "seed")
+        check_types(self)
         require(bool(self.request_rate), "request_rate", self, "must be numbers, with commas")
-        check_range(self, 0, 1_000_000, "request_rate", above=True)
+        slow = all(rate <= FASTEST or rate == math.inf for rate in self.request_rate)
+        require(slow, "request_rate", self, f"must be above 0, at most {FASTEST}, or inf")
         if math.inf in self.request_rate and self.max_concurrency is None:
             raise InputError("max_concurrency", None, "is required where request_rate is inf")
         if (self.requests is None) == (self.catalog is None):

@@ -8,7 +8,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from octorec.bench.output import append, claimed_outputs
 from octorec.bench.requests import bodies
 from octorec.bench.result import Sample, summary
 from octorec.errors import InputError
+from octorec.progress import Progress
 from octorec.reading import read_text
 
 EVERY_S = 0.5  # progress
-Progress = Callable[[int, int, str], None]
 
 
 async def bench(url: str, config: BenchConfig, progress: Progress) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from octorec.catalog.codebook import Codebook, check_sizes
 from octorec.catalog.columns import with_defaults
 from octorec.catalog.counts import with_counts
 from octorec.catalog.kmeans import ITERATIONS
-from octorec.catalog.residual_kmeans import Progress, fit_codebook
+from octorec.catalog.residual_kmeans import fit_codebook
 from octorec.catalog.unique_codes import assign_unique
 from octorec.catalog.vectors import id_vectors, item_rows, item_vectors, predicted_vectors
 from octorec.data.interactions import Interactions
@@ -21,22 +21,23 @@ from octorec.data.learned import learned_from
 from octorec.data.splits import training_part
 from octorec.data.tables import id_rank
 from octorec.errors import InputError
+from octorec.progress import Progress, part, silent
+from octorec.settings import SEED
 
 
 def build_catalog(
     interactions: Interactions | None,
     items: pa.Table | None,
     codebook_sizes: Sequence[int],
-    seed: int = 0,
+    seed: int = SEED,
     unique: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     hold_out: int = 0,
 ) -> Catalog:
     """Give every item a semantic ID by residual k-means over its vector (see `catalog.vectors`).
 
     interactions: may be None where the items have a `vector` column. items: item_id and any of title, sets, vector,
-    live; None: the items met, without more. unique: no two items share a tuple. progress(what begins, steps done, steps
-    in all) is called before each step.
+    live; None: the items met, without more. unique: no two items share a tuple. progress: called before each step.
 
     hold_out: newest interactions of each user that nothing is learned from, so that a model may be judged on them; 0
     where `interactions` is a training part already. No held-out interaction changes the codes of an item met in the
@@ -55,13 +56,11 @@ def build_catalog(
             item_rows(interactions, items)
     _refuse_codes(items)
     steps = len(codebook_sizes) * ITERATIONS + 2
-    if progress:
-        progress("item vectors", 0, steps)
+    progress(0, steps, "item vectors")
     items = with_defaults(items)
     vectors, attribute_map, known = item_vectors(learned, items, seed)
-    codebook = fit_codebook(vectors[known], codebook_sizes, seed, _later(progress, 1, steps))
-    if progress:
-        progress("codes and trie", steps - 1, steps)
+    codebook = fit_codebook(vectors[known], codebook_sizes, seed, part(progress, 1, steps))
+    progress(steps - 1, steps, "codes and trie")
     given = "vector" in items.column_names
     items = _with_codes(items, codes_of(codebook, vectors, unique))
     if later:
@@ -172,10 +171,3 @@ def new_vectors(catalog: Catalog, new_items: pa.Table, source: str = "items") ->
 def _with_codes(items: pa.Table, codes: np.ndarray) -> pa.Table:
     offsets = np.arange(len(codes) + 1, dtype=np.int32) * codes.shape[1]
     return items.append_column("codes", pa.ListArray.from_arrays(offsets, codes.ravel()))
-
-
-def _later(progress: Progress | None, done_before: int, steps: int) -> Progress | None:
-    """`progress` for a part of the work."""
-    if progress is None:
-        return None
-    return lambda what, done, _: progress(what, done_before + done, steps)

@@ -11,8 +11,7 @@ from octorec.catalog.codebook import Codebook, Fit, check_sizes
 from octorec.catalog.kmeans import ITERATIONS, Clusters, kmeans
 from octorec.catalog.nearest import Nearest
 from octorec.errors import InputError
-
-Progress = Callable[[str, int, int], None]  # what begins now, steps done, steps in all
+from octorec.progress import Progress, silent
 
 LEVEL_BYTES = 2**31  # that the centroids of a level may take
 PER_CODE = 256  # vectors at most for each code that a level is fitted to; more change its centroids little
@@ -20,7 +19,7 @@ LARGEST = 1e15  # of a vector's numbers: float32 holds their squares
 
 
 def fit_codebook(
-    vectors: np.ndarray, codebook_sizes: Sequence[int], seed: int, progress: Progress | None = None
+    vectors: np.ndarray, codebook_sizes: Sequence[int], seed: int, progress: Progress = silent
 ) -> Codebook:
     """Residual k-means over `vectors` [n, D]: level l clusters what the levels before it leave over.
 
@@ -68,13 +67,11 @@ def _refuse_large(vectors: np.ndarray, codebook_sizes: Sequence[int]) -> None:
         raise InputError("item vectors", most_found, f"numbers must be finite, from {-LARGEST:g} to {LARGEST:g}")
 
 
-def _iterations(progress: Progress | None, level: int, levels: int) -> Callable[[int], None] | None:
+def _iterations(progress: Progress, level: int, levels: int) -> Callable[[int], None]:
     """`progress` for one level, told of each iteration."""
-    if progress is None:
-        return None
     steps = ITERATIONS * levels
     return lambda done: progress(
-        f"level {level + 1} of {levels}, iteration {done + 1}", ITERATIONS * level + done, steps
+        ITERATIONS * level + done, steps, f"level {level + 1} of {levels}, iteration {done + 1}"
     )
 
 

@@ -15,7 +15,7 @@ from octorec.cli.options import A_FILE, Json, show
 from octorec.cli.tables import Sep, TimeFormat
 from octorec.errors import InputError
 from octorec.output.claim import claimed_file
-from octorec.progress import counting
+from octorec.progress_bar import counting
 from octorec.report.ab_signs import is_plot
 from octorec.terminal import say
 

@@ -13,7 +13,7 @@ from octorec.cli.ab_words import OutcomeColumns, a_reason, each_a_table, outcome
 from octorec.cli.options import Json, looked_at, show
 from octorec.cli.tables import Sep, TimeFormat
 from octorec.output.claim import claimed_file
-from octorec.progress import counting
+from octorec.progress_bar import counting
 from octorec.reading import require_folder
 from octorec.report.ab_signs import is_page
 from octorec.terminal import say

@@ -7,7 +7,7 @@ import dataclasses
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from octorec.cli.ab import ab_app
 from octorec.cli.catalog import catalog_app
 from octorec.cli.command import kept, run
 from octorec.cli.data import data_app
+from octorec.cli.flags import given, with_flags
 from octorec.cli.import_checkpoint import import_checkpoint
 from octorec.cli.inputs import check_hold_out, known_users, measured_requests, predicted
 from octorec.cli.options import (
@@ -56,11 +57,12 @@ from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, lengths
 from octorec.evaluate.margin import MARGIN
 from octorec.numerics.intensity import Workload
-from octorec.progress import counting, megabytes, training_progress
-from octorec.prove.config import ProveConfig
+from octorec.progress_bar import counting, megabytes, training_progress
+from octorec.prove.config import MEASURED, ProveConfig
 from octorec.quant.shipped import recipe_file
+from octorec.settings import DEVICE
 from octorec.terminal import console, say
-from octorec.training.config import Precision, TrainConfig
+from octorec.training.config import TrainConfig
 
 KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=octorec.__doc__)
@@ -81,6 +83,7 @@ def every_verb(
 
 
 @app.command()
+@with_flags(TrainConfig)
 def train(
     command: typer.Context,
     data: Interactions,
@@ -97,43 +100,15 @@ def train(
     columns: Columns = None,
     time_format: TimeFormat = None,
     hold_out: HoldOut = HOLD_OUT,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = TrainConfig.steps,
-    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = TrainConfig.batch_size,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = TrainConfig.learning_rate,
-    warmup: Annotated[int, typer.Option(help="Steps of warm-up.")] = TrainConfig.warmup,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay, on matrices.")] = TrainConfig.weight_decay,
-    label_smoothing: Annotated[float, typer.Option(help="Of the codes' cross-entropy.")] = TrainConfig.label_smoothing,
-    dropout: Annotated[float, typer.Option(help="Share of values dropped.")] = TrainConfig.dropout,
-    history_drop: Annotated[float, typer.Option(help="Share of history items left out.")] = TrainConfig.history_drop,
-    codebook_start: Annotated[
-        bool, typer.Option("--codebook-start", help="Start from the codebook's centroids.")
-    ] = TrainConfig.codebook_start,
-    precision: Annotated[str, typer.Option(help="Of products: float32 or bfloat16.")] = TrainConfig.precision,
-    validate_every: Annotated[int, typer.Option(help="Steps between validations.")] = TrainConfig.validate_every,
-    save_every: Annotated[int, typer.Option(help="Steps between saved states.")] = TrainConfig.save_every,
-    seed: Annotated[int, typer.Option(help="Of weights and order.")] = TrainConfig.seed,
-    device: Device = "cpu",
+    device: Device = DEVICE,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT.training.")] = False,
     force: Force = False,
     as_json: Json = False,
+    **flags: Any,
 ) -> None:
     """Train a model on interactions and write its BF16 checkpoint."""
     claim(command, out, force, data, catalog, config, users)
-    settings = TrainConfig(
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        dropout=dropout,
-        history_drop=history_drop,
-        codebook_start=codebook_start,
-        precision=cast(Precision, precision),
-        validate_every=validate_every,
-        save_every=save_every,
-        seed=seed,
-    )
+    settings = TrainConfig(**given(flags))
 
     from octorec.catalog.catalog import Catalog
     from octorec.data.splits import leave_last_out, training_part
@@ -151,15 +126,16 @@ def train(
     leads.of_training(interactions, hold_out)
     sizes = " x ".join(map(str, dimensions.codebook_sizes))
     say(f"model: {parameters(dimensions):,} parameters; catalog: {len(items):,} items in {sizes} codes")
-    measured = f"; recall of held-out items every {validate_every:,} and at the end" if examples else ""
-    say(f"ahead: {steps:,} steps of {batch_size:,} examples on {device}{measured}")
+    measured = f"; recall of held-out items every {settings.validate_every:,} and at the end" if examples else ""
+    say(f"ahead: {settings.steps:,} steps of {settings.batch_size:,} examples on {device}{measured}")
     known = known_users(users, dimensions.user_fields, interactions.table["user_id"].unique().to_pylist(), form)
-    with kept(lambda: leads.of_saved_state(out)), training_progress(steps) as progress:
-        about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, progress)
+    with kept(lambda: leads.of_saved_state(out)), training_progress(settings.steps) as on_step:
+        about = train(train_part, items, dimensions, settings, out, known, device, force, resume, examples, on_step)
     show(as_json, about, f"wrote {out}: {about['bytes'] / 1e6:.1f} MB, {about['examples']} examples")
 
 
 @app.command()
+@with_flags(Workload)
 def analyze(
     command: typer.Context,
     checkpoint: Annotated[
@@ -169,24 +145,21 @@ def analyze(
     data: Annotated[
         Path | None, typer.Option(help="Interactions: measures activations on real requests too.", callback=A_TABLE)
     ] = None,
-    requests: Annotated[int, typer.Option(help="How many requests to take from --data.")] = 256,
+    requests: Annotated[int, typer.Option(help="How many requests to take from --data.")] = MEASURED,
     users: Users = None,
     sep: Sep = None,
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
-    batch_size: Annotated[int, typer.Option("--batch", help="Requests a batch, for the roofline.")] = Workload.batch,
-    beam: Annotated[int, typer.Option(help="Beams (of a ranker: candidates) a request.")] = Workload.beam,
-    context: Annotated[int, typer.Option(help="Context items a request.")] = Workload.context,
-    gpu: Annotated[str, typer.Option(help="h100, h200, a100, l40s or 4090.")] = Workload.gpu,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     every: Annotated[bool, typer.Option("--all", help="Print every table, of each tensor too.")] = False,
     force: Force = False,
     as_json: Json = False,
+    **flags: Any,
 ) -> None:
     """Measure weights, and activations on real requests: is FP8 safe for this checkpoint, and does speed follow?"""
     claim(command, out, force, checkpoint, data, users, catalog)
-    workload = Workload(batch_size, beam, context, gpu)
+    workload = Workload(**given(flags))
     if data:
         require_model(checkpoint, catalog)
         check_unknown_items(unknown_items)
@@ -208,7 +181,7 @@ def quantize(
     command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.", callback=A_CHECKPOINT)],
     out: Annotated[Path, typer.Option(help="FP8 checkpoint folder to write.")],
-    recipe: RecipeName = "fp8",
+    recipe: RecipeName = ProveConfig.recipe,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -232,14 +205,14 @@ def quantize(
 def recommend(
     checkpoint: Checkpoint,
     history: Annotated[str, typer.Option(help="Item ids with commas, oldest first; none: what is popular.")] = "",
-    k: Annotated[int, typer.Option(help="Items to return, at most the beam width.")] = 10,
+    k: Annotated[int, typer.Option(help="Items to return, at most the beam width.")] = Request.k,
     beam_width: Annotated[int | None, typer.Option(help="Beams a level; the engine's default if not given.")] = None,
     exclude: Annotated[str, typer.Option(help="Item ids never to return, with commas.")] = "",
     exclude_seen: ExcludeSeen = False,
     allow: Annotated[list[str] | None, typer.Option(help="A named item set to return from; may be repeated.")] = None,
     user: Annotated[list[str] | None, typer.Option(help="A user field as name=value; may be repeated.")] = None,
     catalog: OtherCatalog = None,
-    device: Device = "cpu",
+    device: Device = DEVICE,
     as_json: Json = False,
 ) -> None:
     """Recommend items for one history."""
@@ -287,7 +260,7 @@ def evaluate(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
-    device: Device = "cpu",
+    device: Device = DEVICE,
     as_json: Json = False,
 ) -> None:
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
@@ -359,34 +332,31 @@ def evaluate(
 
 
 @app.command()
+@with_flags(
+    ProveConfig, recipe=RecipeName, margin=Margin, device=Device, unknown_items=UnknownItems, exclude_seen=ExcludeSeen
+)
 def prove(
     command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.", callback=A_CHECKPOINT)],
     data: Interactions,
     hold_out: Predicted = HOLD_OUT,
-    recipe: RecipeName = ProveConfig.recipe,
     out: Annotated[Path | None, typer.Option(help="FP8 checkpoint folder to keep; removed if not given.")] = None,
     k: Ks = None,
-    margin: Margin = MARGIN,
-    beam_width: Annotated[int, typer.Option(help="Beams a level.")] = ProveConfig.beam_width,
-    exclude_seen: ExcludeSeen = ProveConfig.exclude_seen,
     users: Users = None,
     limit: Limit = None,
     sep: Sep = None,
     columns: Columns = None,
     time_format: TimeFormat = None,
-    device: Device = ProveConfig.device,
-    dollars_per_hour: Annotated[float, typer.Option(help="Price of one GPU.")] = ProveConfig.dollars_per_hour,
-    unknown_items: UnknownItems = ProveConfig.unknown_items,
     force: Force = False,
     as_json: Json = False,
+    **flags: Any,
 ) -> None:
     """Is FP8 safe for this model? Layers, answers, on a GPU speed, and last the verdict as in `evaluate`."""
-    config = ProveConfig(recipe, _lengths(k), margin, beam_width, device, dollars_per_hour, unknown_items, exclude_seen)
+    config = ProveConfig(k=_lengths(k), **given(flags))
     require_model(checkpoint)
     check_hold_out(hold_out)
     if out is not None:
-        claim(command, out, force, checkpoint, data, users, *recipe_file(recipe))
+        claim(command, out, force, checkpoint, data, users, *recipe_file(config.recipe))
 
     from octorec.catalog.catalog import Catalog
     from octorec.data.learned import read_learned
@@ -399,7 +369,8 @@ def prove(
 
     form = table_format(sep, columns, time_format)
     interactions, examples, sample = predicted(data, hold_out, form, limit)
-    say(f"ahead: {len(examples):,} requests each in 16 bit and in FP8 on {device}; then layers, floors and verdict")
+    asked = f"{len(examples):,} requests each in 16 bit and in FP8 on {config.device}"
+    say(f"ahead: {asked}; then layers, floors and verdict")
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
     origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}, sample))
     fields = without_weights(HfFolder(checkpoint)).user_fields

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from octorec.catalog.sizes import CODEBOOK_SIZES
 from octorec.cli import leads
 from octorec.cli.items import items_app
 from octorec.cli.options import A_CATALOG, A_FILE, A_SHOWN, A_TABLE, Force, HoldOut, Json, claim, show
@@ -13,7 +14,8 @@ from octorec.cli.tables import Columns, Sep, TimeFormat, items_format, table_for
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import catalog_within
 from octorec.errors import InputError
-from octorec.progress import counting
+from octorec.progress_bar import counting
+from octorec.settings import SEED
 from octorec.terminal import say
 
 Embeddings = Annotated[
@@ -26,6 +28,8 @@ EmbeddingIds = Annotated[
         help="Item ids of --embeddings, one a row: .txt, .json, .npy, or a table with item_id.", callback=A_TABLE
     ),
 ]
+
+SIZES = ",".join(map(str, CODEBOOK_SIZES))
 
 catalog_app = typer.Typer(no_args_is_help=True, help="Semantic IDs: build or import a catalog, change its items.")
 catalog_app.add_typer(items_app)
@@ -41,13 +45,13 @@ def catalog_build(
     ] = None,
     embeddings: Embeddings = None,
     embedding_ids: EmbeddingIds = None,
-    codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = "8192,8192,8192",
+    codebook_sizes: Annotated[str, typer.Option(help="Codes a level, with commas.")] = SIZES,
     sep: Sep = None,
     columns: Columns = None,
     time_format: TimeFormat = None,
     hold_out: HoldOut = HOLD_OUT,
     unique: Annotated[bool, typer.Option("--unique", help="Give every item a tuple of its own.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the clustering.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the clustering.")] = SEED,
     force: Force = False,
     as_json: Json = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from octorec.catalog.sizes import CODEBOOK_SIZES
 from octorec.cli.options import A_TABLE, Json, show
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(no_args_is_help=True, help="Tables of one's own: look what is in them.")
 WIDTH = 80
-MOST_CODES = 8192  # a level, the default of `catalog build`
+MOST_CODES = max(CODEBOOK_SIZES)
 ITEMS_A_CODE = 6  # of the first level, for a table that is too small for the default
 NEXT = {
     "interactions": "octorec catalog build --data {file}{flags}{sizes} --out catalog",

@@ -11,7 +11,7 @@ from octorec.engine.model_folder import CATALOG
 from octorec.errors import InputError
 from octorec.files import read_json
 from octorec.numerics.parity_limit import LEAST_DB, check_least_db
-from octorec.progress import counting, megabytes
+from octorec.progress_bar import counting, megabytes
 from octorec.terminal import say
 
 

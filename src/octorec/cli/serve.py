@@ -1,41 +1,18 @@
 """The verbs that serve and that ask a server: one flag a field of their settings."""
 
-import dataclasses
-import inspect
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from octorec.bench.config import BenchConfig
 from octorec.bench.output import claimed_outputs
+from octorec.cli.flags import given, with_flags
 from octorec.cli.options import A_FILE, Checkpoint, Json, known_device, show
 from octorec.engine.model_folder import require_model
-from octorec.progress import counting
+from octorec.progress_bar import counting
 from octorec.serve.config import ServeConfig, read_config
 from octorec.terminal import say
-
-
-def with_flags(settings: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a verb one flag a field of the dataclass `settings`; its **flags hold None where one was not given."""
-
-    def add(verb: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(verb).parameters.values() if p.kind != p.VAR_KEYWORD]
-        kinds = get_type_hints(settings)
-        for field in dataclasses.fields(settings):
-            shown = "off" if field.default is None else field.default
-            shown = ",".join(f"{part:g}" for part in shown) if isinstance(shown, tuple) else shown
-            option = typer.Option(help=f"{field.metadata['help']} Default: {shown}.", show_default=False)
-            kind = kinds[field.name]
-            words = any(get_origin(part) is tuple for part in (kind, *get_args(kind)))  # 1,8,32
-            kind = Annotated[(str if words else kind) | None, option]  # type: ignore[valid-type]
-            own.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
-        verb.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
-        verb.__annotations__ = {parameter.name: parameter.annotation for parameter in own}
-        return verb
-
-    return add
 
 
 @with_flags(ServeConfig)
@@ -49,8 +26,8 @@ def serve(
     """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health/ready, /metrics. Needs the extra `serve`."""
     settings = read_config(config, flags)
     settings.look_at_paths()
-    known_device(settings.device)
-    require_model(checkpoint, settings.catalog)
+    known_device(settings.engine.device)
+    require_model(checkpoint, settings.engine.catalog)
 
     from octorec.serve.run import serve
 
@@ -65,7 +42,7 @@ def bench_serve(
     **flags: Any,
 ) -> None:
     """Ask a server at Poisson times (open loop): goodput, latency and where it goes. Needs the extra `bench`."""
-    config = BenchConfig(**{name: value for name, value in flags.items() if value is not None})
+    config = BenchConfig(**given(flags))
     config.look_at_paths()
     command.with_resource(claimed_outputs(config))
 

@@ -29,7 +29,8 @@ from octorec.evaluate.predictions import Predictions, predict
 from octorec.models.presets import preset
 from octorec.models.user import UserField
 from octorec.numerics.analysis import Analysis
-from octorec.progress import counting, megabytes, training_progress
+from octorec.progress_bar import counting, megabytes, training_progress
+from octorec.prove.config import MEASURED
 from octorec.prove.run import OTHER_BATCH, Proof, compared_layers, noise_floor
 from octorec.quant.convert import quantize_checkpoint
 from octorec.report.analysis import analyze
@@ -44,7 +45,6 @@ CODEBOOK_SIZES = (256, 256, 256)
 HELD_OUT = 10  # newest interactions of each user, predicted one at a time
 BEAM_WIDTH = 32
 PERSON = "350"  # whose recommendations are shown
-MEASURED = 256  # requests whose activations are measured
 TRAINING = TrainConfig(
     steps=900, learning_rate=1e-3, weight_decay=0.2, label_smoothing=0.1, validate_every=150, save_every=300
 )
@@ -144,7 +144,7 @@ def _train(
         user_fields=user_schema(movies.users),
     )
     _, validation = leave_last_out(learned, 1)
-    with training_progress(training.steps) as progress:
+    with training_progress(training.steps) as on_step:
         return train(
             learned,
             catalog,
@@ -154,7 +154,7 @@ def _train(
             users=movies.users,
             force=force,
             validation=validation,
-            progress=progress,
+            on_step=on_step,
         )
 
 
@@ -176,13 +176,13 @@ def _analyze(
 
 def _predict(name: str, engine: Engine, examples: Sequence[Example], movies: MovieLens) -> Predictions:
     with counting(f"asking {name}", "requests") as progress:
-        return predict(engine, examples, k=10, users=movies.users, progress=progress)
+        return predict(engine, examples, users=movies.users, progress=progress)
 
 
 def _recommend(engines: Mapping[str, Engine], movies: MovieLens) -> tuple[list[str], dict[str, Answer]]:
     """The person's newest films, and ten recommendations of each engine from the whole history."""
     history = movies.interactions.histories()[PERSON]
-    request = Request(history, k=10, user=movies.users[PERSON])
+    request = Request(history, user=movies.users[PERSON])
     catalog = next(iter(engines.values())).catalog
     watched = [catalog.titles[catalog.index[item]] for item in history[-10:][::-1]]
     return watched, {name: engine.recommend([request])[0] for name, engine in engines.items()}

@@ -16,7 +16,7 @@ from torch import Tensor
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.same_codebook import difference
 from octorec.errors import InputError, MismatchError
-from octorec.kernels.reference import TrieLevel
+from octorec.kernels.ops import TrieLevel
 
 
 class DeviceCatalog:

@@ -6,7 +6,6 @@ The same code runs on the CPU through the reference operations and on a GPU thro
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from octorec.engine.search import SearchBatch, score, scored, search
 from octorec.engine.staging import Staging
 from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
-from octorec.kernels.reference import Beams
+from octorec.kernels.ops import Beams, Ops
 from octorec.models.model import Inputs, Model
 from octorec.models.user import UserField
 from octorec.settings import check_ascending, check_range, check_types
@@ -66,11 +65,12 @@ class Engine:
         catalog: Catalog,
         config: EngineConfig,
         device: str | torch.device = "cpu",
-        ops: ModuleType = reference,
+        ops: Ops = reference,
         checkpoint: str = "of this engine",
     ):
         self.model, self.config, self.ops, self.checkpoint = model, config, ops, checkpoint
         self.device = torch.device(device)
+        ops.check_device(self.device)
         room = len(catalog) + len(catalog) // 10 if config.max_items is None else config.max_items
         self._on_device = DeviceCatalog(catalog, room, self.device)
         self._graphs: dict[tuple[int, int], GraphedSearch] = {}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from octorec.engine.search import SearchBatch
 from octorec.engine.staging import Staging
-from octorec.kernels.reference import Beams
+from octorec.kernels.ops import Beams
 
 
 @dataclass(frozen=True)

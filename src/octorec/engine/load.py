@@ -11,8 +11,7 @@ from octorec.catalog.same_codebook import difference
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.model_folder import CATALOG, require_model
 from octorec.errors import InputError, MismatchError
-from octorec.kernels import fused, reference
-from octorec.kernels.device import open_device
+from octorec.kernels.device import open_device, ops_for
 from octorec.models.checkpoint_folder import require_checkpoint
 from octorec.models.model import Model
 from octorec.quant.load import load_model
@@ -33,10 +32,10 @@ def load(
     else:
         require_model(checkpoint, catalog)
     folder = Path(checkpoint)
-    on_gpu = open_device(device).type == "cuda"
+    opened = open_device(device)
     if not isinstance(catalog, Catalog):
         catalog = Catalog.load(folder / CATALOG if catalog is None else catalog)
-    ops, dtype = (fused, torch.bfloat16) if on_gpu else (reference, torch.float32)
+    ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
     model = load_model(folder, ops, device, dtype)
     check_codebook(model, catalog, folder)
     return Engine(model, catalog, engine_config(engine), device, ops, str(folder))

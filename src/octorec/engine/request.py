@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, get_args
 
 from octorec.errors import InputError
 from octorec.files import parse_json
@@ -23,7 +23,8 @@ EXAMPLE = 'write [octorec.Request(history=["50", "181"], k=10)]'
 NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)
 TO_LIST = ("tolist", "to_pylist", "to_list")  # of NumPy and torch, of Arrow, of other tables
 ORDERED = ("history", "targets")  # a set has no order
-UNKNOWN_ITEMS = ("drop", "refuse")  # what to do with item ids that the catalog lacks
+UnknownItems = Literal["drop", "refuse"]  # what to do with item ids that the catalog lacks
+UNKNOWN_ITEMS: UnknownItems = "drop"  # where nobody says
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,9 @@ def _request(where: str, line: bytes) -> Request:
 
 
 def check_unknown_items(value: str) -> None:
-    """Refuse what is none of UNKNOWN_ITEMS."""
-    if value not in UNKNOWN_ITEMS:
-        raise InputError("unknown_items", value, f"allowed: {', '.join(UNKNOWN_ITEMS)}")
+    """Refuse what is none of `UnknownItems`."""
+    if value not in get_args(UnknownItems):
+        raise InputError("unknown_items", value, f"allowed: {', '.join(get_args(UnknownItems))}")
 
 
 def request_list(requests: Any) -> list[Request]:

@@ -5,12 +5,11 @@ Letters: B requests, W beams, S context items, L levels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from octorec.kernels.reference import DEAD, Beams, NodeFilter, TrieLevel
+from octorec.kernels.ops import DEAD, Beams, NodeFilter, Ops, TrieLevel
 from octorec.models.model import Choose, Force, Inputs, Logits, Model, Step
 
 
@@ -28,7 +27,7 @@ class SearchBatch:
     filters: tuple[NodeFilter, ...]
 
 
-def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: ModuleType) -> Beams:
+def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: Ops) -> Beams:
     """The `widths[b]` <= `width` best code tuples of each request, by score descending, tuple ascending.
 
     Beams.nodes are leaves of the trie [B, width], DEAD (with score -inf) where a request has fewer. All scores of a

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.search import SearchBatch
-from octorec.kernels.reference import NodeFilter
+from octorec.kernels.ops import NodeFilter
 from octorec.models.model import Model
 
 ALIGN = 128  # bytes: kernels read from the start of each tensor in whole vectors

@@ -8,6 +8,7 @@ import numpy as np
 
 from octorec.data.interactions import Interactions
 from octorec.data.splits import Example
+from octorec.engine.request import UNKNOWN_ITEMS
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.baselines import MarkovChain, Popularity
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, decisive, lengths
@@ -15,9 +16,10 @@ from octorec.evaluate.margin import MARGIN, check_margin
 from octorec.evaluate.metrics import overlap
 from octorec.evaluate.origin import Origin
 from octorec.evaluate.paired import Estimate, estimate, mean, relative
-from octorec.evaluate.predictions import Engine, Predictions, Progress, of_examples, predict, require_examples
+from octorec.evaluate.predictions import BATCH, Engine, Predictions, of_examples, predict, require_examples
 from octorec.evaluate.unknown import NOTHING, Unknown
 from octorec.evaluate.verdict import Verdict, decide
+from octorec.progress import Progress, part, silent
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,9 @@ def compare(
     margin: float = MARGIN,
     beam_width: int | None = None,
     users: Mapping[str, Mapping[str, Any]] | None = None,
-    batch: int = 256,
-    progress: Progress | None = None,
-    unknown_items: str = "drop",
+    batch: int = BATCH,
+    progress: Progress = silent,
+    unknown_items: str = UNKNOWN_ITEMS,
     exclude_seen: bool | None = None,
     train: Interactions | None = None,
 ) -> Comparison:
@@ -128,8 +130,8 @@ def compare(
     require_examples(examples)
     total = 2 * len(examples)
     what, how = (examples, k, beam_width, users, batch), (unknown_items, exclude_seen)
-    before = predict(baseline, *what, _part(progress, 0, total), *how)
-    after = predict(candidate, *what, _part(progress, len(examples), total), *how)
+    before = predict(baseline, *what, part(progress, 0, total), *how)
+    after = predict(candidate, *what, part(progress, len(examples), total), *how)
     floors = evaluate_baselines(train, examples, k, before.exclude_seen) if train else None
     return compare_predictions(before, after, margin, floors)
 
@@ -216,11 +218,6 @@ def difference(predictions: Predictions, floor: Predictions, metric: str | None 
         raise InputError("metric", metric, f"allowed: {', '.join(after)}")
     pair = mean(before[metric], after[metric], bounded=True)
     return estimate(predictions.user_ids, {metric: pair})[metric]
-
-
-def _part(progress: Progress | None, before: int, total: int) -> Progress | None:
-    """Progress of one of several stages, `before` the requests of the earlier ones."""
-    return None if progress is None else lambda done, _: progress(before + done, total)
 
 
 def _require_same_targets(baseline: Predictions, candidate: Predictions) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Sequence
 
+from octorec.engine.request import Request
 from octorec.errors import InputError
 
-K = 10  # items a list where nobody asks for another length
+K = Request.k  # items a list where nobody asks for another length
 USUAL = (5, 10)  # are reported beside what is asked for
 DECISIVE = ("recall", "ndcg")
 

@@ -3,7 +3,7 @@
 Letters: n examples, k ranked items, L levels.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,15 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from octorec.data.splits import Example
-from octorec.engine.request import Answer, Request
+from octorec.engine.request import UNKNOWN_ITEMS, Answer, Request
 from octorec.errors import InputError, NonFiniteError
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, lengths
 from octorec.evaluate.metrics import RankedItems, metrics_at, ranked_items, target_ranks
 from octorec.evaluate.saved import asked_in, exclude_seen_in, metadata, read_column, read_matrix, read_table
 from octorec.evaluate.unknown import NOTHING, Unknown, known_ids
 from octorec.output.write import new_file
+from octorec.progress import Progress, silent
 
-Progress = Callable[[int, int], None]  # requests done, requests in all
+BATCH = 256  # requests handed to an engine at a time, which makes its own batches of them
 
 
 class Engine(Protocol):
@@ -141,9 +142,9 @@ def predict(
     k: Lengths = K,
     beam_width: int | None = None,
     users: Mapping[str, Mapping[str, Any]] | None = None,
-    batch: int = 256,
-    progress: Progress | None = None,
-    unknown_items: str = "drop",
+    batch: int = BATCH,
+    progress: Progress = silent,
+    unknown_items: str = UNKNOWN_ITEMS,
     exclude_seen: bool | None = None,
 ) -> Predictions:
     """Ask `engine` for `k` items for every example, as it would serve them, and for its target's log-probabilities.
@@ -191,8 +192,7 @@ def predict(
         if at := [row for row in rows if known[row] and askable[row]]:
             with _naming(examples, at):
                 scores.append(engine.score([requests[row] for row in at], [examples[row].target for row in at]))
-        if progress is not None:
-            progress(min(start + batch, len(examples)), len(examples))
+        progress(min(start + batch, len(examples)), len(examples))
     log_probs = np.full((len(examples), scores[0].shape[1]), np.nan, dtype=np.float32)
     log_probs[known & askable] = np.concatenate(scores)
     _refuse_infinite(examples, known & askable, log_probs)

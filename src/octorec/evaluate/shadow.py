@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from octorec.data.sampled import Sample
-from octorec.engine.request import Request
+from octorec.engine.request import UNKNOWN_ITEMS, Request
 from octorec.errors import InputError, MismatchError, NonFiniteError
 from octorec.evaluate.compare import Agreement
 from octorec.evaluate.metrics import overlap, ranked_items
-from octorec.evaluate.predictions import Engine, Progress
+from octorec.evaluate.predictions import BATCH, Engine
 from octorec.evaluate.unknown import NOTHING, Unknown, askable_requests
+from octorec.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ def shadow(
     baseline: Engine,
     candidate: Engine,
     requests: Sequence[Request],
-    batch: int = 256,
-    progress: Progress | None = None,
-    unknown_items: str = "drop",
+    batch: int = BATCH,
+    progress: Progress = silent,
+    unknown_items: str = UNKNOWN_ITEMS,
 ) -> Shadow:
     """Overlap of both engines' top k, and drift of the log-probabilities of the baseline's own top k.
 
@@ -70,8 +71,7 @@ def shadow(
         longest = max(request.k for request in chunk)
         shared.append(overlap(*(ranked_items(lists, longest) for lists in answers)))
         drift += _drift(baseline, candidate, numbers, chunk, answers[0], batch)
-        if progress is not None:
-            progress(start + len(chunk), len(asked))
+        progress(start + len(chunk), len(asked))
     scored = np.concatenate(drift[1:]) if len(drift) > 1 else drift[0]
     if not len(scored):
         raise InputError(

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""Triton kernels of `reference.beam_step`: the best widths[b] of W x V extensions in one read of the logits.
+"""Triton kernels of `Ops.beam_step`: the best widths[b] of W x V extensions in one read of the logits.
 
 A candidate is a child of a beam's trie node. Candidates are numbered in ascending prefix order and compared by
 (total descending, number ascending), which is a strict order; "the best k" are the k first in it. They are found in
@@ -41,7 +41,7 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.reference import DEAD, Beams, NodeFilter, TrieLevel
+from octorec.kernels.ops import DEAD, Beams, NodeFilter, TrieLevel
 from octorec.kernels.returnable import (
     filter_arguments,
     is_limited,
@@ -101,7 +101,7 @@ def beam_step(
     ranked: bool = False,
     tiling: Tiling | None = None,
 ) -> Beams:
-    """As `reference.beam_step`: the same arguments, and the same result up to the rounding of the totals.
+    """As `Ops.beam_step`: the same arguments, and the same result up to the rounding of the totals.
 
     logits [B, W, V] float32, scores [B, W] float32, nodes [B, W] int64, all contiguous; widths [B] integers in
     1..out_width. 512 of 512 x 16384 candidates fit; what does not is an InputError. Moves 4 * B * W * V bytes and

@@ -5,14 +5,12 @@ Online softmax over tiles of the context, scores and sums in float32, both produ
 values (S_kv = 1) a tile is read once and serves both products. Tiles have one size whatever the batch, and a row's
 result does not depend on the rows beside it.
 
-On Hopper, heads of 128 whose keys are values take `cross_attention_hopper`, unless a tiling is asked for.
+On cards with warp groups, heads of 128 whose keys are values take `cross_attention_hopper`, unless a tiling is given.
 
 At the model's shape that is 4 * T * S * C operations on 4 * T * C bytes and a small context: bound by the tensor cores.
 
 Letters: B requests, W beams, T = B * W rows, S context items, H heads, G KV groups, D head width, C = H * D.
 """
-
-from dataclasses import dataclass
 
 import torch
 import triton
@@ -20,25 +18,13 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.device import capability, is_hopper
-from octorec.kernels.quantize import empty_quantized, quantize, to_e4m3
-from octorec.kernels.quantized import GROUP, Granularity
-from octorec.kernels.reference import Operand
-from octorec.kernels.self_attention import HEAD_WIDTHS
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """rows (beams) and context items of a tile, powers of two; warps of a program; stages of its loads."""
-
-    rows: int = 128
-    items: int = 128
-    warps: int = 8
-    stages: int = 2
-
-
-HOPPER = Tiling(rows=64, items=64, warps=4, stages=3)  # a third faster than the tile above at B 32, W 512, S 512
-OLDER = Tiling(items=32)  # sums of the older tensor cores leave room for no more
+from octorec.kernels.cast import empty_quantized, to_e4m3
+from octorec.kernels.device import card_of
+from octorec.kernels.fp8 import GROUP, Granularity
+from octorec.kernels.maybe_quantize import quantize
+from octorec.kernels.ops import Operand
+from octorec.kernels.products import Tiling
+from octorec.kernels.self_attention import check_head_width
 
 
 def cross_attention(
@@ -49,17 +35,16 @@ def cross_attention(
     quantize_to: Granularity | None,
     tiling: Tiling | None = None,
 ) -> Operand:
-    """As `reference.cross_attention`: q [B, W, H, D], keys and values [B, S, G, D], lengths [B] in 1..S -> [B*W, C].
+    """As `Ops.cross_attention`: q [B, W, H, D], keys and values [B, S, G, D], lengths [B] in 1..S -> [B*W, C].
 
-    Contiguous, of one 16-bit type; D one of HEAD_WIDTHS. Keys that are values (the same tensor) are read once. Lengths
-    are read on the device, and items beyond them never.
+    Contiguous, of one 16-bit type; D as `self_attention` takes it. Keys that are values (the same tensor) are read
+    once. Lengths are read on the device, and items beyond them never.
     Weights are rounded to the 16-bit type before the second product. One launch, a program for each tile of rows, head
     and request; by `group` with D = 128 it quantizes too, else a second launch does.
     """
     batch, beams, heads, width = q.shape
     groups = keys.shape[2]
-    if width not in HEAD_WIDTHS:
-        raise InputError("d_head", width, f"the attention kernels take {', '.join(map(str, HEAD_WIDTHS))}")
+    check_head_width(width)
     if q.dtype not in (torch.bfloat16, torch.float16):
         raise InputError("dtype", q.dtype, "cross-attention takes bfloat16 or float16")
     assert q.is_contiguous()
@@ -73,12 +58,13 @@ def cross_attention(
         written, scale = out.values, out.scale
     else:
         out = written = scale = torch.empty(batch * beams, heads * width, dtype=q.dtype, device=q.device)
-    if tiling is None and keys is values and width == 128 and is_hopper(q.device):
+    card = card_of(q.device)
+    if tiling is None and keys is values and width == 128 and card.warp_groups:
         from octorec.kernels.cross_attention_hopper import cross_attention_hopper
 
         cross_attention_hopper(q, keys, lengths, written, scale, fused)
     else:
-        tiling = tiling or (HOPPER if capability(q.device) >= (9, 0) else OLDER)
+        tiling = tiling or card.attention
         _cross_attention[(triton.cdiv(beams, tiling.rows), heads, batch)](
             q, keys, values, lengths, written, scale, beams, keys.shape[1], heads, groups, width**-0.5, *scale.stride(),
             D=width, ROWS=tiling.rows, ITEMS=tiling.items, SHARED=keys is values,

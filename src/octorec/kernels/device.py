@@ -1,14 +1,14 @@
-"""What the kernels ask of the device they run on."""
+"""This module opens the devices that users name, gives the operations of each, and tells kernels about it."""
 
 import functools
 import warnings
 
 import torch
-from torch import Tensor
 
 from octorec.errors import InputError
-
-GPU_CAPABILITY, FP8_CAPABILITY = (8, 0), (8, 9)
+from octorec.kernels import reference
+from octorec.kernels.ops import Ops
+from octorec.kernels.products import INTERPRETER, Card, card_with
 
 
 def open_device(name: str | torch.device) -> torch.device:
@@ -40,47 +40,49 @@ def _check_gpu(name: str, index: int) -> None:
         raise InputError("device", name, f"{why} new enough for CUDA {torch.version.cuda}, or take cpu")
     if index >= gpus:
         raise InputError("device", name, f"torch finds {gpus} GPUs: cuda:0 to cuda:{gpus - 1}")
-    if (capability := torch.cuda.get_device_capability(index)) < GPU_CAPABILITY:
-        card, has = torch.cuda.get_device_name(index), ".".join(map(str, capability))
-        raise InputError("device", name, f"{card} has compute capability {has}; 8.0 or more is needed: take cpu")
+    try:
+        card_with(torch.cuda.get_device_capability(index))
+    except InputError as error:
+        card = torch.cuda.get_device_name(index)
+        raise InputError("device", name, f"{card} has compute capability {error.value}; {error.allowed}") from None
 
 
-def check_device(x: Tensor) -> None:
-    """Refuse what Triton cannot run on: everything but CUDA, and the CPU when Triton's interpreter is on.
+def ops_for(device: torch.device) -> Ops:
+    """The operations that serve on a device: Triton's kernels on a GPU, the references elsewhere."""
+    if device.type != "cuda":
+        return reference
+    from octorec.kernels import fused  # imports triton, which not every machine has
 
-    Meta tensors pass: on them a launch is compiled, never run.
-    """
-    if x.device.type in ("cuda", "meta"):
+    return fused
+
+
+def check_device(device: torch.device) -> None:
+    """Refuse devices on which Triton does not run: all but CUDA, and the CPU while Triton's interpreter is on."""
+    if device.type == "cuda":
         return
     import triton
 
-    if not triton.knobs.runtime.interpret:
+    if device.type != "cpu" or not triton.knobs.runtime.interpret:
         allowed = "the kernels need a CUDA GPU; elsewhere hand the model octorec.kernels.reference as its operations"
-        raise InputError("device", str(x.device), allowed)
+        raise InputError("device", str(device), allowed)
 
 
 def check_fp8(device: torch.device) -> None:
     """Refuse FP8 products on a GPU that has no FP8 tensor cores."""
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) < FP8_CAPABILITY:
-        name = torch.cuda.get_device_name(device)
-        allowed = "FP8 needs compute capability 8.9 or more: take the 16-bit checkpoint here, or cpu"
-        raise InputError("device", name, allowed)
+    if device.type == "cuda" and not (card := card_of(device)).fp8:
+        allowed = f"{card.name} cards have no FP8 tensor cores: take the 16-bit checkpoint here, or cpu"
+        raise InputError("device", torch.cuda.get_device_name(device), allowed)
 
 
-def capability(device: torch.device) -> tuple[int, int]:
-    """Compute capability; of tensors that are on no GPU, the one that Triton compiles for, or Hopper's."""
+def card_of(device: torch.device) -> Card:
+    """The card's record; of meta tensors that of the card which Triton compiles for. InputError for an unknown card."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)
+        return card_with(torch.cuda.get_device_capability(device))
     if device.type == "meta":
         from triton.runtime import driver
 
-        return divmod(driver.active.get_current_target().arch, 10)
-    return (9, 0)
-
-
-def is_hopper(device: torch.device) -> bool:
-    """Whether kernels for Hopper's own instructions run there; never in the interpreter."""
-    return device.type in ("cuda", "meta") and capability(device)[0] == 9
+        return card_with(divmod(driver.active.get_current_target().arch, 10))
+    return INTERPRETER
 
 
 @functools.cache

@@ -1,110 +1,43 @@
-"""The operations on a GPU: name for name, and signature for signature, those of `kernels.reference`.
+"""This is the table of the operations on a GPU: each is a Triton kernel of its own file, or one call of a library.
 
-A value of the `ops` argument that models take. Each operation goes to its own Triton kernel, imported at the first
-call, so that this module can be imported where triton cannot. What a kernel cannot do is an InputError that says what
-to do; nothing falls back to the references by itself. The operations that are one library call stay one.
+This module is an `Ops`, and imports triton; `ops_for` in `kernels.device` imports it where there is a GPU. What a
+kernel cannot do is an InputError that says what to do: nothing falls back to the references by itself.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from octorec.kernels import reference
-from octorec.kernels.device import check_device
-from octorec.kernels.quantized import Granularity, values_of
-from octorec.kernels.reference import Beams, NodeFilter, Operand, Routing, TrieLevel
+from octorec.kernels.beam_step import beam_step as beam_step
+from octorec.kernels.cross_attention import cross_attention as cross_attention
+from octorec.kernels.device import check_device as check_device
+from octorec.kernels.linear import linear as linear
+from octorec.kernels.maybe_quantize import maybe_quantize as maybe_quantize
+from octorec.kernels.moe import moe as moe
+from octorec.kernels.ops import Sizes
+from octorec.kernels.rms_norm import rms_norm as rms_norm
+from octorec.kernels.route import check_experts
+from octorec.kernels.route import route as route
+from octorec.kernels.rows import row_groups
+from octorec.kernels.self_attention import check_head_width
+from octorec.kernels.self_attention import self_attention as self_attention
+from octorec.kernels.swiglu import swiglu as swiglu
 
 causal_attention = reference.causal_attention  # torch's own fused kernel, and for training only
 
 
-def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
-    if isinstance(x, Tensor) and isinstance(weight, Tensor):
-        return F.linear(x, weight) if residual is None else residual.addmm_(x, weight.T)  # a copy would cost a pass
-    from octorec.kernels.linear import linear
-
-    check_device(values_of(x))
-    return linear(x, weight, residual)
+def check_sizes(sizes: Sizes) -> None:
+    """Each kernel's own limits are looked at."""
+    for width in sorted(sizes.heads):
+        check_head_width(width)
+    for width in sorted(sizes.rows):
+        row_groups(width)
+    for experts, top_k in sorted(sizes.experts):
+        check_experts(experts, top_k)
 
 
 def head(x: Tensor, weight: Tensor) -> Tensor:
+    """cuBLAS multiplies 16 bit into float32 in one call; elsewhere the reference does."""
     if x.is_cuda and x.dtype != torch.float32:
         return torch.mm(x, weight.T, out_dtype=torch.float32)
     return reference.head(x, weight)
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
-    from octorec.kernels.rms_norm import rms_norm
-
-    check_device(x)
-    return rms_norm(x, weight, eps, quantize_to)
-
-
-def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
-    from octorec.kernels.swiglu import swiglu
-
-    check_device(gate_up)
-    return swiglu(gate_up, quantize_to)
-
-
-def cross_attention(
-    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
-) -> Operand:
-    from octorec.kernels.cross_attention import cross_attention
-
-    check_device(q)
-    return cross_attention(q, keys, values, lengths, quantize_to)
-
-
-def self_attention(
-    qkv: Tensor, past: list[Tensor], ancestors: list[Tensor], quantize_to: Granularity | None
-) -> Operand:
-    from octorec.kernels.self_attention import self_attention
-
-    check_device(qkv)
-    return self_attention(qkv, past, ancestors, quantize_to)
-
-
-def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> Routing:
-    from octorec.kernels.route import route
-
-    check_device(x)
-    return route(x, gate, bias, top_k, n_shared)
-
-
-def moe(
-    x: Tensor,
-    routing: Routing,
-    gate_up: Operand,
-    down: Operand,
-    quantize_to: Granularity | None,
-    residual: Tensor | None = None,
-) -> Tensor:
-    from octorec.kernels.moe import moe
-
-    check_device(x)
-    return moe(x, routing, gate_up, down, quantize_to, residual)
-
-
-def beam_step(
-    logits: Tensor,
-    scores: Tensor,
-    nodes: Tensor,
-    level: TrieLevel,
-    widths: Tensor,
-    out_width: int,
-    node_filter: NodeFilter | None = None,
-    ranked: bool = False,
-) -> Beams:
-    from octorec.kernels.beam_step import beam_step
-
-    check_device(logits)
-    return beam_step(logits, scores, nodes, level, widths, out_width, node_filter, ranked)
-
-
-def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:
-    if granularity is None:
-        return x
-    from octorec.kernels.quantize import quantize
-
-    check_device(x)
-    return quantize(x, granularity)

@@ -9,17 +9,16 @@ One persistent kernel on tensor descriptors (the tensor memory accelerator of Ho
 | experts | one weight for all rows, or one for each tile of rows (`plan.ExpertPlan`), read on the device |
 | result | the product in 16 bit [P, N]; or silu(gate) * up [P, F] for weights whose N = 2F rows are [gate, up], in 16 bit or quantized by group |
 
-Hopper's FP8 tensor cores keep about 14 bits of mantissa in a running sum. `promote` has them sum 128 values of K, and adds
-those sums in float32, as group scales do anyway; without it the tensor cores sum all of K.
+FP8 tensor cores keep about 14 bits of mantissa in a running sum. With `float32` sums they sum 128 values of K, and those
+sums are added in float32, as group scales do anyway; with `fast` ones the tensor cores sum all of K.
 
-On Hopper, products by groups, and those by rows whose sums are the tensor cores', take `gemm_hopper`, which gives the
-same bits sooner, unless a tile is asked for.
+Where the table of `products` says so, `gemm_hopper` gives the same bits sooner, unless a tile is asked for.
 
 An element's result depends neither on its tile nor on its neighbours: K is walked in one order and never split.
 """  # noqa: E501 (a table)
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
@@ -27,91 +26,62 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.device import capability, check_fp8, is_hopper, processors
-from octorec.kernels.quantize import empty_quantized, to_e4m3
-from octorec.kernels.quantized import GROUP, Quantized
-from octorec.kernels.reference import Operand
+from octorec.kernels.cast import empty_quantized, to_e4m3
+from octorec.kernels.device import card_of, check_fp8, processors
+from octorec.kernels.fp8 import GROUP, Quantized, values_of
+from octorec.kernels.ops import Operand
+from octorec.kernels.products import Accumulate, Card, Fusion, Problem, Scales, Tile, product_for
 from octorec.kernels.swiglu import silu
 
 if TYPE_CHECKING:
     from octorec.kernels.plan import ExpertPlan
 
-Scales = Literal["none", "rows", "groups"]
 PAIRS: dict[str, tuple[str, Scales]] = {"channel": ("token", "rows"), "block": ("group", "groups")}  # by the weight's
-
-
-@dataclass(frozen=True)
-class Tile:
-    """How the kernel is laid out: never a matter of the result, chosen by the card and not by rows.
-
-    rows x columns: of an accumulator; `halves` accumulators lie side by side and share the rows of x. depth: of K a
-    step. band: row tiles that are walked column by column, so that they stay in L2. stages: steps of K in flight.
-    resident: programs a multiprocessor, of which there are as many as fit at once.
-    """
-
-    rows: int = 128
-    columns: int = 128
-    halves: int = 2
-    depth: int = 128
-    band: int = 8
-    warps: int = 8
-    stages: int = 4
-    resident: int = 1
-
-
-HOPPER = Tile()
-ADA = Tile(rows=32, stages=3)  # 99 KiB of shared memory
-
-
-def choose_tile(weight: Operand) -> Tile:
-    """The tile for products with a weight, by the card."""
-    values, scales = _values_and_scales(weight)
-    tile = HOPPER if capability(values.device) >= (9, 0) else ADA
-    return replace(tile, depth=tile.depth // 2) if scales == "none" else tile  # as many bytes
 
 
 def gemm(
     x: Operand,
     weight: Operand,
     plan: "ExpertPlan | None" = None,
-    swiglu: bool = False,
-    quantize: bool = False,
-    promote: bool = True,
+    fusion: Fusion = "none",
+    sums: Accumulate = "float32",
     residual: Tensor | None = None,
     tile: Tile | None = None,
 ) -> Operand:
     """x [P, K] times weight [N, K] -> [P, N] in x's type; with a `plan`, x lies in its slots and weight is [E, N, K].
 
-    x and weight: both 16 bit; or token and channel scales; or group and block scales. `swiglu`: -> [P, N / 2]; with
-    `quantize`, by group, which takes N a multiple of 256. `residual` [P, N], in x's type and without `swiglu`, is added
-    before the result is rounded. All contiguous, but for a group's scales, which lie M-major.
+    x and weight: both 16 bit; or token and channel scales; or group and block scales. `swiglu`: -> [P, N / 2];
+    `swiglu_cast`: by group, which takes N a multiple of 256. `residual` [P, N], in x's type, comes with the fusion of
+    its name, and is added before the result is rounded. All contiguous, but for a group's scales, which lie M-major.
     K: a multiple of 16 in FP8 and of 8 in 16 bit. The slots that hold no row come back undefined.
     """
     check_pair(x, weight)
-    (values, _), (weights, scales) = _values_and_scales(x), _values_and_scales(weight)
+    values, weights, scales = values_of(x), values_of(weight), scales_of(weight)
     x_scale, weight_scale, kind = (
         (x.scale, weight.scale, x.dtype)
         if isinstance(x, Quantized) and isinstance(weight, Quantized)
         else (values, weights, values.dtype)  # tensors in the place of scales that nobody reads
     )
     rows, (n, k) = len(values), weights.shape[-2:]
+    swiglu = fusion in ("swiglu", "swiglu_cast")
     width = n // 2 if swiglu else n
-    own = scales == "groups" or (scales == "rows" and not promote and not swiglu)
-    specialized = tile is None and own and is_hopper(values.device)
-    tile = tile or choose_tile(weight)
-    _check(values, weights, width, scales, swiglu, quantize, tile)
-    assert residual is None or (not swiglu and residual.is_contiguous() and residual.shape == (rows, width))
+    card = card_of(values.device)
+    by = "triton" if tile else product_for(card, Problem(scales, n, k, fusion, sums, plan is not None), but="torch")
+    tile = tile or tile_for(card, scales)
+    _check(values, weights, width, scales, fusion, tile)
+    assert (residual is not None) == (fusion == "residual")
+    assert residual is None or (residual.is_contiguous() and residual.shape == (rows, width))
     assert plan is None or (rows == plan.slots and plan.block_m % tile.rows == 0)
-    if specialized:
+    if by == "hopper":
         from octorec.kernels.gemm_hopper import gemm_hopper
 
         assert isinstance(x, Quantized)
         assert isinstance(weight, Quantized)
-        return gemm_hopper(x, weight, plan, swiglu, quantize, residual)
+        return gemm_hopper(x, weight, plan, fusion, residual)
     if residual is not None:
         tile = replace(tile, stages=tile.stages - 1)  # leaves room for the residual's tile
     result: Operand
-    if quantize:
+    if fusion == "swiglu_cast":
         result = empty_quantized((rows, width), "group", kind, values.device)
         out, out_scale = result.values, result.scale
     else:
@@ -124,19 +94,22 @@ def gemm(
         values if plan is None else plan.tile_expert, values if plan is None else plan.n_tiles,
         rows, weights.numel() // k, *x_scale.stride(), out_scale.stride(1),
         N=n, K=k, KIND=getattr(tl, str(kind).removeprefix("torch.")), SCALES=scales,
-        SPLIT=0 if plan is None else plan.block_m // tile.rows, SWIGLU=swiglu, QUANTIZE=quantize,
-        PROMOTE=promote and scales == "rows", ADD=residual is not None, ROWS=tile.rows,
+        SPLIT=0 if plan is None else plan.block_m // tile.rows, SWIGLU=swiglu, QUANTIZE=fusion == "swiglu_cast",
+        PROMOTE=sums == "float32" and scales == "rows", ADD=residual is not None, ROWS=tile.rows,
         COLUMNS=tile.columns, HALVES=tile.halves, DEPTH=tile.depth, BAND=tile.band,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return result
 
 
-def _values_and_scales(operand: Operand) -> tuple[Tensor, Scales]:
-    """The stored values of a weight or an input, and which kind of scales a weight has."""
-    if isinstance(operand, Quantized):
-        return operand.values, PAIRS.get(operand.granularity, ("", "none"))[1]
-    return operand, "none"
+def tile_for(card: Card, scales: Scales) -> Tile:
+    """The card's tile; in 16 bit with half as many values of K a step, as many bytes."""
+    return replace(card.tile, depth=card.tile.depth // 2) if scales == "none" else card.tile
+
+
+def scales_of(weight: Operand) -> Scales:
+    """Which kind of scales a weight has."""
+    return PAIRS.get(weight.granularity, ("", "none"))[1] if isinstance(weight, Quantized) else "none"
 
 
 def check_pair(x: Operand, weight: Operand) -> None:
@@ -157,19 +130,20 @@ def check_pair(x: Operand, weight: Operand) -> None:
         raise InputError("dtype", kind, "the kernels compute in bfloat16 or float16")
 
 
-def _check(x: Tensor, weight: Tensor, width: int, scales: Scales, swiglu: bool, quantize: bool, tile: Tile) -> None:
+def _check(x: Tensor, weight: Tensor, width: int, scales: Scales, fusion: Fusion, tile: Tile) -> None:
     """Refuse what the descriptors or the tile cannot hold."""
     assert x.is_contiguous()
     assert weight.is_contiguous()
     assert x.shape[1] == weight.shape[-1]
-    assert not quantize or (swiglu and scales == "groups")
+    swiglu, cast = fusion in ("swiglu", "swiglu_cast"), fusion == "swiglu_cast"
+    assert not cast or scales == "groups"
     assert not swiglu or tile.halves == 2
     assert scales != "groups" or (tile.depth == GROUP and tile.columns == GROUP)
     multiple = 16 // x.element_size()  # descriptors want rows of a multiple of 16 bytes
     if x.shape[1] % multiple:
         allowed = f"the kernels take multiples of {multiple}: pad the model's width"
         raise InputError("input width of a product", x.shape[1], allowed)
-    if width % (16 if quantize else 8):
+    if width % (16 if cast else 8):
         raise InputError("output width of a product", width, "the kernels take multiples of 8, of 16 where it is FP8")
     if swiglu and scales == "groups" and width % GROUP:
         allowed = f"a multiple of {GROUP}: else gate and up share scale blocks, and swiglu has to be its own kernel"

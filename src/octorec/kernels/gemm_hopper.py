@@ -28,11 +28,12 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from octorec.kernels.cast import empty_quantized
 from octorec.kernels.device import processors
+from octorec.kernels.fp8 import GROUP, Quantized
 from octorec.kernels.hopper import cast, rounded
-from octorec.kernels.quantize import empty_quantized
-from octorec.kernels.quantized import GROUP, Quantized
-from octorec.kernels.reference import Operand
+from octorec.kernels.ops import Operand
+from octorec.kernels.products import Fusion
 
 if TYPE_CHECKING:
     from octorec.kernels.plan import ExpertPlan
@@ -42,16 +43,12 @@ BAND = gl.constexpr(16)  # row tiles that are walked column by column, so that t
 
 
 def gemm_hopper(
-    x: Quantized,
-    weight: Quantized,
-    plan: "ExpertPlan | None",
-    swiglu: bool = False,
-    quantize: bool = False,
-    residual: Tensor | None = None,
+    x: Quantized, weight: Quantized, plan: "ExpertPlan | None", fusion: Fusion, residual: Tensor | None = None
 ) -> Operand:
-    """As `gemm.gemm`, which checks the operands: x by `group` and weight by `block`; or, without `swiglu`, by `token`
-    and `channel`."""
+    """As `gemm.gemm`, which checks the operands: x by `group` and weight by `block`; or, without SwiGLU, by `token` and
+    `channel`."""
     rows, (n, k) = len(x.values), weight.values.shape[-2:]
+    swiglu, quantize = fusion in ("swiglu", "swiglu_cast"), fusion == "swiglu_cast"
     width = n // 2 if swiglu else n
     groups = x.granularity == "group"
     assert groups or not swiglu

@@ -4,7 +4,7 @@
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
-from octorec.kernels.quantize import scale_of, to_e4m3
+from octorec.kernels.cast import scale_of, to_e4m3
 
 
 @gluon.jit

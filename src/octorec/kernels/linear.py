@@ -1,4 +1,4 @@
-"""FP8 linear layers: torch's row-wise product or our own, as measured for each weight's shape.
+"""A linear layer is torch's product in 16 bit; in FP8 it is torch's or ours, as measured for each weight's shape.
 
 `accumulate` says where the sums are kept: `float32` is the recipe's; `fast` leaves all of K to the tensor cores, which
 keep about 14 bits of mantissa in a running sum. On an H100, against float64 (`python -m benchmarks.products`), it
@@ -9,50 +9,46 @@ itself from that, far below the tenth that is allowed: row-wise products are `fa
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.device import is_hopper
-from octorec.kernels.gemm import check_pair, gemm
-from octorec.kernels.quantized import Quantized
-from octorec.kernels.reference import Operand
-
-Accumulate = Literal["float32", "fast"]
-Backend = Literal["torch", "triton"]
-
-ACCUMULATE: Accumulate = "fast"
-# On Hopper (accumulate, N, K) -> the faster over the runs in results/products.jsonl; all else: torch's
-BACKENDS: dict[tuple[Accumulate, int, int], Backend] = {("fast", 1408, 1408): "triton", ("fast", 11264, 1408): "triton"}
+from octorec.kernels.device import card_of
+from octorec.kernels.fp8 import Quantized
+from octorec.kernels.gemm import check_pair, gemm, scales_of
+from octorec.kernels.ops import Operand
+from octorec.kernels.products import ACCUMULATE, Accumulate, Fusion, Problem, product_for
 
 
 def linear(
     x: Operand,
     weight: Operand,
-    residual: Tensor | None = None,
+    into: Tensor | None = None,
     accumulate: Accumulate = ACCUMULATE,
-    backend: Backend | None = None,
+    by: Literal["torch", "ours"] | None = None,
 ) -> Tensor:
-    """residual [T, N] plus x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
+    """As `Ops.linear`: 16 bit by torch, FP8 by whom the table of `products` says, or `by` the one that is named.
 
-    Token and channel scales: torch or triton, by the table unless `backend` says; N and K multiples of 16. With a
-    residual, which torch's product does not add, and for group and block scales, whose sums are always float32: triton.
-    16-bit operands go to torch (`fused.linear`).
+    torch takes N and K in multiples of 16 where they are FP8; in 16 bit it writes the result over `into`.
     """
-    by_rows = isinstance(x, Quantized) and x.granularity == "token"
-    if by_rows and isinstance(weight, Quantized) and residual is None:
-        assert isinstance(x, Quantized)
-        n, k = weight.values.shape
-        measured = BACKENDS.get((accumulate, n, k), "torch") if is_hopper(weight.values.device) else "torch"
-        if (backend or measured) == "torch":
-            return _torch_linear(x, weight, accumulate == "fast")
-    out = gemm(x, weight, promote=accumulate == "float32", residual=residual)
+    if isinstance(x, Tensor) and isinstance(weight, Tensor):
+        return F.linear(x, weight) if into is None else into.addmm_(x, weight.T)  # a copy would cost a pass
+    check_pair(x, weight)
+    assert isinstance(x, Quantized)
+    assert isinstance(weight, Quantized)
+    n, k = weight.values.shape
+    fusion: Fusion = "none" if into is None else "residual"
+    assert by != "torch" or into is None, "torch adds nothing"
+    problem = Problem(scales_of(weight), n, k, fusion, accumulate)
+    if (by or product_for(card_of(x.values.device), problem)) == "torch":
+        return _torch_linear(x, weight, accumulate == "fast")
+    out = gemm(x, weight, fusion=fusion, sums=accumulate, residual=into)
     assert isinstance(out, Tensor)
     return out
 
 
 def _torch_linear(x: Quantized, weight: Quantized, fast: bool) -> Tensor:
     """torch's row-wise scaled product."""
-    check_pair(x, weight)
     for name, width in zip(("output", "input"), weight.values.shape, strict=True):
         if width % 16:
             raise InputError(f"{name} width of a product", width, "torch's FP8 product takes multiples of 16")

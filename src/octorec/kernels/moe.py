@@ -14,19 +14,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from octorec.kernels.gemm import choose_tile, gemm
+from octorec.kernels.cast import empty_quantized
+from octorec.kernels.device import card_of
+from octorec.kernels.fp8 import GROUP, Granularity, Quantized
+from octorec.kernels.gemm import gemm
+from octorec.kernels.maybe_quantize import quantize
+from octorec.kernels.ops import Operand, Routing
 from octorec.kernels.plan import ExpertPlan, plan_experts
-from octorec.kernels.quantize import (
-    empty_quantized,
-    load_tiles,
-    quantize,
-    quantize_tiles,
-    row_tiles,
-    store_tiles,
-    write_quantized,
-)
-from octorec.kernels.quantized import GROUP, Granularity, Quantized
-from octorec.kernels.reference import Operand, Routing
+from octorec.kernels.rows import load_tiles, quantize_tiles, row_tiles, store_tiles, write_quantized
 from octorec.kernels.swiglu import swiglu
 
 
@@ -36,31 +31,31 @@ def moe(
     gate_up: Operand,
     down: Operand,
     quantize_to: Granularity | None,
-    residual: Tensor | None = None,
+    into: Tensor | None = None,
 ) -> Tensor:
-    """As `reference.moe`: x and residual [T, C] in 16 bit, gate_up [E, 2F, C], down [E, C, F] -> [T, C].
+    """As `Ops.moe`: x and `into` [T, C] in 16 bit, gate_up [E, 2F, C], down [E, C, F] -> [T, C].
 
     Experts in 16 bit with quantize_to None; or FP8 by `block` with `group`, or by `channel` with `token`.
     """
     n_expert, width, _ = (gate_up.values if isinstance(gate_up, Quantized) else gate_up).shape
-    plan = plan_experts(routing.experts, n_expert, max(choose_tile(gate_up).rows, choose_tile(down).rows))
+    plan = plan_experts(routing.experts, n_expert, card_of(x.device).tile.rows)
     hidden = _hidden(dispatch(x, plan, quantize_to), gate_up, plan, width // 2)
     parts = gemm(hidden, down, plan)
     assert isinstance(parts, Tensor)
-    return combine(parts, plan, routing.weights, residual)
+    return combine(parts, plan, routing.weights, into)
 
 
 def _hidden(slots: Operand, gate_up: Operand, plan: ExpertPlan, width: int) -> Operand:
     """swiglu(gate_up(slots)) [P, F], quantized as `slots` is."""
     if not isinstance(slots, Quantized):
-        return gemm(slots, gate_up, plan, swiglu=True)
+        return gemm(slots, gate_up, plan, "swiglu")
     if slots.granularity == "group" and width % GROUP == 0:
-        return gemm(slots, gate_up, plan, swiglu=True, quantize=True)
+        return gemm(slots, gate_up, plan, "swiglu_cast")
     if slots.granularity == "group":  # gate and up share scale blocks
         gate_and_up = gemm(slots, gate_up, plan)
         assert isinstance(gate_and_up, Tensor)
         return swiglu(gate_and_up, "group")
-    hidden = gemm(slots, gate_up, plan, swiglu=True)
+    hidden = gemm(slots, gate_up, plan, "swiglu")
     assert isinstance(hidden, Tensor)
     return quantize(hidden, slots.granularity)
 

@@ -1,52 +1,45 @@
-"""Every operation in plain PyTorch: the specification that the kernels are tested against.
+"""Every operation is here in plain PyTorch, as `Ops` says; the kernels are tested against these.
 
-This module is one value of the `ops` argument that models take; the GPU's kernels are another, name for name.
-All products accumulate in float32 and return to the activations' type; the heads' stay float32. On a CPU a row's
-result does not depend on the rows beside it: every product and sigmoid is one of `kernels.steady`.
-
-Letters: B requests, W beams, T = B * W rows, S context items, H heads, G KV groups, D head width, C = H * D model
-width, E experts, F expert width, V codes a level, N and K the output and input width of a weight [N, K].
+On a CPU a row's result does not depend on the rows beside it: every product and sigmoid is one of `kernels.steady`.
+Letters as in `kernels.ops`.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from octorec.kernels import steady
-from octorec.kernels.quantized import Granularity, Quantized, dequantize, quantize
-
-Operand = Tensor | Quantized
-DEAD = 2**31 - 1  # the trie node of a dead beam: larger than every node, so that beams stay ascending
+from octorec.kernels.fp8 import Granularity, Quantized, dequantize, quantize
+from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, Sizes, TrieLevel
 
 
-def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
-    """residual [T, N] plus x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
+def check_device(device: torch.device) -> None:
+    """The references run on every device."""
 
-    FP8 values multiply exactly, sums are float32; the residual, in x's type, is added before the one rounding. It is
-    the caller's no longer: kernels may write the result over it.
-    """
+
+def check_sizes(sizes: Sizes) -> None:
+    """The references take every size."""
+
+
+def linear(x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:
+    """Operands are multiplied in float32; the sum with `into` is rounded once."""
     if isinstance(x, Quantized):
         assert isinstance(weight, Quantized), "an FP8 input needs an FP8 weight"
         out = steady.product(dequantize(x), dequantize(weight))
-        return (out if residual is None else out + residual.float()).to(x.dtype)
+        return (out if into is None else out + into.float()).to(x.dtype)
     assert isinstance(weight, Tensor), "an FP8 weight needs an FP8 input"
-    return steady.product(x, weight, residual)
+    return steady.product(x, weight, into)
 
 
 def head(x: Tensor, weight: Tensor) -> Tensor:
-    """Logits: x [T, C] and weight [V, C] in 16 bit (or float32) -> [T, V] float32, never rounded to 16 bit."""
+    """Both operands are multiplied in float32."""
     return steady.product(x.float(), weight.float())
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in float32: x [..., C], weight [C].
-
-    Rounded to x's type and then quantized, where the next product wants that, so that FP8 and 16 bit see the same
-    numbers. A row whose squares float32 cannot add up is NaN: divided by infinity it would be zeros, which look sound.
-    """
+    """The factor of a row comes first, then the weight, then the rounding."""
     x32 = x.float()
     mean = x32.square().mean(-1, keepdim=True)
     factor = torch.rsqrt(mean + eps).masked_fill(mean == math.inf, math.nan)
@@ -55,7 +48,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | N
 
 
 def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
-    """silu(gate) * up for gate_up [T, 2F] = [gate | up] -> [T, F]; float32 inside, rounded once before quantizing."""
+    """SiLU and the product are computed in float32."""
     gate, up = gate_up.float().chunk(2, -1)
     return maybe_quantize((steady.silu(gate) * up).to(gate_up.dtype), quantize_to)
 
@@ -63,10 +56,7 @@ def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
 def cross_attention(
     q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
 ) -> Operand:
-    """Attention of a request's beams over its one context (OneRec-V2 section 3: no mask but the length).
-
-    q [B, W, H, D]; keys, values [B, S, G, D], head h reads group h * G // H; lengths [B] integers in 1..S -> [B*W, C].
-    """
+    """Keys and values are repeated for each head of a group; items beyond a length weigh nothing."""
     heads, groups, width = q.shape[2], keys.shape[2], q.shape[3]
     keys, values = (t.repeat_interleave(heads // groups, 2).transpose(1, 2) for t in (keys, values))  # [B, H, S, D]
     outside = torch.arange(keys.shape[2], device=q.device) >= lengths[:, None]  # [B, S]
@@ -79,11 +69,7 @@ def cross_attention(
 def self_attention(
     qkv: Tensor, past: list[Tensor], ancestors: list[Tensor], quantize_to: Granularity | None
 ) -> Operand:
-    """Attention of each beam over its own earlier positions and itself, without moving any cache.
-
-    qkv [B, W, 3, H, D]: this level's q, k, v. past[s] [B, W_s, 3, H, D]: level s's, as it was computed there.
-    ancestors[s] [B, W] integers: which of level s's beams each beam descends from. -> [B*W, C].
-    """
+    """Keys and values are gathered by ancestors, and softmax runs over positions."""
     q, k, v = (t[:, :, None].float() for t in qkv.unbind(2))  # [B, W, 1, H, D]
     rows = torch.arange(qkv.shape[0], device=qkv.device)[:, None]
     earlier = [level[rows, index].float() for level, index in zip(past, ancestors, strict=True)]  # [B, W, 3, H, D]
@@ -95,25 +81,14 @@ def self_attention(
 
 
 def causal_attention(qkv: Tensor) -> Tensor:
-    """Self-attention over all target positions at once, for training: qkv [B, L, 3, H, D] -> [B*L, C]."""
+    """torch's own attention does this."""
     q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))  # [B, H, L, D]
     out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     return out.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
-class Routing(NamedTuple):
-    """Which experts each row goes to. experts [T, R] int64, weights [T, R] float32; R counts the shared ones too."""
-
-    experts: Tensor
-    weights: Tensor
-
-
 def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> Routing:
-    """DeepSeek-V3 routing: sigmoid scores, `bias` used for the choice alone, weights normalised over the top-k.
-
-    x [T, C], gate [E, C], bias [E] float32. The top_k come by descending biased score, a tie to the lower expert;
-    then the shared experts E .. E+n_shared-1 with weight 1, so that they ride in the same grouped product.
-    """
+    """The sort is stable, so that a tie goes to the lower expert."""
     scores = steady.sigmoid(steady.product(x.float(), gate.float()))
     chosen = (scores + bias).sort(dim=-1, descending=True, stable=True).indices[:, :top_k]
     weights = scores.gather(1, chosen)
@@ -129,14 +104,9 @@ def moe(
     gate_up: Operand,
     down: Operand,
     quantize_to: Granularity | None,
-    residual: Tensor | None = None,
+    into: Tensor | None = None,
 ) -> Tensor:
-    """residual plus the sum over a row's experts of weight * down(swiglu(gate_up(x))): all [T, C].
-
-    gate_up [E, 2F, C], down [E, C, F], in 16 bit, or in FP8 with `quantize_to` as the activations' granularity.
-    Each expert's output is rounded to x's type; the weighted sum is float32, in the order of the experts' numbers, the
-    residual last.
-    """
+    """Experts are taken one by one, each with the rows that chose it."""
     out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
     for expert in range(_stacked(gate_up).shape[0]):
         rows, slot = (routing.experts == expert).nonzero(as_tuple=True)
@@ -145,48 +115,7 @@ def moe(
         hidden = linear(maybe_quantize(x[rows], quantize_to), _expert(gate_up, expert))
         part = linear(swiglu(hidden, quantize_to), _expert(down, expert))
         out = out.index_add(0, rows, part.float() * routing.weights[rows, slot, None])
-    return (out if residual is None else out + residual.float()).to(x.dtype)
-
-
-class TrieLevel(NamedTuple):
-    """The children of one level's trie nodes, as flat arrays; nodes are numbered in ascending prefix order.
-
-    child_start [nodes + 1] int32: node n's children are the nodes child_start[n] .. child_start[n+1]-1 of the next
-    level. child_code [children] int16 or int32: the code that leads there. child_live [children] int32: live items
-    below. child_sets [children, words] int64 or None: bit s of the words says that a live item of named set s is below
-    (last level only).
-    """
-
-    child_start: Tensor
-    child_code: Tensor
-    child_live: Tensor
-    child_sets: Tensor | None
-
-
-class Beams(NamedTuple):
-    """W beams a request, all [B, W]. scores float32, -inf for a dead one; nodes int64 trie nodes, DEAD for a dead one;
-    parents int64, the beam of the level before that it extends; codes int64, the code it extends it by.
-
-    All scores of a request are NaN, and its beams dead, once the model gave it scores that are no finite numbers."""
-
-    scores: Tensor
-    nodes: Tensor
-    parents: Tensor
-    codes: Tensor
-
-
-class NodeFilter(NamedTuple):
-    """What each request forbids among the children of a level.
-
-    banned [X] int32: nodes below which no item may be returned, those of request b from first[b] up to first[b + 1], in
-    any order. first [B + 1] int64, ascending. allowed_sets [B, words] int64: bits of the named sets that may be
-    returned. restricted [B] bool: whether allowed_sets counts for this request.
-    """
-
-    banned: Tensor
-    first: Tensor
-    allowed_sets: Tensor
-    restricted: Tensor
+    return (out if into is None else out + into.float()).to(x.dtype)
 
 
 def beam_step(
@@ -199,18 +128,7 @@ def beam_step(
     node_filter: NodeFilter | None = None,
     ranked: bool = False,
 ) -> Beams:
-    """One step of beam search over the item trie: the best `widths[b]` of a request's W x V extensions.
-
-    logits [B, W, V] float32; scores and nodes [B, W] of the beams they extend, nodes ascending; widths [B].
-    Log-softmax over the whole codebook, then the trie masks (as Hugging Face's constrained search); a beam's score is
-    the sum over levels. A tie goes to the lower flat index w * V + v, which is the order of the code tuples. Beams come
-    back in ascending prefix order, the dead ones last; with `ranked`, as after the last level, by score descending,
-    prefix ascending. node_filter: children of this level that a request may not extend to; None: all may be.
-
-    NaN and infinity are told, not searched: a request of which a live beam's row of log-probabilities is not finite
-    throughout (a logit is NaN, inf or -inf, in the trie or not), or of which a beam's score is NaN already, gets
-    dead beams that all score NaN. What dead beams' rows hold does not matter, nor what other requests' do.
-    """
+    """All W x V extensions are scored, -inf where the trie or the filter has none; the best are chosen."""
     vocabulary = logits.shape[2]
     log_p = logits.log_softmax(-1)
     broken = scores.isnan() | ((nodes != DEAD) & ~log_p.isfinite().all(-1))
@@ -237,7 +155,7 @@ def beam_step(
 
 
 def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:
-    """`x` [T, K] itself, or quantized with `granularity`."""
+    """The plain cast of `kernels.fp8` does this."""
     return x if granularity is None else quantize(x, granularity)
 
 

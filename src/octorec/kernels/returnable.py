@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from octorec.kernels.reference import DEAD, NodeFilter, TrieLevel
+from octorec.kernels.ops import DEAD, NodeFilter, TrieLevel
 
 _DEAD = tl.constexpr(DEAD)
 

@@ -9,9 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from octorec.kernels.quantize import empty_quantized, load_tiles, row_tiles, store_quantized, store_tiles
-from octorec.kernels.quantized import Granularity
-from octorec.kernels.reference import Operand
+from octorec.kernels.cast import empty_quantized
+from octorec.kernels.fp8 import Granularity
+from octorec.kernels.ops import Operand
+from octorec.kernels.rows import load_tiles, row_tiles, store_quantized, store_tiles
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.reference import Routing
+from octorec.kernels.ops import Routing
 
 MOST_EXPERTS, MOST_CHOSEN = 256, 8
 
@@ -33,16 +33,13 @@ TILING = Tiling()
 
 
 def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tiling: Tiling = TILING) -> Routing:
-    """As `reference.route`: x [T, C], gate [E, C] of one 16-bit type, bias [E] float32 -> experts, weights [T, R].
+    """As `Ops.route`: x [T, C], gate [E, C] of one 16-bit type, bias [E] float32 -> experts, weights [T, R].
 
     E up to 256, top_k up to 8. A tie of biased scores goes to the lower expert. One launch.
     """
     rows, width = x.shape
     experts = len(gate)
-    if not 0 < top_k <= min(MOST_CHOSEN, experts):
-        raise InputError("top_k", top_k, f"routing chooses 1 to {min(MOST_CHOSEN, experts)} of {experts} experts")
-    if experts > MOST_EXPERTS:
-        raise InputError("n_expert", experts, f"the routing kernel takes up to {MOST_EXPERTS} experts")
+    check_experts(experts, top_k)
     if x.dtype not in (torch.bfloat16, torch.float16):
         raise InputError("dtype", x.dtype, "routing takes bfloat16 or float16")
     assert x.is_contiguous()
@@ -57,6 +54,14 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tili
         num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
     return Routing(chosen, weights)
+
+
+def check_experts(experts: int, top_k: int) -> None:
+    """Refuse numbers of experts that the kernel has no room for."""
+    if not 0 < top_k <= min(MOST_CHOSEN, experts):
+        raise InputError("top_k", top_k, f"routing chooses 1 to {min(MOST_CHOSEN, experts)} of {experts} experts")
+    if experts > MOST_EXPERTS:
+        raise InputError("n_expert", experts, f"the routing kernel takes up to {MOST_EXPERTS} experts")
 
 
 @triton.jit

@@ -14,9 +14,10 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.kernels.quantize import empty_quantized, row_groups, store_quantized
-from octorec.kernels.quantized import Granularity
-from octorec.kernels.reference import Operand
+from octorec.kernels.cast import empty_quantized
+from octorec.kernels.fp8 import Granularity
+from octorec.kernels.ops import Operand
+from octorec.kernels.rows import row_groups, store_quantized
 
 HEAD_WIDTHS = (16, 32, 64, 128)
 
@@ -24,14 +25,13 @@ HEAD_WIDTHS = (16, 32, 64, 128)
 def self_attention(
     qkv: Tensor, past: list[Tensor], ancestors: list[Tensor], quantize_to: Granularity | None
 ) -> Operand:
-    """As `reference.self_attention`: qkv [B, W, 3, H, D], past[p] [B, W_p, 3, H, D], ancestors[p] [B, W] -> [B*W, C].
+    """As `Ops.self_attention`: qkv [B, W, 3, H, D], past[p] [B, W_p, 3, H, D], ancestors[p] [B, W] -> [B*W, C].
 
     Contiguous, of one 16-bit type or float32; D one of HEAD_WIDTHS. One launch, a program a row: all heads of a row are
     at hand, so that a scale a token costs no second pass. Scores, softmax and sums are float32.
     """
     batch, beams, _, heads, width = qkv.shape
-    if width not in HEAD_WIDTHS:
-        raise InputError("d_head", width, f"the attention kernels take {', '.join(map(str, HEAD_WIDTHS))}")
+    check_head_width(width)
     assert all(t.is_contiguous() for t in (qkv, *past, *ancestors))
     rows, columns = batch * beams, heads * width
     out: Operand
@@ -47,6 +47,12 @@ def self_attention(
         QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=4 if groups <= 16 else 8,
     )  # fmt: skip
     return out
+
+
+def check_head_width(width: int) -> None:
+    """Refuse heads that no tile of the attention kernels holds."""
+    if width not in HEAD_WIDTHS:
+        raise InputError("d_head", width, f"the attention kernels take {', '.join(map(str, HEAD_WIDTHS))}")
 
 
 @triton.jit

@@ -6,7 +6,6 @@ A new family costs a file beside this one, a recipe, and a row here.
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 
 from octorec.errors import InputError
 from octorec.kernels import reference
+from octorec.kernels.ops import Ops
 from octorec.models.hf_folder import Checkpoint
 
 
@@ -59,7 +59,7 @@ def read_config(checkpoint: Checkpoint) -> Any:
     return checked_config(checkpoint.config, shapes, f"checkpoint {checkpoint.folder}")
 
 
-def maker(checkpoint: Checkpoint, ops: ModuleType) -> Callable[[], nn.Module]:
+def maker(checkpoint: Checkpoint, ops: Ops) -> Callable[[], nn.Module]:
     """A function that makes the model of a checkpoint's config.json, without its weights; raises as `read_config`."""
     return partial(family_class(checkpoint.config), read_config(checkpoint), ops)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from octorec.errors import InputError, shown
 from octorec.files import is_own_file, parse_json, read_json
-from octorec.kernels.quantized import Granularity
+from octorec.kernels.fp8 import Granularity
 from octorec.models.checkpoint_folder import CONFIG, INDEX, SUFFIX, require_checkpoint, write_version
 from octorec.models.scales import Header, check_block_sizes, checked_scale, forms, granularity
 

@@ -1,24 +1,22 @@
-"""The parts a decoder is made of. Each takes its operations as `ops`: a module with the names of `kernels.reference`.
+"""The parts a decoder is made of. Each takes its operations as `ops`: an `Ops`.
 
-Letters as in `kernels.reference`.
+Letters as in `kernels.ops`.
 """
-
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-from octorec.kernels.quantized import Granularity
-from octorec.kernels.reference import Operand, Routing
+from octorec.kernels.fp8 import Granularity
+from octorec.kernels.ops import Operand, Ops, Routing, Sizes
 from octorec.models.names import Parts
 
 
 class Linear(nn.Module):
-    """y = residual + x W^T without bias: x [T, K] -> [T, N]. `quant.FP8Linear` is its twin."""
+    """y = into + x W^T without bias: x [T, K] -> [T, N]. `quant.FP8Linear` is its twin."""
 
     input_granularity: Granularity | None = None  # how an FP8 twin wants its input quantized
 
-    def __init__(self, n_in: int, n_out: int, ops: ModuleType, parts: Parts = ()):
+    def __init__(self, n_in: int, n_out: int, ops: Ops, parts: Parts = ()):
         """parts: the matrices on disk that lie over each other in it; none: it is one."""
         super().__init__()
         assert not parts or sum(rows for _, rows in parts) == n_out
@@ -26,8 +24,8 @@ class Linear(nn.Module):
         self.parts = parts
         self.ops = ops
 
-    def forward(self, x: Operand, residual: Tensor | None = None) -> Tensor:
-        return self.ops.linear(x, self.weight, residual)
+    def forward(self, x: Operand, into: Tensor | None = None) -> Tensor:
+        return self.ops.linear(x, self.weight, into)
 
 
 class Head(Linear):
@@ -37,7 +35,7 @@ class Head(Linear):
 class RMSNorm(nn.Module):
     """Root-mean-square norm with a learned weight over the last dimension."""
 
-    def __init__(self, width: int, eps: float, ops: ModuleType):
+    def __init__(self, width: int, eps: float, ops: Ops):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
@@ -54,9 +52,9 @@ def gate_up(hidden: int) -> Parts:
 
 
 class DenseFFN(nn.Module):
-    """SwiGLU feed-forward, added to the residual: x and residual [T, C] -> [T, C]."""
+    """SwiGLU feed-forward, added to `into`: x and into [T, C] -> [T, C]."""
 
-    def __init__(self, width: int, hidden: int, ops: ModuleType):
+    def __init__(self, width: int, hidden: int, ops: Ops):
         super().__init__()
         self.gate_up_proj = Linear(width, 2 * hidden, ops, gate_up(hidden))
         self.down_proj = Linear(hidden, width, ops)
@@ -66,15 +64,15 @@ class DenseFFN(nn.Module):
     def input_granularity(self) -> Granularity | None:
         return self.gate_up_proj.input_granularity
 
-    def forward(self, x: Operand, residual: Tensor) -> Tensor:
+    def forward(self, x: Operand, into: Tensor) -> Tensor:
         hidden = self.gate_up_proj(x)
-        return self.down_proj(self.ops.swiglu(hidden, self.down_proj.input_granularity), residual)
+        return self.down_proj(self.ops.swiglu(hidden, self.down_proj.input_granularity), into)
 
 
 class Experts(nn.Module):
     """The weights of all experts of one block, the shared ones last. `quant.FP8Experts` is its twin."""
 
-    def __init__(self, n_expert: int, width: int, hidden: int, ops: ModuleType, n_shared: int = 0):
+    def __init__(self, n_expert: int, width: int, hidden: int, ops: Ops, n_shared: int = 0):
         """n_expert: all of them, n_shared of which are shared."""
         super().__init__()
         self.routed, self.parts = n_expert - n_shared, gate_up(hidden)
@@ -82,8 +80,8 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(n_expert, width, hidden))  # [E, C, F]
         self.ops = ops
 
-    def forward(self, x: Tensor, routing: Routing, residual: Tensor) -> Tensor:
-        return self.ops.moe(x, routing, self.gate_up_proj, self.down_proj, None, residual)
+    def forward(self, x: Tensor, routing: Routing, into: Tensor) -> Tensor:
+        return self.ops.moe(x, routing, self.gate_up_proj, self.down_proj, None, into)
 
 
 class Router(nn.Module):
@@ -98,11 +96,11 @@ class Router(nn.Module):
 
 
 class MoE(nn.Module):
-    """Routed experts and the shared one, added to the residual: x and residual [T, C], not quantized -> [T, C]."""
+    """Routed experts and the shared one, added to `into`: x and into [T, C], not quantized -> [T, C]."""
 
     input_granularity: Granularity | None = None  # the router reads 16 bit; rows are quantized as they are gathered
 
-    def __init__(self, n_expert: int, n_shared: int, top_k: int, width: int, hidden: int, ops: ModuleType):
+    def __init__(self, n_expert: int, n_shared: int, top_k: int, width: int, hidden: int, ops: Ops):
         super().__init__()
         self.router = Router(n_expert, width)
         self.experts = Experts(n_expert + n_shared, width, hidden, ops, n_shared)
@@ -110,50 +108,66 @@ class MoE(nn.Module):
         self.top_k = top_k
         self.ops = ops
 
-    def forward(self, x: Operand, residual: Tensor) -> Tensor:
+    def forward(self, x: Operand, into: Tensor) -> Tensor:
         assert isinstance(x, Tensor)
         routing = self.ops.route(x, self.router.weight, self.router.bias, self.top_k, self.n_shared)
-        return self.experts(x, routing, residual)
+        return self.experts(x, routing, into)
 
 
 class CrossAttention(nn.Module):
     """Query and output projections only: keys and values are the context's."""
 
-    def __init__(self, width: int, n_head: int, ops: ModuleType):
+    def __init__(self, width: int, n_head: int, ops: Ops):
         super().__init__()
         self.q_proj = Linear(width, width, ops)
         self.o_proj = Linear(width, width, ops)
         self.n_head = n_head
         self.ops = ops
 
-    def forward(self, x: Operand, keys: Tensor, values: Tensor, lengths: Tensor, residual: Tensor) -> Tensor:
-        """x and residual [B*W, C], keys and values [B, S, G, D], lengths [B] -> [B*W, C]."""
+    def forward(self, x: Operand, keys: Tensor, values: Tensor, lengths: Tensor, into: Tensor) -> Tensor:
+        """x and into [B*W, C], keys and values [B, S, G, D], lengths [B] -> [B*W, C]."""
         q = self.q_proj(x).view(len(lengths), -1, self.n_head, keys.shape[-1])
         out = self.ops.cross_attention(q, keys, values, lengths, self.o_proj.input_granularity)
-        return self.o_proj(out, residual)
+        return self.o_proj(out, into)
 
 
 class SelfAttention(nn.Module):
     """Attention over the target's own positions."""
 
-    def __init__(self, width: int, n_head: int, ops: ModuleType):
+    def __init__(self, width: int, n_head: int, ops: Ops):
         super().__init__()
         self.qkv_proj = Linear(width, 3 * width, ops, (("q_proj", width), ("k_proj", width), ("v_proj", width)))
         self.o_proj = Linear(width, width, ops)
         self.n_head = n_head
         self.ops = ops
 
-    def forward(self, x: Operand, residual: Tensor, batch: int) -> Tensor:
-        """All positions of a target at once: x and residual [B*L, C] -> [B*L, C]."""
-        return self.o_proj(self.ops.causal_attention(self._qkv(x, batch)), residual)
+    def forward(self, x: Operand, into: Tensor, batch: int) -> Tensor:
+        """All positions of a target at once: x and into [B*L, C] -> [B*L, C]."""
+        return self.o_proj(self.ops.causal_attention(self._qkv(x, batch)), into)
 
     def step(
-        self, x: Operand, residual: Tensor, batch: int, past: list[Tensor], ancestors: list[Tensor]
+        self, x: Operand, into: Tensor, batch: int, past: list[Tensor], ancestors: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """One level: x and residual [B*W, C] -> [B*W, C], and its q, k, v [B, W, 3, H, D] for the levels after it."""
+        """One level: x and into [B*W, C] -> [B*W, C], and its q, k, v [B, W, 3, H, D] for the levels after it."""
         qkv = self._qkv(x, batch)
         out = self.ops.self_attention(qkv, past, ancestors, self.o_proj.input_granularity)
-        return self.o_proj(out, residual), qkv
+        return self.o_proj(out, into), qkv
 
     def _qkv(self, x: Operand, batch: int) -> Tensor:
         return self.qkv_proj(x).unflatten(-1, (3, self.n_head, -1)).unflatten(0, (batch, -1))
+
+
+def sizes_of(model: nn.Module) -> Sizes:
+    """What limits of kernels depend on, of all these layers in a model."""
+    sizes = Sizes(set(), set(), set())
+    for module in model.modules():
+        if isinstance(module, CrossAttention | SelfAttention):
+            sizes.heads.add(module.o_proj.weight.shape[1] // module.n_head)
+        elif isinstance(module, RMSNorm):
+            sizes.rows.add(len(module.weight))
+        elif isinstance(module, DenseFFN):
+            sizes.rows.add(module.down_proj.weight.shape[1])
+        elif isinstance(module, MoE):
+            sizes.rows.add(module.experts.down_proj.shape[2])
+            sizes.experts.add((len(module.router.weight), module.top_k))
+    return sizes

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from octorec.kernels.quantized import GROUP
+from octorec.kernels.fp8 import GROUP
 
 Parts = tuple[tuple[str, int], ...]  # the name and the rows of each matrix in a product, in order
 

@@ -1,14 +1,13 @@
 """OneRec-V2's lazy decoder (arXiv 2508.20900), readable from top to bottom.
 
 It keeps the promises of `models.model.Model`: `prefill` once a request, `decode` once a level.
-Letters as in `kernels.reference`; L counts the levels of an item's codes.
+Letters as in `kernels.ops`; L counts the levels of an item's codes.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.reference import Operand
+from octorec.kernels.ops import Operand, Ops
 from octorec.models.layers import CrossAttention, DenseFFN, Head, MoE, RMSNorm, SelfAttention
 from octorec.models.model import Choose, Inputs, InputSpec, Logits, Reading, Step
 from octorec.models.onerec_config import OneRecConfig
@@ -54,7 +53,7 @@ class Block(nn.Module):
     A sublayer's last product adds its result to the stream, so that nothing reads or writes it for a sum alone.
     """
 
-    def __init__(self, config: OneRecConfig, index: int, ops: ModuleType):
+    def __init__(self, config: OneRecConfig, index: int, ops: Ops):
         super().__init__()
         width, eps = config.d_model, config.rms_eps
         self.kv_layer = index * config.l_kv // config.n_layer
@@ -79,7 +78,7 @@ class Block(nn.Module):
 class OneRecV2(nn.Module):
     """The whole model. `ops` are the operations it runs on; the references by default."""
 
-    def __init__(self, config: OneRecConfig, ops: ModuleType = reference):
+    def __init__(self, config: OneRecConfig, ops: Ops = reference):
         super().__init__()
         width = config.d_model
         self.config = config
@@ -205,7 +204,9 @@ class OneRecV2(nn.Module):
         return [self._logits(level, h[:, level]) for level in range(codes.shape[1])]
 
     def _logits(self, level: int, h: Tensor) -> Tensor:
-        return self.ops.head(self.head_norm[level](h), self.head[level].weight)
+        head = self.head[level]
+        assert isinstance(head, Head)
+        return self.ops.head(self.head_norm[level](h), head.weight)
 
 
 def _batch(inputs: Inputs) -> ContextBatch:

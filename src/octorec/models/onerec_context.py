@@ -6,11 +6,11 @@ to `OneRecV2.context_kv` in its place.
 
 import math
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
+from octorec.kernels.ops import Ops
 from octorec.models.layers import Linear
 from octorec.models.onerec_config import OneRecConfig
 
@@ -42,7 +42,7 @@ class FieldEmbed(nn.ModuleDict):
 class ContextProcessor(nn.Module):
     """[code embeddings of all levels | recency | each user field] -> one Linear to d_context, for each context item."""
 
-    def __init__(self, config: OneRecConfig, ops: ModuleType):
+    def __init__(self, config: OneRecConfig, ops: Ops):
         super().__init__()
         width = config.embed_dim
         self.code_embed = nn.ModuleList([nn.Embedding(size, width) for size in config.codebook_sizes])

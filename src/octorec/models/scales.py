@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from octorec.errors import InputError, MismatchError
-from octorec.kernels.quantized import GROUP, Granularity
+from octorec.kernels.fp8 import GROUP, Granularity
 
 PLAIN = ("F64", "F32", "F16", "BF16")  # types whose values are the weights themselves
 SCALED = {"F8_E4M3": 448.0, "F8_E5M2": 57344.0, "F8_E4M3FNUZ": 240.0, "F8_E5M2FNUZ": 57344.0, "I8": 128.0}  # largest

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from octorec.errors import MismatchError
-from octorec.kernels.quantized import E4M3
+from octorec.kernels.fp8 import E4M3
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.models.names import disk_tensors
 from octorec.models.scales import PLAIN, SCALE_TYPES

@@ -1,6 +1,6 @@
 """Statistics of activations, taken by hooks while the real model answers real requests.
 
-Everything is computed in float32 by the reference operations. Letters as in `kernels.reference`.
+Everything is computed in float32 by the reference operations. Letters as in `kernels.ops`.
 `activation_stats` is for the models of our families; `watch` is for any module made of `nn.Linear` or our own layers.
 """
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from octorec.kernels import reference
-from octorec.kernels.quantized import Granularity, Quantized, dequantize, quantize
+from octorec.kernels.fp8 import Granularity, Quantized, dequantize, quantize
+from octorec.kernels.ops import Routing
 from octorec.models.layers import Experts, Linear
 from octorec.models.model import Inputs, Model
 from octorec.numerics.checkpoint_files import StoredTensor
@@ -115,7 +116,7 @@ def _hook(name: str, rows: Tensor | None, found: list[ActivationStats]) -> Calla
         x = args[0].flatten(0, -2)
         x = x.float() if rows is None else x[rows].float()
         if isinstance(module, Experts):
-            routing = reference.Routing(*args[1])
+            routing = Routing(*args[1])
             hidden = _hidden(x, routing, module.gate_up_proj.float())
             found.append(_stats(name, x, _experts_errors(module, x, routing)))
             found.append(_stats(f"{name}.down_proj", hidden, {}))
@@ -146,7 +147,7 @@ def _linear_errors(weight: Tensor, x: Tensor) -> dict[str, OutputError]:
     return errors
 
 
-def _experts_errors(module: Experts, x: Tensor, routing: reference.Routing) -> dict[str, OutputError]:
+def _experts_errors(module: Experts, x: Tensor, routing: Routing) -> dict[str, OutputError]:
     """Both products at once, each row routed as the model routed it."""
     gate_up, down = module.gate_up_proj.float(), module.down_proj.float()
     exact = reference.moe(x, routing, gate_up, down, None)
@@ -167,7 +168,7 @@ def _unrounded(weight: Tensor) -> Quantized:
     return Quantized(weight, torch.ones(*weight.shape[:-2], 1, 1), "tensor", torch.float32)
 
 
-def _hidden(x: Tensor, routing: reference.Routing, gate_up: Tensor) -> Tensor:
+def _hidden(x: Tensor, routing: Routing, gate_up: Tensor) -> Tensor:
     """What the experts' second product reads: [T * R, F], expert by expert."""
     parts = []
     for expert, weight in enumerate(gate_up):

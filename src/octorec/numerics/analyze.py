@@ -14,16 +14,17 @@ from octorec.numerics.checkpoint_files import CheckpointFiles
 from octorec.numerics.intensity import Workload
 from octorec.numerics.recipe_file import recipe_text
 from octorec.numerics.roles import family
-from octorec.numerics.stats import Progress, TensorStats, weight_stats
+from octorec.numerics.stats import TensorStats, weight_stats
 from octorec.numerics.verdict import judge
 from octorec.numerics.workload import active_shares, speed
+from octorec.progress import Progress, silent
 from octorec.quant.load import load_dequantized
 
 
 def measure(
     path: str | Path,
     requests: tuple[Inputs, Tensor] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     workload: Workload | None = None,
     about_requests: Sequence[str] = (),
 ) -> Analysis:

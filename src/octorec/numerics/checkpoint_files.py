@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from octorec.kernels.quantized import GROUP
+from octorec.kernels.fp8 import GROUP
 from octorec.models.hf_folder import Checkpoint
 
 STRIPE = 2**18  # float32 values a stripe holds, about 1 MB: it stays in a core's cache

@@ -16,13 +16,13 @@ small values leaves 23.7 dB.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from octorec.kernels.quantized import Quantized, dequantize, expand_scale
+from octorec.kernels.fp8 import Quantized, dequantize, expand_scale
+from octorec.kernels.ops import Ops
 from octorec.models.model import Inputs, Model
 from octorec.numerics.roles import role
 from octorec.quant.modules import FP8Experts, FP8Linear
@@ -100,7 +100,7 @@ def layer_fidelity(parent: Model, child: Model, inputs: Inputs, codes: Tensor) -
     return found
 
 
-def edges_hold(ops: ModuleType, device: str = "cpu", dtype: torch.dtype = torch.float32) -> bool:
+def edges_hold(ops: Ops, device: str = "cpu", dtype: torch.dtype = torch.float32) -> bool:
     """Whether rows of zeros, of the largest numbers, of one lone value and of numbers too small for an exact scale come
     back from `ops`' quantization finite, and as close as a rounding is."""
     finfo = torch.finfo(dtype)
@@ -109,7 +109,9 @@ def edges_hold(ops: ModuleType, device: str = "cpu", dtype: torch.dtype = torch.
     rows = [torch.zeros_like(width), width * finfo.max, torch.eye(1, 256, device=device)[0], *(width * t for t in tiny)]
     x = torch.stack(rows).to(dtype)
     for granularity in ("token", "group"):
-        back = dequantize(ops.maybe_quantize(x, granularity))
+        quantized = ops.maybe_quantize(x, granularity)
+        assert isinstance(quantized, Quantized)
+        back = dequantize(quantized)
         exact = x.float()
         if not back.isfinite().all() or (back[0] != 0).any():
             return False

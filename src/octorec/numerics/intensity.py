@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octorec.errors import InputError
-from octorec.settings import check_types, require
+from octorec.settings import AtLeastOne, check_types, setting
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,13 @@ GPUS = {
 class Workload:
     """What is served: requests a batch, beams (of a ranker: candidates) a request, context items a request; where."""
 
-    batch: int = 32
-    beam: int = 512
-    context: int = 512
-    gpu: str = "h100"
+    batch: AtLeastOne = setting(32, "Requests a batch, for the roofline.")
+    beam: AtLeastOne = setting(512, "Beams (of a ranker: candidates) a request.")
+    context: AtLeastOne = setting(512, "Context items a request.")
+    gpu: str = setting("h100", "h100, h200, a100, l40s or 4090.")
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("batch", "beam", "context"):
-            require(getattr(self, name) >= 1, name, self, "must be an integer above 0")
         if self.gpu not in GPUS:
             raise InputError("gpu", self.gpu, f"allowed: {', '.join(GPUS)}")
 

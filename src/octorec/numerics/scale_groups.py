@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octorec.kernels.quantized import E4M3_MAX, GROUP, Granularity
+from octorec.kernels.fp8 import E4M3_MAX, GROUP, Granularity
 from octorec.numerics.checkpoint_files import StoredTensor
 from octorec.numerics.distribution import Distribution, pattern_values
 from octorec.quant.rounding import sqnr_db

@@ -4,7 +4,6 @@ Works on 16-bit and FP8 checkpoints alike, the latter through their scales; any 
 """
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from octorec.kernels.quantized import Granularity
+from octorec.kernels.fp8 import Granularity
 from octorec.numerics.checkpoint_files import CheckpointFiles, StoredTensor
 from octorec.numerics.distribution import (
     CHUNK,
@@ -24,9 +23,8 @@ from octorec.numerics.distribution import (
 )
 from octorec.numerics.roles import role
 from octorec.numerics.scale_groups import ScaleGroups, ScaleStats, Scratch, absmax_scale, one_scale, outlier_share
+from octorec.progress import Progress, silent
 from octorec.quant.rounding import one_thread
-
-Progress = Callable[[int, int], None]  # bytes read, bytes in all
 
 GROUPED: tuple[Granularity, ...] = ("channel", "block")  # of weights
 SCALINGS = ("channel", "block", "tensor", "unscaled")
@@ -75,8 +73,8 @@ class Measured:
     row_absmax: np.ndarray
 
 
-def weight_stats(checkpoint: str | Path | CheckpointFiles, progress: Progress | None = None) -> list[TensorStats]:
-    """Of every tensor of a checkpoint, a few at a time on as many cores. `progress` is called after each."""
+def weight_stats(checkpoint: str | Path | CheckpointFiles, progress: Progress = silent) -> list[TensorStats]:
+    """Of every tensor of a checkpoint, a few at a time on as many cores. `progress` counts bytes, after each."""
     files = checkpoint if isinstance(checkpoint, CheckpointFiles) else CheckpointFiles(checkpoint)
     names, total, done, out = files.names(), files.nbytes(), 0, []
     workers = min(WORKERS, torch.get_num_threads())
@@ -84,8 +82,7 @@ def weight_stats(checkpoint: str | Path | CheckpointFiles, progress: Progress | 
         for stats in pool.map(lambda name: tensor_stats(files.tensor(name)), names):
             out.append(stats)
             done += stats.nbytes
-            if progress is not None:
-                progress(done, total)
+            progress(done, total)
     return out
 
 

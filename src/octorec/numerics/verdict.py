@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from octorec.kernels.quantized import GROUP
+from octorec.kernels.fp8 import GROUP
 from octorec.numerics.activations import ActivationStats
 from octorec.numerics.roles import MATRIX_ROLES
 from octorec.numerics.scale_groups import ScaleStats

@@ -1,13 +1,18 @@
 """What a proof is made with. Imports no torch, so that the command line can read its defaults."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from octorec.engine.limits import MOST_ROWS
-from octorec.engine.request import check_unknown_items
+from annotated_types import Interval
+
+from octorec.engine.limits import DEFAULT_BEAM_WIDTH, MOST_ROWS
+from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, Lengths, lengths
-from octorec.evaluate.margin import MARGIN
-from octorec.settings import check_range, check_types
+from octorec.evaluate.margin import MARGIN, check_margin
+from octorec.settings import DEVICE, check_types, setting
+
+MEASURED = 256  # requests on which layers are compared, and activations measured
 
 
 @dataclass(frozen=True)
@@ -21,17 +26,15 @@ class ProveConfig:
 
     recipe: str = "fp8"
     k: Lengths = K
-    margin: float = MARGIN
-    beam_width: int = 128
-    device: str = "cpu"
-    dollars_per_hour: float = 2.5
-    unknown_items: str = "drop"
+    margin: Annotated[float, Interval(ge=0, le=1)] = MARGIN
+    beam_width: Annotated[int, Interval(ge=1, le=MOST_ROWS)] = setting(DEFAULT_BEAM_WIDTH, "Beams a level.")
+    device: str = DEVICE
+    dollars_per_hour: Annotated[float, Interval(gt=0, le=1_000_000)] = setting(2.5, "Price of one GPU.")
+    unknown_items: UnknownItems = UNKNOWN_ITEMS
     exclude_seen: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_range(self, 1, MOST_ROWS, "beam_width")
+        check_margin(self.margin)
         if lengths(self.k)[-1] > self.beam_width:
             raise InputError("k", self.k, f"at most beam_width = {self.beam_width}")
-        check_range(self, 0, 1_000_000, "dollars_per_hour", above=True)
-        check_unknown_items(self.unknown_items)

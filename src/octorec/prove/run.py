@@ -6,7 +6,7 @@ Nothing here is measured for the first time: layers by `numerics.fidelity`, answ
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,18 +28,16 @@ from octorec.evaluate.unknown import askable
 from octorec.evaluate.verdict import EXIT_CODES, Outcome
 from octorec.kernels.device import open_device
 from octorec.numerics.fidelity import LayerFidelity, edges_hold, layer_fidelity
-from octorec.prove.config import ProveConfig
+from octorec.progress import Progress, part, silent
+from octorec.prove.config import MEASURED, ProveConfig
 from octorec.quant.convert import quantize_checkpoint
 
 NLL_LOSS = 0.02  # nats that FP8 may cost a target with 95 % confidence: 2 % of its likelihood
 NLL_USERS = 1000  # fewer cannot judge NLL: nothing bounds what one target can lose
-MEASURED = 256  # requests on which layers are compared
 NOISE = 1000  # requests on which the noise floor is measured
 TIMED = 64  # batches whose time is taken on a GPU
 BATCH = 32  # requests a batch
 OTHER_BATCH = 24  # the noise floor's
-
-Progress = Callable[[str, int, int], None]  # what is being done, requests done, requests in all stages
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def prove(
     out: str | Path | None = None,
     users: Mapping[str, Mapping[str, Any]] | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     train: Interactions | None = None,
 ) -> Proof:
     """Quantize the 16-bit `checkpoint` into `out` (None: a folder that is removed again) and compare the two on
@@ -162,22 +160,18 @@ def prove(
     count = len(examples)
     total = 2 * count + min(count, NOISE)
 
-    def stage(what: str, before: int) -> Callable[[int, int], None]:
-        """Progress of one of several stages, `before` the requests of the earlier ones."""
-        return lambda done, _: progress(what, before + done, total) if progress else None
-
     with ExitStack() as stack:
         if out is None:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "fp8"
-        stage("quantizing", 0)(0, 0)
+        progress(0, total, "quantizing")
         quantize_checkpoint(checkpoint, out, config.recipe, force)
         parent, child = (_engine(path, config, BATCH) for path in (checkpoint, out))
         few, _ = askable(examples, parent.catalog.item_ids, asked, config.unknown_items)
-        before = predict(parent, examples, config.k, users=asked, progress=stage("16 bit", 0))
-        after = predict(child, examples, config.k, users=asked, progress=stage("FP8", count))
+        before = predict(parent, examples, config.k, users=asked, progress=part(progress, 0, total, "16 bit"))
+        after = predict(child, examples, config.k, users=asked, progress=part(progress, count, total, "FP8"))
         other = _engine(checkpoint, config, OTHER_BATCH)
-        noise = noise_floor(other, before, examples, asked, stage("noise floor", 2 * count))
-        stage("speed and layers", total)(0, 0)
+        noise = noise_floor(other, before, examples, asked, part(progress, 2 * count, total, "noise floor"))
+        progress(total, total, "speed and layers")
         on_gpu = {"16 bit": parent, "FP8": child} if parent.device.type == "cuda" else {}
         speed = {name: timed(engine, few, asked, config) for name, engine in on_gpu.items()}
         layers, edges = compared_layers(parent, child, few, asked)
@@ -208,7 +202,7 @@ def noise_floor(
     before: Predictions,
     examples: Sequence[Example],
     users: Mapping[str, Mapping[str, Any]],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> Agreement:
     """`other`, the same checkpoint in batches of another size, beside the answers `before` to the same examples, of
     which a part spread over all is asked again in another order."""

@@ -27,6 +27,7 @@ from octorec.models.weights import check_fits
 from octorec.output.marker import MARKER
 from octorec.output.refuse import refuse_folder, refuse_full
 from octorec.output.write import new_folder
+from octorec.progress import Progress
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
 from octorec.quant.products import unit, width_faults
@@ -38,8 +39,6 @@ REPORT = "quantization.json"
 SHARD_BYTES = 5 * 10**8  # half of what a shard may have: older safetensors copy a shard while they write it
 COPIED_BYTES = 2**26  # other files up to this size come along; what is larger is training state
 CATALOG_FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")
-
-Progress = Callable[[int, int], None]  # bytes read, bytes in all
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from octorec.errors import InputError
-from octorec.kernels.quantized import GROUP
+from octorec.kernels.fp8 import GROUP
 from octorec.quant.patterns import from_beginning, matching, parts, plain_name
 from octorec.quant.recipe import Group, Recipe
 

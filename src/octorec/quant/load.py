@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -12,10 +11,11 @@ from torch import Tensor, nn
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.device import check_fp8
-from octorec.kernels.quantized import E4M3, GROUP, Quantized, dequantize
+from octorec.kernels.fp8 import E4M3, GROUP, Quantized, dequantize
+from octorec.kernels.ops import Ops
 from octorec.models.families import maker
 from octorec.models.hf_folder import Checkpoint
-from octorec.models.layers import Experts, Head, Linear
+from octorec.models.layers import Experts, Head, Linear, sizes_of
 from octorec.models.names import disk_tensors, views
 from octorec.models.weights import check_fits, load_into
 from octorec.quant.format import from_quantization_config
@@ -29,7 +29,7 @@ PIECE = 2**18  # values that are checked at a time on a CPU: they stay in a core
 
 
 def load_model(
-    folder: str | Path, ops: ModuleType = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
+    folder: str | Path, ops: Ops = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Any:
     """The model of a checkpoint folder, 16 bit or FP8, on `device`.
 
@@ -41,11 +41,13 @@ def load_model(
     checkpoint = Checkpoint(folder)
     if checkpoint.quantization is not None:
         check_fp8(torch.device(device))
-    return _filled(empty_model(maker(checkpoint, ops), checkpoint.quantization, dtype), checkpoint, device)
+    model = empty_model(maker(checkpoint, ops), checkpoint.quantization, dtype)
+    ops.check_sizes(sizes_of(model))
+    return _filled(model, checkpoint, device)
 
 
 def load_dequantized(
-    folder: str | Path, ops: ModuleType = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
+    folder: str | Path, ops: Ops = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Any:
     """The same model with plain weights, those of an FP8 checkpoint multiplied by their scales."""
     checkpoint = DequantizedCheckpoint(folder)

@@ -1,16 +1,15 @@
 """FP8 twins of `models.layers.Linear` and `Experts`: same input, same output, weights in E4M3 with float32 scales.
 
-Letters as in `kernels.reference`.
+Letters as in `kernels.ops`.
 """
 
-from types import ModuleType
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from octorec.kernels.quantized import E4M3, GROUP, Quantized
-from octorec.kernels.reference import Operand
+from octorec.kernels.fp8 import E4M3, GROUP, Quantized
+from octorec.kernels.ops import Operand, Ops, Routing
 from octorec.models.layers import gate_up
 from octorec.models.names import Parts
 from octorec.quant.recipe import ActivationGranularity
@@ -19,7 +18,7 @@ WeightInMemory = Literal["channel", "block"]  # a tensor's one scale is repeated
 
 
 class FP8Linear(nn.Module):
-    """y = residual + x W^T: x [T, K], quantized as `input_granularity` says or still in 16 bit -> [T, N] in `dtype`.
+    """y = into + x W^T: x [T, K], quantized as `input_granularity` says or still in 16 bit -> [T, N] in `dtype`.
 
     weight [N, K] E4M3; weight_scale float32 [N, 1] (channel) or [ceil(N/128), ceil(K/128)] (block).
     """
@@ -31,7 +30,7 @@ class FP8Linear(nn.Module):
         weights: WeightInMemory,
         activations: ActivationGranularity,
         dtype: torch.dtype,
-        ops: ModuleType,
+        ops: Ops,
         parts: Parts = (),
     ):
         super().__init__()
@@ -45,13 +44,13 @@ class FP8Linear(nn.Module):
         self.dtype = dtype
         self.ops = ops
 
-    def forward(self, x: Operand, residual: Tensor | None = None) -> Tensor:
+    def forward(self, x: Operand, into: Tensor | None = None) -> Tensor:
         if isinstance(x, Tensor):  # from a caller that does not quantize, such as the context processor
             x = self.ops.maybe_quantize(x, self.input_granularity)
         assert isinstance(x, Quantized)
         assert x.granularity == self.input_granularity
         weight = Quantized(self.weight, self.weight_scale, self.granularity, self.dtype)
-        return self.ops.linear(x, weight, residual)
+        return self.ops.linear(x, weight, into)
 
 
 class FP8Experts(nn.Module):
@@ -68,7 +67,7 @@ class FP8Experts(nn.Module):
         weights: WeightInMemory,
         activations: ActivationGranularity,
         dtype: torch.dtype,
-        ops: ModuleType,
+        ops: Ops,
         routed: int | None = None,
     ):
         super().__init__()
@@ -85,10 +84,10 @@ class FP8Experts(nn.Module):
         self.dtype = dtype
         self.ops = ops
 
-    def forward(self, x: Tensor, routing: tuple[Tensor, Tensor], residual: Tensor) -> Tensor:
+    def forward(self, x: Tensor, routing: Routing, into: Tensor) -> Tensor:
         gate_up = Quantized(self.gate_up_proj, self.gate_up_proj_scale, self.granularity, self.dtype)
         down = Quantized(self.down_proj, self.down_proj_scale, self.granularity, self.dtype)
-        return self.ops.moe(x, routing, gate_up, down, self.input_granularity, residual)
+        return self.ops.moe(x, routing, gate_up, down, self.input_granularity, into)
 
 
 def scale_shape(rows: int, columns: int, weights: WeightInMemory) -> tuple[int, int]:

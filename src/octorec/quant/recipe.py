@@ -32,7 +32,7 @@ MOST_GROUPS = 16
 
 @dataclass(frozen=True)
 class Group:
-    """The modules that `targets` match, and the granularity of their scales (`kernels.quantized` has the table)."""
+    """The modules that `targets` match, and the granularity of their scales (`kernels.fp8` has the table)."""
 
     targets: tuple[str, ...]
     weights: WeightGranularity

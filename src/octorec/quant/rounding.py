@@ -1,7 +1,7 @@
 """Rounding a weight to FP8 and measuring what that loses, in stripes of rows that stay in a core's cache.
 
-The values and scales are those of `kernels.quantized.quantize`, bit for bit; that one asks for several times the
-weight's memory, this one for the FP8 values and a few MB.
+The cast is that of `kernels.fp8`; `fp8.quantize` asks for several times the weight's memory, this one for the FP8
+values and a few MB.
 
 Letters: N and K the output and input width of a weight, R the rows of a stripe.
 """
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octorec.kernels.quantized import E4M3, E4M3_MAX, GROUP
+from octorec.kernels.fp8 import E4M3, GROUP, scale_of, to_e4m3
 from octorec.quant.recipe import WeightGranularity
 
 SMALL = 1e-15  # of a value: the square of a smaller error comes near the end of float32's range
@@ -105,8 +105,8 @@ def round_weight(weight: Tensor, granularity: WeightGranularity) -> Rounded:
         groups = exact.float()
         largest = groups.abs().amax((1, 3), keepdim=True)
         absmax.append(largest.amax())
-        scale = _scale(largest if whole is None else whole.view(1, 1, 1, 1))
-        rounded = (groups / scale).clamp_(-E4M3_MAX, E4M3_MAX).to(E4M3)
+        scale = scale_of(largest if whole is None else whole.view(1, 1, 1, 1))
+        rounded = to_e4m3(groups, scale)
         values[rows].copy_(rounded.view(x.shape)[: len(values[rows]), : weight.shape[1]])
         back = _VALUES.index_select(0, rounded.view(torch.uint8).flatten().int()).view(groups.shape)
         error = back.mul_(scale).sub_(exact) if exact is groups else back.mul_(scale) - exact
@@ -152,8 +152,3 @@ def _groups(x: Tensor, granularity: WeightGranularity) -> Tensor:
     if granularity == "block":
         return x.view(-1, GROUP, x.shape[1] // GROUP, GROUP)
     return x.view(-1, 1, 1, x.shape[1])
-
-
-def _scale(absmax: Tensor) -> Tensor:
-    scale = absmax / E4M3_MAX
-    return torch.where(scale > 0, scale, 1.0)  # also where the quotient underflows: such a group is zeros, not NaN

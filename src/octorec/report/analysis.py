@@ -11,9 +11,9 @@ from octorec.models.model import Inputs
 from octorec.numerics.analysis import Analysis, values
 from octorec.numerics.analyze import measure
 from octorec.numerics.intensity import Workload
-from octorec.numerics.stats import Progress
 from octorec.output.refuse import refuse_folder
 from octorec.output.write import new_folder
+from octorec.progress import Progress, silent
 from octorec.report.analysis_page import sections
 from octorec.report.page import write_report
 
@@ -25,7 +25,7 @@ def analyze(
     out: str | Path,
     requests: tuple[Inputs, Tensor] | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     workload: Workload | None = None,
     about_requests: Sequence[str] = (),
 ) -> Analysis:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from octorec.kernels.quantized import E4M3_MAX, GROUP
+from octorec.kernels.fp8 import E4M3_MAX, GROUP
 from octorec.numerics.roles import role
 from octorec.quant.recipe import Group, Recipe
 from octorec.report import page

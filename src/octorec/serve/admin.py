@@ -39,9 +39,11 @@ def create_admin_app(service: Service) -> FastAPI:
     """The operator's application over a service that another application starts and stops."""
     config = service.config
     app = documented_app("OctoRec admin", ABOUT)
-    app.router.route_class = guarded_route(Tokens(config.admin_token_file), MOST_BYTES, config.body_timeout_s)
+    app.router.route_class = guarded_route(
+        Tokens(config.admin.admin_token_file), MOST_BYTES, config.http.body_timeout_s
+    )
     operations = Operations(service)
-    token = token_scheme(config.admin_token_file)
+    token = token_scheme(config.admin.admin_token_file)
     changing: Any = {"tags": ["operations"], "dependencies": token, "responses": problems(*REFUSED)}
 
     async def changed(

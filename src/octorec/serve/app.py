@@ -32,7 +32,7 @@ def create_app(service: Service) -> FastAPI:
 
     app = documented_app("OctoRec", ABOUT, lifespan)
     app.include_router(health_routes(service))
-    Several = Annotated[list[RecommendRequest], Field(min_length=1, max_length=service.config.max_list)]
+    Several = Annotated[list[RecommendRequest], Field(min_length=1, max_length=service.config.http.max_list)]
 
     async def answer(request: Request) -> Response:
         return await recommender(request)
@@ -40,7 +40,7 @@ def create_app(service: Service) -> FastAPI:
     @app.post(
         "/v1/recommend",
         tags=["recommend"],
-        dependencies=token_scheme(service.config.token_file),
+        dependencies=token_scheme(service.config.http.token_file),
         responses=problems(400, 401, 408, 413, 415, 422, 500, 503, 504),
     )
     async def recommend(body: RecommendRequest | Several) -> Recommendations | Answers:  # type: ignore[valid-type]

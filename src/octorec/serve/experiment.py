@@ -74,13 +74,13 @@ class Running:
         if not isinstance(user, dict):
             return None
         try:
-            unit = unit_id(user.get(self.config.unit_field), unit_path(self.config))
+            unit = unit_id(user.get(self.config.ab.unit_field), unit_path(self.config))
         except InputError as error:
             raise invalid(error) from None
         state = self.switch.state
         if unit is None or state.over:
             return None
-        assignment = assign(state.assigns, unit, self.config.hold_out_salt or "")
+        assignment = assign(state.assigns, unit, self.config.ab.hold_out_salt or "")
         if assignment.group == "outside":
             return None
         by_control = state.stop is not None and assignment.variant != CONTROL
@@ -118,8 +118,8 @@ def begin(
     experiment: Experiment, answering: Mapping[str, Answering], config: ServeConfig, metrics: ExperimentMetrics
 ) -> Running:
     """Record that this process runs the experiment, which starts it, goes on with it, or opens a new stage."""
-    assert config.experiment_root is not None
+    assert config.ab.experiment_root is not None
     versions = {name: one.versions for name, one in answering.items()}
-    salt = config.hold_out_salt or ""
-    record = records.start(config.experiment_root, experiment, versions, time.time(), salt)
+    salt = config.ab.hold_out_salt or ""
+    record = records.start(config.ab.experiment_root, experiment, versions, time.time(), salt)
     return Running(record, experiment, answering, config, metrics)

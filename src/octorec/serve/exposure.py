@@ -16,7 +16,7 @@ FAILED = {"failed", "nonfinite", "cancelled"}  # other outcomes without an answe
 
 def unit_path(config: ServeConfig) -> str:
     """How a request spells where its unit stands."""
-    return f"user.{config.unit_field}"
+    return f"user.{config.ab.unit_field}"
 
 
 def without_unit(user: dict[str, Any], config: ServeConfig, engine: Engine) -> dict[str, Any]:
@@ -24,10 +24,10 @@ def without_unit(user: dict[str, Any], config: ServeConfig, engine: Engine) -> d
 
     Raises InputError for what is no unit id.
     """
-    unit_id(user[config.unit_field], unit_path(config))
-    if any(field.name == config.unit_field for field in engine.user_fields):
+    unit_id(user[config.ab.unit_field], unit_path(config))
+    if any(field.name == config.ab.unit_field for field in engine.user_fields):
         return user
-    return {name: value for name, value in user.items() if name != config.unit_field}
+    return {name: value for name, value in user.items() if name != config.ab.unit_field}
 
 
 @dataclass(eq=False)

@@ -104,6 +104,6 @@ def _refuse_unless_ready(service: Service) -> None:
 
 
 def _refuse_unknown(service: Service, name: str) -> None:
-    if name != service.config.model_name:
-        known = service.config.model_name
+    if name != service.config.http.model_name:
+        known = service.config.http.model_name
         raise Refusal("not_found", f"no model {name[:100]!r}: this server has {known!r}", "name")

@@ -52,7 +52,7 @@ class Operations:
 
     async def load_catalog(self, name: str) -> None:
         self._refuse_in_an_experiment("version", name)
-        folder = version_folder(self.config.catalog_root, "catalog_root", name)
+        folder = version_folder(self.config.admin.catalog_root, "catalog_root", name)
         async with self._operation("catalog load"):
             base = await asyncio.to_thread(load_catalog, folder)
             await self._switch({self.service.serving.engine: base}, self.withdrawn)
@@ -105,10 +105,10 @@ class Operations:
 
     async def load_model(self, name: str, catalog_name: str | None) -> None:
         self._refuse_in_an_experiment("version", name)
-        folder = version_folder(self.config.model_root, "model_root", name)
+        folder = version_folder(self.config.admin.model_root, "model_root", name)
         named = None
         if catalog_name is not None:
-            named = version_folder(self.config.catalog_root, "catalog_root", catalog_name, "catalog")
+            named = version_folder(self.config.admin.catalog_root, "catalog_root", catalog_name, "catalog")
         async with self._operation("model load"):
             base = await asyncio.to_thread(load_catalog, named) if named else self.loaded
             catalog = await asyncio.to_thread(_without, base, self.withdrawn)
@@ -130,8 +130,8 @@ class Operations:
             previous_catalog=None if self.previous is None else self.previous.version,
             live_items=int(catalog.live.sum()),
             withdrawn=len(self.withdrawn),
-            catalogs=versions(self.config.catalog_root) if self.config.catalog_root else [],
-            models=versions(self.config.model_root) if self.config.model_root else [],
+            catalogs=versions(self.config.admin.catalog_root) if self.config.admin.catalog_root else [],
+            models=versions(self.config.admin.model_root) if self.config.admin.model_root else [],
         )
 
     async def _switch(self, bases: Mapping[Engine, Catalog], withdrawn: frozenset[str]) -> None:

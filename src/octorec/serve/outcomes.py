@@ -62,13 +62,13 @@ class Taken(BaseModel):
 def outcome_routes(app: FastAPI, service: Service) -> None:
     """Add the route to the public application; without an experiment it only says that there is none."""
     config = service.config
-    tokens = Tokens(config.token_file)
+    tokens = Tokens(config.http.token_file)
     if service.variants is None:
         app.router.routes.append(Route(PATH, _none_runs, methods=["POST"]))
         return
 
     async def answer(request: Request) -> Response:
-        body = await guarded_body(request, tokens, config.max_body_bytes, config.body_timeout_s)
+        body = await guarded_body(request, tokens, config.http.max_body_bytes, config.http.body_timeout_s)
         running = service.running
         if running is None:
             raise Refusal("not_ready", "the server is still loading")
@@ -83,7 +83,7 @@ def outcome_routes(app: FastAPI, service: Service) -> None:
         PATH,
         status_code=202,
         tags=["experiment"],
-        dependencies=token_scheme(config.token_file),
+        dependencies=token_scheme(config.http.token_file),
         responses=problems(400, 401, 408, 413, 415, 422, 500, 503),
     )
     async def add_outcomes(body: Outcome | Several) -> Taken:  # type: ignore[valid-type]

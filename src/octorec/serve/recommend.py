@@ -29,7 +29,7 @@ class Recommender:
 
     def __init__(self, service: Service):
         self.service, self.config = service, service.config
-        self.tokens = Tokens(self.config.token_file)
+        self.tokens = Tokens(self.config.http.token_file)
 
     async def __call__(self, http: Request) -> Response:
         given = http.headers.get("x-request-id", "")
@@ -52,10 +52,10 @@ class Recommender:
 
     async def _decoded(self, http: Request) -> object:
         self.tokens.check(http)
-        body = await read_body(http, self.config.max_body_bytes, self.config.body_timeout_s)
+        body = await read_body(http, self.config.http.max_body_bytes, self.config.http.body_timeout_s)
         raw = decoded(body)
-        if isinstance(raw, list) and not 1 <= len(raw) <= self.config.max_list:
-            raise Refusal("invalid", f"body: got {len(raw)} requests; 1 to {self.config.max_list}", "body")
+        if isinstance(raw, list) and not 1 <= len(raw) <= self.config.http.max_list:
+            raise Refusal("invalid", f"body: got {len(raw)} requests; 1 to {self.config.http.max_list}", "body")
         return raw
 
     async def _all(self, raw: object, request_id: str) -> list[Ended]:
@@ -106,7 +106,7 @@ class Recommender:
             if refusal.outcome in ("invalid", "malformed", "too_large", "unsupported_media"):
                 top = (refusal.field or "body").partition(".")[0]
                 self.service.metrics.invalid.labels(top if top in FIELDS else "unknown").inc()
-        if self.config.log_requests:
+        if self.config.http.log_requests:
             asyncio.get_running_loop().call_later(LOG_AFTER_S, partial(logger.info, "request", extra=about))
 
     async def logged(self) -> None:

@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,6 @@ from octorec.serve.variants import has_ended, read_variants
 from octorec.serve.versions import load_engine, versions
 
 logger = logging.getLogger(__name__)
-SWITCH_S = 1e-4  # the device thread gets the interpreter back this soon from a busy event loop, not after 5 ms
 
 
 class Server(uvicorn.Server):
@@ -49,35 +47,26 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
 
     Raises InputError where what is served cannot be loaded.
     """
-    for path in (config.token_file, config.admin_token_file):
+    for path in (config.http.token_file, config.admin.admin_token_file):
         Tokens(path)  # refuses a missing file before anything is loaded
-    for root in filter(None, (config.catalog_root, config.model_root)):
+    for root in filter(None, (config.admin.catalog_root, config.admin.model_root)):
         versions(root)
-    variants = None if config.experiment is None else read_variants(checkpoint, config)
-    sockets = [listen(config.host, config.port, "host")]
-    if config.admin_port is not None:
-        sockets.append(listen(config.admin_host, config.admin_port, "admin_host"))
+    variants = None if config.ab.experiment is None else read_variants(checkpoint, config)
+    sockets = [listen(config.http.host, config.http.port, "host")]
+    if config.admin.admin_port is not None:
+        sockets.append(listen(config.admin.admin_host, config.admin.admin_port, "admin_host"))
     log_as_json()
     if variants is not None and has_ended(variants):  # a restart must not take the service down
-        logger.warning("experiment has ended: take it out of the settings", extra={"experiment": config.experiment})
+        logger.warning("experiment has ended: take it out of the settings", extra={"experiment": config.ab.experiment})
         variants = None
-    share_the_host()
     model = Path(checkpoint).resolve().name
-    service = Service(lambda: load_engine(checkpoint, config.catalog, config), model, config, variants)
+    service = Service(lambda: load_engine(checkpoint, config.engine.catalog, config), model, config, variants)
     uvloop.run(_serve(service, config, sockets))  # hands requests over faster than asyncio's own loop
     if service.error is not None:
         raise service.error
     if not service.stopped:
         logger.error("the device thread does not end")
         os._exit(1)
-
-
-def share_the_host() -> None:
-    """Two threads of this process, the device's and the event loop's, get in each other's way as little as can be.
-
-    On the CPU the engine's arithmetic leaves a core to HTTP already, see `octorec.threads`.
-    """
-    sys.setswitchinterval(SWITCH_S)
 
 
 def listen(host: str, port: int, field: str) -> list[socket.socket]:
@@ -90,9 +79,9 @@ def listen(host: str, port: int, field: str) -> list[socket.socket]:
 
 
 async def _serve(service: Service, config: ServeConfig, sockets: list[list[socket.socket]]) -> None:
-    servers = [server_on(create_app(service), config.host, config.port, config)]
-    if config.admin_port is not None:
-        servers.append(server_on(create_admin_app(service), config.admin_host, config.admin_port, config))
+    servers = [server_on(create_app(service), config.http.host, config.http.port, config)]
+    if config.admin.admin_port is not None:
+        servers.append(server_on(create_admin_app(service), config.admin.admin_host, config.admin.admin_port, config))
     ending: list[asyncio.Task[None]] = []
 
     def on_signal() -> None:
@@ -109,7 +98,7 @@ async def _serve(service: Service, config: ServeConfig, sockets: list[list[socke
 
 
 def server_on(app: FastAPI, host: str, port: int, config: ServeConfig) -> Server:
-    keep_alive = max(1, round(config.keep_alive_s))
+    keep_alive = max(1, round(config.http.keep_alive_s))
     options: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_keep_alive": keep_alive, "ws": "none"}
     return Server(uvicorn.Config(app, host, port, timeout_graceful_shutdown=5, server_header=False, **options))
 
@@ -118,10 +107,10 @@ async def _drain(service: Service, servers: list[Server]) -> None:
     """Ready says 503 at once; then new requests are refused; then, when the accepted are answered, the end."""
     logger.info("draining", extra={"accepted": service.accepted})
     service.state = "ending"
-    await asyncio.sleep(service.config.drain_delay_s)
+    await asyncio.sleep(service.config.drain.drain_delay_s)
     service.drain()
     try:
-        async with asyncio.timeout(service.config.drain_timeout_s):
+        async with asyncio.timeout(service.config.drain.drain_timeout_s):
             await service.drained()
     except TimeoutError:
         logger.error("ended with requests unanswered", extra={"accepted": service.accepted})

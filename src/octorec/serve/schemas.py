@@ -122,7 +122,7 @@ def checked(raw: Any, config: ServeConfig) -> RecommendRequest:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         field = ".".join(str(part)[:100] for part in first["loc"] if part not in ("str", "int")) or "body"
         raise Refusal("invalid", f"{field}: {in_words(first['type'], first['msg'], field)}", field) from None
-    if len(request.exclude) > config.max_exclude:
-        said = f"exclude: got {len(request.exclude)} ids; at most max_exclude = {config.max_exclude}"
+    if len(request.exclude) > config.engine.max_exclude:
+        said = f"exclude: got {len(request.exclude)} ids; at most max_exclude = {config.engine.max_exclude}"
         raise Refusal("invalid", said, "exclude")
     return request

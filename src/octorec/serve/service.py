@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,6 +27,7 @@ from octorec.serve.variants import Answering, Variants, about_variant
 
 logger = logging.getLogger(__name__)
 STOP_S = 5.0  # for the device thread to end; what was accepted has been waited for before
+SWITCH_S = 1e-4  # the device thread gets the interpreter back this soon from a busy event loop, not after 5 ms
 SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm-up is stuck
 
 
@@ -43,10 +45,10 @@ class Service:
         self.state: Literal["loading", "ready", "ending", "draining", "failed"] = "loading"
         self.error: Exception | None = None  # why loading failed
         self.batcher = Batcher(
-            config.max_queued_requests,
-            config.max_queue_delay_ms / 1e3,
-            config.stuck_after_s,
-            config.unknown_items == "drop",
+            config.batch.max_queued_requests,
+            config.batch.max_queue_delay_ms / 1e3,
+            config.batch.stuck_after_s,
+            config.engine.unknown_items == "drop",
             self.metrics,
         )
         self.accepted = 0  # requests that are owed an answer
@@ -59,6 +61,7 @@ class Service:
 
     async def start(self) -> None:
         """Begin to load; `loaded` is done when the service is ready or has failed."""
+        share_the_host()
         self.loaded = asyncio.create_task(self._load())
 
     async def stop(self) -> None:
@@ -75,7 +78,7 @@ class Service:
         """Take no further requests."""
         self.state = "draining"
         if self._ends_at is None:
-            self._ends_at = time.monotonic() + self.config.drain_timeout_s
+            self._ends_at = time.monotonic() + self.config.drain.drain_timeout_s
 
     async def drained(self) -> None:
         while self.accepted:
@@ -174,7 +177,7 @@ class Service:
             serving = exposure.answering.serving
             width = exposure.answering.beam_width if width is None else width
         try:
-            if self.config.unit_field in user:
+            if self.config.ab.unit_field in user:
                 user = without_unit(user, self.config, serving.engine)
             lists: Any = asked  # of text or integers, which Request reads as text
             what = lists.history, asked.k, width, lists.exclude, lists.allow, user
@@ -182,7 +185,7 @@ class Service:
             parsed = serving.engine.parse(request, self.batcher.drop_unknown)
         except InputError as error:
             raise invalid(error) from None
-        deadline = arrived + (asked.deadline_ms or self.config.default_deadline_ms) / 1e3
+        deadline = arrived + (asked.deadline_ms or self.config.batch.default_deadline_ms) / 1e3
         future = asyncio.get_running_loop().create_future()
         return Pending(request, serving, parsed, deadline, future, arrived)
 
@@ -201,7 +204,7 @@ class Service:
             seconds = await elsewhere(partial(warm_up, engine, size, width))
             slowest = max(slowest, seconds)
             _log_bucket(engine, size, width, seconds)
-        self.batcher.stuck_after_s = max(self.config.stuck_after_s, SLOWER_THAN_WARM_UP * slowest)
+        self.batcher.stuck_after_s = max(self.config.batch.stuck_after_s, SLOWER_THAN_WARM_UP * slowest)
 
     async def _load(self) -> None:
         try:
@@ -242,10 +245,18 @@ class Service:
     def _loaded_engine(self) -> tuple[Engine, int]:
         engine = self._make_engine()
         largest = engine.config.batch_sizes[-1]
-        max_batch = largest if self.config.max_batch_size is None else self.config.max_batch_size
+        max_batch = largest if self.config.batch.max_batch_size is None else self.config.batch.max_batch_size
         if max_batch > largest:
             raise InputError("max_batch_size", max_batch, f"at most the engine's largest batch size {largest}")
         return engine, max_batch
+
+
+def share_the_host() -> None:
+    """Two threads of this process, the device's and the event loop's, get in each other's way as little as can be.
+
+    On the CPU the engine's arithmetic leaves a core to HTTP already, see `octorec.threads`.
+    """
+    sys.setswitchinterval(SWITCH_S)
 
 
 def keep_for_good() -> None:

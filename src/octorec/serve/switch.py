@@ -139,9 +139,9 @@ class Switch:
         self._take(records.resume(self.folder, time.time()), saved=stop)
 
     def _reload(self) -> None:
-        assert self.config.experiment is not None
-        assert self.config.experiment_root is not None
-        experiment, now = read_experiment(self.config.experiment), self.state.record
+        assert self.config.ab.experiment is not None
+        assert self.config.ab.experiment_root is not None
+        experiment, now = read_experiment(self.config.ab.experiment), self.state.record
         check_server(experiment, self.config)
         if now.ended is not None:
             allowed = f"{now.name} has ended: start the server anew with a new name and salt"
@@ -151,8 +151,8 @@ class Switch:
         refuse_other_variants(self.loaded, experiment, self.config)
         if self.state.stage != now.stages[-1].number:
             raise InputError("stage", now.stages[-1].number, OUTDATED)
-        salt = self.config.hold_out_salt or ""
-        self._take(records.start(self.config.experiment_root, experiment, self.versions, time.time(), salt))
+        salt = self.config.ab.hold_out_salt or ""
+        self._take(records.start(self.config.ab.experiment_root, experiment, self.versions, time.time(), salt))
 
     def _take(self, record: Record, saved: Stop | None = None) -> None:
         """Assign by what the record says now. saved: the stop that it has, or need not have any more."""

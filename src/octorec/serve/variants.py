@@ -77,10 +77,10 @@ def read_variants(checkpoint: str | Path, config: ServeConfig) -> Variants:
 
     checkpoint: the server's, which is the control's.
     """
-    assert config.experiment is not None
-    experiment = read_experiment(config.experiment)
+    assert config.ab.experiment is not None
+    experiment = read_experiment(config.ab.experiment)
     check_server(experiment, config)
-    own = Folders(Path(checkpoint).resolve(), Path(config.catalog or Path(checkpoint) / CATALOG).resolve())
+    own = Folders(Path(checkpoint).resolve(), Path(config.engine.catalog or Path(checkpoint) / CATALOG).resolve())
     folders = {name: _folders(variant, own, config) for name, variant in experiment.variants.items()}
     for part in ("checkpoint", "catalog"):
         if getattr(folders[CONTROL], part) != getattr(own, part):
@@ -92,8 +92,8 @@ def read_variants(checkpoint: str | Path, config: ServeConfig) -> Variants:
 
 def has_ended(variants: Variants) -> bool:
     """Whether the record says that this experiment was ended, so that a server answers everybody by its own engine."""
-    assert variants.config.experiment_root is not None
-    folder = Path(variants.config.experiment_root) / variants.experiment.name
+    assert variants.config.ab.experiment_root is not None
+    folder = Path(variants.config.ab.experiment_root) / variants.experiment.name
     if not (folder / RECORD).exists():
         return False
     record = read_record(folder)
@@ -102,10 +102,10 @@ def has_ended(variants: Variants) -> bool:
 
 def check_server(experiment: Experiment, config: ServeConfig) -> None:
     """Refuse an experiment that does not fit the settings of the server."""
-    if experiment.unit != config.unit_field:
-        raise fault(config, "unit", experiment.unit, f"must be the server's unit_field, {config.unit_field}")
-    if experiment.hold_out > 0 and config.hold_out_salt is None:
-        raise InputError("hold_out_salt", None, f"is required: experiment {config.experiment} has a hold_out")
+    if experiment.unit != config.ab.unit_field:
+        raise fault(config, "unit", experiment.unit, f"must be the server's unit_field, {config.ab.unit_field}")
+    if experiment.hold_out > 0 and config.ab.hold_out_salt is None:
+        raise InputError("hold_out_salt", None, f"is required: experiment {config.ab.experiment} has a hold_out")
 
 
 def check_beam_widths(experiment: Experiment, config: ServeConfig, control: Serving) -> None:
@@ -144,7 +144,7 @@ def refuse_other_variants(now: Experiment, then: Experiment, config: ServeConfig
 
 def fault(config: ServeConfig, field: str, value: Any, allowed: str) -> InputError:
     """An error about a field of the experiment's file."""
-    return InputError(f"experiment {config.experiment}: {field}", value, allowed)
+    return InputError(f"experiment {config.ab.experiment}: {field}", value, allowed)
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def about_variant(config: ServeConfig, variant: Variant, part: str) -> Iterator[
         yield
     except InputError as error:
         kind = MismatchError if isinstance(error, MismatchError) else InputError
-        where = f"experiment {config.experiment}: variants.{variant.name}.{part}: {error.field}"
+        where = f"experiment {config.ab.experiment}: variants.{variant.name}.{part}: {error.field}"
         raise kind(where, error.value, error.allowed) from error
 
 
@@ -177,10 +177,10 @@ def _check_memory(experiment: Experiment, folders: Mapping[str, Folders], config
     for name, one in folders.items():
         if one.checkpoint not in models:
             with about_variant(config, experiment.variants[name], "checkpoint"):
-                models[one.checkpoint] = model_bytes(one.checkpoint, config.device)
+                models[one.checkpoint] = model_bytes(one.checkpoint, config.engine.device)
     catalogs = {one.catalog: folder_bytes(one.catalog) for one in folders.values()}
-    needed, free = sum(models.values()) + sum(catalogs.values()), free_bytes(config.device)
+    needed, free = sum(models.values()) + sum(catalogs.values()), free_bytes(config.engine.device)
     if needed > free:
         said = f"{needed:,} bytes for {len(models)} checkpoints and {len(catalogs)} catalogs"
-        where = "GPU" if config.device == "cuda" else "host"
+        where = "GPU" if config.engine.device == "cuda" else "host"
         raise fault(config, "variants", said, f"{free:,} bytes of memory are free on the {where}")

@@ -1,11 +1,14 @@
 """What a training is made of. Imports no torch, so that the command line can read its defaults."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from octorec.settings import check_types, require
+from annotated_types import Interval
+
+from octorec.settings import LARGE, SEED, AtLeastOne, Rate, Share, check_types, setting
 
 Precision = Literal["float32", "bfloat16"]
+Positive = Annotated[float, Interval(gt=0, le=LARGE)]
 
 
 @dataclass(frozen=True)
@@ -17,31 +20,21 @@ class TrainConfig:
     precision: of the products; weights, their sums and the optimiser stay in float32.
     """
 
-    steps: int = 1000
-    batch_size: int = 256
-    learning_rate: float = 2e-3
-    warmup: int = 100
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.0
-    clip_norm: float = 1.0
-    bias_rate: float = 1e-3
-    dropout: float = 0.0
-    history_drop: float = 0.0
-    codebook_start: bool = False
-    precision: Precision = "float32"
-    validate_every: int = 250
-    save_every: int = 250
-    seed: int = 0
+    steps: AtLeastOne = setting(1000, "Optimiser steps.")
+    batch_size: AtLeastOne = setting(256, "Examples a step.")
+    learning_rate: Positive = setting(2e-3, "Highest learning rate.")
+    warmup: Annotated[int, Interval(ge=0, lt=2**31)] = setting(100, "Steps of warm-up.")
+    weight_decay: Rate = setting(0.05, "AdamW's weight decay, on matrices.")
+    label_smoothing: Share = setting(0.0, "Of the codes' cross-entropy.")
+    clip_norm: Positive = 1.0
+    bias_rate: Rate = 1e-3
+    dropout: Share = setting(0.0, "Share of values dropped.")
+    history_drop: Share = setting(0.0, "Share of history items left out.")
+    codebook_start: bool = setting(False, "Start from the codebook's centroids.")
+    precision: Precision = setting("float32", "Of products: float32 or bfloat16.")
+    validate_every: AtLeastOne = setting(250, "Steps between validations.")
+    save_every: AtLeastOne = setting(250, "Steps between saved states.")
+    seed: Annotated[int, Interval(ge=0, le=2**32 - 1)] = setting(SEED, "Of weights and order.")
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("steps", "batch_size", "validate_every", "save_every"):
-            require(1 <= getattr(self, name) < 2**31, name, self, "must be an integer above 0, below 2^31")
-        require(0 <= self.warmup < 2**31, "warmup", self, "must be 0 or more, below 2^31")
-        for name in ("learning_rate", "clip_norm"):
-            require(getattr(self, name) > 0, name, self, "must be above 0")
-        for name in ("weight_decay", "bias_rate"):
-            require(getattr(self, name) >= 0, name, self, "must be 0 or more")
-        require(0 <= self.seed < 2**32, "seed", self, "must be an integer from 0 to 4294967295")
-        for name in ("dropout", "history_drop", "label_smoothing"):
-            require(0 <= getattr(self, name) < 1, name, self, "must be 0 or more and below 1")

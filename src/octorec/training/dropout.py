@@ -5,8 +5,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from octorec.kernels.quantized import Granularity
-from octorec.kernels.reference import Operand, Routing
+from octorec.kernels.fp8 import Granularity
+from octorec.kernels.ops import Operand, Ops, Routing, Variant
 from octorec.models.layers import Experts, Linear
 from octorec.models.onerec import OneRecV2
 
@@ -27,27 +27,25 @@ def add_dropout(model: OneRecV2, rate: float) -> None:
         embed.register_forward_hook(of_output)
     for module in model.modules():
         if isinstance(module, Linear | Experts):
-            module.ops = DroppedOps(module.ops, module, rate)  # type: ignore[assignment]
+            module.ops = DroppedOps(module.ops, module, rate)
 
 
-class DroppedOps:
-    """The operations of `module`, whose result is dropped in part before it is added to a residual."""
+class DroppedOps(Variant):
+    """The operations of `module`, whose result is dropped in part before it is added to `into`."""
 
-    def __init__(self, base: Any, module: nn.Module, rate: float):
-        self.base, self.module, self.rate = base, module, rate
+    def __init__(self, base: Ops, module: nn.Module, rate: float):
+        super().__init__(base)
+        self.module, self.rate = module, rate
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.base, name)
-
-    def linear(self, x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
-        if residual is None or not self.module.training:
-            return self.base.linear(x, weight, residual)
-        return residual + F.dropout(self.base.linear(x, weight), self.rate)
+    def linear(self, x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:
+        if into is None or not self.module.training:
+            return self.base.linear(x, weight, into)
+        return into + F.dropout(self.base.linear(x, weight), self.rate)
 
     def moe(
         self, x: Tensor, routing: Routing, gate_up: Operand, down: Operand, quantize_to: Granularity | None,
-        residual: Tensor | None = None,
+        into: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        if residual is None or not self.module.training:
-            return self.base.moe(x, routing, gate_up, down, quantize_to, residual)
-        return residual + F.dropout(self.base.moe(x, routing, gate_up, down, quantize_to), self.rate)
+        if into is None or not self.module.training:
+            return self.base.moe(x, routing, gate_up, down, quantize_to, into)
+        return into + F.dropout(self.base.moe(x, routing, gate_up, down, quantize_to), self.rate)

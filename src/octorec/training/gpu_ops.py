@@ -1,19 +1,24 @@
 """The operations of a training on a GPU: `kernels.reference` with static shapes and without waiting for the host.
 
-A value of the `ops` argument that models take. Under autocast products run in bfloat16; the router and the heads stay
+This module is an `Ops`. Under autocast products run in bfloat16; the router and the heads stay
 in float32. Every expert computes every row, which costs E / R of the routed work and lets a step be one CUDA graph.
 
-Letters as in `kernels.reference`.
+Letters as in `kernels.ops`.
 """
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from octorec.kernels import reference
-from octorec.kernels.quantized import Granularity
-from octorec.kernels.reference import Operand, Routing
+from octorec.kernels.fp8 import Granularity
+from octorec.kernels.ops import Operand, Routing
 
+check_device, check_sizes = reference.check_device, reference.check_sizes
 swiglu = reference.swiglu
 self_attention = reference.self_attention
 causal_attention = reference.causal_attention
@@ -21,20 +26,29 @@ beam_step = reference.beam_step
 maybe_quantize = reference.maybe_quantize
 
 
-def head(x: Tensor, weight: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        return reference.head(x, weight)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> Routing:
-    with torch.autocast(x.device.type, enabled=False):
-        return reference.route(x, gate, bias, top_k, n_shared)
+def _without_autocast(operation: Callable[P, R]) -> Callable[P, R]:
+    """`operation` in the types of its operands."""
+
+    @functools.wraps(operation)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            return operation(*args, **kwargs)
+
+    return run
 
 
-def linear(x: Operand, weight: Operand, residual: Tensor | None = None) -> Tensor:
-    """As the reference; the residual stream stays in its own type."""
+head = _without_autocast(reference.head)
+route = _without_autocast(reference.route)
+
+
+def linear(x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:
+    """The product is the reference's; the residual stream stays in its own type."""
     out = reference.linear(x, weight)
-    return out if residual is None else residual + out
+    return out if into is None else into + out
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
@@ -59,20 +73,22 @@ def cross_attention(
 def moe(
     x: Tensor,
     routing: Routing,
-    gate_up: Tensor,
-    down: Tensor,
+    gate_up: Operand,
+    down: Operand,
     quantize_to: Granularity | None,
-    residual: Tensor | None = None,
+    into: Tensor | None = None,
 ) -> Tensor:
     """Two products over all experts at once: x [T, C], gate_up [E, 2F, C], down [E, C, F], 16 bit -> [T, C].
 
     Rows that were not routed to an expert weigh 0 there.
     """
     assert quantize_to is None, "training is in 16 bit"
+    assert isinstance(gate_up, Tensor)
+    assert isinstance(down, Tensor)
     n_expert, width = len(gate_up), down.shape[1]
     gates = x.new_zeros(len(x), n_expert, dtype=torch.float32).scatter(1, routing.experts, routing.weights)  # [T, E]
     hidden = F.linear(x, gate_up.flatten(0, 1)).unflatten(1, (n_expert, -1))  # [T, E, 2F]
     gate, up = hidden.chunk(2, -1)
     hidden = F.silu(gate) * up * gates[..., None].to(hidden.dtype)  # [T, E, F]
     out = F.linear(hidden.flatten(1), down.transpose(0, 1).reshape(width, -1)).to(x.dtype)
-    return out if residual is None else residual + out
+    return out if into is None else into + out

@@ -18,7 +18,9 @@ from octorec.data.splits import Example
 from octorec.errors import InputError
 from octorec.evaluate.validation import recall_on
 from octorec.files import json_text, read_json
+from octorec.kernels import reference
 from octorec.kernels.device import open_device
+from octorec.kernels.ops import Ops
 from octorec.models import weights
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.onerec_config import MODEL_TYPE, OneRecConfig
@@ -28,10 +30,11 @@ from octorec.output.claim import claimed_folder
 from octorec.output.refuse import refuse_folder
 from octorec.output.write import new_folder, remove_folder
 from octorec.reading import require_file
+from octorec.settings import DEVICE
 from octorec.training import gpu_ops
 from octorec.training.config import TrainConfig
 from octorec.training.examples import TrainingSet, training_set
-from octorec.training.trainer import Progress, Trainer
+from octorec.training.trainer import OnStep, Trainer
 from octorec.training.warm_start import start_from_codebook
 
 SAVED = 2 * 12  # bytes on the disk of a parameter: the state (a weight, two moments), and the next one beside it
@@ -76,8 +79,8 @@ def check_memory(config: OneRecConfig, device: str) -> None:
 
 def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
     """A model to train, its weights decided by `seed`; on a GPU with the operations that let a step be one graph."""
-    ops = {"ops": gpu_ops} if open_device(device).type == "cuda" else {}
-    model = OneRecV2(config, **ops)
+    ops: Ops = gpu_ops if open_device(device).type == "cuda" else reference
+    model = OneRecV2(config, ops)
     initialize(model, seed)
     return model.to(device)
 
@@ -94,11 +97,11 @@ def train(
     config: TrainConfig,
     out: str | Path,
     users: dict[str, dict[str, Any]] | None = None,
-    device: str = "cpu",
+    device: str = DEVICE,
     force: bool = False,
     resume: bool = False,
     validation: Sequence[Example] = (),
-    progress: Progress | None = None,
+    on_step: OnStep | None = None,
 ) -> dict[str, Any]:
     """Train a model and write its BF16 checkpoint, with the catalog inside, as the folder `out`.
 
@@ -121,7 +124,7 @@ def train(
         if resume:
             trainer.restore(state)
         validate = recall_on(validation, catalog, users or {}, device) if validation else None
-        records = trainer.run(state, validate, progress)
+        records = trainer.run(state, validate, on_step)
         with new_folder(out, force) as scratch:
             size = weights.save(model, scratch, torch.bfloat16)
             (counted(catalog, interactions) if catalog.interactions is None else catalog).save(scratch / "catalog")

@@ -30,7 +30,7 @@ from octorec.training.config import TrainConfig
 from octorec.training.dropout import add_dropout
 from octorec.training.examples import TrainingSet, drop_items
 
-Progress = Callable[[dict[str, Any]], None]
+OnStep = Callable[[dict[str, Any]], None]  # is told what was measured after a step
 STATE = "state.json"  # says what `state.safetensors` beside it holds
 EAGER = 3  # steps before a GPU's step is captured: libraries allocate and choose their kernels in them
 
@@ -64,11 +64,11 @@ class Trainer:
         self,
         state: Path | None = None,
         validate: Callable[[OneRecV2], dict[str, float]] | None = None,
-        progress: Progress | None = None,
+        on_step: OnStep | None = None,
     ) -> list[dict[str, Any]]:
         """Train up to config.steps. state: folder to save into every `save_every` steps.
 
-        validate: measures the model every `validate_every` steps and at the end. progress: called after every step with
+        validate: measures the model every `validate_every` steps and at the end. on_step: called after every step with
         step, loss, and where they were taken recall and expert load. Returns those records, one a validation.
         """
         config = self.config
@@ -85,8 +85,8 @@ class Trainer:
                 self.history.append(record)
             if state is not None and not last and self.step % config.save_every == 0:
                 self.save(state)
-            if progress is not None:
-                progress(record)
+            if on_step is not None:
+                on_step(record)
         return self.history
 
     def _one_step(self) -> float:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from octorec.kernels.quantized import dequantize, quantize
+from octorec.kernels.fp8 import dequantize, quantize
 from octorec.models.model import Inputs
 from octorec.models.onerec import OneRecV2
 from octorec.quant.convert import quantize_checkpoint

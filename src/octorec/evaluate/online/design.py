@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Interval
 
 from octorec.errors import InputError
 from octorec.evaluate.online.buckets import BUCKETS, borders
-from octorec.settings import check_range, check_types
+from octorec.settings import check_types
 
 CONTROL = "control"
 MOST_LOOKS = 20
@@ -61,20 +63,16 @@ class Plan:
     differs for a guardrail.
     """
 
-    units: int | None = None
-    days: float | None = None
-    looks: tuple[float, ...] = (1.0,)
-    alpha: float = 0.05
-    power: float = 0.8
+    units: Annotated[int, Interval(ge=20, le=10**12)] | None = None
+    days: Annotated[float, Interval(ge=1e-6, le=3650)] | None = None
+    looks: tuple[Annotated[float, Interval(gt=0, le=1)], ...] = (1.0,)
+    alpha: Annotated[float, Interval(ge=1e-6, le=0.5)] = 0.05
+    power: Annotated[float, Interval(ge=0.05, le=0.999)] = 0.8
 
     def __post_init__(self) -> None:
         check_types(self)
         if self.units is None and self.days is None:
             raise InputError("plan", None, "must have units, days or both")
-        check_range(self, 20, 10**12, "units")
-        check_range(self, 1e-6, 3650, "days")
-        check_range(self, 1e-6, 0.5, "alpha")
-        check_range(self, 0.05, 0.999, "power")
         rising = all(before < after for before, after in zip((0.0, *self.looks), self.looks, strict=False))
         if not (self.looks and rising and self.looks[-1] == 1 and len(self.looks) <= MOST_LOOKS):
             raise InputError("looks", self.looks, f"must rise from above 0 to 1, at most {MOST_LOOKS} of them")
@@ -89,18 +87,14 @@ class Guard:
     HTTP; False where outcomes, or some of them, come as files, which it would judge without.
     """
 
-    window_s: float = 60.0
-    requests: int = 200
-    latency_ms: float | None = None
-    error_rate: float | None = None
+    window_s: Annotated[float, Interval(ge=1, le=86400)] = 60.0
+    requests: Annotated[int, Interval(ge=10, le=10**9)] = 200
+    latency_ms: Annotated[float, Interval(gt=0, le=3_600_000)] | None = None
+    error_rate: Annotated[float, Interval(gt=0, le=1)] | None = None
     outcomes: bool = True
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_range(self, 1, 86400, "window_s")
-        check_range(self, 10, 10**9, "requests")
-        check_range(self, 0, 3_600_000, "latency_ms", above=True)
-        check_range(self, 0, 1, "error_rate", above=True)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ import sm90
 import torch
 
 from octorec.errors import InputError
-from octorec.kernels.quantize import quantize
-from octorec.kernels.quantized import Quantized
-from octorec.kernels.reference import quantize as reference_quantize
+from octorec.kernels.fp8 import Quantized
+from octorec.kernels.fp8 import quantize as reference_quantize
+from octorec.kernels.maybe_quantize import quantize
 
 ROWS = ["token", "channel", "group"]
 

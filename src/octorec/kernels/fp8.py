@@ -1,4 +1,4 @@
-"""FP8 values with their scales, and the plain PyTorch casts.
+"""A `Quantized` holds FP8 values with their scales. The cast is in plain PyTorch; `kernels.cast` is its twin.
 
 Scales multiply on the way back: `x ≈ values * scale`, `scale = absmax / 448`, float32; a group of zeros has scale 1.
 
@@ -49,12 +49,20 @@ def values_of(x: Tensor | Quantized) -> Tensor:
 
 def quantize(x: Tensor, granularity: Granularity) -> Quantized:
     """Round `x` [..., N, K] to E4M3 with one scale absmax/448 a group (OneRec-V2 recipe, round to nearest even)."""
-    groups = _grouped(x.float(), granularity)  # [..., n, rows, k, columns]
-    absmax = groups.abs().amax((-3, -1), keepdim=True)
+    groups = grouped(x.float(), granularity)  # [..., n, rows, k, columns]
+    scale = scale_of(groups.abs().amax((-3, -1), keepdim=True))
+    return Quantized(ungrouped(to_e4m3(groups, scale), x), scale.squeeze((-3, -1)), granularity, x.dtype)
+
+
+def scale_of(absmax: Tensor) -> Tensor:
+    """absmax / 448 of float32, and 1 for a group of zeros or where the quotient underflows."""
     scale = absmax / torch.full_like(absmax, E4M3_MAX)  # by a tensor: CUDA multiplies by a scalar's reciprocal
-    scale = torch.where(scale > 0, scale, 1.0)  # 1 also where the quotient underflows
-    values = (groups / scale).clamp(-E4M3_MAX, E4M3_MAX).to(E4M3)
-    return Quantized(_ungrouped(values, x), scale.squeeze((-3, -1)), granularity, x.dtype)
+    return torch.where(scale > 0, scale, 1.0)
+
+
+def to_e4m3(x: Tensor, scale: Tensor) -> Tensor:
+    """float32 x / scale in E4M3, to nearest even; the scale broadcasts against x. `kernels.cast` is the Triton twin."""
+    return (x / scale).clamp_(-E4M3_MAX, E4M3_MAX).to(E4M3)
 
 
 def dequantize(q: Quantized) -> Tensor:
@@ -71,8 +79,8 @@ def expand_scale(scale: Tensor, granularity: Granularity, shape: torch.Size) -> 
     return scale
 
 
-def _grouped(x: Tensor, granularity: Granularity) -> Tensor:
-    """View [..., N, K] as [..., n, rows, k, columns], one scale for each (n, k); short edges are filled with zeros."""
+def grouped(x: Tensor, granularity: Granularity) -> Tensor:
+    """View x [..., N, K] as [..., n, rows, k, columns], one scale for each (n, k); zeros fill short edges."""
     height, width = x.shape[-2:]
     rows = {"tensor": height, "block": GROUP}.get(granularity, 1)
     columns = {"block": GROUP, "group": GROUP}.get(granularity, width)
@@ -80,6 +88,7 @@ def _grouped(x: Tensor, granularity: Granularity) -> Tensor:
     return x.unflatten(-1, (-1, columns)).unflatten(-3, (-1, rows))
 
 
-def _ungrouped(groups: Tensor, like: Tensor) -> Tensor:
+def ungrouped(groups: Tensor, like: Tensor) -> Tensor:
+    """Groups [..., n, rows, k, columns] back as contiguous [..., N, K], the shape of `like`."""
     flat = groups.flatten(-2).flatten(-3, -2)
     return flat[..., : like.shape[-2], : like.shape[-1]].contiguous()

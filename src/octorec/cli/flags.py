@@ -1,0 +1,59 @@
+"""A verb's flags are made from a dataclass of settings: names, types, help and defaults stand there alone."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+from octorec.settings import parts_of, settings_of
+
+Verb = Callable[..., None]
+
+
+def with_flags(settings: type, **shared: Any) -> Callable[[Verb], Verb]:
+    """Give a verb one flag a setting of the dataclass `settings` that has a help text.
+
+    The verb's **flags hold None where one was not given, see `given`. shared: settings without a text, each with the
+    annotation of an option that other verbs have too; their flags hold the default where they were not given.
+    """
+
+    def add(verb: Verb) -> Verb:
+        own = [p for p in inspect.signature(verb).parameters.values() if p.kind != p.VAR_KEYWORD]
+        parts = [*parts_of(settings).values()] or [settings]
+        kinds = {name: kind for part in parts for name, kind in get_type_hints(part).items()}
+        for name, field in settings_of(settings).items():
+            if name in shared:
+                own.append(_parameter(name, field.default, shared[name]))
+            elif "help" in field.metadata:
+                help_text = f"{field.metadata['help']} Default: {shown(field.default)}."
+                option = typer.Option(help=help_text, show_default=False)
+                own.append(_parameter(name, None, Annotated[_typed(kinds[name]) | None, option]))
+        verb.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+        verb.__annotations__ = {parameter.name: parameter.annotation for parameter in own}
+        return verb
+
+    return add
+
+
+def given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that were given, or hold their defaults."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def shown(default: Any) -> str:
+    """A default as the help of its flag has it."""
+    if isinstance(default, tuple):
+        return ",".join(f"{part:g}" for part in default)
+    return "off" if default is None else str(default)
+
+
+def _parameter(name: str, default: Any, kind: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def _typed(kind: Any) -> Any:
+    """What a flag is read as: text for words of a list and for numbers with commas, which settings check themselves."""
+    given_as = next(part for part in get_args(kind) if part is not NoneType) if NoneType in get_args(kind) else kind
+    return str if get_origin(given_as) in (tuple, Literal) else given_as

@@ -1,0 +1,48 @@
+"""Every kernel, as each card's record lays it out, compiles within the shared memory that a block has on that card."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sm90
+import test_beam_step
+import test_cross_attention
+import test_gemm
+import test_maybe_quantize
+import test_moe
+import test_plan
+import test_rms_norm
+import test_route
+import test_self_attention
+import test_swiglu
+
+Launch = tuple[Callable[..., Any], tuple[Any, ...]]
+LAUNCHES: dict[str, Launch] = {
+    **{name: (test_gemm.launch, (name,)) for name in test_gemm.LAUNCHES},
+    **{
+        f"cross-attention {shape} {granularity}": (test_cross_attention.launch, (*shape, granularity))
+        for shape in ((512, 11, 128, True), *test_cross_attention.OTHERS)
+        for granularity in (None, "group")
+    },
+    "self-attention": (test_self_attention.launch, (32, 512, 11, 128, (1, 512), "group")),
+    "beam step": (test_beam_step.launch, (32, 512, 16384, True)),
+    "route": (test_route.launch, (16384,)),
+    "experts in 16 bit": (test_moe.launch, (None, 16384)),
+    "experts by groups": (test_moe.launch, ("group", 16384)),
+    "experts by rows": (test_moe.launch, ("token", 16384)),
+    "plan": (test_plan.launch, (16384,)),
+    "norm": (test_rms_norm.launch, (16384, 1408, "token")),
+    "SwiGLU": (test_swiglu.launch, (16384, 5632, "token")),
+    "cast": (test_maybe_quantize.launch, ((54, 2816, 1408), "block")),
+}
+FAST = [(100, "experts up"), (120, "experts up"), (120, "output"), (120, "cross-attention (512, 11, 128, False) group")]
+SLOW = [(c, name) for c in sm90.MAX_SHARED for name in LAUNCHES if (c, name) not in FAST]
+
+
+@pytest.mark.parametrize(
+    ("capability", "name"), [*FAST, *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)]
+)
+def test_fits(capability: int, name: str) -> None:
+    call, given = LAUNCHES[name]
+    for code in sm90.compile_launches(call, *given, capability=capability):
+        assert code.shared <= sm90.MAX_SHARED[capability], code.name
