@@ -53,7 +53,7 @@ def test_the_example_shows_what_its_commands_print(tmp_path: Path) -> None:
 
 if (
     __name__ == "__main__"
-):  # writes the outputs into the page: python tests/evaluate/online/test_online_example.py FOLDER
+):  # writes the outputs into the page: python -m tests.evaluate.online.test_online_example FOLDER
     printed = [text for _, _, text in run_all(Path(sys.argv[1]))]
     blocks = iter(printed)
     PAGE.write_text(
