@@ -5,7 +5,7 @@ each foreign tensor is used or dropped.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -19,10 +19,10 @@ from octorec.models.hf_folder import Checkpoint
 from octorec.models.name_map import NameMap, Rule
 from octorec.models.names import disk_tensors
 from octorec.models.scales import PLAIN
+from octorec.progress import Progress
 from octorec.reading import listed
 
 Shape = tuple[int, ...]
-Progress = Callable[[int, int], None]  # bytes read, bytes in all
 
 
 class Piece(NamedTuple):
