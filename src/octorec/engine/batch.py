@@ -15,7 +15,7 @@ from octorec.engine.items import ItemFilter, banned_nodes, item_filter, lookup
 from octorec.engine.limits import MOST_SEEN
 from octorec.engine.request import Request
 from octorec.errors import InputError
-from octorec.models.model import Inputs, Model, Reading
+from octorec.models.model import Inputs, Model, Reading, blank_inputs
 from octorec.models.user import UserField, encode_user
 
 
@@ -127,8 +127,7 @@ def model_inputs(
     model: Model, parsed: Sequence[ParsedRequest], size: int, longest: int, device: torch.device
 ) -> Inputs:
     """What `model` reads of `parsed`, filled up to `size` requests; histories have at most `longest` items."""
-    specs = model.inputs(longest)
-    inputs = {name: torch.full((size, *spec.shape), spec.blank, dtype=spec.dtype) for name, spec in specs.items()}
+    inputs = blank_inputs(model.inputs(longest), size)
     for row, request in enumerate(parsed):
 
         def put(name: str, values: np.ndarray, row: int = row) -> None:

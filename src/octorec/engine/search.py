@@ -67,25 +67,26 @@ def within_level(beams: Beams, logits: Logits) -> Tensor:
     return torch.where(beams.nodes == DEAD, beams.scores, beams.scores + inside)
 
 
-def log_probabilities(logits: Logits) -> Tensor:
-    """Of every value [B, W, V], at most 0; NaN for all of a beam's where one of them is not finite."""
+def log_probability(logits: Logits, codes: Tensor) -> Tensor:
+    """That of each beam's code [B, W], at most 0; NaN for a beam of which any code's is not finite."""
     values, norm = logits
     log_p = values.log_softmax(-1) if norm is None else (values - norm[..., None]).clamp(max=0)
-    return log_p.masked_fill(~log_p.isfinite().all(-1, keepdim=True), float("nan"))
+    broken = ~log_p.isfinite().all(-1)
+    return log_p.gather(-1, codes[..., None])[..., 0].masked_fill(broken, float("nan"))
 
 
 def forced(beams: Beams, logits: Logits, step: Force, ranked: bool) -> Beams:
     """Extend each beam by the step's code. ranked: sort by score descending, place ascending; dead beams stay dead."""
     scores, nodes = beams.scores, beams.nodes
+    code = torch.full_like(nodes, step.code)
     if step.scored:
-        more, alive = log_probabilities(logits)[..., step.code], nodes != DEAD
+        more, alive = log_probability(logits, code), nodes != DEAD
         broken = (more.isnan() & alive).any(1, keepdim=True)
         scores = torch.where(alive, scores + more, scores).masked_fill(broken, float("nan"))
         nodes = nodes.masked_fill(broken, DEAD)
     order = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
     if ranked:
         order = scores.sort(dim=1, descending=True, stable=True).indices
-    code = torch.full_like(order, step.code)
     return Beams(scores.gather(1, order), nodes.gather(1, order), order, code)
 
 
@@ -97,13 +98,13 @@ def score(model: Model, inputs: Inputs, codes: Tensor) -> Tensor:
     """
     state = model.prefill(inputs)
     parents = torch.zeros_like(codes[:, :1])
-    before, out = None, []
+    before, out, counted = None, [], scored(model.steps)
     for number, step in enumerate(model.steps):
         logits = model.decode(number, before, None if before is None else parents, state)
         if isinstance(step, Choose):
             before = codes[:, step.level : step.level + 1]
         else:
             before = torch.full_like(parents, step.code)
-        if number in scored(model.steps):
-            out.append(log_probabilities(logits)[:, 0].gather(1, before))
+        if number in counted:
+            out.append(log_probability(logits, before))
     return torch.cat(out, 1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.search import SearchBatch
 from octorec.kernels.ops import NodeFilter
-from octorec.models.model import Model
+from octorec.models.model import Model, blank_inputs
 
 ALIGN = 128  # bytes: kernels read from the start of each tensor in whole vectors
 NODE = 4  # bytes of a banned node
@@ -29,11 +29,11 @@ class Staging:
 
     def __init__(self, model: Model, longest: int, size: int, room: int, set_words: int, pinned: bool):
         """longest: items of a history. room: banned nodes that there is room for, of all requests and levels."""
-        self._model, specs, levels = model, model.inputs(longest), len(model.codebook_sizes)
-        self._names = tuple(specs)  # of what the model reads
+        self._model, levels = model, len(model.codebook_sizes)
         blank: dict[str, np.ndarray] = {
-            name: torch.full((size, *spec.shape), spec.blank, dtype=spec.dtype).numpy() for name, spec in specs.items()
+            name: tensor.numpy() for name, tensor in blank_inputs(model.inputs(longest), size).items()
         }
+        self._names = tuple(blank)  # of what the model reads
         assert not blank.keys() & OURS, "an input of the model has a name of the search's"
         blank |= {
             "roots": np.zeros((size, 1), np.int64),

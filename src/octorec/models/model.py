@@ -25,6 +25,11 @@ class InputSpec(NamedTuple):
 Inputs = Mapping[str, Tensor]  # of a batch, by name: [B, *shape]
 
 
+def blank_inputs(specs: Mapping[str, InputSpec], size: int) -> dict[str, Tensor]:
+    """The inputs of `size` requests that nobody has written yet, on the host."""
+    return {name: torch.full((size, *spec.shape), spec.blank, dtype=spec.dtype) for name, spec in specs.items()}
+
+
 @dataclass(frozen=True)
 class Reading:
     """What a model is given of one request, after every check.
