@@ -17,7 +17,15 @@ from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
-from octorec.engine.limits import MOST_CONTEXT, MOST_EXCLUDE, MOST_ITEMS, MOST_ROWS, MOST_SEEN
+from octorec.engine.limits import (
+    DEFAULT_BEAM_WIDTH,
+    DEFAULT_EXCLUDE,
+    MOST_CONTEXT,
+    MOST_EXCLUDE,
+    MOST_ITEMS,
+    MOST_ROWS,
+    MOST_SEEN,
+)
 from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, id_list, request_list
 from octorec.engine.search import SearchBatch, score, scored, search
@@ -37,8 +45,8 @@ class EngineConfig:
     max_context: int | None = None  # items of a history that are read, the newest; None: as many as the model reads
     batch_sizes: tuple[int, ...] = (1, 8, 32)
     beam_widths: tuple[int, ...] = (32, 128, 512)
-    default_beam_width: int = 128
-    max_exclude: int = 10_000  # ids in a request's `exclude`
+    default_beam_width: int = DEFAULT_BEAM_WIDTH
+    max_exclude: int = DEFAULT_EXCLUDE  # ids in a request's `exclude`
     exclude_seen: bool = False  # whether requests that do not say are given no item of their history
     max_items: int | None = None  # room for a catalog that grows; None: a tenth more than it has
 

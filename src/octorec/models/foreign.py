@@ -19,7 +19,7 @@ from octorec.models.hf_folder import Checkpoint
 from octorec.models.name_map import NameMap, Rule
 from octorec.models.names import disk_tensors
 from octorec.models.scales import PLAIN
-from octorec.progress import Progress
+from octorec.progress import Progress, silent
 from octorec.reading import listed
 
 Shape = tuple[int, ...]
@@ -86,7 +86,7 @@ def plan(model: nn.Module, checkpoint: Checkpoint, names: NameMap) -> Plan:
     return Plan(tuple(uses), dropped, shapes)
 
 
-def tensors(plan: Plan, checkpoint: Checkpoint, progress: Progress | None = None) -> Iterator[tuple[str, Tensor]]:
+def tensors(plan: Plan, checkpoint: Checkpoint, progress: Progress = silent) -> Iterator[tuple[str, Tensor]]:
     """Read the tensors of ours with their names, one foreign tensor at a time. Raises InputError for NaN and Inf."""
     total = sum(checkpoint.headers[use.foreign].nbytes for use in plan.uses)
     read = 0
@@ -101,8 +101,7 @@ def tensors(plan: Plan, checkpoint: Checkpoint, progress: Progress | None = None
             rows = [plan.shapes[name][0] for name in piece.names] if len(piece.names) > 1 else []
             yield from zip(piece.names, values.split(rows) if rows else [values], strict=True)
         read += whole.nbytes
-        if progress is not None:
-            progress(read, total)
+        progress(read, total)
 
 
 def _uses(name: str, checkpoint: Checkpoint, rules: Iterable[Rule], shapes: Mapping[str, Shape]) -> Iterator[Use]:

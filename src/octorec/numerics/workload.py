@@ -38,12 +38,11 @@ def speed(weights: Sequence[TensorStats], config: Mapping[str, Any], verdict: Ve
     kind = family((stats.name for stats in weights), config)
     fp8 = {layer.module for layer in verdict.layers if layer.decision != "keep"}
     ours = _of_our_family(config, workload)
-    rows = _rows(kind, workload)
+    rows_of = (lambda name: _rows(kind, workload)) if ours is None else ours.rows
     works, notes = _lookups(kind, weights, config, workload) if ours is None else _looked_up(weights, ours), []
     for name, parts in _products(weights).items():
-        passes = rows if ours is None else ours.rows(name)
-        works += _matrix_work(kind, parts, config, workload, passes, fp8)
-    works += _elementwise(weights, rows if ours is None else ours.rows(""), fp8)
+        works += _matrix_work(kind, parts, config, workload, rows_of(name), fp8)
+    works += _elementwise(weights, rows_of(""), fp8)
     if ours is not None:
         works += [
             traffic(each.part, each.values, each.flops, each.width, each.shrunk if each.product in fp8 else 0.0)

@@ -27,7 +27,7 @@ from octorec.models.weights import check_fits
 from octorec.output.marker import MARKER
 from octorec.output.refuse import refuse_folder, refuse_full
 from octorec.output.write import new_folder
-from octorec.progress import Progress
+from octorec.progress import Progress, silent
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
 from octorec.quant.products import unit, width_faults
@@ -92,7 +92,7 @@ def quantize_checkpoint(
     out: str | Path,
     recipe: str | Path | Recipe,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     shard_bytes: int = SHARD_BYTES,
 ) -> QuantizationReport:
     """Write the FP8 form of the checkpoint `folder` to `out`, as `recipe` (a name, a path or a Recipe) says.
@@ -131,7 +131,7 @@ def quantize_checkpoint(
 class _Conversion:
     """The stream of new tensors, and the counts that the report is made of once it has run dry."""
 
-    def __init__(self, checkpoint: Checkpoint, assigned: dict[str, Group], progress: Progress | None):
+    def __init__(self, checkpoint: Checkpoint, assigned: dict[str, Group], progress: Progress):
         self.checkpoint = checkpoint
         self.assigned = assigned
         self.progress = progress
@@ -151,8 +151,7 @@ class _Conversion:
                 yield name, rounded.values
                 yield f"{name}_scale", rounded.scale
             self.read += tensor.nbytes
-            if self.progress is not None:
-                self.progress(self.read, total)
+            self.progress(self.read, total)
 
     def _round(self, name: str, tensor: Tensor, group: Group) -> Rounded:
         if not tensor.is_floating_point():
