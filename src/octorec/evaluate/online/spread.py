@@ -7,6 +7,7 @@ Letters: U units of one arm, S stages that both arms have.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -55,17 +56,21 @@ class Spread:
         square = np.maximum(s[0] + r * (s[1] + r * s[2]), 0.0)
         third = t[0] + r * (t[1] + r * (t[2] + r * t[3]))
         unit = np.divide(third, square**1.5, out=np.zeros(len(r)), where=square > 0) * self.counts.sum() ** 0.5
-        alike = (self.weights**2 / self.counts).reshape(-1, 1)
         return At(
             error=np.sqrt(total),
             freedom=total**2 / (shares**2 / (counts - 1)).sum(0),
-            skew=unit * self._leaning(alike),
+            skew=unit * self._leaning_alike,
             seen=unit * self._leaning(shares),
         )
 
     def error(self, r: float) -> float:
         """The standard error of T(r)."""
         return float(self.at(np.array([r])).error[0])
+
+    @cached_property
+    def _leaning_alike(self) -> np.ndarray:
+        """`_leaning` where units of both arms vary alike: the same at every r."""
+        return self._leaning((self.weights**2 / self.counts).reshape(-1, 1))
 
     def _leaning(self, shares: np.ndarray) -> np.ndarray:
         """The skewness of T where a unit's is 1, by what each stage of control and treatment adds to the variance."""
@@ -77,7 +82,8 @@ def powers(arms: tuple[Arm, Arm], terms: tuple[Terms, Terms]) -> tuple[np.ndarra
     """The squares and thirds of a Spread."""
     squares, thirds = np.zeros(3), np.zeros(4)
     for arm, (p, q) in zip(arms, terms, strict=True):
-        p, q = arm.centred(p), arm.centred(q)
+        centred = arm.centred(p)
+        p, q = centred, centred if q is p else arm.centred(q)
         pp, pq, qq = p * p, p * q, q * q
         squares += [pp.sum(), 2 * pq.sum(), qq.sum()]
         thirds += [pp @ p, 3 * (pp @ q), 3 * (qq @ p), qq @ q]
