@@ -29,24 +29,14 @@ from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
 from octorec.training.config import TrainConfig
 from octorec.training.trainer import Trainer
+from tests.evaluate.online.recorded import SMALL
+from tests.training.test_train_input import Nothing
 
 MADE = Path(__file__).parent / "263567f"
 DOCS = Path(__file__).parents[2] / "docs"
 NONE = "no version"
 NO_VERSIONS = ['"1"', '"new"', "1.0", "[1]", "{}", "null", "true", "false", "0", "-1"]
 NEWER = ["+1", "1" + "0" * 40]  # the next one, and a huge one
-
-
-class Nothing:
-    """A training set without an example."""
-
-    target = torch.zeros(0, 3)
-
-    def __len__(self) -> int:
-        return 0
-
-    def digest(self) -> str:
-        return "of nothing"
 
 
 def trainer() -> Trainer:
@@ -66,16 +56,8 @@ def write_catalog(folder: Path) -> None:
 
 
 def write_experiment(folder: Path) -> None:
-    values = {
-        "name": "one",
-        "salt": "s1",
-        "unit": "user_id",
-        "variants": {"control": {"share": 0.5}, "b": {"share": 0.5}},
-        "metrics": {"buyers": {"kind": "proportion", "event": "buy", "window": "12h", "role": "goal"}},
-        "plan": {"units": 1000},
-    }
     folder.mkdir()
-    start(folder, parse_experiment(values), {"control": ("m", "c"), "b": ("m", "c")}, 1_800_000_000.0)
+    start(folder, parse_experiment(SMALL), {"control": ("m", "c"), "b": ("m", "c")}, 1_800_000_000.0)
 
 
 def write_contents(folder: Path) -> None:

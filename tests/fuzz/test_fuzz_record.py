@@ -12,22 +12,15 @@ from mutate import broken_json
 from octorec.evaluate.online.experiment import parse_experiment
 from octorec.evaluate.online.record import add_look, read_record, start, stop
 from octorec.evaluate.online.results import Effect, Look
+from tests.evaluate.online.recorded import SMALL
 
-VALUES = {
-    "name": "one",
-    "salt": "s1",
-    "unit": "user_id",
-    "variants": {"control": {"share": 0.5}, "b": {"share": 0.5}},
-    "metrics": {"buyers": {"kind": "proportion", "event": "buy", "window": "12h", "role": "goal"}},
-    "plan": {"units": 1000},
-}
 NOON = 1_800_000_000.0
 SECONDS = 10.0
 
 
 def make(folder: Path) -> None:
-    start(folder, parse_experiment(VALUES), {"control": ("m", "c"), "b": ("m", "c")}, NOON)
-    begun = start(folder, parse_experiment(VALUES), {"control": ("m", "c"), "b": ("m2", "c")}, NOON + 1)
+    start(folder, parse_experiment(SMALL), {"control": ("m", "c"), "b": ("m", "c")}, NOON)
+    begun = start(folder, parse_experiment(SMALL), {"control": ("m", "c"), "b": ("m2", "c")}, NOON + 1)
     effect = Effect("buyers", "b", 0.1, 0.1, 0.0, -math.inf, 0.5, -math.inf, 0.4, (5, 6), "inconclusive")
     add_look(begun.folder, Look(1, NOON + 2, 11, 0.1, 0.0, math.inf, False, (effect,)))
     stop(begun.folder, "b", "slow", NOON + 3)

@@ -11,6 +11,14 @@ from octorec.evaluate.online.results import Effect, Look
 DAY = 86400.0
 NOON = 1_800_000_000.0
 VERSIONS = {"control": ("m1", "c1"), "fp8": ("m2", "c1")}
+SMALL = {  # an experiment's file with what it must have
+    "name": "one",
+    "salt": "s1",
+    "unit": "user_id",
+    "variants": {"control": {"share": 0.5}, "b": {"share": 0.5}},
+    "metrics": {"buyers": {"kind": "proportion", "event": "buy", "window": "12h", "role": "goal"}},
+    "plan": {"units": 1000},
+}
 
 
 def values(**changes: Any) -> dict[str, Any]:

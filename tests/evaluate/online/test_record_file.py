@@ -17,16 +17,9 @@ from octorec.evaluate.online.plain import made, plain
 from octorec.evaluate.online.record import add_look, end, read_record, start, stop
 from octorec.evaluate.online.results import Effect, Look
 from octorec.evaluate.online.written import duration, experiment_values
+from tests.evaluate.online.recorded import SMALL
 
 NOON = 1_800_000_000.0
-VALUES = {
-    "name": "one",
-    "salt": "s1",
-    "unit": "user_id",
-    "variants": {"control": {"share": 0.5}, "b": {"share": 0.5}},
-    "metrics": {"buyers": {"kind": "proportion", "event": "buy", "window": "12h", "role": "goal"}},
-    "plan": {"units": 1000},
-}
 VERSIONS = {"control": ("m", "c"), "b": ("m", "c")}
 EFFECT = Effect("buyers", "b", 0.1, 0.1, 0.0, -math.inf, 0.5, -math.inf, 0.4, (5, 6), "inconclusive")
 
@@ -34,8 +27,8 @@ EFFECT = Effect("buyers", "b", 0.1, 0.1, 0.0, -math.inf, 0.5, -math.inf, 0.4, (5
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An experiment of two stages and one look, that was stopped."""
-    start(tmp_path, parse_experiment(VALUES), VERSIONS, NOON)
-    made = start(tmp_path, parse_experiment(VALUES), {**VERSIONS, "b": ("m2", "c")}, NOON + 1)
+    start(tmp_path, parse_experiment(SMALL), VERSIONS, NOON)
+    made = start(tmp_path, parse_experiment(SMALL), {**VERSIONS, "b": ("m2", "c")}, NOON + 1)
     add_look(made.folder, Look(1, NOON + 2, 11, 0.1, 0.0, math.inf, False, (EFFECT,)))
     stop(made.folder, "b", "slow", NOON + 3)
     return made.folder
@@ -45,7 +38,7 @@ def refused(folder: Path) -> str:
     with pytest.raises(InputError) as error:
         read_record(folder)
     before = (folder / "record.json").read_bytes()
-    for change in (lambda: end(folder, NOON + 9), lambda: start(folder.parent, parse_experiment(VALUES), VERSIONS, 0)):
+    for change in (lambda: end(folder, NOON + 9), lambda: start(folder.parent, parse_experiment(SMALL), VERSIONS, 0)):
         with pytest.raises(InputError):
             change()
     assert (folder / "record.json").read_bytes() == before
@@ -67,7 +60,7 @@ def test_what_is_no_record_is_refused_by_its_name(folder: Path, content: bytes) 
 
 def test_a_broken_record_beside_it_is_named_when_another_experiment_starts(folder: Path) -> None:
     (folder / "record.json").write_text("{")
-    other = parse_experiment({**VALUES, "name": "two", "salt": "s2"})
+    other = parse_experiment({**SMALL, "name": "two", "salt": "s2"})
     with pytest.raises(InputError, match=str(folder / "record.json")):
         start(folder.parent, other, VERSIONS, NOON)
     assert not (folder.parent / "two").exists()
@@ -169,7 +162,7 @@ def test_a_copy_below_the_same_root_holds_the_salt(folder: Path) -> None:
     (folder.parent / "copy").mkdir()
     (folder.parent / "copy" / "record.json").write_bytes((folder / "record.json").read_bytes())
     with pytest.raises(InputError, match="was used by experiment copy before"):
-        start(folder.parent, parse_experiment(VALUES), VERSIONS, NOON)
+        start(folder.parent, parse_experiment(SMALL), VERSIONS, NOON)
 
 
 def test_every_experiment_is_read_back_from_the_values_that_say_it() -> None:
@@ -180,7 +173,7 @@ def test_every_experiment_is_read_back_from_the_values_that_say_it() -> None:
     }
     third = {"share": "1/3", "catalog": "c", "beam_width": 5}
     raw = {
-        **VALUES,
+        **SMALL,
         "variants": {"x": third, "control": third, "y": third},
         "metrics": metrics,
         "plan": {"units": 30, "days": 3650, "alpha": 0.1, "power": 0.9},
