@@ -127,7 +127,10 @@ def beam_step(
     node_filter: NodeFilter | None = None,
     ranked: bool = False,
 ) -> Beams:
-    """A mask of the beams' children, scattered code by code; equal totals may come in any order."""
+    """A mask of the beams' children, scattered code by code; equal totals may come in any order.
+
+    It does not look for what it drops: `dropped` is inf, the bound that always holds.
+    """
     dead = nodes == DEAD
     start = level.child_start[nodes.masked_fill(dead, 0)].long()  # [B, W]
     count = (level.child_start[nodes.masked_fill(dead, 0) + 1] - start).masked_fill(dead, 0)
@@ -162,7 +165,8 @@ def _beams(
     nodes = child[rows, parents].gather(2, place).squeeze(2)
     found = (values.masked_fill(gone, NEVER), nodes.masked_fill(gone, DEAD), parents, chosen)
     missing = width - index.shape[1]
-    return Beams(*(F.pad(t, (0, missing), value=v) for t, v in zip(found, (NEVER, DEAD, 0, 0), strict=True)))
+    padded = [F.pad(t, (0, missing), value=v) for t, v in zip(found, (NEVER, DEAD, 0, 0), strict=True)]
+    return Beams(*padded, dropped=values.new_full((len(values),), float("inf")))
 
 
 def _forbidden(child: Tensor, level: TrieLevel, node_filter: NodeFilter) -> Tensor:

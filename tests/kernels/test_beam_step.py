@@ -81,7 +81,7 @@ def assert_best(got: Beams, given: Inputs, widths: list[int], node_filter: NodeF
         all_of = candidates(given, request, node_filter)
         by_node = {node: (total, parent, code) for total, node, parent, code in all_of}
         count = min(width, len(all_of))
-        scores, nodes, parents, codes = (field[request].tolist() for field in got)
+        scores, nodes, parents, codes = (field[request].tolist() for field in got[:-1])
         assert nodes[count:] == [DEAD] * (len(nodes) - count)
         assert scores[count:] == [-INF] * (len(nodes) - count)
         assert parents[count:] == codes[count:] == [0] * (len(nodes) - count)
@@ -90,13 +90,16 @@ def assert_best(got: Beams, given: Inputs, widths: list[int], node_filter: NodeF
         assert all(abs(by_node[node][0] - score) < 1e-5 for node, score in zip(chosen, scores, strict=False))
         assert len(set(chosen)) == count
         lowest = min(scores[:count], default=-INF)
-        assert all(total <= lowest + 1e-5 for total, node, *_ in all_of if node not in chosen)
+        others = [total for total, node, *_ in all_of if node not in chosen]
+        assert all(total <= lowest + 1e-5 for total in others)
+        assert float(got.dropped[request]) == pytest.approx(max(others, default=-INF), abs=1e-5)
         order = [node if node_filter is None else (-score, node) for score, node in zip(scores, nodes, strict=True)]
         assert order[:count] == sorted(order[:count])
 
 
 def assert_equal(got: Beams, expected: Beams) -> None:
-    torch.testing.assert_close(got.scores, expected.scores, rtol=0, atol=2e-6, equal_nan=True)
+    for field in ("scores", "dropped"):
+        torch.testing.assert_close(getattr(got, field), getattr(expected, field), rtol=0, atol=2e-6, equal_nan=True)
     for field in ("nodes", "parents", "codes"):
         assert torch.equal(getattr(got, field), getattr(expected, field)), field
 
@@ -303,8 +306,9 @@ def test_a_request_gets_the_same_alone_and_at_its_own_width(device: str) -> None
     logits, scores, nodes, level = inputs(3, 4, 32, trie_level(8, 32, 0.5))
     together = run((logits, scores, nodes, level), [8, 3, 8], 8, None, device)
     alone = run((logits[1:2].clone(), scores[1:2], nodes[1:2], level), [3], 3, None, device)
-    for field, single in zip(together, alone, strict=True):
+    for field, single in zip(together[:-1], alone[:-1], strict=True):
         assert torch.equal(field[1, :3], single[0])
+    assert together.dropped[1] == alone.dropped[0]
 
 
 def test_does_not_depend_on_the_tiling(device: str) -> None:

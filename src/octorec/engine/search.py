@@ -1,10 +1,16 @@
 """Beam search over the item trie: what runs on the device between a batch's tensors and its ranked code tuples.
 
+A search also bounds what it did not find. Log-probabilities are at most 0, so a prefix's score bounds the score of every
+item below it, and the highest score that a step dropped bounds all items that it gave up (best-first beam search,
+Meister et al. 2020; exact decoding, Stahlberg and Byrne 2019). Where the k-th best item scores above all of these, no
+wider beam can change the answer: it is exact.
+
 Letters: B requests, W beams, S context items, L levels.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,27 +33,41 @@ class SearchBatch:
     filters: tuple[NodeFilter, ...]
 
 
-def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: Ops) -> Beams:
-    """The `widths[b]` <= `width` best code tuples of each request, by score descending, tuple ascending.
+class Searched(NamedTuple):
+    """Searched is what a search finds: code tuples by score descending, tuple ascending, and what bounds the others.
 
-    Beams.nodes are leaves of the trie [B, width], DEAD (with score -inf) where a request has fewer. All scores of a
-    request are NaN where the model gave it logits that are not finite.
+    scores [B, W] float32, -inf where a request has fewer. nodes [B, W] int64: leaves of the trie, DEAD where it has
+    fewer. bounds [B, 2] float32: the highest score that an earlier step dropped, and that the last scored step dropped;
+    -inf where nothing was. An item of the first kind may score as much as its bound, whatever its codes; one of the
+    second that scores as much as its bound comes after all tuples that are here. All of a request are NaN where the
+    model gave it logits that are not finite.
     """
+
+    scores: Tensor
+    nodes: Tensor
+    bounds: Tensor
+
+
+def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: Ops) -> Searched:
+    """Find the `widths[b]` <= `width` best code tuples of each request."""
     state = model.prefill(batch.inputs)
     scores = torch.zeros(batch.roots.shape, device=batch.roots.device)
-    beams = Beams(scores, batch.roots, None, None)  # type: ignore[arg-type]  # the root extends nothing
-    last = scored(model.steps)[-1]
+    earlier = dropped = torch.full_like(scores[:, 0], -torch.inf)
+    beams = Beams(scores, batch.roots, None, None, dropped)  # type: ignore[arg-type]  # the root extends nothing
+    counted = scored(model.steps)
+    last = counted[-1]
     for number, step in enumerate(model.steps):
         logits = model.decode(number, beams.codes, beams.parents, state)
         if isinstance(step, Force):
             beams = forced(beams, logits, step, ranked=number == last)
-            continue
-        scores = within_level(beams, logits)
-        beams = ops.beam_step(
-            logits.values, scores, beams.nodes, trie[step.level], batch.widths, width, batch.filters[step.level],
-            ranked=number == last,
-        )  # fmt: skip
-    return beams
+        else:
+            beams = ops.beam_step(
+                logits.values, within_level(beams, logits), beams.nodes, trie[step.level], batch.widths, width,
+                batch.filters[step.level], ranked=number == last,
+            )  # fmt: skip
+        if number in counted:
+            earlier, dropped = torch.maximum(earlier, dropped), beams.dropped
+    return Searched(beams.scores, beams.nodes, torch.stack((earlier, dropped), 1))
 
 
 def scored(steps: Sequence[Step]) -> list[int]:
@@ -70,13 +90,16 @@ def within_level(beams: Beams, logits: Logits) -> Tensor:
 def log_probability(logits: Logits, codes: Tensor) -> Tensor:
     """That of each beam's code [B, W], at most 0; NaN for a beam of which any code's is not finite."""
     values, norm = logits
-    log_p = values.log_softmax(-1) if norm is None else (values - norm[..., None]).clamp(max=0)
+    log_p = (values.log_softmax(-1) if norm is None else values - norm[..., None]).clamp(max=0)
     broken = ~log_p.isfinite().all(-1)
     return log_p.gather(-1, codes[..., None])[..., 0].masked_fill(broken, float("nan"))
 
 
 def forced(beams: Beams, logits: Logits, step: Force, ranked: bool) -> Beams:
-    """Extend each beam by the step's code. ranked: sort by score descending, place ascending; dead beams stay dead."""
+    """Extend each beam by the step's code, and drop none.
+
+    ranked: sort by score descending, place ascending; dead beams stay dead.
+    """
     scores, nodes = beams.scores, beams.nodes
     code = torch.full_like(nodes, step.code)
     if step.scored:
@@ -87,7 +110,8 @@ def forced(beams: Beams, logits: Logits, step: Force, ranked: bool) -> Beams:
     order = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
     if ranked:
         order = scores.sort(dim=1, descending=True, stable=True).indices
-    return Beams(scores.gather(1, order), nodes.gather(1, order), order, code)
+    dropped = torch.full_like(scores[:, 0], -torch.inf).masked_fill(scores.isnan().any(1), float("nan"))
+    return Beams(scores.gather(1, order), nodes.gather(1, order), order, code, dropped)
 
 
 def score(model: Model, inputs: Inputs, codes: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ Why one read. Within a row, total = ((logit - max) - log sum exp(logit - max)) +
 rounding included. So a tile's best total is the total of its largest logit: the pass over the rows keeps largest logits
 and the row's two statistics, and only the chosen tiles (k x 256 values a request) are read again.
 
+What is dropped. Each selection tells the largest of the keys that it leaves out, which are totals of candidates; the
+largest of the three is that of all candidates that are not among the k best.
+
 Which children count. The child with a tile's largest logit is looked up, and all of the tile only where that one has no
 live, permitted item. So a trie costs its codes (2 bytes a child) and about a sector a tile. Banned nodes are taken out
 before that: each program compares its request's list with the range of children at hand.
@@ -132,9 +135,9 @@ def beam_step(
         CHUNK=max(tiling.chunk, tiling.tile), TILES_PAD=triton.next_power_of_2(tiles),
         num_warps=tiling.scan_warps,
     )  # fmt: skip
-    chosen = scratch(out_width, dtype=torch.int32)
+    chosen, dropped = scratch(out_width, dtype=torch.int32), scratch()
     _choose_tiles[(batch,)](
-        tile_best, widths, chosen, beams * tiles, out_width, KEYS=keys[0], SLOTS=slots,
+        tile_best, widths, chosen, dropped, beams * tiles, out_width, KEYS=keys[0], SLOTS=slots,
         num_warps=tiling.choose_warps,
     )  # fmt: skip
     totals, subtile_best = scratch(out_width, tiling.tile), scratch(out_width, subtiles)
@@ -142,7 +145,7 @@ def beam_step(
         logits, scores, *rows, *trie, chosen, totals, subtile_best, beams, out_width, **shape, SUBTILE=tiling.subtile,
         num_warps=max(1, tiling.tile // 256),
     )  # fmt: skip
-    found = Beams(scratch(out_width), *(scratch(out_width, dtype=torch.int64) for _ in range(3)))
+    found = Beams(scratch(out_width), *(scratch(out_width, dtype=torch.int64) for _ in range(3)), dropped)
     _choose_candidates[(batch,)](
         totals, subtile_best, widths, chosen, rows[2], level.child_code, scores, rows[1],
         scratch(2, out_width, dtype=torch.int32), *found, beams, out_width, TILE=tiling.tile, TILES=tiles,
@@ -157,9 +160,9 @@ def _ranked(found: Beams) -> Beams:
     batch, width = found.scores.shape
     slots = triton.next_power_of_2(width)
     part = min(32, slots)
-    ranked = Beams(*(torch.empty_like(field) for field in found))
-    _rank[(batch, slots // part)](*found, *ranked, width, SLOTS=slots, PART=part, num_warps=4)
-    return ranked
+    ranked = [torch.empty_like(field) for field in found[:-1]]
+    _rank[(batch, slots // part)](*found[:-1], *ranked, width, SLOTS=slots, PART=part, num_warps=4)
+    return Beams(*ranked, found.dropped)
 
 
 @triton.jit
@@ -248,13 +251,18 @@ def _best_of_tiles(
 
 
 @triton.jit
-def _choose_tiles(tile_best_ptr, widths_ptr, chosen_ptr, tiles, K, KEYS: tl.constexpr, SLOTS: tl.constexpr):
-    """A program a request: which of its W * TILES tiles may hold one of the best, ascending, then -1."""
+def _choose_tiles(
+    tile_best_ptr, widths_ptr, chosen_ptr, dropped_ptr, tiles, K, KEYS: tl.constexpr, SLOTS: tl.constexpr
+):  # fmt: skip
+    """A program a request: which of its W * TILES tiles may hold one of the best, ascending, then -1.
+
+    dropped [B]: the best total in the other tiles.
+    """
     request = tl.program_id(0).to(tl.int64)
     wanted = tl.minimum(tl.load(widths_ptr + request).to(tl.int32), K)
     index = tl.arange(0, KEYS)
     best = tl.load(tile_best_ptr + request * tiles + index, mask=index < tiles, other=float("-inf"))
-    choose(best, wanted, chosen_ptr + request * K, K, SLOTS)
+    tl.store(dropped_ptr + request, choose(best, wanted, chosen_ptr + request * K, K, SLOTS))
 
 
 @triton.jit
@@ -293,12 +301,13 @@ def _read_tiles(
 @triton.jit
 def _choose_candidates(
     totals_ptr, subtile_best_ptr, widths_ptr, chosen_ptr, start_ptr, child_code_ptr, scores_ptr, log_sum_ptr, best_ptr,
-    out_scores_ptr, out_nodes_ptr, out_parents_ptr, out_codes_ptr, W, K,
+    out_scores_ptr, out_nodes_ptr, out_parents_ptr, out_codes_ptr, dropped_ptr, W, K,
     TILE: tl.constexpr, TILES: tl.constexpr, SUBTILE: tl.constexpr,
     KEYS: tl.constexpr, CANDIDATES: tl.constexpr, SLOTS: tl.constexpr, BEAMS: tl.constexpr,
 ):  # fmt: skip
     """A program a request: the best subtiles of the chosen tiles, their best candidates, and these as beams.
 
+    dropped [B] has the best total in the tiles that were not chosen, and gets that of all that is not chosen.
     best [B, 2, K] is where the two choices are put, so that each thread can read what others chose. All beams are dead
     and score NaN where a beam's score is NaN, or a live one's log sum exp.
     """
@@ -310,14 +319,15 @@ def _choose_candidates(
 
     index = tl.arange(0, KEYS)
     inside = index < K * (TILE // SUBTILE)
-    choose(tl.load(subtile_best_ptr + index, mask=inside, other=float("-inf")), wanted, best_ptr, K, SLOTS)
+    subtile_best = tl.load(subtile_best_ptr + index, mask=inside, other=float("-inf"))
+    dropped = tl.maximum(tl.load(dropped_ptr + request), choose(subtile_best, wanted, best_ptr, K, SLOTS))
     tl.debug_barrier()
 
     index = tl.arange(0, CANDIDATES)
     subtile = tl.load(best_ptr + index // SUBTILE, mask=index < K * SUBTILE, other=-1)
     candidate = subtile * SUBTILE + index % SUBTILE  # in totals [K, TILE]
     total = tl.load(totals_ptr + candidate, mask=subtile >= 0, other=float("-inf"))
-    choose(total, wanted, best_ptr + K, K, SLOTS)
+    dropped = tl.maximum(dropped, choose(total, wanted, best_ptr + K, K, SLOTS))
     tl.debug_barrier()
 
     beam = tl.arange(0, BEAMS)
@@ -334,6 +344,7 @@ def _choose_candidates(
     code = tl.load(child_code_ptr + node, mask=real, other=0)
     out = request * K + slot
     score = tl.load(totals_ptr + candidate, mask=real, other=float("-inf"))
+    tl.store(dropped_ptr + request, tl.where(finite, dropped, float("nan")))
     tl.store(out_scores_ptr + out, tl.where(finite, score, float("nan")), mask=slot < K)
     tl.store(out_nodes_ptr + out, tl.where(real, node, _DEAD).to(tl.int64), mask=slot < K)
     tl.store(out_parents_ptr + out, parent.to(tl.int64), mask=slot < K)
@@ -361,8 +372,9 @@ def _rank(
 
 @triton.jit
 def _total(logit, top, log_sum, score):
-    """A candidate's total; the order of the operations makes it rise with the logit and agree wherever it is made."""
-    return ((logit - top) - log_sum) + score
+    """A candidate's total, at most `score`; the order of the operations makes it rise with the logit and agree wherever
+    it is made."""
+    return tl.minimum((logit - top) - log_sum, 0.0) + score
 
 
 @triton.jit

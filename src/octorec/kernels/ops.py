@@ -44,15 +44,19 @@ class TrieLevel(NamedTuple):
 
 
 class Beams(NamedTuple):
-    """W beams a request, all [B, W]. scores float32, -inf for a dead one; nodes int64 trie nodes, DEAD for a dead one;
-    parents int64, the beam of the level before that it extends; codes int64, the code it extends it by.
+    """W beams a request, [B, W] but for `dropped`. scores float32, -inf for a dead one; nodes int64 trie nodes, DEAD for
+    a dead one; parents int64, the beam of the level before that it extends; codes int64, the code it extends it by.
 
-    All scores of a request are NaN, and its beams dead, once the model gave it scores that are no finite numbers."""
+    dropped [B] float32: the highest score among the extensions that the step could have kept and did not; -inf where it
+    kept them all. All scores of a request are NaN, this one too, and its beams dead, once the model gave it scores that
+    are no finite numbers.
+    """
 
     scores: Tensor
     nodes: Tensor
     parents: Tensor
     codes: Tensor
+    dropped: Tensor
 
 
 class NodeFilter(NamedTuple):
@@ -184,7 +188,8 @@ class Ops(Protocol):
 
         logits [B, W, V] float32; scores and nodes [B, W] of the beams they extend, nodes ascending; widths [B].
         Log-softmax over the whole codebook, then the trie masks (as Hugging Face's constrained search); a beam's score
-        is the sum over levels. A tie goes to the lower flat index w * V + v, which is the order of the code tuples.
+        is the sum over levels of log-probabilities, each at most 0 after rounding too: so no extension scores above
+        what it extends, and `Beams.dropped` bounds every item below what the step drops. A tie goes to the lower flat index w * V + v, which is the order of the code tuples.
         Beams come back in ascending prefix order, the dead ones last; with `ranked`, as after the last level, by score
         descending, prefix ascending. node_filter: children of this level that a request may not extend to; None: all
         may be.

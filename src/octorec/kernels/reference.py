@@ -130,7 +130,7 @@ def beam_step(
 ) -> Beams:
     """All W x V extensions are scored, -inf where the trie or the filter has none; the best are chosen."""
     vocabulary = logits.shape[2]
-    log_p = logits.log_softmax(-1)
+    log_p = logits.log_softmax(-1).clamp(max=0)
     broken = scores.isnan() | ((nodes != DEAD) & ~log_p.isfinite().all(-1))
     broken = broken.any(1, keepdim=True)  # [B, 1]
     total = log_p + scores[..., None]  # [B, W, V]
@@ -142,16 +142,18 @@ def beam_step(
     index = _best_ascending(total, widths, out_width)  # [B, out_width] flat indices, -1 dead
     dead = index < 0
     at = index.clamp(min=0)
+    kept = torch.zeros_like(total, dtype=torch.int32).scatter_add_(1, at, (~dead).int()) > 0
     beams = Beams(
         total.gather(1, at).masked_fill(dead, float("-inf")).masked_fill(broken, float("nan")),
         child.flatten(1).gather(1, at).masked_fill(dead, DEAD),
         at // vocabulary,
         at % vocabulary,
+        total.masked_fill(kept, float("-inf")).amax(1).masked_fill(broken[:, 0], float("nan")),
     )
     if not ranked:
         return beams
     order = beams.scores.sort(dim=1, descending=True, stable=True).indices
-    return Beams(*(field.gather(1, order) for field in beams))
+    return Beams(*(field.gather(1, order) for field in beams[:-1]), beams.dropped)
 
 
 def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:

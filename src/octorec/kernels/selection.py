@@ -15,7 +15,7 @@ _NONE = tl.constexpr(-2139095041)  # sortable(-inf)
 def choose(x, wanted, chosen_ptr, K, SLOTS: tl.constexpr):
     """Write where in x its `wanted` largest above -inf are, of equal ones the first: ascending, then -1 up to K.
 
-    x float32 of fewer than 2^16 values; wanted <= K <= SLOTS, a power of two, and below 2^15.
+    Returns the largest of the others, -inf where there are none. x float32 of fewer than 2^16 values; wanted <= K <= SLOTS, a power of two, and below 2^15.
     """
     key = sortable(x)
     threshold = _threshold(key, wanted)
@@ -31,6 +31,7 @@ def choose(x, wanted, chosen_ptr, K, SLOTS: tl.constexpr):
     rest = tl.arange(0, SLOTS)
     unused = (rest >= tl.sum(taken.to(tl.int32), 0)) & (rest < K)
     tl.store(chosen_ptr + rest, tl.full((SLOTS,), -1, tl.int32), mask=unused)
+    return tl.max(tl.where(taken, float("-inf"), x), 0)
 
 
 @triton.jit
