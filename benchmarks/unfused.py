@@ -166,7 +166,8 @@ def _beams(
     found = (values.masked_fill(gone, NEVER), nodes.masked_fill(gone, DEAD), parents, chosen)
     missing = width - index.shape[1]
     padded = [F.pad(t, (0, missing), value=v) for t, v in zip(found, (NEVER, DEAD, 0, 0), strict=True)]
-    return Beams(*padded, dropped=values.new_full((len(values),), float("inf")))
+    scores, nodes, parents, codes = padded
+    return Beams(scores, nodes, parents, codes, values.new_full((len(values),), float("inf")))
 
 
 def _forbidden(child: Tensor, level: TrieLevel, node_filter: NodeFilter) -> Tensor:

@@ -240,7 +240,10 @@ def test_titles_and_codes_are_the_items_own() -> None:
         ({"history": ["i0"], "k": True}, r"k: got True"),
         ({"history": ["i0"], "k": 301}, r"k: got 301; at most beam_width = 300"),
         ({"history": ["i0"], "k": 5, "beam_width": 4}, r"k: got 5; at most beam_width = 4"),
-        ({"history": ["i0"], "beam_width": 0}, r"beam_width: got 0; must be an integer above 0"),
+        (
+            {"history": ["i0"], "beam_width": 0},
+            r"beam_width: got 0; must be an integer from 1 to 65536, or one .* or auto",
+        ),
         ({"history": ["i0"], "beam_width": -3}, r"beam_width: got -3"),
         ({"history": ["i0"], "beam_width": 301}, r"beam_width: got 301; at most 300 in this engine"),
         ({"history": ["i0"], "exclude": ["nothing"]}, r"exclude: got 'nothing'; is no item of the catalog"),

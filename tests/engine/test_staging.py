@@ -9,6 +9,8 @@ import torch
 from made_up import MadeUpModel, random_catalog
 
 from octorec.engine.batch import Limits, ParsedRequest, parse
+from octorec.engine.buckets import Buckets
+from octorec.engine.policy import Policy
 from octorec.engine.request import Request
 from octorec.engine.search import SearchBatch
 from octorec.engine.staging import ALIGN, Staging
@@ -17,7 +19,8 @@ from octorec.models.user import UserField
 CATALOG = random_catalog(500, (8, 8, 8))
 FIELDS = (UserField("age", "number", mean=30, std=10),)
 MODEL = MadeUpModel((8, 8, 8), user_fields=FIELDS)
-LIMITS = Limits(max_history=6, fields=FIELDS, default_width=8, widest=64, max_exclude=50, exclude_seen=False)
+POLICY = Policy(Buckets.of((4,), (8, 64), levels=3), default=8)
+LIMITS = Limits(max_history=6, fields=FIELDS, policy=POLICY, max_exclude=50, exclude_seen=False)
 
 
 def parsed(
@@ -52,7 +55,7 @@ def test_holds_what_was_parsed() -> None:
     assert not batch.inputs["codes"][2:].any()
     assert batch.inputs["user"].flatten().tolist() == [1, 0, 0, 0]
     assert batch.roots.tolist() == [[9]] * 4
-    assert batch.widths.tolist() == [8, 8, 1, 1]
+    assert batch.widths.tolist() == [[8, 8, 1, 1]] * 3
     nodes = [int(level_nodes[0]) for level_nodes in requests[1].banned if len(level_nodes)]
     assert nodes == [leaf]
     assert [banned_of(batch, 2, row) for row in range(4)] == [[], [1000 + leaf], [], []]

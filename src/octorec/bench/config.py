@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Interval
 
 from octorec.engine.limits import MOST_ROWS
 from octorec.engine.model_folder import require_catalog
 from octorec.engine.request import Request
+from octorec.engine.widths import read_for
 from octorec.errors import InputError
 from octorec.reading import require_file
 from octorec.settings import LARGEST, SEED, Seconds, Wait, check_types, require, setting
@@ -33,8 +34,8 @@ class BenchConfig:
     catalog: str | None = setting(None, "Catalog folder from whose items histories are drawn, instead of --requests.")
     history_length: Several = setting(100, "Items of a drawn history.")
     k: Rows = setting(Request.k, "Items to ask for, with a drawn history.")
-    beam_width: Rows | None = setting(
-        None, "Beams to ask for, with a drawn history; the server's default if not given."
+    beam_width: Any = setting(  # a `BeamWidth`, or None
+        None, "Beams to ask for: a number, one a level such as 128-256-512, or auto; the server's default if not given."
     )
     seed: Annotated[int, Interval(ge=0, le=LARGEST)] = setting(SEED, "Of arrivals and histories.")
     timeout_s: Seconds = setting(60.0, "A request without an answer by then is an error.")
@@ -44,6 +45,8 @@ class BenchConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.beam_width is not None:
+            object.__setattr__(self, "beam_width", read_for(self.k, "beam_width", self.beam_width))
         require(bool(self.request_rate), "request_rate", self, "must be numbers, with commas")
         slow = all(rate <= FASTEST or rate == math.inf for rate in self.request_rate)
         require(slow, "request_rate", self, f"must be above 0, at most {FASTEST}, or inf")

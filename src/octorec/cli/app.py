@@ -26,6 +26,7 @@ from octorec.cli.options import (
     A_FILE,
     A_TABLE,
     AN_ANALYZED,
+    BeamWidths,
     Checkpoint,
     Device,
     ExcludeSeen,
@@ -52,7 +53,8 @@ from octorec.cli.words import ids, said_with_commas, user_fields
 from octorec.data.hold_out import HOLD_OUT
 from octorec.demo.claim import claimed_demo
 from octorec.engine.model_folder import require_model
-from octorec.engine.request import Request, check_unknown_items, read_requests
+from octorec.engine.request import Answer, Request, check_unknown_items, read_requests
+from octorec.engine.widths import of_one, read_for
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, lengths
 from octorec.evaluate.margin import MARGIN
@@ -206,7 +208,7 @@ def recommend(
     checkpoint: Checkpoint,
     history: Annotated[str, typer.Option(help="Item ids with commas, oldest first; none: what is popular.")] = "",
     k: Annotated[int, typer.Option(help="Items to return, at most the beam width.")] = Request.k,
-    beam_width: Annotated[int | None, typer.Option(help="Beams a level; the engine's default if not given.")] = None,
+    beam_width: BeamWidths = None,
     exclude: Annotated[str, typer.Option(help="Item ids never to return, with commas.")] = "",
     exclude_seen: ExcludeSeen = False,
     allow: Annotated[list[str] | None, typer.Option(help="A named item set to return from; may be repeated.")] = None,
@@ -218,7 +220,8 @@ def recommend(
     """Recommend items for one history."""
     require_model(checkpoint, catalog)
     lists = ids("exclude", exclude), allow or []
-    request = Request(ids("history", history), k, beam_width, *lists, exclude_seen=exclude_seen)
+    width = None if beam_width is None else read_for(k, "beam_width", beam_width)
+    request = Request(ids("history", history), k, width, *lists, exclude_seen=exclude_seen)
 
     from octorec.engine.load import load
 
@@ -229,7 +232,15 @@ def recommend(
     lines = [f"{rank:4d}  {score:8.4f}  {item:>8s}  {title}" for rank, (item, score, title) in enumerate(
         zip(answer.items, answer.scores, answer.titles, strict=True), 1)]  # fmt: skip
     lines += [f"note: {note}" for note in answer.notes]
+    lines += [_certified(answer)]
     show(as_json, dataclasses.asdict(answer), *lines)
+
+
+def _certified(answer: Answer) -> str:
+    """Say whether a wider beam could change an answer."""
+    if answer.exact:
+        return "exact: no other item that may be returned scores higher"
+    return f"not exact: an item that was not found may score up to {answer.bound:.4f}; a wider beam would tell"
 
 
 app.command()(serve)
@@ -251,7 +262,7 @@ def evaluate(
     ] = None,
     k: Ks = None,
     margin: Margin = MARGIN,
-    beam_width: Annotated[int | None, typer.Option(help="Beams a level.")] = None,
+    beam_width: BeamWidths = None,
     exclude_seen: ExcludeSeen = ProveConfig.exclude_seen,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     users: Users = None,
@@ -265,8 +276,7 @@ def evaluate(
 ) -> None:
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
     asked = _lengths(k)
-    if beam_width is not None and asked[-1] > beam_width:
-        raise InputError("k", asked[-1], f"at most beam_width = {beam_width}")
+    width = None if beam_width is None else read_for(asked[-1], "beam_width", beam_width)
     check_unknown_items(unknown_items)
     check_hold_out(hold_out)
     if (data is None) == (requests is None):
@@ -287,8 +297,9 @@ def evaluate(
     form = table_format(sep, columns, time_format)
     shadowed = [] if requests is None else read_requests(requests)
 
-    def engines() -> tuple[Engine, Engine]:
-        before, after = (load(path, catalog, device, exclude_seen=exclude_seen) for path in (baseline, candidate))
+    def engines(**widths: Any) -> tuple[Engine, Engine]:
+        options = {"exclude_seen": exclude_seen, **widths}
+        before, after = (load(path, catalog, device, **options) for path in (baseline, candidate))
         return before, after
 
     if requests is not None:
@@ -304,10 +315,9 @@ def evaluate(
     assert data is not None
     interactions, examples, sample = predicted(data, hold_out, form, limit)
     say(f"ahead: {len(examples):,} requests to each of two checkpoints on {device}; then the floors and the verdict")
-    pair = engines()
-    width = beam_width or min(engine.config.default_beam_width for engine in pair)
-    if asked[-1] > width:
-        raise InputError("k", asked[-1], f"at most beam_width = {width}")
+    pair = engines(**({} if width is None else of_one(width)))
+    for engine in pair:
+        engine.policy.widths(width, asked[-1])
     names = {"baseline": baseline, "candidate": candidate}
     sides = {name: Side(e.catalog, read_learned(names[name])) for name, e in zip(names, pair, strict=True)}
     origin = warned(origin_of(interactions, hold_out, sides, sample))
@@ -320,7 +330,7 @@ def evaluate(
             examples,
             asked,
             margin,
-            beam_width,
+            width,
             users=known,
             progress=progress,
             unknown_items=unknown_items,

@@ -56,4 +56,4 @@ def _parameter(name: str, default: Any, kind: Any) -> inspect.Parameter:
 def _typed(kind: Any) -> Any:
     """What a flag is read as: text for words of a list and for numbers with commas, which settings check themselves."""
     given_as = next(part for part in get_args(kind) if part is not NoneType) if NoneType in get_args(kind) else kind
-    return str if get_origin(given_as) in (tuple, Literal) else given_as
+    return str if given_as is Any or get_origin(given_as) in (tuple, Literal) else given_as

@@ -130,6 +130,13 @@ Users = Annotated[
 UnknownItems = Annotated[
     str, typer.Option(help="drop: leave out and count item ids that the catalog lacks; refuse: an error.")
 ]
+BeamWidths = Annotated[
+    str | None,
+    typer.Option(
+        help="Beams at each level: a number; one a level, such as 128-256-512; or auto, as few as make answers exact. "
+        "The engine's default if not given."
+    ),
+]
 ExcludeSeen = Annotated[
     bool,
     typer.Option(

@@ -13,7 +13,9 @@ import torch
 from octorec.catalog.catalog import Catalog
 from octorec.engine.items import ItemFilter, banned_nodes, item_filter, lookup
 from octorec.engine.limits import MOST_SEEN
+from octorec.engine.policy import Policy
 from octorec.engine.request import Request
+from octorec.engine.widths import AUTO, Widths
 from octorec.errors import InputError
 from octorec.models.model import Inputs, Model, Reading, blank_inputs
 from octorec.models.user import UserField, encode_user
@@ -24,7 +26,8 @@ class ParsedRequest:
     """A request after every check against one version of the catalog; what it asks for is in no other version's terms.
 
     codes [1..max_history, L] int64 (-1 for an empty history), user [fields]. banned: by level, the nodes that its
-    exclusions empty. source: what answers, model or popularity.
+    exclusions empty. widths: beams at each level; auto: whether they may be widened where that makes the answer exact.
+    source: what answers, model or popularity.
     """
 
     catalog: Catalog
@@ -33,9 +36,10 @@ class ParsedRequest:
     filter: ItemFilter
     banned: list[np.ndarray]
     k: int
-    width: int
+    widths: Widths
     notes: list[str]
     source: Literal["model", "popularity"] = "model"
+    auto: bool = False
 
     @property
     def reading(self) -> Reading:
@@ -49,8 +53,7 @@ class Limits:
 
     max_history: int
     fields: tuple[UserField, ...]
-    default_width: int
-    widest: int
+    policy: Policy
     max_exclude: int
     exclude_seen: bool
 
@@ -60,11 +63,7 @@ def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool
 
     drop_unknown: leave ids that the catalog lacks out of history and exclude, with a note, instead of an InputError.
     """
-    width = limits.default_width if request.beam_width is None else request.beam_width
-    if width > limits.widest:
-        raise InputError("beam_width", width, f"at most {limits.widest} in this engine")
-    if request.k > width:
-        raise InputError("k", request.k, f"at most beam_width = {width}")
+    widths = limits.policy.widths(request.beam_width, request.k)
     if len(request.exclude) > limits.max_exclude:
         raise InputError("exclude", f"{len(request.exclude)} ids", f"at most max_exclude = {limits.max_exclude}")
     user = encoded_user(limits.fields, request.user)
@@ -82,14 +81,15 @@ def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool
         notes.append(f"history has {len(history)} items: the newest {limits.max_history} are used{also}")
     if len(history) or request.user:
         codes = _codes(catalog, history[-limits.max_history :])
-        return ParsedRequest(catalog, codes, user, chosen, banned_nodes(catalog, searched), request.k, width, notes)
+        banned, auto = banned_nodes(catalog, searched), (request.beam_width or limits.policy.default) == AUTO
+        return ParsedRequest(catalog, codes, user, chosen, banned, request.k, widths, notes, auto=auto)
     _require_counts(catalog, limits, notes)
     notes.append(
         f"{'no item of the history is known' if request.history else 'history is empty'}: answered by popularity"
     )
     nothing = banned_nodes(catalog, item_filter(catalog, seen[:0], ()))
     return ParsedRequest(
-        catalog, _codes(catalog, history), user, chosen, nothing, request.k, width, notes, "popularity"
+        catalog, _codes(catalog, history), user, chosen, nothing, request.k, widths, notes, "popularity"
     )
 
 

@@ -3,17 +3,18 @@
 The same code runs on the CPU through the reference operations and on a GPU through the kernels.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse
+from octorec.engine.buckets import Bucket, Buckets
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
@@ -26,45 +27,54 @@ from octorec.engine.limits import (
     MOST_ROWS,
     MOST_SEEN,
 )
+from octorec.engine.policy import BeamStarts, Policy
 from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, id_list, request_list
-from octorec.engine.search import SearchBatch, score, scored, search
+from octorec.engine.search import SearchBatch, Searched, score, scored, search
 from octorec.engine.staging import Staging
+from octorec.engine.widths import Widths, check_default_width, read_beam_width, read_widths
 from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
-from octorec.kernels.ops import Beams, Ops
+from octorec.kernels.ops import Ops
 from octorec.models.model import Inputs, Model
 from octorec.models.user import UserField
-from octorec.settings import check_ascending, check_range, check_types
+from octorec.settings import LARGE, check_ascending, check_range, check_types
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What an engine is built for. A batch runs in the smallest bucket (batch size, beam width) that holds it."""
+    """What an engine is built for. A batch runs in the smallest bucket (batch size, beam width) that holds it.
+
+    beam_widths: each a number, or a number a level. max_rows: of a bucket, batch size times widest level, so that there
+    can be large batches of narrow beams without large batches of wide ones; None for all buckets.
+    """
 
     max_context: int | None = None  # items of a history that are read, the newest; None: as many as the model reads
     batch_sizes: tuple[int, ...] = (1, 8, 32)
-    beam_widths: tuple[int, ...] = (32, 128, 512)
-    default_beam_width: int = DEFAULT_BEAM_WIDTH
+    beam_widths: tuple[Any, ...] = (32, 128, 512)  # of `Width`
+    default_beam_width: Any = DEFAULT_BEAM_WIDTH  # a `BeamWidth`
+    max_rows: int | None = None
     max_exclude: int = DEFAULT_EXCLUDE  # ids in a request's `exclude`
     exclude_seen: bool = False  # whether requests that do not say are given no item of their history
     max_items: int | None = None  # room for a catalog that grows; None: a tenth more than it has
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_ascending(self, "batch_sizes", "beam_widths")
-        check_range(self, 1, MOST_ROWS, "batch_sizes", "beam_widths")
+        object.__setattr__(self, "beam_widths", read_widths("beam_widths", self.beam_widths))
+        object.__setattr__(self, "default_beam_width", read_beam_width("default_beam_width", self.default_beam_width))
+        check_ascending(self, "batch_sizes")
+        check_range(self, 1, MOST_ROWS, "batch_sizes")
+        check_range(self, 1, LARGE, "max_rows")
         check_range(self, 1, MOST_CONTEXT, "max_context")
         check_range(self, 1, MOST_EXCLUDE, "max_exclude")
         check_range(self, 1, MOST_ITEMS, "max_items")
-        if not 1 <= self.default_beam_width <= self.beam_widths[-1]:
-            raise InputError("default_beam_width", self.default_beam_width, f"1 to {self.beam_widths[-1]}")
+        check_default_width(self.beam_widths, self.default_beam_width)
 
 
 class Engine:
     """Answers requests with `model` over `catalog`. `octorec.load` makes one from a checkpoint folder.
 
-    checkpoint: how errors name the model, its folder.
+    checkpoint: how errors name the model, its folder. starts: how wide `auto` begins; None: nothing was measured.
     """
 
     def __init__(
@@ -75,13 +85,19 @@ class Engine:
         device: str | torch.device = "cpu",
         ops: Ops = reference,
         checkpoint: str = "of this engine",
+        starts: BeamStarts | None = None,
     ):
         self.model, self.config, self.ops, self.checkpoint = model, config, ops, checkpoint
         self.device = torch.device(device)
         ops.check_device(self.device)
         room = len(catalog) + len(catalog) // 10 if config.max_items is None else config.max_items
         self._on_device = DeviceCatalog(catalog, room, self.device)
-        self._graphs: dict[tuple[int, int], GraphedSearch] = {}
+        self.policy = Policy(
+            Buckets.of(config.batch_sizes, config.beam_widths, len(model.codebook_sizes), config.max_rows),
+            config.default_beam_width,
+            starts or BeamStarts(),
+        )
+        self._graphs: dict[Bucket, GraphedSearch] = {}
 
     @property
     def max_history(self) -> int:
@@ -120,16 +136,16 @@ class Engine:
         """Compile and capture every bucket, so that no request waits for it. Nothing to do on the CPU."""
         if self.device.type != "cuda":
             return []
-        return [self._graph(size, width).cost for size, width in self.buckets()]
+        return [self._graph(bucket).cost for bucket in self.buckets()]
 
-    def cost(self, size: int, width: int) -> BucketCost | None:
+    def cost(self, bucket: Bucket) -> BucketCost | None:
         """What capturing a bucket cost; None where nothing was captured, as on the CPU."""
-        graph = self._graphs.get((size, width))
+        graph = self._graphs.get(bucket)
         return None if graph is None else graph.cost
 
-    def buckets(self) -> list[tuple[int, int]]:
-        """Every (batch size, beam width), the largest first: its capture makes the memory pool of the others."""
-        return [(size, width) for size in self.config.batch_sizes[::-1] for width in self.config.beam_widths[::-1]]
+    def buckets(self) -> list[Bucket]:
+        """Every shape of a batch, the largest first: its capture makes the memory pool of the others."""
+        return self.policy.buckets.all()
 
     @torch.inference_mode()
     def recommend(self, requests: Sequence[Request]) -> list[Answer]:
@@ -143,34 +159,77 @@ class Engine:
         """
         requests = request_list(requests)
         parsed = [self.parse(request) for request in requests]
-        size = self.config.batch_sizes[-1]
         answers: list[Any] = [None] * len(parsed)
         broken: list[int] = []
-        asked = [place for place, request in enumerate(parsed) if request.source == "model"]
-        before = {place: by_popularity(parsed[place]) for place in set(range(len(parsed))).difference(asked)}
-        for start in range(0, len(asked), size):
-            chunk = asked[start : start + size]
-            beams = self.launch([parsed[place] for place in chunk])
-            _answer(before, answers)
-            found = beams()
-            well = {place: row for row, place in enumerate(chunk) if found.finite(row)}
-            broken += [place for place in chunk if place not in well]
-            before = {place: found.ranked(row, parsed[place]) for place, row in well.items()}
-        _answer(before, answers)
+        todo = {number: one for number, one in enumerate(parsed) if one.source == "model"}
+        while todo:
+            todo = self._searched_once(todo, answers, broken)
+        for number, one in enumerate(parsed):
+            if one.source == "popularity":
+                answers[number] = by_popularity(one).answer()
         if broken:
+            broken.sort()
             whose = _whose(requests, broken[0])
             raise NonFiniteError(self.checkpoint, broken, whose, answers)
         return answers
 
+    def _searched_once(
+        self, todo: Mapping[int, ParsedRequest], answers: list[Any], broken: list[int]
+    ) -> dict[int, ParsedRequest]:
+        """Search for each request once, and put its answer or its number in its place; what is to be repeated wider.
+
+        A batch is answered while the device runs the next.
+        """
+        again: dict[int, ParsedRequest] = {}
+
+        def answer(batch: Sequence[int], found: Found) -> None:
+            for row, number in enumerate(batch):
+                if not found.finite(row):
+                    broken.append(number)
+                    continue
+                ranked = found.ranked(row, todo[number])
+                if (wider := self.wider(ranked)) is None:
+                    answers[number] = ranked.answer()
+                else:
+                    again[number] = wider
+
+        before = None
+        for batch in self._batches(todo):
+            wait = self.launch([todo[number] for number in batch])
+            if before is not None:
+                answer(*before)
+            before = batch, wait()
+        if before is not None:
+            answer(*before)
+        return again
+
+    def wider(self, ranked: Ranked) -> ParsedRequest | None:
+        """The same request with wider beams, where it asks for an exact answer and this one is not certified."""
+        request = ranked.request
+        if not request.auto or ranked.exact:
+            return None
+        widths = self.policy.wider(request.widths, ranked.scores.tolist(), request.k)
+        return None if widths is None else replace(request, widths=widths)
+
+    def _batches(self, todo: Mapping[int, ParsedRequest]) -> list[list[int]]:
+        """The numbers of requests in batches, each of requests that fit the same beams."""
+        buckets, groups = self.policy.buckets, defaultdict[Widths, list[int]](list)
+        for number, one in todo.items():
+            groups[buckets.beams_of(one.widths)].append(number)
+        return [
+            numbers[start : start + buckets.most(beams)]
+            for beams, numbers in groups.items()
+            for start in range(0, len(numbers), buckets.most(beams))
+        ]
+
     def parse(self, request: Request, drop_unknown: bool = False) -> ParsedRequest:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
         config = self.config
-        widths = config.default_beam_width, config.beam_widths[-1]
-        limits = Limits(self.max_history, self.user_fields, *widths, config.max_exclude, config.exclude_seen)
+        limits = Limits(self.max_history, self.user_fields, self.policy, config.max_exclude, config.exclude_seen)
         return parse(request, self.catalog, limits, drop_unknown)
 
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
-        """The beams of at most `batch_sizes[-1]` requests, parsed with the catalog that answers now.
+        """The beams of the requests of one batch, parsed with the catalog that answers now.
 
         This alone needs the device; `Found.ranked` makes the answers, on any thread.
         """
@@ -180,21 +239,26 @@ class Engine:
     def launch(self, parsed: Sequence[ParsedRequest]) -> Callable[[], Found]:
         """Start a search, and get what waits for its end: one at a time. Without a GPU all the work is in the wait."""
         assert all(request.catalog is self.catalog for request in parsed), "parse anew after replace_catalog"
-        size = _bucket(self.config.batch_sizes, len(parsed))
-        width = _bucket(self.config.beam_widths, max(request.width for request in parsed))
+        bucket = self.bucket_of(parsed)
         first_leaf = self._on_device.first_nodes[-1]
         if self.device.type == "cuda":
-            graph = self._graph(size, width)
+            graph = self._graph(bucket)
             self._fill(graph.staging, parsed)
-            beams = graph.launch()
+            search = graph.launch()
         else:
-            beams = partial(self._searched, self._staged(parsed, size), width)
+            search = partial(self._searched, self._staged(parsed, bucket.size), bucket.widths)
 
         def found() -> Found:
-            scores, nodes = beams()
-            return Found(scores.numpy(), nodes.numpy(), first_leaf, self.checkpoint)
+            searched = search()
+            columns = searched.scores.numpy(), searched.nodes.numpy(), searched.bounds.numpy()
+            return Found(*columns, first_leaf, self.checkpoint)
 
         return found
+
+    def bucket_of(self, parsed: Sequence[ParsedRequest]) -> Bucket:
+        """The smallest bucket that holds the requests, of which there are at most so many as it may have."""
+        beams = self.policy.buckets.together([request.widths for request in parsed])
+        return Bucket(self.policy.buckets.size_of(len(parsed), beams), beams)
 
     @torch.inference_mode()
     def score(self, requests: Sequence[Request], targets: Sequence[str]) -> np.ndarray:
@@ -209,8 +273,8 @@ class Engine:
         out = [np.zeros((0, len(scored(self.model.steps))), dtype=np.float32)]
         for start in range(0, len(requests), size):
             chunk = requests[start : start + size]
-            bucket = _bucket(self.config.batch_sizes, len(chunk))
-            inputs, codes = self.forced_batch(chunk, targets[start : start + size], bucket)
+            room = next(room for room in self.config.batch_sizes if room >= len(chunk))
+            inputs, codes = self.forced_batch(chunk, targets[start : start + size], room)
             out.append(score(self.model, inputs, codes)[: len(chunk)].cpu().numpy())
         scores = np.concatenate(out)
         broken = np.flatnonzero(np.isnan(scores).any(1)).tolist()
@@ -248,36 +312,26 @@ class Engine:
     def _fill(self, staging: Staging, parsed: Sequence[ParsedRequest]) -> None:
         staging.fill(parsed, self._on_device.first_nodes)
 
-    def _search(self, batch: SearchBatch, width: int) -> Beams:
-        return search(self.model, self._on_device.levels, batch, width, self.ops)
+    def _search(self, batch: SearchBatch, widths: Widths) -> Searched:
+        return search(self.model, self._on_device.levels, batch, widths, self.ops)
 
     @torch.inference_mode()
-    def _searched(self, staging: Staging, width: int) -> tuple[Tensor, Tensor]:
-        """Scores and nodes [B, W] without a graph."""
-        beams = self._search(staging.batch(), width)
-        return beams.scores, beams.nodes
+    def _searched(self, staging: Staging, widths: Widths) -> Searched:
+        """The same without a graph."""
+        return self._search(staging.batch(), widths)
 
-    def _graph(self, size: int, width: int) -> GraphedSearch:
+    def _graph(self, bucket: Bucket) -> GraphedSearch:
         """The captured search of a bucket; captured now if it was not."""
-        if (size, width) not in self._graphs:
+        if bucket not in self._graphs:
             pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
             any_item = Request([self.catalog.item_ids[0]], k=1, beam_width=1)
-            example = self._staged([self.parse(any_item)], size)
-            self._graphs[size, width] = GraphedSearch(partial(self._search, width=width), example, self.device, pool)
-        return self._graphs[size, width]
-
-
-def _answer(ranked: Mapping[int, Ranked], answers: list[Any]) -> None:
-    """Put each one's answer in its place."""
-    for place, one in ranked.items():
-        answers[place] = one.answer()
+            example = self._staged([self.parse(any_item)], bucket.size)
+            run = partial(self._search, widths=bucket.widths)
+            self._graphs[bucket] = GraphedSearch(run, bucket, example, self.device, pool)
+        return self._graphs[bucket]
 
 
 def _whose(requests: Sequence[Request], place: int) -> str:
     history = requests[place].history
     ends = f", whose history ends with {history[-1][:40]!r}" if history else ""
     return f"request {place + 1} of {len(requests)}{ends}"
-
-
-def _bucket(sizes: tuple[int, ...], need: int) -> int:
-    return next(size for size in sizes if size >= need)

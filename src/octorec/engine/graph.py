@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from octorec.engine.search import SearchBatch
+from octorec.engine.buckets import Bucket
+from octorec.engine.search import SearchBatch, Searched
 from octorec.engine.staging import Staging
-from octorec.kernels.ops import Beams
+from octorec.engine.widths import Width, as_width
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class BucketCost:
     """What capturing one bucket cost: seconds with compilation, and megabytes of GPU memory that it keeps."""
 
     batch_size: int
-    beam_width: int
+    beam_width: Width
     seconds: float
     megabytes: float
 
@@ -33,7 +34,9 @@ class GraphedSearch:
     pool: the memory pool of an earlier graph to share, or None.
     """
 
-    def __init__(self, run: Callable[[SearchBatch], Beams], staging: Staging, device: torch.device, pool: Any):
+    def __init__(
+        self, run: Callable[[SearchBatch], Searched], bucket: Bucket, staging: Staging, device: torch.device, pool: Any
+    ):
         self.staging, self._inputs = staging, staging.block.to(device)
         batch = staging.batch(self._inputs)
         start, before = time.perf_counter(), torch.cuda.memory_reserved()
@@ -44,27 +47,26 @@ class GraphedSearch:
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, pool=pool):
-            self.beams = run(batch)
+            self.searched = run(batch)
         torch.cuda.synchronize()
         megabytes = (torch.cuda.memory_reserved() - before) / 2**20
-        size, width = self.beams.scores.shape
-        self.cost = BucketCost(size, width, time.perf_counter() - start, megabytes)
+        self.cost = BucketCost(bucket.size, as_width(bucket.widths), time.perf_counter() - start, megabytes)
 
-    def launch(self) -> Callable[[], tuple[Tensor, Tensor]]:
-        """Start on what `staging` holds; the result waits and gives scores and nodes [B, W] on the host.
+    def launch(self) -> Callable[[], Searched]:
+        """Start on what `staging` holds; the result waits and gives what was found, on the host.
 
         `staging` is not to be written before that.
         """
         used = self.staging.used
         self._inputs[: len(used)].copy_(used, non_blocking=True)
         self.graph.replay()
-        scores, nodes = on_host(self.beams.scores), on_host(self.beams.nodes)
+        found = Searched(*map(on_host, self.searched))
         done = torch.cuda.Event()
         done.record()
 
-        def wait() -> tuple[Tensor, Tensor]:
+        def wait() -> Searched:
             done.synchronize()
-            return scores, nodes
+            return found
 
         return wait
 

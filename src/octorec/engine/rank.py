@@ -1,5 +1,6 @@
 """From the beams of a batch to each request's items, on the host."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +11,7 @@ from octorec.engine.batch import ParsedRequest
 from octorec.engine.items import count_returnable, items_of
 from octorec.engine.popularity import most_popular
 from octorec.engine.request import Answer
+from octorec.engine.widths import Width, as_width, shown
 from octorec.errors import NonFiniteError
 
 
@@ -17,12 +19,14 @@ from octorec.errors import NonFiniteError
 class Ranked:
     """One request's answer as columns of n <= k items, best first.
 
-    places [n] int64: the items in the order of `catalog`, the version that answered. scores [n] float32.
+    places [n] int64: the items in the order of `catalog`, the version that answered. scores [n] float32. bounds: the
+    highest score that the search dropped before its last scored step, and at that step; -inf where it dropped nothing.
     """
 
     request: ParsedRequest
     places: np.ndarray
     scores: np.ndarray
+    bounds: tuple[float, float] = (-math.inf, -math.inf)
 
     @property
     def catalog(self) -> Catalog:
@@ -32,6 +36,28 @@ class Ranked:
     def complete(self) -> bool:
         """Whether all k were found."""
         return len(self.places) == self.request.k
+
+    @property
+    def bound(self) -> float | None:
+        """No item that the search left out scores above it. None: it left none out."""
+        return None if max(self.bounds) == -math.inf else max(self.bounds)
+
+    @property
+    def exact(self) -> bool:
+        """Whether no item that the request may have scores better than these.
+
+        A short list is exact where nothing was dropped. What an earlier step dropped may lead to an item that scores
+        just as much, with lower codes; what the last step dropped comes after all beams of its score.
+        """
+        if not self.complete:
+            return self.bound is None
+        earlier, last = self.bounds
+        return earlier < float(self.scores[-1]) >= last
+
+    @property
+    def width(self) -> Width | None:
+        """Beams that found the items, for all levels or by level; None where popularity answers."""
+        return as_width(self.request.widths) if self.request.source == "model" else None
 
     @cached_property
     def notes(self) -> list[str]:
@@ -54,12 +80,13 @@ class Ranked:
     def answer(self) -> Answer:
         codes = list(zip(*self.codes.T.tolist(), strict=True))
         columns = self.items(), self.scores.tolist(), codes, self.titles()
-        return Answer(*columns, self.complete, self.notes, self.request.source)
+        about = self.complete, self.exact, self.bound, self.width
+        return Answer(*columns, *about, self.notes, self.request.source)
 
     def _why_short(self) -> str:
         found, request = len(self.places), self.request
         may = count_returnable(self.catalog, request.filter)
-        beam = f" with a beam {request.width} wide" if request.source == "model" else ""
+        beam = "" if self.width is None else f" with a beam {shown(self.width)} wide"
         note = f"found {found} of k = {request.k} items{beam}; the request may have {may}"
         return note if found == may else f"{note}: a wider beam may find more"
 
@@ -74,12 +101,13 @@ class Found:
     """The beams of a batch in a bucket of B requests and W beams, on the host.
 
     scores [B, W] float32, -inf where a request has fewer beams, NaN throughout where the model gave a request scores
-    that are not finite. nodes [B, W] int64: leaves as the device numbers them, from `first_leaf` on. checkpoint: whose
-    beams they are.
+    that are not finite. nodes [B, W] int64: leaves as the device numbers them, from `first_leaf` on. bounds [B, 2]
+    float32: what bounds the beams that were dropped, see `search.Searched`. checkpoint: whose beams they are.
     """
 
     scores: np.ndarray
     nodes: np.ndarray
+    bounds: np.ndarray
     first_leaf: int
     checkpoint: str = "of this engine"
 
@@ -104,4 +132,5 @@ class Found:
         live = np.isfinite(self.scores[row])
         leaves, scores = self.nodes[row][live] - self.first_leaf, self.scores[row][live]
         items, position = items_of(request.catalog, leaves, request.filter)
-        return Ranked(request, items[: request.k], scores[position[: request.k]])
+        earlier, last = self.bounds[row].tolist()
+        return Ranked(request, items[: request.k], scores[position[: request.k]], (earlier, last))

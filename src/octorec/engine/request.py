@@ -7,6 +7,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
+from octorec.engine.widths import BeamWidth, Width, read_for
 from octorec.errors import InputError
 from octorec.files import parse_json
 from octorec.reading import reason, require_file
@@ -33,7 +34,8 @@ class Request:
 
     history: item ids, oldest first; of more than the model's context the newest are used. An empty one without user
     fields is answered by popularity. k: how many items to return, at most beam_width.
-    beam_width: beams kept a level; None for the engine's default. exclude: item ids never to return.
+    beam_width: beams kept at each level: a number, a number a level, or `auto` for as few as certify the answer (see
+    `engine.widths`); None for the engine's default. exclude: item ids never to return.
     allow: named item sets to return from, their union; empty for every item. user: values of the model's user fields.
     exclude_seen: whether no item of the whole history is returned; None for the engine's default.
     Ids are text; integers, NumPy's too, are read as text. A list may be an array or a column of one dimension, a tuple
@@ -42,7 +44,7 @@ class Request:
 
     history: Sequence[str]
     k: int = 10
-    beam_width: int | None = None
+    beam_width: BeamWidth | None = None
     exclude: Sequence[str] = ()
     allow: Sequence[str] = ()
     user: Mapping[str, Any] = field(default_factory=dict)
@@ -59,9 +61,7 @@ class Request:
             raise InputError("exclude_seen", self.exclude_seen, "must be true or false; leave it out for the default")
         object.__setattr__(self, "k", _positive("k", self.k))
         if self.beam_width is not None:
-            object.__setattr__(self, "beam_width", _positive("beam_width", self.beam_width))
-            if self.k > self.beam_width:
-                raise InputError("k", self.k, f"at most beam_width = {self.beam_width}")
+            object.__setattr__(self, "beam_width", read_for(self.k, "beam_width", self.beam_width))
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,12 @@ class Answer:
     """The best items of one request, best first.
 
     scores: each item's log-probability, the sum over its codes; items that share a code tuple share it and stand in the
-    catalog's order. codes: each item's tuple. complete: whether all k were found. notes: what was done to the request
-    that its sender may not expect. source: model, or popularity for a request that tells nothing of its user: scores
-    are then logs of the items' shares of all interactions.
+    catalog's order. codes: each item's tuple. complete: whether all k were found. exact: whether it is certain that no
+    item of the catalog which the request may have scores better than these, by this checkpoint in this precision.
+    bound: no item that the search left out scores above it; None where it left none out. beam_width: of the search, a
+    number or one a level; None where there was none. notes: what was done to the request that its sender may not
+    expect. source: model, or popularity for a request that tells nothing of its user: scores are then logs of the
+    items' shares of all interactions.
     """
 
     items: list[str]
@@ -79,6 +82,9 @@ class Answer:
     codes: list[tuple[int, ...]]
     titles: list[str]
     complete: bool
+    exact: bool = False
+    bound: float | None = None
+    beam_width: Width | None = None
     notes: list[str] = field(default_factory=list)
     source: str = "model"
 

@@ -1,7 +1,7 @@
 """Beam search over the item trie: what runs on the device between a batch's tensors and its ranked code tuples.
 
-A search also bounds what it did not find. Log-probabilities are at most 0, so a prefix's score bounds the score of every
-item below it, and the highest score that a step dropped bounds all items that it gave up (best-first beam search,
+A search also bounds what it did not find. Log-probabilities are at most 0, so a prefix's score bounds the scores of all
+items below it, and the highest score that a step dropped bounds all items that it gave up (best-first beam search,
 Meister et al. 2020; exact decoding, Stahlberg and Byrne 2019). Where the k-th best item scores above all of these, no
 wider beam can change the answer: it is exact.
 
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from octorec.engine.widths import Widths
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, Ops, TrieLevel
 from octorec.models.model import Choose, Force, Inputs, Logits, Model, Step
 
@@ -24,7 +25,7 @@ class SearchBatch:
     """A SearchBatch is a batch as the device sees it.
 
     inputs: what the model reads. roots [B, 1] int64: the trie node that each request's search starts at, of the catalog
-    version that answers it. widths [B] int64: each request's beam width. filters: one a level.
+    version that answers it. widths [L, B] int64: each request's beam width at each level. filters: one a level.
     """
 
     inputs: Inputs
@@ -48,8 +49,8 @@ class Searched(NamedTuple):
     bounds: Tensor
 
 
-def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width: int, ops: Ops) -> Searched:
-    """Find the `widths[b]` <= `width` best code tuples of each request."""
+def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, widths: Widths, ops: Ops) -> Searched:
+    """Find the best code tuples of each request. widths: room for beams, by level; no request asks for more."""
     state = model.prefill(batch.inputs)
     scores = torch.zeros(batch.roots.shape, device=batch.roots.device)
     earlier = dropped = torch.full_like(scores[:, 0], -torch.inf)
@@ -62,8 +63,8 @@ def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, width:
             beams = forced(beams, logits, step, ranked=number == last)
         else:
             beams = ops.beam_step(
-                logits.values, within_level(beams, logits), beams.nodes, trie[step.level], batch.widths, width,
-                batch.filters[step.level], ranked=number == last,
+                logits.values, within_level(beams, logits), beams.nodes, trie[step.level], batch.widths[step.level],
+                widths[step.level], batch.filters[step.level], ranked=number == last,
             )  # fmt: skip
         if number in counted:
             earlier, dropped = torch.maximum(earlier, dropped), beams.dropped

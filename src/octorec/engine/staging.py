@@ -37,7 +37,7 @@ class Staging:
         assert not blank.keys() & OURS, "an input of the model has a name of the search's"
         blank |= {
             "roots": np.zeros((size, 1), np.int64),
-            "widths": np.ones(size, np.int64),
+            "widths": np.ones((levels, size), np.int64),
             "sets": np.zeros((size, set_words), np.int64),
             "restricted": np.zeros(size, np.bool_),
             "first_banned": np.zeros((levels, size + 1), np.int64),
@@ -70,7 +70,7 @@ class Staging:
         arrays["roots"].fill(first_nodes[0])
         for row, request in enumerate(parsed):
             self._model.write(request.reading, partial(self._put, row))
-            arrays["widths"][row] = request.width
+            arrays["widths"][:, row] = request.widths
             if request.filter.sets is not None:
                 arrays["sets"][row, : len(request.filter.sets)] = request.filter.sets
                 arrays["restricted"][row] = True

@@ -9,6 +9,7 @@ import numpy as np
 from octorec.data.interactions import Interactions
 from octorec.data.splits import Example
 from octorec.engine.request import UNKNOWN_ITEMS
+from octorec.engine.widths import BeamWidth
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.baselines import MarkovChain, Popularity
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, decisive, lengths
@@ -113,7 +114,7 @@ def compare(
     examples: Sequence[Example],
     k: Lengths = K,
     margin: float = MARGIN,
-    beam_width: int | None = None,
+    beam_width: BeamWidth | None = None,
     users: Mapping[str, Mapping[str, Any]] | None = None,
     batch: int = BATCH,
     progress: Progress = silent,

@@ -15,6 +15,7 @@ import pyarrow.parquet
 
 from octorec.data.splits import Example
 from octorec.engine.request import UNKNOWN_ITEMS, Answer, Request
+from octorec.engine.widths import BeamWidth
 from octorec.errors import InputError, NonFiniteError
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, lengths
 from octorec.evaluate.metrics import RankedItems, metrics_at, ranked_items, target_ranks
@@ -140,7 +141,7 @@ def predict(
     engine: Engine,
     examples: Sequence[Example],
     k: Lengths = K,
-    beam_width: int | None = None,
+    beam_width: BeamWidth | None = None,
     users: Mapping[str, Mapping[str, Any]] | None = None,
     batch: int = BATCH,
     progress: Progress = silent,

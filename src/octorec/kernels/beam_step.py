@@ -145,7 +145,8 @@ def beam_step(
         logits, scores, *rows, *trie, chosen, totals, subtile_best, beams, out_width, **shape, SUBTILE=tiling.subtile,
         num_warps=max(1, tiling.tile // 256),
     )  # fmt: skip
-    found = Beams(scratch(out_width), *(scratch(out_width, dtype=torch.int64) for _ in range(3)), dropped)
+    out_nodes, parents, codes = (scratch(out_width, dtype=torch.int64) for _ in range(3))
+    found = Beams(scratch(out_width), out_nodes, parents, codes, dropped)
     _choose_candidates[(batch,)](
         totals, subtile_best, widths, chosen, rows[2], level.child_code, scores, rows[1],
         scratch(2, out_width, dtype=torch.int32), *found, beams, out_width, TILE=tiling.tile, TILES=tiles,
@@ -162,7 +163,8 @@ def _ranked(found: Beams) -> Beams:
     part = min(32, slots)
     ranked = [torch.empty_like(field) for field in found[:-1]]
     _rank[(batch, slots // part)](*found[:-1], *ranked, width, SLOTS=slots, PART=part, num_warps=4)
-    return Beams(*ranked, found.dropped)
+    scores, nodes, parents, codes = ranked
+    return Beams(scores, nodes, parents, codes, found.dropped)
 
 
 @triton.jit

@@ -33,8 +33,7 @@ class TrieLevel(NamedTuple):
 
     child_start [nodes + 1] int32: node n's children are the nodes child_start[n] .. child_start[n+1]-1 of the next
     level. child_code [children] int16 or int32: the code that leads there. child_live [children] int32: live items
-    below. child_sets [children, words] int64 or None: bit s of the words says that a live item of named set s is below
-    (last level only).
+    below. child_sets [children, words] int64 or None: bit s of the words says that a live item of named set s is below.
     """
 
     child_start: Tensor
@@ -44,8 +43,10 @@ class TrieLevel(NamedTuple):
 
 
 class Beams(NamedTuple):
-    """W beams a request, [B, W] but for `dropped`. scores float32, -inf for a dead one; nodes int64 trie nodes, DEAD for
-    a dead one; parents int64, the beam of the level before that it extends; codes int64, the code it extends it by.
+    """Beams are W prefixes a request, as columns [B, W].
+
+    scores float32, -inf for a dead one; nodes int64 trie nodes, DEAD for a dead one; parents int64, the beam of the
+    level before that it extends; codes int64, the code it extends it by.
 
     dropped [B] float32: the highest score among the extensions that the step could have kept and did not; -inf where it
     kept them all. All scores of a request are NaN, this one too, and its beams dead, once the model gave it scores that
@@ -188,11 +189,11 @@ class Ops(Protocol):
 
         logits [B, W, V] float32; scores and nodes [B, W] of the beams they extend, nodes ascending; widths [B].
         Log-softmax over the whole codebook, then the trie masks (as Hugging Face's constrained search); a beam's score
-        is the sum over levels of log-probabilities, each at most 0 after rounding too: so no extension scores above
-        what it extends, and `Beams.dropped` bounds every item below what the step drops. A tie goes to the lower flat index w * V + v, which is the order of the code tuples.
-        Beams come back in ascending prefix order, the dead ones last; with `ranked`, as after the last level, by score
-        descending, prefix ascending. node_filter: children of this level that a request may not extend to; None: all
-        may be.
+        is the sum over levels of log-probabilities, each at most 0 after rounding too. So no extension scores above the
+        beam that it extends, and `Beams.dropped` bounds every item below what the step drops. A tie goes to the lower
+        flat index w * V + v, which is the order of the code tuples. Beams come back in ascending prefix order, the dead
+        ones last; with `ranked`, as after the last level, by score descending, prefix ascending. node_filter: children
+        of this level that a request may not extend to; None: all may be.
 
         NaN and infinity are told, not searched: a request of which a live beam's row of log-probabilities is not finite
         throughout (a logit is NaN, inf or -inf, in the trie or not), or of which a beam's score is NaN already, gets

@@ -153,7 +153,8 @@ def beam_step(
     if not ranked:
         return beams
     order = beams.scores.sort(dim=1, descending=True, stable=True).indices
-    return Beams(*(field.gather(1, order) for field in beams[:-1]), beams.dropped)
+    scores, nodes, parents, codes = (field.gather(1, order) for field in beams[:-1])
+    return Beams(scores, nodes, parents, codes, beams.dropped)
 
 
 def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:

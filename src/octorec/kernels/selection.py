@@ -15,7 +15,8 @@ _NONE = tl.constexpr(-2139095041)  # sortable(-inf)
 def choose(x, wanted, chosen_ptr, K, SLOTS: tl.constexpr):
     """Write where in x its `wanted` largest above -inf are, of equal ones the first: ascending, then -1 up to K.
 
-    Returns the largest of the others, -inf where there are none. x float32 of fewer than 2^16 values; wanted <= K <= SLOTS, a power of two, and below 2^15.
+    Returns the largest of the others, -inf where there are none. x float32 of fewer than 2^16 values; wanted <= K <=
+    SLOTS, a power of two, and below 2^15.
     """
     key = sortable(x)
     threshold = _threshold(key, wanted)

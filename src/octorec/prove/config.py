@@ -1,13 +1,13 @@
 """What a proof is made with. Imports no torch, so that the command line can read its defaults."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Interval
 
-from octorec.engine.limits import DEFAULT_BEAM_WIDTH, MOST_ROWS
+from octorec.engine.limits import DEFAULT_BEAM_WIDTH
 from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
-from octorec.errors import InputError
+from octorec.engine.widths import read_for
 from octorec.evaluate.cutoffs import K, Lengths, lengths
 from octorec.evaluate.margin import MARGIN, check_margin
 from octorec.settings import DEVICE, check_types, setting
@@ -27,7 +27,9 @@ class ProveConfig:
     recipe: str = "fp8"
     k: Lengths = K
     margin: Annotated[float, Interval(ge=0, le=1)] = MARGIN
-    beam_width: Annotated[int, Interval(ge=1, le=MOST_ROWS)] = setting(DEFAULT_BEAM_WIDTH, "Beams a level.")
+    beam_width: Any = setting(  # a `BeamWidth`
+        DEFAULT_BEAM_WIDTH, "Beams at each level: a number, one a level such as 128-256-512, or auto."
+    )
     device: str = DEVICE
     dollars_per_hour: Annotated[float, Interval(gt=0, le=1_000_000)] = setting(2.5, "Price of one GPU.")
     unknown_items: UnknownItems = UNKNOWN_ITEMS
@@ -36,5 +38,4 @@ class ProveConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_margin(self.margin)
-        if lengths(self.k)[-1] > self.beam_width:
-            raise InputError("k", self.k, f"at most beam_width = {self.beam_width}")
+        object.__setattr__(self, "beam_width", read_for(lengths(self.k)[-1], "beam_width", self.beam_width))

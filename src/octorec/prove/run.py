@@ -19,6 +19,7 @@ from octorec.data.splits import Example
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
+from octorec.engine.widths import of_one, read_beam_width
 from octorec.evaluate.compare import Agreement, Comparison, agreement_of, compare_predictions, evaluate_baselines
 from octorec.evaluate.cutoffs import lengths
 from octorec.evaluate.margin import check_margin
@@ -182,7 +183,7 @@ def prove(
 
 def _engine(checkpoint: str | Path, config: ProveConfig, batch: int) -> Engine:
     """An engine of one bucket."""
-    widths: dict[str, Any] = {"beam_widths": (config.beam_width,), "default_beam_width": config.beam_width}
+    widths = of_one(read_beam_width("beam_width", config.beam_width))
     return load(checkpoint, device=config.device, batch_sizes=(batch,), exclude_seen=config.exclude_seen, **widths)
 
 

@@ -14,6 +14,7 @@ from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine
 from octorec.engine.rank import Found
 from octorec.engine.request import Request
+from octorec.engine.widths import Width
 from octorec.errors import InputError
 from octorec.serve.metrics import Metrics
 from octorec.serve.refusal import Refusal, invalid
@@ -277,7 +278,7 @@ class Batcher:
 
     def _count(self, found: Found, parsed: list[ParsedRequest]) -> None:
         try:
-            self.metrics.batch_ran(len(parsed), self.max_batch, found, sum(request.width for request in parsed))
+            self.metrics.batch_ran(len(parsed), self.max_batch, found, sum(request.widths[-1] for request in parsed))
         except Exception as error:  # the answers are there
             logger.error("a batch was not counted", exc_info=error)
 
@@ -306,7 +307,7 @@ def _deliver(batch: list[Pending], outcomes: list[Outcome]) -> None:
         _settle(pending.future, outcome)
 
 
-def any_request(engine: Engine, width: int = 1) -> Request:
+def any_request(engine: Engine, width: Width = 1) -> Request:
     """A request that the engine can surely answer."""
     return Request([engine.catalog.item_ids[0]], k=1, beam_width=width)
 

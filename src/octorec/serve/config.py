@@ -9,10 +9,12 @@ from annotated_types import Interval
 
 from octorec.engine.limits import DEFAULT_EXCLUDE, MOST_EXCLUDE, MOST_ITEMS, MOST_ROWS
 from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
+from octorec.engine.widths import check_default_width, read_beam_width, read_widths
 from octorec.errors import InputError, check_known
 from octorec.reading import folder_names, read_yaml, require_file
 from octorec.settings import (
     DEVICE,
+    LARGE,
     Seconds,
     Wait,
     check_ascending,
@@ -58,8 +60,13 @@ class EngineOptions:
     device: Literal["cpu", "cuda"] = setting(DEVICE, "cpu or cuda; of several GPUs CUDA_VISIBLE_DEVICES chooses one.")
     catalog: str | None = setting(None, "Catalog folder; the checkpoint's own if not given.")
     batch_sizes: tuple[Rows, ...] | None = setting(None, "Batch sizes to capture, ascending; the engine's default.")
-    beam_widths: tuple[Rows, ...] | None = setting(None, "Beam widths to capture, ascending; the engine's default.")
-    default_beam_width: Rows | None = setting(None, "Beam width of requests that state none; the engine's default.")
+    beam_widths: tuple[Any, ...] | None = setting(  # each a `Width`
+        None,
+        "Beam widths to capture, ascending, each a number or one a level such as 128-256-512; the engine's default.",
+    )
+    default_beam_width: Any = setting(  # a `BeamWidth`, or None
+        None, "Beam width of requests that state none: a number, one a level, or auto; the engine's default."
+    )
     max_items: Annotated[int, Interval(ge=1, le=MOST_ITEMS)] | None = setting(
         None, "Room for a catalog that grows; a tenth more than it has if not given."
     )
@@ -72,17 +79,25 @@ class EngineOptions:
     unknown_items: UnknownItems = setting(
         UNKNOWN_ITEMS, "drop: ignore and report item ids that the catalog lacks; refuse: answer 422."
     )
+    max_rows: Annotated[int, Interval(ge=1, le=LARGE)] | None = setting(
+        None, "Most rows of a batch, requests times beams: larger buckets are not made; off makes all of them."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_ascending(self, "batch_sizes", "beam_widths")
-        if self.beam_widths is not None and self.default_beam_width is not None:
-            widest = self.beam_widths[-1]
-            require(self.default_beam_width <= widest, "default_beam_width", self, f"1 to {widest}")
+        check_ascending(self, "batch_sizes")
+        if self.beam_widths is not None:
+            object.__setattr__(self, "beam_widths", read_widths("beam_widths", self.beam_widths))
+        if self.default_beam_width is not None:
+            default = read_beam_width("default_beam_width", self.default_beam_width)
+            object.__setattr__(self, "default_beam_width", default)
+            if self.beam_widths is not None:
+                check_default_width(self.beam_widths, default)
 
     def of_engine(self) -> dict[str, Any]:
         """The fields of `EngineConfig` that are set."""
-        names = ("batch_sizes", "beam_widths", "default_beam_width", "max_items", "max_exclude", "exclude_seen")
+        shapes = ("batch_sizes", "beam_widths", "default_beam_width", "max_rows")
+        names = (*shapes, "max_items", "max_exclude", "exclude_seen")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 

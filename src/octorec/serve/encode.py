@@ -12,7 +12,8 @@ def encode_answer(ranked: Ranked, model: str, titles: bool, request_id: str) -> 
     columns: dict[str, Any] = {"items": ranked.items(), "scores": ranked.scores, "codes": ranked.codes}
     if titles:
         columns["titles"] = ranked.titles()
-    about: dict[str, Any] = {"complete": ranked.complete, "source": ranked.request.source, "notes": ranked.notes}
+    about: dict[str, Any] = {"complete": ranked.complete, "exact": ranked.exact, "bound": ranked.bound}
+    about |= {"beam_width": ranked.width, "source": ranked.request.source, "notes": ranked.notes}
     about |= {"model": model, "catalog": ranked.catalog.version}
     return orjson.dumps({**columns, **about, "request_id": request_id}, option=orjson.OPT_SERIALIZE_NUMPY)
 

@@ -30,7 +30,7 @@ class RunningVariant(BaseModel):
     share: str = Field(description="Of the units in the ramp, as a fraction.")
     model: str = Field(description="Version of the checkpoint, by content, as rows state it.")
     catalog: str = Field(description="Version of the catalog, by content.")
-    beam_width: int = Field(description="Of requests that state none.")
+    beam_width: int | list[int] | str = Field(description="Of requests that state none.")
     requests: dict[str, int] = Field(description="Of this process, by what became of them.")
 
 
@@ -117,11 +117,12 @@ def _state(running: Running) -> ExperimentState:
 def _variant(running: Running, name: str) -> RunningVariant:
     one = running.answering[name]
     model, catalog = one.versions
+    width: Any = one.serving.engine.config.default_beam_width if one.beam_width is None else one.beam_width
     return RunningVariant(
         share=str(running.state.assigns.variants[name].share),
         model=model,
         catalog=catalog,
-        beam_width=one.serving.engine.config.default_beam_width if one.beam_width is None else one.beam_width,
+        beam_width=list(width) if isinstance(width, tuple) else width,
         requests=_counts(running, name),
     )
 

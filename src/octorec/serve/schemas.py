@@ -27,7 +27,12 @@ class RecommendRequest(BaseModel):
         "none of it is known, and no user fields are given, popularity answers, as `source` and `notes` say."
     )
     k: int = Field(Request.k, ge=1, description="Items to return, at most beam_width.")
-    beam_width: int | None = Field(None, ge=1, description="Beams kept a level; the server's default if not given.")
+    beam_width: StrictInt | list[StrictInt] | StrictStr | None = Field(
+        None,
+        description="Beams kept at each level: an integer; a list of one a level; or `auto`, as few as make the answer "
+        "exact. The server's default if not given.",
+        examples=[128, [128, 256, 512], "auto"],
+    )
     exclude: list[ItemId] = Field([], description="Item ids never to return, at most the server's max_exclude.")
     allow: list[ItemId] = Field([], description="Named item sets to return from, their union; empty for every item.")
     user: dict[str, UserValue] = Field(
@@ -64,6 +69,16 @@ class Recommendations(BaseModel):
     codes: list[list[int]] = Field(description="Each item's semantic ID.")
     titles: list[str] | None = Field(None, description="Only when asked for.")
     complete: bool = Field(description="Whether all k were found; if not, a note says why.")
+    exact: bool = Field(
+        description="Whether it is certain that no item which the request may have scores better than these, by this "
+        "checkpoint in this precision. Always true by popularity."
+    )
+    bound: float | None = Field(
+        description="No item that the search left out scores above it; null where it left none out."
+    )
+    beam_width: int | list[int] | None = Field(
+        description="Beams of the search that found the items, at each level or by level; null by popularity."
+    )
     source: Literal["model", "popularity"] = Field(
         description="What answered: popularity where the request tells nothing of its user."
     )

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
+from octorec.engine.buckets import Bucket
 from octorec.engine.engine import Engine
 from octorec.engine.rank import Ranked, by_popularity
 from octorec.engine.request import Request
+from octorec.engine.widths import as_width
 from octorec.errors import InputError, NonFiniteError
 from octorec.serve.batcher import Batcher, Pending, Serving, any_request
 from octorec.serve.config import ServeConfig
@@ -172,7 +174,8 @@ class Service:
         """Check a request against what answers now, unless the queue is full."""
         self.batcher.refuse_if_full()
         arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
-        width, user = asked.beam_width, asked.user
+        width: Any = asked.beam_width
+        user = asked.user
         if exposure is not None:
             serving = exposure.answering.serving
             width = exposure.answering.beam_width if width is None else width
@@ -200,10 +203,10 @@ class Service:
         capture."""
         elsewhere = self.batcher.between_batches if engine.device.type == "cuda" else asyncio.to_thread
         slowest = 0.0
-        for size, width in engine.buckets():
-            seconds = await elsewhere(partial(warm_up, engine, size, width))
+        for bucket in engine.buckets():
+            seconds = await elsewhere(partial(warm_up, engine, bucket))
             slowest = max(slowest, seconds)
-            _log_bucket(engine, size, width, seconds)
+            _log_bucket(engine, bucket, seconds)
         self.batcher.stuck_after_s = max(self.config.batch.stuck_after_s, SLOWER_THAN_WARM_UP * slowest)
 
     async def _load(self) -> None:
@@ -265,20 +268,21 @@ def keep_for_good() -> None:
     gc.freeze()
 
 
-def _log_bucket(engine: Engine, size: int, width: int, seconds: float) -> None:
-    line = {"batch_size": size, "beam_width": width, "batch_ms": round(seconds * 1e3, 1)}
-    cost = engine.cost(size, width)
+def _log_bucket(engine: Engine, bucket: Bucket, seconds: float) -> None:
+    width = as_width(bucket.widths)
+    line = {"batch_size": bucket.size, "beam_width": width, "batch_ms": round(seconds * 1e3, 1)}
+    cost = engine.cost(bucket)
     if cost is not None:
         line |= {"capture_s": round(cost.seconds, 2), "megabytes": round(cost.megabytes)}
     logger.info("bucket", extra=line)
 
 
-def warm_up(engine: Engine, size: int, width: int) -> float:
+def warm_up(engine: Engine, bucket: Bucket) -> float:
     """Make one bucket ready and run it, so that no request is slower than the next; seconds of a batch in it.
 
     Raises NonFiniteError where the model answers with scores that are no numbers, InputError where no item is live.
     """
-    parsed = [engine.parse(any_request(engine, width))] * size
+    parsed = [engine.parse(any_request(engine, as_width(bucket.widths)))] * bucket.size
     if engine.device.type == "cuda":
         engine.search(parsed)  # compiles and captures
     start = time.monotonic()

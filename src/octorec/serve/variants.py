@@ -10,6 +10,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.memory import folder_bytes, free_bytes, model_bytes
 from octorec.engine.model_folder import CATALOG, checkpoint_version, require_catalog, require_checkpoint
+from octorec.engine.widths import BeamWidth, shown
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.online.experiment import CONTROL, Experiment, Variant, read_experiment
 from octorec.evaluate.online.record import read_record
@@ -29,7 +30,7 @@ class Answering:
 
     serving: Serving
     model: str
-    beam_width: int | None = None
+    beam_width: BeamWidth | None = None
 
     @property
     def versions(self) -> tuple[str, str]:
@@ -110,14 +111,16 @@ def check_server(experiment: Experiment, config: ServeConfig) -> None:
 
 def check_beam_widths(experiment: Experiment, config: ServeConfig, control: Serving) -> None:
     """Refuse beams that no engine of the server has, and another default for the control than the server's."""
-    engine = control.engine.config
+    default = control.engine.config.default_beam_width
     for name, variant in experiment.variants.items():
-        if variant.beam_width is not None and variant.beam_width > engine.beam_widths[-1]:
-            allowed = f"at most the server's widest beam, {engine.beam_widths[-1]}"
-            raise fault(config, f"variants.{name}.beam_width", variant.beam_width, allowed)
+        try:
+            control.engine.policy.widths(variant.beam_width, 1)
+        except InputError as error:
+            allowed = f"{error.allowed}, the server's"
+            raise fault(config, f"variants.{name}.beam_width", variant.beam_width, allowed) from None
     width = experiment.variants[CONTROL].beam_width
-    if width not in (None, engine.default_beam_width):
-        allowed = f"the control is what the server serves, default_beam_width {engine.default_beam_width}: leave it out"
+    if width not in (None, default):
+        allowed = f"the control is what the server serves, default_beam_width {shown(default)}: leave it out"
         raise fault(config, f"variants.{CONTROL}.beam_width", width, allowed)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
+from octorec.engine.widths import BeamWidth
 from octorec.errors import InputError
 from octorec.evaluate.online.buckets import BUCKETS, borders
 from octorec.settings import check_types
@@ -29,7 +30,7 @@ class Variant:
     share: Fraction
     checkpoint: str | None = None
     catalog: str | None = None
-    beam_width: int | None = None
+    beam_width: BeamWidth | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from octorec.engine.limits import MOST_ROWS
+from octorec.engine.widths import read_beam_width
 from octorec.errors import InputError, check_keys
 from octorec.evaluate.margin import check_margin
 from octorec.evaluate.online.buckets import BUCKETS
@@ -81,8 +81,8 @@ def _variant(name: str, raw: Any) -> Variant:
         if values.get(key) is not None:
             free_text(f"{where}.{key}", values[key], LONGEST_PATH, "must be a folder")
     width = values.get("beam_width")
-    if width is not None and (type(width) is not int or not 1 <= width <= MOST_ROWS):
-        raise InputError(f"{where}.beam_width", width, f"must be an integer from 1 to {MOST_ROWS}")
+    if width is not None:
+        values["beam_width"] = read_beam_width(f"{where}.beam_width", width)
     share = share_of(f"{where}.share", values.pop("share"))
     if share == 0:
         raise InputError(f"{where}.share", 0, f"must be at least 1/{BUCKETS}: leave out a variant that nobody gets")
