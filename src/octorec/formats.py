@@ -54,4 +54,5 @@ CATALOG = Format(key="format_version")  # catalog.json
 TRAINING = Format(2, oldest=2, instead="train anew, with --force and without --resume")
 EXPERIMENT = Format()  # record.json of an experiment's folder
 CONTENTS = Format()  # .octorec.json: the list of a written folder's files
+WIDTHS = Format()  # NAME.widths.json beside a checkpoint
 ROWS = Format()  # each row of results/*.jsonl

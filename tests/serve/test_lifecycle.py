@@ -145,7 +145,8 @@ def test_ready_comes_after_warm_up_and_requests_before_it_are_refused(caplog: py
                 await service.loaded
                 assert gate(engine).batches == [32, 32, 1, 1]  # every bucket
                 lines = [line for line in caplog.records if line.message == "bucket"]  # and what it costs
-                assert [(line.batch_size, line.beam_width) for line in lines] == engine.buckets()  # type: ignore[attr-defined]
+                made = [(bucket.size, bucket.widths[0]) for bucket in engine.buckets()]
+                assert [(line.batch_size, line.beam_width) for line in lines] == made  # type: ignore[attr-defined]
                 assert all(line.batch_ms > 0 for line in lines)  # type: ignore[attr-defined]
                 assert [await status(client, path) for path in HEALTH] == [200] * 4
                 assert (await client.post("/v1/recommend", json=GOOD)).status_code == 200

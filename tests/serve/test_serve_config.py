@@ -90,6 +90,9 @@ stuck_after_s: 3
 drain_delay_s: 4
 drain_timeout_s: 6
 log_requests: false
+max_rows: 4096
+max_repeat_share: 0.25
+audit_share: 0.01
 """
 
 
@@ -98,8 +101,8 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
     config = read_config(tmp_path / "serve.yaml", {"port": 9002})
     assert config == ServeConfig(
         HttpOptions("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False),
-        EngineOptions("cuda", "catalogs/a", (1, 8), (32, 128), 32, 1000, 10, True, "refuse"),
-        BatchOptions(8, 2.0, 100, 500.0, 3.0),
+        EngineOptions("cuda", "catalogs/a", (1, 8), (32, 128), 32, 1000, 10, True, "refuse", 4096),
+        BatchOptions(8, 2.0, 100, 500.0, 3.0, 0.25, 0.01),
         AdminOptions(9001, "localhost", "secret", "catalogs", "models"),
         ExperimentOptions("ab.yaml", "experiments", "salt", "member"),
         DrainOptions(4.0, 6.0),

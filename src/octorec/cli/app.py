@@ -49,6 +49,7 @@ from octorec.cli.options import (
 from octorec.cli.serve import bench_serve, serve
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 from octorec.cli.version import print_version
+from octorec.cli.widths import widths
 from octorec.cli.words import ids, said_with_commas, user_fields
 from octorec.data.hold_out import HOLD_OUT
 from octorec.demo.claim import claimed_demo
@@ -246,6 +247,7 @@ def _certified(answer: Answer) -> str:
 
 
 app.command()(serve)
+app.command()(widths)
 app.command("import")(import_checkpoint)
 bench_app.command("serve")(bench_serve)
 

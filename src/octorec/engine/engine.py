@@ -256,8 +256,11 @@ class Engine:
         return found
 
     def bucket_of(self, parsed: Sequence[ParsedRequest]) -> Bucket:
-        """The smallest bucket that holds the requests, of which there are at most so many as it may have."""
-        beams = self.policy.buckets.together([request.widths for request in parsed])
+        """The shape of the batch that these requests make: on a GPU the smallest bucket, else what they take."""
+        widths = [request.widths for request in parsed]
+        if self.device.type != "cuda":
+            return Bucket(len(parsed), tuple(map(max, zip(*widths, strict=True))))
+        beams = self.policy.buckets.together(widths)
         return Bucket(self.policy.buckets.size_of(len(parsed), beams), beams)
 
     @torch.inference_mode()

@@ -10,6 +10,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.catalog.same_codebook import difference
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.model_folder import CATALOG, require_model
+from octorec.engine.starts_file import read_starts
 from octorec.errors import InputError, MismatchError
 from octorec.kernels.device import open_device, ops_for
 from octorec.models.checkpoint_folder import require_checkpoint
@@ -38,7 +39,7 @@ def load(
     ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
     model = load_model(folder, ops, device, dtype)
     check_codebook(model, catalog, folder)
-    return Engine(model, catalog, engine_config(engine), device, ops, str(folder))
+    return Engine(model, catalog, engine_config(engine), device, ops, str(folder), read_starts(folder))
 
 
 def check_codebook(model: Model, catalog: Catalog, folder: Path) -> None:

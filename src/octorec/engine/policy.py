@@ -29,7 +29,7 @@ class BeamStarts:
         if not self.widths:
             return narrowest(START * k, buckets)
         larger = [asked for asked in self.widths if asked >= k]
-        return narrowest(self.widths[min(larger)], buckets) if larger else buckets[-1]
+        return narrowest(max(self.widths[min(larger)], k), buckets) if larger else buckets[-1]
 
 
 def narrowest(width: int, buckets: Sequence[int]) -> int:
@@ -74,6 +74,11 @@ class Policy:
             return None
         enough = surely_enough(scores[-1]) if len(scores) == k else self._fixed[-1]
         return self._at_levels(narrowest(max(enough, widths[0] + 1), self._fixed))
+
+    @property
+    def widest(self) -> Widths:
+        """The widest beams that are as wide at each level."""
+        return self._at_levels(self._fixed[-1])
 
     @property
     def _fixed(self) -> tuple[int, ...]:

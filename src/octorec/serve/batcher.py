@@ -14,7 +14,7 @@ from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine
 from octorec.engine.rank import Found
 from octorec.engine.request import Request
-from octorec.engine.widths import Width
+from octorec.engine.widths import Width, holds
 from octorec.errors import InputError
 from octorec.serve.metrics import Metrics
 from octorec.serve.refusal import Refusal, invalid
@@ -37,7 +37,8 @@ class Pending:
     """A request between its arrival and its place in a batch. Times are time.monotonic(), in seconds.
 
     serving: what is to answer it. parsed: by that; the device thread parses anew where another version answers by then.
-    future: its batch's beams and its row in them, or the error that it met.
+    future: its batch's beams and its row in them, or the error that it met. earlier: seconds in the queue and on the
+    device of a search before this one, which is repeated with wider beams.
     """
 
     request: Request
@@ -46,8 +47,18 @@ class Pending:
     deadline: float
     future: "asyncio.Future[tuple[Found, int]]"
     arrived: float = field(default_factory=time.monotonic)
+    queued: float = field(default_factory=time.monotonic)
     started: float = 0.0
     finished: float = 0.0
+    earlier: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def queue_s(self) -> float:
+        return self.earlier[0] + self.started - self.queued
+
+    @property
+    def device_s(self) -> float:
+        return self.earlier[1] + self.finished - self.started
 
 
 @dataclass
@@ -203,19 +214,29 @@ class Batcher:
             return self._calls.popleft()
 
     def _take(self) -> list[Pending]:
-        """The oldest request whose deadline has not passed, and the oldest of those that the same engine answers."""
+        """The oldest request whose deadline has not passed, and others that the same engine answers in the same bucket.
+
+        These are the oldest that need as wide beams; a narrower one takes a row that would be empty.
+        """
         now = time.monotonic()
-        batch: list[Pending] = []
-        late: list[Pending] = []
-        for pending in self._queue:
-            if now >= pending.deadline:  # who waits for it has a clock of its own
-                late.append(pending)
-            elif not batch or not self.others or self._answering(pending) is self._answering(batch[0]):
-                pending.started = now
-                batch.append(pending)
-                if len(batch) == self.max_batch:
-                    break
-        for pending in (*late, *batch):
+        late = [pending for pending in self._queue if now >= pending.deadline]  # their handlers' own timeouts answer
+        for pending in late:
+            del self._queue[pending]
+        if not self._queue:
+            return []
+        first = next(iter(self._queue))
+        serving = self._answering(first)
+        buckets = serving.engine.policy.buckets
+        beams = buckets.beams_of(first.parsed.widths)
+        alike = [one for one in self._queue if not self.others or self._answering(one) is serving]
+        wide = [one for one in alike if buckets.beams_of(one.parsed.widths) == beams]
+        batch = wide[: min(self.max_batch, buckets.most(beams))]
+        empty = min(self.max_batch, buckets.size_of(len(batch), beams)) - len(batch)
+        if empty:
+            taken = set(wide)
+            batch += [one for one in alike if one not in taken and holds(beams, one.parsed.widths)][:empty]
+        for pending in batch:
+            pending.started = now
             del self._queue[pending]
         self.running = len(batch)
         return batch

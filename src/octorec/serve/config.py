@@ -116,6 +116,12 @@ class BatchOptions:
     stuck_after_s: Seconds = setting(
         8.0, "A batch longer than this (and than 5 times the slowest of warm-up) means a stuck device: not live."
     )
+    max_repeat_share: Annotated[float, Interval(ge=0, le=1)] = setting(
+        0.5, "Most of the device's time that goes into repeats of `auto` with wider beams, and into audits."
+    )
+    audit_share: Annotated[float, Interval(ge=0, le=1)] = setting(
+        0.0, "Share of the answers called exact that are searched again at the widest beam, to count differences."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from octorec.engine.rank import Found
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0)
+WIDTHS = tuple(2**power for power in range(17))
 SHARES = tuple(step / 10 for step in range(11))
 
 
@@ -22,6 +23,12 @@ class Metrics:
         self.requests = Counter("requests", "Requests by how they ended.", ["outcome"], **of)
         self.invalid = Counter("invalid_fields", "Refused requests by the field that was wrong.", ["field"], **of)
         self.incomplete = Counter("incomplete", "Answers with fewer than k items.", **of)
+        self.exact = Counter("exact", "Answers of the model by whether they are exact.", ["exact"], **of)
+        self.repeats = Counter(
+            "repeats", "Searches to be repeated with wider beams, by what came of it.", ["outcome"], **of
+        )
+        self.widths = Histogram("beam_width", "Beams of the last level of answered requests.", buckets=WIDTHS, **of)
+        self.audits = Counter("audits", "Exact answers searched again at the widest beam.", ["items"], **of)
         self.nonfinite = Counter("nonfinite", "Requests whose scores were NaN or infinity.", **of)
         self.e2e = Histogram(
             "e2e_request_latency_seconds", "From the decoded body to the encoded answer.", buckets=SECONDS, **of

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from octorec.engine.buckets import Bucket
 from octorec.engine.engine import Engine
-from octorec.engine.rank import Ranked, by_popularity
+from octorec.engine.rank import by_popularity
 from octorec.engine.request import Request
 from octorec.engine.widths import as_width
-from octorec.errors import InputError, NonFiniteError
+from octorec.errors import InputError
 from octorec.serve.batcher import Batcher, Pending, Serving, any_request
 from octorec.serve.config import ServeConfig
 from octorec.serve.encode import encode_answer, with_timings
@@ -25,6 +25,7 @@ from octorec.serve.guard import GuardTask
 from octorec.serve.metrics import Metrics
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import RecommendRequest
+from octorec.serve.searches import Searches
 from octorec.serve.variants import Answering, Variants, about_variant
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class Service:
             config.engine.unknown_items == "drop",
             self.metrics,
         )
+        shares = config.batch.max_repeat_share, config.batch.audit_share
+        self.searches = Searches(self.batcher, self.metrics, *shares)
         self.accepted = 0  # requests that are owed an answer
         self.stopped = True  # False once the device thread would not end
         self.variants = variants
@@ -129,46 +132,20 @@ class Service:
             before = pending.started = pending.finished = time.monotonic()
             ranked = await asyncio.to_thread(by_popularity, pending.parsed)  # may look at every item of a catalog
         else:
-            self.batcher.submit(pending)
-            ranked, before = await self._searched(pending)
+            ranked, pending, before = await self.searches.search(pending)
         if exposure is not None:
             exposure.ranked = ranked
         if not ranked.complete:
             await asyncio.to_thread(lambda: ranked.notes)  # counts items, once for each union of sets
         answer = encode_answer(ranked, pending.serving.model, asked.titles, request_id)
         now = time.monotonic()
-        stages = {
-            "queue": pending.started - pending.arrived,
-            "device": pending.finished - pending.started,
-            "encode": now - before,
-        }
+        stages = {"queue": pending.queue_s, "device": pending.device_s, "encode": now - before}
         for stage, seconds in stages.items():
             self.metrics.stage.labels(stage).observe(seconds)
         if not ranked.complete:
             self.metrics.incomplete.inc()
         milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
         return with_timings(answer, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3})
-
-    async def _searched(self, pending: Pending) -> tuple[Ranked, float]:
-        """What the device found for a request that is in the queue, and when it was there."""
-        try:
-            async with asyncio.timeout(pending.deadline - time.monotonic()):
-                found, row = await pending.future
-        except TimeoutError:
-            raise Refusal("deadline", "the deadline passed before the answer was there", "deadline_ms") from None
-        except Refusal:
-            raise
-        except Exception as error:
-            raise Refusal("failed", "the engine failed on this request; the log has the reason") from error
-        finally:
-            self.batcher.leave(pending)
-        before = time.monotonic()
-        try:
-            return found.ranked(row, pending.parsed), before
-        except NonFiniteError:
-            self.metrics.nonfinite.inc()
-            message = f"model {pending.serving.model}: the scores of this request are NaN or infinity"
-            raise Refusal("nonfinite", message) from None
 
     def _accept(self, asked: RecommendRequest, exposure: Exposure | None) -> Pending:
         """Check a request against what answers now, unless the queue is full."""
@@ -190,7 +167,7 @@ class Service:
             raise invalid(error) from None
         deadline = arrived + (asked.deadline_ms or self.config.batch.default_deadline_ms) / 1e3
         future = asyncio.get_running_loop().create_future()
-        return Pending(request, serving, parsed, deadline, future, arrived)
+        return Pending(request, serving, parsed, deadline, future, arrived, arrived)
 
     def _refuse_unless_ready(self) -> None:
         if self.state == "draining":
