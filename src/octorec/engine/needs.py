@@ -37,7 +37,8 @@ class Needs:
     weights: parameters, FP8 values and scales. catalog: both sets of the trie, with room for `max_items`. context: what
     the model keeps of a batch's requests, such as keys and values. graphs: all else that a batch takes, inputs too.
     The batch is the largest bucket's: CUDA graphs keep its memory, with the inputs of every bucket, and the second
-    largest is computed beside it once. On a CPU nothing is kept between batches, and both are 0.
+    largest is computed beside it once. Both are 0 where they are not known: on a CPU, which keeps nothing between
+    batches, and with code of the user's that does not run on meta tensors.
     """
 
     weights: int
@@ -65,8 +66,8 @@ class Needs:
             return
         first, *others = sorted(self.sizes, key=self.sizes.__getitem__, reverse=True)
         advice = "; or ".join(REMEDIES[name] for name in (first, *others))
-        allowed = f"only {readable(free)} are free, and {first} takes most: {advice}"
-        raise InputError("memory", f"{readable(self.total)}: {self.words()}", allowed)
+        allowed = f"only {readable(free)} are free, and most is for {first}: {advice}"
+        raise InputError("memory", f"{readable(self.total)} for {self.words()}", allowed)
 
 
 def readable(size: int) -> str:
@@ -82,7 +83,10 @@ def needs_of(model: Model, catalog: Catalog, config: EngineConfig, ops: Ops, dev
     weights, table = (sum(one.nbytes for one in each) for each in (model.state_dict().values(), tables))
     if device.type != "cuda":
         return Needs(weights, table)
-    first, *others = [_Search(model, trie, config, ops, *bucket) for bucket in _largest(config)]
+    try:
+        first, *others = [_Search(model, trie, config, ops, *bucket) for bucket in _largest(config)]
+    except Exception:  # a kernel of the user's raises what it likes
+        return Needs(weights, table)
     inputs = first.inputs * sum(config.batch_sizes) // config.batch_sizes[-1] * len(config.beam_widths)
     beside = max((other.most for other in others), default=0)
     return Needs(weights, table, first.context, first.most - first.context + inputs + beside)

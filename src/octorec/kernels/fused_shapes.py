@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor
+from triton import next_power_of_2
 
 from octorec.kernels import reference
 from octorec.kernels.beam_step import tiling_for
@@ -87,13 +88,14 @@ class Shapes(Variant):
         slots = len(plan[0]) * self.card.tile.rows
         hidden = self._hidden(_result(x, (slots, x.shape[1]), quantize_to), width, quantize_to)
         parts = _empty(x, (slots, x.shape[1]))
-        del hidden, parts  # both live until the sum is there
-        return _empty(x, x.shape)
+        out = _empty(x, x.shape)
+        del hidden, parts, plan  # they live until the sum is there
+        return out
 
     def _plan(self, experts: Tensor, n_expert: int) -> tuple[Tensor, ...]:
         rows, per_row = experts.shape
         tiles = most_tiles(rows, per_row, n_expert, self.card.tile.rows)
-        shapes = (tiles,), (tiles,), (rows, per_row), (-(-rows * per_row // CHUNK), n_expert + 1)
+        shapes = (tiles,), (tiles,), (rows, per_row), (-(-rows * per_row // CHUNK), next_power_of_2(n_expert + 1))
         return tuple(experts.new_empty(shape, dtype=torch.int32) for shape in shapes)
 
     def _hidden(self, slots: Operand, width: int, quantize_to: Granularity | None) -> Operand:
@@ -123,10 +125,9 @@ class Shapes(Variant):
         sizes = (4 * beams, beams * tiles, out_width, out_width * tiling.tile, out_width * subtiles, 2 * out_width)
         buffers = [logits.new_empty(batch, size) for size in sizes]
         found = _beams(logits, out_width)
-        if ranked:
-            del buffers
-            return _beams(logits, out_width)
-        return found
+        result = _beams(logits, out_width) if ranked else found
+        del buffers, found  # they live until the result is there
+        return result
 
 
 def _beams(logits: Tensor, width: int) -> Beams:
