@@ -12,6 +12,7 @@ import octorec
 from octorec.catalog.catalog import Catalog
 from octorec.engine.config import EngineConfig
 from octorec.engine.engine import Engine
+from octorec.engine.memory import free_bytes
 from octorec.engine.needs import Needs, needs_of
 from octorec.errors import InputError
 from octorec.kernels import fused, reference
@@ -79,7 +80,7 @@ def test_weights_and_catalog_take_what_was_said(
 def test_no_weight_is_read_where_memory_is_short(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("octorec.engine.load.free_bytes", lambda device: 1000)
     monkeypatch.setattr("octorec.engine.load.load_model", lambda *_: pytest.fail("weights were read"))
-    with pytest.raises(InputError, match="only 0.0 MB are free, and most is for weights: take the FP8 checkpoint"):
+    with pytest.raises(InputError, match=r"only 0\.0 MB are free, and most is for weights: take the FP8 checkpoint"):
         octorec.load(folder)
 
 
@@ -156,3 +157,19 @@ def test_the_first_step_has_one_beam_and_each_width_is_checked() -> None:
     assert asked == [
         (beams, size, width) for width in (4, 8) for beams, size in zip((1, width, width), SIZES, strict=True)
     ]
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_what_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = random_catalog(5000, (2048, 2048, 2048))
+    model = OneRecV2(preset("0.1b", codebook_sizes=catalog.codebook_sizes, codebook_fingerprint=catalog.fingerprint))
+    initialize(model, seed=0)
+    weights.save(model, tmp_path, torch.bfloat16)
+    said: list[Needs] = []
+    monkeypatch.setattr("octorec.engine.load.needs_of", lambda *given: said.append(needs_of(*given)) or said[0])
+    before = free_bytes("cuda")
+    engine = octorec.load(tmp_path, catalog, "cuda")
+    engine.warm_up()
+    taken = before - free_bytes("cuda")
+    libraries = 500 * 10**6  # kernels' code, and what cuBLAS works in
+    assert 0.7 * said[0].total < taken < 1.15 * said[0].total + libraries

@@ -24,7 +24,7 @@ from octorec.engine.staging import Staging
 from octorec.kernels import device as device_module
 from octorec.kernels import fused
 from octorec.kernels.fused_shapes import Shapes
-from octorec.kernels.ops import Ops, Variant
+from octorec.kernels.ops import OPERATIONS, Ops, Variant
 from octorec.kernels.products import INTERPRETER, Tile, card_with
 from octorec.models.names import views
 from octorec.models.onerec import OneRecV2
@@ -60,6 +60,10 @@ def catalog_of(sizes: tuple[int, ...], items: int = 200) -> Catalog:
     codes = np.random.default_rng(0).integers(0, sizes, (items, len(sizes)))
     columns = {"item_id": [str(item) for item in range(items)], "codes": pa.array(codes.tolist(), pa.list_(pa.int32()))}
     return Catalog.of_items(pa.table(columns), sizes)
+
+
+def test_every_operation_of_a_search_says_what_it_allocates() -> None:
+    assert set(OPERATIONS) - set(vars(Shapes)) == {"causal_attention"}  # training's
 
 
 def head(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
