@@ -19,7 +19,7 @@ from octorec.cli.command import kept, run
 from octorec.cli.data import data_app
 from octorec.cli.flags import given, with_flags
 from octorec.cli.import_checkpoint import import_checkpoint
-from octorec.cli.inputs import check_hold_out, known_users, measured_requests, predicted
+from octorec.cli.inputs import check_hold_out, known_users, measured_requests, predicted, said_of_gpu
 from octorec.cli.options import (
     A_CATALOG,
     A_CHECKPOINT,
@@ -53,6 +53,7 @@ from octorec.cli.widths import widths
 from octorec.cli.words import ids, said_with_commas, user_fields
 from octorec.data.hold_out import HOLD_OUT
 from octorec.demo.claim import claimed_demo
+from octorec.engine.limits import DEFAULT_BEAM_WIDTH
 from octorec.engine.model_folder import require_model
 from octorec.engine.request import Answer, Request, check_unknown_items, read_requests
 from octorec.engine.widths import of_one, read_for
@@ -228,7 +229,7 @@ def recommend(
 
     from octorec.engine.load import load
 
-    engine = load(checkpoint, catalog, device)
+    engine = load(checkpoint, catalog, device, progress=said_of_gpu(device), batch_sizes=(1,))
     fields = user_fields(user or [], {field.name: field.kind for field in engine.user_fields})
     with said_with_commas():
         answer = engine.recommend([dataclasses.replace(request, user=fields)])[0]
@@ -303,8 +304,8 @@ def evaluate(
     form = table_format(sep, columns, time_format)
     shadowed = [] if requests is None else read_requests(requests)
 
-    def engines(**widths: Any) -> tuple[Engine, Engine]:
-        options = {"exclude_seen": exclude_seen, **widths}
+    def engines(**options: Any) -> tuple[Engine, Engine]:
+        options |= {"exclude_seen": exclude_seen, "progress": said_of_gpu(device)}
         before, after = (load(path, catalog, device, **options) for path in (baseline, candidate))
         return before, after
 
@@ -321,7 +322,7 @@ def evaluate(
     assert data is not None
     interactions, examples, sample = predicted(data, hold_out, form, limit)
     say(f"ahead: {len(examples):,} requests to each of two checkpoints on {device}; then the floors and the verdict")
-    pair = engines(**({} if width is None else of_one(width)))
+    pair = engines(**of_one(DEFAULT_BEAM_WIDTH if width is None else width))
     for engine in pair:
         engine.policy.widths(width, asked[-1])
     names = {"baseline": baseline, "candidate": candidate}

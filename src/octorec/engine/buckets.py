@@ -41,9 +41,9 @@ class Buckets:
         return cls(sizes, tuple(sorted(beams, key=by_cost)), max_rows)
 
     def all(self) -> list[Bucket]:
-        """Return every bucket, the largest first."""
+        """Return every bucket, the one of most rows first: its capture makes the memory pool of the others."""
         made = [Bucket(size, beams) for beams in self.beams for size in self.sizes_of(beams)]
-        return sorted(made, key=lambda bucket: (bucket.size, bucket.rows, bucket.widths), reverse=True)
+        return sorted(made, key=lambda bucket: (bucket.rows, bucket), reverse=True)
 
     def sizes_of(self, beams: Widths) -> tuple[int, ...]:
         """Return the batch sizes that there are for some beams, ascending."""

@@ -5,7 +5,7 @@ The same code runs on the CPU through the reference operations and on a GPU thro
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,61 +14,23 @@ import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse
-from octorec.engine.buckets import Bucket, Buckets
+from octorec.engine.buckets import Bucket
+from octorec.engine.config import EngineConfig as EngineConfig
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
-from octorec.engine.limits import (
-    DEFAULT_BEAM_WIDTH,
-    DEFAULT_EXCLUDE,
-    MOST_CONTEXT,
-    MOST_EXCLUDE,
-    MOST_ITEMS,
-    MOST_ROWS,
-    MOST_SEEN,
-)
+from octorec.engine.limits import MOST_SEEN
 from octorec.engine.policy import BeamStarts, Policy
 from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, id_list, request_list
 from octorec.engine.search import SearchBatch, Searched, score, scored, search
 from octorec.engine.staging import Staging
-from octorec.engine.widths import Widths, check_default_width, read_beam_width, read_widths
+from octorec.engine.widths import Widths
 from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
 from octorec.kernels.ops import Ops
 from octorec.models.model import Inputs, Model
 from octorec.models.user import UserField
-from octorec.settings import LARGE, check_ascending, check_range, check_types
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """What an engine is built for. A batch runs in the smallest bucket (batch size, beam width) that holds it.
-
-    beam_widths: each a number, or a number a level. max_rows: of a bucket, batch size times widest level, so that there
-    can be large batches of narrow beams without large batches of wide ones; None for all buckets.
-    """
-
-    max_context: int | None = None  # items of a history that are read, the newest; None: as many as the model reads
-    batch_sizes: tuple[int, ...] = (1, 8, 32)
-    beam_widths: tuple[Any, ...] = (32, 128, 512)  # of `Width`
-    default_beam_width: Any = DEFAULT_BEAM_WIDTH  # a `BeamWidth`
-    max_rows: int | None = None
-    max_exclude: int = DEFAULT_EXCLUDE  # ids in a request's `exclude`
-    exclude_seen: bool = False  # whether requests that do not say are given no item of their history
-    max_items: int | None = None  # room for a catalog that grows; None: a tenth more than it has
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        object.__setattr__(self, "beam_widths", read_widths("beam_widths", self.beam_widths))
-        object.__setattr__(self, "default_beam_width", read_beam_width("default_beam_width", self.default_beam_width))
-        check_ascending(self, "batch_sizes")
-        check_range(self, 1, MOST_ROWS, "batch_sizes")
-        check_range(self, 1, LARGE, "max_rows")
-        check_range(self, 1, MOST_CONTEXT, "max_context")
-        check_range(self, 1, MOST_EXCLUDE, "max_exclude")
-        check_range(self, 1, MOST_ITEMS, "max_items")
-        check_default_width(self.beam_widths, self.default_beam_width)
 
 
 class Engine:
@@ -90,19 +52,16 @@ class Engine:
         self.model, self.config, self.ops, self.checkpoint = model, config, ops, checkpoint
         self.device = torch.device(device)
         ops.check_device(self.device)
-        room = len(catalog) + len(catalog) // 10 if config.max_items is None else config.max_items
-        self._on_device = DeviceCatalog(catalog, room, self.device)
-        self.policy = Policy(
-            Buckets.of(config.batch_sizes, config.beam_widths, len(model.codebook_sizes), config.max_rows),
-            config.default_beam_width,
-            starts or BeamStarts(),
-        )
+        config.check(model, ops)
+        self._on_device = DeviceCatalog(catalog, config.room(catalog), self.device)
+        buckets = config.buckets(len(model.codebook_sizes))
+        self.policy = Policy(buckets, config.default_beam_width, starts or BeamStarts())
         self._graphs: dict[Bucket, GraphedSearch] = {}
 
     @property
     def max_history(self) -> int:
         """How many items of a history are read, the newest."""
-        return self.model.max_history if self.config.max_context is None else self.config.max_context
+        return self.config.longest(self.model)
 
     @property
     def user_fields(self) -> tuple[UserField, ...]:
