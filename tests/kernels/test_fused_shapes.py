@@ -135,7 +135,7 @@ def test_a_search_that_runs_takes_what_was_said_before(name: str, recipe: str | 
             context = live.now
         del state
         with LiveBytes() as live:
-            search(model, trie.levels, staging.batch(block), 4, model.ops)
+            search(model, trie.levels, staging.batch(block), (4,) * len(model.codebook_sizes), model.ops)
     assert said.weights == sum(tensor.nbytes for tensor in model.state_dict().values())
     assert said.catalog == sum(tensor.nbytes for level in trie.levels for tensor in level if tensor is not None)
     assert said.context == context > 0
