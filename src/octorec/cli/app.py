@@ -19,7 +19,7 @@ from octorec.cli.command import kept, run
 from octorec.cli.data import data_app
 from octorec.cli.flags import given, with_flags
 from octorec.cli.import_checkpoint import import_checkpoint
-from octorec.cli.inputs import check_hold_out, known_users, measured_requests, predicted
+from octorec.cli.inputs import check_hold_out, known_users, measured_requests, predicted, without_features
 from octorec.cli.options import (
     A_CATALOG,
     A_CHECKPOINT,
@@ -27,6 +27,7 @@ from octorec.cli.options import (
     A_TABLE,
     AN_ANALYZED,
     Checkpoint,
+    ContextModule,
     Device,
     ExcludeSeen,
     Force,
@@ -56,6 +57,7 @@ from octorec.engine.request import Request, check_unknown_items, read_requests
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, lengths
 from octorec.evaluate.margin import MARGIN
+from octorec.files import parse_json
 from octorec.numerics.intensity import Workload
 from octorec.progress_bar import counting, megabytes, training_progress
 from octorec.prove.config import MEASURED, ProveConfig
@@ -151,6 +153,7 @@ def analyze(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
+    context_module: ContextModule = None,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     every: Annotated[bool, typer.Option("--all", help="Print every table, of each tensor too.")] = False,
     force: Force = False,
@@ -170,9 +173,10 @@ def analyze(
     form = table_format(sep, columns, time_format)
     batch, about = None, list[str]()
     if data:
-        batch, about = measured_requests(checkpoint, data, users, catalog, requests, unknown_items, form)
+        of_data = data, users, catalog, requests, unknown_items, form
+        batch, about = measured_requests(checkpoint, *of_data, context_module)
     with counting("analyzing", "tensors") as progress:
-        found = analyze(checkpoint, out, batch, force, progress, workload, about)
+        found = analyze(checkpoint, out, batch, force, progress, workload, about, context_module)
     show(as_json, found.to_dict(), *([render_all(found)] if every else []), *render(found, out))
 
 
@@ -182,6 +186,7 @@ def quantize(
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.", callback=A_CHECKPOINT)],
     out: Annotated[Path, typer.Option(help="FP8 checkpoint folder to write.")],
     recipe: RecipeName = ProveConfig.recipe,
+    context_module: ContextModule = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -192,7 +197,7 @@ def quantize(
     from octorec.quant.convert import quantize_checkpoint
 
     with counting("quantizing", "MB") as progress:
-        report = quantize_checkpoint(checkpoint, out, recipe, force, megabytes(progress))
+        report = quantize_checkpoint(checkpoint, out, recipe, force, megabytes(progress), context_module=context_module)
     before, after = (f"{size / 1e6:,.1f} MB" for size in (report.total_bytes_before, report.total_bytes_after))
     ratio = f"the {len(report.tensors)} quantized matrices take {report.quantized_ratio:.3f} of their bytes in 16 bit"
     lines = [f"wrote {out}: {after} instead of {before}; {ratio}"]
@@ -211,18 +216,23 @@ def recommend(
     exclude_seen: ExcludeSeen = False,
     allow: Annotated[list[str] | None, typer.Option(help="A named item set to return from; may be repeated.")] = None,
     user: Annotated[list[str] | None, typer.Option(help="A user field as name=value; may be repeated.")] = None,
+    features: Annotated[
+        str | None, typer.Option(help='Features of the context module, as a JSON object: {"hour": 20}.')
+    ] = None,
     catalog: OtherCatalog = None,
+    context_module: ContextModule = None,
     device: Device = DEVICE,
     as_json: Json = False,
 ) -> None:
     """Recommend items for one history."""
     require_model(checkpoint, catalog)
     lists = ids("exclude", exclude), allow or []
-    request = Request(ids("history", history), k, beam_width, *lists, exclude_seen=exclude_seen)
+    named = {} if features is None else parse_json(features.encode(), "features", features)
+    request = Request(ids("history", history), k, beam_width, *lists, exclude_seen=exclude_seen, features=named)
 
     from octorec.engine.load import load
 
-    engine = load(checkpoint, catalog, device)
+    engine = load(checkpoint, catalog, device, context_module)
     fields = user_fields(user or [], {field.name: field.kind for field in engine.user_fields})
     with said_with_commas():
         answer = engine.recommend([dataclasses.replace(request, user=fields)])[0]
@@ -260,6 +270,7 @@ def evaluate(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
+    context_module: ContextModule = None,
     device: Device = DEVICE,
     as_json: Json = False,
 ) -> None:
@@ -288,7 +299,8 @@ def evaluate(
     shadowed = [] if requests is None else read_requests(requests)
 
     def engines() -> tuple[Engine, Engine]:
-        before, after = (load(path, catalog, device, exclude_seen=exclude_seen) for path in (baseline, candidate))
+        paths = (baseline, candidate)
+        before, after = (load(path, catalog, device, context_module, exclude_seen=exclude_seen) for path in paths)
         return before, after
 
     if requests is not None:
@@ -305,6 +317,7 @@ def evaluate(
     interactions, examples, sample = predicted(data, hold_out, form, limit)
     say(f"ahead: {len(examples):,} requests to each of two checkpoints on {device}; then the floors and the verdict")
     pair = engines()
+    without_features(pair[0].features)
     width = beam_width or min(engine.config.default_beam_width for engine in pair)
     if asked[-1] > width:
         raise InputError("k", asked[-1], f"at most beam_width = {width}")
@@ -333,8 +346,9 @@ def evaluate(
 
 @app.command()
 @with_flags(
-    ProveConfig, recipe=RecipeName, margin=Margin, device=Device, unknown_items=UnknownItems, exclude_seen=ExcludeSeen
-)
+    ProveConfig, recipe=RecipeName, margin=Margin, device=Device, unknown_items=UnknownItems, exclude_seen=ExcludeSeen,
+    context_module=ContextModule,
+)  # fmt: skip
 def prove(
     command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.", callback=A_CHECKPOINT)],
@@ -363,6 +377,7 @@ def prove(
     from octorec.data.splits import training_part
     from octorec.evaluate.origin import Side, origin_of
     from octorec.models.families import without_weights
+    from octorec.models.features import features_of
     from octorec.models.hf_folder import Checkpoint as HfFolder
     from octorec.prove.run import prove
     from octorec.report.proof import render_proof
@@ -373,8 +388,9 @@ def prove(
     say(f"ahead: {asked}; then layers, floors and verdict")
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
     origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}, sample))
-    fields = without_weights(HfFolder(checkpoint)).user_fields
-    known = known_users(users, fields, (example.user_id for example in examples), form)
+    model = without_weights(HfFolder(checkpoint), config.context_module)
+    without_features(features_of(model))
+    known = known_users(users, model.user_fields, (example.user_id for example in examples), form)
     train = training_part(interactions, hold_out)
     with counting("proving", "requests") as progress:
         proof = prove(checkpoint, examples, config, out, known, force, progress, train)

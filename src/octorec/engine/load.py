@@ -13,17 +13,24 @@ from octorec.engine.model_folder import CATALOG, require_model
 from octorec.errors import InputError, MismatchError
 from octorec.kernels.device import open_device, ops_for
 from octorec.models.checkpoint_folder import require_checkpoint
+from octorec.models.families import ContextModule
 from octorec.models.model import Model
 from octorec.quant.load import load_model
 
 
 def load(
-    checkpoint: str | Path, catalog: str | Path | Catalog | None = None, device: str = "cpu", **engine: Any
+    checkpoint: str | Path,
+    catalog: str | Path | Catalog | None = None,
+    device: str = "cpu",
+    context_module: ContextModule = None,
+    **engine: Any,
 ) -> Engine:
     """Open a 16-bit or FP8 checkpoint folder as an engine.
 
     catalog: a catalog or its folder; None for the one inside the checkpoint folder. On the CPU the arithmetic around
-    the FP8 products is float32, on a GPU bfloat16. engine: fields of EngineConfig to set (`batch_sizes`, ...).
+    the FP8 products is float32, on a GPU bfloat16. context_module: where the checkpoint has a context module of yours,
+    the file and class that have it (`FILE.py:CLASS`, which is run) or the class.
+    engine: fields of EngineConfig to set (`batch_sizes`, ...).
     Raises InputError for a folder that holds no checkpoint or no catalog, and MismatchError when the catalog was made
     with another codebook than the checkpoint.
     """
@@ -36,7 +43,7 @@ def load(
     if not isinstance(catalog, Catalog):
         catalog = Catalog.load(folder / CATALOG if catalog is None else catalog)
     ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
-    model = load_model(folder, ops, device, dtype)
+    model = load_model(folder, ops, device, dtype, context_module)
     check_codebook(model, catalog, folder)
     return Engine(model, catalog, engine_config(engine), device, ops, str(folder))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from octorec.engine.limits import DEFAULT_EXCLUDE, MOST_EXCLUDE, MOST_ITEMS, MOST_ROWS
+from octorec.engine.model_folder import CONTEXT_MODULE, require_module_file
 from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
 from octorec.errors import InputError, check_known
 from octorec.reading import folder_names, read_yaml, require_file
@@ -57,6 +58,7 @@ class EngineOptions:
 
     device: Literal["cpu", "cuda"] = setting(DEVICE, "cpu or cuda; of several GPUs CUDA_VISIBLE_DEVICES chooses one.")
     catalog: str | None = setting(None, "Catalog folder; the checkpoint's own if not given.")
+    context_module: str | None = setting(None, CONTEXT_MODULE)
     batch_sizes: tuple[Rows, ...] | None = setting(None, "Batch sizes to capture, ascending; the engine's default.")
     beam_widths: tuple[Rows, ...] | None = setting(None, "Beam widths to capture, ascending; the engine's default.")
     default_beam_width: Rows | None = setting(None, "Beam width of requests that state none; the engine's default.")
@@ -177,6 +179,8 @@ class ServeConfig:
         for name, path in (files | {"experiment": self.ab.experiment}).items():
             if path is not None:
                 require_file(path, name)
+        if self.engine.context_module is not None:
+            require_module_file(self.engine.context_module)
         for name, path in (("catalog_root", self.admin.catalog_root), ("model_root", self.admin.model_root)):
             if path is not None:
                 folder_names(path, name, "must be a folder whose subfolders are versions")

@@ -55,6 +55,7 @@ def prepare(catalog: Catalog) -> None:
 
 def load_engine(checkpoint: str | Path, catalog: str | Path | Catalog | None, config: ServeConfig) -> Engine:
     """An engine with every look-up of its catalog made. Raises InputError, MismatchError as `engine.load.load` does."""
-    engine = load(checkpoint, catalog, config.engine.device, **config.engine.of_engine())
+    options = config.engine
+    engine = load(checkpoint, catalog, options.device, options.context_module, **options.of_engine())
     prepare(engine.catalog)
     return engine
