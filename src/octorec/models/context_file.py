@@ -45,10 +45,10 @@ def context_class(context_module: str | type) -> type:
 
 def blame(field: str, kind: Any, error: Exception) -> InputError:
     """What went wrong in the user's code as an InputError that says where. kind: the class, or the path of its file."""
-    file = getattr(sys.modules.get(getattr(kind, "__module__", "")), "__file__", None) or str(kind)
+    file = str(kind) if isinstance(kind, Path) else getattr(sys.modules.get(kind.__module__), "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    line = f"line {lines[-1]} of " if lines else ""
-    return InputError(field, getattr(kind, "__name__", str(kind)), f"{line}{file}: {type(error).__name__}: {error}")
+    where = f"line {lines[-1]} of {file}: " if lines else ""
+    return InputError(field, getattr(kind, "__name__", str(kind)), f"{where}{type(error).__name__}: {error}")
 
 
 @cache

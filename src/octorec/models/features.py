@@ -74,7 +74,7 @@ class Feature:
         found = np.full(self.shape, 0 if self.blank is None else self.blank, self.dtype)
         if value is not None:
             given = self._numbers(where, value)
-            found[: len(given)] = given  # type: ignore[misc]
+            found[tuple(map(slice, given.shape))] = given
         return found
 
     def _numbers(self, where: str, value: Any) -> np.ndarray:

@@ -63,7 +63,7 @@ def made_context(module: nn.Module, batch: ContextBatch, width: int, dtype: torc
         if not isinstance(found, Tensor) or found.dtype != kind or not _fits(tuple(found.shape), shape):
             got = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else found
             raise InputError(f"{name}: {what}", got, f"must be a tensor [{', '.join(map(str, shape))}] of {kind}")
-    return context, lengths
+    return context.contiguous(), lengths.contiguous()
 
 
 def _fits(found: tuple[int, ...], shape: tuple[Any, ...]) -> bool:
