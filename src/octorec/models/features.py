@@ -62,7 +62,7 @@ class Feature:
         if self.categories is not None:
             kind = f"integers from 0 to {self.categories - 1:,}"
         if not self.shape:
-            return f"must be one of {kind}" if self.categories else f"must be one number of: {kind}"
+            return f"must be a single one of {kind}"
         shape = " x ".join(f"{length:,}" for length in self.shape)
         return f"must be a list of {'at most ' if self.shorter else ''}{shape} {kind}"
 
@@ -83,26 +83,31 @@ class Feature:
             given = np.array(value.tolist() if hasattr(value, "tolist") else value, dtype=object)  # of NumPy and torch
         except ValueError:  # lists of several lengths and depths
             raise InputError(where, value, self.allowed) from None
-        for one in given.flat:
-            if not self._holds(one):
-                raise InputError(where, one, self.allowed)
+        kind = Real if self.dtype == "float32" else Integral
+        wrong = {one for one in set(map(type, given.flat)) if one is bool or not issubclass(one, kind)}
+        if wrong:
+            raise InputError(where, next(one for one in given.flat if type(one) in wrong), self.allowed)
         if not self._fits(given.shape):
             raise InputError(where, f"shape {list(given.shape)}" if given.shape else value, self.allowed)
-        return given.reshape(-1, *self.shape[1:]).astype(self.dtype) if self.shape else given.astype(self.dtype)
+        try:
+            numbers = given.astype(np.float64 if self.dtype == "float32" else np.int64)
+        except OverflowError:
+            raise InputError(where, value, self.allowed) from None
+        least, most = (-FLOAT32, FLOAT32) if self.dtype == "float32" else self._integers
+        outside = ~((numbers >= least) & (numbers <= most))  # NaN is
+        if outside.any():
+            raise InputError(where, numbers[outside][0].item(), self.allowed)
+        return numbers.reshape(-1, *self.shape[1:]) if self.shape else numbers
+
+    @property
+    def _integers(self) -> tuple[int, int]:
+        return (-(2**63), 2**63 - 1) if self.categories is None else (0, self.categories - 1)
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
         if self.shorter and shape == (0,):
             return True
         whole = shape[1:] == self.shape[1:] and len(shape) == len(self.shape)
         return whole and (shape <= self.shape if self.shorter else shape == self.shape)
-
-    def _holds(self, one: Any) -> bool:
-        if isinstance(one, bool):
-            return False
-        if self.dtype == "float32":
-            return isinstance(one, int | float | Real) and -FLOAT32 <= one <= FLOAT32  # type: ignore[operator]
-        least, end = (-(2**63), 2**63) if self.categories is None else (0, self.categories)
-        return isinstance(one, Integral) and least <= int(one) < end
 
 
 Features = Mapping[str, Feature]
