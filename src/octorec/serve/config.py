@@ -58,7 +58,6 @@ class EngineOptions:
 
     device: Literal["cpu", "cuda"] = setting(DEVICE, "cpu or cuda; of several GPUs CUDA_VISIBLE_DEVICES chooses one.")
     catalog: str | None = setting(None, "Catalog folder; the checkpoint's own if not given.")
-    context_module: str | None = setting(None, CONTEXT_MODULE)
     batch_sizes: tuple[Rows, ...] | None = setting(None, "Batch sizes to capture, ascending; the engine's default.")
     beam_widths: tuple[Rows, ...] | None = setting(None, "Beam widths to capture, ascending; the engine's default.")
     default_beam_width: Rows | None = setting(None, "Beam width of requests that state none; the engine's default.")
@@ -74,6 +73,7 @@ class EngineOptions:
     unknown_items: UnknownItems = setting(
         UNKNOWN_ITEMS, "drop: ignore and report item ids that the catalog lacks; refuse: answer 422."
     )
+    context_module: str | None = setting(None, CONTEXT_MODULE)
 
     def __post_init__(self) -> None:
         check_types(self)
