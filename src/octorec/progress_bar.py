@@ -20,7 +20,7 @@ RATES = ((1.0, "s"), (60.0, "min"), (3600.0, "h"))  # seconds of the units in wh
 
 
 class Pace:
-    """What is done of a work, since when, and so how long the rest will take.
+    """A Pace knows what is done of a work, since when, and so how long the rest will take.
 
     title: what is going on. unit: what is counted, such as requests; empty where that has no name.
     """
@@ -36,12 +36,12 @@ class Pace:
         self.total, self._began = total, self._now()
 
     def count(self) -> str:
-        """Such as `1,024 of 18,860 requests`."""
+        """Return a text such as `1,024 of 18,860 requests`."""
         counted = f"{self.done:,} of {self.total:,}" if self.total else ""
         return " ".join(part for part in (counted, self.unit) if part)
 
     def line(self) -> str:
-        """All that is known, as one line of text."""
+        """Return all that is known, as one line of text."""
         seconds = self._now() - self._began
         rate = (self.done - self._before) / seconds if seconds > 0 else 0.0
         parts = [part for part in (self.count() if self.total else "", self.what) if part]
@@ -52,7 +52,7 @@ class Pace:
 
 
 class Counter:
-    """The Progress of a verb: what it is told is kept in `pace` and shown."""
+    """A Counter is the Progress of a verb: it keeps in `pace` what it is told, and shows it."""
 
     def __init__(self, pace: Pace, shown: Callable[[], None]):
         self.pace, self._shown = pace, shown
@@ -85,7 +85,7 @@ def counting(title: str, unit: str = "") -> Iterator[Counter]:
 
 
 def megabytes(progress: Progress) -> Progress:
-    """`progress` of whoever counts bytes."""
+    """Return a Progress that is told of bytes and tells `progress` of megabytes."""
     return lambda done, total, what="": progress(done // 10**6, max(1, total // 10**6), what)
 
 
@@ -114,7 +114,7 @@ def _validated(record: dict[str, Any], loss: float, steps: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Such as `45 s`, `3 min 20 s` and `2 h 5 min`."""
+    """Return a text such as `45 s`, `3 min 20 s` or `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -122,7 +122,7 @@ def duration(seconds: float) -> str:
 
 
 def _said_rate(rate: float, unit: str) -> str:
-    """`rate` a second in a unit of time in which it is at least 1, where there is one."""
+    """Return `rate`, which is a second, in a unit of time in which it is at least 1, where there is one."""
     seconds, name = next((one for one in RATES if rate * one[0] >= 1), RATES[-1])
     number = rate * seconds
     return f"{number:,.0f} {unit or 'parts'}/{name}" if number >= 100 else f"{number:.1f} {unit or 'parts'}/{name}"
