@@ -12,8 +12,9 @@ COUNTS = "interactions"  # the column that a catalog has where it was built from
 
 
 def with_defaults(items: pa.Table, counted: bool = False) -> pa.Table:
-    """`items` with the columns title, sets and live, filled with "", none and true where they are missing; counted: and
-    with interactions, filled with 0."""
+    """Return `items` with the columns title, sets and live, filled with "", none and true where they are missing;
+    counted: and with interactions, filled with 0.
+    """
     n = items.num_rows
     defaults = {
         "title": pa.array([""] * n),

@@ -31,7 +31,10 @@ COMPARED = ("levels", "n_items", "fingerprint", "version", "attributes")  # of c
 
 @dataclass(frozen=True)
 class CatalogFiles:
-    """What the files of a catalog's folder hold, each checked alone. about: the object in catalog.json."""
+    """CatalogFiles are what the files of a catalog's folder hold, each checked alone.
+
+    about: the object in catalog.json.
+    """
 
     folder: Path
     about: dict[str, Any]

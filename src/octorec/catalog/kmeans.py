@@ -24,7 +24,9 @@ Each = Callable[[int], None]  # called before each iteration with the number of 
 
 
 class Clusters(NamedTuple):
-    """centroids [V, D] float32; iterations over all vectors, 0 where each distinct vector is a centroid."""
+    """Clusters hold centroids [V, D] float32; iterations over all vectors, 0 where each distinct
+    vector is a centroid.
+    """
 
     centroids: np.ndarray
     iterations: int
@@ -53,7 +55,7 @@ def kmeans(x: np.ndarray, size: int, seed: int, each: Each | None = None) -> Clu
 
 
 def _start(x: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Centroids [size, D] to begin with, from more than `size` distinct rows of `x` [n, D]."""
+    """Return centroids [size, D] to begin with, from more than `size` distinct rows of `x` [n, D]."""
     centroids = _draw(x, FIRST * size, rng)
     for wanted in np.geomspace(len(centroids), size, MERGES + 1).round().astype(int)[1:]:
         codes = Nearest(centroids).search(x)[0][:, 0]
@@ -64,9 +66,9 @@ def _start(x: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw(x: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Up to `most` different rows of `x`, drawn by their squared distance to those drawn before: k-means++ in batches.
+    """Draw up to `most` different rows of `x` by their squared distance to those drawn before: k-means++ in batches.
 
-    Fewer only where no other row differs from them.
+    Fewer come back only where no other row differs from them.
     """
     batch = -(-most // DRAWS)
     drawn = new = _different(x, rng.choice(len(x), min(batch, len(x)), replace=False))
@@ -83,13 +85,15 @@ def _draw(x: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _different(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Those of `rows`, ascending, that are the first of their value."""
+    """Return those of `rows`, ascending, that are the first of their value."""
     rows = np.sort(rows)
     return rows[distinct_rows(x[rows])]
 
 
 def _means(x: np.ndarray, codes: np.ndarray, weights: np.ndarray, empty: np.ndarray) -> np.ndarray:
-    """The weighted mean of each cluster [V, D] float32, summed in float64 row by row; of none, its row of `empty`."""
+    """Return the weighted mean of each cluster [V, D] float32, summed in float64 row by row; an empty cluster gets its
+    row of `empty`.
+    """
     sums = np.zeros(empty.shape)
     for start in range(0, len(x), ROWS):
         part = slice(start, start + ROWS)
@@ -101,7 +105,9 @@ def _means(x: np.ndarray, codes: np.ndarray, weights: np.ndarray, empty: np.ndar
 
 
 def _merged(centroids: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
-    """`count` centroids [V, D] fewer: those whose merging with their neighbour adds least error (Ward's criterion)."""
+    """Return `count` centroids [V, D] fewer: those whose merging with their neighbour adds least error (Ward's
+    criterion) are merged.
+    """
     codes, squared = Nearest(centroids).search(centroids, 2)
     itself = codes[:, 0] == np.arange(len(centroids))
     other, squared = (np.where(itself, found[:, -1], found[:, 0]) for found in (codes, squared))
