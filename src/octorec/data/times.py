@@ -40,7 +40,7 @@ CLOCKS = {
 
 
 def times_of_text(column: pa.Array, where: str, time_format: str | None = None) -> pa.Array:
-    """A column of text [n] without null as int64, float64 or timestamps; what is no time is an InputError.
+    """Read a column of text [n] without null as int64, float64 or timestamps; what is no time is an InputError.
 
     time_format: as strptime has it. None: all are numbers, or all are ISO 8601, a date alone being midnight.
     """
@@ -90,7 +90,7 @@ def _by_format(column: pa.Array, where: str, time_format: str) -> pa.Array:
 
 
 def looks_like(texts: list[str]) -> str:
-    """What to do about texts that are no time, by how they are written."""
+    """Return what to do about texts that are no time, by how they are written."""
     for clock, clock_format in CLOCKS.items():
         for date, date_format in DATES.items():
             if all(re.fullmatch(date + clock, text) for text in texts):
