@@ -35,14 +35,14 @@ class InputError(ValueError):
 
 
 class MismatchError(InputError):
-    """A MismatchError says that two things that belong together do not: a checkpoint and a catalog, a config and its
-    tensors.
+    """A MismatchError says that two things that belong together do not: a checkpoint and a catalog, a
+    config and its tensors.
     """
 
 
 class NonFiniteError(InputError):
-    """A NonFiniteError says that a checkpoint gives a request scores that are NaN or infinity, so that it has no
-    answer.
+    """A NonFiniteError says that a checkpoint gives a request scores that are NaN or infinity, so that
+    it has no answer.
 
     checkpoint: its folder. places: positions of such requests among those that were asked together, ascending.
     whose: the first of them, in words. answers: to all that were asked, None at `places`; empty where none were made.
@@ -73,8 +73,8 @@ def check_known(where: str, raw: Any, known: Sequence[str]) -> None:
 
 
 def clean(text: str) -> str:
-    """Return `text` as one line that a terminal only shows: each control character as its escape, such as `\\x1b` or
-    `\\n`.
+    """Return `text` as one line that a terminal only shows: each control character as its escape, such
+    as `\\x1b` or `\\n`.
     """
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 

@@ -44,8 +44,8 @@ def say(text: str | Text, style: str | None = None) -> None:
 
 
 def fitting(shown: RenderableType, console: Console) -> RenderableType:
-    """Return `shown`, with each table that is wider than `console` divided into several of fewer columns; each has the
-    first column.
+    """Return `shown`, with each table that is wider than `console` divided into several of fewer
+    columns; each has the first column.
     """
     if isinstance(shown, Group):
         return Group(*(fitting(part, console) for part in shown.renderables))

@@ -35,8 +35,8 @@ def threads() -> int:
 
 
 def cores() -> int:
-    """Return how many whole cores this process may keep busy: those it may run on, and no more than its containers'
-    quotas.
+    """Return how many whole cores this process may keep busy: those it may run on, and no more than its
+    containers' quotas.
     """
     return max(1, int(min(allowed(), quota())))
 
@@ -50,8 +50,8 @@ def allowed() -> int:
 
 
 def quota() -> float:
-    """Return how many seconds of processor time a second the process's control groups (version 1 or 2) leave it, or
-    infinity.
+    """Return how many seconds of processor time a second the process's control groups (version 1 or 2)
+    leave it, or infinity.
     """
     least = float("inf")
     for line in _text(MEMBERSHIP).splitlines():

@@ -31,8 +31,8 @@ NEEDS = "an item without interactions needs a set or a title word that other ite
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """A Vocabulary holds the features: named sets and title words, with the inverse document frequency [F] float32 of
-    each.
+    """A Vocabulary holds the features: named sets and title words, with the inverse document frequency
+    [F] float32 of each.
     """
 
     sets: tuple[str, ...]

@@ -79,8 +79,8 @@ def check_seed(seed: int) -> None:
 
 
 def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
-    """Return a new version of `catalog` with `new_items` added: same codebook, same fingerprint, no code of an old item
-    moves.
+    """Return a new version of `catalog` with `new_items` added: same codebook, same fingerprint, no
+    code of an old item moves.
 
     Where the catalog was built from vectors that its items brought, a new item brings its own or has it predicted from
     title and sets; else it is always predicted. An id that the catalog has is an InputError, withdrawn or not.

@@ -91,8 +91,8 @@ class Catalog:
 
     @cached_property
     def version(self) -> str:
-        """Return 12 hexadecimal digits that change with any item's id, title, codes, sets, being live or
-        interactions.
+        """Return 12 hexadecimal digits that change with any item's id, title, codes, sets, being live
+        or interactions.
         """
         names = [name for name in self.items.column_names if name != "codes"]
         columns = [as_json(self.items[name]) for name in names]
@@ -119,8 +119,8 @@ class Catalog:
 
     @cached_property
     def interactions(self) -> np.ndarray | None:
-        """Return [n] int64: how often each item was met in what the catalog was built from; None where that is not
-        known.
+        """Return [n] int64: how often each item was met in what the catalog was built from; None where
+        that is not known.
         """
         return np.asarray(self.items[COUNTS]) if COUNTS in self.items.column_names else None
 
@@ -131,8 +131,8 @@ class Catalog:
 
     @cached_property
     def popular_order(self) -> np.ndarray | None:
-        """Return [n] int64: all places by `interactions`, the most first, equal ones in code order; None without
-        counts.
+        """Return [n] int64: all places by `interactions`, the most first, equal ones in code order;
+        None without counts.
         """
         return None if self.interactions is None else np.argsort(-self.interactions, kind="stable")
 

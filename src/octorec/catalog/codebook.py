@@ -71,8 +71,8 @@ class Codebook:
         return digest(self.sizes, *self.centroids)
 
     def assign(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the codes [n, L] int32 of `vectors` [n, D]: each level's nearest centroid, of equally near ones the
-        lower code.
+        """Return the codes [n, L] int32 of `vectors` [n, D]: each level's nearest centroid, of equally
+        near ones the lower code.
 
         A vector's codes do not depend on the vectors beside it, nor on threads or processor.
         """

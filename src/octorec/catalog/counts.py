@@ -13,8 +13,8 @@ from octorec.data.tables import one_array
 
 
 def with_counts(items: pa.Table, interactions: Interactions) -> pa.Table:
-    """Return `items` with the column interactions: how often each is met in `interactions`; a column of that name is
-    replaced.
+    """Return `items` with the column interactions: how often each is met in `interactions`; a column of
+    that name is replaced.
     """
     places = pc.index_in(interactions.table["item_id"], one_array(items["item_id"])).drop_null()
     counts = np.bincount(places.to_numpy(), minlength=items.num_rows)

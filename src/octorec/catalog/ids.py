@@ -8,8 +8,8 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class IdHashes:
-    """IdHashes hold every item id's 64-bit hash, ascending, the place of each, and where the hashes of each bucket
-    begin.
+    """IdHashes hold every item id's 64-bit hash, ascending, the place of each, and where the hashes of
+    each bucket begin.
 
     hashes and places [n + 1] int64. One sentinel is appended: hash INT64_MAX, place -1, so that a search always stops.
     first [buckets] int32: a bucket is
@@ -49,8 +49,8 @@ class IdHashes:
 
 
 def _bucket(hashes: np.ndarray, buckets: int) -> np.ndarray:
-    """Return the bucket of each hash [m] int64: the number that its first bits say; there are `buckets`, a power of two
-    above 1.
+    """Return the bucket of each hash [m] int64: the number that its first bits say; there are
+    `buckets`, a power of two above 1.
     """
     bits = buckets.bit_length() - 1
     return (hashes >> (64 - bits)) + buckets // 2

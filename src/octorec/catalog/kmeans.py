@@ -91,8 +91,8 @@ def _different(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _means(x: np.ndarray, codes: np.ndarray, weights: np.ndarray, empty: np.ndarray) -> np.ndarray:
-    """Return the weighted mean of each cluster [V, D] float32, summed in float64 row by row; an empty cluster gets its
-    row of `empty`.
+    """Return the weighted mean of each cluster [V, D] float32, summed in float64 row by row; an empty
+    cluster gets its row of `empty`.
     """
     sums = np.zeros(empty.shape)
     for start in range(0, len(x), ROWS):

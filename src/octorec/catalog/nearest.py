@@ -117,8 +117,8 @@ def _decided(x: np.ndarray, kth: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 
 def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the squared distance [n] of each row of `x` to that of `y`, both [n, D] float64; a row's bits depend on no
-    other row.
+    """Return the squared distance [n] of each row of `x` to that of `y`, both [n, D] float64; a row's
+    bits depend on no other row.
     """
     return np.square(x - y).sum(1)
 

@@ -13,8 +13,8 @@ INT16_CODES = 2**15  # up to this many codes a level fit int16
 
 
 class TrieLevel(NamedTuple):
-    """A TrieLevel holds the children of one level's nodes, field for field what the beam step reads; nodes ascend by
-    prefix.
+    """A TrieLevel holds the children of one level's nodes, field for field what the beam step reads;
+    nodes ascend by prefix.
 
     child_start [nodes + 1] int32: node i's children are the nodes child_start[i] .. child_start[i+1]-1 of the next
     level. child_code [children] int16 (int32 above 32768 codes): the code that leads there. child_live [children]
@@ -94,8 +94,8 @@ def build_trie(
 
 
 def code_order(codes: np.ndarray, codebook_sizes: Sequence[int], ties: np.ndarray | None = None) -> np.ndarray:
-    """Return the permutation [n] int64 that makes `codes` [n, L] ascend; equal tuples go by `ties` [n], else stay in
-    order.
+    """Return the permutation [n] int64 that makes `codes` [n, L] ascend; equal tuples go by `ties` [n],
+    else stay in order.
     """
     bits = sum(int(size - 1).bit_length() for size in codebook_sizes)
     keys = [_packed(codes, codebook_sizes)] if bits < 64 else list(codes.T[::-1])

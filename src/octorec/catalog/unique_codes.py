@@ -53,8 +53,8 @@ def _distances(x: np.ndarray, centroids: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _nearest_free(x: np.ndarray, centroids: np.ndarray, distances: np.ndarray, free: np.ndarray) -> int:
-    """Return the free code nearest to `x` [D], of equally near ones the lower: exact distances decide among those about
-    as near.
+    """Return the free code nearest to `x` [D], of equally near ones the lower: exact distances decide
+    among those about as near.
     """
     codes = np.flatnonzero(free)
     error = EXACT * (np.square(x).sum() + distances.max())
@@ -63,8 +63,8 @@ def _nearest_free(x: np.ndarray, centroids: np.ndarray, distances: np.ndarray, f
 
 
 def _crowded(prefixes: np.ndarray, moving: np.ndarray) -> list[np.ndarray]:
-    """Return the places of equal rows of `prefixes` [n, L - 1], ascending: an array for each prefix that a row of
-    `moving` has.
+    """Return the places of equal rows of `prefixes` [n, L - 1], ascending: an array for each prefix
+    that a row of `moving` has.
     """
     if not moving.any():
         return []

@@ -69,8 +69,8 @@ def item_vectors(interactions: Interactions | None, items: pa.Table, seed: int) 
 def predicted_vectors(
     attribute_map: AttributeMap | None, items: pa.Table, unit: bool, source: str = "items"
 ) -> np.ndarray:
-    """Return vectors [n, D] (unit: of length 1) from the attributes; raise an InputError where nothing is known of an
-    item.
+    """Return vectors [n, D] (unit: of length 1) from the attributes; raise an InputError where nothing
+    is known of an item.
     """
     if attribute_map is None:
         some = ", ".join(items["item_id"].slice(0, 5).to_pylist())
@@ -137,8 +137,8 @@ def _counts(interactions: Interactions, items: pa.Table) -> sp.csr_matrix:
 
 
 def _ppmi(counts: sp.csr_matrix) -> sp.csr_matrix:
-    """Return the positive pointwise mutual information with smoothed contexts: max(0, log(P(i, j) / (P(i) * P(j)^s /
-    norm))).
+    """Return the positive pointwise mutual information with smoothed contexts: max(0, log(P(i, j) /
+    (P(i) * P(j)^s / norm))).
     """
     pairs = counts.tocoo()
     total = np.asarray(counts.sum(1)).ravel()
@@ -150,8 +150,8 @@ def _ppmi(counts: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def _svd(rows: sp.csr_matrix, width: int, power: float, seed: int) -> np.ndarray:
-    """Return U * S^power of the `width` largest singular values (fewer, if there are fewer columns or rows): [n, <=
-    width].
+    """Return U * S^power of the `width` largest singular values (fewer, if there are fewer columns or
+    rows): [n, <= width].
     """
     width = min(width, *rows.shape)
     if width == 0 or rows.nnz == 0:

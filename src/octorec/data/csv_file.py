@@ -23,8 +23,8 @@ BLOCKS = (2**20, 2**24, 2**28, 2**30)  # bytes parsed together: one of them must
 
 
 class CsvFile:
-    """A CsvFile is a CSV whose names are known: those of its header as they stand there, or the places "0", "1" without
-    a header.
+    """A CsvFile is a CSV whose names are known: those of its header as they stand there, or the places
+    "0", "1" without a header.
 
     lines: its first LINES. first: the values of the first one. delimiter: the one of , ; tab and | that this line has
     most of, if it was not given.

@@ -27,8 +27,8 @@ EXCEL = re.compile(r'"?sep=.')
 
 
 def meaning(name: str) -> str | None:
-    """Return which of our columns a column's name, such as `userId` or `user_id:token`, stands for; None where that is
-    not plain.
+    """Return which of our columns a column's name, such as `userId` or `user_id:token`, stands for;
+    None where that is not plain.
     """
     plain = re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower())
     return next((ours for ours, names in ALIASES.items() if plain in names.split()), None)
@@ -91,8 +91,8 @@ def advice(
 
 
 def told_and_guessed(names: Sequence[str], required: Collection[str], known: Collection[str], form: TableFormat) -> str:
-    """Return the flag with the columns that `form` tells and those that are plain by their names, or "" without any of
-    these.
+    """Return the flag with the columns that `form` tells and those that are plain by their names, or ""
+    without any of these.
 
     One `required` that is neither is said to be NAME.
     """
@@ -106,16 +106,16 @@ def told_and_guessed(names: Sequence[str], required: Collection[str], known: Col
 
 
 def later_header(lines: Sequence[str]) -> int | None:
-    """Return the number of the line that names columns where the first one names none; None where there is no such
-    line.
+    """Return the number of the line that names columns where the first one names none; None where there
+    is no such line.
     """
     named = [sum(meaning(name) is not None for name in split(line, likely_separator(line, ()))) for line in lines]
     return next((at + 1 for at, count in enumerate(named) if count > 1), None) if named[0] == 0 else None
 
 
 def likely_separator(line: str, required: Collection[str]) -> str:
-    """Return the separator of a CSV's first line: the one that gives most columns whose names are known, else most
-    columns.
+    """Return the separator of a CSV's first line: the one that gives most columns whose names are
+    known, else most columns.
     """
 
     def worth(mark: str) -> tuple[int, bool, int]:

@@ -56,8 +56,8 @@ def learned_from(interactions: Interactions) -> Learned:
 
 
 def read_learned(folder: str | Path) -> Learned | None:
-    """Return the record in the `training.json` of a checkpoint folder; None where there is none, as in a foreign
-    folder.
+    """Return the record in the `training.json` of a checkpoint folder; None where there is none, as in
+    a foreign folder.
     """
     path = Path(folder) / "training.json"
     try:

@@ -47,8 +47,8 @@ def repeats(interactions: Interactions) -> Repeats:
 
 
 def remarks(interactions: Interactions, unread: Sequence[str] = (), found: Repeats | None = None) -> list[str]:
-    """Return what is remarkable, a line each: duplicates, times that tie or lie in the future, ratings that are not
-    read.
+    """Return what is remarkable, a line each: duplicates, times that tie or lie in the future, ratings
+    that are not read.
 
     unread: names of the file's other columns. found: the table's repeats, where they are counted already.
     """
@@ -84,8 +84,8 @@ def _of_values(unread: Sequence[str]) -> list[str]:
 
 
 def values(names: Sequence[str]) -> dict[str, str]:
-    """Return those of `names` that seem to say how much an interaction is worth, and what they hold: rating, kind,
-    weight.
+    """Return those of `names` that seem to say how much an interaction is worth, and what they hold:
+    rating, kind, weight.
     """
     plain = {name: "".join(filter(str.isalnum, name.split(":")[0].lower())) for name in names}
     return {name: what for name in names for what, known in VALUES.items() if plain[name] in known.split()}

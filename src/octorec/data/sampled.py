@@ -55,8 +55,8 @@ def sampled_users(interactions: Interactions, limit: int) -> tuple[Interactions,
 
 
 def sampled_requests(requests: list[T], limit: int | None) -> tuple[list[T], Sample | None]:
-    """Return at most `limit` of the requests, by the hashes of their numbers, in their order; and what was taken, as
-    above.
+    """Return at most `limit` of the requests, by the hashes of their numbers, in their order; and what
+    was taken, as above.
     """
     if limit is not None:
         check_limit(limit)

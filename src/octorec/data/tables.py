@@ -98,8 +98,8 @@ def kind_of(path: Path, form: TableFormat = OURS) -> str:
 
 
 def part_files(path: Path, form: TableFormat = OURS) -> list[Path]:
-    """Return the files of a table: `path` itself, or those below a folder that are neither hidden nor a writer's own
-    notes.
+    """Return the files of a table: `path` itself, or those below a folder that are neither hidden nor a
+    writer's own notes.
     """
     if path.is_file():
         if path.name.lower().endswith(ENDINGS) or form.sep:

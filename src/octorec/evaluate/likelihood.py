@@ -27,14 +27,15 @@ CLOSE = 1e-12  # relative change of lambda at which it ends
 
 
 def threshold(users: int, alpha: float) -> float:
-    """What T has to reach for evidence at the one-sided level `alpha`; infinite for fewer than two users."""
+    """Return what T has to reach for evidence at the one-sided level `alpha`; infinite for fewer than two users."""
     return float(f_distribution.isf(2 * alpha, 1, users - 1)) / 2 if users > 1 else np.inf
 
 
 def evidence(z: np.ndarray, counts: np.ndarray, worst: float) -> float:
-    """T of the values `z` [U], each standing for `counts` [U] users, and of one user more whose value is -`worst`.
+    """Return T of the values `z` [U], each standing for `counts` [U] users, and of one user more whose
+    value is -`worst`.
 
-    worst >= 0 and at least max(-z). 0 where the mean is not above 0; infinite where no value is below 0.
+    worst >= 0 and at least max(-z). T is 0 where the mean is not above 0; infinite where no value is below 0.
     """
     z, counts = np.append(z, -worst), np.append(counts, 1.0)
     slope = float(counts @ z)

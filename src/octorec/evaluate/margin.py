@@ -12,5 +12,5 @@ def check_margin(margin: float) -> None:
 
 
 def percent(share: float) -> str:
-    """A margin as people say it: `5 %`."""
+    """Return a margin as people say it, such as `5 %`."""
     return f"{100 * share:.4g} %"

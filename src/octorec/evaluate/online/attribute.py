@@ -22,7 +22,9 @@ OF_TWO = "outcomes of units seen in two variants"
 
 @dataclass(frozen=True)
 class Attributed:
-    """The outcomes of counted units [n]. place: of the unit. time: microseconds. value. event: place in `events`.
+    """Attributed are the outcomes of counted units [n].
+
+    place: of the unit. time: microseconds. value. event: place in `events`.
 
     last: time of the last outcome of anybody, None where there is none.
     """
@@ -35,7 +37,7 @@ class Attributed:
     last: int | None
 
     def of(self, event: str) -> np.ndarray:
-        """Which outcomes are of an event [n]."""
+        """Tell which outcomes are of an event [n]."""
         number = self.events.index(event) if event in self.events else -1
         return self.event == number
 
@@ -84,12 +86,12 @@ NOWHERE, MANY = -1, -2  # instead of a unit's code
 
 
 def _place(column: pa.ChunkedArray, names: pa.Array) -> np.ndarray:
-    """The place of each value in `names` [n] int64, NOWHERE for null and for what is not in it."""
+    """Return the place of each value in `names` [n] int64, NOWHERE for null and for what is not in it."""
     return np.asarray(pc.fill_null(pc.index_in(column, value_set=names, skip_nulls=True), NOWHERE)).astype(np.int64)
 
 
 def _by_request(wanted: pa.ChunkedArray, request_ids: pa.ChunkedArray, codes: np.ndarray) -> np.ndarray:
-    """The code of the unit of each wanted request [n] int64, MANY where more than one unit has that id."""
+    """Return the code of the unit of each wanted request [n] int64, MANY where more than one unit has that id."""
     if wanted.null_count == len(wanted) or not len(codes):
         return np.full(len(wanted), NOWHERE)
     requests, ids = encoded(request_ids)

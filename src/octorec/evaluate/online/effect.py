@@ -42,14 +42,14 @@ UNBOUNDED: Ends = (-math.inf, math.inf)
 
 @dataclass(frozen=True)
 class Bounds:
-    """How many standard errors an end is away at a look: alone, and where the error is shared (joint)."""
+    """Bounds say how many standard errors an end is away at a look: alone, and where the error is shared (joint)."""
 
     alone: float
     joint: float
 
 
 def effect(metric: Metric, variant: str, found: Contrast | Untold, bounds: Bounds) -> Effect:
-    """The effect of `variant` on a metric, and its outcome."""
+    """Return the effect of `variant` on a metric, and its outcome."""
     if isinstance(found, Untold):
         means = (found.control, found.treatment, math.nan)
         return Effect(metric.name, variant, *means, *UNBOUNDED, *UNBOUNDED, found.units, "inconclusive", found.why)
@@ -71,7 +71,10 @@ def effect(metric: Metric, variant: str, found: Contrast | Untold, bounds: Bound
 
 
 def outcome(metric: Metric, alone: Ends, joint: Ends) -> Outcome:
-    """not_inferior: the loss is below the margin (a goal has margin 0: it became better); inferior: it is above."""
+    """Return the outcome that two ends show.
+
+    not_inferior: the loss is below the margin (a goal has margin 0: it became better); inferior: it is above.
+    """
     up = metric.direction == "up"
     (low, _), (joint_low, joint_high) = ((a, b) if up else (-b, -a) for a, b in (alone, joint))
     if (joint_low if metric.role == "goal" else low) > -metric.margin:
@@ -80,7 +83,7 @@ def outcome(metric: Metric, alone: Ends, joint: Ends) -> Outcome:
 
 
 def ends(found: Contrast, bounds: Sequence[float]) -> list[Ends]:
-    """The low and the high end of the difference for each of `bounds`; infinite where nothing bounds it.
+    """Return the low and the high end of the difference for each of `bounds`; infinite where nothing bounds it.
 
     They are the first r on their side of the estimate that is rejected: all at once [E], the few by a search where T is
     too skewed at the r that solves the equation of the first, or where none does.
@@ -99,7 +102,8 @@ def ends(found: Contrast, bounds: Sequence[float]) -> list[Ends]:
 
 
 def _solved(found: Contrast, bounds: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """The r [E] where T(r) is as far from 0 as the bounds [E] say: NaN where there is none, or where it is not unique.
+    """Return the r [E] where T(r) is as far from 0 as the bounds [E] say: NaN where there is none, or
+    where it is not unique.
 
     The equation is quadratic in r but for freedom and skewness, which hardly change and are taken from the r before.
     """
@@ -119,7 +123,9 @@ def _solved(found: Contrast, bounds: np.ndarray, sides: np.ndarray) -> np.ndarra
 
 
 def searched(found: Contrast, bounds: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """The first r [E] on a side of the estimate that is rejected, sought in ever smaller sections; or infinity."""
+    """Return the first r [E] on a side of the estimate that is rejected, sought in ever smaller
+    sections; or infinity.
+    """
     places = _outward(found)[(sides > 0).astype(int)]
     rejected = _rejected(found, bounds, sides, places)
     unbound = ~rejected.any(1) | ((sides > 0) & ~_clear(found, bounds))
@@ -132,20 +138,20 @@ def searched(found: Contrast, bounds: np.ndarray, sides: np.ndarray) -> np.ndarr
 
 
 def _clear(found: Contrast, bounds: np.ndarray) -> np.ndarray:
-    """Whether the control's mean is clear of 0, as what is left of T(r) when r is large."""
+    """Tell whether the control's mean is clear of 0, as what is left of T(r) when r is large."""
     error = math.sqrt(found.varies.parts.sum((0, 1))[1, 1])
     return bounds < (found.base / error if error else np.inf)
 
 
 def unskewed(x: np.ndarray | float, skew: np.ndarray | float) -> np.ndarray:
-    """The inverse of Hall's g at x."""
+    """Return the inverse of Hall's g at x."""
     plain = np.abs(skew) < 1e-9
     s = np.where(plain, 1.0, skew)
     return np.where(plain, x, 3 / s * (np.cbrt(1 + s * (x - s / 6)) - 1))
 
 
 def _outward(found: Contrast) -> np.ndarray:
-    """Places below and above the estimate, from it outwards, where ends are first sought [2, R]."""
+    """Return places below and above the estimate, from it outwards, where ends are first sought [2, R]."""
     if not found.base > 0:  # the estimate is infinite
         return np.stack([GRID[::-1] - 1.0, GRID])
     value = found.value
@@ -155,7 +161,9 @@ def _outward(found: Contrast) -> np.ndarray:
 
 
 def _rejected(found: Contrast, bounds: np.ndarray, sides: np.ndarray, r: np.ndarray) -> np.ndarray:
-    """Whether r [E, R] cannot be the difference, by bounds [E] and sides [E]; not where T is too skewed to tell."""
+    """Tell whether r [E, R] cannot be the difference, by bounds [E] and sides [E]; not where T is too
+    skewed to tell.
+    """
     there = found.varies.at(r.ravel())
     reach = stdtrit(there.freedom.reshape(r.shape), ndtr(-bounds)[:, None]) * sides[:, None]
     steps = found.at(r) / there.error.reshape(r.shape)
@@ -164,7 +172,7 @@ def _rejected(found: Contrast, bounds: np.ndarray, sides: np.ndarray, r: np.ndar
 
 
 def _why(found: Contrast, bound: float) -> str:
-    """Why nothing bounds an end that is `bound` standard errors away."""
+    """Return the reason why nothing bounds an end that is `bound` standard errors away."""
     if math.isinf(bound):
         return NO_BOUND
     if not found.clear > bound:

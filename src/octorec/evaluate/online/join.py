@@ -96,7 +96,7 @@ def join(
 def _known(
     experiment: Experiment, stages: Sequence[Stage], exposures: pa.Table, end: int, found: Counter[str]
 ) -> pa.Table:
-    """The exposures of this experiment up to `end`; the others are counted by name."""
+    """Return the exposures of this experiment up to `end`; the others are counted by name."""
     ours = np.asarray(pc.equal(exposures["experiment"], experiment.name))
     known = np.isin(np.asarray(exposures["stage"]), [stage.number for stage in stages])
     ahead = _microseconds(exposures["time"]) > end
@@ -113,7 +113,7 @@ def _known(
 
 
 def _places(column: pa.ChunkedArray, known: list[str] | list[int], name: str) -> np.ndarray:
-    """The place of each row's value among those that are known [n] int64."""
+    """Return the place of each row's value among those that are known [n] int64."""
     place = pc.index_in(column, value_set=pa.array(known, column.type))
     if place.null_count:
         odd = column.filter(pc.is_null(place))[0].as_py()
@@ -126,7 +126,9 @@ def _microseconds(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _in_one(variants: np.ndarray, times: np.ndarray, starts: np.ndarray, window: int) -> np.ndarray:
-    """Whether each unit, whose rows begin at `starts`, was seen in one variant only until its `window` had passed."""
+    """Tell whether each unit, whose rows begin at `starts`, was seen in one variant only until its
+    `window` had passed.
+    """
     if not len(starts):
         return np.empty(0, bool)
     own = np.repeat(starts, np.diff(starts, append=len(variants)))
@@ -135,7 +137,7 @@ def _in_one(variants: np.ndarray, times: np.ndarray, starts: np.ndarray, window:
 
 
 def _column(metric: Metric, given: Attributed, first: np.ndarray, end: int) -> Column:
-    """A metric's numbers of all units."""
+    """Return a metric's numbers of all units."""
     window = round(metric.window_s * 1e6)
     after = given.time - first[given.place]
     within = (after >= 0) & (after < window)
@@ -152,7 +154,9 @@ def _column(metric: Metric, given: Attributed, first: np.ndarray, end: int) -> C
 
 
 def _sums(metric: Metric, event: str, given: Attributed, chosen: np.ndarray, units: int) -> np.ndarray:
-    """Each unit's values of an event, where `chosen` [n]: their sum, or whether one is above 0 for a proportion."""
+    """Return each unit's values of an event, where `chosen` [n]: their sum, or whether one is above 0
+    for a proportion.
+    """
     chosen = chosen & given.of(event)
     sums = metric.kind != "proportion"
     weights = given.value[chosen] if sums else (given.value[chosen] > 0).astype(float)
@@ -179,13 +183,15 @@ def _count_odd(experiment: Experiment, given: Attributed, first: np.ndarray, fou
 
 
 def _beyond(experiment: Experiment, first: np.ndarray, last: int | None, end: int) -> int:
-    """How many units have matured for a metric though there is no outcome, of anybody, as late as their windows."""
+    """Return how many units have matured for a metric though there is no outcome, of anybody, as late
+    as their windows.
+    """
     ends = first + round(experiment.longest_window_s * 1e6)
     return 0 if last is None else int(((ends > last) & (ends <= end)).sum())
 
 
 def _ended(experiment: Experiment, variants: np.ndarray, ended: pa.ChunkedArray) -> dict[str, dict[str, int]]:
-    """How many requests of counted units came to which end, by variant."""
+    """Return how many requests of counted units came to which end, by variant."""
     places, words = encoded(ended)
     table = np.bincount(variants * len(words) + places, minlength=len(experiment.variants) * len(words))
     table = table.reshape(len(experiment.variants), -1) if len(words) else np.zeros((len(experiment.variants), 0), int)

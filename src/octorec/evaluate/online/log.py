@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class RowLog:
-    """Rows of one schema, in files of this process's own below a folder.
+    """A RowLog keeps rows of one schema in files of this process's own below a folder.
 
     Each `flush_s` seconds a thread appends what came and waits until the disk has it: what kills the process takes
     the rows of the last `flush_s` with it, and no others. Rows that find no room, on the disk or among the
@@ -155,7 +155,7 @@ class RowLog:
             logger.exception("what is to be done about lost rows failed")
 
     def _ready(self) -> LogFile:
-        """The file to go on in: a new one where the last is large, old, broken or was taken away."""
+        """Return the file to go on in: a new one where the last is large, old, broken or was taken away."""
         old = self._file
         if old is not None and old.empty and not old.lost:
             self._since = time.monotonic()

@@ -19,7 +19,7 @@ from octorec.evaluate.online.design import Experiment
 
 
 class Stage(Protocol):
-    """What is read of a stage: since when, in seconds since 1970, its units have had these shares."""
+    """A Stage is what is read of a stage: since when, in seconds since 1970, its units have had these shares."""
 
     @property
     def number(self) -> int: ...
@@ -32,7 +32,7 @@ class Stage(Protocol):
 def moved(
     experiment: Experiment, stages: Sequence[Stage], units: Sequence[str], stage: np.ndarray, first: np.ndarray
 ) -> np.ndarray:
-    """Whether a later stage that began before its windows passed has another variant for a unit: [U] bool.
+    """Tell whether a later stage that began before its windows passed has another variant for a unit: [U] bool.
 
     units [U]: ids. stage [U]: place in `stages` of the first exposure. first [U]: its time, microseconds since 1970.
     """

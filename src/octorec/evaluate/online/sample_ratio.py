@@ -29,7 +29,7 @@ PRIORS = (1000.0, 2.0)  # A: the larger, the smaller the imbalances that are loo
 
 
 def log_bayes_factor(counts: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """The logarithm of the mean B [...] of `counts` [..., V] where `shares` [V], all above 0, are expected."""
+    """Return the logarithm of the mean B [...] of `counts` [..., V] where `shares` [V], all above 0, are expected."""
     factors = [_log_factor(counts, shares, prior) for prior in PRIORS]
     return np.logaddexp.reduce(factors) - np.log(len(PRIORS))
 
@@ -54,7 +54,7 @@ def sample_ratio(
 
 
 def expected_shares(shares: Sequence[Fraction]) -> np.ndarray:
-    """The shares as buckets really give them [V]."""
+    """Return the shares as buckets really give them [V]."""
     return np.diff([0, *borders(shares)]) / BUCKETS
 
 

@@ -18,7 +18,8 @@ Terms = tuple[np.ndarray, np.ndarray]  # p and q of an arm's units [U]: a unit i
 
 @dataclass(frozen=True)
 class At:
-    """T(r) at each r [R]: standard error, degrees of freedom (Welch 1947, *Biometrika* 34) and skewness.
+    """An At says how T(r) varies at each r [R]: standard error, degrees of freedom (Welch 1947,
+    *Biometrika* 34) and skewness.
 
     skew: if r is the difference, so that both arms' units vary alike. seen: with the variance that each arm shows.
     """
@@ -31,7 +32,7 @@ class At:
 
 @dataclass(frozen=True)
 class Spread:
-    """The moments of p + r q as forms in r.
+    """A Spread holds the moments of p + r q as forms in r.
 
     parts [2, S, 2, 2]: what each stage of control and treatment adds to the variance of T, as a form in (1, r). counts
     [2, S]: units. weights [S]: of the stages. squares [3] and thirds [4]: sums of a unit's second and third power about
@@ -45,7 +46,7 @@ class Spread:
     thirds: np.ndarray
 
     def at(self, r: np.ndarray) -> At:
-        """How T(r) varies at each of r [R].
+        """Return how T(r) varies at each of r [R].
 
         A unit's skewness is that of both arms together, as a small arm alone does not show its own well enough.
         """
@@ -64,22 +65,24 @@ class Spread:
         )
 
     def error(self, r: float) -> float:
-        """The standard error of T(r)."""
+        """Return the standard error of T(r)."""
         return float(self.at(np.array([r])).error[0])
 
     @cached_property
     def _leaning_alike(self) -> np.ndarray:
-        """`_leaning` where units of both arms vary alike: the same at every r."""
+        """Return `_leaning` where units of both arms vary alike: the same at every r."""
         return self._leaning((self.weights**2 / self.counts).reshape(-1, 1))
 
     def _leaning(self, shares: np.ndarray) -> np.ndarray:
-        """The skewness of T where a unit's is 1, by what each stage of control and treatment adds to the variance."""
+        """Return the skewness of T where a unit's is 1, by what each stage of control and treatment
+        adds to the variance.
+        """
         signs = np.repeat([[-1.0], [1.0]], len(self.weights), 0) / np.sqrt(self.counts.reshape(-1, 1))
         return np.asarray((signs * shares * np.sqrt(shares)).sum(0) / shares.sum(0) ** 1.5)
 
 
 def powers(arms: tuple[Arm, Arm], terms: tuple[Terms, Terms]) -> tuple[np.ndarray, np.ndarray]:
-    """The squares and thirds of a Spread."""
+    """Return the squares and thirds of a Spread."""
     squares, thirds = np.zeros(3), np.zeros(4)
     for arm, (p, q) in zip(arms, terms, strict=True):
         centred = arm.centred(p)

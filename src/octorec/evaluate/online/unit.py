@@ -9,7 +9,7 @@ MOST_BYTES = 256  # of an id in UTF-8
 
 
 def unit_id(value: Any, field: str = "unit") -> str | None:
-    """The id in the one form that is hashed, logged and joined; None where there is none: null or empty text.
+    """Return the id in the one form that is hashed, logged and joined; None where there is none: null or empty text.
 
     Text is brought to Unicode's form NFC, so that a name that is composed elsewhere is the same unit; nothing else is
     changed. Integers are read as text. Raises InputError about `field` for other types, longer ids, lone surrogates.
