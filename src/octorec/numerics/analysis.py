@@ -18,7 +18,7 @@ DECISIONS = {"channel": "quantize", "block": "use blocks", "keep": "keep in 16 b
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found in a checkpoint. notes: what one should know about it in words.
+    """An Analysis is what was found in a checkpoint. notes: what one should know about it in words.
 
     recipe: the verdict as a recipe's text, None where there is nothing to quantize or all of it is quantized already.
     """
@@ -33,7 +33,7 @@ class Analysis:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: rows without their histograms."""
+        """Return the values for JSON: rows without their histograms."""
         return {
             "checkpoint": self.checkpoint,
             "family": self.family,
@@ -45,7 +45,7 @@ class Analysis:
         }
 
     def weight_rows(self) -> list[dict[str, Any]]:
-        """For Parquet: a tensor's statistics and what was decided of it."""
+        """Return rows for Parquet: a tensor's statistics and what was decided of it."""
         decided = {layer.module: layer for layer in self.verdict.layers}
         rows = []
         for stats in self.weights:
@@ -56,7 +56,7 @@ class Analysis:
 
 
 def folded(weights: Sequence[TensorStats]) -> list[dict[str, Any]]:
-    """A row a tensor; the experts of a block are one."""
+    """Return a row for each tensor; the experts of a block are one."""
     groups: dict[str, list[TensorStats]] = defaultdict(list)
     for stats in sorted(weights, key=lambda stats: natural(stats.name)):
         groups[re.sub(r"experts\.\d+\.", "experts.*.", stats.name)].append(stats)
@@ -64,7 +64,8 @@ def folded(weights: Sequence[TensorStats]) -> list[dict[str, Any]]:
 
 
 def folded_verdict(layers: Sequence[LayerVerdict]) -> list[dict[str, Any]]:
-    """A row for what has one name but for its numbers, one decision and one kind of reason; the worst of each measure.
+    """Return a row for matrices whose names differ in numbers alone, with one decision and one kind of reason; it has
+    the worst of each measure.
 
     `blocks.*.ffn.up_proj` are all of that name; where they differ in decision, the blocks are listed.
     """
@@ -97,12 +98,14 @@ def _verdict_row(name: str, group: list[LayerVerdict], split: bool) -> dict[str,
 
 
 def pattern(name: str) -> str:
-    """`name` with a star for each number: alike for all blocks and experts."""
+    """Return `name` with a star for each number: alike for all blocks and experts."""
     return re.sub(r"\d+", "*", name)
 
 
 def spans(names: Sequence[str]) -> str:
-    """Names that differ in numbers alone as one, the first of their numbers as spans: `blocks.(0-2,5).ffn.up_proj`."""
+    """Return names that differ in numbers alone as one, the first of their numbers as spans:
+    `blocks.(0-2,5).ffn.up_proj`.
+    """
     numbers = sorted({int(found[0]) for name in names if (found := re.search(r"[0-9]{1,9}", name))})
     starts = [number for number in numbers if number - 1 not in numbers]
     ends = [number for number in numbers if number + 1 not in numbers]
@@ -111,7 +114,7 @@ def spans(names: Sequence[str]) -> str:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Orders block 2 before block 10."""
+    """Return a key that orders block 2 before block 10."""
     return [(int(part), "") if re.fullmatch("[0-9]{1,9}", part) else (-1, part) for part in re.split("([0-9]+)", name)]
 
 
@@ -142,7 +145,7 @@ def _row(name: str, group: list[TensorStats]) -> dict[str, Any]:
 
 
 def values(weights: Sequence[TensorStats]) -> int:
-    """Of all tensors."""
+    """Return the number of values of all tensors."""
     return sum(math.prod(stats.shape) for stats in weights)
 
 

@@ -14,7 +14,7 @@ NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 @dataclass(frozen=True)
 class Doubt:
-    """Products of one name but for their numbers, with one decision for one kind of reason.
+    """A Doubt is products whose names differ in numbers alone, with one decision for one kind of reason.
 
     name: with the numbers of their blocks, or `*` for all of that name. matrices: how many. decision: in words.
     reason: with the least and the largest of each number in it. flops: a row, what is left at 16-bit speed.
@@ -28,7 +28,7 @@ class Doubt:
 
 
 def doubts(layers: Sequence[LayerVerdict]) -> list[Doubt]:
-    """Of all products for which a scale a channel is not enough: those kept in 16 bit first, by what they cost."""
+    """Return all products for which a scale a channel is not enough: those kept in 16 bit first, by what they cost."""
     groups: dict[tuple[str, str, str], list[LayerVerdict]] = defaultdict(list)
     for layer in sorted(layers, key=lambda layer: natural(layer.module)):
         if layer.role in MATRIX_ROLES and layer.decision != "channel":
@@ -45,7 +45,7 @@ def _doubt(group: list[LayerVerdict], whole: bool) -> Doubt:
 
 
 def _reason(layer: LayerVerdict) -> str:
-    """Its reason, in which the layer itself has no name and others are of any block."""
+    """Return the reason, in which the layer itself has no name and others are of any block."""
     said = layer.reason
     for part in ("weights", "input", "output"):
         said = said.replace(f"the {part} of {layer.module}", f"its {part}")
@@ -53,7 +53,7 @@ def _reason(layer: LayerVerdict) -> str:
 
 
 def _merged(reasons: Sequence[str]) -> str:
-    """Reasons that differ in nothing but numbers as one."""
+    """Merge reasons that differ in nothing but numbers."""
     ends = []
     for numbers in zip(*map(NUMBER.findall, reasons), strict=True):
         low, *_, high = sorted([*numbers, numbers[0]], key=lambda text: float(text.replace(",", "")))

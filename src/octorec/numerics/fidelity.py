@@ -37,7 +37,7 @@ SLICE = 2**22  # values that are looked at in float64 at a time
 
 @dataclass(frozen=True)
 class LayerFidelity:
-    """SQNR in dB of one layer; -inf where something is not finite, inf where nothing is lost.
+    """A LayerFidelity is the SQNR in dB of one layer; -inf where something is not finite, inf where nothing is lost.
 
     output: of what it computes for real requests. weight: of its matrices. worst_row: of the row (output channel) that
     lost most. half_steps: no SQNR, but a row's squared error over the sum of its values' squared half steps of E4M3,
@@ -57,7 +57,7 @@ class LayerFidelity:
         return self.output >= least and self.worst_row >= WEIGHT_DB and self.half_steps <= HALF_STEPS
 
     def row(self) -> dict[str, Any]:
-        """For JSON: what is infinite becomes None."""
+        """Return the values for JSON: what is infinite becomes None."""
         steps = self.half_steps if math.isfinite(self.half_steps) else None
         numbers = {name: getattr(self, name) for name in ("output", "weight", "worst_row")}
         shown = {f"{name}_sqnr_db": value if math.isfinite(value) else None for name, value in numbers.items()}
@@ -66,8 +66,11 @@ class LayerFidelity:
 
 @torch.inference_mode()
 def layer_fidelity(parent: Model, child: Model, inputs: Inputs, codes: Tensor) -> list[LayerFidelity]:
-    """Of every FP8 layer of `child`, while `parent` (the same model in 16 bit or float32) runs on `inputs` and the true
-    `codes` [B, L]. Both on one device."""
+    """Measure every FP8 layer of `child`, while `parent` (the same model in 16 bit or float32) runs on `inputs` and the
+    true `codes` [B, L].
+
+    Both are on one device.
+    """
     assert isinstance(parent, nn.Module)
     assert isinstance(child, nn.Module)
     twins = dict(child.named_modules())
@@ -101,8 +104,9 @@ def layer_fidelity(parent: Model, child: Model, inputs: Inputs, codes: Tensor) -
 
 
 def edges_hold(ops: Ops, device: str = "cpu", dtype: torch.dtype = torch.float32) -> bool:
-    """Whether rows of zeros, of the largest numbers, of one lone value and of numbers too small for an exact scale come
-    back from `ops`' quantization finite, and as close as a rounding is."""
+    """Tell whether rows of zeros, of the largest numbers, of one lone value and of numbers too small for an exact scale
+    come back from `ops`' quantization finite, and as close as a rounding is.
+    """
     finfo = torch.finfo(dtype)
     width = torch.arange(1, 257, device=device) / 256
     tiny = [finfo.tiny, 2e-42, 1e-42, 7e-43]  # with subnormal scales
@@ -123,7 +127,7 @@ def edges_hold(ops: Ops, device: str = "cpu", dtype: torch.dtype = torch.float32
 
 
 def sqnr(exact: Tensor, found: Tensor) -> float:
-    """10 log10(sum exact^2 / sum (found - exact)^2)."""
+    """Return 10 log10(sum exact^2 / sum (found - exact)^2)."""
     exact, found = exact.double(), found.double()
     noise = float((found - exact).square().sum())
     signal = float(exact.square().sum())
@@ -135,7 +139,7 @@ def sqnr(exact: Tensor, found: Tensor) -> float:
 
 
 def _weights(module: nn.Module, twin: FP8Linear | FP8Experts) -> list[tuple[Tensor, Quantized]]:
-    """Each matrix [..., N, K] of a layer and what its twin stores of it."""
+    """Return each matrix [..., N, K] of a layer and what its twin stores of it."""
     names = ["weight"] if isinstance(twin, FP8Linear) else ["gate_up_proj", "down_proj"]
     out = []
     for name in names:
@@ -145,14 +149,15 @@ def _weights(module: nn.Module, twin: FP8Linear | FP8Experts) -> list[tuple[Tens
 
 
 def row_sqnr(exact: Tensor, found: Tensor) -> Tensor:
-    """dB of each row [..., N]; a row of zeros that stays zeros is infinitely good."""
+    """Return the dB of each row [..., N]; a row of zeros that stays zeros is infinitely good."""
     signal = exact.double().square().sum(-1)
     noise = (found.double() - exact.double()).square().sum(-1)
     return torch.where(noise == 0, math.inf, 10 * (signal / noise).log10())
 
 
 def half_steps(exact: Tensor, stored: Quantized) -> Tensor:
-    """Of each row of a matrix [..., N, K]: the sum of its squared errors over that of its squared half steps, [..., N].
+    """Return for each row of a matrix [..., N, K] the sum of its squared errors over that of its
+    squared half steps, [..., N].
 
     E4M3 has steps of 2^(e-3) for values in [2^e, 2^(e+1)), and of 2^-9 below 2^-6. exact: the matrix before rounding.
     """
@@ -166,7 +171,10 @@ def half_steps(exact: Tensor, stored: Quantized) -> Tensor:
 
 
 def _half_steps(exact: Tensor, values: Tensor, scale: Tensor) -> Tensor:
-    """Of some rows [R, K]; scale [R, 1 or K]. In float64, which holds the squares of all that float32 holds."""
+    """Return half_steps of some rows [R, K]; scale [R, 1 or K].
+
+    It computes in float64, which holds the squares of all that float32 holds.
+    """
     scale = scale.double()
     y = exact.double() / scale
     half = torch.exp2((torch.frexp(y).exponent - 1).clamp(min=-6, max=8).double() - 4)

@@ -26,8 +26,9 @@ INPUTS, CODES, ACTIVATIONS, LOGITS = "inputs.", "codes", "activations.", "logits
 
 @dataclass(frozen=True)
 class Compared:
-    """One saved tensor beside ours. sqnr_db: inf where they are equal, -inf where one is not finite. largest: of all
-    differences, in the unit of the tensor."""
+    """A Compared is one saved tensor beside ours. sqnr_db: inf where they are equal, -inf where one is not finite.
+    largest: of all differences, in the unit of the tensor.
+    """
 
     name: str
     sqnr_db: float
@@ -36,23 +37,23 @@ class Compared:
 
 @dataclass(frozen=True)
 class Parity:
-    """All that was compared, in the order in which the model computes it. least_db: what each must have."""
+    """A Parity is all that was compared, in the order in which the model computes it. least_db: what each must have."""
 
     compared: tuple[Compared, ...]
     least_db: float
 
     @property
     def first(self) -> Compared | None:
-        """The first that is below the limit: where the difference begins."""
+        """Return the first that is below the limit: where the difference begins."""
         return next((each for each in self.compared if not each.sqnr_db >= self.least_db), None)
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where something is below the limit."""
+        """Return 0, or 3 where something is below the limit."""
         return 0 if self.first is None else 3
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, in which what is infinite becomes null."""
+        """Return the values for JSON, in which what is infinite becomes null."""
         rows = [{"name": each.name, "sqnr_db": each.sqnr_db, "largest": each.largest} for each in self.compared]
         return {"least_db": self.least_db, "first_below": self.first and self.first.name, "compared": rows}
 
@@ -141,7 +142,7 @@ def parity_of(model: Model, saved: SavedActivations, least_db: float = LEAST_DB)
 
 
 def _run(model: Model, saved: SavedActivations) -> dict[str, Tensor]:
-    """The outputs of all modules that a run calls, in the order in which they end, then the logits of each step.
+    """Return the outputs of all modules that a run calls, in the order in which they end, then the logits of each step.
 
     The outputs of one that is called several times are concatenated along their first dimension.
     """
@@ -170,7 +171,9 @@ def _run(model: Model, saved: SavedActivations) -> dict[str, Tensor]:
 
 
 def _compare(saved: SavedActivations, name: str, ours: Tensor) -> Compared:
-    """A saved tensor may divide the dimensions before the last in another way, as [B, L, C] does [B*L, C]."""
+    """Compare a saved tensor, which may divide the dimensions before the last in another way, as [B, L,
+    C] does [B*L, C].
+    """
     exact = saved.load(name)
     if exact.numel() != ours.numel() or exact.shape[-1:] != ours.shape[-1:]:
         allowed = f"must be {tuple(ours.shape)}, or the same with its first dimensions divided otherwise"
@@ -181,7 +184,7 @@ def _compare(saved: SavedActivations, name: str, ours: Tensor) -> Compared:
 
 
 def _longest(found: Mapping[str, Tensor], model: Model) -> int:
-    """The length of histories, from the first input whose shape depends on it."""
+    """Return the length of histories, from the first input whose shape depends on it."""
     one, two = model.inputs(1), model.inputs(2)
     for name, tensor in found.items():
         for place, (short, long) in enumerate(zip(one[name].shape, two[name].shape, strict=True), 1):

@@ -18,7 +18,7 @@ HEAD = """\
 
 
 def recipe_text(verdict: Verdict, name: str = "analyzed") -> str | None:
-    """The recipe as YAML; None when every layer stays in 16 bit, for a recipe has to quantize something."""
+    """Return the recipe as YAML; None when every layer stays in 16 bit, for a recipe has to quantize something."""
     modules = [layer.module for layer in verdict.layers]
     groups = []
     for decision in ("channel", "block"):
@@ -33,7 +33,7 @@ def recipe_text(verdict: Verdict, name: str = "analyzed") -> str | None:
 
 
 def patterns(chosen: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Few regular expressions that match every name of `chosen` as a whole and none of `others`.
+    """Return few regular expressions that match every name of `chosen` as a whole and none of `others`.
 
     Numbers become `\\d+` where no other name has the same template; else the first number (a block's) becomes a choice
     of those that are chosen; else names are written out.

@@ -37,7 +37,7 @@ ROLE_REASONS = {
 
 @dataclass(frozen=True)
 class LayerVerdict:
-    """What to do with one matrix.
+    """A LayerAdvice says what to do with one matrix.
 
     decision: channel (weights a scale an output channel, activations a scale a token), block (128 x 128 and groups of
     128), or keep. sqnr, range_p99, flushed: of the weights under that decision's scales (of a kept product under
@@ -60,18 +60,20 @@ class LayerVerdict:
 
     @property
     def extra_bytes(self) -> int:
-        """What keeping it in 16 bit costs in memory, and in memory traffic each time it is read."""
+        """Return the bytes that keeping it in 16 bit costs in memory, and in memory traffic each time it is read."""
         return self.bytes_16 - self.bytes_8 if self.decision == "keep" else 0
 
     @property
     def extra_flops(self) -> float:
-        """What keeping it leaves at 16-bit speed, a row."""
+        """Return the FLOPs that keeping it leaves at 16-bit speed, a row."""
         return self.flops if self.decision == "keep" else 0.0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """On a model. flops_share: of the FLOPs a row in the matrices of MATRIX_ROLES, those to be computed in FP8.
+    """An Advice is what `octorec analyze` says of a model.
+
+    flops_share: of the FLOPs a row in the matrices of MATRIX_ROLES, those to be computed in FP8.
 
     bytes_16: of all matrices in 16 bit; bytes_after: of the same when the recipe was applied.
     """
@@ -92,7 +94,10 @@ def judge(
     activations: Sequence[ActivationStats] = (),
     active: Mapping[str, float] | None = None,
 ) -> Verdict:
-    """Of every matrix; `active` is the share of rows that reach a tensor by its name, 1 where it is not named."""
+    """Decide for every matrix whether to quantize it.
+
+    `active`: the fraction of rows that reach a tensor, by its name; 1 where it is not named.
+    """
     matrices = [stats for stats in weights if stats.distribution is not None and len(stats.shape) >= 2]
     inputs: dict[str, list[ActivationStats]] = defaultdict(list)
     for seen in activations:
@@ -115,7 +120,7 @@ def judge(
 
 
 def _reason_to_keep(stats: TensorStats) -> str | None:
-    """Why a matrix stays in 16 bit whatever its numbers are."""
+    """Return why a matrix stays in 16 bit whatever its numbers are."""
     if stats.role not in MATRIX_ROLES:
         return ROLE_REASONS[stats.role]
     if len(stats.shape) > 2 or not stats.name.endswith(".weight"):
@@ -124,7 +129,7 @@ def _reason_to_keep(stats: TensorStats) -> str | None:
 
 
 def _decide(parts: list[TensorStats], inputs: list[ActivationStats]) -> tuple[Decision, str]:
-    """One decision for the matrices of one product."""
+    """Decide for the matrices of one product together."""
     channel, block = _failures("channel", parts, inputs), _failures("block", parts, inputs)
     if not channel:
         return "channel", "well within E4M3"
@@ -134,7 +139,7 @@ def _decide(parts: list[TensorStats], inputs: list[ActivationStats]) -> tuple[De
 
 
 def _failures(decision: Decision, parts: list[TensorStats], inputs: list[ActivationStats]) -> list[str]:
-    """What speaks against `decision`, the worst of each kind."""
+    """Return what speaks against `decision`, the worst of each kind."""
     found = []
     for stats in parts:
         broken = stats.distribution.nan + stats.distribution.inf if stats.distribution else 0
@@ -156,7 +161,7 @@ def _failures(decision: Decision, parts: list[TensorStats], inputs: list[Activat
 
 
 def _limits(found: list[tuple[str, ScaleStats]]) -> list[str]:
-    """Which limits the worst of `found` exceed."""
+    """Return which limits the worst of `found` exceed."""
     if not found:
         return []
     out = []
