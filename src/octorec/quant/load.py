@@ -31,7 +31,7 @@ PIECE = 2**18  # values that are checked at a time on a CPU: they stay in a core
 def load_model(
     folder: str | Path, ops: Ops = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Any:
-    """The model of a checkpoint folder, 16 bit or FP8, on `device`.
+    """Load the model of a checkpoint folder, 16 bit or FP8, on `device`.
 
     `dtype` (bfloat16 or float32) is that of its 16-bit tensors and of its activations; the router's bias and all scales
     are float32, FP8 values E4M3. Needs memory for the model alone: shards are read as memory maps.
@@ -49,7 +49,7 @@ def load_model(
 def load_dequantized(
     folder: str | Path, ops: Ops = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Any:
-    """The same model with plain weights, those of an FP8 checkpoint multiplied by their scales."""
+    """Load the same model with plain weights, those of an FP8 checkpoint multiplied by their scales."""
     checkpoint = DequantizedCheckpoint(folder)
     return _filled(empty_model(maker(checkpoint, ops), None, dtype), checkpoint, device)
 
@@ -72,7 +72,7 @@ class DequantizedCheckpoint(Checkpoint):
 
 
 def empty_model(make: Callable[[], M], quantization: dict[str, Any] | None, dtype: torch.dtype) -> M:
-    """The model that `make` makes, on the meta device, with FP8 modules where `quantization_config` says so.
+    """Return the model that `make` makes, on the meta device, with FP8 modules where `quantization_config` says so.
 
     Raises InputError for what has no FP8 form: parts of one product under different groups, blocks across parts, widths
     and pairs of granularities that no FP8 product takes, activations with one scale for all rows of a batch.
@@ -146,7 +146,7 @@ def _swap(model: nn.Module, recipe: Recipe, dtype: torch.dtype) -> None:
 
 
 def _common_group(parts: list[str], assigned: dict[str, Group]) -> Group | None:
-    """The one group of matrices that lie in one product."""
+    """Return the one group of matrices that lie in one product."""
     first = assigned.get(parts[0])
     for part in parts:
         if assigned.get(part) != first:
@@ -176,7 +176,7 @@ def _twin(owner: str, module: nn.Module, group: Group, parts: list[str], dtype: 
 
 
 def _check_pair(part: str, weights: WeightInMemory, group: Group) -> None:
-    """FP8 products take two pairs of granularities; a scale for all rows of a batch is in none of them."""
+    """Refuse a pair of granularities that no FP8 product takes; a scale for all rows of a batch is in none of them."""
     wanted = ACTIVATIONS[weights]
     if group.activations == "tensor":
         allowed = f"one scale for all rows lets an answer depend on its neighbours in a batch: say `{wanted}`"
@@ -193,7 +193,7 @@ def _check_widths(part: str, shape: tuple[int, int]) -> None:
 
 
 def _check_blocks(part: str, rows: int, weights: str) -> None:
-    """Parts that lie over each other in memory must begin where a block begins."""
+    """Refuse parts that lie over each other in memory and do not begin where a block begins."""
     if weights == "block" and rows % GROUP:
         allowed = (
             f"{GROUP}-row blocks need a multiple of {GROUP}: give it `weights: channel` (as recipe fp8-channel does)"

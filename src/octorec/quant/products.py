@@ -11,7 +11,7 @@ ACTIVATIONS: dict[str, ActivationGranularity] = {"channel": "token", "block": "g
 
 
 def unit(module: str) -> str:
-    """The product that computes `module`, as fused stacks run it: its matrices need one scheme.
+    """Return the product that computes `module`, as fused stacks run it: its matrices need one scheme.
 
     q, k, v of an attention are one; gate and up of an FFN are one; all experts of a block, shared ones included, are.
     """
@@ -21,7 +21,7 @@ def unit(module: str) -> str:
 
 
 def width_fault(shape: tuple[int, ...]) -> str | None:
-    """Why no FP8 product takes a matrix [N, K] of this shape; None where one does."""
+    """Return why no FP8 product takes a matrix [N, K] of this shape; None where one does."""
     if all(width % MULTIPLE == 0 for width in shape):
         return None
     return f"{' x '.join(map(str, shape))}: FP8 products take multiples of {MULTIPLE} for N and K"
@@ -30,8 +30,9 @@ def width_fault(shape: tuple[int, ...]) -> str | None:
 def width_faults(
     shapes: Mapping[str, tuple[int, ...]], chosen: Iterable[str], product_of: Callable[[str], str] = unit
 ) -> dict[str, str]:
-    """Why each of the `chosen` modules stays in 16 bit for a width, where one does: its own, or that of another matrix
-    in its product. shapes: [N, K] by module. product_of: names the product that computes a module."""
+    """Return why each of the `chosen` modules stays in 16 bit for a width, where one does: its own, or that of another
+    matrix in its product. shapes: [N, K] by module. product_of: names the product that computes a module.
+    """
     chosen = list(chosen)
     broken = {product_of(name): name for name in reversed(chosen) if width_fault(shapes[name])}
     faults = {}
