@@ -13,7 +13,9 @@ Positive = Annotated[float, Interval(gt=0, le=LARGE)]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """steps of batch_size examples each; warmup and *_every count steps. bias_rate: see `balance`.
+    """A TrainConfig says how to train.
+
+    steps of batch_size examples each; warmup and *_every count steps. bias_rate: see `balance`.
 
     dropout: see `dropout`. history_drop: share of context items left out of an example, see `examples.drop_items`.
     codebook_start: begin with the codebook's centroids, see `warm_start`.

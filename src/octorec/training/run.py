@@ -42,8 +42,9 @@ BYTES = 16  # that training holds of a parameter: the weight, its gradient and A
 
 
 def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
-    """The dimensions that a preset's name or a config.json (a Path, or a name that ends so) gives, with the catalog's
-    codebook."""
+    """Return the dimensions that a preset's name or a config.json (a Path, or a name that ends in .json) gives, with
+    the catalog's codebook.
+    """
     if isinstance(source, Path) or source.endswith(".json"):
         path = Path(source)
         require_file(path, "config")
@@ -55,7 +56,7 @@ def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
 
 
 def new_trainer(model: OneRecConfig, data: TrainingSet, config: TrainConfig, catalog: Catalog, device: str) -> Trainer:
-    """A new model and the trainer that will train it, on `device`. data: examples of items of `catalog`."""
+    """Return a new model and the trainer that will train it, on `device`. data: examples of items of `catalog`."""
     check_memory(model, device)
     subject = new_model(model, config.seed, device)
     if config.codebook_start:
@@ -78,7 +79,9 @@ def check_memory(config: OneRecConfig, device: str) -> None:
 
 
 def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
-    """A model to train, its weights decided by `seed`; on a GPU with the operations that let a step be one graph."""
+    """Return a model to train, its weights decided by `seed`; on a GPU with the operations that let a
+    step be one graph.
+    """
     ops: Ops = gpu_ops if open_device(device).type == "cuda" else reference
     model = OneRecV2(config, ops)
     initialize(model, seed)
@@ -86,7 +89,7 @@ def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
 
 
 def state_folder(out: Path) -> Path:
-    """Where the state of a training lies until `out` is written."""
+    """Return where the state of a training lies until `out` is written."""
     return out.with_name(f"{out.name}.training")
 
 
