@@ -20,7 +20,7 @@ Several = Annotated[int, Interval(ge=1, le=100_000)]
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """Every setting of the load tool."""
+    """A BenchConfig holds every setting of the load tool."""
 
     request_rate: tuple[Annotated[float, Interval(gt=0, le=math.inf)], ...] = setting(
         (10.0,), "Requests a second, with commas for one rate after the other; inf: whenever a place is free."
@@ -63,7 +63,7 @@ class BenchConfig:
 
     @property
     def bound_ms(self) -> float:
-        """The latency within which an answer is good."""
+        """Return the latency within which an answer is good."""
         name, _, value = self.goodput.partition(":")
         try:
             bound = float(value)

@@ -33,7 +33,7 @@ def claimed_outputs(config: BenchConfig) -> Iterator[None]:
 
 
 def has_rows(path: Path) -> bool:
-    """Whether a file is empty or begins with a row of the load tool's."""
+    """Tell whether a file is empty or begins with a row of the load tool's."""
     with path.open("rb") as file:
         first = file.readline(2**20)
     try:
@@ -44,7 +44,7 @@ def has_rows(path: Path) -> bool:
 
 
 def is_plot(path: Path) -> bool:
-    """Whether a file is a plot of the load tool's."""
+    """Tell whether a file is a plot of the load tool's."""
     with path.open("rb") as file:
         text = file.read(2**24)
     return text.startswith(b"<svg") and SIGN in text

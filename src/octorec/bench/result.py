@@ -16,7 +16,7 @@ STAGES = ("queue_ms", "device_ms", "encode_ms")  # as the server measures them
 
 @dataclass(slots=True)
 class Sample:
-    """One request. Times are time.perf_counter(), in seconds.
+    """A Sample is one request. Times are time.perf_counter(), in seconds.
 
     due: when it was to be sent. begun: when the tool came to it. outcome: the HTTP status, or what went wrong without
     one. timings: the server's, in milliseconds, of an answer.
@@ -36,7 +36,7 @@ class Sample:
 
 
 def summary(samples: Sequence[Sample], rate: float, start: float, config: BenchConfig) -> dict[str, Any]:
-    """One row. Latencies are of answered requests, in milliseconds.
+    """Return one row. Latencies are of answered requests, in milliseconds.
 
     goodput_per_s: requests answered within the bound, a second. within: whether 99 % of all requests were.
     outside_device_ms: latency less the time of the batch: waiting, encoding, HTTP, network. late_ms: how late the tool
@@ -67,7 +67,7 @@ def summary(samples: Sequence[Sample], rate: float, start: float, config: BenchC
 
 
 def quantiles(values: Iterable[float]) -> dict[str, float]:
-    """Mean, p50, p90, p99 and the largest; nothing of nothing."""
+    """Return mean, p50, p90, p99 and the largest; an empty dictionary for no values."""
     found = np.fromiter(values, float)
     if not len(found):
         return {}

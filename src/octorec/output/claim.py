@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Claim:
-    """A name that one thread of this process writes.
+    """A Claim is a name that one thread of this process writes.
 
     refuse: raises InputError where it must not be replaced now; it is told whether the claim wrote there already, as a
     training does that saves its state again and again. within: the claim on the same name that this one lies in.
@@ -48,7 +48,7 @@ class Claim:
             self.within.wrote()
 
     def scratch(self, kind: str = NEW) -> Path:
-        """A free name beside `path`; that of a file keeps its suffix."""
+        """Return a free name beside `path`; that of a file keeps its suffix."""
         path = self.path
         return path.with_name(f".{path.name}.octorec-{kind}-{os.urandom(4).hex()}{path.suffix}")
 

@@ -42,8 +42,9 @@ def refuse_places(out: Path, field: str) -> None:
 
 
 def holders(path: Path) -> set[Identity]:
-    """`path` and all folders above it: as it is written, where each link on its way leads, and, of a folder, where the
-    links within it lead (in a Hugging Face cache all files of a snapshot are links)."""
+    """Return `path` and all folders above it: as it is written, where each link on its way leads, and, of a folder,
+    where the links within it lead (in a Hugging Face cache all files of a snapshot are links).
+    """
     found = {identity for each in _ways(path) for identity in map(_identity, (each, *each.parents)) if identity}
     for link in _links_within(path):
         found |= {identity for identity in map(_identity, link.resolve().parents) if identity}
@@ -61,7 +62,7 @@ def _ways(path: Path) -> Iterator[Path]:
 
 
 def _links_within(folder: Path) -> Iterator[Path]:
-    """The links among a folder's entries, and among those of the folders directly in it."""
+    """Yield the links among a folder's entries, and among those of the folders directly in it."""
     for entry in _entries(folder):
         if entry.is_symlink():
             yield Path(entry.path)

@@ -30,7 +30,10 @@ COPIED = (  # of models on the Hub, which `octorec quantize` copies along
 
 @dataclass(frozen=True)
 class Kind:
-    """A folder without a marker. sign: a file of it, and what stands in that file. names: of all that it may hold."""
+    """A Kind describes a folder without a marker.
+
+    sign: a file of it, and what stands in that file. names: of all that it may hold.
+    """
 
     sign: tuple[str, bytes]
     names: str
@@ -52,12 +55,13 @@ def mark(folder: Path) -> None:
 
 
 def is_marked(path: Path) -> bool:
-    """Whether `path` is a folder, and no link to one, with a list of its files."""
+    """Tell whether `path` is a folder, and no link to one, with a list of its files."""
     return not path.is_symlink() and os.path.lexists(path / MARKER)
 
 
 def foreign(folder: Path) -> list[str]:
-    """Names of what in `folder` OctoRec did not write, or somebody changed since: paths from `folder`, sorted.
+    """Return the names of what in `folder` OctoRec did not write, or somebody changed since: paths from
+    `folder`, sorted.
 
     Raises InputError where a newer OctoRec wrote the list.
     """
@@ -82,8 +86,9 @@ def _not_listed(folder: Path, listed: dict[str, Any]) -> Iterator[str]:
 
 
 def _contents(folder: Path, within: Set[Path] | None = None, above: str = "") -> Iterator[tuple[str, Path]]:
-    """Every file but the marker, and as one each folder that is empty, has a marker or is not in `within` (None: all
-    are)."""
+    """Yield every file but the marker, and as one each folder that is empty, has a marker or is not in
+    `within` (None: all are).
+    """
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     if above and not entries:
         yield above.rstrip("/"), folder
@@ -97,7 +102,7 @@ def _contents(folder: Path, within: Set[Path] | None = None, above: str = "") ->
 
 
 def _about(path: Path) -> dict[str, Any] | None:
-    """Size and, where it is small, SHA-256 of a regular file; None for anything else."""
+    """Return size and, where it is small, SHA-256 of a regular file; None for anything else."""
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
         return None
@@ -105,7 +110,7 @@ def _about(path: Path) -> dict[str, Any] | None:
 
 
 def _is_same(path: Path, known: Any) -> bool:
-    """Whether `_about` found this at `path` before; a file whose SHA-256 was not kept is known by its size."""
+    """Tell whether `_about` found this at `path` before; a file whose SHA-256 was not kept is known by its size."""
     found = path.lstat()
     if not isinstance(known, dict) or not stat.S_ISREG(found.st_mode):
         return known is None and stat.S_ISDIR(found.st_mode)
@@ -118,7 +123,7 @@ def _sha256(path: Path) -> str:
 
 
 def _foreign_in_unmarked(folder: Path) -> list[str]:
-    """All that it holds, unless it is of a kind that OctoRec writes."""
+    """Return all that `folder` holds, unless it is of a kind that OctoRec writes."""
     names = sorted(os.listdir(folder))
     kind = next((kind for kind in KINDS if _signed(folder, kind)), None)
     if kind is None:
@@ -127,7 +132,7 @@ def _foreign_in_unmarked(folder: Path) -> list[str]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether what has a known name is what this name stands for: a catalog's folder, or else a file."""
+    """Tell whether what has a known name is what this name stands for: a catalog's folder, or else a file."""
     mode = path.lstat().st_mode
     return stat.S_ISDIR(mode) and not foreign(path) if path.name == "catalog" else stat.S_ISREG(mode)
 

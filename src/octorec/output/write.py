@@ -133,7 +133,7 @@ def _disk_errors(path: Path, scratch: Path, field: str = "out") -> Iterator[None
 
 
 def _code(error: Exception) -> int:
-    """The system's number of an error, 0 if it has none; safetensors and Arrow have it in their text."""
+    """Return the system's number of an error, 0 if it has none; safetensors and Arrow have it in their text."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     found = CODE.search(str(error))

@@ -7,12 +7,12 @@ MOST_BYTES = 2**24  # of a file that is looked at
 
 
 def is_page(path: Path) -> bool:
-    """Whether a file is a page of an A/B report."""
+    """Tell whether a file is a page of an A/B report."""
     return _holds(path, PAGE)
 
 
 def is_plot(path: Path) -> bool:
-    """Whether a file is a plot of power against units."""
+    """Tell whether a file is a plot of power against units."""
     return _holds(path, PLOT)
 
 

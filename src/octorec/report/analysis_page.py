@@ -20,7 +20,7 @@ WORST = 40  # rows of a figure that shows the worst
 
 
 def sections(analysis: Analysis) -> list[Section]:
-    """Weights first, every tensor last."""
+    """Return the sections of a report: weights first, every tensor last."""
     out = [Section("Weights", [*(Text(note) for note in analysis.notes), *_weight_parts(analysis)])]
     if analysis.activations:
         out.append(Section("Activations", _activation_parts(analysis)))
@@ -54,7 +54,7 @@ def _verdict_parts(analysis: Analysis) -> list[Text | Table]:
 
 
 def _dataflow(analysis: Analysis) -> list[Section]:
-    """Pictures of the verdict's recipe, where it quantizes something."""
+    """Return pictures of the verdict's recipe, where it quantizes something."""
     layers = [layer for layer in analysis.verdict.layers if layer.role in (*MATRIX_ROLES, "head")]
     targets = {kind: [re.escape(layer.module) for layer in layers if layer.decision == kind] for kind in ACTIVATIONS}
     groups = []
@@ -68,7 +68,7 @@ def _dataflow(analysis: Analysis) -> list[Section]:
 
 
 def speed_parts(speed: Speed) -> list[Text | Table | Figure]:
-    """The roofline in words, as a plot and as tables."""
+    """Return the roofline in words, as a plot and as tables."""
     gpu = speed.gpu
     rows = [list(row.values()) for row in speed_rows(speed)]
     roofs = {"16 bit": gpu.bf16} | ({"FP8": gpu.fp8} if gpu.fp8 is not None else {})
@@ -93,7 +93,7 @@ def speed_parts(speed: Speed) -> list[Text | Table | Figure]:
 
 
 def speed_rows(speed: Speed) -> list[dict[str, Any]]:
-    """A row a part, the slowest first."""
+    """Return a row for each part, the slowest first."""
     return [
         {
             "part": part.name,
@@ -123,7 +123,7 @@ def _weight_parts(analysis: Analysis) -> list[Text | Figure]:
 
 
 def _worst(matrices: list[TensorStats]) -> list[Figure]:
-    """SQNR and range of the matrices where SQNR is lowest."""
+    """Return figures of SQNR and range of the matrices where SQNR is lowest."""
     columns = [f"SQNR {kind}" for kind in get_args(WeightGranularity)]
 
     def lowest(row: dict[str, Any]) -> float:
@@ -172,7 +172,7 @@ def _activation_row(stats: ActivationStats) -> list[Any]:
 
 
 def _by_role(found: Sequence[TensorStats | ActivationStats]) -> dict[str, list[int]]:
-    """Octaves summed over each role."""
+    """Sum octaves over each role."""
     sums: dict[str, list[int]] = {}
     for stats in found:
         if stats.distribution is not None:
@@ -182,7 +182,7 @@ def _by_role(found: Sequence[TensorStats | ActivationStats]) -> dict[str, list[i
 
 
 def _by_block(found: Sequence[TensorStats | ActivationStats]) -> dict[str, dict[int, float]]:
-    """role -> block -> absmax, of what has a block's number in its name."""
+    """Return role -> block -> absmax, of what has a block's number in its name."""
     lines: dict[str, dict[int, float]] = defaultdict(dict)
     for stats in found:
         number = block(stats.name)

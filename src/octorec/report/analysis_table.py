@@ -21,7 +21,9 @@ MOST_DOUBTS = 12  # that a screen holds, two or three lines each
 
 
 def render(analysis: Analysis, out: Path) -> list[RenderableType]:
-    """The verdict, the products that are not plainly safe, speed, notes, and where the rest lies. Texts are wrapped.
+    """Render the verdict, the products that are not plainly safe, speed, notes, and where the rest lies.
+
+    Texts are wrapped.
 
     A name is one line that only a narrower terminal breaks, never cut. out: the folder that `analyze` wrote.
     """
@@ -36,7 +38,10 @@ def render(analysis: Analysis, out: Path) -> list[RenderableType]:
 
 
 def render_all(analysis: Analysis) -> RenderableType:
-    """Weights, activations where they were measured, verdict and speed as tables. Names are folded, never cut."""
+    """Render weights, activations where they were measured, verdict and speed as tables.
+
+    Names are folded, never cut.
+    """
     parts: list[RenderableType] = [_table("weights", folded(analysis.weights))]
     if analysis.activations:
         parts.append(_table("activations", [_activation(stats.row()) for stats in analysis.activations]))
@@ -71,7 +76,7 @@ def _doubts(analysis: Analysis) -> Iterator[RenderableType]:
 
 
 def _activations(analysis: Analysis) -> str:
-    """What was measured of them in one sentence."""
+    """Say in one sentence what was measured of activations."""
     measured = [layer for layer in analysis.verdict.layers if layer.output_error is not None]
     said = f"Activations were measured before {len(analysis.activations):,} products"
     if not measured:
@@ -91,7 +96,7 @@ def _where(analysis: Analysis, out: Path) -> Iterator[RenderableType]:
 
 
 def _activation(row: dict[str, Any]) -> dict[str, Any]:
-    """Of an activation's row what a terminal has room for."""
+    """Return those values of an activation's row for which a terminal has room."""
     errors = {f"error {name}": row[f"error_{name}_both"] for name in ("channel/token", "block/group")}
     sqnr = {f"SQNR {name}": row[f"sqnr_{name}"] for name in ("token", "group", "tensor")}
     basics = {"absmax": row["absmax"], "mean |x|": row["mean_abs"], "variance": row["variance"], "p99.9": row["p999"]}

@@ -26,7 +26,7 @@ NAMES = {"bf16": "OneRec-V2, BF16", "fp8": "OneRec-V2, FP8", **FLOORS}
 
 @dataclass(frozen=True)
 class Findings:
-    """training: as training.json. predictions: of NAMES.
+    """Findings are what the demo found. training: as training.json. predictions: of NAMES.
 
     watched: titles of the person's newest films. answers: of bf16 and fp8. seconds: a stage.
     """
@@ -42,7 +42,7 @@ class Findings:
 
 
 def summary(found: Findings) -> dict[str, Any]:
-    """What demo.json holds."""
+    """Return what demo.json holds."""
     comparison = found.comparison
     means = {name: predictions.values() for name, predictions in found.predictions.items()}
     return {
@@ -60,7 +60,7 @@ def summary(found: Findings) -> dict[str, Any]:
 
 
 def write_demo_report(path: Path, found: Findings) -> None:
-    """The story in one self-contained page."""
+    """Write the story as one self-contained page."""
     lead = (
         "A OneRec-V2 MoE trained on MovieLens-100K, quantized to FP8, and judged against its BF16 parent on each "
         "user's last 10 interactions, one at a time, films already seen excluded."
@@ -121,7 +121,7 @@ def _training(found: Findings) -> Section:
 
 
 def _modules(found: Findings) -> list[str]:
-    """Products by name: those that were quantized, then the heads, which were not."""
+    """Return products by name: those that were quantized, then the heads, which were not."""
     heads = [stats.name for stats in found.analysis.weights if stats.role == "head"]
     return [name.removesuffix(".weight") for name in [*(report.name for report in found.quantized.tensors), *heads]]
 
@@ -138,7 +138,7 @@ def _bytes(found: Findings) -> Section:
 
 
 def _mean(predictions: Predictions, metric: str) -> tuple[float, float, float]:
-    """(low, mean, high) of a metric, clustered by user."""
+    """Return (low, mean, high) of a metric, clustered by user."""
     values = predictions.values()[metric]
     found = estimate(predictions.user_ids, {metric: mean(np.zeros_like(values), values, bounded=True)})[metric]
     return found.low, found.value, found.high
