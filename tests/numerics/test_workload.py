@@ -10,13 +10,13 @@ from octorec.models.onerec import OneRecV2, block_params
 from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import PRESETS
 from octorec.models.weights import disk_tensors
+from octorec.numerics.advice import judge
 from octorec.numerics.checkpoint_files import StoredTensor
 from octorec.numerics.distribution import distribution
 from octorec.numerics.intensity import GPUS, Speed, Work, Workload, estimate, product, traffic
 from octorec.numerics.roles import role
 from octorec.numerics.scale_groups import ScaleStats
 from octorec.numerics.stats import TensorStats, tensor_stats
-from octorec.numerics.verdict import judge
 from octorec.numerics.workload import active_shares, speed
 
 H100 = GPUS["h100"]

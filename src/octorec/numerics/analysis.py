@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from octorec.numerics.activations import ActivationStats
+from octorec.numerics.advice import Advice, LayerAdvice
 from octorec.numerics.intensity import Speed
 from octorec.numerics.stats import TensorStats, finite
-from octorec.numerics.verdict import LayerVerdict, Verdict
 from octorec.quant.recipe import WeightGranularity
 
 DECISIONS = {"channel": "quantize", "block": "use blocks", "keep": "keep in 16 bit"}
@@ -20,14 +20,14 @@ DECISIONS = {"channel": "quantize", "block": "use blocks", "keep": "keep in 16 b
 class Analysis:
     """An Analysis is what was found in a checkpoint. notes: what one should know about it in words.
 
-    recipe: the verdict as a recipe's text, None where there is nothing to quantize or all of it is quantized already.
+    recipe: the advice as a recipe's text, None where there is nothing to quantize or all of it is quantized already.
     """
 
     checkpoint: str
     family: str
     weights: tuple[TensorStats, ...]
     activations: tuple[ActivationStats, ...]
-    verdict: Verdict
+    advice: Advice
     recipe: str | None
     speed: Speed
     notes: tuple[str, ...]
@@ -38,7 +38,7 @@ class Analysis:
             "checkpoint": self.checkpoint,
             "family": self.family,
             "notes": list(self.notes),
-            "verdict": self.verdict.to_dict(),
+            "verdict": self.advice.to_dict(),
             "speed": self.speed.to_dict(),
             "weights": [_without_octaves(stats.row()) for stats in self.weights],
             "activations": [_without_octaves(stats.row()) for stats in self.activations],
@@ -46,7 +46,7 @@ class Analysis:
 
     def weight_rows(self) -> list[dict[str, Any]]:
         """Return rows for Parquet: a tensor's statistics and what was decided of it."""
-        decided = {layer.module: layer for layer in self.verdict.layers}
+        decided = {layer.module: layer for layer in self.advice.layers}
         rows = []
         for stats in self.weights:
             layer = decided.get(stats.name.removesuffix(".weight"))
@@ -63,20 +63,20 @@ def folded(weights: Sequence[TensorStats]) -> list[dict[str, Any]]:
     return [_row(name if len(group) > 1 else group[0].name, group) for name, group in groups.items()]
 
 
-def folded_verdict(layers: Sequence[LayerVerdict]) -> list[dict[str, Any]]:
+def folded_advice(layers: Sequence[LayerAdvice]) -> list[dict[str, Any]]:
     """Return a row for matrices whose names differ in numbers alone, with one decision and one kind of reason; it has
     the worst of each measure.
 
     `blocks.*.ffn.up_proj` are all of that name; where they differ in decision, the blocks are listed.
     """
-    groups: dict[tuple[str, str], list[LayerVerdict]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[LayerAdvice]] = defaultdict(list)
     for layer in sorted(layers, key=lambda layer: natural(layer.module)):
         groups[pattern(layer.module), layer.decision].append(layer)
     split = {name for name, _ in groups if sum(name == other for other, _ in groups) > 1}
-    return [_verdict_row(name, group, name in split) for (name, _), group in groups.items()]
+    return [_advice_row(name, group, name in split) for (name, _), group in groups.items()]
 
 
-def _verdict_row(name: str, group: list[LayerVerdict], split: bool) -> dict[str, Any]:
+def _advice_row(name: str, group: list[LayerAdvice], split: bool) -> dict[str, Any]:
     if len(group) == 1:
         name = group[0].module
     elif split:

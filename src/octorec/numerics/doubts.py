@@ -1,13 +1,13 @@
-"""Which products of a verdict are not plainly safe in FP8, few enough for people to read."""
+"""The doubts of an advice are its products that are not plainly safe in FP8, few enough for people to read."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from octorec.numerics.advice import LayerAdvice
 from octorec.numerics.analysis import DECISIONS, natural, pattern, spans
 from octorec.numerics.roles import MATRIX_ROLES
-from octorec.numerics.verdict import LayerVerdict
 
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
@@ -27,9 +27,9 @@ class Doubt:
     flops: float
 
 
-def doubts(layers: Sequence[LayerVerdict]) -> list[Doubt]:
+def doubts(layers: Sequence[LayerAdvice]) -> list[Doubt]:
     """Return all products for which a scale a channel is not enough: those kept in 16 bit first, by what they cost."""
-    groups: dict[tuple[str, str, str], list[LayerVerdict]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[LayerAdvice]] = defaultdict(list)
     for layer in sorted(layers, key=lambda layer: natural(layer.module)):
         if layer.role in MATRIX_ROLES and layer.decision != "channel":
             groups[pattern(layer.module), layer.decision, NUMBER.sub("#", _reason(layer))].append(layer)
@@ -38,13 +38,13 @@ def doubts(layers: Sequence[LayerVerdict]) -> list[Doubt]:
     return sorted(found, key=lambda doubt: -doubt.flops)
 
 
-def _doubt(group: list[LayerVerdict], whole: bool) -> Doubt:
+def _doubt(group: list[LayerAdvice], whole: bool) -> Doubt:
     name = pattern(group[0].module) if whole else spans([layer.module for layer in group])
     reason, flops = _merged([_reason(layer) for layer in group]), sum(layer.extra_flops for layer in group)
     return Doubt(name if len(group) > 1 else group[0].module, len(group), DECISIONS[group[0].decision], reason, flops)
 
 
-def _reason(layer: LayerVerdict) -> str:
+def _reason(layer: LayerAdvice) -> str:
     """Return the reason, in which the layer itself has no name and others are of any block."""
     said = layer.reason
     for part in ("weights", "input", "output"):

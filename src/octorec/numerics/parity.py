@@ -59,7 +59,7 @@ class Parity:
 
 
 class SavedActivations:
-    """Saved activations are read by name from one safetensors file, and checked against a model as far as can be told
+    """SavedActivations are read by name from one safetensors file, and checked against a model as far as can be told
     without running it.
 
     Raises InputError for a name that is of none of the four kinds or of no module, a type that is not read, and a file

@@ -12,10 +12,10 @@ from typing import Any
 
 from octorec.models.families import family_class, known_family
 from octorec.models.work import Work as FamilyWork
+from octorec.numerics.advice import Advice
 from octorec.numerics.intensity import Speed, Work, Workload, estimate, product, traffic
 from octorec.numerics.roles import block, family, role
 from octorec.numerics.stats import TensorStats
-from octorec.numerics.verdict import Verdict
 from octorec.quant.products import unit
 
 LEVELS = 3  # codes an item, of models whose config does not say
@@ -33,10 +33,10 @@ PARTS = {
 }
 
 
-def speed(weights: Sequence[TensorStats], config: Mapping[str, Any], verdict: Verdict, workload: Workload) -> Speed:
-    """Return the roofline of a checkpoint under the recipe of `verdict`."""
+def speed(weights: Sequence[TensorStats], config: Mapping[str, Any], advice: Advice, workload: Workload) -> Speed:
+    """Return the roofline of a checkpoint under the recipe of `advice`."""
     kind = family((stats.name for stats in weights), config)
-    fp8 = {layer.module for layer in verdict.layers if layer.decision != "keep"}
+    fp8 = {layer.module for layer in advice.layers if layer.decision != "keep"}
     ours = _of_our_family(config, workload)
     rows_of = (lambda name: _rows(kind, workload)) if ours is None else ours.rows
     works, notes = _lookups(kind, weights, config, workload) if ours is None else _looked_up(weights, ours), []

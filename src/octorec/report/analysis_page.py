@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from octorec.numerics.activations import SCHEMES, ActivationStats
-from octorec.numerics.analysis import Analysis, folded, folded_verdict
+from octorec.numerics.advice import ACTIVATIONS, BELL_SQNR_DB, MAX_FLUSHED, MAX_OUTPUT_ERROR, MAX_RANGE, MIN_SQNR_DB
+from octorec.numerics.analysis import Analysis, folded, folded_advice
 from octorec.numerics.intensity import GPUS, Speed
 from octorec.numerics.roles import MATRIX_ROLES, block
 from octorec.numerics.stats import TensorStats, finite
-from octorec.numerics.verdict import ACTIVATIONS, BELL_SQNR_DB, MAX_FLUSHED, MAX_OUTPUT_ERROR, MAX_RANGE, MIN_SQNR_DB
 from octorec.quant.recipe import ActivationGranularity, Group, Recipe, WeightGranularity
 from octorec.report import plots
 from octorec.report.dataflow import dataflow_section
@@ -25,7 +25,7 @@ def sections(analysis: Analysis) -> list[Section]:
     if analysis.activations:
         out.append(Section("Activations", _activation_parts(analysis)))
     out += [
-        Section("Layer by layer", _verdict_parts(analysis)),
+        Section("Layer by layer", _advice_parts(analysis)),
         *_dataflow(analysis),
         Section("Does speed follow?", speed_parts(analysis.speed)),
     ]
@@ -38,10 +38,10 @@ def sections(analysis: Analysis) -> list[Section]:
     return [*out, Section("Every tensor", [Table(list(folded(analysis.weights[:1])[0]), rows, caption)])]
 
 
-def _verdict_parts(analysis: Analysis) -> list[Text | Table]:
-    verdict = analysis.verdict
-    rows = folded_verdict(verdict.layers)
-    parts: list[Text | Table] = [Text(f"{verdict.outcome.capitalize()}. {verdict.reason}")]
+def _advice_parts(analysis: Analysis) -> list[Text | Table]:
+    advice = analysis.advice
+    rows = folded_advice(advice.layers)
+    parts: list[Text | Table] = [Text(f"{advice.outcome.capitalize()}. {advice.reason}")]
     if analysis.recipe is not None:
         parts.append(Text("recipe.yaml beside this page says so to `octorec quantize --recipe`."))
     caption = (
@@ -54,8 +54,8 @@ def _verdict_parts(analysis: Analysis) -> list[Text | Table]:
 
 
 def _dataflow(analysis: Analysis) -> list[Section]:
-    """Return pictures of the verdict's recipe, where it quantizes something."""
-    layers = [layer for layer in analysis.verdict.layers if layer.role in (*MATRIX_ROLES, "head")]
+    """Return pictures of the advised recipe, where it quantizes something."""
+    layers = [layer for layer in analysis.advice.layers if layer.role in (*MATRIX_ROLES, "head")]
     targets = {kind: [re.escape(layer.module) for layer in layers if layer.decision == kind] for kind in ACTIVATIONS}
     groups = []
     if targets["channel"]:

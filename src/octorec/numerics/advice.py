@@ -36,7 +36,7 @@ ROLE_REASONS = {
 
 
 @dataclass(frozen=True)
-class LayerVerdict:
+class LayerAdvice:
     """A LayerAdvice says what to do with one matrix.
 
     decision: channel (weights a scale an output channel, activations a scale a token), block (128 x 128 and groups of
@@ -70,7 +70,7 @@ class LayerVerdict:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Advice:
     """An Advice is what `octorec analyze` says of a model.
 
     flops_share: of the FLOPs a row in the matrices of MATRIX_ROLES, those to be computed in FP8.
@@ -83,7 +83,7 @@ class Verdict:
     flops_share: float
     bytes_16: int
     bytes_after: int
-    layers: tuple[LayerVerdict, ...]
+    layers: tuple[LayerAdvice, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "layers": [asdict(layer) for layer in self.layers]}
@@ -93,7 +93,7 @@ def judge(
     weights: Sequence[TensorStats],
     activations: Sequence[ActivationStats] = (),
     active: Mapping[str, float] | None = None,
-) -> Verdict:
+) -> Advice:
     """Decide for every matrix whether to quantize it.
 
     `active`: the fraction of rows that reach a tensor, by its name; 1 where it is not named.
@@ -179,14 +179,14 @@ def _limits(found: list[tuple[str, ScaleStats]]) -> list[str]:
 
 def _layer(
     stats: TensorStats, decision: Decision, reason: str, inputs: list[ActivationStats], active: float
-) -> LayerVerdict:
+) -> LayerAdvice:
     looked_at = "block" if decision == "keep" else decision
     scale = stats.scales.get(looked_at)
     errors = [each.errors[SCHEMES[looked_at]].both for each in inputs if each.errors]
     count = math.prod(stats.shape)
     rows, columns = count // stats.shape[-1], stats.shape[-1]
     scales = rows if decision == "channel" else -(-rows // GROUP) * -(-columns // GROUP)
-    return LayerVerdict(
+    return LayerAdvice(
         module=_module(stats),
         role=stats.role,
         shape=stats.shape,
@@ -202,7 +202,7 @@ def _layer(
     )
 
 
-def _model(layers: list[LayerVerdict]) -> Verdict:
+def _model(layers: list[LayerAdvice]) -> Advice:
     products = [layer for layer in layers if layer.role in MATRIX_ROLES]
     flops = sum(layer.flops for layer in products)
     share = sum(layer.flops for layer in products if layer.decision != "keep") / flops if flops else 0.0
@@ -217,7 +217,7 @@ def _model(layers: list[LayerVerdict]) -> Verdict:
         f"The matrices shrink from {before / 1e6:,.1f} MB in 16 bit to {after / 1e6:,.1f} MB."
     )
     outcome: Outcome = "quantize" if share >= MOST else ("quantize in part" if share >= HALF else "keep in 16 bit")
-    return Verdict(outcome, said, share, before, after, tuple(layers))
+    return Advice(outcome, said, share, before, after, tuple(layers))
 
 
 def _module(stats: TensorStats) -> str:
