@@ -1,4 +1,4 @@
-"""Which extra of the package brings a module that is not installed."""
+"""An extra of the package brings modules that are optional; this says which extra brings which."""
 
 EXTRA_OF = {
     "fastapi": "serve", "fastapi_offline": "serve", "starlette": "serve",

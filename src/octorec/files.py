@@ -1,4 +1,4 @@
-"""Reading files of folders that strangers made. For what OctoRec writes see `output`."""
+"""Read files of folders that strangers made. For what OctoRec writes see `output`."""
 
 import json
 import math

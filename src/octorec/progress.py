@@ -1,4 +1,4 @@
-"""How far a long work is, as whoever does it tells: `progress_bar` shows it to people."""
+"""A long work tells how far it is; `progress_bar` shows that to people."""
 
 from typing import Protocol
 

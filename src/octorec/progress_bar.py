@@ -1,4 +1,7 @@
-"""How far a long verb is, shown: a bar where somebody watches, else a plain line a minute. All of it goes to stderr."""
+"""Show how far a long verb is: by a bar where somebody watches, else by a plain line a minute.
+
+All of it goes to stderr.
+"""
 
 import contextlib
 import threading

@@ -1,4 +1,4 @@
-"""Reading small files that a person wrote, and a first look at what a path names. For JSON see `files`.
+"""Read small files that a person wrote, and tell what a path names. For JSON see `files`.
 
 What cannot be read is an InputError about `field`, the name under which the user gave the path. Nothing here waits for
 a pipe, reads more than its limit, or takes the last of two values for one key.

@@ -1,4 +1,4 @@
-"""What people see: consoles that print words as they are, and tables that fit."""
+"""People see what is printed here: consoles print words as they are, and tables fit."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

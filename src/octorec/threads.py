@@ -1,4 +1,4 @@
-"""How many threads a process computes with on the CPU, and how they wait for one another.
+"""Decide how many threads a process computes with on the CPU, and how they wait for one another.
 
 The threads of one product wait for the slowest of them. Where a neighbour takes a core, the thread on that core is late
 in every product, and the others, which spin while they wait, take the time that it needs. So one core is left free, and

@@ -1,4 +1,6 @@
-"""How a server is put under load: one dataclass is the flags of `octorec bench serve` and their documentation."""
+"""A server is put under load in this way: one dataclass is the flags of `octorec bench serve` and their
+documentation.
+"""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a load tool asks: bodies of requests from a file, or with histories drawn from a catalog's items."""
+"""A load tool asks requests from a file, or with histories drawn from a catalog's items."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a load tool found at one rate."""
+"""A result is what a load tool found at one rate."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The load tool: requests that come when they come (open loop, Poisson), whether the server keeps up or not.
+"""The load tool sends requests when they are due (open loop, Poisson), whether the server keeps up or not.
 
 A client that waits for one answer before it asks again slows down with the server and hides its worst latencies
 ("coordinated omission"). Here a request's time begins when it is due.

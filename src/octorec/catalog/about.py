@@ -1,4 +1,4 @@
-"""What catalog.json says about its folder."""
+"""The file catalog.json says what is in its folder."""
 
 from pathlib import Path
 from typing import Any

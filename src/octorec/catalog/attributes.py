@@ -1,4 +1,4 @@
-"""What an item's named sets and title say about its vector: features, and the linear map from them.
+"""An item's named sets and title say something about its vector: features, and a linear map from them.
 
 Letters: n items, F features (named sets, then title words), D vector width.
 """

@@ -1,4 +1,4 @@
-"""Making a catalog from interactions and items, and new versions of it: items added, withdrawn, restored."""
+"""Make a catalog from interactions and items, and new versions of it: items added, withdrawn, restored."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -1,4 +1,6 @@
-"""The catalog: every item's semantic ID, title and named sets, and the trie of them all. `folder` is its form on disk.
+"""A catalog holds every item's semantic ID, title and named sets, and the trie of them all.
+
+`folder` is its form on disk.
 
 Letters: n items, L levels, words = ceil(named sets / 64).
 """

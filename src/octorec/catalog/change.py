@@ -1,4 +1,4 @@
-"""New versions of a catalog by what changed: items added or changed, withdrawn, restored, all of it or nothing.
+"""A change makes a new version of a catalog: items are added or changed, withdrawn, restored, all of it or nothing.
 
 Letters: m items that are named, n of the catalog, L levels.
 """

@@ -1,4 +1,4 @@
-"""The codebook that turns item vectors into semantic IDs: a level of centroids after the other.
+"""A codebook turns item vectors into semantic IDs, by the centroids of one level after the other.
 
 Letters: n items, D vector width, L levels, V codes a level.
 """

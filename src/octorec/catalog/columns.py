@@ -1,4 +1,4 @@
-"""The columns of a catalog's item table: what stands in those that are missing, and what the codes may be."""
+"""A catalog's item table has these columns, with these values where a column is missing, and these codes."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""How often each item was met: what a request is answered by that tells nothing of its user."""
+"""Count how often each item was met: these counts answer a request that tells nothing of its user."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A catalog's folder: its files, read and written together.
+"""A catalog's folder has files that are read and written together.
 
 `catalog.json`, `items.parquet` (item_id, title, codes, sets, live, maybe interactions, in code order),
 `codebook.safetensors` (not where the codes came from elsewhere) and `attributes.parquet` (where items have attributes).

@@ -1,4 +1,4 @@
-"""From item ids to their places in code order, many at once, through 64-bit hashes."""
+"""Item ids are looked up many at once, by 64-bit hashes, to get their places in code order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reading the `.index.json` files of MiniOneRec and LETTER: `{"0": ["<a_1>", "<b_7>", "<c_3>"], ...}`."""
+"""Read the `.index.json` files of MiniOneRec and LETTER: `{"0": ["<a_1>", "<b_7>", "<c_3>"], ...}`."""
 
 import json
 import re

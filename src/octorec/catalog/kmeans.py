@@ -1,4 +1,4 @@
-"""k-means for very many clusters, the same to the bit for a seed, whatever the threads and the processor.
+"""This k-means is for very many clusters, and the same to the bit for a seed, whatever the threads and the processor.
 
 On a part of the vectors it draws twice as many centroids as wanted, far from each other, and merges the closest while
 their means settle. So it needs few iterations over all vectors, and no draw of one centroid after the other.

@@ -1,4 +1,4 @@
-"""The nearest of many centroids for each of many vectors: found by faiss, the same to the bit on every machine.
+"""faiss finds the nearest of many centroids for each of many vectors, the same to the bit on every machine.
 
 faiss's distances are float32 and depend in their last bits on thread, batch and processor. So they only say which
 centroids may be the nearest; where that is more than one, distances in float64 decide, computed pair by pair.

@@ -1,4 +1,4 @@
-"""Fitting a codebook: residual k-means, each level over what the levels before it leave over.
+"""Fit a codebook by residual k-means: each level clusters what the levels before it leave over.
 
 Letters: n items, D vector width.
 """

@@ -1,4 +1,4 @@
-"""Whether two catalogs have codes of one codebook: their fingerprints say so, or the items that both have."""
+"""Tell whether two catalogs have codes of one codebook: by their fingerprints, or by the items that both have."""
 
 import numpy as np
 import pyarrow.compute as pc

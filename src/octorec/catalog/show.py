@@ -1,4 +1,4 @@
-"""One item of a catalog for people: what it is called, its codes, and the items that share most of them."""
+"""Show one item of a catalog to people: what it is called, its codes, and the items that share most of them."""
 
 import difflib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The trie of all items' code tuples, as flat arrays that a GPU can read.
+"""The trie of all items' code tuples lies in flat arrays that a GPU can read.
 
 Letters: n items, L levels, words = ceil(named sets / 64). Items lie in code order, so that a node's items are a range.
 """

@@ -1,4 +1,4 @@
-"""Codes of which no two items have the same.
+"""Give items codes of which no two have the same.
 
 Letters: n items, D vector width, L levels, V codes of the last level.
 """

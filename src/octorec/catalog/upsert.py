@@ -1,4 +1,4 @@
-"""Items added to a catalog, or changed in it, under its codebook.
+"""Items are added to a catalog, or changed in it, under its codebook.
 
 Letters: m items of the given table, n of the catalog, L levels, D vector width.
 """

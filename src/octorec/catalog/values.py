@@ -1,4 +1,6 @@
-"""The values of an item table's column: as Python objects, and as the JSON that a catalog's version is hashed from."""
+"""The values of an item table's column are read as Python objects, and as the JSON that a catalog's version is hashed
+from.
+"""
 
 import json
 from collections.abc import Iterator

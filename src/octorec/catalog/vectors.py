@@ -1,4 +1,4 @@
-"""Item vectors: who is met together with whom, and what the items' attributes say.
+"""Item vectors say who is met together with whom, and what the items' attributes are.
 
 An item's vector is [INTERACTION_WEIGHT * a, ATTRIBUTE_WEIGHT * b] at length 1, where a (length 1) comes from
 co-occurrence in the users' histories and b (length 1) from named sets and title words. An item that nobody met has its

@@ -1,4 +1,4 @@
-"""What is in a table, as the verbs would read it: counts, times, and what may be wrong with it."""
+"""Check what is in a table, as the verbs would read it: counts, times, and what may be wrong with it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field

@@ -1,4 +1,6 @@
-"""Which columns of a file are ours: by their names, or as the user says; what does not fit is refused by name."""
+"""Choose which columns of a file are ours: by their names, or as the user says; what does not fit is
+refused by name.
+"""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path

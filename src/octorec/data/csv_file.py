@@ -1,4 +1,4 @@
-"""One CSV file: its encoding, separator and quotes are checked, so that what is read is what was written."""
+"""The encoding, separator and quotes of a CSV file are checked, so that what is read is what was written."""
 
 import codecs
 import csv

@@ -1,4 +1,4 @@
-"""An interactions table in words: how much it holds, and from when to when."""
+"""Describe an interactions table in words: how much it holds, and from when to when."""
 
 import datetime
 

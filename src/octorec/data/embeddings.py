@@ -1,4 +1,4 @@
-"""Vectors that a user brings: a NumPy file with a row for each item, and a file with the items' ids in its order."""
+"""A user may bring vectors: a NumPy file with a row for each item, and a file with the items' ids in its order."""
 
 import json
 from pathlib import Path

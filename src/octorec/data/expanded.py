@@ -1,4 +1,4 @@
-"""How much memory the contents of a file may take, so that a small file cannot ask for all of it."""
+"""Limit how much memory the contents of a file may take, so that a small file cannot ask for all of it."""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""What to do about a table whose columns are not ours: which of its columns look like them, and the flags to type."""
+"""Say what to do about a table whose columns are not ours: which of its columns look like them, and
+the flags to type.
+"""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""Who met what, and when."""
+"""Interactions say who met what, and when."""
 
 from dataclasses import dataclass
 from pathlib import Path

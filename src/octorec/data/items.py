@@ -1,4 +1,4 @@
-"""The item table: what is known about each item."""
+"""The item table says what is known about each item."""
 
 from collections.abc import Callable
 from pathlib import Path

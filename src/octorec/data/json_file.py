@@ -1,4 +1,4 @@
-"""One file of JSON lines: an object a line, whose keys are the columns."""
+"""A file of JSON lines has an object a line, whose keys are the columns."""
 
 import json
 from collections.abc import Collection, Iterator

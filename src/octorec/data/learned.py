@@ -1,4 +1,4 @@
-"""What a catalog or a model was learned from: a record, by which a verdict can tell whether its targets were seen.
+"""A record says what a catalog or a model was learned from; by it a verdict can tell whether its targets were seen.
 
 The record is small: it can tell that two sets of interactions are the same, however they are stored and ordered.
 """

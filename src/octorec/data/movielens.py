@@ -1,4 +1,4 @@
-"""MovieLens-100K: 943 users, 1,682 films, 100,000 ratings, every rating an interaction.
+"""MovieLens-100K has 943 users, 1,682 films and 100,000 ratings; every rating is an interaction.
 
 The three text files come out of the `recbole==1.2.1` wheel, fetched by pip and checked against its SHA-256.
 """

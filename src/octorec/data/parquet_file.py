@@ -1,4 +1,4 @@
-"""One Parquet file: its footer says what the wanted columns may take, before any of them is read."""
+"""A Parquet file's footer says how much memory the wanted columns may take, before any of them is read."""
 
 from collections import Counter
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""What a Parquet file's footer and page headers say about the size of its columns.
+"""A Parquet file's footer and page headers say something about the size of its columns.
 
 They are in Thrift's compact protocol. They are read here, as pyarrow ends the process where some of its fields are
 damaged.

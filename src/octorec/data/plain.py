@@ -1,4 +1,4 @@
-"""Columns in plain types: the same values have one type, whichever program wrote them."""
+"""Columns get plain types: the same values have one type, whichever program wrote them."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""What a user should know of an interactions table before anything is learned from it, in a line each."""
+"""Tell in a line each what a user should know of an interactions table before anything is learned from it."""
 
 import time
 from collections.abc import Sequence

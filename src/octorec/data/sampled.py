@@ -1,4 +1,4 @@
-"""A part of the users that is the same in every run, whatever the order of a table, and spread over all of them."""
+"""A sample of the users is the same in every run, whatever the order of a table, and spread over all of them."""
 
 import hashlib
 from collections.abc import Iterable, Sequence

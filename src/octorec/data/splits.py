@@ -1,4 +1,4 @@
-"""Splitting interactions into what a model may learn from and what it must predict."""
+"""Split interactions into what a model may learn from and what it must predict."""
 
 from dataclasses import dataclass
 

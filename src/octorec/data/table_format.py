@@ -1,4 +1,6 @@
-"""How a table that a user brings is written, where that is not as OctoRec has it: separator, columns, times."""
+"""A table that a user brings may be written otherwise than OctoRec's: with another separator, other
+columns or times.
+"""
 
 import re
 from collections.abc import Collection, Mapping

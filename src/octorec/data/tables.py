@@ -1,4 +1,4 @@
-"""Reading Parquet and CSV tables column by column: what does not fit is an InputError that names file and column."""
+"""Read Parquet and CSV tables column by column: what does not fit is an InputError that names file and column."""
 
 import shlex
 from collections.abc import Collection, Iterator

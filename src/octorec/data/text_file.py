@@ -1,4 +1,4 @@
-"""One file of UTF-8 text, plain or in gzip, whose size in memory is bounded: what is no such text is named."""
+"""A file of UTF-8 text, plain or in gzip, is read in bounded memory; an error says what another kind of file is."""
 
 import codecs
 import gzip

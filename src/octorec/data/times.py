@@ -1,4 +1,4 @@
-"""Timestamps that are written as text: numbers, ISO 8601, or a format that is told."""
+"""Timestamps may be written as text: numbers, ISO 8601, or a format that is told."""
 
 import datetime
 import re

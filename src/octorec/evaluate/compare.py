@@ -1,4 +1,4 @@
-"""Two checkpoints on the same targets: metrics, paired intervals, and the verdict."""
+"""Compare two checkpoints on the same targets: metrics, paired intervals, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""One-sided empirical likelihood for a ratio of means, with the worst user once more.
+"""This is one-sided empirical likelihood for a ratio of means, with the worst user counted once more.
 
 The quantity is r = E[d] / E[w] over users, each user one draw of (d, w) with w >= 0. A value r is tested by
 z_u = d_u - r w_u, whose mean is 0 at the true r. Owen (1988, *Biometrika* 75) maximises the likelihood of weights on

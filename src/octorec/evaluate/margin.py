@@ -1,4 +1,4 @@
-"""The margin, its default and its bounds. Imports no torch, so that the command line can read it."""
+"""The margin has one default and one pair of bounds. This imports no torch, so that the command line can read it."""
 
 from octorec.errors import InputError
 

@@ -1,4 +1,4 @@
-"""Recall@k, NDCG@k and overlap of ranked lists.
+"""Compute Recall@k, NDCG@k and overlap of ranked lists.
 
 A ranked list is a row of item ids, best first; `RankedItems` is [n, k] of str, "" behind the end of a shorter list.
 With one relevant item a list, Recall@k is 1 or 0 and the ideal DCG is 1.

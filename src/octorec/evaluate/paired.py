@@ -1,4 +1,4 @@
-"""Paired statistics: how much a candidate differs from its baseline on the same targets, with a confidence interval.
+"""Paired statistics say how much a candidate differs from its baseline on the same targets, with a confidence interval.
 
 Users are the independent units: a user's targets share a history and a taste, so they are added up for each user first.
 Both quantities are ratios of sums over users u,

@@ -1,4 +1,5 @@
-"""What one engine answers for a list of examples, made once and compared many times, in memory or as a Parquet file.
+"""Predictions are what one engine answers for a list of examples, made once and compared many times, in memory or as a
+Parquet file.
 
 Letters: n examples, k ranked items, L levels.
 """

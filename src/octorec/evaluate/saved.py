@@ -1,4 +1,4 @@
-"""What evaluation reads back from a Parquet file of its own: strictly, as a wrong rank would give a wrong verdict."""
+"""Evaluation reads a Parquet file of its own strictly, as a wrong rank would give a wrong verdict."""
 
 from pathlib import Path
 

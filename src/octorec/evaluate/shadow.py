@@ -1,4 +1,4 @@
-"""Two engines on requests without labels: how alike they answer, before anyone knows what was clicked."""
+"""Compare two engines on requests without labels: how alike they answer, before anyone knows what was clicked."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

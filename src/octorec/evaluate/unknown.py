@@ -1,4 +1,4 @@
-"""Item ids that a catalog lacks, in what is to be asked: left out and counted, or refused, as a server does."""
+"""Item ids that a catalog lacks are left out of a request and counted, or refused, as a server does."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet

@@ -1,4 +1,4 @@
-"""Recall while a model trains: a quick look at a sample of held-out examples, not a verdict."""
+"""Measure recall while a model trains: a quick look at a sample of held-out examples, not a verdict."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""From intervals to one word that a program can act on."""
+"""Turn intervals into one word that a program can act on."""
 
 import math
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Statistics of activations, taken by hooks while the real model answers real requests.
+"""Statistics of activations are taken by hooks while the real model answers real requests.
 
-Everything is computed in float32 by the reference operations. Letters as in `kernels.ops`.
+Everything is computed in float32 by the reference operations. Letters are those of `kernels.ops`.
 `activation_stats` is for the models of our families; `watch` is for any module made of `nn.Linear` or our own layers.
 """
 

@@ -1,4 +1,5 @@
-"""Is FP8 safe, layer by layer and for the model: quantize, use blocks, or keep in 16 bit, with reason and numbers.
+"""Is FP8 safe, layer by layer and for the model? The advice is to quantize, use blocks, or keep in 16 bit, with reason
+and numbers.
 
 The rules and the reasons of their thresholds are in docs/numerics.md. Letters: N and K of a weight [N, K].
 """

@@ -1,4 +1,4 @@
-"""What was found in a checkpoint, and its rows for tables that people read."""
+"""An analysis is what was found in a checkpoint, with rows for tables that people read."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Any safetensors checkpoint, opened for looking at: a single file, a sharded Hugging Face folder, ours, 16 bit or FP8.
+"""Open any safetensors checkpoint for looking at: a single file, a sharded Hugging Face folder, ours, 16 bit or FP8.
 
 Tensors lie in memory-mapped files and are read a stripe of rows at a time, FP8 values through their scales.
 """

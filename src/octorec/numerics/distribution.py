@@ -1,4 +1,4 @@
-"""The distribution of a tensor's values, exactly and in little memory.
+"""Compute the distribution of a tensor's values, exactly and in little memory.
 
 A 16-bit tensor has 65,536 values: one count of bit patterns says everything. Others are added up chunk by chunk.
 """

@@ -1,4 +1,5 @@
-"""How faithfully an FP8 checkpoint's layers repeat their 16-bit parent's, each on the input that the parent's has.
+"""Measure how faithfully an FP8 checkpoint's layers repeat their 16-bit parent's, each on the input that the parent's
+has.
 
 Weights are judged row by row, by what no rounding to E4M3 can exceed, and so for any width K and any number of rows:
 

@@ -1,4 +1,4 @@
-"""Does speed follow? A part's FLOPs per byte against a GPU's balance point: the roofline (Williams et al. 2009).
+"""Does speed follow? The roofline sets a part's FLOPs per byte beside a GPU's balance point (Williams et al. 2009).
 
 A part takes at least the longer of its arithmetic at the peak rate and its traffic at the peak bandwidth. Neither peak
 is ever reached, so these are bounds and shares, no forecasts. Letters: M rows, N and K of a product [M, K] x [K, N].

@@ -1,6 +1,5 @@
-"""A model's activations beside those that another program saved of the same inputs: from where on do they differ?
-
-The file of saved tensors is a safetensors file; `docs/import.md` lists its names.
+"""Compare a model's activations with those that another program saved of the same inputs, and tell from where on they
+differ.
 """
 
 import math

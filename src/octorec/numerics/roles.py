@@ -1,4 +1,4 @@
-"""What a tensor is for, told from its name, for the families whose names we know.
+"""Tell from a tensor's name what it is for, for the families whose names we know.
 
 OneRec-V2, decoders in Hugging Face's names (Llama, Qwen, Mistral and kin), their mixtures of experts (Qwen3-MoE,
 DeepSeek, Mixtral) and traditional rankers (DLRM, DCN, DIN). Of other models a tensor's role is `other` unless its name

@@ -1,4 +1,4 @@
-"""What E4M3 does to values that share a scale: the losses, and the spread inside a group that causes them.
+"""Measure what E4M3 does to values that share a scale: the losses, and the spread inside a group that causes them.
 
 Letters: N rows and K columns of a matrix of weights or activations; a group of h x w values has one scale.
 """

@@ -1,6 +1,6 @@
-"""Statistics of a checkpoint's weights, one tensor at a time.
+"""Statistics of a checkpoint's weights are computed one tensor at a time.
 
-Works on 16-bit and FP8 checkpoints alike, the latter through their scales; any safetensors file or folder will do.
+They work on 16-bit and FP8 checkpoints alike, the latter through their scales; any safetensors file or folder will do.
 """
 
 import math

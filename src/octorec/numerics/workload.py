@@ -1,8 +1,10 @@
-"""The work of a checkpoint, part by part, from its tensors' shapes and its config.json.
+"""Compute the work of a checkpoint, part by part, from its tensors' shapes and its config.json.
 
-Of our families one batch, as they say it themselves (`models.work`). Of a decoder the same recommendation in its own
-terms: a prompt of `context` tokens a request, then `LEVELS` codes by beam search over a shared prompt. Of a ranker:
-every one of `beam` candidates a request scored once. Letters: B requests, W beams, S context, M rows of a pass.
+The families of ours say themselves what a batch is (`models.work`). A decoder makes the same recommendation in its own
+terms: it reads a prompt of `context` tokens a request, then writes `LEVELS` codes by beam search over a shared prompt.
+A ranker scores each of `beam` candidates a request once.
+
+Letters: B requests, W beams, S context, M rows of a pass.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Renames that replace nothing, and that swap two names, in one call of the system where it has one."""
+"""Rename without replacing anything, and swap two names, in one call of the system where it has one."""
 
 import ctypes
 import errno

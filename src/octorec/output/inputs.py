@@ -1,4 +1,4 @@
-"""What must not be replaced, whoever wrote it: what is being read, and the folders that a person is in or lives in."""
+"""Refuse to replace what is being read, and the folders that a person is in or lives in."""
 
 import os
 from collections.abc import Iterable, Iterator

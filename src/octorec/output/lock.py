@@ -1,4 +1,4 @@
-"""A lock on a name: a hidden file beside it, which one process holds at a time and whose end unlocks it."""
+"""A lock on a name is a hidden file beside it, which one process holds at a time and whose end unlocks it."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""What OctoRec wrote into a folder, so that later it can tell what is not its own.
+"""A marker says what OctoRec wrote into a folder, so that later it can tell what is not its own.
 
 A hidden file lists all the others with their sizes and, where they are small, their SHA-256. A folder without it was
 written by somebody else, or by OctoRec before there was one, and is then known by the files of its kind.

@@ -1,4 +1,4 @@
-"""What is refused before the work: a name that must not be replaced, or where there is no room."""
+"""Refuse before the work a name that must not be replaced, or where there is no room."""
 
 import os
 import shutil

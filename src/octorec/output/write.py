@@ -1,4 +1,4 @@
-"""Writing so that a reader finds the old or the new as a whole, at every instant and whatever fails."""
+"""Write so that a reader finds the old or the new as a whole, at every instant and whatever fails."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Recipes in the form of compressed-tensors: `quantization_config` of a checkpoint's `config.json`.
+"""Recipes are written in the form of compressed-tensors: `quantization_config` of a checkpoint's `config.json`.
 
 There a target is a name, or `re:` and an expression that must match from a name's beginning, or a class of modules.
 Groups have no order, so a later group's target excludes what an earlier group took.

@@ -1,4 +1,4 @@
-"""Checkpoints into models: 16 bit and FP8 alike, each tensor straight into the memory it will be used from."""
+"""Load checkpoints into models, 16 bit and FP8 alike, each tensor straight into the memory it will be used from."""
 
 from collections import defaultdict
 from collections.abc import Callable

@@ -1,6 +1,7 @@
-"""FP8 twins of `models.layers.Linear` and `Experts`: same input, same output, weights in E4M3 with float32 scales.
+"""The FP8 twins of `models.layers.Linear` and `Experts` have the same input and output, and weights in E4M3 with
+float32 scales.
 
-Letters as in `kernels.ops`.
+Letters are those of `kernels.ops`.
 """
 
 from typing import Literal

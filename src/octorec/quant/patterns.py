@@ -1,4 +1,4 @@
-"""Patterns of recipes and of `quantization_config`: regular expressions that a stranger may have written.
+"""Patterns of recipes and of `quantization_config` are regular expressions that a stranger may have written.
 
 They are matched by RE2 (pyarrow's), which never goes back in a name: its time is the pattern's length times the name's.
 So look-around and back-references do not exist, but for one form, which compressed-tensors needs for groups without an

@@ -1,4 +1,4 @@
-"""Which matrices one product computes, told from their names, and which of them FP8 tensor cores can multiply."""
+"""Tell from their names which matrices one product computes, and which of them FP8 tensor cores can multiply."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Recipes: which matrices of a checkpoint become FP8, and with which scales, as data.
+"""A recipe says as data which matrices of a checkpoint become FP8, and with which scales.
 
 A recipe is a YAML file:
 

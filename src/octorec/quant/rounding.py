@@ -1,4 +1,4 @@
-"""Rounding a weight to FP8 and measuring what that loses, in stripes of rows that stay in a core's cache.
+"""Round a weight to FP8 and measure what that loses, in stripes of rows that stay in a core's cache.
 
 The cast is that of `kernels.fp8`; `fp8.quantize` asks for several times the weight's memory, this one for the FP8
 values and a few MB.

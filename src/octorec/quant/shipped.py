@@ -1,4 +1,4 @@
-"""The recipes that OctoRec brings, by name. Imports nothing slow: a wrong name is refused at once."""
+"""OctoRec brings recipes, which are found by name. This imports nothing slow: a wrong name is refused at once."""
 
 import os
 from pathlib import Path

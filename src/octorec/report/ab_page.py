@@ -1,4 +1,4 @@
-"""An A/B report as one HTML page that needs nothing beside it: all that the terminal says, and plots."""
+"""Write an A/B report as one HTML page that needs nothing beside it: all that the terminal says, and plots."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Plots of an A/B experiment: intervals at each look, and power against units."""
+"""Draw plots of an A/B experiment: intervals at each look, and power against units."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""By what a run of `octorec ab` knows the pages and plots of an earlier one, which it may replace."""
+"""A run of `octorec ab` knows by these signs the pages and plots of an earlier one, which it may replace."""
 
 from pathlib import Path
 

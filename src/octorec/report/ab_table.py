@@ -1,4 +1,4 @@
-"""An A/B report for a terminal: the verdict in one sentence, then what leads to it."""
+"""Render an A/B report for a terminal: the verdict in one sentence, then what leads to it."""
 
 from collections.abc import Iterable
 from textwrap import wrap

@@ -1,4 +1,4 @@
-"""The folder that `octorec analyze` leaves: a report, the statistics behind it, and a recipe."""
+"""Write the folder that `octorec analyze` leaves: a report, the statistics behind it, and a recipe."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An analysis as the sections of a report, to stand alone or within a larger one."""
+"""Write an analysis as the sections of a report, to stand alone or within a larger one."""
 
 import re
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""An analysis for a terminal: the advice and what is not plainly safe, or all of its tables."""
+"""Render an analysis for a terminal: the advice and what is not plainly safe, or all of its tables."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the load tool found, for people: a table, and latency and goodput against rate."""
+"""Show people what the load tool found: a table, and latency and goodput against rate."""
 
 import io
 from collections.abc import Sequence

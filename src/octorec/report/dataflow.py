@@ -1,4 +1,4 @@
-"""The data flow of one product, in 16 bit and as the recipe in force quantizes it: the paper's figure 2.
+"""Draw the data flow of one product, in 16 bit and as the recipe in force quantizes it: the paper's figure 2.
 
 Time runs downwards. Rounded boxes are steps, plain ones tensors; what is 8 bit is filled.
 """

@@ -1,4 +1,4 @@
-"""What the demo found, as report.html and as demo.json."""
+"""Write what the demo found as report.html and as demo.json."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reports as one HTML file that needs nothing beside it: sections of paragraphs, tables, figures and ranked lists."""
+"""A report is one HTML file that needs nothing beside it: sections of paragraphs, tables, figures and ranked lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Plots as SVG texts for reports: legible in print, in grey and to the colour-blind.
+"""Draw plots as SVG texts for reports: legible in print, in grey and to the colour-blind.
 
 Colours are Okabe and Ito's; line styles and markers differ too, so that nothing hangs on colour alone.
 """

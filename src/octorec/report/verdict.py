@@ -1,4 +1,4 @@
-"""Comparisons as tables for a terminal."""
+"""Render comparisons as tables for a terminal."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Auxiliary-loss-free load balancing (DeepSeek-V3): each step moves a router's bias against the load it saw."""
+"""Auxiliary-loss-free load balancing (DeepSeek-V3) moves at each step a router's bias against the load it saw."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a training is made of. Imports no torch, so that the command line can read its defaults."""
+"""A training has these settings. This imports no torch, so that the command line can read its defaults."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

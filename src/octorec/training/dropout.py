@@ -1,4 +1,4 @@
-"""Dropout for training: the model's file knows nothing of it, and inference never sees it."""
+"""Dropout is added for training: the model's file knows nothing of it, and inference never sees it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Training examples: every interaction of a user, predicted from the ones before it.
+"""A training example is an interaction of a user, predicted from the ones before it.
 
 Letters: n examples, S context items, L levels.
 """

@@ -1,4 +1,4 @@
-"""The operations of a training on a GPU: `kernels.reference` with static shapes and without waiting for the host.
+"""A training on a GPU uses these operations: `kernels.reference` with static shapes and without waiting for the host.
 
 This module is an `Ops`. Under autocast products run in bfloat16; the router and the heads stay
 in float32. Every expert computes every row, which costs E / R of the routed work and lets a step be one CUDA graph.

@@ -1,4 +1,4 @@
-"""From interactions to a checkpoint folder that an engine can open."""
+"""Train from interactions to a checkpoint folder that an engine can open."""
 
 import contextlib
 import dataclasses

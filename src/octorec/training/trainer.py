@@ -1,4 +1,4 @@
-"""AdamW on the mean NLL of the target's codes, with warm-up, cosine decay and expert-bias balancing.
+"""The trainer runs AdamW on the mean NLL of the target's codes, with warm-up, cosine decay and expert-bias balancing.
 
 The state between two steps is a folder that is replaced as a whole, so that an interrupted training resumes with the
 same bits: weights, both moments, and the step, which alone decides what comes next.

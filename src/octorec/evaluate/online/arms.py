@@ -1,4 +1,7 @@
-"""The units of the two arms that are compared, by stage. Letters: U units of one arm, S stages that both arms have."""
+"""An arm holds the units of one of the two variants that are compared, by stage.
+
+Letters: U units of one arm, S stages that both arms have.
+"""
 
 from dataclasses import dataclass
 

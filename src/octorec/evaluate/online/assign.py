@@ -1,4 +1,4 @@
-"""Which variant a unit gets: the same on every replica, after every restart and in every language.
+"""Tell which variant a unit gets: the same on every replica, after every restart and in every language.
 
 `buckets` says how a salt, a purpose and a unit make a bucket in 0..9,999. Three purposes draw from hashes of their own,
 so that none of them says anything about another:

@@ -1,4 +1,4 @@
-"""How far away an end of an interval is at each look, so that all looks together err no more often than one.
+"""Compute how far away an end of an interval is at each look, so that all looks together err no more often than one.
 
 The error that may be spent by a share t of the plan is that of Lan and DeMets (1983, *Biometrika* 70) after O'Brien and
 Fleming,

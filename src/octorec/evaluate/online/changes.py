@@ -1,4 +1,4 @@
-"""What may change of an experiment that was started: the ramp, and what opens a new stage."""
+"""An experiment that was started may change in few things: the ramp, and what opens a new stage."""
 
 from typing import Any
 

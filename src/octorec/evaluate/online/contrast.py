@@ -1,4 +1,5 @@
-"""One metric of a treatment beside the control, as T(r) = mean_t - (1 + r) mean_c with all of its variance.
+"""A contrast sets one metric of a treatment beside the control, as T(r) = mean_t - (1 + r) mean_c with all of its
+variance.
 
 A relative difference r agrees with the data where T(r) is near 0 (Fieller 1954, *JRSS B* 16), so that the control's
 mean is an estimate as much as the treatment's. Every metric is brought to terms of single units,

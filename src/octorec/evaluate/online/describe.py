@@ -1,4 +1,4 @@
-"""What an experiment's file says will happen, in sentences."""
+"""Say in sentences what an experiment's file makes happen."""
 
 from collections.abc import Iterator
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""What an experiment is: variants, metrics, a plan and a guard. `experiment` reads them from a file."""
+"""An experiment consists of variants, metrics, a plan and a guard. `experiment` reads them from a file."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""An experiment as its YAML file says it, checked strictly."""
+"""Read an experiment as its YAML file says it, checked strictly."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Who was assigned what and when, from the logs of all processes that served an experiment."""
+"""Read who was assigned what and when, from the logs of all processes that served an experiment."""
 
 from collections.abc import Collection
 from pathlib import Path

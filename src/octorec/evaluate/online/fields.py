@@ -1,4 +1,4 @@
-"""One value of an experiment's file at a time, checked: each function names the field `where` in its InputError."""
+"""Check one value of an experiment's file at a time; each function names the field `where` in its InputError."""
 
 import re
 from fractions import Fraction

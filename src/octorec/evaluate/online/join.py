@@ -1,4 +1,4 @@
-"""Exposures and outcomes joined: a row a unit, its outcomes counted from its first exposure for each metric's window.
+"""Join exposures and outcomes: a row a unit, its outcomes counted from its first exposure for each metric's window.
 
 A unit enters with its first request that was assigned, whatever became of that request, so that a variant which fails
 or refuses its units keeps them.

@@ -1,4 +1,4 @@
-"""What exposures and outcomes come to, a row a unit: all that the analysis reads.
+"""Exposures and outcomes are joined to a row a unit: all that the analysis reads.
 
 Letters: U counted units, S stages, V variants in the experiment's order.
 """

@@ -1,4 +1,4 @@
-"""The verdict on an experiment: whether it can be trusted, whether a look is due, and what the look says.
+"""Judge an experiment: whether it can be trusted, whether a look is due, and what the look says.
 
 A look is due when the units whose windows have all passed reach the next planned share, or the plan's days are over.
 What it may spend follows from what was really reached (`bounds`). An end is alone where every guardrail has to clear

@@ -1,4 +1,4 @@
-"""Rows that are the same, told by integers instead of by Python's objects."""
+"""Rows that are the same are found by integers instead of by Python's objects."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""A log of rows that a server writes beside its answers: it never delays or fails whoever hands a row over."""
+"""A server writes a log of rows beside its answers; the log never delays or fails the caller that hands a row over."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""One process's own file of a log, which is locked while the process lives, and is made Parquet after that."""
+"""A process has its own file of a log, which is locked while the process lives, and is made Parquet after that."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,4 @@
-"""Reading a log's folder: files of lines and Parquet, of living and dead processes, on this host or copied here."""
+"""Read a log's folder: files of lines and Parquet, of living and dead processes, on this host or copied here."""
 
 import contextlib
 import fcntl

@@ -1,4 +1,6 @@
-"""From an experiment's folder to its report: rows are read, joined and judged, and a look that was due is recorded."""
+"""A look leads from an experiment's folder to its report: rows are read, joined and judged, and a look that was due is
+recorded.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Units that a change of shares gives to another variant while their outcomes are still counted.
+"""A change of shares gives some units to another variant while their outcomes are still counted.
 
 Whether such a unit comes back, and is then seen in both variants, depends on how often it comes: to leave out those
 that are seen would leave out the heavy ones, all of one variant. So all units of the buckets that moved are left out,

@@ -1,4 +1,4 @@
-"""A table of outcomes as a company has it, in the columns of `rows.OUTCOMES`."""
+"""Read a table of outcomes as a company has it, in the columns of `rows.OUTCOMES`."""
 
 from pathlib import Path
 

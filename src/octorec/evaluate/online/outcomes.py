@@ -1,4 +1,4 @@
-"""What units did: from the log of `POST /v1/outcomes`, and from tables that a company has anyway."""
+"""Read what units did: from the log of `POST /v1/outcomes`, and from tables that a company has anyway."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a metric was in the past, for the size that an experiment needs."""
+"""Measure what a metric was in the past, for the size that an experiment needs."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What an experiment's plan reaches, by past data: the units that each metric asks for, power, and days."""
+"""Tell what an experiment's plan reaches, by past data: the units that each metric asks for, power, and days."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The chance that what is left of the plan shows a guardrail to be not inferior, if nothing differs.
+"""Compute the chance that what is left of the plan shows a guardrail to be not inferior, if nothing differs.
 
 With n units the difference is v with standard error s. With N of them, the others showing none, it becomes a normal
 with mean v n / N, of which the new units give the standard error s sqrt(n / N) sqrt(1 - n / N), and it is judged with

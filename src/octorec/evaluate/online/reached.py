@@ -1,4 +1,4 @@
-"""The power that numbers of units reach: what `size` asks for, seen from the other side."""
+"""Compute the power that numbers of units reach: the inverse of `size`."""
 
 import math
 from collections.abc import Sequence

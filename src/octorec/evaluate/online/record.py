@@ -1,4 +1,4 @@
-"""The life of an experiment: started, gone on with after restarts, in stages, stopped and resumed, and ended for good.
+"""An experiment is started, continued after restarts, changed in stages, stopped and resumed, and ended permanently.
 
 ROOT/NAME/ is the folder of one experiment below the deployment's root, and its record.json remembers all of this. Any
 number of processes, also of several hosts on a shared disk that knows `flock`, may call these functions at once.

@@ -1,4 +1,4 @@
-"""The A/B verdict and all that leads to it, as text, JSON and HTML show it."""
+"""These are the A/B verdict and all that leads to it, as text, JSON and HTML show it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

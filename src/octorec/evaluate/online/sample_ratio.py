@@ -1,4 +1,4 @@
-"""Whether the variants got the shares of units that they were to get: a test that may be looked at at any time.
+"""Test whether the variants got the shares of units that they were to get; the test may be looked at at any time.
 
 Lindon & Malek (2022, *Anytime-Valid Inference for Multinomial Count Data*, NeurIPS) compare the shares w of the plan
 with shares that are unknown, Dirichlet with parameters a_v = A w_v. After n_v units of each variant the Bayes factor is

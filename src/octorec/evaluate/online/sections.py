@@ -1,4 +1,4 @@
-"""An A/B report as titled tables and sentences, which the terminal and the HTML page show alike."""
+"""Write an A/B report as titled tables and sentences, which the terminal and the HTML page show alike."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

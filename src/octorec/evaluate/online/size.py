@@ -1,4 +1,4 @@
-"""How many units each metric needs, from data of the past.
+"""Compute how many units each metric needs, from data of the past.
 
 A guardrail is shown not to be inferior, if nothing differs, where T(-margin) = mean_t - (1 - margin) mean_c is D
 standard errors above 0, with

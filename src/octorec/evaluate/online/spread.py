@@ -1,4 +1,5 @@
-"""How T(r) of a contrast varies: its standard error, degrees of freedom and skewness, each at the r that is asked for.
+"""T(r) of a contrast varies: this gives its standard error, degrees of freedom and skewness, each at the r that is
+asked for.
 
 They differ much from one r to another where the arms do. A treatment that lost nearly all of its hits leaves few units
 to tell how much is lost, yet many to tell that it is more than a margin.

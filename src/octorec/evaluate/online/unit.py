@@ -1,4 +1,4 @@
-"""What an experiment assigns and counts: units, most often users, by an id that every part spells in one way."""
+"""An experiment assigns and counts units, most often users, by an id that every part spells in one way."""
 
 import unicodedata
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whether a variant is too slow or fails too often, over the last seconds."""
+"""Tell whether a variant is too slow or fails too often, over the last seconds."""
 
 from collections import deque
 from collections.abc import Mapping

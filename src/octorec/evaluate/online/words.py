@@ -1,4 +1,4 @@
-"""How an experiment's numbers are said to people: shares, durations, times, margins."""
+"""Write an experiment's numbers for people: shares, durations, times, margins."""
 
 import math
 from collections.abc import Sequence

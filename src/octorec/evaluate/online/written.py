@@ -1,4 +1,4 @@
-"""An experiment as plain values, which `parse_experiment` reads back as the same experiment."""
+"""Write an experiment as plain values, which `parse_experiment` reads back as the same experiment."""
 
 from decimal import Decimal
 from typing import Any
