@@ -1,4 +1,4 @@
-"""Where the load tool writes: rows to append to, and a plot."""
+"""The load tool writes rows, which are appended to a file, and a plot."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -43,9 +43,10 @@ class ItemVectors(NamedTuple):
 
 
 def item_vectors(interactions: Interactions | None, items: pa.Table, seed: int) -> ItemVectors:
-    """A vector for each row of `items` (item_id, title, sets, vector?): its own `vector` as it is, where there is that
-    column; else made from `interactions` and attributes, of length 1. One thread computes, so that a seed gives the
-    same bits. Every item met must be in `items`.
+    """Return a vector for each row of `items` (item_id, title, sets, vector?).
+
+    It is the row's own `vector` as it is, where there is that column; else it is made from `interactions` and
+    attributes, of length 1. One thread computes, so that a seed gives the same bits. Every item met must be in `items`.
     """
     if interactions is not None:
         item_rows(interactions, items)

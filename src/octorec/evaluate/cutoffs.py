@@ -1,4 +1,7 @@
-"""Where ranked lists are cut for recall and NDCG. Imports no numpy, so that the command line can read its default."""
+"""Ranked lists are cut at these lengths for recall and NDCG.
+
+This imports no numpy, so that the command line can read its default.
+"""
 
 from collections.abc import Collection, Sequence
 

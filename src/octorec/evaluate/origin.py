@@ -1,4 +1,4 @@
-"""Where the targets of an evaluation come from, and whether what is judged had learned from them before."""
+"""Tell where the targets of an evaluation come from, and whether what is judged had learned from them before."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

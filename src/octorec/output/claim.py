@@ -111,8 +111,11 @@ def _claimed(path: Path, refuse: Callable[[bool], None], field: str) -> Iterator
 
 
 def _clean_up(path: Path, exclusive: bool) -> None:
-    """See to what killed processes left beside `path`: what had the name is put back where nothing has it now, and the
-    rest is removed. Where another process may still be writing, for there are no locks, it is only named."""
+    """Clean up what killed processes left beside `path`.
+
+    What had the name is put back where nothing has it now, and the rest is removed. Where another process may still be
+    writing, for there are no locks, it is only named.
+    """
     pattern = re.compile(rf"\.{re.escape(path.name)}\.octorec-({NEW}|{OLD})-[0-9a-f]{{8}}{re.escape(path.suffix)}")
     for found in filter(None, map(pattern.fullmatch, _names(path.parent))):
         left = path.with_name(found[0])

@@ -15,7 +15,7 @@ def refuse_inputs(out: Path, inputs: Iterable[str | Path], field: str) -> None:
     """Raise InputError about `field` when `out`, which exists, is one of `inputs`, holds one or lies in one.
 
     Compared by device and inode, so that links and other ways to write a path change nothing. An input that does not
-    exist is left out, for whoever reads it will say so.
+    exist is left out, for the code that reads it will say so.
     """
     found = _identity(out)
     above = set(filter(None, map(_identity, out.resolve().parents)))

@@ -59,7 +59,7 @@ def _take(file: Path) -> tuple[int, bool]:
                 file.unlink(missing_ok=True)
             os.close(handle)
             raise
-        os.close(handle)  # whoever held it has removed the file meanwhile
+        os.close(handle)  # the process that held it has removed the file meanwhile
 
 
 def _lock(handle: int) -> bool:

@@ -70,7 +70,7 @@ class LogFile:
             os.fsync(self._handle)
 
     def close(self) -> None:
-        """Leave the file to whoever makes Parquet of it."""
+        """Leave the file to the process that makes Parquet of it."""
         os.close(self._handle)
 
     @property

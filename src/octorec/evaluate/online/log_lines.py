@@ -1,7 +1,7 @@
 """The rows of a log are written as lines of JSON, and read back as Arrow tables.
 
 A file begins with a head, which says whose rows follow and how many were lost. It always has HEAD bytes, so that it can
-be written anew in its place where the disk has no room for anything else. Then comes an object a line; a time in it is
+be written again in its place where the disk has no room for anything else. Then comes an object a line; a time in it is
 an integer, microseconds since 1970. All is UTF-8.
 """
 

@@ -113,7 +113,7 @@ def resumed_at(record: Record) -> float | None:
 
 
 def end(folder: str | Path, now: float) -> Record:
-    """End an experiment for good, so that another may start. Raises InputError for one that was ended before."""
+    """End an experiment permanently, so that another may start. Raises InputError for one that was ended before."""
     moment = check_time(now)
 
     def change(record: Record) -> Record:

@@ -43,7 +43,7 @@ def experiment_values(experiment: Experiment) -> dict[str, Any]:
 
 
 def duration(seconds: float) -> str:
-    """Return the duration of so many seconds, in the largest unit of which it is a whole number."""
+    """Return a number of seconds as a duration, in the largest unit of which it is a whole number."""
     for letter in ("d", "h", "m"):
         if seconds % SECONDS[letter] == 0:
             return f"{int(seconds) // SECONDS[letter]}{letter}"
