@@ -8,8 +8,8 @@ from itertools import chain
 from typing import Any
 
 SHOWN = 200  # characters of a value in an error
-BITS = 600  # of an integer that is shown by its digits
-DEEPEST = 20  # lists in lists whose inside is shown
+BITS = 600  # bits of the largest integer that is shown by its digits
+DEEPEST = 20  # depth of nested lists up to which their contents are shown
 LONGEST_FIELD, LONGEST_ALLOWED = 400, 1500  # characters
 # What moves a terminal's cursor, changes its state, breaks a line, turns text around or has no encoding: C0 and C1
 # controls, marks and overrides of direction, line separators, invisible formatting, surrogates, tags.

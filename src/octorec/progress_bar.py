@@ -17,7 +17,7 @@ from octorec import terminal
 from octorec.errors import clean
 from octorec.progress import Progress
 
-EVERY_S = 60.0  # between two lines where nobody watches
+EVERY_S = 60.0  # seconds between two lines where nobody watches
 BESIDE = 24  # columns of a bar beside its words: the bar, the time that remains, and what lies between
 RATES = ((1.0, "s"), (60.0, "min"), (3600.0, "h"))  # seconds of the units in which a rate is said
 
@@ -77,7 +77,7 @@ def counting(title: str, unit: str = "") -> Iterator[Counter]:
     with Bar(*columns, _words("{task.fields[what]}"), console=terminal.console) as bar:
         task = bar.add_task(title, total=None, count="", what="")
 
-        room = max(0, terminal.console.width - len(title) - BESIDE)  # count and what share it
+        room = max(0, terminal.console.width - len(title) - BESIDE)  # columns for the count and the stage
 
         def show() -> None:
             count = pace.count()

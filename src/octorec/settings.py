@@ -19,9 +19,9 @@ from octorec.errors import InputError, check_known
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-DEVICE = "cpu"  # where no other is named
+DEVICE = "cpu"  # the device where none is named
 SEED = 0
-LONGEST_S = 1_000_000  # a time that somebody waits
+LONGEST_S = 1_000_000  # the longest time, in seconds, that a setting may say
 LARGEST = 2**63 - 1  # NumPy and torch take no larger integer
 LARGE = 2**31 - 1  # bounds a number that has no bound of its own
 INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*", re.ASCII)

@@ -12,7 +12,7 @@ from rich.text import Text
 from octorec.errors import clean
 
 ROOM = 20  # columns that a first column leaves for the others, or else it is folded
-WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
+UNWATCHED_WIDTH = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
 
 
 class PlainConsole(Console):
@@ -81,4 +81,4 @@ def _some(table: Table, columns: Sequence[Column]) -> Table:
 
 def _width(table: Table, console: Console) -> int:
     """Return the columns of a terminal that `table` takes when nothing in it is wrapped."""
-    return Measurement.get(console, console.options.update(max_width=WHOLE), table).maximum
+    return Measurement.get(console, console.options.update(max_width=UNWATCHED_WIDTH), table).maximum

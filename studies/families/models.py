@@ -24,7 +24,7 @@ from octorec.models.presets import preset
 from octorec.numerics.activations import SCHEMES, activation_stats, watch
 from octorec.numerics.advice import LayerAdvice, judge
 from octorec.numerics.distribution import distribution
-from octorec.numerics.intensity import Speed, Workload
+from octorec.numerics.intensity import Roofline, Workload
 from octorec.numerics.roles import role
 from octorec.numerics.stats import TensorStats, weight_stats
 from octorec.numerics.workload import speed
@@ -169,7 +169,7 @@ def _onerec_effects(
     return effects
 
 
-def published_size() -> Speed:
+def published_size() -> Roofline:
     """The roofline of the MoE 4B-A0.5B under recipe fp8 at the paper's shape, from its tensors' shapes alone."""
     config = preset("moe-4b-a0.5b")
     tensors = disk_tensors(empty_model(partial(OneRecV2, config, reference), None, torch.bfloat16))

@@ -12,7 +12,7 @@ from octorec.errors import InputError
 from octorec.output.claim import claimed_file
 from octorec.reading import reason
 
-SIGN = b"requests/s asked"  # stands in every plot, as a label
+SIGN = b"requests/s asked"  # a label that stands in every plot
 
 
 @contextmanager

@@ -9,9 +9,9 @@ import numpy as np
 
 from octorec.bench.config import BenchConfig
 
-SHARE = 0.99  # of requests that must be good for a rate to be within the bound: its p99, an error being infinitely late
+SHARE = 0.99  # share of good requests from which a rate is within the bound: its p99, an error being infinitely late
 TIMER_S = 0.002  # timer jitter of asyncio: lateness below this is not counted as latency
-STAGES = ("queue_ms", "device_ms", "encode_ms")  # as the server measures them
+STAGES = ("queue_ms", "device_ms", "encode_ms")  # stages that the server measures
 
 
 @dataclass(slots=True)

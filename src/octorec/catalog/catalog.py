@@ -27,7 +27,7 @@ from octorec.data.learned import Learned
 from octorec.data.tables import id_rank, one_array
 from octorec.errors import InputError
 
-NAMES_SHOWN = 20  # of named sets, in an error
+NAMES_SHOWN = 20  # named sets that an error shows
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,13 @@ from octorec.output.write import new_folder
 
 ITEMS, CODEBOOK, ATTRIBUTES = "items.parquet", "codebook.safetensors", "attributes.parquet"
 FILES = (ABOUT_FILE, ITEMS, CODEBOOK, ATTRIBUTES)
-COMPARED = ("levels", "n_items", "fingerprint", "version", "attributes")  # of catalog.json with what the files hold
+COMPARED = (
+    "levels",
+    "n_items",
+    "fingerprint",
+    "version",
+    "attributes",
+)  # keys of catalog.json that must be as the files say
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from octorec.errors import InputError, MismatchError
 from octorec.reading import read_text
 
 TOKEN = re.compile(r"<([a-z])_([0-9]{1,9})>")
-MOST_BYTES = 2**29  # of an index: some 10 million items
+MOST_BYTES = 2**29  # most bytes of an index: some 10 million items
 SHAPE = 'must be {"item id": ["<a_1>", "<b_7>", ...], ...} with the letters a, b, ... in order'
 
 

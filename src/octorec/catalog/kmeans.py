@@ -17,7 +17,7 @@ FIRST = 2  # centroids drawn for each one wanted
 DRAWN_FROM = 32  # distinct vectors at most for each centroid wanted, from which they are drawn
 DRAWS = 32  # batches in which they are drawn; distances are brought up to date between them
 MERGES = 4  # rounds of merging until they are as many as wanted
-ITERATIONS = 8  # at most, over all vectors
+ITERATIONS = 8  # most iterations over all vectors
 ROWS = 2**16  # vectors summed at a time
 
 Each = Callable[[int], None]  # called before each iteration with the number of those done

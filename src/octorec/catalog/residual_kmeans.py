@@ -13,9 +13,9 @@ from octorec.catalog.nearest import Nearest
 from octorec.errors import InputError
 from octorec.progress import Progress, silent
 
-LEVEL_BYTES = 2**31  # that the centroids of a level may take
+LEVEL_BYTES = 2**31  # most bytes that the centroids of a level may take
 PER_CODE = 256  # vectors at most for each code that a level is fitted to; more change its centroids little
-LARGEST = 1e15  # of a vector's numbers: float32 holds their squares
+LARGEST = 1e15  # largest number of a vector: float32 holds its square
 
 
 def fit_codebook(
@@ -46,14 +46,14 @@ def fit_codebook(
     return Codebook(tuple(centroids), Fit(len(rest), tuple(used), tuple(iterations), tuple(errors)))
 
 
-def _level(rest: np.ndarray, size: int, seed: int, each: Callable[[int], None] | None) -> tuple[Clusters, int]:
+def _level(residuals: np.ndarray, size: int, seed: int, each: Callable[[int], None] | None) -> tuple[Clusters, int]:
     """Return the clusters of one level, and how many vectors it was fitted to."""
-    if len(rest) > PER_CODE * size:
-        rows = np.sort(np.random.default_rng(seed).choice(len(rest), PER_CODE * size, replace=False))
-        clusters = kmeans(rest[rows], size, seed, each)
-        if clusters.iterations:  # else the sample lacks distinct vectors that the others may have
+    if len(residuals) > PER_CODE * size:
+        rows = np.sort(np.random.default_rng(seed).choice(len(residuals), PER_CODE * size, replace=False))
+        clusters = kmeans(residuals[rows], size, seed, each)
+        if clusters.iterations:  # without iterations the sample lacks distinct vectors that the others may have
             return clusters, len(rows)
-    return kmeans(rest, size, seed, each), len(rest)
+    return kmeans(residuals, size, seed, each), len(residuals)
 
 
 def _refuse_large(vectors: np.ndarray, codebook_sizes: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from octorec.data.tables import one_array
 from octorec.errors import InputError
 
-BITS_BYTES = 2**31  # that `set_bits` may take
+BITS_BYTES = 2**31  # most bytes that `set_bits` may take
 
 
 def distinct_sets(sets: pa.ChunkedArray) -> tuple[str, ...]:

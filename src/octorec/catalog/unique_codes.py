@@ -24,7 +24,7 @@ def assign_unique(codebook: Codebook, vectors: np.ndarray, taken: np.ndarray | N
     every = codes if taken is None else np.concatenate([taken, codes])
     keeps = np.zeros(len(every), bool)
     keeps[np.unique(every, axis=0, return_index=True)[1]] = True
-    offset = len(every) - len(codes)  # `taken` stands first, so that none of it moves
+    offset = len(every) - len(codes)  # rows of `taken` come first, so that none of them moves
     groups = [(rows[~keeps[rows]] - offset, every[rows[keeps[rows]], -1]) for rows in _crowded(every[:, :-1], ~keeps)]
     centroids = codebook.centroids[-1].astype(np.float64)
     for moving, used in groups:

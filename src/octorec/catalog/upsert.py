@@ -16,7 +16,7 @@ from octorec.data.tables import one_array
 from octorec.errors import InputError
 
 NAMED = 5  # ids in an error
-DEFAULTS: dict[str, Any] = {"title": "", "sets": [], "live": True, COUNTS: 0}  # of a new item
+DEFAULTS: dict[str, Any] = {"title": "", "sets": [], "live": True, COUNTS: 0}  # what a new item has in a missing column
 
 
 class GivenColumn(NamedTuple):

@@ -25,7 +25,7 @@ from octorec.errors import InputError
 
 WINDOW = 5  # items at most so far apart in a history count as met together
 SMOOTHING = 0.75  # power of the context's frequency: keeps rare items from drawing all attention
-INTERACTION_WIDTH, ATTRIBUTE_WIDTH = 64, 32  # of a and b, or less on a small catalog
+INTERACTION_WIDTH, ATTRIBUTE_WIDTH = 64, 32  # widths of a and b, or less on a small catalog
 INTERACTION_WEIGHT, ATTRIBUTE_WEIGHT = 1.0, 0.5
 
 

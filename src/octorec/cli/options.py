@@ -23,7 +23,7 @@ from octorec.output.claim import claimed_folder
 from octorec.output.refuse import refuse_within
 from octorec.quant.shipped import require_recipe
 from octorec.reading import require_file, require_there
-from octorec.terminal import WHOLE, PlainConsole, fitting
+from octorec.terminal import UNWATCHED_WIDTH, PlainConsole, fitting
 
 
 def looked_at(look: Callable[[Path, str], object]) -> Callable[..., Path | None]:
@@ -158,6 +158,6 @@ def show(as_json: bool, result: Any, *texts: RenderableType) -> None:
     if as_json:
         print(json_text(result))
         return
-    out = PlainConsole(width=None if sys.stdout.isatty() else WHOLE)
+    out = PlainConsole(width=None if sys.stdout.isatty() else UNWATCHED_WIDTH)
     for text in texts:
         out.print(fitting(text, out), soft_wrap=isinstance(text, str))

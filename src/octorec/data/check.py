@@ -21,7 +21,7 @@ from octorec.data.users import read_users
 from octorec.errors import InputError
 
 KINDS = ("interactions", "items", "users")
-MOST_VALUES = 10  # of a rating that are counted one by one
+MOST_VALUES = 10  # most different values of a rating that are counted one by one
 MISSING = ("nan", "na", "n/a", "null", "none", "unknown", "-1", "-", "?")  # ids that may mean that there is none
 
 

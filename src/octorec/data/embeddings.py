@@ -14,8 +14,8 @@ from octorec.errors import InputError
 
 SHAPE = "must be a NumPy file of numbers [items, width], as numpy.save(path, vectors.astype('float32')) writes it"
 IDS = f"must be .txt (an id a line), .json (a list), .npy, or a table with item_id ({', '.join(ENDINGS)})"
-JSON_BYTES = 2**29  # that a list of ids may have: some ten million
-VALUES = 2**31 - 1  # numbers in all vectors, as many as an Arrow list column holds
+JSON_BYTES = 2**29  # most bytes of a list of ids: some ten million ids
+VALUES = 2**31 - 1  # most numbers in all vectors: an Arrow list column holds no more
 NAMED = 5  # ids named in an error
 
 

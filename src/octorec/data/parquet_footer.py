@@ -16,7 +16,7 @@ from octorec.errors import InputError
 MAGIC = b"PAR1"
 MOST_BYTES = 2**28
 DEEPEST = 24  # structs, lists and maps in one another; Parquet's own need 12
-BYTES = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8, 6: 8}  # of a value of each physical type; 7 says its length
+BYTES = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8, 6: 8}  # bytes of a value of each physical type; type 7 says its length
 TEXT, FIXED = 6, 7
 
 
@@ -52,7 +52,7 @@ def _chunk(content: mmap.mmap, about: dict[int, Any], width: int) -> Chunk:
         raise ValueError("negative sizes")
     size = values * (width if kind == FIXED else BYTES[kind])
     if len(names) > 1:
-        size += values * 8  # where its list begins
+        size += values * 8  # offsets of the lists
     pages = list(_pages(content, about))
     if kind == TEXT:
         size += sum(pages)

@@ -15,7 +15,7 @@ from octorec.errors import InputError
 HEAD = 2**20  # bytes that are looked at first
 UTF16, UTF32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 SAVE = "save it as UTF-8 (in Excel: CSV UTF-8)"
-OTHERS = {  # what files of other kinds begin with
+OTHERS = {  # first bytes of files of other kinds
     b"PK\3\4": ("a zip or Excel file", "in Excel save it as CSV UTF-8; unpack a zip"),
     b"\xd0\xcf\x11\xe0": ("an old Excel file", "in Excel save it as CSV UTF-8"),
     b"PAR1": ("a Parquet file", "rename it to end in .parquet"),

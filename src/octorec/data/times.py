@@ -25,7 +25,10 @@ DATES = {  # how a date may be written, without its time
     r"[A-Za-z]{3,9} \d{1,2}, \d{4}": "%b %d, %Y",
     r"[A-Za-z]{3}, \d{1,2} [A-Za-z]{3} \d{4}": "%a, %d %b %Y",
 }
-SLASHED = {"-": ("%d-%m-%Y", "%m-%d-%Y"), "/": ("%d/%m/%Y", "%m/%d/%Y")}  # which of the two depends on the country
+SLASHED = {
+    "-": ("%d-%m-%Y", "%m-%d-%Y"),
+    "/": ("%d/%m/%Y", "%m/%d/%Y"),
+}  # the country decides which of the two is meant
 CLOCKS = {
     r"": "",
     r" \d{1,2}:\d{2}": " %H:%M",

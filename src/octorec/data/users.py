@@ -14,9 +14,9 @@ from octorec.data.table_format import OURS, TableFormat
 from octorec.data.tables import is_text, kind_of, one_array, read_table, refuse_rows, unique_text_column
 from octorec.errors import InputError
 
-NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"  # as programs write one
+NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"  # a number as programs write it
 LENIENT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")  # in a field of numbers
+MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")  # texts that stand for no value in a field of numbers
 INDEX = re.compile(r"(Unnamed: [0-9]+|__index_level_[0-9]+__)?")  # columns that pandas adds
 
 

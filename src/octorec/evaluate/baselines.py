@@ -19,7 +19,7 @@ from octorec.data.tables import id_rank
 from octorec.errors import InputError
 from octorec.evaluate.metrics import RankedItems
 
-CHUNK = 1024  # examples ranked at a time
+EXAMPLES_AT_ONCE = 1024  # examples ranked at a time
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,9 @@ def _index(item_ids: np.ndarray) -> dict[str, int]:
 
 
 def _histories(examples: Sequence[Example], index: dict[str, int]) -> Iterator[list[list[int]]]:
-    """Yield histories as positions, CHUNK examples at a time; an item that training never met is left out."""
-    for start in range(0, len(examples), CHUNK):
-        chunk = examples[start : start + CHUNK]
+    """Yield histories as positions, EXAMPLES_AT_ONCE examples at a time; an item that training never
+    met is left out.
+    """
+    for start in range(0, len(examples), EXAMPLES_AT_ONCE):
+        chunk = examples[start : start + EXAMPLES_AT_ONCE]
         yield [[index[item] for item in example.history if item in index] for example in chunk]

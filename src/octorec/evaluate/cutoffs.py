@@ -9,7 +9,7 @@ from octorec.engine.request import Request
 from octorec.errors import InputError
 
 K = Request.k  # items a list where nobody asks for another length
-USUAL = (5, 10)  # are reported beside what is asked for
+USUAL = (5, 10)  # cutoffs that are always reported too
 DECISIVE = ("recall", "ndcg")
 
 Lengths = int | Sequence[int]

@@ -22,8 +22,8 @@ Letters: U users, or groups of users who are alike.
 import numpy as np
 from scipy.stats import f as f_distribution
 
-STEPS = 100  # of Newton's method, which needs about 8
-CLOSE = 1e-12  # relative change of lambda at which it ends
+STEPS = 100  # most steps of Newton's method, which needs about 8
+CLOSE = 1e-12  # relative change of lambda at which the method ends
 
 
 def threshold(users: int, alpha: float) -> float:

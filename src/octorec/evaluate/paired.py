@@ -27,9 +27,9 @@ from octorec.errors import InputError
 from octorec.evaluate.likelihood import evidence, threshold
 
 JOINT = 2  # metrics that decide a verdict together: recall and NDCG
-WIDTH = 1e-4  # of the first step towards an end, where nothing differs
+WIDTH = 1e-4  # first step towards an end, where nothing differs
 ROUNDING = 1e-12  # a user's sum of differences below this is rounding
-PRECISE = 1e-12  # of an interval's end
+PRECISE = 1e-12  # precision of an interval's end
 FAR = 1e3  # stands for infinite evidence where a root is looked for
 ENDLESS = 1e6  # a bounded metric's ratio beyond this has no high end
 
@@ -153,7 +153,7 @@ class Sums:
 
 def _estimate(sums: Sums, users: int, alpha: float) -> Estimate:
     total = float(sums.counts @ sums.weight)
-    weighing = int(sums.counts[sums.weight > 0].sum())  # of the baseline alone, so that no loss changes it
+    weighing = int(sums.counts[sums.weight > 0].sum())  # no loss changes it: it is of the baseline alone
     users = weighing if sums.rooms is None else users
     discordant = int(sums.counts[sums.difference != 0].sum())
     if total <= 0:

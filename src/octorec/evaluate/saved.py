@@ -8,7 +8,7 @@ import pyarrow.parquet
 
 from octorec.errors import InputError
 
-MOST_DIGITS = 9  # of a length of list
+MOST_DIGITS = 9  # most digits of a length of list
 
 
 def read_table(path: str | Path, what: str, required: set[str]) -> pa.Table:

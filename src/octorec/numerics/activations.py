@@ -23,12 +23,12 @@ from octorec.numerics.roles import role
 from octorec.numerics.scale_groups import ScaleStats, outlier_share
 from octorec.numerics.stats import finite, flat, flat_scales, measure
 
-SCHEMES: dict[str, tuple[Granularity, Granularity]] = {  # weights, activations
+SCHEMES: dict[str, tuple[Granularity, Granularity]] = {  # name -> granularity of weights, of activations
     "channel/token": ("channel", "token"),
     "block/group": ("block", "group"),
     "tensor/tensor": ("tensor", "tensor"),
 }
-GROUPED: tuple[Granularity, ...] = ("token", "group")  # of activations
+GROUPED: tuple[Granularity, ...] = ("token", "group")  # granularities of activations
 SCALINGS = ("token", "group", "tensor", "unscaled")
 
 
@@ -110,7 +110,7 @@ def watch(
     return found
 
 
-def _hook(name: str, rows: Tensor | None, found: list[ActivationStats]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+def _hook(name: str, rows: Tensor | None, stats: list[ActivationStats]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     """Return a forward hook that measures a layer's input; `rows` [T] bool: which of its rows are
     data, None for all.
     """
@@ -121,11 +121,11 @@ def _hook(name: str, rows: Tensor | None, found: list[ActivationStats]) -> Calla
         if isinstance(module, Experts):
             routing = Routing(*args[1])
             hidden = _hidden(x, routing, module.gate_up_proj.float())
-            found.append(_stats(name, x, _experts_errors(module, x, routing)))
-            found.append(_stats(f"{name}.down_proj", hidden, {}))
+            stats.append(_stats(name, x, _experts_errors(module, x, routing)))
+            stats.append(_stats(f"{name}.down_proj", hidden, {}))
         else:
             assert isinstance(module.weight, Tensor)
-            found.append(_stats(name, x, _linear_errors(module.weight.float(), x)))
+            stats.append(_stats(name, x, _linear_errors(module.weight.float(), x)))
 
     return look
 
@@ -180,11 +180,11 @@ def _hidden(x: Tensor, routing: Routing, gate_up: Tensor) -> Tensor:
     return torch.cat([part for part in parts if isinstance(part, Tensor)])
 
 
-def _relative(found: Tensor, exact: Tensor) -> float:
-    """Return |found - exact| / |exact|: infinite where either is not finite, or where `exact` is 0 and
-    `found` is not.
+def _relative(actual: Tensor, exact: Tensor) -> float:
+    """Return |actual - exact| / |exact|: infinite where either is not finite, or where `exact` is 0 and
+    `actual` is not.
     """
-    noise, norm = float((found.double() - exact.double()).norm()), float(exact.double().norm())
+    noise, norm = float((actual.double() - exact.double()).norm()), float(exact.double().norm())
     if not math.isfinite(noise) or not math.isfinite(norm):
         return math.inf
     return noise / norm if norm else (math.inf if noise else 0.0)

@@ -18,15 +18,15 @@ from octorec.numerics.stats import TensorStats, finite
 from octorec.quant.products import ACTIVATIONS, unit, width_faults
 
 Decision = Literal["channel", "block", "keep"]
-Outcome = Literal["quantize", "quantize in part", "keep in 16 bit"]
+ModelDecision = Literal["quantize", "quantize in part", "keep in 16 bit"]
 
-BELL_SQNR_DB = 31.5  # what E4M3 leaves of a bell curve, whatever its width
+BELL_SQNR_DB = 31.5  # SQNR of a bell curve in E4M3, whatever its width
 MIN_SQNR_DB = BELL_SQNR_DB - 3  # twice a bell curve's noise
 MAX_OUTPUT_ERROR = 0.053  # twice the noise of two bell curves multiplied: sqrt(2 * 2) * 10^(-31.5 / 20)
 MAX_RANGE = 12.0  # octaves; at 14.8 half of a group has left the full precision of E4M3, at 12 a bell curve's 8 %
 MAX_FLUSHED = 0.01  # a bell curve under a channel's scale loses a thousandth of that
-MOST, HALF = 0.9, 0.5  # of the products' FLOPs, for `quantize` and for `quantize in part`
-SCHEMES = {"channel": "channel/token", "block": "block/group"}
+MOST, HALF = 0.9, 0.5  # shares of the products' FLOPs for `quantize` and for `quantize in part`
+SCHEME_OF = {"channel": "channel/token", "block": "block/group"}
 ROLE_REASONS = {
     "norm": "a norm is not multiplied",
     "router": "scores are never 8 bit: a small error changes which expert wins",
@@ -79,7 +79,7 @@ class Advice:
     bytes_16: of all matrices in 16 bit; bytes_after: of the same when the recipe was applied.
     """
 
-    outcome: Outcome
+    outcome: ModelDecision
     reason: str
     flops_share: float
     bytes_16: int
@@ -154,7 +154,7 @@ def _failures(decision: Decision, parts: list[TensorStats], inputs: list[Activat
             found.append(f"the input of {seen.name} holds {broken:,} NaN or Inf")
     found += _limits([(f"the weights of {_module(stats)}", stats.scales[decision]) for stats in parts])
     found += _limits([(f"the input of {stats.name}", stats.scales[ACTIVATIONS[decision]]) for stats in inputs])
-    errors = [(stats.errors[SCHEMES[decision]].both, stats.name) for stats in inputs if stats.errors]
+    errors = [(stats.errors[SCHEME_OF[decision]].both, stats.name) for stats in inputs if stats.errors]
     if errors and max(errors)[0] > MAX_OUTPUT_ERROR:
         error, name = max(errors)
         found.append(f"the output of {name} loses {error:.1%}, over {MAX_OUTPUT_ERROR:.1%}")
@@ -183,7 +183,7 @@ def _layer(
 ) -> LayerAdvice:
     looked_at = "block" if decision == "keep" else decision
     scale = stats.scales.get(looked_at)
-    errors = [each.errors[SCHEMES[looked_at]].both for each in inputs if each.errors]
+    errors = [each.errors[SCHEME_OF[looked_at]].both for each in inputs if each.errors]
     count = math.prod(stats.shape)
     rows, columns = count // stats.shape[-1], stats.shape[-1]
     scales = rows if decision == "channel" else -(-rows // GROUP) * -(-columns // GROUP)
@@ -217,7 +217,9 @@ def _model(layers: list[LayerAdvice]) -> Advice:
         f"{forced:,} of them for their numbers or shapes. "
         f"The matrices shrink from {before / 1e6:,.1f} MB in 16 bit to {after / 1e6:,.1f} MB."
     )
-    outcome: Outcome = "quantize" if share >= MOST else ("quantize in part" if share >= HALF else "keep in 16 bit")
+    outcome: ModelDecision = (
+        "quantize" if share >= MOST else ("quantize in part" if share >= HALF else "keep in 16 bit")
+    )
     return Advice(outcome, said, share, before, after, tuple(layers))
 
 

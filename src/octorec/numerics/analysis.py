@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from octorec.numerics.activations import ActivationStats
 from octorec.numerics.advice import Advice, LayerAdvice
-from octorec.numerics.intensity import Speed
+from octorec.numerics.intensity import Roofline
 from octorec.numerics.stats import TensorStats, finite
 from octorec.quant.recipe import WeightGranularity
 
@@ -29,7 +29,7 @@ class Analysis:
     activations: tuple[ActivationStats, ...]
     advice: Advice
     recipe: str | None
-    speed: Speed
+    speed: Roofline
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:

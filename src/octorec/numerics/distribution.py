@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CHUNK = 2**18  # values at a time: 1 MB of float32 stays in a core's cache
+VALUES_AT_ONCE = 2**18  # values at a time: 1 MB of float32 stays in a core's cache
 Chunks = Callable[[], Iterable[Tensor]]
 
 
@@ -42,16 +42,18 @@ def distribution(x: Tensor) -> Distribution:
     """Return the distribution of a floating-point tensor of any shape."""
     if x.dtype in (torch.bfloat16, torch.float16):
         return distribution_of_patterns(count_patterns(x), x.dtype)
-    return distribution_of_chunks(lambda: (chunk.float() for chunk in x.flatten().split(CHUNK)))
+    return distribution_of_chunks(lambda: (chunk.float() for chunk in x.flatten().split(VALUES_AT_ONCE)))
 
 
 def count_patterns(x: Tensor) -> np.ndarray:
     """Return how often each of the 65,536 bit patterns stands in a 16-bit tensor: [65536] int64."""
     counts = np.zeros(2**16, np.int64)
     patterns = x.flatten().view(torch.int16).numpy().view(np.uint16)
-    wide = np.empty(min(4 * CHUNK, len(patterns)), np.int64)  # what bincount would allocate for each chunk
-    for start in range(0, len(patterns), 4 * CHUNK):
-        chunk = patterns[start : start + 4 * CHUNK]
+    wide = np.empty(
+        min(4 * VALUES_AT_ONCE, len(patterns)), np.int64
+    )  # used again: bincount would allocate it for each chunk
+    for start in range(0, len(patterns), 4 * VALUES_AT_ONCE):
+        chunk = patterns[start : start + 4 * VALUES_AT_ONCE]
         wide[: len(chunk)] = chunk
         counts += np.bincount(wide[: len(chunk)], minlength=2**16)
     return counts
@@ -120,7 +122,7 @@ class _Sums:
     def __init__(self) -> None:
         self.count = self.nan = self.inf = self.zeros = 0
         self.absmax = self.mean = self.total_abs = self.squares = 0.0
-        self.patterns = np.zeros(2**15, np.int64)  # of the upper 16 bits of a magnitude: bfloat16's own pattern
+        self.patterns = np.zeros(2**15, np.int64)  # counts of the upper 16 bits of a magnitude: bfloat16's own pattern
 
     def add(self, x: Tensor) -> None:
         """Add x: float32 [n]."""

@@ -28,10 +28,10 @@ from octorec.models.model import Inputs, Model
 from octorec.numerics.roles import role
 from octorec.quant.modules import FP8Experts, FP8Linear
 
-WEIGHT_DB = 24.0  # of every row of a weight
-HALF_STEPS = 1.15  # of a row: 1, and what a float32 checkpoint's parent in bfloat16 is off itself (1/16 of a half step)
-OUTPUT_DB = 25.0  # of a layer's output
-EXPERTS_DB = 20.5  # of the output of a block's experts
+WEIGHT_DB = 24.0  # least SQNR of every row of a weight
+HALF_STEPS = 1.15  # most for a row: 1, and the error of a parent in bfloat16 (1/16 of a half step)
+OUTPUT_DB = 25.0  # least SQNR of a layer's output
+EXPERTS_DB = 20.5  # least SQNR of the output of a block's experts
 EDGE_DB = 25.0
 SLICE = 2**22  # values that are looked at in float64 at a time
 
@@ -110,7 +110,7 @@ def edges_hold(ops: Ops, device: str = "cpu", dtype: torch.dtype = torch.float32
     """
     finfo = torch.finfo(dtype)
     width = torch.arange(1, 257, device=device) / 256
-    tiny = [finfo.tiny, 2e-42, 1e-42, 7e-43]  # with subnormal scales
+    tiny = [finfo.tiny, 2e-42, 1e-42, 7e-43]  # values whose scales are subnormal
     rows = [torch.zeros_like(width), width * finfo.max, torch.eye(1, 256, device=device)[0], *(width * t for t in tiny)]
     x = torch.stack(rows).to(dtype)
     for granularity in ("token", "group"):
@@ -127,10 +127,10 @@ def edges_hold(ops: Ops, device: str = "cpu", dtype: torch.dtype = torch.float32
     return True
 
 
-def sqnr(exact: Tensor, found: Tensor) -> float:
-    """Return 10 log10(sum exact^2 / sum (found - exact)^2)."""
-    exact, found = exact.double(), found.double()
-    noise = float((found - exact).square().sum())
+def sqnr(exact: Tensor, actual: Tensor) -> float:
+    """Return 10 log10(sum exact^2 / sum (actual - exact)^2)."""
+    exact, actual = exact.double(), actual.double()
+    noise = float((actual - exact).square().sum())
     signal = float(exact.square().sum())
     if not math.isfinite(noise):
         return -math.inf
@@ -149,10 +149,10 @@ def _weights(module: nn.Module, twin: FP8Linear | FP8Experts) -> list[tuple[Tens
     return out
 
 
-def row_sqnr(exact: Tensor, found: Tensor) -> Tensor:
+def row_sqnr(exact: Tensor, actual: Tensor) -> Tensor:
     """Return the dB of each row [..., N]; a row of zeros that stays zeros is infinitely good."""
     signal = exact.double().square().sum(-1)
-    noise = (found.double() - exact.double()).square().sum(-1)
+    noise = (actual.double() - exact.double()).square().sum(-1)
     return torch.where(noise == 0, math.inf, 10 * (signal / noise).log10())
 
 

@@ -102,8 +102,10 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Speed:
-    """A Speed is the roofline of a workload on a GPU. memory_bound: share of the time in 16 bit that waits for memory.
+class Roofline:
+    """A Roofline bounds the speed of a workload on a GPU.
+
+    memory_bound: share of the time in 16 bit that waits for memory.
     gain: the most that FP8 under the recipe can gain, time in 16 bit over time in FP8; gains: the same on every GPU of
     the table.
     """
@@ -164,7 +166,7 @@ def traffic(part: str, values: float, flops: float = 0.0, width: int = 2, shrunk
     return Work(part, flops, values * width, values * width - shrunk, False)
 
 
-def estimate(works: Sequence[Work], workload: Workload, notes: Iterable[str] = ()) -> Speed:
+def estimate(works: Sequence[Work], workload: Workload, notes: Iterable[str] = ()) -> Roofline:
     """Return the roofline of `works` on the workload's GPU."""
     gpu = GPUS[workload.gpu]
     parts = _parts(works, gpu)
@@ -172,7 +174,7 @@ def estimate(works: Sequence[Work], workload: Workload, notes: Iterable[str] = (
     waiting = sum(part.memory_seconds for part in parts)
     gains = {name: _gain(_parts(works, each)) for name, each in GPUS.items()}
     share = waiting / before if before else 0.0
-    return Speed(workload, gpu, tuple(parts), share, _gain(parts), gains, tuple(notes))
+    return Roofline(workload, gpu, tuple(parts), share, _gain(parts), gains, tuple(notes))
 
 
 def _parts(works: Sequence[Work], gpu: GPU) -> list[Part]:

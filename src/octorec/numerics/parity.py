@@ -182,10 +182,10 @@ def _compare(saved: SavedActivations, name: str, ours: Tensor) -> Compared:
     return Compared(name, sqnr(exact, ours), largest if math.isfinite(largest) else math.inf)
 
 
-def _longest(found: Mapping[str, Tensor], model: Model) -> int:
+def _longest(inputs: Mapping[str, Tensor], model: Model) -> int:
     """Return the length of histories, from the first input whose shape depends on it."""
     one, two = model.inputs(1), model.inputs(2)
-    for name, tensor in found.items():
+    for name, tensor in inputs.items():
         for place, (short, long) in enumerate(zip(one[name].shape, two[name].shape, strict=True), 1):
             if short != long and tensor.dim() > place:
                 return max(1, min(tensor.shape[place], model.max_history))

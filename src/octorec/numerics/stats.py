@@ -15,7 +15,7 @@ import torch
 from octorec.kernels.fp8 import Granularity
 from octorec.numerics.checkpoint_files import CheckpointFiles, StoredTensor
 from octorec.numerics.distribution import (
-    CHUNK,
+    VALUES_AT_ONCE,
     Distribution,
     count_patterns,
     distribution_of_chunks,
@@ -26,9 +26,9 @@ from octorec.numerics.scale_groups import ScaleGroups, ScaleStats, Scratch, absm
 from octorec.progress import Progress, silent
 from octorec.quant.rounding import one_thread
 
-GROUPED: tuple[Granularity, ...] = ("channel", "block")  # of weights
+GROUPED: tuple[Granularity, ...] = ("channel", "block")  # granularities of weights
 SCALINGS = ("channel", "block", "tensor", "unscaled")
-WORKERS = 4  # at most; each holds a few stripes
+WORKERS = 4  # most threads; each holds a few stripes
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,11 @@ def measure(tensor: StoredTensor, granularities: tuple[Granularity, ...]) -> Mea
 
 def _with_vanished(scales: dict[str, ScaleStats], values: torch.Tensor, found: Distribution) -> dict[str, ScaleStats]:
     """Return `scales` with what becomes zero in float32 already, and so is lost under every scaling."""
-    pieces = values.flatten().split(CHUNK)
+    pieces = values.flatten().split(VALUES_AT_ONCE)
     vanished = sum(int(((piece != 0) & (piece.float() == 0)).sum()) for piece in pieces) / max(found.count, 1)
     if not vanished:
         return scales
-    lost = {"sqnr": 0.0} if found.absmax == 0 else {}  # else what vanishes is nothing beside what does not
+    lost = {"sqnr": 0.0} if found.absmax == 0 else {}  # beside values that do not vanish, those that do are nothing
     return {name: replace(each, flushed=each.flushed + vanished, **lost) for name, each in scales.items()}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from octorec.models.families import family_class, known_family
 from octorec.models.work import Work as FamilyWork
 from octorec.numerics.advice import Advice
-from octorec.numerics.intensity import Speed, Work, Workload, estimate, product, traffic
+from octorec.numerics.intensity import Roofline, Work, Workload, estimate, product, traffic
 from octorec.numerics.roles import block, family, role
 from octorec.numerics.stats import TensorStats
 from octorec.quant.products import unit
@@ -35,7 +35,7 @@ PARTS = {
 }
 
 
-def speed(weights: Sequence[TensorStats], config: Mapping[str, Any], advice: Advice, workload: Workload) -> Speed:
+def speed(weights: Sequence[TensorStats], config: Mapping[str, Any], advice: Advice, workload: Workload) -> Roofline:
     """Return the roofline of a checkpoint under the recipe of `advice`."""
     kind = family((stats.name for stats in weights), config)
     fp8 = {layer.module for layer in advice.layers if layer.decision != "keep"}

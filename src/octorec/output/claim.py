@@ -53,7 +53,7 @@ class Claim:
         return path.with_name(f".{path.name}.octorec-{kind}-{os.urandom(4).hex()}{path.suffix}")
 
 
-_claims: dict[Path, Claim] = {}  # of this process
+_claims: dict[Path, Claim] = {}  # the claims of this process
 
 
 @contextmanager

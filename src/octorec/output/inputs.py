@@ -6,7 +6,7 @@ from pathlib import Path
 
 from octorec.errors import InputError
 
-MOST_LINKS = 40  # in a row, as Linux follows them
+MOST_LINKS = 40  # links that Linux follows in a row
 
 Identity = tuple[int, int]  # device and inode
 

@@ -16,7 +16,7 @@ from octorec.reading import reason
 
 LOCK = ".octorec-lock"  # the end of a lock's name
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
-MOST_BYTES = 4096  # of what a lock file says
+MOST_BYTES = 4096  # most bytes that are read of a lock file
 
 
 @contextmanager
@@ -84,5 +84,5 @@ def _holder(file: Path) -> str:
         with file.open("rb") as handle:
             about = json.loads(handle.read(MOST_BYTES))
         return f"process {about['process']} on {about['host']} since {about['since']}"
-    except (OSError, ValueError, LookupError, TypeError):  # it is only just starting, or has just ended
+    except (OSError, ValueError, LookupError, TypeError):  # the holder is only just starting, or has just ended
         return "another process"

@@ -22,7 +22,7 @@ MARKER = ".octorec.json"
 HASHED = 2**20  # bytes of a file up to which its content is compared, and not only its size
 SEEN = 2**16  # first bytes of a file, in which a kind's sign stands
 TENSORS = r"(config|octorec|training)\.json|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json|catalog"
-COPIED = (  # of models on the Hub, which `octorec quantize` copies along
+COPIED = (  # files of models on the Hub, which `octorec quantize` copies along
     r"generation_config\.json|tokenizer\.(json|model)|tokenizer_config\.json|special_tokens_map\.json|"
     r"added_tokens\.json|vocab\.(json|txt)|merges\.txt|chat_template\.(jinja|json)|README\.md|LICENSE|\.gitattributes"
 )

@@ -227,7 +227,7 @@ def _check_plain(checkpoint: Checkpoint) -> None:
 
 def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
     if not math.isfinite(largest):
-        narrow = tensor.float()  # what a float64 holds beyond float32's range is Inf there
+        narrow = tensor.float()  # a float64 beyond float32's range becomes Inf
         found = f"{int(narrow.isnan().sum())} NaN and {int(narrow.isinf().sum())} Inf among {tensor.numel()} values"
         raise InputError(
             f"weight {name}", found, "must be finite in float32; `octorec analyze` lists every such tensor"

@@ -15,7 +15,7 @@ from octorec.quant.recipe import Group, Recipe
 
 METHOD, FORMAT = "compressed-tensors", "float-quantized"
 WHERE = "config.json: quantization_config"
-CLASSES = {"Linear": "(?!.*embed).*"}  # of torch, which stand for all their modules: what is no embedding is a product
+CLASSES = {"Linear": "(?!.*embed).*"}  # torch class -> pattern of its modules: what is no embedding is a product
 
 
 def to_quantization_config(recipe: Recipe, matrices: list[str]) -> dict[str, Any]:
@@ -139,7 +139,13 @@ def _pattern(target: str) -> str:
 def _checked(where: str, args: Any, dynamic: bool) -> dict[str, Any]:
     """Return `args`, which must be symmetric E4M3 with scales stored (weights) or made at run time (activations)."""
     _require(isinstance(args, dict), where, args, "FP8 weights with FP8 activations")
-    defaults = {"num_bits": 8, "type": "int", "strategy": "tensor", "symmetric": True, "dynamic": False}  # of theirs
+    defaults = {
+        "num_bits": 8,
+        "type": "int",
+        "strategy": "tensor",
+        "symmetric": True,
+        "dynamic": False,
+    }  # defaults of compressed-tensors
     found = {**defaults, **args}
     for key, value in {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": dynamic}.items():
         _require(found[key] == value, f"{where}.{key}", found[key], str(value))

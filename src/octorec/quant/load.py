@@ -23,7 +23,7 @@ from octorec.quant.modules import FP8Experts, FP8Linear, WeightInMemory
 from octorec.quant.products import ACTIVATIONS, width_fault
 from octorec.quant.recipe import Group, Recipe, matrices
 
-EXPERT_WIDTH = 8  # what widths of experts in 16 bit must be multiples of: rows of 16 bytes
+EXPERT_WIDTH = 8  # widths of experts in 16 bit must be multiples of it: rows of 16 bytes
 M = TypeVar("M", bound=nn.Module)
 PIECE = 2**18  # values that are checked at a time on a CPU: they stay in a core's cache
 
@@ -124,7 +124,7 @@ def is_finite(tensor: Tensor) -> bool:
     if tensor.numel() == 0 or not tensor.is_floating_point():
         return True
     pieces = tensor.flatten().split(PIECE if tensor.device.type == "cpu" else 2**8 * PIECE)
-    if tensor.dtype == E4M3:  # has a NaN, all bits but the sign, and no infinity
+    if tensor.dtype == E4M3:  # E4M3 has a NaN, all bits but the sign, and no infinity
         return all(int((piece.view(torch.uint8) & 0x7F).amax()) < 0x7F for piece in pieces)
     return bool(tensor.sum().isfinite()) or all(bool(piece.isfinite().all()) for piece in pieces)  # a sum may overflow
 

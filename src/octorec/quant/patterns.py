@@ -18,7 +18,7 @@ from octorec.errors import InputError
 
 LONGEST = 2000  # characters of a pattern
 MOST = 20_000  # characters of a list's patterns, plain names not counted
-SECONDS = 0.7  # of processor time for all patterns of a recipe on all names of a checkpoint
+SECONDS = 0.7  # most processor time for all patterns of a recipe on all names of a checkpoint
 SLICE = 2**15  # characters of names between two looks at the clock
 ALLOWED = "literals, ., classes, groups, |, ?, *, +; no {n}, no look-around, no back-reference"
 PLAIN = re.compile(r"(?:[^\\.^$*+?{}\[\]|()]|\\\W)*")  # a name, its points escaped

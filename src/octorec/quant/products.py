@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from octorec.quant.recipe import ActivationGranularity
 
-MULTIPLE = 16  # of N and K: what FP8 tensor cores and the kernels take
+MULTIPLE = 16  # N and K must be multiples of it for FP8 tensor cores and the kernels
 
-ACTIVATIONS: dict[str, ActivationGranularity] = {"channel": "token", "block": "group"}  # that go with weights
+ACTIVATIONS: dict[str, ActivationGranularity] = {
+    "channel": "token",
+    "block": "group",
+}  # granularity of weights -> that of the activations beside them
 
 
 def unit(module: str) -> str:

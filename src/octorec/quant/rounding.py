@@ -19,9 +19,11 @@ from torch import Tensor
 from octorec.kernels.fp8 import E4M3, GROUP, scale_of, to_e4m3
 from octorec.quant.recipe import WeightGranularity
 
-SMALL = 1e-15  # of a value: the square of a smaller error comes near the end of float32's range
+SMALL = 1e-15  # the square of a smaller error comes near the end of float32's range
 STRIPE = 2**18  # float32 values a stripe holds, about 1 MB
-_VALUES = torch.arange(256, dtype=torch.uint8).view(E4M3).float()  # of each bit pattern; a look-up beats the cast 5x
+_VALUES = (
+    torch.arange(256, dtype=torch.uint8).view(E4M3).float()
+)  # the value of each bit pattern; a look-up beats the cast 5x
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from octorec.report.ab_signs import PLOT
 from octorec.report.plots import COLOURS, DASHES, MARKERS, STYLE, WIDTH, _svg, as_label
 
 LONGEST = 40  # characters of a name in a plot
-BESIDE = 0.012  # of the days that are shown, between the intervals of two variants at one look
+BESIDE = 0.012  # share of the shown days between the intervals of two variants at one look
 
 
 def over_time(looks: Sequence[Look], experiment: Experiment, metric: Metric, started: float) -> Figure:

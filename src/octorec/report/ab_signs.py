@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-PAGE, PLOT = "OctoRec A/B report", "OctoRec A/B power"  # stand in every page, and in every plot's title
-MOST_BYTES = 2**24  # of a file that is looked at
+PAGE, PLOT = "OctoRec A/B report", "OctoRec A/B power"  # texts that stand in every page, and in every plot's title
+MOST_BYTES = 2**24  # most bytes of a file that is read
 
 
 def is_page(path: Path) -> bool:

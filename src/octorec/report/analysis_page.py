@@ -8,7 +8,7 @@ from typing import Any, get_args
 from octorec.numerics.activations import SCHEMES, ActivationStats
 from octorec.numerics.advice import ACTIVATIONS, BELL_SQNR_DB, MAX_FLUSHED, MAX_OUTPUT_ERROR, MAX_RANGE, MIN_SQNR_DB
 from octorec.numerics.analysis import Analysis, folded, folded_advice
-from octorec.numerics.intensity import GPUS, Speed
+from octorec.numerics.intensity import GPUS, Roofline
 from octorec.numerics.roles import MATRIX_ROLES, block
 from octorec.numerics.stats import TensorStats, finite
 from octorec.quant.recipe import ActivationGranularity, Group, Recipe, WeightGranularity
@@ -67,7 +67,7 @@ def _dataflow(analysis: Analysis) -> list[Section]:
     return [dataflow_section(Recipe("of the verdict", tuple(groups)), [layer.module for layer in layers])]
 
 
-def speed_parts(speed: Speed) -> list[Text | Table | Figure]:
+def speed_parts(speed: Roofline) -> list[Text | Table | Figure]:
     """Return the roofline in words, as a plot and as tables."""
     gpu = speed.gpu
     rows = [list(row.values()) for row in speed_rows(speed)]
@@ -92,7 +92,7 @@ def speed_parts(speed: Speed) -> list[Text | Table | Figure]:
     return [*parts, Table(["GPU", "balance, FLOP/byte", "FP8 gains at most"], gains, gained)]
 
 
-def speed_rows(speed: Speed) -> list[dict[str, Any]]:
+def speed_rows(speed: Roofline) -> list[dict[str, Any]]:
     """Return a row for each part, the slowest first."""
     return [
         {
@@ -171,20 +171,20 @@ def _activation_row(stats: ActivationStats) -> list[Any]:
     return [*about, token.range_p99, token.flushed, *sqnr, *errors]
 
 
-def _by_role(found: Sequence[TensorStats | ActivationStats]) -> dict[str, list[int]]:
+def _by_role(statistics: Sequence[TensorStats | ActivationStats]) -> dict[str, list[int]]:
     """Sum octaves over each role."""
     sums: dict[str, list[int]] = {}
-    for stats in found:
+    for stats in statistics:
         if stats.distribution is not None:
             before = sums.get(stats.role, [0] * 256)
             sums[stats.role] = [a + b for a, b in zip(before, stats.distribution.octaves, strict=True)]
     return sums
 
 
-def _by_block(found: Sequence[TensorStats | ActivationStats]) -> dict[str, dict[int, float]]:
+def _by_block(statistics: Sequence[TensorStats | ActivationStats]) -> dict[str, dict[int, float]]:
     """Return role -> block -> absmax, of what has a block's number in its name."""
     lines: dict[str, dict[int, float]] = defaultdict(dict)
-    for stats in found:
+    for stats in statistics:
         number = block(stats.name)
         if number is not None and stats.distribution is not None:
             line = lines[stats.role]

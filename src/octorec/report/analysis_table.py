@@ -17,7 +17,7 @@ from octorec.numerics.roles import MATRIX_ROLES
 from octorec.report.analysis_page import speed_rows
 from octorec.report.page import cell
 
-MOST_DOUBTS = 12  # that a screen holds, two or three lines each
+MOST_DOUBTS = 12  # doubts that a screen holds, two or three lines each
 
 
 def render(analysis: Analysis, out: Path) -> list[RenderableType]:

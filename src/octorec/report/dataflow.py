@@ -20,14 +20,14 @@ from octorec.report.page import Section
 from octorec.report.plots import STYLE, WIDTH, _svg, as_label
 
 TITLE = "The data flow of a product"
-SCALES = {  # what one scale serves
+SCALES = {  # granularity -> what shares a scale
     "token": "one scale a token\n(a row of x)",
     "group": f"one scale a group\n(1 × {GROUP} of a row)",
     "channel": "one scale a channel\n(a row of W)",
     "block": f"one scale a block\n({GROUP} × {GROUP} of W)",
     "tensor": "one scale\nfor the tensor",
 }
-SUMS = {  # where the scales come back in
+SUMS = {  # text of the sum, by where scales are multiplied in
     "inner": f"FP32 sum of each {GROUP} products\n× both scales, added in FP32",
     "outer": "FP32 sum over all of K",
 }

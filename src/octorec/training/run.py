@@ -38,7 +38,9 @@ from octorec.training.trainer import OnStep, Trainer
 from octorec.training.warm_start import start_from_codebook
 
 SAVED = 2 * 12  # bytes on the disk of a parameter: the state (a weight, two moments), and the next one beside it
-BYTES = 16  # that training holds of a parameter: the weight, its gradient and AdamW's two moments, all in float32
+BYTES = (
+    16  # bytes that training holds for a parameter: the weight, its gradient and AdamW's two moments, all in float32
+)
 
 
 def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
@@ -134,6 +136,6 @@ def train(
             about = {"train_config": asdict(config), "examples": len(data), "bytes": size, "records": records}
             about["learned"] = learned_from(interactions).to_dict()
             (scratch / "training.json").write_text(json_text(about, indent=1))
-        with contextlib.suppress(InputError):  # where somebody put something into it: it stays
+        with contextlib.suppress(InputError):  # a folder into which somebody put something stays
             remove_folder(state)
     return about

@@ -30,7 +30,7 @@ from octorec.training.config import TrainConfig
 from octorec.training.dropout import add_dropout
 from octorec.training.examples import TrainingSet, drop_items
 
-OnStep = Callable[[dict[str, Any]], None]  # is told what was measured after a step
+OnStep = Callable[[dict[str, Any]], None]  # called with what was measured after a step
 STATE = "state.json"  # says what `state.safetensors` beside it holds
 EAGER = 3  # steps before a GPU's step is captured: libraries allocate and choose their kernels in them
 

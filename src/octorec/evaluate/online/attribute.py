@@ -49,31 +49,31 @@ def attribute(
     names: pa.Array,
     places: np.ndarray,
     end: int,
-    found: Counter[str],
+    counts: Counter[str],
 ) -> Attributed:
-    """Find each outcome's unit; those of no counted unit, and those after `end`, are counted by name in `found`.
+    """Find each outcome's unit; those of no counted unit, and those after `end`, are counted by name in `counts`.
 
     request_ids, codes: of the exposures, with their units' places in `names`. places: of `names` among counted units,
     or HELD_OUT or IN_TWO.
     """
     times = np.asarray(outcomes["time"].cast(pa.int64()))
-    found[AHEAD] += int((times > end).sum())
+    counts[AHEAD] += int((times > end).sum())
     outcomes = outcomes.filter(pa.array(times <= end))
     has_unit = np.asarray(pc.is_valid(outcomes["unit"]))
     by_unit = _place(outcomes["unit"], names)
     by_request = _by_request(outcomes["request_id"], request_ids, codes)
     has_request = np.asarray(pc.is_valid(outcomes["request_id"]))
     other = has_unit & (by_request >= 0) & (by_request != by_unit)
-    found[OTHERS] += int(other.sum())
-    found[NEVER] += int((has_unit & (by_unit < 0) & ~other).sum())
-    found[UNKNOWN] += int((~has_unit & has_request & (by_request == NOWHERE)).sum())
-    found[SHARED] += int((~has_unit & (by_request == MANY)).sum())
+    counts[OTHERS] += int(other.sum())
+    counts[NEVER] += int((has_unit & (by_unit < 0) & ~other).sum())
+    counts[UNKNOWN] += int((~has_unit & has_request & (by_request == NOWHERE)).sum())
+    counts[SHARED] += int((~has_unit & (by_request == MANY)).sum())
     unit = np.where(has_unit, by_unit, by_request)
     unit[other] = NOWHERE
     place = np.where(unit >= 0, places[unit] if len(places) else NOWHERE, NOWHERE)
     known = unit >= 0
-    found[OF_HELD_OUT] += int((known & (place == HELD_OUT)).sum())
-    found[OF_TWO] += int((known & (place == IN_TWO)).sum())
+    counts[OF_HELD_OUT] += int((known & (place == HELD_OUT)).sum())
+    counts[OF_TWO] += int((known & (place == IN_TWO)).sum())
     counted = known & (place >= 0)
     event, events = encoded(outcomes["event"])
     value = np.asarray(outcomes["value"])

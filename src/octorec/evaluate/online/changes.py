@@ -6,7 +6,7 @@ from octorec.errors import InputError, shown
 from octorec.evaluate.online.design import Experiment
 from octorec.evaluate.online.written import experiment_values
 
-STAGED = ("share", "checkpoint", "catalog")  # of a variant; versions are compared apart
+STAGED = ("share", "checkpoint", "catalog")  # fields of a variant that open a new stage; versions are compared apart
 Difference = tuple[str, Any, Any]
 
 

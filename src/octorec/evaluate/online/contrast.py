@@ -31,7 +31,7 @@ from octorec.evaluate.online.joined import Column
 from octorec.evaluate.online.spread import Spread, Terms, powers
 from octorec.evaluate.verdict import MIN_USERS
 
-ROUNDED = 1e-28  # of the largest square: a variance that is only rounding
+ROUNDED = 1e-28  # share of the largest square below which a variance is only rounding
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,10 @@ def read_exposures(folder: str | Path, columns: Collection[str] | None = None) -
     return kept, {words: count for words, count in counts.items() if count}
 
 
-def log_counts(found: LogRows, what: str) -> dict[str, int]:
+def log_counts(log: LogRows, what: str) -> dict[str, int]:
     """Return what a log says of its losses, in words; some may be 0."""
     killed = f"processes killed while they wrote {what}, each with those of its last second"
-    return {f"{what} lost": found.lost + found.torn, killed: found.killed}
+    return {f"{what} lost": log.lost + log.torn, killed: log.killed}
 
 
 def _whole(table: pa.Table) -> tuple[pa.Table, int]:

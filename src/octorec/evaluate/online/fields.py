@@ -12,7 +12,7 @@ DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(s|m|h|d)", re.ASCII)
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LONGEST_DURATION = 3650 * 86400
 SHARE = re.compile(r"\d{1,13}(?:/\d{1,13}|\.\d{1,12})?", re.ASCII)
-FINEST_SHARE = 10**12  # as denominator
+FINEST_SHARE = 10**12  # largest denominator of a share
 QUOTES = "in quotes where YAML takes it for a number, a date or true"
 
 

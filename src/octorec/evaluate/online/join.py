@@ -94,15 +94,15 @@ def join(
 
 
 def _known(
-    experiment: Experiment, stages: Sequence[Stage], exposures: pa.Table, end: int, found: Counter[str]
+    experiment: Experiment, stages: Sequence[Stage], exposures: pa.Table, end: int, counts: Counter[str]
 ) -> pa.Table:
     """Return the exposures of this experiment up to `end`; the others are counted by name."""
     ours = np.asarray(pc.equal(exposures["experiment"], experiment.name))
     known = np.isin(np.asarray(exposures["stage"]), [stage.number for stage in stages])
     ahead = _microseconds(exposures["time"]) > end
-    found[OTHER] += int((~ours).sum())
-    found[NO_STAGE] += int((ours & ~known).sum())
-    found[AHEAD] += int((ours & known & ahead).sum())
+    counts[OTHER] += int((~ours).sum())
+    counts[NO_STAGE] += int((ours & ~known).sum())
+    counts[AHEAD] += int((ours & known & ahead).sum())
     kept = ours & known & ~ahead
     table = exposures if kept.all() else exposures.filter(pa.array(kept))
     groups = np.asarray(pc.is_in(table["group"], value_set=pa.array(["experiment", "hold_out", "tester"])))
@@ -136,50 +136,52 @@ def _in_one(variants: np.ndarray, times: np.ndarray, starts: np.ndarray, window:
     return np.minimum.reduceat(variants, starts) == np.maximum.reduceat(variants, starts)
 
 
-def _column(metric: Metric, given: Attributed, first: np.ndarray, end: int) -> Column:
+def _column(metric: Metric, outcomes: Attributed, first: np.ndarray, end: int) -> Column:
     """Return a metric's numbers of all units."""
     window = round(metric.window_s * 1e6)
-    after = given.time - first[given.place]
+    after = outcomes.time - first[outcomes.place]
     within = (after >= 0) & (after < window)
     made = Column(
-        y=_sums(metric, metric.event, given, within, len(first)),
+        y=_sums(metric, metric.event, outcomes, within, len(first)),
         mature=first + window <= end,
-        per=_sums(metric, metric.per, given, within, len(first)) if metric.per is not None else None,
+        per=_sums(metric, metric.per, outcomes, within, len(first)) if metric.per is not None else None,
         x=None,
     )
     if metric.covariate_s is None:
         return made
     before = (after < 0) & (after >= -round(metric.covariate_s * 1e6))
-    return replace(made, x=_sums(metric, metric.event, given, before, len(first)))
+    return replace(made, x=_sums(metric, metric.event, outcomes, before, len(first)))
 
 
-def _sums(metric: Metric, event: str, given: Attributed, chosen: np.ndarray, units: int) -> np.ndarray:
+def _sums(metric: Metric, event: str, outcomes: Attributed, chosen: np.ndarray, units: int) -> np.ndarray:
     """Return each unit's values of an event, where `chosen` [n]: their sum, or whether one is above 0
     for a proportion.
     """
-    chosen = chosen & given.of(event)
+    chosen = chosen & outcomes.of(event)
     sums = metric.kind != "proportion"
-    weights = given.value[chosen] if sums else (given.value[chosen] > 0).astype(float)
-    totals = np.bincount(given.place[chosen], weights=weights, minlength=units)
+    weights = outcomes.value[chosen] if sums else (outcomes.value[chosen] > 0).astype(float)
+    totals = np.bincount(outcomes.place[chosen], weights=weights, minlength=units)
     return totals if sums else (totals > 0).astype(float)
 
 
-def _count_odd(experiment: Experiment, given: Attributed, first: np.ndarray, found: Counter[str]) -> None:
+def _count_odd(experiment: Experiment, outcomes: Attributed, first: np.ndarray, counts: Counter[str]) -> None:
     """Name the outcomes of counted units that no metric's window holds."""
-    after = given.time - first[given.place]
+    after = outcomes.time - first[outcomes.place]
     past, late = np.zeros((2, len(after)), bool)
     late |= after >= 0
     for metric in experiment.metrics.values():
         for event in filter(None, (metric.event, metric.per)):
-            mine = given.of(event)
+            mine = outcomes.of(event)
             late &= ~(mine & (after < round(metric.window_s * 1e6)))
             if metric.covariate_s is not None:
                 past |= mine & (after < 0) & (after >= -round(metric.covariate_s * 1e6))
-    of_proportions = [given.of(metric.event) for metric in experiment.metrics.values() if metric.kind == "proportion"]
-    found[COVARIATE] += int(past.sum())
-    found[BEFORE] += int(((after < 0) & ~past).sum())
-    found[LATE] += int(late.sum())
-    found[NONE_ABOVE] += int((np.any(of_proportions, axis=0) & (given.value <= 0)).sum()) if of_proportions else 0
+    of_proportions = [
+        outcomes.of(metric.event) for metric in experiment.metrics.values() if metric.kind == "proportion"
+    ]
+    counts[COVARIATE] += int(past.sum())
+    counts[BEFORE] += int(((after < 0) & ~past).sum())
+    counts[LATE] += int(late.sum())
+    counts[NONE_ABOVE] += int((np.any(of_proportions, axis=0) & (outcomes.value <= 0)).sum()) if of_proportions else 0
 
 
 def _beyond(experiment: Experiment, first: np.ndarray, last: int | None, end: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LOST = "exposures lost"  # in `Joined.counts`: rows that a log says it had to drop
+LOST = "exposures lost"  # key of `Joined.counts` for rows that a log had to drop
 LOST_OUTCOMES = "outcomes lost"
 IN_TWO = "units seen in two variants"
 

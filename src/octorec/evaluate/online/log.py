@@ -22,9 +22,9 @@ from octorec.output.write import OF_THE_DISK
 from octorec.reading import reason
 
 EXPOSURES_FOLDER, OUTCOMES_FOLDER = "exposures", "outcomes"  # below an experiment's folder
-WAITING_BYTES = 2**24  # of rows that wait for the disk
+WAITING_BYTES = 2**24  # most bytes of rows that wait for the disk
 FILE_BYTES, FILE_SECONDS = 2**26, 600.0  # a file that is larger or older is made Parquet
-MOST_NAMES = 100  # that are tried for a new file; another process may look at one just then
+MOST_NAMES = 100  # names that are tried for a new file; another process may look at one just then
 SAID_EVERY_S = 60.0  # seconds between two warnings
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class RowLog:
         with self._lock:
             self._lost += len(lines) - written
             lost = self._lost
-        with contextlib.suppress(Exception):  # it is tried again a flush later
+        with contextlib.suppress(Exception):  # the next flush tries again
             if self._file is not None:
                 self._file.note(lost - self._noted)
         self._tell(lost)

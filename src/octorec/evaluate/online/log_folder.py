@@ -49,7 +49,7 @@ def read_log(folder: str | Path, schema: pa.Schema, columns: Collection[str] | N
     for stem in log_stems(folder):
         some, head = _read_stem(stem, schema, wanted)
         tables += some
-        if head is not None:  # of a file and its copy, which have one name, the one that knows more
+        if head is not None:  # a file and its copy have one name: take the one that knows more
             heads[head.name] = max(head, heads.get(head.name, head), key=lambda one: (one.lost, one.torn, one.closed))
     killed = len({head.name.rpartition("-")[0] for head in heads.values() if not head.closed})
     lost, torn = sum(head.lost for head in heads.values()), sum(head.torn for head in heads.values())

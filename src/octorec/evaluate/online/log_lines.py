@@ -19,7 +19,7 @@ from octorec.errors import InputError
 
 HEAD = 512  # bytes
 LONGEST = 2**20  # bytes of a line
-CHUNK = 2**23  # bytes of lines that are parsed together
+CHUNK_BYTES = 2**23  # bytes of lines that are parsed together
 ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
@@ -108,7 +108,7 @@ def _microseconds(value: Any) -> int:
 def line_chunks(file: IO[bytes]) -> Iterator[bytes]:
     """Yield what is left of a file, some whole lines at a time; what stands behind the last line end comes last."""
     rest = b""
-    while part := file.read(CHUNK):
+    while part := file.read(CHUNK_BYTES):
         whole, end, last = part.rpartition(b"\n")
         if end:
             yield rest + whole + end

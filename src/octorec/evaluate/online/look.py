@@ -65,7 +65,7 @@ def look(
         if not empty:
             _check_rows(experiment, joined, outcomes, started, now)
             _check_reach(joined, report.looks[-1].units)
-        record = add_look(folder, report.looks[-1])  # of two of one number the first stands: it is read from the record
+        record = add_look(folder, report.looks[-1])  # or the look of this number that another process made first
 
 
 def _exposures(folder: Path) -> tuple[pa.Table, dict[str, int]]:

@@ -15,7 +15,7 @@ from octorec.errors import InputError
 from octorec.evaluate.online.rows import OUTCOMES, TIME
 from octorec.evaluate.online.unit import MOST_BYTES, unit_id
 
-LARGEST = 1e15  # of a value: the square of a sum of such is still a number
+LARGEST = 1e15  # largest value: the square of a sum of such values is still a number
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # a second
 LAST = 10**10 * 10**6  # microseconds: the year 2286
 

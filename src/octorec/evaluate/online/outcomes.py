@@ -108,7 +108,7 @@ def _without_doubles(table: pa.Table, counts: Counter[str]) -> pa.Table:
         return table
     kept = np.zeros(len(codes), bool)
     kept[rows[starts]] = True
-    first = np.repeat(rows[starts], np.diff(starts, append=len(rows)))  # of each row in `rows`, whose double it is
+    first = np.repeat(rows[starts], np.diff(starts, append=len(rows)))  # the row whose double each row in `rows` is
     differ = int((whole[rows] != whole[first]).sum())
     counts[DIFFERENT] += differ
     counts[DOUBLED] += len(codes) - len(starts) - differ

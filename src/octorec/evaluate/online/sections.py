@@ -11,7 +11,7 @@ from octorec.evaluate.online.results import AbReport, Effect, Look, SampleRatio
 from octorec.evaluate.online.rows import ENDED
 from octorec.evaluate.online.sample_ratio import LEVEL
 
-MOST_NOTES = 20  # of the record, the newest
+MOST_NOTES = 20  # notes of the record that are shown, the newest
 GOAL_WORDS = {"not_inferior": "better", "inferior": "worse", "inconclusive": "inconclusive"}
 
 
@@ -107,10 +107,10 @@ def _look_name(look: Look, experiment: Experiment) -> str:
     return f"{'the last look' if look.final else f'look {look.number} of {len(experiment.plan.looks)}'}"
 
 
-def _sample_ratio(found: SampleRatio) -> Part:
-    rows = tuple((name, f"{count:,}", f"{found.expected[name]:,.1f}") for name, count in found.assigned.items())
-    word = "is broken" if found.broken else "is as planned"
-    line = f"The sample ratio {word}: p {words.chance(found.p)}, the lowest that it ever was; broken below {LEVEL}"
+def _sample_ratio(ratio: SampleRatio) -> Part:
+    rows = tuple((name, f"{count:,}", f"{ratio.expected[name]:,.1f}") for name, count in ratio.assigned.items())
+    word = "is broken" if ratio.broken else "is as planned"
+    line = f"The sample ratio {word}: p {words.chance(ratio.p)}, the lowest that it ever was; broken below {LEVEL}"
     return Part("Sample ratio", (line,), ("variant", "assigned units", "expected"), rows)
 
 
@@ -123,7 +123,7 @@ def _effects(look: Look, experiment: Experiment, treatment: str) -> Part:
     by_units: dict[tuple[int, int], list[str]] = {}
     for effect in effects:
         by_units.setdefault(effect.units, []).append(effect.metric)
-    by_units.pop((0, 0), None)  # of a metric that nothing can be said of
+    by_units.pop((0, 0), None)  # a metric of which nothing can be said has no units
     for (control, treated), names in by_units.items():
         whose = f" ({', '.join(names)})" if len(by_units) > 1 else ""
         lines.append(f"Units whose windows have passed: control {control:,}, {treatment} {treated:,}{whose}")

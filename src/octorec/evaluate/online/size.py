@@ -30,9 +30,9 @@ from octorec.evaluate.online.past import Past
 from octorec.evaluate.verdict import MIN_USERS
 
 DAY = 86400
-LEAST_PER_ARM = 2 * MIN_USERS  # to be expected, so that the MIN_USERS without which nothing is said do come
-SAFE_SKEW = 0.75 * MOST_SKEW  # of T, so that what is estimated stays below MOST_SKEW
-STEPS = 40  # of the search for units whose skewness they are
+LEAST_PER_ARM = 2 * MIN_USERS  # expected units of an arm, so that the MIN_USERS without which nothing is said do come
+SAFE_SKEW = 0.75 * MOST_SKEW  # skewness of T, so that what is estimated stays below MOST_SKEW
+STEPS = 40  # steps of the search for units with this skewness
 MOST = 1e3  # standard deviations of a unit
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from octorec.errors import InputError
 
-MOST_BYTES = 256  # of an id in UTF-8
+MOST_BYTES = 256  # most bytes of an id in UTF-8
 
 
 def unit_id(value: Any, field: str = "unit") -> str | None:
