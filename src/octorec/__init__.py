@@ -1,4 +1,4 @@
-"""OctoRec serves generative recommenders in FP8, and proves that recommendations did not get worse.
+"""OctoRec: FP8 inference for generative recommenders, with proof that recommendations did not get worse.
 
 import octorec
 
