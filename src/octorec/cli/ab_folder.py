@@ -1,4 +1,4 @@
-"""The verbs of `octorec ab` that read or change an experiment's folder: report, stop, resume, end."""
+"""Four verbs of `octorec ab` read or change an experiment's folder: report, stop, resume, end."""
 
 import time
 from collections.abc import Callable

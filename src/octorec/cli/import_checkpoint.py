@@ -1,4 +1,4 @@
-"""The verb `octorec import`: another program's checkpoint becomes one of ours."""
+"""The verb `octorec import` makes of another program's checkpoint one of ours."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +74,7 @@ def import_checkpoint(
 
 
 def _model(foreign: Any, config: Path | None, catalog: Path | None) -> tuple[Any, Any]:
-    """The model of the configuration, without weights, and the catalog if there is one.
+    """Return the model of the configuration, without weights, and the catalog if there is one.
 
     A configuration without a fingerprint gets the catalog's: who gives both says that they belong together.
     """
@@ -96,7 +96,9 @@ def _model(foreign: Any, config: Path | None, catalog: Path | None) -> tuple[Any
 
 
 def _comparison(parity: Path | None, model: Any, least_db: float) -> Callable[[Path], Any]:
-    """What compares the model in a folder with the file of --parity, whose names and types are checked now."""
+    """Return a function that compares the model in a folder with the file of --parity, whose names and
+    types are checked now.
+    """
     if parity is None:
         return lambda folder: None
 

@@ -22,7 +22,7 @@ def measured_requests(
     unknown_items: str,
     form: TableFormat,
 ) -> tuple[Any, list[str]]:
-    """The newest interaction of `count` users as requests with their true answers, as a model reads them.
+    """Return the newest interaction of `count` users as requests with their true answers, as a model reads them.
 
     And what was left out of them, in words.
     """
@@ -43,7 +43,8 @@ def measured_requests(
 def known_users(
     path: Path | None, fields: Iterable[Any], asked: Iterable[str], form: TableFormat = OURS
 ) -> dict[str, dict[str, Any]]:
-    """What a table says about the users, each of a model's `fields` read as its kind; some of `asked` must be in it.
+    """Return what a table says about the users, each of a model's `fields` read as its kind; some of
+    `asked` must be in it.
 
     What `fields` cannot hold of the users `asked` is an InputError that names the user. What is known of nobody, and of
     how many users nothing is known, is said on stderr: they all count as not given.
@@ -89,7 +90,8 @@ def check_hold_out(hold_out: int) -> None:
 
 
 def predicted(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> tuple[Any, Any, Any]:
-    """Interactions; the newest of each user, or of `limit` users, as examples to predict; and which users, if not all.
+    """Return interactions; the newest of each user, or of `limit` users, as examples to predict; and
+    which users, if not all.
 
     What was read and what is to be predicted is said on stderr.
     """

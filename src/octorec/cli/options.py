@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: options by name, and how a result is printed.
+"""The verbs of the command line share options by name, and how a result is printed.
 
 An option that names a path looks at it as it is read, so that a wrong one is refused before anything is imported.
 """
@@ -44,33 +44,33 @@ AN_ANALYZED = looked_at(partial(require_checkpoint, bare=True))
 
 
 def not_negative(param: typer.CallbackParam, value: int) -> int:
-    """The callback of an option that is a number of things, 0 or more."""
+    """Return the callback of an option that is a number of things, 0 or more."""
     if value < 0:
         raise InputError(param.name or "", value, "must be 0 or more")
     return value
 
 
 def one_or_more(param: typer.CallbackParam, value: int | None) -> int | None:
-    """The callback of an option that is a number of things, 1 or more, or not given."""
+    """Return the callback of an option that is a number of things, 1 or more, or not given."""
     if value is not None and value < 1:
         raise InputError(param.name or "", value, "must be 1 or more")
     return value
 
 
 def a_margin(value: float) -> float:
-    """The callback of --margin."""
+    """Return the callback of --margin."""
     check_margin(value)
     return value
 
 
 def a_recipe(value: str) -> str:
-    """The callback of --recipe."""
+    """Return the callback of --recipe."""
     require_recipe(value)
     return value
 
 
 def a_preset(value: str) -> str:
-    """The callback of --preset."""
+    """Return the callback of --preset."""
     preset(value)
     return value
 
