@@ -1,4 +1,4 @@
-"""The families of models that checkpoints may be of: one literal table, by `model_type` of config.json.
+"""Checkpoints may be of these families of models: one literal table, by `model_type` of config.json.
 
 A new family costs a file beside this one, a recipe, and a row here.
 """
@@ -18,7 +18,7 @@ from octorec.models.hf_folder import Checkpoint
 
 
 class Family(NamedTuple):
-    """Where a family's class is, and how people call it.
+    """A Family says where a family's class is, and how people call it.
 
     The class makes a model of `(config, ops)`, and has three functions of its own. `parse(raw)` turns config.json's
     object into a configuration; `read_config(raw, shapes, where)` does so once the headers' shapes agree with it;
@@ -34,13 +34,13 @@ FAMILIES = {"onerec_v2": Family("octorec.models.onerec", "OneRecV2", "OneRec-V2"
 
 
 def known_family(raw: Mapping[str, Any]) -> Family | None:
-    """The family of a config.json's object; None where it is of none of ours."""
+    """Return the family of a config.json's object; None where it is of none of ours."""
     kind = raw.get("model_type")
     return FAMILIES.get(kind) if isinstance(kind, str) else None
 
 
 def family_class(raw: Mapping[str, Any]) -> Any:
-    """The class of the family of a config.json's object; an InputError where it is of none of ours."""
+    """Return the class of the family of a config.json's object; an InputError where it is of none of ours."""
     family = known_family(raw)
     if family is None:
         raise InputError("config.json: model_type", raw.get("model_type"), f"allowed: {', '.join(map(repr, FAMILIES))}")
@@ -48,23 +48,29 @@ def family_class(raw: Mapping[str, Any]) -> Any:
 
 
 def checked_config(raw: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str) -> Any:
-    """The family's configuration of a config.json's object, once the `shapes` of the tensors agree with it."""
+    """Return the family's configuration of a config.json's object, once the `shapes` of the tensors agree with it."""
     return family_class(raw).read_config(raw, shapes, where)
 
 
 def read_config(checkpoint: Checkpoint) -> Any:
-    """The family's configuration of a checkpoint folder. Raises InputError for another model than ours, MismatchError
-    for other shapes than its config.json says."""
+    """Return the family's configuration of a checkpoint folder. Raises InputError for another model than ours,
+    MismatchError for other shapes than its config.json says.
+    """
     shapes = {name: checkpoint.shape(name) for name in checkpoint.weights()}
     return checked_config(checkpoint.config, shapes, f"checkpoint {checkpoint.folder}")
 
 
 def maker(checkpoint: Checkpoint, ops: Ops) -> Callable[[], nn.Module]:
-    """A function that makes the model of a checkpoint's config.json, without its weights; raises as `read_config`."""
+    """Return a function that makes the model of a checkpoint's config.json, without its weights; raises
+    as `read_config`.
+    """
     return partial(family_class(checkpoint.config), read_config(checkpoint), ops)
 
 
 def without_weights(checkpoint: Checkpoint) -> Any:
-    """The model of a checkpoint without memory for its weights: what it says of itself. Raises as `read_config`."""
+    """Return the model of a checkpoint without memory for its weights: what it says of itself.
+
+    Raises as `read_config`.
+    """
     with torch.device("meta"):
         return maker(checkpoint, reference)()
