@@ -115,8 +115,8 @@ class Ops(Protocol):
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
         """Return x / sqrt(mean(x^2) + eps) * weight over the last dimension: x [..., C], weight [C].
 
-        It is computed in float32, rounded to x's type and then quantized, so that FP8 and 16 bit see the same numbers. A
-        row whose squares float32 cannot add up is NaN: divided by infinity it would be zeros, which look sound.
+        It is computed in float32, rounded to x's type and then quantized, so that FP8 and 16 bit see the same numbers.
+        A row whose squares float32 cannot add up is NaN: divided by infinity it would be zeros, which look sound.
         """
         ...
 
