@@ -12,8 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "octorec"
-NOT_HELD = {"cli", "engine", "kernels", "models", "serve"}  # rooms of the package that are not held to this yet
-HOUSE = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in NOT_HELD)
+# Places of the package that are not held to this yet, by how their paths begin.
+NOT_HELD = (
+    *("cli/app.py", "cli/flags.py", "engine/", "serve/", "models/onerec"),
+    *("kernels/beam_step.py", "kernels/ops.py", "kernels/reference.py"),
+)
+HOUSE = sorted(path for path in PACKAGE.rglob("*.py") if not path.relative_to(PACKAGE).as_posix().startswith(NOT_HELD))
 CODE = [*HOUSE, *sorted(path for place in ("benchmarks", "studies", "tests") for path in (ROOT / place).rglob("*.py"))]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md", "studies/quality/plan.md")),
@@ -26,11 +30,16 @@ TERMS = re.findall(r"^- \*\*(.+?)\*\*(?: \(\w\))?: ", GLOSSARY, re.M)
 OPENINGS = re.compile(r"(Of|As|By|For|From|Since|Against)\b")
 # A function's docstring in the package begins with such a verb.
 IMPERATIVES = re.compile(
-    r"(Add|Append|Apply|Ask|Begin|Call|Check|Clean|Cluster|Compare|Compute|Copy|Correct|Count|Decide|Decode|Do|Download"
-    r"|Draw|Drop|End|Fill|Find|Fit|Give|Go|Hand|Hold|Import|Join|Judge|Keep|Lay|Leave|Let|Load|Look|Make|Measure|Merge"
-    r"|Name|Open|Pack|Print|Put|Quantize|Raise|Read|Refuse|Remember|Remove|Rename|Render|Replay|Return|Run|Say|Send|Set"
-    r"|Show|Sort|Split|Start|Sum|Swap|Tell|Train|Turn|View|Wait|Write|Yield)\b"
+    r"(Add|Append|Apply|Ask|Attend|Begin|Call|Check|Claim|Clean|Cluster|Compare|Compute|Copy|Correct"
+    r"|Count|Decide|Decode|Describe|Do|Download|Draw|Drop|End|Fill|Find|Fit|Forget|Give|Go|Hand"
+    r"|Hold|Import|Join|Judge|Keep|Lay|Leave|Let|Load|Look|Make|Map|Measure|Merge|Multiply|Name"
+    r"|Norm|Open|Pack|Print|Put|Quantize|Raise|Read|Refuse|Remember|Remove|Rename|Render|Repeat"
+    r"|Replay|Restore|Return|Round|Route|Run|Say|Send|Serve|Set|Show|Sort|Split|Start|Sum|Swap"
+    r"|Take|Tell|Train|Turn|View|Wait|Walk|Withdraw|Write|Yield)\b"
 )
+# Or it is a sentence, with such a verb before any relative clause: "Each program walks tiles that ..."
+FINITE = re.compile(r"\b(is|are|has|have|takes?|walks?|runs?|comes?|multipl(y|ies))\b")
+RELATIVE = re.compile(r"[,:;(]|\b(that|which|who|whose|where|what|whether|how|when|if|as)\b")
 HALF_SENTENCES = re.compile(r"(How|What|When|Where|Whether|Which|Who|Why)\b[^?]*$")  # what a module is often named by
 SPELLINGS = {  # what is written -> the one name of the thing
     r"catalogues?": "catalog",
@@ -114,7 +123,7 @@ def verbless(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.Module):
             has_verb = not HALF_SENTENCES.match(docstring.split(". ")[0])
         else:
-            has_verb = IMPERATIVES.match(docstring)
+            has_verb = IMPERATIVES.match(docstring) or FINITE.search(RELATIVE.split(docstring)[0])
         if not has_verb:
             yield docstring.splitlines()[0]
 

@@ -15,7 +15,7 @@ from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 if TYPE_CHECKING:
     from octorec.data.check import Checked
 
-data_app = typer.Typer(no_args_is_help=True, help="Tables of one's own: look what is in them.")
+data_app = typer.Typer(no_args_is_help=True, help="Look what is in tables of one's own.")
 WIDTH = 80
 MOST_CODES = max(CODEBOOK_SIZES)
 ITEMS_A_CODE = 6  # of the first level, for a table that is too small for the default
@@ -28,7 +28,7 @@ NEXT = {
 
 @data_app.callback()
 def data() -> None:
-    """Tables of one's own: look what is in them."""
+    """Look what is in tables of one's own."""
 
 
 @data_app.command("check")

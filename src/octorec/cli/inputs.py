@@ -1,4 +1,4 @@
-"""What several verbs read: users, interactions to predict, requests to measure."""
+"""Several verbs read these inputs: users, interactions to predict, requests to measure."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

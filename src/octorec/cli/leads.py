@@ -1,4 +1,4 @@
-"""What a long verb says on stderr: before it begins what was read, and where it is interrupted what it leaves."""
+"""A long verb says on stderr, before it begins, what was read, and where it is interrupted what it leaves."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""Where the rows of each expert lie for a grouped product, worked out on the device.
+"""A plan says where the rows of each expert lie for a grouped product; it is worked out on the device.
 
 An expert's rows take consecutive slots, in the order of the rows, from a multiple of `block_m` on, so that a tile of
 `block_m` slots belongs to one expert. How many those are is known to the device alone: buffers have room for the worst

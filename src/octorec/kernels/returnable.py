@@ -1,5 +1,6 @@
 # mypy: allow-untyped-defs
-"""Which children of a trie node may be extended to: with a live item below, one of an allowed set, and not banned.
+"""A beam may be extended to some children of a trie node: those with a live item below, one of an allowed set, and not
+banned.
 
 Children are told by their slot, their place in the level's flat arrays.
 """
@@ -63,7 +64,7 @@ def next_banned(banned_ptr, first_ptr, after):
     """Return the lowest node above `after` that a request bans; _DEAD if there is none.
 
     banned_ptr: all requests' nodes, or None; first_ptr: where the request's begin, and behind it where they end. Both
-    are loaded anew, as that costs less than to keep them in registers.
+    are loaded again, as that costs less than to keep them in registers.
     """
     lowest = tl.full((), _DEAD, tl.int32)
     if banned_ptr is not None:

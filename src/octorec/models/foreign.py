@@ -26,7 +26,9 @@ Shape = tuple[int, ...]
 
 
 class Piece(NamedTuple):
-    """A Piece of a foreign tensor has a place in the stacked dimensions, and is divided into the tensors `names`."""
+    """A Piece is a part of a foreign tensor: it has a place in the stacked dimensions, and is divided into the tensors
+    `names`.
+    """
 
     place: tuple[int, ...]
     names: tuple[str, ...]

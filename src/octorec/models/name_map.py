@@ -35,7 +35,7 @@ TEMPLATE = f"must be a tensor's name of at most {LONGEST} characters, {{i}} in t
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule turns each foreign tensor that `source` matches into tensors of ours.
+    """A Rule turns each foreign tensor that `source` matches into tensors of ours.
 
     where: the file and number of the rule, for errors. source, targets: templates of names. stack: variables that the
     leading dimensions count. transpose: whether what remains is a matrix to be transposed.

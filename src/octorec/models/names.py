@@ -1,4 +1,4 @@
-"""Which tensor on disk is which view of a model's memory: the one place that knows both.
+"""Names say which tensor on disk is which view of a model's memory: this is the one place that knows both.
 
 On disk every matrix is 2-D and goes by its own name. In memory matrices that one product computes lie together: q, k, v
 of an attention, gate and up of an FFN, all experts of a block. A module says so itself: `models.layers.Linear` by its

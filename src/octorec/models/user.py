@@ -1,4 +1,4 @@
-"""What is known about a user: the fields a model declares, and the numbers that it reads of a request's values."""
+"""A model declares user fields, and reads numbers that are made of a request's values."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""What a batch computes and moves, as a family says it; `numerics.workload` makes a roofline of it."""
+"""A family says what a batch computes and moves; `numerics.workload` makes a roofline of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
