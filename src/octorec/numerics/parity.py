@@ -24,8 +24,10 @@ INPUTS, CODES, ACTIVATIONS, LOGITS = "inputs.", "codes", "activations.", "logits
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A Compared is one saved tensor beside ours. sqnr_db: inf where they are equal, -inf where one is not finite.
+class ComparedTensor:
+    """A ComparedTensor is one saved tensor beside ours.
+
+    sqnr_db: inf where they are equal, -inf where one is not finite.
     largest: of all differences, in the unit of the tensor.
     """
 
@@ -38,11 +40,11 @@ class Compared:
 class Parity:
     """A Parity is all that was compared, in the order in which the model computes it. least_db: what each must have."""
 
-    compared: tuple[Compared, ...]
+    compared: tuple[ComparedTensor, ...]
     least_db: float
 
     @property
-    def first(self) -> Compared | None:
+    def first(self) -> ComparedTensor | None:
         """Return the first that is below the limit: where the difference begins."""
         return next((each for each in self.compared if not each.sqnr_db >= self.least_db), None)
 
@@ -169,7 +171,7 @@ def _run(model: Model, saved: SavedActivations) -> dict[str, Tensor]:
     return {**found, **{f"{LOGITS}{step}": each.values for step, each in enumerate(logits)}}
 
 
-def _compare(saved: SavedActivations, name: str, ours: Tensor) -> Compared:
+def _compare(saved: SavedActivations, name: str, ours: Tensor) -> ComparedTensor:
     """Compare a saved tensor, which may divide the dimensions before the last in another way, as [B, L,
     C] does [B*L, C].
     """
@@ -179,7 +181,7 @@ def _compare(saved: SavedActivations, name: str, ours: Tensor) -> Compared:
         raise MismatchError(f"{saved.path}: {name}", tuple(exact.shape), allowed)
     exact, ours = exact.double().reshape(-1), ours.double().reshape(-1)
     largest = float((ours - exact).abs().max()) if len(ours) else 0.0
-    return Compared(name, sqnr(exact, ours), largest if math.isfinite(largest) else math.inf)
+    return ComparedTensor(name, sqnr(exact, ours), largest if math.isfinite(largest) else math.inf)
 
 
 def _longest(inputs: Mapping[str, Tensor], model: Model) -> int:

@@ -61,8 +61,8 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Untold:
-    """An Untold says in words why units cannot tell anything; it has their means, NaN where there are
+class Incomparable:
+    """An Incomparable says in words why units cannot tell anything; it has their means, NaN where there are
     none, and numbers.
     """
 
@@ -74,14 +74,14 @@ class Untold:
 
 def contrast(
     metric: Metric, column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray
-) -> Contrast | Untold:
+) -> Contrast | Incomparable:
     """Compare the units at the places `control` and `treatment` of `column`, whose stages are `stage`."""
     with np.errstate(over="ignore", invalid="ignore"):
         found = _compared(metric, column, stage, control, treatment)
         if isinstance(found, Contrast):
             return found
         means = [_plain_mean(column, places) for places in (control, treatment)]
-        return Untold(found, means[0], means[1], (len(control), len(treatment)))
+        return Incomparable(found, means[0], means[1], (len(control), len(treatment)))
 
 
 def _plain_mean(column: Column, places: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from octorec.evaluate.online.contrast import Contrast, Untold
+from octorec.evaluate.online.contrast import Contrast, Incomparable
 from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.results import Effect
 from octorec.evaluate.verdict import Outcome
@@ -48,9 +48,9 @@ class Bounds:
     joint: float
 
 
-def effect(metric: Metric, variant: str, contrast: Contrast | Untold, bounds: Bounds) -> Effect:
+def effect(metric: Metric, variant: str, contrast: Contrast | Incomparable, bounds: Bounds) -> Effect:
     """Return the effect of `variant` on a metric, and its outcome."""
-    if isinstance(contrast, Untold):
+    if isinstance(contrast, Incomparable):
         means = (contrast.control, contrast.treatment, math.nan)
         return Effect(
             metric.name, variant, *means, *UNBOUNDED, *UNBOUNDED, contrast.units, "inconclusive", contrast.why

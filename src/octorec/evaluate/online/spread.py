@@ -18,8 +18,8 @@ Terms = tuple[np.ndarray, np.ndarray]  # p and q of an arm's units [U]: a unit i
 
 
 @dataclass(frozen=True)
-class At:
-    """An At says how T(r) varies at each r [R]: standard error, degrees of freedom (Welch 1947,
+class Variation:
+    """A Variation says how T(r) varies at each r [R]: standard error, degrees of freedom (Welch 1947,
     *Biometrika* 34) and skewness.
 
     skew: if r is the difference, so that both arms' units vary alike. seen: with the variance that each arm shows.
@@ -46,7 +46,7 @@ class Spread:
     squares: np.ndarray
     thirds: np.ndarray
 
-    def at(self, r: np.ndarray) -> At:
+    def at(self, r: np.ndarray) -> Variation:
         """Return how T(r) varies at each of r [R].
 
         A unit's skewness is that of both arms together, as a small arm alone does not show its own well enough.
@@ -58,7 +58,7 @@ class Spread:
         square = np.maximum(s[0] + r * (s[1] + r * s[2]), 0.0)
         third = t[0] + r * (t[1] + r * (t[2] + r * t[3]))
         unit = np.divide(third, square**1.5, out=np.zeros(len(r)), where=square > 0) * self.counts.sum() ** 0.5
-        return At(
+        return Variation(
             error=np.sqrt(total),
             freedom=total**2 / (shares**2 / (counts - 1)).sum(0),
             skew=unit * self._leaning_alike,
