@@ -94,12 +94,14 @@ def words_of_page(text: str) -> str:
     return text
 
 
-def docstrings(where: Path, text: str) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            docstring = ast.get_docstring(node)
-            if docstring:
-                yield f"{where}: {getattr(node, 'name', 'module')}", docstring
+@cache
+def docstrings(where: Path, text: str) -> list[tuple[str, str]]:
+    return [
+        (f"{where}: {getattr(node, 'name', 'module')}", docstring)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and (docstring := ast.get_docstring(node))
+    ]
 
 
 def found(pattern: str, text: str) -> list[str]:
