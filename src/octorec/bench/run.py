@@ -23,7 +23,7 @@ from octorec.errors import InputError
 from octorec.progress import Progress
 from octorec.reading import read_text
 
-EVERY_S = 0.5  # progress
+EVERY_S = 0.5  # seconds between two reports of progress
 
 
 async def bench(url: str, config: BenchConfig, progress: Progress) -> list[dict[str, Any]]:

@@ -113,7 +113,7 @@ def _merged(centroids: np.ndarray, weights: np.ndarray, count: int) -> np.ndarra
     other, squared = (np.where(itself, found[:, -1], found[:, 0]) for found in (codes, squared))
     cost = squared * weights * weights[other] / np.maximum(weights + weights[other], 1)
     into = np.arange(len(centroids))
-    kept = np.zeros(len(centroids), bool)  # others went there
+    kept = np.zeros(len(centroids), bool)  # other centroids were merged into it
     for code in np.argsort(cost, kind="stable").tolist():
         if count == 0:
             break

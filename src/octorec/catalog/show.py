@@ -64,8 +64,9 @@ class AboutItem:
 
 
 def about_item(catalog: Catalog, place: int, neighbours: int) -> AboutItem:
-    """Return what `catalog` says about the item at `place` in code order, with so many neighbours: those that share the
-    most codes, and of these the ones whose next codes are nearest in code order.
+    """Return what `catalog` says about the item at `place` in code order, with at most `neighbours` other items.
+
+    They are those that share the most codes, and of these the ones whose next codes are nearest in code order.
     """
     shared = (catalog.codes == catalog.codes[place]).cumprod(axis=1).sum(axis=1)  # [n]: levels that agree
     others = np.delete(np.arange(len(catalog)), place)

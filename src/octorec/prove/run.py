@@ -37,7 +37,7 @@ NLL_USERS = 1000  # fewer cannot judge NLL: nothing bounds what one target can l
 NOISE = 1000  # requests on which the noise floor is measured
 TIMED = 64  # batches whose time is taken on a GPU
 BATCH = 32  # requests a batch
-OTHER_BATCH = 24  # the noise floor's
+OTHER_BATCH = 24  # requests a batch, for the noise floor
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def timed(
     k = lengths(config.k)[-1]
     requests = [Request(e.history, k=k, user=users.get(e.user_id, {})) for e in few]
     chunks = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
-    engine.recommend(chunks[0])  # captures
+    engine.recommend(chunks[0])  # the first call captures the graph
     seconds = []
     for chunk in chunks:
         start = time.perf_counter()

@@ -139,13 +139,8 @@ def _pattern(target: str) -> str:
 def _checked(where: str, args: Any, dynamic: bool) -> dict[str, Any]:
     """Return `args`, which must be symmetric E4M3 with scales stored (weights) or made at run time (activations)."""
     _require(isinstance(args, dict), where, args, "FP8 weights with FP8 activations")
-    defaults = {
-        "num_bits": 8,
-        "type": "int",
-        "strategy": "tensor",
-        "symmetric": True,
-        "dynamic": False,
-    }  # defaults of compressed-tensors
+    # defaults of compressed-tensors
+    defaults = {"num_bits": 8, "type": "int", "strategy": "tensor", "symmetric": True, "dynamic": False}
     found = {**defaults, **args}
     for key, value in {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": dynamic}.items():
         _require(found[key] == value, f"{where}.{key}", found[key], str(value))

@@ -66,7 +66,7 @@ def plain_name(pattern: str) -> str | None:
 
 
 def parts(pattern: str) -> tuple[list[str], str]:
-    """Return what the leading `(?!X)` of a pattern refuse, and the rest of it."""
+    """Return what the leading `(?!X)` parts of a pattern refuse, and the rest of it."""
     refused = []
     while pattern.startswith("(?!") and (end := _closing(pattern)) is not None:
         refused.append(pattern[3 : end - 1])
