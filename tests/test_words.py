@@ -38,7 +38,7 @@ IMPERATIVES = re.compile(
     r"|Take|Tell|Train|Turn|View|Wait|Walk|Withdraw|Write|Yield)\b"
 )
 # Or it is a sentence, with such a verb before any relative clause: "Each program walks tiles that ..."
-FINITE = re.compile(r"\b(is|are|has|have|takes?|walks?|runs?|comes?|multipl(y|ies))\b")
+FINITE = re.compile(r"\b(is|are|has|have|holds?|lies?|stays?|remains?|takes?|walks?|runs?|comes?|multipl(y|ies))\b")
 RELATIVE = re.compile(r"[,:;(]|\b(that|which|who|whose|where|what|whether|how|when|if|as)\b")
 HALF_SENTENCES = re.compile(r"(How|What|When|Where|Whether|Which|Who|Why)\b[^?]*$")  # what a module is often named by
 SPELLINGS = {  # what is written -> the one name of the thing
