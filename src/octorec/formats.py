@@ -1,4 +1,4 @@
-"""The formats that OctoRec writes, each with a version that its files say and that every reader checks first.
+"""The formats that OctoRec writes have versions, which their files say and every reader checks first.
 
 docs/files.md has the rule. A file that says no version is of the first one, which was written before files said any.
 """

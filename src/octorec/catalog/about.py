@@ -1,4 +1,4 @@
-"""What catalog.json says about its folder."""
+"""The file catalog.json says what is in its folder."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ ABOUT = {  # keys of catalog.json
     "unique": bool,
     "attributes": bool,
 }
-OPTIONAL = (CATALOG.key, "learned", "extends")  # which older catalogs lack
+OPTIONAL = (CATALOG.key, "learned", "extends")  # keys that older catalogs lack
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A catalog's folder: its files, read and written together.
+"""A catalog's folder has files that are read and written together.
 
 `catalog.json`, `items.parquet` (item_id, title, codes, sets, live, maybe interactions, in code order),
 `codebook.safetensors` (not where the codes came from elsewhere) and `attributes.parquet` (where items have attributes).
@@ -26,12 +26,21 @@ from octorec.output.write import new_folder
 
 ITEMS, CODEBOOK, ATTRIBUTES = "items.parquet", "codebook.safetensors", "attributes.parquet"
 FILES = (ABOUT_FILE, ITEMS, CODEBOOK, ATTRIBUTES)
-COMPARED = ("levels", "n_items", "fingerprint", "version", "attributes")  # of catalog.json with what the files hold
+COMPARED = (
+    "levels",
+    "n_items",
+    "fingerprint",
+    "version",
+    "attributes",
+)  # keys of catalog.json that must be as the files say
 
 
 @dataclass(frozen=True)
 class CatalogFiles:
-    """What the files of a catalog's folder hold, each checked alone. about: the object in catalog.json."""
+    """CatalogFiles are what the files of a catalog's folder hold, each checked alone.
+
+    about: the object in catalog.json.
+    """
 
     folder: Path
     about: dict[str, Any]

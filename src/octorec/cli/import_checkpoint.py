@@ -1,4 +1,4 @@
-"""The verb `octorec import`: another program's checkpoint becomes one of ours."""
+"""The verb `octorec import` makes of another program's checkpoint one of ours."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +75,7 @@ def import_checkpoint(
 
 
 def _model(foreign: Any, config: Path | None, catalog: Path | None, context_module: str | None) -> tuple[Any, Any]:
-    """The model of the configuration, without weights, and the catalog if there is one.
+    """Return the model of the configuration, without weights, and the catalog if there is one.
 
     A configuration without a fingerprint gets the catalog's: who gives both says that they belong together.
     """
@@ -97,7 +97,10 @@ def _model(foreign: Any, config: Path | None, catalog: Path | None, context_modu
 
 
 def _comparison(parity: Path | None, model: Any, least_db: float, context_module: str | None) -> Callable[[Path], Any]:
-    """What compares the model in a folder with the file of --parity, whose names and types are checked now."""
+    """Return a function that compares the model in a folder with the file of --parity.
+
+    The file's names and types are checked now.
+    """
     if parity is None:
         return lambda folder: None
 

@@ -1,4 +1,4 @@
-"""What several verbs read: users, interactions to predict, requests to measure."""
+"""Several verbs read these inputs: users, interactions to predict, requests to measure."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ def measured_requests(
     form: TableFormat,
     context_module: str | None = None,
 ) -> tuple[Any, list[str]]:
-    """The newest interaction of `count` users as requests with their true answers, as a model reads them.
+    """Return the newest interaction of `count` users as requests with their true answers, as a model reads them.
 
     And what was left out of them, in words.
     """
@@ -44,12 +44,12 @@ def measured_requests(
 
 
 def said_of_gpu(device: str) -> Progress:
-    """The Progress of a load: a remark says what the engine takes of a GPU. Of a CPU nothing is said."""
+    """Return the Progress of a load: a remark says what the engine takes of a GPU. Of a CPU nothing is said."""
     return silent if device == "cpu" else lambda done, total, what="": say(what)
 
 
 def widths_up_to(beam_width: int | None) -> tuple[int, ...]:
-    """The beam widths of an engine that answers nobody wider than `beam_width`, or than its default."""
+    """Return the beam widths of an engine that answers nobody wider than `beam_width`, or than its default."""
     from octorec.engine.config import EngineConfig
 
     widths = EngineConfig.beam_widths
@@ -60,7 +60,8 @@ def widths_up_to(beam_width: int | None) -> tuple[int, ...]:
 def known_users(
     path: Path | None, fields: Iterable[Any], asked: Iterable[str], form: TableFormat = OURS
 ) -> dict[str, dict[str, Any]]:
-    """What a table says about the users, each of a model's `fields` read as its kind; some of `asked` must be in it.
+    """Return what a table says about the users, each of a model's `fields` read as its kind; some of
+    `asked` must be in it.
 
     What `fields` cannot hold of the users `asked` is an InputError that names the user. What is known of nobody, and of
     how many users nothing is known, is said on stderr: they all count as not given.
@@ -116,7 +117,8 @@ def check_hold_out(hold_out: int) -> None:
 
 
 def predicted(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> tuple[Any, Any, Any]:
-    """Interactions; the newest of each user, or of `limit` users, as examples to predict; and which users, if not all.
+    """Return interactions; the newest of each user, or of `limit` users, as examples to predict; and
+    which users, if not all.
 
     What was read and what is to be predicted is said on stderr.
     """

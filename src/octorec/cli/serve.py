@@ -1,4 +1,4 @@
-"""The verbs that serve and that ask a server: one flag a field of their settings."""
+"""These verbs serve, or ask a server: they have one flag a field of their settings."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""Who met what, and when."""
+"""Interactions say who met what, and when."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ COLUMNS = INTERACTIONS
 
 @dataclass(frozen=True)
 class Interactions:
-    """Interactions in order: users as they first appeared, each user's from the oldest to the newest.
+    """Interactions are in order: users as they first appeared, each user's from the oldest to the newest.
 
     table: user_id string, item_id string, timestamp int64 or float64 (any unit), one chunk a column. A tie in time goes
     by item_id: as integers where all ids of the table are integers, else as text. Make one with `from_table`.
@@ -45,12 +45,12 @@ class Interactions:
         return cls(pa.table([users, items, timestamps], names=list(COLUMNS)).take(order).combine_chunks())
 
     def user_starts(self) -> np.ndarray:
-        """Row at which each user begins, and the number of rows: [users + 1] int64."""
+        """Return the row at which each user begins, and the number of rows: [users + 1] int64."""
         index = np.asarray(self.table.column("user_id").combine_chunks().dictionary_encode().indices)
         return np.concatenate([[0], np.flatnonzero(np.diff(index)) + 1, [len(index)]])
 
     def histories(self) -> dict[str, list[str]]:
-        """Each user's item ids, oldest first."""
+        """Return each user's item ids, oldest first."""
         starts = self.user_starts()
         users = self.table.column("user_id").take(starts[:-1]).to_pylist()
         items = self.table.column("item_id").to_pylist()

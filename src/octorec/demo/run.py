@@ -1,4 +1,4 @@
-"""The whole story on MovieLens-100K, on a CPU: train, analyze, quantize, judge, recommend."""
+"""The demo tells the whole story on MovieLens-100K, on a CPU: train, analyze, quantize, judge, recommend."""
 
 import dataclasses
 import time
@@ -123,7 +123,7 @@ def _show(found: RenderableType) -> None:
 
 
 def user_schema(users: Mapping[str, Mapping[str, Any]]) -> tuple[UserField, ...]:
-    """MovieLens' user fields: age standardised, gender and occupation by their values."""
+    """Return MovieLens' user fields: age standardised, gender and occupation by their values."""
     ages = [float(user["age"]) for user in users.values()]
     mean = sum(ages) / len(ages)
     std = (sum((age - mean) ** 2 for age in ages) / len(ages)) ** 0.5
@@ -159,7 +159,7 @@ def _train(
 
 
 def demo_engine(checkpoint: Path, batch_size: int = 64) -> Engine:
-    """An engine of one bucket; people do not rate a film twice, so that seen ones are excluded."""
+    """Return an engine of one bucket; people do not rate a film twice, so that seen ones are excluded."""
     widths: dict[str, Any] = {"beam_widths": (BEAM_WIDTH,), "default_beam_width": BEAM_WIDTH}
     return load(checkpoint, batch_sizes=(batch_size,), exclude_seen=True, **widths)
 
@@ -180,7 +180,7 @@ def _predict(name: str, engine: Engine, examples: Sequence[Example], movies: Mov
 
 
 def _recommend(engines: Mapping[str, Engine], movies: MovieLens) -> tuple[list[str], dict[str, Answer]]:
-    """The person's newest films, and ten recommendations of each engine from the whole history."""
+    """Return the person's newest films, and ten recommendations of each engine from the whole history."""
     history = movies.interactions.histories()[PERSON]
     request = Request(history, user=movies.users[PERSON])
     catalog = next(iter(engines.values())).catalog

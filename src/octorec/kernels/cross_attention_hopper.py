@@ -1,5 +1,6 @@
 # mypy: allow-untyped-defs
-"""`cross_attention` on Hopper where keys are values, with its warps at different work (Gluon, Triton's lower level).
+"""This is `cross_attention` on Hopper where keys are values, with its warps at different work (Gluon, Triton's lower
+level).
 
     q [B, W, H, 128], context [B, S, G, 128], lengths [B] -> [B*W, C] in 16 bit, or by group
 
@@ -57,13 +58,15 @@ def cross_attention_hopper(
 
 
 def _consumers(batch: int, beams: int, heads: int, device: torch.device) -> int:
-    """One, and tiles of 64 beams, where these all run at once; else two, and tiles of 128."""
+    """Return 1, with tiles of 64 beams, where these all run at once; else 2, with tiles of 128."""
     small = batch * heads * triton.cdiv(beams, 64) <= processors(device)
     return 1 if small or beams <= 64 else 2
 
 
 def _boxes(tensor: Tensor, rows: int) -> TensorDescriptor:
-    """[B, rows, columns] for the tensor memory accelerator, which reads zeros beyond the rows and writes none there."""
+    """Describe [B, rows, columns] for the tensor memory accelerator, which reads zeros beyond the rows
+    and writes none there.
+    """
     layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=tensor.element_size() * 8, rank=3)
     return TensorDescriptor.from_tensor(tensor, [1, rows, WIDTH], layout)
 
@@ -125,7 +128,9 @@ def _cross_attention_hopper(
 
 @gluon.jit
 def _place(tile, W, H: gl.constexpr, CONSUMERS: gl.constexpr):
-    """Tile number -> (request, head, first beam): a request's tiles run together, so that its context stays in L2."""
+    """Return (request, head, first beam) of a tile number: a request's tiles run together, so that its
+    context stays in L2.
+    """
     down = (W + 64 * CONSUMERS - 1) // (64 * CONSUMERS)
     column = tile // down
     return column // H, column % H, tile % down * (64 * CONSUMERS)

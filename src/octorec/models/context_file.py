@@ -19,7 +19,7 @@ FORM = "must be FILE.py:CLASS: a file of Python, and the class of its context mo
 
 
 def require_module_file(text: Any) -> tuple[Path, str]:
-    """The path and the class's name in FILE.py:CLASS, whose file is there; runs nothing."""
+    """Return the path and the class's name in FILE.py:CLASS, whose file is there; runs nothing."""
     file, _, name = str(text).rpartition(":")
     if not isinstance(text, str) or not file.endswith(".py") or not name.isidentifier():
         raise InputError("context_module", text, FORM)
@@ -28,7 +28,7 @@ def require_module_file(text: Any) -> tuple[Path, str]:
 
 
 def context_class(context_module: str | type) -> type:
-    """The class that `context_module` names or is. A file is run once in a process, whatever becomes of it later.
+    """Return the class that `context_module` names or is. A file is run once in a process, whatever becomes of it later.
 
     Raises InputError where the file does not run, and where there is no such class of torch modules.
     """
@@ -44,7 +44,7 @@ def context_class(context_module: str | type) -> type:
 
 
 def blame(field: str, kind: Any, error: Exception) -> InputError:
-    """What went wrong in the user's code as an InputError that says where. kind: the class, or the path of its file."""
+    """Raise what goes wrong in the user's code as an InputError that says where. kind: the class, or the path of its file."""
     file = str(kind) if isinstance(kind, Path) else getattr(sys.modules.get(kind.__module__), "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     where = f"line {lines[-1]} of {file}: " if lines else ""

@@ -25,7 +25,7 @@ Blank = Annotated[float, Interval(ge=-1e30, le=1e30)]
 
 @dataclass(frozen=True)
 class Feature:
-    """One named tensor of a request.
+    """A Feature is one named tensor of a request.
 
     shape: of one request's values, () for a single number. dtype: of the tensor that the module is given.
     blank: stands for what a request leaves out; None: every request must give the feature.
@@ -57,7 +57,7 @@ class Feature:
 
     @property
     def allowed(self) -> str:
-        """What a request may give, in words."""
+        """Say what a request may give."""
         kind = "numbers, finite in float32" if self.dtype == "float32" else "integers"
         if self.categories is not None:
             kind = f"integers from 0 to {self.categories - 1:,}"
@@ -67,7 +67,7 @@ class Feature:
         return f"must be a list of {'at most ' if self.shorter else ''}{shape} {kind}"
 
     def encode(self, name: str, value: Any) -> np.ndarray:
-        """The array [*shape] of dtype that the model reads; None counts as left out. Raises InputError by `name`."""
+        """Return the array [*shape] of dtype that the model reads; None counts as left out. Raises InputError by `name`."""
         where = f"features.{name}"
         if value is None and self.blank is None:
             raise InputError(where, None, f"is required: {self.allowed}")
@@ -78,7 +78,7 @@ class Feature:
         return found
 
     def _numbers(self, where: str, value: Any) -> np.ndarray:
-        """`value` as numbers of dtype, each of them allowed, in a shape that is allowed."""
+        """Return `value` as numbers of dtype, each of them allowed, in a shape that is allowed."""
         try:
             given = np.array(value.tolist() if hasattr(value, "tolist") else value, dtype=object)  # of NumPy and torch
         except ValueError:  # lists of several lengths and depths
@@ -114,7 +114,7 @@ Features = Mapping[str, Feature]
 
 
 def features_of(model: Any) -> Features:
-    """The features that a model reads, by name; none where its family knows of none."""
+    """Return the features that a model reads, by name; none where its family knows of none."""
     return getattr(model, "features", {})
 
 
@@ -130,7 +130,7 @@ def check_features(where: str, features: Any) -> None:
 
 
 def encode_features(features: Features, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A request's values as arrays, by name; a name that is no feature is an InputError."""
+    """Return a request's values as arrays, by name; a name that is no feature is an InputError."""
     for name in given:
         if name not in features:
             known = f"known: {', '.join(features)}" if features else "the model reads none"
@@ -139,5 +139,5 @@ def encode_features(features: Features, given: Mapping[str, Any]) -> dict[str, n
 
 
 def any_features(features: Features) -> dict[str, Any]:
-    """Values of the features that a request must give: zeros."""
+    """Return values of the features that a request must give: zeros."""
     return {name: np.zeros(one.shape, one.dtype) for name, one in features.items() if one.blank is None}

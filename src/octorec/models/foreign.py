@@ -1,4 +1,4 @@
-"""Another program's checkpoint as one of ours: every tensor is planned from the headers, then read one at a time.
+"""Another program's checkpoint becomes one of ours: every tensor is planned from the headers, then read one at a time.
 
 `models.name_map` holds the rules. Nothing is read before each tensor of ours is given exactly once, in its shape, and
 each foreign tensor is used or dropped.
@@ -26,14 +26,16 @@ Shape = tuple[int, ...]
 
 
 class Piece(NamedTuple):
-    """A Piece of a foreign tensor has a place in the stacked dimensions, and is divided into the tensors `names`."""
+    """A Piece is a part of a foreign tensor: it has a place in the stacked dimensions, and is divided into the tensors
+    `names`.
+    """
 
     place: tuple[int, ...]
     names: tuple[str, ...]
 
 
 class Use(NamedTuple):
-    """What one rule makes of one foreign tensor."""
+    """A Use is what one rule makes of one foreign tensor."""
 
     foreign: str
     rule: Rule
@@ -41,7 +43,7 @@ class Use(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What becomes of a foreign checkpoint. shapes: of all tensors of ours, by their names on disk."""
+    """A Plan says what becomes of a foreign checkpoint. shapes: of all tensors of ours, by their names on disk."""
 
     uses: tuple[Use, ...]
     dropped: tuple[str, ...]
@@ -105,7 +107,9 @@ def tensors(plan: Plan, checkpoint: Checkpoint, progress: Progress = silent) -> 
 
 
 def _uses(name: str, checkpoint: Checkpoint, rules: Iterable[Rule], shapes: Mapping[str, Shape]) -> Iterator[Use]:
-    """What each rule that matches a foreign name makes of it; a table may serve two rules, as tied embeddings do."""
+    """Yield what each rule that matches a foreign name makes of it; a table may serve two rules, as
+    tied embeddings do.
+    """
     for rule in rules:
         values = rule.match(name)
         if values is None:
@@ -142,14 +146,17 @@ def _check_shape(rule: Rule, name: str, shape: Shape, ours: tuple[str, ...], sha
 
 
 def _nearest(name: str, shapes: Mapping[str, Shape]) -> list[str]:
-    """Names of the model that begin as `name` does, as far as any of them does."""
+    """Return names of the model that begin as `name` does, as far as any of them does."""
     while name and not any(each.startswith(name) for each in shapes):
         name = name[:-1]
     return [each for each in shapes if each.startswith(name)]
 
 
 def _dropped(names: list[str], used: set[str], rules: NameMap) -> tuple[str, ...]:
-    """The foreign tensors that are left out. Raises InputError for a pattern that has none, or one that is used."""
+    """Return the foreign tensors that are left out.
+
+    Raises InputError for a pattern that has none, or one that is used.
+    """
     dropped: dict[str, None] = {}
     for pattern in rules.drop:
         found = [name for name in names if fnmatchcase(name, pattern)]
@@ -172,7 +179,7 @@ def _check_rules(checkpoint: Checkpoint, uses: Iterable[Use], rules: Iterable[Ru
 
 
 def _givers(uses: Iterable[Use]) -> dict[str, Use]:
-    """The use that gives each tensor of ours. Raises MismatchError where there are two."""
+    """Return the use that gives each tensor of ours. Raises MismatchError where there are two."""
     givers: dict[str, Use] = {}
     for use in uses:
         for name in itertools.chain.from_iterable(piece.names for piece in use.pieces):

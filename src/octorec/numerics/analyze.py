@@ -1,4 +1,4 @@
-"""Look at a checkpoint before it is quantized: statistics, a verdict as a recipe, and the roofline."""
+"""Look at a checkpoint before it is quantized: statistics, an advice as a recipe, and the roofline."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,13 @@ from octorec.errors import InputError
 from octorec.models.families import ContextModule, checked_config, known_family
 from octorec.models.model import Inputs
 from octorec.numerics.activations import ActivationStats, activation_stats
+from octorec.numerics.advice import judge
 from octorec.numerics.analysis import Analysis
 from octorec.numerics.checkpoint_files import CheckpointFiles
 from octorec.numerics.intensity import Workload
 from octorec.numerics.recipe_file import recipe_text
 from octorec.numerics.roles import family
 from octorec.numerics.stats import TensorStats, weight_stats
-from octorec.numerics.verdict import judge
 from octorec.numerics.workload import active_shares, speed
 from octorec.progress import Progress, silent
 from octorec.quant.load import load_dequantized
@@ -52,15 +52,15 @@ def measure(
         notes.append("Activations were not measured: with NaN or Inf among the weights they would mean nothing.")
     elif requests is not None:
         activations = activation_stats(load_dequantized(path, context_module=context_module), *requests)
-    verdict = judge(weights, activations, active_shares(weights, files.config))
+    advice = judge(weights, activations, active_shares(weights, files.config))
     return Analysis(
         checkpoint=files.path.name,
         family=kind,
         weights=tuple(weights),
         activations=tuple(activations),
-        verdict=verdict,
-        recipe=None if files.quantized else recipe_text(verdict),
-        speed=speed(weights, files.config, verdict, workload or Workload()),
+        advice=advice,
+        recipe=None if files.quantized else recipe_text(advice),
+        speed=speed(weights, files.config, advice, workload or Workload()),
         notes=tuple(notes),
     )
 

@@ -1,4 +1,4 @@
-"""A lock on a name: a hidden file beside it, which one process holds at a time and whose end unlocks it."""
+"""A lock on a name is a hidden file beside it, which one process holds at a time and whose end unlocks it."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ from octorec.reading import reason
 
 LOCK = ".octorec-lock"  # the end of a lock's name
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
-MOST_BYTES = 4096  # of what a lock file says
+MOST_BYTES = 4096  # most bytes that are read of a lock file
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def _take(file: Path) -> tuple[int, bool]:
                 file.unlink(missing_ok=True)
             os.close(handle)
             raise
-        os.close(handle)  # whoever held it has removed the file meanwhile
+        os.close(handle)  # the process that held it has removed the file meanwhile
 
 
 def _lock(handle: int) -> bool:
@@ -84,5 +84,5 @@ def _holder(file: Path) -> str:
         with file.open("rb") as handle:
             about = json.loads(handle.read(MOST_BYTES))
         return f"process {about['process']} on {about['host']} since {about['since']}"
-    except (OSError, ValueError, LookupError, TypeError):  # it is only just starting, or has just ended
+    except (OSError, ValueError, LookupError, TypeError):  # the holder is only just starting, or has just ended
         return "another process"

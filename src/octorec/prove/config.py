@@ -1,4 +1,4 @@
-"""What a proof is made with. Imports no torch, so that the command line can read its defaults."""
+"""A proof has these settings. This imports no torch, so that the command line can read its defaults."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,7 +17,9 @@ MEASURED = 256  # requests on which layers are compared, and activations measure
 
 @dataclass(frozen=True)
 class ProveConfig:
-    """k: items a list, or several lengths: every one is reported, and the largest gives the verdict.
+    """A ProveConfig says how a proof is made.
+
+    k: items a list, or several lengths: every one is reported, and the largest gives the verdict.
 
     margin: relative loss of recall and NDCG that is accepted. dollars_per_hour: of one GPU, an assumption.
     unknown_items: drop leaves item ids that the catalog lacks out of histories and counts them; refuse is an error.

@@ -43,7 +43,7 @@ CATALOG_FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attri
 
 @dataclass(frozen=True)
 class TensorReport:
-    """What rounding one matrix lost. sqnr_db is None where nothing was lost."""
+    """A TensorReport says what rounding one matrix lost. sqnr_db is None where nothing was lost."""
 
     name: str
     shape: tuple[int, int]
@@ -56,7 +56,7 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class KeptMatrix:
-    """A matrix that the recipe chose and that stays in 16 bit, and why."""
+    """A KeptMatrix is a matrix that the recipe chose and that stays in 16 bit, and why."""
 
     name: str
     shape: tuple[int, int]
@@ -65,7 +65,7 @@ class KeptMatrix:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """What became of a checkpoint; `quantization.json` in the new folder holds the same.
+    """A QuantizationReport says what became of a checkpoint; `quantization.json` in the new folder holds the same.
 
     Bytes are of tensors: of the quantized matrices alone (their scales included), and of the whole checkpoint.
     quantized_ratio compares with the same matrices in 16 bit. kept: matrices of the recipe whose widths no FP8 product
@@ -131,7 +131,7 @@ def quantize_checkpoint(
 
 
 class _Conversion:
-    """The stream of new tensors, and the counts that the report is made of once it has run dry."""
+    """A _Conversion is the stream of new tensors, and the counts that the report is made of once it has run dry."""
 
     def __init__(self, checkpoint: Checkpoint, assigned: dict[str, Group], progress: Progress):
         self.checkpoint = checkpoint
@@ -185,7 +185,10 @@ class _Conversion:
 
 
 def _product_of(checkpoint: Checkpoint, context_module: ContextModule) -> Callable[[str], str]:
-    """Which product computes a matrix: as the family's modules have it, else as names say. Raises as `check_fits`."""
+    """Return which product computes a matrix: as the family's modules have it, else as names say.
+
+    Raises as `check_fits`.
+    """
     if known_family(checkpoint.config) is None:
         return unit
     model = empty_model(maker(checkpoint, reference, context_module), None, torch.bfloat16)
@@ -195,7 +198,7 @@ def _product_of(checkpoint: Checkpoint, context_module: ContextModule) -> Callab
 
 
 def _kept(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]], product_of: Callable[[str], str]) -> list[KeptMatrix]:
-    """The matrices of `recipe` that no FP8 product takes. Raises InputError where no other is left."""
+    """Return the matrices of `recipe` that no FP8 product takes. Raises InputError where no other is left."""
     assigned = recipe.assign(matrices(shapes))
     widths = {module: shapes[f"{module}.weight"] for module in assigned}
     faults = width_faults(widths, assigned, product_of)
@@ -211,7 +214,7 @@ def _module(name: str) -> str:
 
 
 def _bytes_after(checkpoint: Checkpoint, assigned: Mapping[str, Group]) -> int:
-    """Of all tensors, but for scales: a byte a value of what is quantized."""
+    """Return the bytes of all tensors, but for scales: a byte a value of what is quantized."""
     return sum(
         math.prod(header.shape) if name.removesuffix(".weight") in assigned else header.nbytes
         for name, header in checkpoint.headers.items()
@@ -226,7 +229,7 @@ def _check_plain(checkpoint: Checkpoint) -> None:
 
 def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
     if not math.isfinite(largest):
-        narrow = tensor.float()  # what a float64 holds beyond float32's range is Inf there
+        narrow = tensor.float()  # a float64 beyond float32's range becomes Inf
         found = f"{int(narrow.isnan().sum())} NaN and {int(narrow.isinf().sum())} Inf among {tensor.numel()} values"
         raise InputError(
             f"weight {name}", found, "must be finite in float32; `octorec analyze` lists every such tensor"

@@ -1,4 +1,4 @@
-"""The folder that `octorec analyze` leaves: a report, the statistics behind it, and a recipe."""
+"""Write the folder that `octorec analyze` leaves: a report, the statistics behind it, and a recipe."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +52,6 @@ def _write(analysis: Analysis, folder: Path) -> None:
         (folder / RECIPE).write_text(analysis.recipe)
     lead = (
         f"{len(analysis.weights):,} tensors, {values(analysis.weights):,} values; family: {analysis.family}. "
-        f"Verdict: {analysis.verdict.outcome}."
+        f"Verdict: {analysis.advice.outcome}."
     )
     write_report(folder / "report.html", f"Numbers of {analysis.checkpoint}", lead, sections(analysis))

@@ -1,4 +1,4 @@
-"""Plots as SVG texts for reports: legible in print, in grey and to the colour-blind.
+"""Draw plots as SVG texts for reports: legible in print, in grey and to the colour-blind.
 
 Colours are Okabe and Ito's; line styles and markers differ too, so that nothing hangs on colour alone.
 """
@@ -40,7 +40,7 @@ STYLE: Any = {
 
 
 def magnitudes(series: Mapping[str, Sequence[int]], what: str) -> str:
-    """Histogram of magnitudes: the share of values in each power of two, from `Distribution.octaves` by name."""
+    """Draw a histogram of magnitudes: the share of values in each power of two, from `Distribution.octaves` by name."""
     with mpl.rc_context(STYLE):
         figure, (axes,) = _figure(1, height=3.6)
         low, high = _used([counts[1:] for counts in series.values()])
@@ -60,7 +60,7 @@ def magnitudes(series: Mapping[str, Sequence[int]], what: str) -> str:
 
 
 def absmax_by_block(panels: Mapping[str, Mapping[str, Mapping[int, float]]]) -> str:
-    """Largest magnitude in each block on a log axis: panel title -> role -> block -> value."""
+    """Draw the largest magnitude in each block on a log axis: panel title -> role -> block -> value."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(len(panels), height=3.4)
         for ax, (title, lines) in zip(axes, panels.items(), strict=True):
@@ -85,7 +85,7 @@ def dots(
     start: float = 0.0,
     percent: bool = False,
 ) -> str:
-    """A row a name, a dot a series, in panels beside each other: errors or SQNR per layer.
+    """Draw a row for each name and a dot for each series, in panels beside each other: errors or SQNR per layer.
 
     panels: the axis' label -> series -> a value for each name; None, NaN and infinity are no dot. The axes begin at
     `start`, or below it where values do, so that small differences look small. percent: values are shares, shown in per
@@ -114,7 +114,7 @@ def dots(
 
 
 def intervals(panels: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> str:
-    """Means with confidence intervals: panel title (a metric) -> system -> (low, mean, high)."""
+    """Draw means with confidence intervals: panel title (a metric) -> system -> (low, mean, high)."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(len(panels), height=1.2 + 0.36 * max(len(rows) for rows in panels.values()))
         for index, (ax, (title, rows)) in enumerate(zip(axes, panels.items(), strict=True)):
@@ -130,7 +130,7 @@ def intervals(panels: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
 
 
 def roofline(points: Mapping[str, tuple[float, float]], roofs: Mapping[str, float], bandwidth: float) -> str:
-    """Attainable rate over intensity, both on log axes.
+    """Draw the attainable rate over intensity, both on log axes.
 
     points: name -> (FLOP/byte, FLOP/s). roofs: a type's name -> peak FLOP/s. bandwidth: bytes/s.
     """
@@ -156,7 +156,8 @@ def roofline(points: Mapping[str, tuple[float, float]], roofs: Mapping[str, floa
 def families(
     columns: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], marks: Mapping[str, Mapping[str, float]]
 ) -> str:
-    """Models side by side on log axes: model -> measure -> `weights`, `inputs` -> a value a matrix, in their order.
+    """Draw models side by side on log axes: model -> measure -> `weights`, `inputs` -> a value a
+    matrix, in their order.
 
     A row of panels a measure, with one axis for all models. marks: measure -> what a line says -> its value.
     """
@@ -192,7 +193,7 @@ def _figure(panels: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def _line(name: str, index: int) -> dict[str, Any]:
-    """How the line called `name`, the index-th of its figure, is drawn."""
+    """Return the style of the line called `name`, the index-th of its figure."""
     at = ROLES.index(name) if name in ROLES else index
     turn = at // len(COLOURS)  # a colour that comes again has another dash and another marker
     dash, marker = DASHES[(at + turn) % len(DASHES)], MARKERS[(at + 3 * turn) % len(MARKERS)]
@@ -200,18 +201,18 @@ def _line(name: str, index: int) -> dict[str, Any]:
 
 
 def as_label(name: str) -> str:
-    """A name that strangers gave, as matplotlib shows it: between two dollar signs it would read mathematics."""
+    """Return a name that strangers gave, as matplotlib shows it: between two dollar signs it would read mathematics."""
     return one_line(name, LONGEST).replace("$", r"\$")
 
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend above all panels."""
+    """Draw one legend above all panels."""
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=min(len(handles), 7))
 
 
 def _used(octaves: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """The lowest and the highest power of two that any value reaches; octaves begin at 2^-126."""
+    """Return the lowest and the highest power of two that any value reaches; octaves begin at 2^-126."""
     present = [index for counts in octaves for index, count in enumerate(counts) if count]
     return (min(present) - 126, max(present) - 126) if present else (-1, 0)
 

@@ -1,4 +1,4 @@
-"""One process's own file of a log, which is locked while the process lives, and is made Parquet after that."""
+"""A process has its own file of a log, which is locked while the process lives, and is made Parquet after that."""
 
 import contextlib
 import fcntl
@@ -21,7 +21,7 @@ NOTE = b"octorec.log"  # the key of the head in a Parquet file's metadata
 
 
 class LogFile:
-    """A new file of lines; a file system without locks is written too, but nobody makes Parquet of it."""
+    """A LogFile is a new file of lines; a file system without locks is written too, but nobody makes Parquet of it."""
 
     def __init__(self, folder: Path, name: str, schema: pa.Schema):
         """Make, lock and begin the file. Raises OSError; FileExistsError where somebody took the name first."""
@@ -70,12 +70,12 @@ class LogFile:
             os.fsync(self._handle)
 
     def close(self) -> None:
-        """Leave the file to whoever makes Parquet of it."""
+        """Leave the file to the process that makes Parquet of it."""
         os.close(self._handle)
 
     @property
     def is_there(self) -> bool:
-        """Whether the file still stands under its name; a person may have removed it."""
+        """Tell whether the file still stands under its name; a person may have removed it."""
         return _is_at(self._handle, self.path)
 
     @property
@@ -84,7 +84,7 @@ class LogFile:
 
     @property
     def lost(self) -> int:
-        """Rows that the head says were lost."""
+        """Return how many rows the head says were lost."""
         return self._head.lost
 
     def _write(self, data: bytes, place: int) -> None:
@@ -124,7 +124,8 @@ def left(file: BinaryIO, path: Path, how: int) -> Iterator[bool]:
 def read_lines(
     file: BinaryIO, path: Path, schema: pa.Schema, growing: bool = False
 ) -> tuple[Head | None, Iterator[tuple[list[pa.Table], int]]]:
-    """The head of a file, None of one whose process had not written it yet, and its rows and broken lines bit by bit.
+    """Return the head of a file, None of one whose process had not written it yet, and its rows and
+    broken lines bit by bit.
 
     growing: leave out what stands behind the last line end, as its process is writing it.
     """
@@ -135,7 +136,7 @@ def read_lines(
 
 
 def _read_head(file: BinaryIO, path: Path, schema: pa.Schema) -> Head | None:
-    """The head, which is looked at again where it was being written just then."""
+    """Return the head, which is looked at again where it was being written just then."""
     for again in (True, True, False):
         file.seek(0)
         first = file.read(HEAD)
@@ -167,7 +168,7 @@ def _write_parquet(scratch: Path, schema: pa.Schema, head: Head, parts: Iterator
 
 
 def _lock(handle: int, how: int) -> bool | None:
-    """Whether the lock could be had; None on a file system without locks."""
+    """Tell whether the lock could be had; None on a file system without locks."""
     try:
         fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""An experiment as plain values, which `parse_experiment` reads back as the same experiment."""
+"""Write an experiment as plain values, which `parse_experiment` reads back as the same experiment."""
 
 from decimal import Decimal
 from typing import Any
@@ -8,7 +8,9 @@ from octorec.evaluate.online.fields import SECONDS
 
 
 def experiment_values(experiment: Experiment) -> dict[str, Any]:
-    """The values of a file that says this experiment: text, numbers, lists and mappings; shares as fractions."""
+    """Return the values of a file that describes this experiment: text, numbers, lists and mappings;
+    shares as fractions.
+    """
     plan, guard = experiment.plan, experiment.guard
     return {
         "name": experiment.name,
@@ -41,7 +43,7 @@ def experiment_values(experiment: Experiment) -> dict[str, Any]:
 
 
 def duration(seconds: float) -> str:
-    """The duration of so many seconds, in the largest unit of which it is a whole number."""
+    """Return a number of seconds as a duration, in the largest unit of which it is a whole number."""
     for letter in ("d", "h", "m"):
         if seconds % SECONDS[letter] == 0:
             return f"{int(seconds) // SECONDS[letter]}{letter}"
