@@ -30,7 +30,7 @@ from benchmarks.timer import Timing, of_samples, time_gpu
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.request import Request
-from octorec.engine.search import SearchBatch
+from octorec.engine.search import search
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
 from octorec.kernels.ops import Beams, Ops
@@ -163,28 +163,28 @@ def octorec_engine(row: Wanted, ops: Ops = fused) -> tuple[Engine, list[Request]
     return engine, random_requests(row.batch, N_ITEMS, row.context, row.beam)
 
 
-def search(engine: Engine, requests: list[Request], row: Wanted) -> Callable[[], Beams]:
-    """The device's part of answering a batch, launched by Python."""
-    batch = on_device(engine, [engine.parse(request) for request in requests], row.batch)
-    return lambda: engine._search(batch, row.beam)
+def eager(engine: Engine, requests: Sequence[Request], size: int, width: int) -> Callable[[], Beams]:
+    """The device's part of answering a batch, launched by Python instead of a graph."""
+    return eager_search(engine, [engine.parse(request) for request in requests], size, width)
+
+
+def eager_search(engine: Engine, parsed: Sequence[ParsedRequest], size: int, width: int) -> Callable[[], Beams]:
+    """The same of requests that are parsed."""
+    staging = engine.staged(parsed, size)
+    batch = staging.batch(staging.block.to(engine.device))
+    return lambda: search(engine.model, engine.device_catalog.levels, batch, width, engine.ops)
 
 
 def measure_octorec(row: Wanted, runs: int) -> Measured:
     engine, requests = octorec_engine(row)
     assert isinstance(engine.model, OneRecV2)
-    load = route(engine.model, search(engine, requests, row), row)
+    load = route(engine.model, eager(engine, requests, row.batch, row.beam), row)
     (cost,) = engine.warm_up()
-    graph = engine._graph(row.batch, row.beam)
+    graph = engine.captured(row.batch, row.beam)
     engine.recommend(requests)  # fills the graph's inputs with these requests
     timing = time_gpu(graph.graph.replay, runs)
     host = host_to_host(lambda: engine.recommend(requests), samples(row))
     return Measured(timing, host, load, cost.seconds, kernels(graph.graph.replay))
-
-
-def on_device(engine: Engine, parsed: Sequence[ParsedRequest], size: int) -> SearchBatch:
-    """A batch as a graph would read it, without one."""
-    staging = engine._staged(parsed, size)
-    return staging.batch(staging.block.to(engine.device))
 
 
 def route(model: OneRecV2 | StockOneRec, run: Callable[[], object], row: Wanted) -> float | None:
