@@ -18,19 +18,10 @@ from pathlib import Path
 import torch
 
 from benchmarks import program, records, unfused
-from benchmarks.engine import (
-    N_ITEMS,
-    Measured,
-    Wanted,
-    eager,
-    eager_search,
-    host_to_host,
-    kernels,
-    measure_octorec,
-    result,
-)
+from benchmarks.engine import N_ITEMS, Measured, eager, eager_search, host_to_host, kernels, measure_octorec, result
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.rows import AblationFailure, AblationRow
+from benchmarks.rows.engine import Wanted
 from benchmarks.skew import EXPONENTS, skew
 from benchmarks.timer import time_gpu
 from octorec.engine.batch import ParsedRequest

@@ -23,7 +23,7 @@ from benchmarks import records
 from benchmarks.program import run
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.rows import EngineFailure, EngineRow
-from benchmarks.rows.engine import KernelTime
+from benchmarks.rows.engine import KernelTime, Wanted
 from benchmarks.skew import EXPONENTS, busiest, skew
 from benchmarks.stock import StockOneRec
 from benchmarks.timer import Timing, of_samples, time_gpu
@@ -57,24 +57,6 @@ MOST_KERNELS = 30  # in a row
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """A batch to measure; its fields are those of an `EngineRow`."""
-
-    system: str
-    preset: str
-    precision: str
-    batch: int
-    beam: int
-    context: int
-    routing: str = "balanced"  # or `skewed`, by the routers' biases
-
-    @property
-    def name(self) -> str:
-        shape = f"{self.batch}x{self.beam}x{self.context}"
-        return f"{self.system} {self.preset} {self.precision} {shape} {self.routing}"
-
-
-@dataclasses.dataclass(frozen=True)
 class Measured:
     """What was measured of a batch.
 
@@ -96,7 +78,9 @@ def rows() -> list[Wanted]:
     short = [("octorec", "fp8"), ("octorec", "bf16"), ("stock eager", "bf16")]
     narrow = [Wanted(system, "moe-4b-a0.5b", precision, 32, 128, 512) for system, precision in short]
     dense = [Wanted(system, "1b", precision, 32, 512, 512) for system, precision in short]
-    uneven = [Wanted("octorec", "moe-4b-a0.5b", precision, *SHAPES[0], "skewed") for precision in ("bf16", "fp8")]
+    uneven = [
+        Wanted("octorec", "moe-4b-a0.5b", precision, *SHAPES[0], routing="skewed") for precision in ("bf16", "fp8")
+    ]
     return main + narrow + dense + uneven
 
 
