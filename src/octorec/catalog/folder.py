@@ -21,11 +21,10 @@ from octorec.data.items import read_items
 from octorec.data.learned import Learned
 from octorec.errors import InputError, MismatchError
 from octorec.files import is_own_file
-from octorec.formats import CATALOG
+from octorec.formats import CATALOG, CATALOG_FILES
 from octorec.output.write import new_folder
 
-ITEMS, CODEBOOK, ATTRIBUTES = "items.parquet", "codebook.safetensors", "attributes.parquet"
-FILES = (ABOUT_FILE, ITEMS, CODEBOOK, ATTRIBUTES)
+_, ITEMS, CODEBOOK, ATTRIBUTES = CATALOG_FILES
 COMPARED = ("levels", "n_items", "fingerprint", "version", "attributes")  # of catalog.json with what the files hold
 
 
@@ -62,7 +61,7 @@ def write_folder(
 def read_folder(folder: str | Path) -> CatalogFiles:
     """Read what `write_folder` wrote: an InputError for a damaged or foreign folder."""
     folder = Path(folder)
-    for name in FILES:
+    for name in CATALOG_FILES:
         if os.path.lexists(folder / name) and not is_own_file(folder / name):
             raise InputError(str(folder / name), "a pipe or a link", "must be a regular file of its folder")
     about = read_about(folder)
