@@ -17,7 +17,7 @@ from octorec.numerics.roles import role
 from octorec.quant.recipe import Group, Recipe
 from octorec.report import page
 from octorec.report.page import Section
-from octorec.report.plots import STYLE, WIDTH, _svg, as_label
+from octorec.report.plots import STYLE, WIDTH, as_label, svg
 
 TITLE = "The data flow of a product"
 SCALES = {  # what one scale serves
@@ -72,7 +72,7 @@ def dataflow_section(recipe: Recipe, modules: Sequence[str]) -> Section:
 def draw_dataflow(recipe: Recipe, module: str) -> str:
     """SVG of both flows of `module` under `recipe`, or of the 16-bit one alone where the recipe leaves it so."""
     with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a name may hold a $
-        return _svg(dataflow_figure(module, group_of(recipe, module), recipe.name))
+        return svg(dataflow_figure(module, group_of(recipe, module), recipe.name))
 
 
 def dataflow_figure(module: str, group: Group | None, recipe: str) -> Figure:
