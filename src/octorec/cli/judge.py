@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli.flags import given, with_flags
+from octorec.cli.flags import with_flags
 from octorec.cli.inputs import check_hold_out, known_users, predicted
 from octorec.cli.options import (
     A_CHECKPOINT,
@@ -39,7 +39,7 @@ from octorec.evaluate.margin import MARGIN
 from octorec.progress_bar import counting
 from octorec.prove.config import ProveConfig
 from octorec.quant.shipped import recipe_file
-from octorec.settings import DEVICE
+from octorec.settings import DEVICE, given
 from octorec.terminal import console, say
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from octorec.cli import leads
-from octorec.cli.flags import given, with_flags
+from octorec.cli.flags import with_flags
 from octorec.cli.inputs import measured_requests
 from octorec.cli.options import (
     A_CHECKPOINT,
@@ -28,6 +28,7 @@ from octorec.numerics.intensity import Workload
 from octorec.progress_bar import counting, megabytes
 from octorec.prove.config import MEASURED, ProveConfig
 from octorec.quant.shipped import recipe_file
+from octorec.settings import given
 
 KEPT = 10  # matrices that `quantize` names on the terminal; quantization.json has all
 

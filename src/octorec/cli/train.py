@@ -7,7 +7,7 @@ import typer
 
 from octorec.cli import leads
 from octorec.cli.command import kept
-from octorec.cli.flags import given, with_flags
+from octorec.cli.flags import with_flags
 from octorec.cli.inputs import known_users
 from octorec.cli.options import (
     A_CATALOG,
@@ -25,7 +25,7 @@ from octorec.cli.options import (
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.progress_bar import training_progress
-from octorec.settings import DEVICE
+from octorec.settings import DEVICE, given
 from octorec.terminal import say
 from octorec.training.config import TrainConfig
 
