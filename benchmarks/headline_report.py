@@ -86,7 +86,8 @@ def bounded(rows: list[HeadlineRow]) -> str:
     said = []
     for system, parts in bars(rows).items():
         said.append(f"{system} {parts[BOUNDS['memory']] / sum(parts.values()):.0%} of {sum(parts.values()):.0f} ms")
-    return f"Of the time in kernels waits for memory: {'; '.join(said)}."
+    share = "Share of the time in kernels (profiled, without the pauses between them) that waits for memory"
+    return f"{share}: {'; '.join(said)}."
 
 
 def bars(rows: list[HeadlineRow]) -> Bars:

@@ -90,7 +90,15 @@ def test_a_verb_has_a_flag_for_every_setting_with_a_text_and_shows_its_default(v
     assert made
     for name, field in made.items():
         assert options[name].default is None, "a flag that was not given must leave its setting alone"
-        assert options[name].help == f"{field.metadata['help']} Default: {shown(field.default)}."
+        assert options[name].help == field.metadata["help"] + shown(field.default)
+
+
+def test_a_default_of_none_is_left_to_the_text_of_the_flag() -> None:
+    helped = {one.name: one.help for one in verbs()["serve"].params}
+    assert helped["catalog"].endswith("the checkpoint's own if not given.")
+    assert helped["max_queued_requests"].endswith(" Default: 256.")
+    assert shown(False) == " Default: False."
+    assert shown((1.0, 2.5)) == " Default: 1,2.5."
 
 
 def test_flags_that_verbs_share_have_the_default_of_the_settings() -> None:

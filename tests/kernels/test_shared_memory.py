@@ -1,6 +1,8 @@
 """Every kernel, as each card's record lays it out, compiles within the shared memory that a block has on that card."""
 
-from collections.abc import Callable
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ import test_rms_norm
 import test_route
 import test_self_attention
 import test_swiglu
+
+from octorec import kernels
 
 Launch = tuple[Callable[..., Any], tuple[Any, ...]]
 LAUNCHES: dict[str, Launch] = {
@@ -46,3 +50,25 @@ def test_fits(capability: int, name: str) -> None:
     call, given = LAUNCHES[name]
     for code in sm90.compile_launches(call, *given, capability=capability):
         assert code.shared <= sm90.MAX_SHARED[capability], code.name
+
+
+def launched(source: str) -> Iterator[str]:
+    """The kernels that a module's text launches, `kernel[grid](...)`, once a place."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript):
+            yield ast.unparse(node.func.value)
+
+
+def test_every_kernel_of_the_package_is_launched_by_an_entry() -> None:
+    assert [*launched("_norm[(rows,)](x, WIDTH=2)\nplan(x)[0]\n")] == ["_norm"]
+    files = Path(*kernels.__path__).glob("*.py")
+    names = sorted(name for file in files for name in {*launched(file.read_text())})
+    assert len(names) == len({*names}), "two kernels of one name cannot be told from each other here"
+    found = {
+        launch.name
+        for capability in sm90.MAX_SHARED
+        for call, given in LAUNCHES.values()
+        for launch in sm90.launches(call, *given, capability=capability)
+    }
+    assert {*names} - found == set(), "add an entry to LAUNCHES"
+    assert len(names) > 15

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from rich.console import Console
 
 from octorec.catalog.build import build_catalog
+from octorec.cli import app as cli
 from octorec.data.interactions import read_interactions
 from octorec.data.splits import leave_last_out
 from octorec.errors import InputError
 from octorec.evaluate.paired import Estimate, estimate, mean, relative
-from octorec.evaluate.verdict import decide
+from octorec.evaluate.verdict import EXIT_CODES, decide
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.models.weights import save
@@ -152,6 +154,13 @@ def test_the_command_line(work: Path, tmp_path: Path) -> None:
     assert (tmp_path / "fp8" / "quantization.json").exists()
     again = octorec(*arguments, "--out", tmp_path / "fp8", expect=2)
     assert "exists already" in again.stderr
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "prove"])
+def test_the_help_of_a_verb_that_judges_names_every_exit_code(verb: str) -> None:
+    command: Any = typer.main.get_command(cli.app)
+    said = command.commands[verb].help
+    assert all(f"{code} {outcome.replace('_', ' ')}" in said for outcome, code in EXIT_CODES.items())
 
 
 def test_a_price_is_above_nothing() -> None:

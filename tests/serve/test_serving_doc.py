@@ -15,6 +15,7 @@ from served import SIZES, administered, make_catalog, make_engine, run, save_che
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
 from octorec.cli import app as cli
+from octorec.engine.engine import EngineConfig
 from octorec.serve.refusal import STATUS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
@@ -79,3 +80,10 @@ def test_every_error_is_in_the_table() -> None:
     assert told == {outcome: status for outcome, status in STATUS.items() if outcome not in UNSEEN}
     (example,) = re.findall(r"^```json\n(.*?)^```", PAGE, re.S | re.M)
     assert set(json.loads(example)) == {"error", "request_id"}
+
+
+def test_what_an_engine_has_where_nothing_is_set_is_what_the_page_says() -> None:
+    sizes, widths = (",".join(map(str, found)) for found in (EngineConfig.batch_sizes, EngineConfig.beam_widths))
+    said = " ".join(PAGE.split())
+    assert f"batch sizes {sizes} and beam widths {widths}, and a request that states no width gets" in said
+    assert f"states no width gets {EngineConfig.default_beam_width}." in said

@@ -27,7 +27,9 @@ class BenchConfig:
     )
     duration_s: Seconds = setting(30.0, "Seconds that are measured at each rate.")
     warm_up_s: Wait = setting(2.0, "Seconds before them that are not.")
-    max_concurrency: Several | None = setting(None, "Requests on their way at most; the wait for a place is latency.")
+    max_concurrency: Several | None = setting(
+        None, "Requests on their way at most, any number if not given; the wait for a place is latency."
+    )
     goodput: str = setting("e2el:150", "Milliseconds within which an answer is good, from due to received.")
     requests: str | None = setting(None, "JSON lines, each the body of a request; taken in turn.")
     catalog: str | None = setting(None, "Catalog folder from whose items histories are drawn, instead of --requests.")

@@ -27,8 +27,7 @@ def with_flags(settings: type, **shared: Any) -> Callable[[Verb], Verb]:
             if name in shared:
                 own.append(_parameter(name, field.default, shared[name]))
             elif "help" in field.metadata:
-                help_text = f"{field.metadata['help']} Default: {shown(field.default)}."
-                option = typer.Option(help=help_text, show_default=False)
+                option = typer.Option(help=field.metadata["help"] + shown(field.default), show_default=False)
                 own.append(_parameter(name, None, Annotated[_typed(kinds[name]) | None, option]))
         verb.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
         verb.__annotations__ = {parameter.name: parameter.annotation for parameter in own}
@@ -38,10 +37,11 @@ def with_flags(settings: type, **shared: Any) -> Callable[[Verb], Verb]:
 
 
 def shown(default: Any) -> str:
-    """A default as the help of its flag has it."""
-    if isinstance(default, tuple):
-        return ",".join(f"{part:g}" for part in default)
-    return "off" if default is None else str(default)
+    """What the help of a flag says of its default; nothing of None, whose meaning the text itself gives."""
+    if default is None:
+        return ""
+    said = ",".join(f"{part:g}" for part in default) if isinstance(default, tuple) else default
+    return f" Default: {said}."
 
 
 def _parameter(name: str, default: Any, kind: Any) -> inspect.Parameter:

@@ -68,7 +68,9 @@ def evaluate(
     device: Device = DEVICE,
     as_json: Json = False,
 ) -> None:
-    """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive."""
+    """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive.
+
+    An error ends with 2. With --requests answers are compared without a verdict: exit code 0."""
     asked = _lengths(k)
     if beam_width is not None and asked[-1] > beam_width:
         raise InputError("k", asked[-1], f"at most beam_width = {beam_width}")
@@ -155,7 +157,9 @@ def prove(
     as_json: Json = False,
     **flags: Any,
 ) -> None:
-    """Is FP8 safe for this model? Layers, answers, on a GPU speed, and last the verdict as in `evaluate`."""
+    """Prove a model in FP8: layers, answers, on a GPU speed, and last the verdict as in `evaluate`.
+
+    Exit code 0 not inferior, 3 inferior or a fault in the numbers, 4 inconclusive, 2 an error."""
     config = ProveConfig(k=_lengths(k), **given(flags))
     require_model(checkpoint)
     check_hold_out(hold_out)

@@ -111,7 +111,7 @@ Predicted = Annotated[
 Limit = Annotated[
     int | None,
     typer.Option(
-        help="Ask for so many users alone (with --requests: requests), chosen by a hash; the result says so.",
+        help="Ask for so many users alone (evaluate --requests: requests), chosen by a hash; the result says so.",
         callback=one_or_more,
     ),
 ]

@@ -55,7 +55,9 @@ def analyze(
     as_json: Json = False,
     **flags: Any,
 ) -> None:
-    """Measure weights, and activations on real requests: is FP8 safe for this checkpoint, and does speed follow?"""
+    """Measure weights, and activations on real requests: advice on FP8 for each layer, and whether speed follows.
+
+    Advice is no verdict, and its exit code is 0 whatever it says: `prove` and `evaluate` judge."""
     claim(command, out, force, checkpoint, data, users, catalog)
     workload = Workload(**given(flags))
     if data:

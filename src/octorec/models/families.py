@@ -22,7 +22,8 @@ class Family(NamedTuple):
 
     The class makes a model of `(config, ops)`, and has three functions of its own. `parse(raw)` turns config.json's
     object into a configuration; `read_config(raw, shapes, where)` does so once the headers' shapes agree with it;
-    `work(config, batch, beam, context)` says what a batch computes (`models.work`).
+    `work(config, batch, beam, context)` says what a batch computes (`models.work`). A model keeps its configuration as
+    `config`, whose `to_dict()` gives config.json's object.
     """
 
     module: str

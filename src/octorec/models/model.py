@@ -76,6 +76,8 @@ Step = Choose | Force
 class Model(Protocol):
     """A model answers requests in steps. What it keeps between them, its state, is its own affair.
 
+    Loading and saving ask more of a family's class: `families.Family` says what.
+
     codebook_sizes: V of each level. codebook_fingerprint: of the codebook that it was trained on; None: not known.
     max_history: items of a history that it reads at most, the newest. user_fields: what it reads of a user.
     steps: of decoding one item; each level is chosen once, in order.
