@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octorec.kernels import steady
-from octorec.kernels.fp8 import Granularity, Quantized, dequantize, quantize, values_of
+from octorec.kernels import fp8, steady
+from octorec.kernels.fp8 import Granularity, Quantized, dequantize, quantize
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, Sizes, TrieLevel
 
 
@@ -108,7 +108,7 @@ def moe(
 ) -> Tensor:
     """Experts are taken one by one, each with the rows that chose it."""
     out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
-    for expert in range(values_of(gate_up).shape[0]):
+    for expert in range(fp8.values_of(gate_up).shape[0]):
         rows, slot = (routing.experts == expert).nonzero(as_tuple=True)
         if len(rows) == 0:
             continue
