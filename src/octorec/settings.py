@@ -65,15 +65,6 @@ def check_types(config: Any) -> None:
         object.__setattr__(config, name, getattr(checked, name))
 
 
-def check_range(config: Any, low: int, high: int, *names: str) -> None:
-    """Refuse an integer, or one of a tuple, below `low` or above `high`; None passes."""
-    for name in names:
-        value = getattr(config, name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if number is not None and not low <= number <= high:
-                raise InputError(name, value, f"must be {_bounds(Interval(ge=low, le=high), int)}")
-
-
 def check_ascending(config: Any, *names: str) -> None:
     """Refuse a tuple that is empty, not in ascending order, or holds a number twice or one below 1; None passes."""
     for name in names:

@@ -10,6 +10,7 @@ from octorec.data.hold_out import HOLD_OUT
 from octorec.data.table_format import OURS, TableFormat
 from octorec.engine.request import Request
 from octorec.errors import InputError
+from octorec.progress import Progress, silent
 from octorec.terminal import say
 
 
@@ -38,6 +39,20 @@ def measured_requests(
     sample = examples[:: max(1, len(examples) // count)][:count]
     requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
     return engine.forced_batch(requests, [example.target for example in sample]), unknown.lines()
+
+
+def said_of_gpu(device: str) -> Progress:
+    """The Progress of a load: a remark says what the engine takes of a GPU. Of a CPU nothing is said."""
+    return silent if device == "cpu" else lambda done, total, what="": say(what)
+
+
+def widths_up_to(beam_width: int | None) -> tuple[int, ...]:
+    """The beam widths of an engine that answers nobody wider than `beam_width`, or than its default."""
+    from octorec.engine.config import EngineConfig
+
+    widths = EngineConfig.beam_widths
+    most = max(EngineConfig.default_beam_width, beam_width or 0)
+    return tuple(width for before, width in zip((0, *widths), widths, strict=False) if before < most)
 
 
 def known_users(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from octorec.cli.flags import with_flags
-from octorec.cli.inputs import check_hold_out, known_users, predicted
+from octorec.cli.inputs import check_hold_out, known_users, predicted, said_of_gpu, widths_up_to
 from octorec.cli.options import (
     A_CHECKPOINT,
     A_FILE,
@@ -94,8 +94,9 @@ def evaluate(
     form = table_format(sep, columns, time_format)
     shadowed = [] if requests is None else read_requests(requests)
 
-    def engines() -> tuple[Engine, Engine]:
-        before, after = (load(path, catalog, device, exclude_seen=exclude_seen) for path in (baseline, candidate))
+    def engines(**options: Any) -> tuple[Engine, Engine]:
+        options |= {"exclude_seen": exclude_seen, "progress": said_of_gpu(device)}
+        before, after = (load(path, catalog, device, **options) for path in (baseline, candidate))
         return before, after
 
     if requests is not None:
@@ -111,7 +112,7 @@ def evaluate(
     assert data is not None
     interactions, examples, sample = predicted(data, hold_out, form, limit)
     say(f"ahead: {len(examples):,} requests to each of two checkpoints on {device}; then the floors and the verdict")
-    pair = engines()
+    pair = engines(beam_widths=widths_up_to(beam_width))
     width = beam_width or min(engine.config.default_beam_width for engine in pair)
     if asked[-1] > width:
         raise InputError("k", asked[-1], f"at most beam_width = {width}")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from octorec.cli.inputs import said_of_gpu
 from octorec.cli.options import Checkpoint, Device, ExcludeSeen, Json, OtherCatalog, show
 from octorec.cli.words import ids, said_with_commas, user_fields
 from octorec.engine.model_folder import require_model
@@ -32,7 +33,7 @@ def recommend(
 
     from octorec.engine.load import load
 
-    engine = load(checkpoint, catalog, device)
+    engine = load(checkpoint, catalog, device, progress=said_of_gpu(device), batch_sizes=(1,))
     fields = user_fields(user or [], {field.name: field.kind for field in engine.user_fields})
     with said_with_commas():
         answer = engine.recommend([dataclasses.replace(request, user=fields)])[0]

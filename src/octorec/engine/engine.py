@@ -4,7 +4,6 @@ The same code runs on the CPU through the reference operations and on a GPU thro
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,18 +13,11 @@ from torch import Tensor
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse
+from octorec.engine.config import EngineConfig as EngineConfig
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
-from octorec.engine.limits import (
-    DEFAULT_BEAM_WIDTH,
-    DEFAULT_EXCLUDE,
-    MOST_CONTEXT,
-    MOST_EXCLUDE,
-    MOST_ITEMS,
-    MOST_ROWS,
-    MOST_SEEN,
-)
+from octorec.engine.limits import MOST_SEEN
 from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, id_list, request_list
 from octorec.engine.search import SearchBatch, score, scored, search
@@ -35,30 +27,6 @@ from octorec.kernels import reference
 from octorec.kernels.ops import Beams, Ops
 from octorec.models.model import Inputs, Model
 from octorec.models.user import UserField
-from octorec.settings import check_ascending, check_range, check_types
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """What an engine is built for. A batch runs in the smallest bucket (batch size, beam width) that holds it."""
-
-    max_context: int | None = None  # items of a history that are read, the newest; None: as many as the model reads
-    batch_sizes: tuple[int, ...] = (1, 8, 32)
-    beam_widths: tuple[int, ...] = (32, 128, 512)
-    default_beam_width: int = DEFAULT_BEAM_WIDTH
-    max_exclude: int = DEFAULT_EXCLUDE  # ids in a request's `exclude`
-    exclude_seen: bool = False  # whether requests that do not say are given no item of their history
-    max_items: int | None = None  # room for a catalog that grows; None: a tenth more than it has
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check_ascending(self, "batch_sizes", "beam_widths")
-        check_range(self, 1, MOST_ROWS, "batch_sizes", "beam_widths")
-        check_range(self, 1, MOST_CONTEXT, "max_context")
-        check_range(self, 1, MOST_EXCLUDE, "max_exclude")
-        check_range(self, 1, MOST_ITEMS, "max_items")
-        if not 1 <= self.default_beam_width <= self.beam_widths[-1]:
-            raise InputError("default_beam_width", self.default_beam_width, f"1 to {self.beam_widths[-1]}")
 
 
 class Engine:
@@ -79,14 +47,14 @@ class Engine:
         self.model, self.config, self.ops, self.checkpoint = model, config, ops, checkpoint
         self.device = torch.device(device)
         ops.check_device(self.device)
-        room = len(catalog) + len(catalog) // 10 if config.max_items is None else config.max_items
-        self.device_catalog = DeviceCatalog(catalog, room, self.device)
+        config.check(model, ops)
+        self.device_catalog = DeviceCatalog(catalog, config.room(catalog), self.device)
         self._graphs: dict[tuple[int, int], GraphedSearch] = {}
 
     @property
     def max_history(self) -> int:
         """How many items of a history are read, the newest."""
-        return self.model.max_history if self.config.max_context is None else self.config.max_context
+        return self.config.longest(self.model)
 
     @property
     def user_fields(self) -> tuple[UserField, ...]:
@@ -120,7 +88,7 @@ class Engine:
         """Compile and capture every bucket, so that no request waits for it. Nothing to do on the CPU."""
         if self.device.type != "cuda":
             return []
-        return [self.captured(size, width).cost for size, width in self.buckets()]
+        return [self.captured(size, width).cost for size, width in self.config.buckets]
 
     def captured(self, size: int, width: int) -> GraphedSearch:
         """The search of a bucket as a CUDA graph; it is captured now if it was not. On a GPU alone."""
@@ -137,8 +105,8 @@ class Engine:
         return None if graph is None else graph.cost
 
     def buckets(self) -> list[tuple[int, int]]:
-        """Every (batch size, beam width), the largest first: its capture makes the memory pool of the others."""
-        return [(size, width) for size in self.config.batch_sizes[::-1] for width in self.config.beam_widths[::-1]]
+        """Every (batch size, beam width), in the order of `EngineConfig.buckets`."""
+        return self.config.buckets
 
     @torch.inference_mode()
     def recommend(self, requests: Sequence[Request]) -> list[Answer]:

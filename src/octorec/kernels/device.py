@@ -56,6 +56,15 @@ def ops_for(device: torch.device) -> Ops:
     return fused
 
 
+def shapes_for(device: torch.device) -> Ops:
+    """Operations for meta tensors: on a GPU's behalf they allocate what the kernels do there, and compute nothing."""
+    if device.type != "cuda":
+        return reference
+    from octorec.kernels.fused_shapes import Shapes
+
+    return Shapes(card_of(device))
+
+
 def check_device(device: torch.device) -> None:
     """Refuse devices on which Triton does not run: all but CUDA, and the CPU while Triton's interpreter is on."""
     if device.type == "cuda":

@@ -94,6 +94,9 @@ class Ops(Protocol):
     def check_sizes(self, sizes: Sizes) -> None:
         """Raise InputError where these operations do not take a model of these sizes: before its weights are read."""
 
+    def check_beams(self, beams: int, vocabulary: int, out_width: int) -> None:
+        """Raise InputError where `beam_step` cannot choose `out_width` of `beams` x `vocabulary` candidates."""
+
     def linear(self, x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:
         """`into` [T, N] plus x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
 

@@ -23,6 +23,10 @@ def check_sizes(sizes: Sizes) -> None:
     """The references take every size."""
 
 
+def check_beams(beams: int, vocabulary: int, out_width: int) -> None:
+    """The references take every number of beams."""
+
+
 def linear(x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:
     """Operands are multiplied in float32; the sum with `into` is rounded once."""
     if isinstance(x, Quantized):

@@ -165,11 +165,12 @@ def prove(
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "fp8"
         progress(0, total, "quantizing")
         quantize_checkpoint(checkpoint, out, config.recipe, force)
-        parent, child = (_engine(path, config, BATCH) for path in (checkpoint, out))
+        told = part(progress, 0, total)
+        parent, child = (_engine(path, config, BATCH, told) for path in (checkpoint, out))
         few, _ = askable(examples, parent.catalog.item_ids, asked, config.unknown_items)
         before = predict(parent, examples, config.k, users=asked, progress=part(progress, 0, total, "16 bit"))
         after = predict(child, examples, config.k, users=asked, progress=part(progress, count, total, "FP8"))
-        other = _engine(checkpoint, config, OTHER_BATCH)
+        other = _engine(checkpoint, config, OTHER_BATCH, part(progress, 2 * count, total))
         noise = noise_floor(other, before, examples, asked, part(progress, 2 * count, total, "noise floor"))
         progress(total, total, "speed and layers")
         on_gpu = {"16 bit": parent, "FP8": child} if parent.device.type == "cuda" else {}
@@ -180,10 +181,11 @@ def prove(
     return Proof(config.recipe, layers, edges, comparison, noise, speed)
 
 
-def _engine(checkpoint: str | Path, config: ProveConfig, batch: int) -> Engine:
+def _engine(checkpoint: str | Path, config: ProveConfig, batch: int, progress: Progress) -> Engine:
     """An engine of one bucket."""
     widths: dict[str, Any] = {"beam_widths": (config.beam_width,), "default_beam_width": config.beam_width}
-    return load(checkpoint, device=config.device, batch_sizes=(batch,), exclude_seen=config.exclude_seen, **widths)
+    options = {"batch_sizes": (batch,), "exclude_seen": config.exclude_seen, **widths}
+    return load(checkpoint, device=config.device, progress=progress, **options)
 
 
 def compared_layers(

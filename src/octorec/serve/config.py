@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from octorec.engine.limits import DEFAULT_EXCLUDE, MOST_EXCLUDE, MOST_ITEMS, MOST_ROWS
+from octorec.engine.limits import DEFAULT_EXCLUDE, Excluded, Items, Rows
 from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
 from octorec.errors import InputError, check_known
 from octorec.reading import folder_names, read_yaml, require_file
@@ -27,7 +27,6 @@ LONGEST_MS = 3_600_000  # a deadline, as of one request
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Port = Annotated[int, Interval(ge=0, le=2**16 - 1)]
-Rows = Annotated[int, Interval(ge=1, le=MOST_ROWS)]
 Many = Annotated[int, Interval(ge=1, le=10**6)]
 
 
@@ -60,10 +59,8 @@ class EngineOptions:
     batch_sizes: tuple[Rows, ...] | None = setting(None, "Batch sizes to capture, ascending; the engine's default.")
     beam_widths: tuple[Rows, ...] | None = setting(None, "Beam widths to capture, ascending; the engine's default.")
     default_beam_width: Rows | None = setting(None, "Beam width of requests that state none; the engine's default.")
-    max_items: Annotated[int, Interval(ge=1, le=MOST_ITEMS)] | None = setting(
-        None, "Room for a catalog that grows; a tenth more than it has if not given."
-    )
-    max_exclude: Annotated[int, Interval(ge=1, le=MOST_EXCLUDE)] = setting(
+    max_items: Items | None = setting(None, "Room for a catalog that grows; a tenth more than it has if not given.")
+    max_exclude: Excluded = setting(
         DEFAULT_EXCLUDE, "Ids in `exclude`; one more is answered 422. A history may be of any length."
     )
     exclude_seen: bool = setting(

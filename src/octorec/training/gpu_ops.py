@@ -18,7 +18,7 @@ from octorec.kernels import reference
 from octorec.kernels.fp8 import Granularity
 from octorec.kernels.ops import Operand, Routing
 
-check_device, check_sizes = reference.check_device, reference.check_sizes
+check_device, check_sizes, check_beams = reference.check_device, reference.check_sizes, reference.check_beams
 swiglu = reference.swiglu
 self_attention = reference.self_attention
 causal_attention = reference.causal_attention
