@@ -22,6 +22,7 @@ def measured_requests(
     count: int,
     unknown_items: str,
     form: TableFormat,
+    context_module: str | None = None,
 ) -> tuple[Any, list[str]]:
     """The newest interaction of `count` users as requests with their true answers, as a model reads them.
 
@@ -32,7 +33,8 @@ def measured_requests(
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
-    engine = load(checkpoint, catalog)
+    engine = load(checkpoint, catalog, context_module=context_module)
+    without_features(engine.features)
     _, every, _ = predicted(data, HOLD_OUT, form)
     known = known_users(users, engine.user_fields, (example.user_id for example in every), form)
     examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
@@ -83,6 +85,16 @@ def known_users(
     if never:
         say(f"note: {path}: has no value of {', '.join(never)} for any of them, which counts as not given")
     return users
+
+
+def without_features(features: Mapping[str, Any]) -> None:
+    """Say that interactions bring no features, which then all count as left out; refuse where one must be given."""
+    for name, feature in features.items():
+        if feature.blank is None:
+            allowed = "every request must give it, and interactions have none: declare a blank for it, or ask with"
+            raise InputError(f"features.{name}", None, f"{allowed} `octorec evaluate --requests`, whose lines may")
+    if features:
+        say(f"note: interactions have no features: {', '.join(features)} count as left out in every request")
 
 
 def _check_values(path: Path, fields: Mapping[str, Any], users: Mapping[str, Mapping[str, Any]]) -> None:

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from octorec.cli.flags import with_flags
-from octorec.cli.inputs import check_hold_out, known_users, predicted, said_of_gpu, widths_up_to
+from octorec.cli.inputs import check_hold_out, known_users, predicted, said_of_gpu, widths_up_to, without_features
 from octorec.cli.options import (
     A_CHECKPOINT,
     A_FILE,
     A_TABLE,
     Checkpoint,
+    ContextModule,
     Device,
     ExcludeSeen,
     Force,
@@ -65,6 +66,7 @@ def evaluate(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
+    context_module: ContextModule = None,
     device: Device = DEVICE,
     as_json: Json = False,
 ) -> None:
@@ -95,7 +97,7 @@ def evaluate(
     shadowed = [] if requests is None else read_requests(requests)
 
     def engines(**options: Any) -> tuple[Engine, Engine]:
-        options |= {"exclude_seen": exclude_seen, "progress": said_of_gpu(device)}
+        options |= {"exclude_seen": exclude_seen, "progress": said_of_gpu(device), "context_module": context_module}
         before, after = (load(path, catalog, device, **options) for path in (baseline, candidate))
         return before, after
 
@@ -113,6 +115,7 @@ def evaluate(
     interactions, examples, sample = predicted(data, hold_out, form, limit)
     say(f"ahead: {len(examples):,} requests to each of two checkpoints on {device}; then the floors and the verdict")
     pair = engines(beam_widths=widths_up_to(beam_width))
+    without_features(pair[0].features)
     width = beam_width or min(engine.config.default_beam_width for engine in pair)
     if asked[-1] > width:
         raise InputError("k", asked[-1], f"at most beam_width = {width}")
@@ -140,8 +143,9 @@ def evaluate(
 
 
 @with_flags(
-    ProveConfig, recipe=RecipeName, margin=Margin, device=Device, unknown_items=UnknownItems, exclude_seen=ExcludeSeen
-)
+    ProveConfig, recipe=RecipeName, margin=Margin, device=Device, unknown_items=UnknownItems, exclude_seen=ExcludeSeen,
+    context_module=ContextModule,
+)  # fmt: skip
 def prove(
     command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.", callback=A_CHECKPOINT)],
@@ -172,6 +176,7 @@ def prove(
     from octorec.data.splits import training_part
     from octorec.evaluate.origin import Side, origin_of
     from octorec.models.families import without_weights
+    from octorec.models.features import features_of
     from octorec.models.hf_folder import Checkpoint as HfFolder
     from octorec.prove.run import prove
     from octorec.report.proof import render_proof
@@ -182,8 +187,9 @@ def prove(
     say(f"ahead: {asked}; then layers, floors and verdict")
     side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
     origin = warned(origin_of(interactions, hold_out, {"checkpoint": side}, sample))
-    fields = without_weights(HfFolder(checkpoint)).user_fields
-    known = known_users(users, fields, (example.user_id for example in examples), form)
+    model = without_weights(HfFolder(checkpoint), config.context_module)
+    without_features(features_of(model))
+    known = known_users(users, model.user_fields, (example.user_id for example in examples), form)
     train = training_part(interactions, hold_out)
     with counting("proving", "requests") as progress:
         proof = prove(checkpoint, examples, config, out, known, force, progress, train)

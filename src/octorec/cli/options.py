@@ -18,6 +18,7 @@ from octorec.evaluate.cutoffs import K
 from octorec.evaluate.margin import check_margin
 from octorec.files import json_text
 from octorec.models.checkpoint_folder import require_checkpoint
+from octorec.models.context_file import CONTEXT_MODULE, require_module_file
 from octorec.models.presets import preset
 from octorec.output.claim import claimed_folder
 from octorec.output.refuse import refuse_within
@@ -75,6 +76,13 @@ def a_preset(value: str) -> str:
     return value
 
 
+def a_context_module(value: str | None) -> str | None:
+    """The callback of --context-module, which runs nothing yet."""
+    if value is not None:
+        require_module_file(value)
+    return value
+
+
 def known_device(name: str) -> str:
     """Refuse a device that is not there before anything is read; `cpu` needs no torch to be told."""
     if name != "cpu":
@@ -123,6 +131,7 @@ Margin = Annotated[
     float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.", callback=a_margin)
 ]
 RecipeName = Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.", callback=a_recipe)]
+ContextModule = Annotated[str | None, typer.Option(help=CONTEXT_MODULE, callback=a_context_module)]
 Users = Annotated[
     Path | None,
     typer.Option(help="Users (Parquet, CSV, JSON lines): user_id and the fields of the model.", callback=A_TABLE),

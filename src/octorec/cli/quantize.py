@@ -12,6 +12,7 @@ from octorec.cli.options import (
     A_CHECKPOINT,
     A_TABLE,
     AN_ANALYZED,
+    ContextModule,
     Force,
     Json,
     OtherCatalog,
@@ -49,6 +50,7 @@ def analyze(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
+    context_module: ContextModule = None,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     every: Annotated[bool, typer.Option("--all", help="Print every table, of each tensor too.")] = False,
     force: Force = False,
@@ -70,9 +72,10 @@ def analyze(
     form = table_format(sep, columns, time_format)
     batch, about = None, list[str]()
     if data:
-        batch, about = measured_requests(checkpoint, data, users, catalog, requests, unknown_items, form)
+        of_data = data, users, catalog, requests, unknown_items, form
+        batch, about = measured_requests(checkpoint, *of_data, context_module)
     with counting("analyzing", "tensors") as progress:
-        found = analyze(checkpoint, out, batch, force, progress, workload, about)
+        found = analyze(checkpoint, out, batch, force, progress, workload, about, context_module)
     show(as_json, found.to_dict(), *([render_all(found)] if every else []), *render(found, out))
 
 
@@ -81,6 +84,7 @@ def quantize(
     checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.", callback=A_CHECKPOINT)],
     out: Annotated[Path, typer.Option(help="FP8 checkpoint folder to write.")],
     recipe: RecipeName = ProveConfig.recipe,
+    context_module: ContextModule = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -91,7 +95,7 @@ def quantize(
     from octorec.quant.convert import quantize_checkpoint
 
     with counting("quantizing", "MB") as progress:
-        report = quantize_checkpoint(checkpoint, out, recipe, force, megabytes(progress))
+        report = quantize_checkpoint(checkpoint, out, recipe, force, megabytes(progress), context_module=context_module)
     before, after = (f"{size / 1e6:,.1f} MB" for size in (report.total_bytes_before, report.total_bytes_after))
     ratio = f"the {len(report.tensors)} quantized matrices take {report.quantized_ratio:.3f} of their bytes in 16 bit"
     lines = [f"wrote {out}: {after} instead of {before}; {ratio}"]

@@ -25,6 +25,7 @@ from octorec.engine.staging import Staging
 from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
 from octorec.kernels.ops import Beams, Ops
+from octorec.models.features import Features, any_features, features_of
 from octorec.models.model import Inputs, Model
 from octorec.models.user import UserField
 
@@ -62,6 +63,11 @@ class Engine:
         return self.model.user_fields
 
     @property
+    def features(self) -> Features:
+        """What the model reads of a request by name."""
+        return features_of(self.model)
+
+    @property
     def catalog(self) -> Catalog:
         """The version that answers."""
         return self.device_catalog.catalog
@@ -94,8 +100,7 @@ class Engine:
         """The search of a bucket as a CUDA graph; it is captured now if it was not. On a GPU alone."""
         if (size, width) not in self._graphs:
             pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
-            any_item = Request([self.catalog.item_ids[0]], k=1, beam_width=1)
-            example = self.staged([self.parse(any_item)], size)
+            example = self.staged([self.parse(self.any_request())], size)
             self._graphs[size, width] = GraphedSearch(partial(self._search, width=width), example, self.device, pool)
         return self._graphs[size, width]
 
@@ -113,7 +118,7 @@ class Engine:
         """The best items of each request; a request's answer does not depend on the others beside it.
 
         All are checked before the first is searched for; what is no list of Requests is an InputError. One without a
-        history and without user fields is answered by popularity, not by the device. A batch's answers are made while
+        history, user fields and features is answered by popularity, not by the device. A batch's answers are made while
         the device runs the next.
         Where the model's scores of a request are NaN or infinity, a NonFiniteError says of which, and brings the
         others' answers.
@@ -139,11 +144,17 @@ class Engine:
             raise NonFiniteError(self.checkpoint, broken, whose, answers)
         return answers
 
+    def any_request(self, beam_width: int = 1) -> Request:
+        """A request that the engine can surely answer: the catalog's first item, and zeros for what must be given."""
+        features = any_features(self.features)
+        return Request([self.catalog.item_ids[0]], k=1, beam_width=beam_width, features=features)
+
     def parse(self, request: Request, drop_unknown: bool = False) -> ParsedRequest:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
         config = self.config
         widths = config.default_beam_width, config.beam_widths[-1]
-        limits = Limits(self.max_history, self.user_fields, *widths, config.max_exclude, config.exclude_seen)
+        excluded = config.max_exclude, config.exclude_seen
+        limits = Limits(self.max_history, self.user_fields, *widths, *excluded, self.features)
         return parse(request, self.catalog, limits, drop_unknown)
 
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
@@ -205,7 +216,8 @@ class Engine:
         codes = self.catalog.codes[lookup(self.catalog, "targets", targets)].astype(np.int64)
         parsed = [self.parse(request) for request in requests]
         if any(request.source != "model" for request in parsed):
-            raise InputError("history", [], "nothing to score by: give at least one item, or user fields of the model")
+            allowed = "nothing to score by: give at least one item, or user fields or features of the model"
+            raise InputError("history", [], allowed)
         size = len(parsed) if size is None else size
         forced = np.zeros((size, codes.shape[1]), dtype=np.int64)
         forced[: len(codes)] = codes

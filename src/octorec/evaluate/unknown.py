@@ -93,7 +93,7 @@ def askable_requests(
 ) -> tuple[list[tuple[int, Request]], Unknown]:
     """Requests without unknown ids in history and exclude, each with its number from 1.
 
-    Those of whose history nothing is left, and that have no user fields, are not asked.
+    Those of whose history nothing is left, and that have neither user fields nor features, are not asked.
     """
     named = [(f"request {number}", request) for number, request in enumerate(requests, 1)]
     histories, _ = known_ids(((name, request.history) for name, request in named), items, policy)
@@ -103,5 +103,9 @@ def askable_requests(
         replace(request, history=history, exclude=exclude)
         for request, history, exclude in zip(requests, histories, excluded, strict=True)
     ]
-    asked = [(number, request) for number, request in enumerate(cleaned, 1) if request.history or request.user]
+    asked = [
+        (number, request)
+        for number, request in enumerate(cleaned, 1)
+        if request.history or request.user or request.features
+    ]
     return asked, replace(unknown, not_asked=len(requests) - len(asked))

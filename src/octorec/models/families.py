@@ -14,7 +14,10 @@ from torch import nn
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.ops import Ops
+from octorec.models.context_file import context_class
 from octorec.models.hf_folder import Checkpoint
+
+ContextModule = str | type | None  # a context module of the user's: FILE.py:CLASS, or the class
 
 
 class Family(NamedTuple):
@@ -60,12 +63,26 @@ def read_config(checkpoint: Checkpoint) -> Any:
     return checked_config(checkpoint.config, shapes, f"checkpoint {checkpoint.folder}")
 
 
-def maker(checkpoint: Checkpoint, ops: Ops) -> Callable[[], nn.Module]:
+def maker(checkpoint: Checkpoint, ops: Ops, context_module: ContextModule = None) -> Callable[[], nn.Module]:
     """A function that makes the model of a checkpoint's config.json, without its weights; raises as `read_config`."""
-    return partial(family_class(checkpoint.config), read_config(checkpoint), ops)
+    return maker_of(checkpoint.config, read_config(checkpoint), ops, context_module)
 
 
-def without_weights(checkpoint: Checkpoint) -> Any:
-    """The model of a checkpoint without memory for its weights: what it says of itself. Raises as `read_config`."""
+def maker_of(
+    raw: Mapping[str, Any], config: Any, ops: Ops, context_module: ContextModule = None
+) -> Callable[[], nn.Module]:
+    """A function that makes the model of `config`, the family's configuration of config.json's object `raw`.
+
+    context_module: the one of the user's that config.json says there is, as FILE.py:CLASS or the class itself.
+    """
+    if context_module is None:
+        return partial(family_class(raw), config, ops)
+    if not hasattr(config, "context_module"):
+        raise InputError("context_module", context_module, f"models of type {raw['model_type']} take none")
+    return partial(family_class(raw), config, ops, context_class(context_module))
+
+
+def without_weights(checkpoint: Checkpoint, context_module: ContextModule = None) -> Any:
+    """The model of a checkpoint without memory for its weights: what it says of itself. Raises as `maker`."""
     with torch.device("meta"):
-        return maker(checkpoint, reference)()
+        return maker(checkpoint, reference, context_module)()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from octorec.errors import InputError, MismatchError
 from octorec.kernels import reference
-from octorec.models.families import family_class
+from octorec.models.families import ContextModule, family_class, maker_of
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.name_map import NameMap, Rule
 from octorec.models.names import disk_tensors
@@ -48,7 +48,7 @@ class Plan(NamedTuple):
     shapes: Mapping[str, Shape]
 
 
-def empty(config: Mapping[str, Any]) -> nn.Module:
+def empty(config: Mapping[str, Any], context_module: ContextModule = None) -> nn.Module:
     """Make the model of a config.json's object on the meta device. Raises InputError for a family that is none of ours,
     and for FP8: weights are imported in 16 or 32 bit."""
     family = family_class(config)
@@ -56,7 +56,7 @@ def empty(config: Mapping[str, Any]) -> nn.Module:
         allowed = "must be absent: import 16 bit, then `octorec quantize`"
         raise InputError("config.json: quantization_config", config["quantization_config"], allowed)
     with torch.device("meta"):
-        return family(family.parse(dict(config)), reference)
+        return maker_of(config, family.parse(dict(config)), reference, context_module)()
 
 
 def plan(model: nn.Module, checkpoint: Checkpoint, names: NameMap) -> Plan:

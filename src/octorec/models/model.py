@@ -4,7 +4,7 @@ Letters: B requests, W beams, L levels of an item's codes, V codes of a level.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -36,10 +36,12 @@ class Reading:
 
     codes [n, L] int64: of the newest items of the history, the newest last; one row of -1 for an empty history.
     user: a number for each of the model's user fields, as `UserField.encode` gives it.
+    features: an array for each feature of a model that has `features`, as `Feature.encode` gives it.
     """
 
     codes: np.ndarray
     user: Sequence[float]
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Logits(NamedTuple):
@@ -81,6 +83,7 @@ class Model(Protocol):
     codebook_sizes: V of each level. codebook_fingerprint: of the codebook that it was trained on; None: not known.
     max_history: items of a history that it reads at most, the newest. user_fields: what it reads of a user.
     steps: of decoding one item; each level is chosen once, in order.
+    A model that reads named features of a request says which as `features` (see `models.features`); others need not.
     """
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.models.families import checked_config, known_family
+from octorec.models.families import ContextModule, checked_config, known_family
 from octorec.models.model import Inputs
 from octorec.numerics.activations import ActivationStats, activation_stats
 from octorec.numerics.analysis import Analysis
@@ -27,12 +27,14 @@ def measure(
     progress: Progress = silent,
     workload: Workload | None = None,
     about_requests: Sequence[str] = (),
+    context_module: ContextModule = None,
 ) -> Analysis:
     """Measure a checkpoint, and its activations when `requests` are given; judge it, and say whether speed follows.
 
     path: a safetensors file or a folder of them, 16 bit, float32 or FP8. requests: a batch as the model reads it and
     the true codes [B, levels] of its answers; the checkpoint must then be of one of our families. workload: that of the
-    roofline. about_requests: what a reader should know of them, added to the notes.
+    roofline. about_requests: what a reader should know of them, added to the notes. context_module: see
+    `families.maker_of`; needed for `requests` alone.
     `progress` is called after each tensor. Raises InputError as `CheckpointFiles` does; NaN and Inf are counted.
     """
     files = CheckpointFiles(path)
@@ -49,7 +51,7 @@ def measure(
     if requests is not None and broken:
         notes.append("Activations were not measured: with NaN or Inf among the weights they would mean nothing.")
     elif requests is not None:
-        activations = activation_stats(load_dequantized(path), *requests)
+        activations = activation_stats(load_dequantized(path, context_module=context_module), *requests)
     verdict = judge(weights, activations, active_shares(weights, files.config))
     return Analysis(
         checkpoint=files.path.name,

@@ -12,11 +12,11 @@ from typing import Any
 from octorec.models.families import known_family
 
 ROLES = {  # the first pattern found in a tensor's or module's name says what it is for
+    "context": r"^context\.(?!.*(embed|norm))",
     "norm": r"norm|(^|\.)ln_\w+\.|(^|\.)bn\d*\.",
     "router": r"\.router\b|\.(mlp|moe|ffn|block_sparse_moe)\.gate\.|shared_expert_gate|e_score_correction_bias",
     "expert": r"experts?(\.|$)",
     "attention": r"attn|attention|\.[qkvo]_proj\b",
-    "context": r"^context\.proj",
     "embedding": r"embed|^bos$|^position$|(^|\.)(wte|wpe|emb|emb_l)\.",
     "cross": r"(^|[._])cross",
     "ffn": r"\.(ffn|mlp|feed_forward)\.",

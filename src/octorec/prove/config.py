@@ -22,6 +22,7 @@ class ProveConfig:
     margin: relative loss of recall and NDCG that is accepted. dollars_per_hour: of one GPU, an assumption.
     unknown_items: drop leaves item ids that the catalog lacks out of histories and counts them; refuse is an error.
     exclude_seen: whether the lists that are judged hold no item of the history.
+    context_module: FILE.py:CLASS of the checkpoint's context module, where it has one.
     """
 
     recipe: str = "fp8"
@@ -32,6 +33,7 @@ class ProveConfig:
     dollars_per_hour: Annotated[float, Interval(gt=0, le=1_000_000)] = setting(2.5, "Price of one GPU.")
     unknown_items: UnknownItems = UNKNOWN_ITEMS
     exclude_seen: bool = False
+    context_module: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)

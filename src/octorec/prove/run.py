@@ -164,7 +164,7 @@ def prove(
         if out is None:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "fp8"
         progress(0, total, "quantizing")
-        quantize_checkpoint(checkpoint, out, config.recipe, force)
+        quantize_checkpoint(checkpoint, out, config.recipe, force, context_module=config.context_module)
         told = part(progress, 0, total)
         parent, child = (_engine(path, config, BATCH, told) for path in (checkpoint, out))
         few, _ = askable(examples, parent.catalog.item_ids, asked, config.unknown_items)
@@ -184,8 +184,8 @@ def prove(
 def _engine(checkpoint: str | Path, config: ProveConfig, batch: int, progress: Progress) -> Engine:
     """An engine of one bucket."""
     widths: dict[str, Any] = {"beam_widths": (config.beam_width,), "default_beam_width": config.beam_width}
-    options = {"batch_sizes": (batch,), "exclude_seen": config.exclude_seen, **widths}
-    return load(checkpoint, device=config.device, progress=progress, **options)
+    options = {"batch_sizes": (batch,), "exclude_seen": config.exclude_seen, "progress": progress, **widths}
+    return load(checkpoint, device=config.device, context_module=config.context_module, **options)
 
 
 def compared_layers(

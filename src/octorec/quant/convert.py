@@ -21,7 +21,7 @@ from octorec.files import is_own_file, json_text
 from octorec.formats import CATALOG_FILES
 from octorec.kernels import reference
 from octorec.models.checkpoint_folder import INDEX, SUFFIX, VERSION
-from octorec.models.families import known_family, maker
+from octorec.models.families import ContextModule, known_family, maker
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.models.names import views
 from octorec.models.weights import check_fits
@@ -94,11 +94,13 @@ def quantize_checkpoint(
     force: bool = False,
     progress: Progress = silent,
     shard_bytes: int = SHARD_BYTES,
+    context_module: ContextModule = None,
 ) -> QuantizationReport:
     """Write the FP8 form of the checkpoint `folder` to `out`, as `recipe` (a name, a path or a Recipe) says.
 
     Any folder of 2-D safetensors will do; the recipe's patterns choose by name. `progress` is called after each tensor.
     shard_bytes: the most that a file of tensors holds, unless one tensor alone is larger.
+    context_module: see `families.maker_of`.
     A matrix whose N or K no FP8 product takes stays in 16 bit, with those that one product computes with it.
     Raises InputError: `out` exists (without `force`) or must not be replaced, too little room for it, an unknown
     recipe, a pattern that matches nothing, a recipe that quantizes nothing, a checkpoint that is quantized already or
@@ -111,11 +113,11 @@ def quantize_checkpoint(
     shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
     _check_plain(checkpoint)
     chosen.check_matches(shapes)
-    kept = _kept(chosen, shapes, _product_of(checkpoint))
+    kept = _kept(chosen, shapes, _product_of(checkpoint, context_module))
     chosen = dataclasses.replace(chosen, ignore=(*chosen.ignore, *(re.escape(_module(each.name)) for each in kept)))
     config = {**checkpoint.config, "quantization_config": to_quantization_config(chosen, matrices(shapes))}
     if known_family(config) is not None:  # refuse now what could not be loaded later
-        empty_model(maker(checkpoint, reference), config["quantization_config"], torch.bfloat16)
+        empty_model(maker(checkpoint, reference, context_module), config["quantization_config"], torch.bfloat16)
     assigned = chosen.assign(matrices(shapes))
     refuse_full(Path(out), _bytes_after(checkpoint, assigned))
     with new_folder(out, force, read) as scratch, one_thread():
@@ -182,11 +184,11 @@ class _Conversion:
         )
 
 
-def _product_of(checkpoint: Checkpoint) -> Callable[[str], str]:
+def _product_of(checkpoint: Checkpoint, context_module: ContextModule) -> Callable[[str], str]:
     """Which product computes a matrix: as the family's modules have it, else as names say. Raises as `check_fits`."""
     if known_family(checkpoint.config) is None:
         return unit
-    model = empty_model(maker(checkpoint, reference), None, torch.bfloat16)
+    model = empty_model(maker(checkpoint, reference, context_module), None, torch.bfloat16)
     check_fits(model, checkpoint)
     known = views(model)
     return lambda matrix: known[f"{matrix}.weight"].module

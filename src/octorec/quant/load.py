@@ -13,7 +13,7 @@ from octorec.kernels import reference
 from octorec.kernels.device import check_fp8
 from octorec.kernels.fp8 import E4M3, GROUP, Quantized, dequantize
 from octorec.kernels.ops import Ops
-from octorec.models.families import maker
+from octorec.models.families import ContextModule, maker
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.layers import Experts, Head, Linear, sizes_of
 from octorec.models.names import disk_tensors, views
@@ -29,9 +29,13 @@ PIECE = 2**18  # values that are checked at a time on a CPU: they stay in a core
 
 
 def load_model(
-    folder: str | Path, ops: Ops = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
+    folder: str | Path,
+    ops: Ops = reference,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    context_module: ContextModule = None,
 ) -> Any:
-    """The model of a checkpoint folder, 16 bit or FP8, on `device`.
+    """The model of a checkpoint folder, 16 bit or FP8, on `device`. context_module: see `families.maker_of`.
 
     `dtype` (bfloat16 or float32) is that of its 16-bit tensors and of its activations; the router's bias and all scales
     are float32, FP8 values E4M3. Needs memory for the model alone: shards are read as memory maps.
@@ -41,17 +45,21 @@ def load_model(
     checkpoint = Checkpoint(folder)
     if checkpoint.quantization is not None:
         check_fp8(torch.device(device))
-    model = empty_model(maker(checkpoint, ops), checkpoint.quantization, dtype)
+    model = empty_model(maker(checkpoint, ops, context_module), checkpoint.quantization, dtype)
     ops.check_sizes(sizes_of(model))
     return _filled(model, checkpoint, device)
 
 
 def load_dequantized(
-    folder: str | Path, ops: Ops = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
+    folder: str | Path,
+    ops: Ops = reference,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    context_module: ContextModule = None,
 ) -> Any:
     """The same model with plain weights, those of an FP8 checkpoint multiplied by their scales."""
     checkpoint = DequantizedCheckpoint(folder)
-    return _filled(empty_model(maker(checkpoint, ops), None, dtype), checkpoint, device)
+    return _filled(empty_model(maker(checkpoint, ops, context_module), None, dtype), checkpoint, device)
 
 
 class DequantizedCheckpoint(Checkpoint):

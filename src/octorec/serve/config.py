@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from octorec.engine.limits import DEFAULT_EXCLUDE, Excluded, Items, Rows
+from octorec.engine.model_folder import CONTEXT_MODULE, require_module_file
 from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
 from octorec.errors import InputError, check_known
 from octorec.reading import folder_names, read_yaml, require_file
@@ -69,6 +70,7 @@ class EngineOptions:
     unknown_items: UnknownItems = setting(
         UNKNOWN_ITEMS, "drop: ignore and report item ids that the catalog lacks; refuse: answer 422."
     )
+    context_module: str | None = setting(None, CONTEXT_MODULE)
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -174,6 +176,8 @@ class ServeConfig:
         for name, path in (files | {"experiment": self.ab.experiment}).items():
             if path is not None:
                 require_file(path, name)
+        if self.engine.context_module is not None:
+            require_module_file(self.engine.context_module)
         for name, path in (("catalog_root", self.admin.catalog_root), ("model_root", self.admin.model_root)):
             if path is not None:
                 folder_names(path, name, "must be a folder whose subfolders are versions")

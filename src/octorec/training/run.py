@@ -50,6 +50,8 @@ def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
         base = OneRecConfig.from_dict({"model_type": MODEL_TYPE, **read_json(path, "config")})
     else:
         base = preset(source)
+    if base.context_module is not None:
+        raise InputError("config.json: context_module", base.context_module, "is not trained by OctoRec: leave it out")
     sizes, fingerprint = catalog.codebook_sizes, catalog.fingerprint
     return dataclasses.replace(base, codebook_sizes=sizes, codebook_fingerprint=fingerprint)
 
