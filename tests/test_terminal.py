@@ -92,7 +92,7 @@ def said(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str,
             patch.delenv("NO_COLOR", raising=False)
             patch.setattr("sys.stdout", stdout)
             patch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **_: file.write("<svg></svg>"))
-            patch.setattr(cli.console, "_file", io.StringIO())
+            patch.setattr(terminal.console, "_file", io.StringIO())
             with pytest.raises(SystemExit) as exit_:
                 cli.main([part.format(w=work, o=out) for part in VERBS[verb]])
             assert exit_.value.code in (0, 3, 4), verb

@@ -50,6 +50,7 @@ class Format:
 
 CHECKPOINT = Format()  # octorec.json of a checkpoint's folder, 16 bit or FP8
 CATALOG = Format(key="format_version")  # catalog.json
+CATALOG_FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")  # of its folder
 # state.json of OUT.training; version 1 need not say which examples it was of, but only how many
 TRAINING = Format(2, oldest=2, instead="train anew, with --force and without --resume")
 EXPERIMENT = Format()  # record.json of an experiment's folder

@@ -79,6 +79,11 @@ def require(condition: bool, name: str, config: Any, allowed: str) -> None:
         raise InputError(name, getattr(config, name), allowed)
 
 
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `values` that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def settings_of(kind: type) -> dict[str, "dataclasses.Field[Any]"]:
     """Return the settings of a dataclass by name; of one that is composed, those of its parts, in their order."""
     parts = [*parts_of(kind).values()] or [kind]

@@ -5,10 +5,10 @@ from typing import Any
 
 from octorec.errors import InputError
 from octorec.files import read_json
-from octorec.formats import CATALOG
+from octorec.formats import CATALOG, CATALOG_FILES
 from octorec.reading import require_folder
 
-ABOUT_FILE = "catalog.json"
+ABOUT_FILE = CATALOG_FILES[0]
 ABOUT = {  # keys of catalog.json
     "fingerprint": str,
     "codebook_sizes": list,

@@ -21,18 +21,11 @@ from octorec.data.items import read_items
 from octorec.data.learned import Learned
 from octorec.errors import InputError, MismatchError
 from octorec.files import is_own_file
-from octorec.formats import CATALOG
+from octorec.formats import CATALOG, CATALOG_FILES
 from octorec.output.write import new_folder
 
-ITEMS, CODEBOOK, ATTRIBUTES = "items.parquet", "codebook.safetensors", "attributes.parquet"
-FILES = (ABOUT_FILE, ITEMS, CODEBOOK, ATTRIBUTES)
-COMPARED = (
-    "levels",
-    "n_items",
-    "fingerprint",
-    "version",
-    "attributes",
-)  # keys of catalog.json that must be as the files say
+_, ITEMS, CODEBOOK, ATTRIBUTES = CATALOG_FILES
+COMPARED = ("levels", "n_items", "fingerprint", "version", "attributes")  # keys that must be as the files say
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ def write_folder(
 def read_folder(folder: str | Path) -> CatalogFiles:
     """Read what `write_folder` wrote: an InputError for a damaged or foreign folder."""
     folder = Path(folder)
-    for name in FILES:
+    for name in CATALOG_FILES:
         if os.path.lexists(folder / name) and not is_own_file(folder / name):
             raise InputError(str(folder / name), "a pipe or a link", "must be a regular file of its folder")
     about = read_about(folder)

@@ -160,12 +160,12 @@ def _assigned(rows: Sequence[dict[str, Any]], purposes: Sequence[str]) -> "Table
     return table
 
 
-def labelled(said: Iterable[tuple[str, str]], width: int = WIDTH) -> Iterator[str]:
-    """Yield lines of at most `width` characters, each heading before its sentences."""
+def labelled(said: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield lines of at most WIDTH characters, each heading before its sentences."""
     before = None
     for heading, sentence in said:
         label = f"{'' if heading == before else heading:{LABEL}}"
-        yield from wrap(sentence, width, initial_indent=label, subsequent_indent=" " * LABEL)
+        yield from wrap(sentence, WIDTH, initial_indent=label, subsequent_indent=" " * LABEL)
         before = heading
 
 

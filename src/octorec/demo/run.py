@@ -76,7 +76,7 @@ def _stages(out: Path, cache: Path, pip_args: Sequence[str], force: bool, traini
             )
         say(f"{len(catalog):,} films, {catalog.n_sharing} of them on shared tuples")
     with _stage("train", "a OneRec-V2 MoE, float32 on the CPU", seconds):
-        about = _train(learned, catalog, movies, out / "bf16", force, training)
+        about = train_demo(learned, catalog, movies, out / "bf16", force, training)
     engines = {"bf16": demo_engine(out / "bf16")}
     with _stage("analyze", f"weights, and activations of {MEASURED} requests", seconds):
         analysis = _analyze(out / "bf16", out / "analysis", engines["bf16"], movies, examples, force)
@@ -85,7 +85,7 @@ def _stages(out: Path, cache: Path, pip_args: Sequence[str], force: bool, traini
         say(f"{quantized.quantized_ratio:.3f} of the bytes over the quantized parts")
     engines["fp8"] = demo_engine(out / "fp8")
     with _stage("evaluate", f"{len(examples):,} held-out interactions, seen films excluded", seconds):
-        predictions = {name: _predict(name, engine, examples, movies) for name, engine in engines.items()}
+        predictions = {name: predict_demo(name, engine, examples, movies) for name, engine in engines.items()}
         floors = evaluate_baselines(learned, examples, exclude_seen=True)
         comparison = compare_predictions(predictions["bf16"], predictions["fp8"], MARGIN, floors)
         side = Side(catalog, read_learned(out / "bf16"))
@@ -134,7 +134,7 @@ def user_schema(users: Mapping[str, Mapping[str, Any]]) -> tuple[UserField, ...]
     return (age, *(UserField(name, "category", values) for name, values in categories.items()))
 
 
-def _train(
+def train_demo(
     learned: Interactions, catalog: Catalog, movies: MovieLens, out: Path, force: bool, training: TrainConfig
 ) -> dict[str, Any]:
     config = preset(
@@ -174,7 +174,7 @@ def _analyze(
         return analyze(checkpoint, out, batch, force, progress)
 
 
-def _predict(name: str, engine: Engine, examples: Sequence[Example], movies: MovieLens) -> Predictions:
+def predict_demo(name: str, engine: Engine, examples: Sequence[Example], movies: MovieLens) -> Predictions:
     with counting(f"asking {name}", "requests") as progress:
         return predict(engine, examples, users=movies.users, progress=progress)
 

@@ -49,7 +49,7 @@ class Engine:
         self.device = torch.device(device)
         ops.check_device(self.device)
         config.check(model, ops)
-        self._on_device = DeviceCatalog(catalog, config.room(catalog), self.device)
+        self.device_catalog = DeviceCatalog(catalog, config.room(catalog), self.device)
         self._graphs: dict[tuple[int, int], GraphedSearch] = {}
 
     @property
@@ -70,7 +70,7 @@ class Engine:
     @property
     def catalog(self) -> Catalog:
         """The version that answers."""
-        return self._on_device.catalog
+        return self.device_catalog.catalog
 
     @property
     def exclude_seen(self) -> bool:
@@ -79,7 +79,7 @@ class Engine:
 
     def check_catalog(self, catalog: Catalog) -> None:
         """Raise what `replace_catalog` would, and change nothing."""
-        self._on_device.check(catalog)
+        self.device_catalog.check(catalog)
 
     def replace_catalog(self, catalog: Catalog) -> None:
         """Answer from another version of the catalog from the next call on; not while `recommend` runs.
@@ -87,14 +87,22 @@ class Engine:
         Captures nothing again. Raises MismatchError for another codebook and InputError where `max_items` is too few;
         the old version then goes on.
         """
-        self._on_device.replace(catalog)
+        self.device_catalog.replace(catalog)
 
     @torch.inference_mode()
     def warm_up(self) -> list[BucketCost]:
         """Compile and capture every bucket, so that no request waits for it. Nothing to do on the CPU."""
         if self.device.type != "cuda":
             return []
-        return [self._graph(size, width).cost for size, width in self.config.buckets]
+        return [self.captured(size, width).cost for size, width in self.config.buckets]
+
+    def captured(self, size: int, width: int) -> GraphedSearch:
+        """The search of a bucket as a CUDA graph; it is captured now if it was not. On a GPU alone."""
+        if (size, width) not in self._graphs:
+            pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
+            example = self.staged([self.parse(self.any_request())], size)
+            self._graphs[size, width] = GraphedSearch(partial(self._search, width=width), example, self.device, pool)
+        return self._graphs[size, width]
 
     def cost(self, size: int, width: int) -> BucketCost | None:
         """What capturing a bucket cost; None where nothing was captured, as on the CPU."""
@@ -162,13 +170,13 @@ class Engine:
         assert all(request.catalog is self.catalog for request in parsed), "parse anew after replace_catalog"
         size = _bucket(self.config.batch_sizes, len(parsed))
         width = _bucket(self.config.beam_widths, max(request.width for request in parsed))
-        first_leaf = self._on_device.first_nodes[-1]
+        first_leaf = self.device_catalog.first_nodes[-1]
         if self.device.type == "cuda":
-            graph = self._graph(size, width)
+            graph = self.captured(size, width)
             self._fill(graph.staging, parsed)
             beams = graph.launch()
         else:
-            beams = partial(self._searched, self._staged(parsed, size), width)
+            beams = partial(self._searched, self.staged(parsed, size), width)
 
         def found() -> Found:
             scores, nodes = beams()
@@ -216,35 +224,27 @@ class Engine:
         inputs = model_inputs(self.model, parsed, size, self.max_history, self.device)
         return inputs, torch.from_numpy(forced).to(self.device)
 
-    def _staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
-        """A batch of up to `size` requests, on the host."""
+    def staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
+        """The tensors of a batch of up to `size` requests, on the host."""
         on_gpu = self.device.type == "cuda"  # there once for all batches, else for this one
         most = size * (self.config.max_exclude + MOST_SEEN)
         room = most if on_gpu else sum(len(nodes) for request in parsed for nodes in request.banned)
-        set_words = self._on_device.set_words
+        set_words = self.device_catalog.set_words
         staging = Staging(self.model, self.max_history, size, room, set_words, pinned=on_gpu)
         self._fill(staging, parsed)
         return staging
 
     def _fill(self, staging: Staging, parsed: Sequence[ParsedRequest]) -> None:
-        staging.fill(parsed, self._on_device.first_nodes)
+        staging.fill(parsed, self.device_catalog.first_nodes)
 
     def _search(self, batch: SearchBatch, width: int) -> Beams:
-        return search(self.model, self._on_device.levels, batch, width, self.ops)
+        return search(self.model, self.device_catalog.levels, batch, width, self.ops)
 
     @torch.inference_mode()
     def _searched(self, staging: Staging, width: int) -> tuple[Tensor, Tensor]:
         """Scores and nodes [B, W] without a graph."""
         beams = self._search(staging.batch(), width)
         return beams.scores, beams.nodes
-
-    def _graph(self, size: int, width: int) -> GraphedSearch:
-        """The captured search of a bucket; captured now if it was not."""
-        if (size, width) not in self._graphs:
-            pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
-            example = self._staged([self.parse(self.any_request())], size)
-            self._graphs[size, width] = GraphedSearch(partial(self._search, width=width), example, self.device, pool)
-        return self._graphs[size, width]
 
 
 def _answer(ranked: Mapping[int, Ranked], answers: list[Any]) -> None:

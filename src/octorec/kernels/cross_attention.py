@@ -66,7 +66,9 @@ def cross_attention(
     else:
         tiling = tiling or card.attention
         _cross_attention[(triton.cdiv(beams, tiling.rows), heads, batch)](
-            q, keys, values, lengths, written, scale, beams, keys.shape[1], heads, groups, width**-0.5, *scale.stride(),
+            q_ptr=q, keys_ptr=keys, values_ptr=values, lengths_ptr=lengths, out_ptr=written, scale_ptr=scale,
+            W=beams, S=keys.shape[1], H=heads, G=groups, softmax_scale=width**-0.5,
+            scale_row=scale.stride(0), scale_group=scale.stride(1),
             D=width, ROWS=tiling.rows, ITEMS=tiling.items, SHARED=keys is values,
             QUANTIZE=fused, num_warps=tiling.warps, num_stages=tiling.stages,
         )  # fmt: skip

@@ -50,9 +50,10 @@ def cross_attention_hopper(
     consumers = _consumers(batch, beams, heads, q.device)
     tiles = batch * heads * triton.cdiv(beams, 64 * consumers)
     _cross_attention_hopper[(min(tiles, processors(q.device)),)](
-        _boxes(q.flatten(2), 64), _boxes(context.flatten(2), ITEMS),
-        _boxes(out.view(batch, beams, heads * WIDTH), 64), context, lengths, scale, tiles, beams, items,
-        WIDTH**-0.5 * 1.4426950408889634, *scale.stride(), H=heads, G=groups,
+        q_desc=_boxes(q.flatten(2), 64), context_desc=_boxes(context.flatten(2), ITEMS),
+        out_desc=_boxes(out.view(batch, beams, heads * WIDTH), 64), context_ptr=context, lengths_ptr=lengths,
+        scale_ptr=scale, tiles=tiles, W=beams, S=items, softmax_scale=WIDTH**-0.5 * 1.4426950408889634,
+        scale_row=scale.stride(0), scale_group=scale.stride(1), H=heads, G=groups,
         QUANTIZE=quantize, ITEMS=ITEMS, STAGES=STAGES, CONSUMERS=consumers, num_warps=4,
     )  # fmt: skip
 

@@ -91,9 +91,11 @@ def gemm(
     span = tile.columns * (1 if swiglu else tile.halves)
     tiles = triton.cdiv(rows, tile.rows) * triton.cdiv(width, span)
     _gemm[(min(tiles, processors(values.device) * tile.resident),)](
-        values, x_scale, weights, weight_scale, out if residual is None else residual, out, out_scale,
-        values if plan is None else plan.tile_expert, values if plan is None else plan.n_tiles,
-        rows, weights.numel() // k, *x_scale.stride(), out_scale.stride(1),
+        x_ptr=values, x_scale_ptr=x_scale, weight_ptr=weights, weight_scale_ptr=weight_scale,
+        residual_ptr=out if residual is None else residual, out_ptr=out, out_scale_ptr=out_scale,
+        tile_expert_ptr=values if plan is None else plan.tile_expert,
+        n_tiles_ptr=values if plan is None else plan.n_tiles, rows=rows, weight_rows=weights.numel() // k,
+        x_scale_row=x_scale.stride(0), x_scale_group=x_scale.stride(1), out_scale_group=out_scale.stride(1),
         N=n, K=k, KIND=getattr(tl, str(kind).removeprefix("torch.")), SCALES=scales,
         SPLIT=0 if plan is None else plan.block_m // tile.rows, SWIGLU=swiglu, QUANTIZE=fusion == "swiglu_cast",
         PROMOTE=sums == "float32" and scales == "rows", ADD=residual is not None, ROWS=tile.rows,

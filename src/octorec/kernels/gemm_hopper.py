@@ -68,11 +68,13 @@ def gemm_hopper(
     columns = 64 if few and not groups else 128
     tiles = down * -(-width // columns)
     _gemm_hopper[(min(tiles, units),)](
-        _boxes(x.values, 64), _boxes(weight.values.view(-1, k), columns), _boxes(out, 64, columns),
-        _boxes(out if residual is None else residual, 64, columns), _scale_boxes(x_scale), x_scale, weight.scale,
-        out_scale,
-        *((x.values,) * 3 if plan is None else (plan.tile_expert, plan.tile_rows, plan.n_tiles)),
-        rows, x_scale.stride(1), N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
+        x_desc=_boxes(x.values, 64), weight_desc=_boxes(weight.values.view(-1, k), columns),
+        out_desc=_boxes(out, 64, columns), residual_desc=_boxes(out if residual is None else residual, 64, columns),
+        x_scale_desc=_scale_boxes(x_scale), x_scale_ptr=x_scale, weight_scale_ptr=weight.scale,
+        out_scale_ptr=out_scale, tile_expert_ptr=x.values if plan is None else plan.tile_expert,
+        tile_rows_ptr=x.values if plan is None else plan.tile_rows,
+        n_tiles_ptr=x.values if plan is None else plan.n_tiles, rows=rows, scale_group=x_scale.stride(1),
+        N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
         PLANNED=plan is not None, SWIGLU=swiglu, QUANTIZE=quantize, GROUPS=groups, ADD=residual is not None,
         COLUMNS=columns, STAGES=4 if swiglu or (groups and residual is not None) else 5, num_warps=4,
     )  # fmt: skip

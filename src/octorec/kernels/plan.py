@@ -59,7 +59,9 @@ def plan_experts(experts: Tensor, n_expert: int, block_m: int) -> ExpertPlan:
     )
     _count[(chunks,)](experts, counts, experts.numel(), n_expert, CHUNK=CHUNK, BINS=bins)
     _place[(chunks,)](
-        experts, counts, slot_of, tile_expert, tile_rows, n_tiles, experts.numel(), n_expert, tiles, block_m,
+        experts_ptr=experts, counts_ptr=counts, slot_of_ptr=slot_of, tile_expert_ptr=tile_expert,
+        tile_rows_ptr=tile_rows, n_tiles_ptr=n_tiles, entries=experts.numel(), n_expert=n_expert, tiles=tiles,
+        block_m=block_m,
         CHUNK=CHUNK, BINS=bins, CHUNKS=min(triton.next_power_of_2(chunks), 16384 // bins),
         num_warps=8,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octorec.kernels import steady
+from octorec.kernels import fp8, steady
 from octorec.kernels.fp8 import Granularity, Quantized, dequantize, quantize
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, Sizes, TrieLevel
 
@@ -112,7 +112,7 @@ def moe(
 ) -> Tensor:
     """Experts are taken one by one, each with the rows that chose it."""
     out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
-    for expert in range(_stacked(gate_up).shape[0]):
+    for expert in range(fp8.values_of(gate_up).shape[0]):
         rows, slot = (routing.experts == expert).nonzero(as_tuple=True)
         if len(rows) == 0:
             continue
@@ -161,10 +161,6 @@ def beam_step(
 def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:
     """The plain cast of `kernels.fp8` does this."""
     return x if granularity is None else quantize(x, granularity)
-
-
-def _stacked(weight: Operand) -> Tensor:
-    return weight.values if isinstance(weight, Quantized) else weight
 
 
 def _expert(weight: Operand, expert: int) -> Operand:

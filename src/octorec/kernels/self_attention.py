@@ -42,8 +42,9 @@ def self_attention(
         values, scale = out.values, out.scale
     groups = triton.next_power_of_2(row_groups(columns))
     _self_attention[(rows,)](
-        qkv, tuple(past), tuple(ancestors), values, scale, beams, tuple(level.shape[1] for level in past), columns,
-        width**-0.5, *scale.stride(), WIDTH=columns, P=len(past), D=width, GROUPS=groups,
+        qkv_ptr=qkv, past_ptrs=tuple(past), ancestor_ptrs=tuple(ancestors), out_ptr=values, scale_ptr=scale,
+        W=beams, past_widths=tuple(level.shape[1] for level in past), C=columns, softmax_scale=width**-0.5,
+        scale_row=scale.stride(0), scale_group=scale.stride(1), WIDTH=columns, P=len(past), D=width, GROUPS=groups,
         QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=4 if groups <= 16 else 8,
     )  # fmt: skip
     return out

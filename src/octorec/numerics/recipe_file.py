@@ -17,7 +17,7 @@ HEAD = """\
 """
 
 
-def recipe_text(advice: Advice, name: str = "analyzed") -> str | None:
+def recipe_text(advice: Advice) -> str | None:
     """Return the recipe as YAML; None when every layer stays in 16 bit, for a recipe has to quantize something."""
     modules = [layer.module for layer in advice.layers]
     groups = []
@@ -29,7 +29,7 @@ def recipe_text(advice: Advice, name: str = "analyzed") -> str | None:
     if not groups:
         return None
     head = HEAD.format(outcome=advice.outcome, reason=advice.reason)
-    return head + yaml.safe_dump({"name": name, "groups": groups}, sort_keys=False, width=1000)
+    return head + yaml.safe_dump({"name": "analyzed", "groups": groups}, sort_keys=False, width=1000)
 
 
 def patterns(chosen: Sequence[str], others: Sequence[str]) -> list[str]:

@@ -46,7 +46,7 @@ def _take(file: Path) -> tuple[int, bool]:
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             exclusive = _lock(handle)
-            if _is_at(handle, file):
+            if is_at(handle, file):
                 me = {"process": os.getpid(), "host": platform.node(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, json.dumps(me).encode(), 0)
@@ -72,7 +72,8 @@ def _lock(handle: int) -> bool:
     return True
 
 
-def _is_at(handle: int, file: Path) -> bool:
+def is_at(handle: int, file: Path) -> bool:
+    """Return whether the open file `handle` is the one that is at `file` now."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(file))
     except FileNotFoundError:

@@ -16,7 +16,7 @@ from typing import Any
 
 from octorec.errors import InputError
 from octorec.files import read_json
-from octorec.formats import CONTENTS
+from octorec.formats import CATALOG_FILES, CONTENTS
 
 MARKER = ".octorec.json"
 HASHED = 2**20  # bytes of a file up to which its content is compared, and not only its size
@@ -42,7 +42,7 @@ class Kind:
 KINDS = (
     Kind(("quantization.json", b'"sqnr_db"'), f"({TENSORS}|quantization\\.json|{COPIED})"),
     Kind(("training.json", b'"train_config"'), f"({TENSORS})"),
-    Kind(("catalog.json", b'"fingerprint"'), r"(catalog\.json|codebook\.safetensors|(items|attributes)\.parquet)"),
+    Kind(("catalog.json", b'"fingerprint"'), "|".join(map(re.escape, CATALOG_FILES))),
     Kind(("state.json", b'"step"'), r"state\.(json|safetensors)"),
     Kind(("report.html", b"<title>Numbers of "), r"(report\.html|recipe\.yaml|(stats|activations)\.parquet)"),
 )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.files import is_own_file, json_text
+from octorec.formats import CATALOG_FILES
 from octorec.kernels import reference
 from octorec.models.checkpoint_folder import INDEX, SUFFIX, VERSION
 from octorec.models.families import ContextModule, known_family, maker
@@ -38,7 +39,6 @@ from octorec.quant.shipped import recipe_file
 REPORT = "quantization.json"
 SHARD_BYTES = 5 * 10**8  # half of what a shard may have: older safetensors copy a shard while they write it
 COPIED_BYTES = 2**26  # other files up to this size come along; what is larger is training state
-CATALOG_FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from octorec.evaluate.online.experiment import Experiment, Metric
 from octorec.evaluate.online.results import Effect, Look
 from octorec.report.ab_signs import PLOT
-from octorec.report.plots import COLOURS, DASHES, MARKERS, STYLE, WIDTH, _svg, as_label
+from octorec.report.plots import COLOURS, DASHES, MARKERS, STYLE, WIDTH, as_label, svg
 
 LONGEST = 40  # characters of a name in a plot
 BESIDE = 0.012  # share of the shown days between the intervals of two variants at one look
@@ -77,7 +77,7 @@ def save(figure: Figure, path: Path) -> None:
 def as_svg(figure: Figure) -> str:
     """Return a figure as SVG whose words stay text."""
     with mpl.rc_context(STYLE):
-        return _svg(figure)
+        return svg(figure)
 
 
 def _intervals(

@@ -17,7 +17,7 @@ from octorec.numerics.roles import role
 from octorec.quant.recipe import Group, Recipe
 from octorec.report import page
 from octorec.report.page import Section
-from octorec.report.plots import STYLE, WIDTH, _svg, as_label
+from octorec.report.plots import STYLE, WIDTH, as_label, svg
 
 TITLE = "The data flow of a product"
 SCALES = {  # granularity -> what shares a scale
@@ -79,7 +79,7 @@ def draw_dataflow(recipe: Recipe, module: str) -> str:
     recipe leaves it so.
     """
     with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a name may hold a $
-        return _svg(dataflow_figure(module, group_of(recipe, module), recipe.name))
+        return svg(dataflow_figure(module, group_of(recipe, module), recipe.name))
 
 
 def dataflow_figure(module: str, group: Group | None, recipe: str) -> Figure:

@@ -55,8 +55,8 @@ def magnitudes(series: Mapping[str, Sequence[int]], what: str) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
         axes.xaxis.set_major_formatter(lambda x, _: f"$2^{{{int(x)}}}$")
         axes.set(xlabel=f"magnitude of {what}", ylabel="share of values")
-        _legend(figure, [axes])
-        return _svg(figure)
+        legend(figure, [axes])
+        return svg(figure)
 
 
 def absmax_by_block(panels: Mapping[str, Mapping[str, Mapping[int, float]]]) -> str:
@@ -75,8 +75,8 @@ def absmax_by_block(panels: Mapping[str, Mapping[str, Mapping[int, float]]]) -> 
             ax.yaxis.set_minor_formatter(NullFormatter())
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.set(title=title, xlabel="block", ylabel="absmax")
-        _legend(figure, axes)
-        return _svg(figure)
+        legend(figure, axes)
+        return svg(figure)
 
 
 def dots(
@@ -109,8 +109,8 @@ def dots(
             ax.set_xlim(low, high + 0.04 * (high - low or 1))
             if percent:
                 ax.xaxis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
-        _legend(figure, axes)
-        return _svg(figure)
+        legend(figure, axes)
+        return svg(figure)
 
 
 def intervals(panels: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> str:
@@ -126,7 +126,7 @@ def intervals(panels: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
             ax.set_ylim(len(rows) - 0.4, -0.8)
             ax.xaxis.set_major_locator(MaxNLocator(5))
             ax.set(title=title, xlabel="mean and 95 % interval")
-        return _svg(figure)
+        return svg(figure)
 
 
 def roofline(points: Mapping[str, tuple[float, float]], roofs: Mapping[str, float], bandwidth: float) -> str:
@@ -150,41 +150,7 @@ def roofline(points: Mapping[str, tuple[float, float]], roofs: Mapping[str, floa
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
         figure.legend(loc="outside upper left", ncols=3)
-        return _svg(figure)
-
-
-def families(
-    columns: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], marks: Mapping[str, Mapping[str, float]]
-) -> str:
-    """Draw models side by side on log axes: model -> measure -> `weights`, `inputs` -> a value a
-    matrix, in their order.
-
-    A row of panels a measure, with one axis for all models. marks: measure -> what a line says -> its value.
-    """
-    measures = list(next(iter(columns.values())))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.1 * len(measures) + 0.6), layout="constrained")
-        grid = figure.subplots(len(measures), len(columns), sharey="row", squeeze=False)
-        for axes, measure in zip(grid, measures, strict=True):
-            for ax, (model, panels) in zip(axes, columns.items(), strict=True):
-                for at, (name, values) in enumerate(panels[measure].items()):
-                    shown = [value if value > 0 else float("nan") for value in values]
-                    style: dict[str, Any] = {"marker": MARKERS[at], "color": COLOURS[at], "alpha": 0.8, "label": name}
-                    ax.plot(range(1, len(shown) + 1), shown, linestyle="", markersize=3.5, **style)
-                for said, value in marks.get(measure, {}).items():
-                    ax.axhline(value, color="#000000", linewidth=1.0, linestyle=":")
-                    if ax is axes[-1]:  # beside the last panel: a label inside would lie over points
-                        where: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": 7}
-                        ax.annotate(said, (1.03, value), **where)
-                ax.set_yscale("log")
-                ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-                if measure == measures[0]:
-                    ax.set_title(model, fontsize=9)
-                if measure == measures[-1]:
-                    ax.set_xlabel("matrix, first to last", fontsize=9)
-            axes[0].set_ylabel(measure)
-        _legend(figure, [*grid.flat])
-        return _svg(figure)
+        return svg(figure)
 
 
 def _figure(panels: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -205,7 +171,7 @@ def as_label(name: str) -> str:
     return one_line(name, LONGEST).replace("$", r"\$")
 
 
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """Draw one legend above all panels."""
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=min(len(handles), 7))
@@ -217,7 +183,8 @@ def _used(octaves: Sequence[Sequence[int]]) -> tuple[int, int]:
     return (min(present) - 126, max(present) - 126) if present else (-1, 0)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG; the same figure gives the same text."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()

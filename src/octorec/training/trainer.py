@@ -73,7 +73,7 @@ class Trainer:
         """
         config = self.config
         while self.step < config.steps:
-            loss = self._one_step()
+            loss = self.one_step()
             last = self.step == config.steps
             record: dict[str, Any] = {"step": self.step, "loss": loss}
             if last or self.step % config.validate_every == 0:
@@ -89,7 +89,8 @@ class Trainer:
                 on_step(record)
         return self.history
 
-    def _one_step(self) -> float:
+    def one_step(self) -> float:
+        """Take a step; the loss before it."""
         for group in self.optimizer.param_groups:
             rate = learning_rate(self.step, self.config)
             if isinstance(group["lr"], Tensor):

@@ -15,6 +15,7 @@ import pyarrow.parquet
 
 from octorec.errors import InputError
 from octorec.evaluate.online.log_lines import HEAD, Head, line_chunks, parse_head, parse_lines
+from octorec.output.lock import is_at
 
 LINES, PARQUET, SCRATCH = ".jsonl", ".parquet", ".partial"
 NOTE = b"octorec.log"  # the key of the head in a Parquet file's metadata
@@ -29,7 +30,7 @@ class LogFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         self._handle = os.open(self.path, flags, 0o644)
         try:
-            if _lock(self._handle, fcntl.LOCK_EX) is False or not _is_at(self._handle, self.path):
+            if _lock(self._handle, fcntl.LOCK_EX) is False or not is_at(self._handle, self.path):
                 raise FileExistsError(f"{self.path} was taken")
             self._write(self._head.line(), 0)
             os.fsync(self._handle)
@@ -76,7 +77,7 @@ class LogFile:
     @property
     def is_there(self) -> bool:
         """Tell whether the file still stands under its name; a person may have removed it."""
-        return _is_at(self._handle, self.path)
+        return is_at(self._handle, self.path)
 
     @property
     def empty(self) -> bool:
@@ -118,7 +119,7 @@ def make_parquet(path: Path, schema: pa.Schema) -> None:
 def left(file: BinaryIO, path: Path, how: int) -> Iterator[bool]:
     """Hold the lock of an open file of lines, by LOCK_EX or LOCK_SH; yields False where its process lives, or nobody
     can say."""
-    yield _lock(file.fileno(), how) is True and _is_at(file.fileno(), path)
+    yield _lock(file.fileno(), how) is True and is_at(file.fileno(), path)
 
 
 def read_lines(
@@ -176,13 +177,6 @@ def _lock(handle: int, how: int) -> bool | None:
     except OSError:
         return None
     return True
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _sync_folder(folder: Path) -> None:

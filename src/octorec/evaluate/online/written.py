@@ -5,6 +5,7 @@ from typing import Any
 
 from octorec.evaluate.online.design import Experiment, Metric, Variant
 from octorec.evaluate.online.fields import SECONDS
+from octorec.settings import given
 
 
 def experiment_values(experiment: Experiment) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def experiment_values(experiment: Experiment) -> dict[str, Any]:
         "unit": experiment.unit,
         "variants": {name: _variant(variant) for name, variant in experiment.variants.items()},
         "metrics": {name: _metric(metric) for name, metric in experiment.metrics.items()},
-        "plan": _given(
+        "plan": given(
             {
                 "units": plan.units,
                 "days": plan.days,
@@ -30,7 +31,7 @@ def experiment_values(experiment: Experiment) -> dict[str, Any]:
         "ramp": str(experiment.ramp),
         "hold_out": str(experiment.hold_out),
         "overrides": dict(experiment.overrides),
-        "guard": _given(
+        "guard": given(
             {
                 "window": duration(guard.window_s),
                 "requests": guard.requests,
@@ -51,7 +52,7 @@ def duration(seconds: float) -> str:
 
 
 def _variant(variant: Variant) -> dict[str, Any]:
-    return _given(
+    return given(
         {
             "share": str(variant.share),
             "checkpoint": variant.checkpoint,
@@ -64,7 +65,7 @@ def _variant(variant: Variant) -> dict[str, Any]:
 def _metric(metric: Metric) -> dict[str, Any]:
     absolute = metric.margin_kind == "absolute"
     margin = None if metric.role == "goal" else {"absolute": metric.margin} if absolute else metric.margin
-    return _given(
+    return given(
         {
             "kind": metric.kind,
             "event": metric.event,
@@ -76,7 +77,3 @@ def _metric(metric: Metric) -> dict[str, Any]:
             "covariate": None if metric.covariate_s is None else duration(metric.covariate_s),
         }
     )
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
