@@ -28,9 +28,10 @@ def require_module_file(text: Any) -> tuple[Path, str]:
 
 
 def context_class(context_module: str | type) -> type:
-    """Return the class that `context_module` names or is. A file is run once in a process, whatever becomes of it later.
+    """Return the class that `context_module` names or is.
 
-    Raises InputError where the file does not run, and where there is no such class of torch modules.
+    A file is run once in a process, whatever becomes of it later. Raises InputError where the file does not run,
+    and where there is no such class of torch modules.
     """
     from torch import nn
 
@@ -44,7 +45,10 @@ def context_class(context_module: str | type) -> type:
 
 
 def blame(field: str, kind: Any, error: Exception) -> InputError:
-    """Raise what goes wrong in the user's code as an InputError that says where. kind: the class, or the path of its file."""
+    """Return what goes wrong in the user's code as an InputError that says where.
+
+    kind: the class, or the path of its file.
+    """
     file = str(kind) if isinstance(kind, Path) else getattr(sys.modules.get(kind.__module__), "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     where = f"line {lines[-1]} of {file}: " if lines else ""

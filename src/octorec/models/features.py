@@ -67,7 +67,10 @@ class Feature:
         return f"must be a list of {'at most ' if self.shorter else ''}{shape} {kind}"
 
     def encode(self, name: str, value: Any) -> np.ndarray:
-        """Return the array [*shape] of dtype that the model reads; None counts as left out. Raises InputError by `name`."""
+        """Return the array [*shape] of dtype that the model reads; None counts as left out.
+
+        Raises InputError by `name`.
+        """
         where = f"features.{name}"
         if value is None and self.blank is None:
             raise InputError(where, None, f"is required: {self.allowed}")
