@@ -30,8 +30,8 @@ def require_module_file(text: Any) -> tuple[Path, str]:
 def context_class(context_module: str | type) -> type:
     """Return the class that `context_module` names or is.
 
-    A file is run once in a process, whatever becomes of it later.
-    Raises InputError where the file does not run, and where there is no such class of torch modules.
+    A file is run once in a process, whatever becomes of it later. Raises InputError where the file does not run,
+    and where there is no such class of torch modules.
     """
     from torch import nn
 
@@ -45,7 +45,7 @@ def context_class(context_module: str | type) -> type:
 
 
 def blame(field: str, kind: Any, error: Exception) -> InputError:
-    """Return what went wrong in the user's code as an InputError that says where.
+    """Return what goes wrong in the user's code as an InputError that says where.
 
     kind: the class, or the path of its file.
     """
