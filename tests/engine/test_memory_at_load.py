@@ -55,7 +55,7 @@ def told(folder: Path, **options: Any) -> tuple[Engine, str]:
 
 
 def held(engine: Engine) -> tuple[int, int]:
-    tables = [tensor for level in engine._on_device.levels for tensor in level if tensor is not None]
+    tables = [tensor for level in engine.device_catalog.levels for tensor in level if tensor is not None]
     state: Any = engine.model
     return sum(tensor.nbytes for tensor in state.state_dict().values()), sum(table.nbytes for table in tables)
 

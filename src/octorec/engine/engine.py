@@ -3,7 +3,6 @@
 The same code runs on the CPU through the reference operations and on a GPU through the kernels.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,10 +24,11 @@ from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, id_list, request_list
 from octorec.engine.search import SearchBatch, Searched, score, scored, search
 from octorec.engine.staging import Staging
-from octorec.engine.widths import Widths
+from octorec.engine.widths import Width, Widths
 from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
 from octorec.kernels.ops import Ops
+from octorec.models.features import Features, any_features, features_of
 from octorec.models.model import Inputs, Model
 from octorec.models.user import UserField
 
@@ -53,7 +53,7 @@ class Engine:
         self.device = torch.device(device)
         ops.check_device(self.device)
         config.check(model, ops)
-        self._on_device = DeviceCatalog(catalog, config.room(catalog), self.device)
+        self.device_catalog = DeviceCatalog(catalog, config.room(catalog), self.device)
         buckets = config.buckets(len(model.codebook_sizes))
         self.policy = Policy(buckets, config.default_beam_width, starts or BeamStarts())
         self._graphs: dict[Bucket, GraphedSearch] = {}
@@ -69,9 +69,14 @@ class Engine:
         return self.model.user_fields
 
     @property
+    def features(self) -> Features:
+        """What the model reads of a request by name."""
+        return features_of(self.model)
+
+    @property
     def catalog(self) -> Catalog:
         """The version that answers."""
-        return self._on_device.catalog
+        return self.device_catalog.catalog
 
     @property
     def exclude_seen(self) -> bool:
@@ -80,7 +85,7 @@ class Engine:
 
     def check_catalog(self, catalog: Catalog) -> None:
         """Raise what `replace_catalog` would, and change nothing."""
-        self._on_device.check(catalog)
+        self.device_catalog.check(catalog)
 
     def replace_catalog(self, catalog: Catalog) -> None:
         """Answer from another version of the catalog from the next call on; not while `recommend` runs.
@@ -88,14 +93,23 @@ class Engine:
         Captures nothing again. Raises MismatchError for another codebook and InputError where `max_items` is too few;
         the old version then goes on.
         """
-        self._on_device.replace(catalog)
+        self.device_catalog.replace(catalog)
 
     @torch.inference_mode()
     def warm_up(self) -> list[BucketCost]:
         """Compile and capture every bucket, so that no request waits for it. Nothing to do on the CPU."""
         if self.device.type != "cuda":
             return []
-        return [self._graph(bucket).cost for bucket in self.buckets()]
+        return [self.captured(bucket).cost for bucket in self.buckets()]
+
+    def captured(self, bucket: Bucket) -> GraphedSearch:
+        """The search of a bucket as a CUDA graph; it is captured now if it was not. On a GPU alone."""
+        if bucket not in self._graphs:
+            pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
+            example = self.staged([self.parse(self.any_request())], bucket.size)
+            run = partial(self._search, widths=bucket.widths)
+            self._graphs[bucket] = GraphedSearch(run, bucket, example, self.device, pool)
+        return self._graphs[bucket]
 
     def cost(self, bucket: Bucket) -> BucketCost | None:
         """What capturing a bucket cost; None where nothing was captured, as on the CPU."""
@@ -111,7 +125,7 @@ class Engine:
         """The best items of each request; a request's answer does not depend on the others beside it.
 
         All are checked before the first is searched for; what is no list of Requests is an InputError. One without a
-        history and without user fields is answered by popularity, not by the device. A batch's answers are made while
+        history, user fields and features is answered by popularity, not by the device. A batch's answers are made while
         the device runs the next.
         Where the model's scores of a request are NaN or infinity, a NonFiniteError says of which, and brings the
         others' answers.
@@ -153,7 +167,7 @@ class Engine:
                     again[number] = wider
 
         before = None
-        for batch in self._batches(todo):
+        for batch in self.policy.buckets.batches({number: one.widths for number, one in todo.items()}):
             wait = self.launch([todo[number] for number in batch])
             if before is not None:
                 answer(*before)
@@ -170,21 +184,16 @@ class Engine:
         widths = self.policy.wider(request.widths, ranked.scores.tolist(), request.k)
         return None if widths is None else replace(request, widths=widths)
 
-    def _batches(self, todo: Mapping[int, ParsedRequest]) -> list[list[int]]:
-        """The numbers of requests in batches, each of requests that fit the same beams."""
-        buckets, groups = self.policy.buckets, defaultdict[Widths, list[int]](list)
-        for number, one in todo.items():
-            groups[buckets.beams_of(one.widths)].append(number)
-        return [
-            numbers[start : start + buckets.most(beams)]
-            for beams, numbers in groups.items()
-            for start in range(0, len(numbers), buckets.most(beams))
-        ]
+    def any_request(self, beam_width: Width = 1) -> Request:
+        """A request that the engine can surely answer: the catalog's first item, and zeros for what must be given."""
+        features = any_features(self.features)
+        return Request([self.catalog.item_ids[0]], k=1, beam_width=beam_width, features=features)
 
     def parse(self, request: Request, drop_unknown: bool = False) -> ParsedRequest:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
         config = self.config
-        limits = Limits(self.max_history, self.user_fields, self.policy, config.max_exclude, config.exclude_seen)
+        excluded = config.max_exclude, config.exclude_seen
+        limits = Limits(self.max_history, self.user_fields, self.policy, *excluded, self.features)
         return parse(request, self.catalog, limits, drop_unknown)
 
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
@@ -199,13 +208,13 @@ class Engine:
         """Start a search, and get what waits for its end: one at a time. Without a GPU all the work is in the wait."""
         assert all(request.catalog is self.catalog for request in parsed), "parse anew after replace_catalog"
         bucket = self.bucket_of(parsed)
-        first_leaf = self._on_device.first_nodes[-1]
+        first_leaf = self.device_catalog.first_nodes[-1]
         if self.device.type == "cuda":
-            graph = self._graph(bucket)
+            graph = self.captured(bucket)
             self._fill(graph.staging, parsed)
             search = graph.launch()
         else:
-            search = partial(self._searched, self._staged(parsed, bucket.size), bucket.widths)
+            search = partial(self._searched, self.staged(parsed, bucket.size), bucket.widths)
 
         def found() -> Found:
             searched = search()
@@ -254,43 +263,34 @@ class Engine:
         codes = self.catalog.codes[lookup(self.catalog, "targets", targets)].astype(np.int64)
         parsed = [self.parse(request) for request in requests]
         if any(request.source != "model" for request in parsed):
-            raise InputError("history", [], "nothing to score by: give at least one item, or user fields of the model")
+            allowed = "nothing to score by: give at least one item, or user fields or features of the model"
+            raise InputError("history", [], allowed)
         size = len(parsed) if size is None else size
         forced = np.zeros((size, codes.shape[1]), dtype=np.int64)
         forced[: len(codes)] = codes
         inputs = model_inputs(self.model, parsed, size, self.max_history, self.device)
         return inputs, torch.from_numpy(forced).to(self.device)
 
-    def _staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
-        """A batch of up to `size` requests, on the host."""
+    def staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
+        """The tensors of a batch of up to `size` requests, on the host."""
         on_gpu = self.device.type == "cuda"  # there once for all batches, else for this one
         most = size * (self.config.max_exclude + MOST_SEEN)
         room = most if on_gpu else sum(len(nodes) for request in parsed for nodes in request.banned)
-        set_words = self._on_device.set_words
+        set_words = self.device_catalog.set_words
         staging = Staging(self.model, self.max_history, size, room, set_words, pinned=on_gpu)
         self._fill(staging, parsed)
         return staging
 
     def _fill(self, staging: Staging, parsed: Sequence[ParsedRequest]) -> None:
-        staging.fill(parsed, self._on_device.first_nodes)
+        staging.fill(parsed, self.device_catalog.first_nodes)
 
     def _search(self, batch: SearchBatch, widths: Widths) -> Searched:
-        return search(self.model, self._on_device.levels, batch, widths, self.ops)
+        return search(self.model, self.device_catalog.levels, batch, widths, self.ops)
 
     @torch.inference_mode()
     def _searched(self, staging: Staging, widths: Widths) -> Searched:
         """The same without a graph."""
         return self._search(staging.batch(), widths)
-
-    def _graph(self, bucket: Bucket) -> GraphedSearch:
-        """The captured search of a bucket; captured now if it was not."""
-        if bucket not in self._graphs:
-            pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
-            any_item = Request([self.catalog.item_ids[0]], k=1, beam_width=1)
-            example = self._staged([self.parse(any_item)], bucket.size)
-            run = partial(self._search, widths=bucket.widths)
-            self._graphs[bucket] = GraphedSearch(run, bucket, example, self.device, pool)
-        return self._graphs[bucket]
 
 
 def _whose(requests: Sequence[Request], place: int) -> str:

@@ -140,7 +140,7 @@ def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _result(like: Tensor, shape: tuple[int, ...], quantize_to: Granularity | None) -> Operand:
-    """A result [..., C] in the type of `like`, or quantized."""
+    """Return a result [..., C] in the type of `like`, or quantized."""
     if quantize_to is None:
         return like.new_empty(shape)
     return empty_quantized((math.prod(shape[:-1]), shape[-1]), quantize_to, like.dtype, like.device)

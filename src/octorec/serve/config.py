@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from octorec.engine.limits import DEFAULT_EXCLUDE, Excluded, Items, MostRows, Rows
+from octorec.engine.model_folder import CONTEXT_MODULE, require_module_file
 from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
 from octorec.engine.widths import check_default_width, read_beam_width, read_widths
 from octorec.errors import InputError, check_known
@@ -75,6 +76,7 @@ class EngineOptions:
     unknown_items: UnknownItems = setting(
         UNKNOWN_ITEMS, "drop: ignore and report item ids that the catalog lacks; refuse: answer 422."
     )
+    context_module: str | None = setting(None, CONTEXT_MODULE)
     max_rows: MostRows | None = setting(
         None, "Most rows of a batch, requests times beams: larger buckets are not made; off makes all of them."
     )
@@ -194,6 +196,8 @@ class ServeConfig:
         for name, path in (files | {"experiment": self.ab.experiment}).items():
             if path is not None:
                 require_file(path, name)
+        if self.engine.context_module is not None:
+            require_module_file(self.engine.context_module)
         for name, path in (("catalog_root", self.admin.catalog_root), ("model_root", self.admin.model_root)):
             if path is not None:
                 folder_names(path, name, "must be a folder whose subfolders are versions")

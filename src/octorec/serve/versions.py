@@ -57,7 +57,7 @@ def prepare(catalog: Catalog) -> None:
 
 def load_engine(checkpoint: str | Path, catalog: str | Path | Catalog | None, config: ServeConfig) -> Engine:
     """An engine with every look-up of its catalog made. Raises InputError, MismatchError as `engine.load.load` does."""
-    options = config.engine.of_engine()
+    options = {**config.engine.of_engine(), "context_module": config.engine.context_module}
     engine = load(checkpoint, catalog, config.engine.device, progress=_logged, **options)
     prepare(engine.catalog)
     return engine
