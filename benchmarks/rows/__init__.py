@@ -21,6 +21,8 @@ from benchmarks.rows.engine import (
     HeadlineCeilings,
     HeadlineFailure,
     PolicyRow,
+    ProductBits,
+    SearchBits,
 )
 from benchmarks.rows.families import FamilyRow
 from benchmarks.rows.kernels import AttentionRow, KernelCeilings, KernelFailure, KernelRow, ProductFailure, ProductRow
@@ -47,6 +49,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "products.jsonl": (ProductRow, ProductFailure),
     "quality.jsonl": (TrainingRow, FloorRow, SetVerdict, PooledVerdict),
     "quantize.jsonl": (QuantizeRow,),
+    "same_bits.jsonl": (ProductBits, SearchBits),
     "semantic_ids.jsonl": (CodebookRow, CodebookRecall),
     "serve.jsonl": (ServeRow,),
     "serve_overhead.jsonl": (OverheadRow,),

@@ -98,6 +98,36 @@ class PolicyRow(Row):
 
 
 @dataclass(frozen=True)
+class ProductBits(Row):
+    """Whether the first rows of a product have the same bits, whatever number of rows stands below them."""
+
+    preset: str
+    precision: str  # bf16 or a recipe
+    module: str
+    kind: str  # Linear, FP8Linear or Head
+    residual: bool  # whether one was added in the product
+    n: int  # rows of the weight
+    k: int  # its columns
+    rows: tuple[int, ...]  # of x, which were tried
+    differing_rows: tuple[int, ...]  # those where the first rows are not as among the most
+    most: float  # the largest difference of a value
+
+
+@dataclass(frozen=True)
+class SearchBits(Row):
+    """Whether code tuples score the same, whatever the width of the beam that found them."""
+
+    preset: str
+    precision: str  # bf16 or a recipe
+    widths: tuple[int, ...]
+    compared: int  # tuples that a beam and the widest both found
+    differing: int  # those with another score
+    most: float  # the largest difference, nats
+    exact: int  # narrow answers called exact
+    wrong: int  # those with other tuples than the widest's answer
+
+
+@dataclass(frozen=True)
 class HeadlineRow(Row):
     """What every row of `benchmarks.headline` has."""
 
