@@ -76,10 +76,9 @@ def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool
     history = lookup(catalog, "history", request.history, dropped)
     exclude = lookup(catalog, "exclude", request.exclude, dropped)
     seen = history if (limits.exclude_seen and request.exclude_seen is None) or request.exclude_seen else history[:0]
-    chosen = item_filter(catalog, np.append(exclude, seen), request.allow)
-    searched = (
-        chosen if len(seen) <= MOST_SEEN else item_filter(catalog, np.append(exclude, seen[-MOST_SEEN:]), request.allow)
-    )
+    chosen = searched = item_filter(catalog, _both(exclude, seen), request.allow)
+    if len(seen) > MOST_SEEN:
+        searched = item_filter(catalog, _both(exclude, seen[-MOST_SEEN:]), request.allow)
     if len(history) > limits.max_history:
         also = ", and all of them are excluded" if len(seen) else ""
         notes.append(f"history has {len(history)} items: the newest {limits.max_history} are used{also}")
@@ -96,6 +95,10 @@ def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool
     return ParsedRequest(
         catalog, _codes(catalog, history), user, chosen, nothing, request.k, widths, notes, "popularity"
     )
+
+
+def _both(exclude: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    return np.append(exclude, seen) if len(seen) else exclude
 
 
 def _codes(catalog: Catalog, history: np.ndarray) -> np.ndarray:
@@ -116,6 +119,8 @@ def _require_counts(catalog: Catalog, limits: Limits, notes: list[str]) -> None:
 
 def encoded_user(fields: tuple[UserField, ...], user: Mapping[str, Any]) -> list[float]:
     """`encode_user`, with every value finite in float32."""
+    if not fields and not user:
+        return []
     try:
         values = encode_user(fields, dict(user))
         with np.errstate(over="ignore"):

@@ -1,7 +1,6 @@
 """The shapes that an engine runs batches in: a batch size and the beams that each request may keep, level by level."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,17 +78,6 @@ class Buckets:
     def together(self, many: Sequence[Widths]) -> Widths:
         """Return the smallest beams that hold those of all of `many`, which each fit in some."""
         return self.beams_of(tuple(map(max, zip(*many, strict=True))))
-
-    def batches(self, widths: Mapping[int, Widths]) -> list[list[int]]:
-        """Divide requests, numbers with their widths, into batches of those that fit the same beams."""
-        groups = defaultdict[Widths, list[int]](list)
-        for number, wanted in widths.items():
-            groups[self.beams_of(wanted)].append(number)
-        return [
-            numbers[start : start + self.most(beams)]
-            for beams, numbers in groups.items()
-            for start in range(0, len(numbers), self.most(beams))
-        ]
 
     def _allowed(self) -> str:
         if len(self.fixed) == len(self.beams):

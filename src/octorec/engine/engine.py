@@ -3,7 +3,8 @@
 The same code runs on the CPU through the reference operations and on a GPU through the kernels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -124,22 +125,18 @@ class Engine:
     def recommend(self, requests: Sequence[Request]) -> list[Answer]:
         """The best items of each request; a request's answer does not depend on the others beside it.
 
-        All are checked before the first is searched for; what is no list of Requests is an InputError. One without a
-        history, user fields and features is answered by popularity, not by the device. A batch's answers are made while
-        the device runs the next.
+        What is no list of Requests, and any request that is wrong, is an InputError. One without a history, user fields
+        and features is answered by popularity, not by the device. While the device runs a batch, the host makes the
+        answers of the one before and checks the requests of the next.
         Where the model's scores of a request are NaN or infinity, a NonFiniteError says of which, and brings the
         others' answers.
         """
         requests = request_list(requests)
-        parsed = [self.parse(request) for request in requests]
-        answers: list[Any] = [None] * len(parsed)
+        answers: list[Any] = [None] * len(requests)
         broken: list[int] = []
-        todo = {number: one for number, one in enumerate(parsed) if one.source == "model"}
-        while todo:
-            todo = self._searched_once(todo, answers, broken)
-        for number, one in enumerate(parsed):
-            if one.source == "popularity":
-                answers[number] = by_popularity(one).answer()
+        again = self._searched_once(enumerate(map(self.parse, requests)), answers, broken)
+        while again:
+            again = self._searched_once(again.items(), answers, broken)
         if broken:
             broken.sort()
             whose = _whose(requests, broken[0])
@@ -147,34 +144,49 @@ class Engine:
         return answers
 
     def _searched_once(
-        self, todo: Mapping[int, ParsedRequest], answers: list[Any], broken: list[int]
+        self, todo: Iterable[tuple[int, ParsedRequest]], answers: list[Any], broken: list[int]
     ) -> dict[int, ParsedRequest]:
-        """Search for each request once, and put its answer or its number in its place; what is to be repeated wider.
-
-        A batch is answered while the device runs the next.
-        """
+        """Search for each request once, and put its answer or its number in its place; what is to be repeated wider."""
         again: dict[int, ParsedRequest] = {}
 
-        def answer(batch: Sequence[int], found: Found) -> None:
-            for row, number in enumerate(batch):
+        def answer(batch: Mapping[int, ParsedRequest], found: Found) -> None:
+            for row, (number, request) in enumerate(batch.items()):
                 if not found.finite(row):
                     broken.append(number)
                     continue
-                ranked = found.ranked(row, todo[number])
+                ranked = found.ranked(row, request)
                 if (wider := self.wider(ranked)) is None:
                     answers[number] = ranked.answer()
                 else:
                     again[number] = wider
 
-        before = None
-        for batch in self.policy.buckets.batches({number: one.widths for number, one in todo.items()}):
-            wait = self.launch([todo[number] for number in batch])
-            if before is not None:
-                answer(*before)
-            before = batch, wait()
-        if before is not None:
-            answer(*before)
+        running: tuple[Mapping[int, ParsedRequest], Callable[[], Found]] | None = None
+        for batch in self._batches(todo, answers):
+            done = None if running is None else (running[0], running[1]())
+            running = batch, self.launch([*batch.values()])
+            if done is not None:
+                answer(*done)
+        if running is not None:
+            answer(running[0], running[1]())
         return again
+
+    def _batches(
+        self, todo: Iterable[tuple[int, ParsedRequest]], answers: list[Any]
+    ) -> Iterator[dict[int, ParsedRequest]]:
+        """Yield batches of requests that fit the same beams, by number, each as soon as it is full.
+
+        What popularity answers is answered here.
+        """
+        buckets, waiting = self.policy.buckets, defaultdict[Widths, dict[int, ParsedRequest]](dict)
+        for number, one in todo:
+            if one.source == "popularity":
+                answers[number] = by_popularity(one).answer()
+                continue
+            beams = buckets.beams_of(one.widths)
+            waiting[beams][number] = one
+            if len(waiting[beams]) == buckets.most(beams):
+                yield waiting.pop(beams)
+        yield from waiting.values()
 
     def wider(self, ranked: Ranked) -> ParsedRequest | None:
         """The same request with wider beams, where it asks for an exact answer and this one is not certified."""
@@ -223,10 +235,15 @@ class Engine:
 
         return found
 
+    @property
+    def rows_are_fixed(self) -> bool:
+        """Whether a batch takes as long with fewer requests than its bucket holds: graphs do, a CPU does not."""
+        return self.device.type == "cuda"
+
     def bucket_of(self, parsed: Sequence[ParsedRequest]) -> Bucket:
         """The shape of the batch that these requests make: on a GPU the smallest bucket, else what they take."""
         widths = [request.widths for request in parsed]
-        if self.device.type != "cuda":
+        if not self.rows_are_fixed:
             return Bucket(len(parsed), tuple(map(max, zip(*widths, strict=True))))
         beams = self.policy.buckets.together(widths)
         return Bucket(self.policy.buckets.size_of(len(parsed), beams), beams)

@@ -12,6 +12,7 @@ from octorec.errors import InputError
 
 ROWS = 2**18  # items looked at at a time, so that other threads get their turn
 FEW = 4  # children of a node that are looked at first
+NONE = np.zeros(0, np.int64)
 MOST_COUNTS = 1024  # unions of sets whose count a catalog keeps
 _counts: WeakKeyDictionary[Catalog, dict[bytes, int]] = WeakKeyDictionary()
 
@@ -27,6 +28,8 @@ class ItemFilter:
 def lookup(catalog: Catalog, field: str, item_ids: Sequence[str], dropped: list[str] | None = None) -> np.ndarray:
     """Item indices of `item_ids`. One that the catalog lacks is an InputError naming `field`; with `dropped` it is left
     out, and a note put there says how many were and which came first."""
+    if not len(item_ids):
+        return NONE
     places = catalog.places(item_ids)
     unknown = np.flatnonzero(places < 0)
     if not len(unknown):
@@ -40,7 +43,9 @@ def lookup(catalog: Catalog, field: str, item_ids: Sequence[str], dropped: list[
 
 def item_filter(catalog: Catalog, excluded: np.ndarray, allow: Sequence[str]) -> ItemFilter:
     """What a request may be given that excludes the items `excluded` [m], in any order, and allows the sets `allow`."""
-    return ItemFilter(np.unique(excluded), catalog.set_mask(allow, "allow") if allow else None)
+    return ItemFilter(
+        np.unique(excluded) if len(excluded) else excluded, catalog.set_mask(allow, "allow") if allow else None
+    )
 
 
 def items_of(catalog: Catalog, leaves: np.ndarray, chosen: ItemFilter) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +75,7 @@ def banned_nodes(catalog: Catalog, chosen: ItemFilter) -> list[np.ndarray]:
 
     Of a node and those below it only the node itself: a search that does not enter it meets none of them.
     """
-    banned = [np.zeros(0, np.int64) for _ in catalog.trie.levels]
+    banned = [NONE for _ in catalog.trie.levels]
     banned[-1] = _banned_leaves(catalog, chosen)
     for level in range(len(banned) - 1, 0, -1):
         if not len(banned[level]):
@@ -110,7 +115,7 @@ def _keeps_child(
 def _banned_leaves(catalog: Catalog, chosen: ItemFilter) -> np.ndarray:
     """Leaves that exclusions leave without an item that may be returned: a shared tuple dies with its last item."""
     if not len(chosen.excluded):
-        return np.zeros(0, np.int64)
+        return NONE
     leaves = np.unique(catalog.item_leaf[chosen.excluded]).astype(np.int64)
     _, position = items_of(catalog, leaves, chosen)
     return leaves[np.bincount(position, minlength=len(leaves)) == 0]

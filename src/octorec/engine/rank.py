@@ -118,7 +118,18 @@ class Found:
 
     def finite(self, row: int) -> bool:
         """Whether the model gave the batch's request number `row` scores that are numbers."""
-        return bool((self.scores[row] < np.inf).all())  # no comparison holds for NaN
+        return self._finite[row]
+
+    @cached_property
+    def _finite(self) -> list[bool]:
+        finite: list[bool] = (self.scores < np.inf).all(1).tolist()  # no comparison holds for NaN
+        return finite
+
+    @cached_property
+    def _live(self) -> list[int]:
+        """Beams of each request that are not dead: they are ranked, the dead ones last."""
+        live: list[int] = np.isfinite(self.scores).sum(1).tolist()
+        return live
 
     def ranked(self, row: int, request: ParsedRequest) -> Ranked:
         """The items of `request`, which was the batch's number `row`: its live beams' items, at most k of them.
@@ -129,8 +140,8 @@ class Found:
             return by_popularity(request)
         if not self.finite(row):
             raise NonFiniteError(self.checkpoint, [row], f"request {row + 1} of a batch")
-        live = np.isfinite(self.scores[row])
-        leaves, scores = self.nodes[row][live] - self.first_leaf, self.scores[row][live]
+        live = self._live[row]
+        leaves, scores = self.nodes[row, :live] - self.first_leaf, self.scores[row, :live]
         items, position = items_of(request.catalog, leaves, request.filter)
         earlier, last = self.bounds[row].tolist()
         return Ranked(request, items[: request.k], scores[position[: request.k]], (earlier, last))

@@ -216,7 +216,7 @@ class Batcher:
     def _take(self) -> list[Pending]:
         """The oldest request whose deadline has not passed, and others that the same engine answers in the same bucket.
 
-        These are the oldest that need as wide beams; a narrower one takes a row that would be empty.
+        These are the oldest that need as wide beams; a narrower one takes a row that would be computed for nobody.
         """
         now = time.monotonic()
         late = [pending for pending in self._queue if now >= pending.deadline]  # their handlers' own timeouts answer
@@ -232,7 +232,7 @@ class Batcher:
         wide = [one for one in alike if buckets.beams_of(one.parsed.widths) == beams]
         batch = wide[: min(self.max_batch, buckets.most(beams))]
         empty = min(self.max_batch, buckets.size_of(len(batch), beams)) - len(batch)
-        if empty:
+        if empty and serving.engine.rows_are_fixed:
             taken = set(wide)
             batch += [one for one in alike if one not in taken and holds(beams, one.parsed.widths)][:empty]
         for pending in batch:
