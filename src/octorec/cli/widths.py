@@ -10,8 +10,8 @@ from octorec.cli.options import Device, Interactions, Json, Limit, OtherCatalog,
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import checkpoint_version, require_model
-from octorec.engine.starts_file import write_starts
-from octorec.engine.widths import read_widths
+from octorec.engine.starts_file import claimed_starts, write_starts
+from octorec.engine.widths import choices
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import lengths
 from octorec.progress_bar import counting
@@ -26,6 +26,7 @@ LIMIT = 1000
 
 
 def widths(
+    command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
     data: Interactions,
     k: Annotated[str, typer.Option(help="Numbers of items to measure for, with commas.")] = "10,50,100",
@@ -41,7 +42,9 @@ def widths(
 ) -> None:
     """Measure how wide beams must be for exact answers; a file beside CHECKPOINT says where `auto` then begins."""
     require_model(checkpoint, catalog)
-    asked, given = _numbers(k), read_widths("beam_widths", beam_widths)
+    asked = _numbers(k)
+    given = choices(asked, beam_widths)
+    command.with_resource(claimed_starts(checkpoint))
     form = table_format(sep, columns, time_format)
 
     from octorec.engine.load import load
