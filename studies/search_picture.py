@@ -12,6 +12,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -33,7 +34,7 @@ SIZES, ITEMS, SEED = (4, 4, 4), 24, 1
 K, WIDTHS = 3, (3, 6)
 SHARPER = 3.0  # times the weights that a model begins its training with: surer of its codes
 HISTORY = ["item 1", "item 2"]
-LOOKS = {  # kept, dropped, never seen
+LOOKS: dict[str, dict[str, Any]] = {  # kept, dropped, never seen
     "kept": {"marker": "o", "color": COLOURS[0], "markersize": 6},
     "dropped": {"marker": "X", "color": COLOURS[1], "markersize": 6},
     "never looked at": {"marker": "o", "color": "#B5B5B5", "markersize": 3},
@@ -85,7 +86,7 @@ def searched(engine: Engine, width: int) -> Drawn:
         for item, codes in enumerate(engine.catalog.codes.tolist())
         for level in range(len(SIZES))
     }
-    kept, dropped = {()}, set[Codes]()
+    kept, dropped = set[Codes]([()]), set[Codes]()
     for level in range(1, len(SIZES) + 1):
         met = sorted((c for c in scores if len(c) == level and c[:-1] in kept), key=lambda c: (-scores[c], c))
         kept |= set(met[:width])
@@ -116,7 +117,9 @@ def _panel(axes: Axes, search: Drawn) -> None:
     for codes, score in search.scores.items():
         if codes:
             seen = search.state(codes) != "never looked at"
-            line = {"color": "#7F7F7F", "linewidth": 0.9} if seen else {"color": "#D5D5D5", "linewidth": 0.6}
+            line: dict[str, Any] = (
+                {"color": "#7F7F7F", "linewidth": 0.9} if seen else {"color": "#D5D5D5", "linewidth": 0.6}
+            )
             axes.plot((len(codes) - 1, len(codes)), (search.scores[codes[:-1]], score), zorder=1, **line)
     for state, look in LOOKS.items():
         places = [(len(codes), score) for codes, score in search.scores.items() if search.state(codes) == state]
@@ -129,7 +132,7 @@ def _panel(axes: Axes, search: Drawn) -> None:
     lower = np.inf
     for score, item, found in _labels(search):
         lower = min(score, lower - 0.27)  # so that no text lies on another
-        look = {"color": "#000000"} if found else {"color": "#6A6A6A", "style": "italic"}
+        look: dict[str, Any] = {"color": "#000000"} if found else {"color": "#6A6A6A", "style": "italic"}
         axes.annotate(
             item if found else f"{item}, missed", (len(SIZES) + 0.08, lower), va="center", fontsize=8.5, **look
         )

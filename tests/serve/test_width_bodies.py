@@ -1,4 +1,4 @@
-"""Whatever a body says of beams is answered or refused by the name of its field; a variant may have beams of any kind."""
+"""Whatever a body says of beams is answered, or refused by the name of its field; a variant has beams of any kind."""
 
 import random
 from pathlib import Path
