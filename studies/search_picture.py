@@ -132,9 +132,9 @@ def _panel(axes: Axes, search: Drawn) -> None:
     lower = np.inf
     for score, item, found in _labels(search):
         lower = min(score, lower - 0.27)  # so that no text lies on another
-        look: dict[str, Any] = {"color": "#000000"} if found else {"color": "#6A6A6A", "style": "italic"}
+        style: dict[str, Any] = {"color": "#000000"} if found else {"color": "#6A6A6A", "style": "italic"}
         axes.annotate(
-            item if found else f"{item}, missed", (len(SIZES) + 0.08, lower), va="center", fontsize=8.5, **look
+            item if found else f"{item}, missed", (len(SIZES) + 0.08, lower), va="center", fontsize=8.5, **style
         )
     exact, side = ("Exact", "above") if answer.exact else ("Not exact", "below")
     axes.set_title(f"{search.width} beams, {K} items\n{exact}: the last item is {side} the bound", loc="left")
