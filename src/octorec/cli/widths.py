@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octorec.cli.inputs import known_users, predicted
-from octorec.cli.options import Device, Interactions, Json, Limit, OtherCatalog, Users, show
+from octorec.cli.inputs import known_users, predicted, said_of_gpu, without_features
+from octorec.cli.options import ContextModule, Device, Interactions, Json, Limit, OtherCatalog, Users, show
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import checkpoint_version, require_model
@@ -34,6 +34,7 @@ def widths(
     limit: Limit = LIMIT,
     users: Users = None,
     catalog: OtherCatalog = None,
+    context_module: ContextModule = None,
     device: Device = DEVICE,
     sep: Sep = None,
     columns: Columns = None,
@@ -53,7 +54,10 @@ def widths(
     from octorec.evaluate.unknown import askable
 
     _, examples, _ = predicted(data, HOLD_OUT, form, limit)
-    engine = load(checkpoint, catalog, device, beam_widths=given, default_beam_width=given[-1])
+    shapes: dict[str, Any] = {"beam_widths": given, "default_beam_width": given[-1]}
+    loading: dict[str, Any] = {"progress": said_of_gpu(device), "context_module": context_module}
+    engine = load(checkpoint, catalog, device, **shapes, **loading)
+    without_features(engine.features)
     known = known_users(users, engine.user_fields, (example.user_id for example in examples), form)
     examples, unknown = askable(examples, engine.catalog.item_ids, known)
     for line in unknown.lines():
@@ -68,7 +72,7 @@ def widths(
 
 
 def _lines(measured: "MeasuredWidths", ks: tuple[int, ...], device: str) -> list[str]:
-    """The table as a person reads it."""
+    """Return the table as a person reads it."""
     head = f"share of {measured.requests:,} answers that are certified exact; batches of {measured.batch} on {device}"
     lines = [head, "beam width  ms a batch  " + "  ".join(f"k {k:>5}" for k in ks)]
     for one in measured.widths:
@@ -78,7 +82,7 @@ def _lines(measured: "MeasuredWidths", ks: tuple[int, ...], device: str) -> list
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """The numbers of "10,50", ascending."""
+    """Return the numbers of "10,50", ascending."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in parts):
         raise InputError("k", text, "must be integers above 0, with commas")
