@@ -225,7 +225,7 @@ def test_a_proof_takes_a_schedule_and_auto(alone: Path) -> None:
     assert len(codes) == 1
     assert codes <= {0, 3, 4}
     assert metrics[0] == metrics[1] == metrics[2]
-    assert "k: got 5; at most the last" in octorec(*proved, "--beam-width", "8-4-4", expect=2).stderr
+    assert "at most the last of beam_width = 8-4-4" in octorec(*proved, "--beam-width", "8-4-4", expect=2).stderr
 
 
 def test_a_proof_takes_fewer_beams_than_the_usual_list_has_items(alone: Path) -> None:
