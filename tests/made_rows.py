@@ -1,6 +1,7 @@
 """Rows of results for tests, which say only the fields that they are about."""
 
 import dataclasses
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from benchmarks.records import Environment, Row
@@ -18,9 +19,11 @@ def made(kind: type[R], /, environment: Environment = HERE, **given: Any) -> R:
 
 
 def empty(hint: Any) -> Any:
-    """The least value of a type: 0, an empty text, None where that may be, the first of several words."""
+    """The least value of a type: 0, an empty text, None where that may be, the first of several words or types."""
     if type(None) in get_args(hint):
         return None
+    if isinstance(hint, UnionType):
+        return empty(get_args(hint)[0])
     if isinstance(word := next(iter(get_args(hint)), None), str):
         return word
     origin = get_origin(hint) or hint

@@ -151,6 +151,34 @@ def test_bodies_come_from_a_file_or_a_catalog(catalog: str, tmp_path: Path) -> N
             bodies(wrong)
 
 
+@pytest.mark.parametrize(
+    ("typed", "sent"), [("auto", "auto"), ("8", 8), ("4-8-16", [4, 8, 16]), ((4, 8, 16), [4, 8, 16])]
+)
+def test_bodies_ask_for_the_beams_that_were_typed(catalog: str, typed: Any, sent: Any) -> None:
+    assert {str(orjson.loads(body)["beam_width"]) for body in bodies(short(catalog, beam_width=typed))} == {str(sent)}
+
+
+@pytest.mark.parametrize(("width", "field"), [("wide", "beam_width"), ("8-4-2", "k"), (3, "k"), ("0", "beam_width")])
+def test_beams_that_cannot_be_asked_for_are_refused(catalog: str, width: Any, field: str) -> None:
+    with pytest.raises(InputError) as refused:
+        short(catalog, beam_width=width)
+    assert refused.value.field == field
+
+
+def test_a_server_under_load_answers_auto(catalog: str) -> None:
+    engine = make_engine(batch_sizes=(1, 8), beam_widths=(4, 16, 210), default_beam_width=4)
+
+    async def test() -> None:
+        async with listening(engine) as (service, port):
+            flags = {"beam_width": "auto", "request_rate": "20", "duration_s": 0.5, "warm_up_s": 0, "k": 2}
+            (row,) = await bench(f"http://127.0.0.1:{port}", short(catalog, **flags), silent)
+            assert row["errors"] == {}
+            exact = service.metrics.registry.get_sample_value("octorec_exact_total", {"exact": "yes"})
+            assert exact == row["answered"] > 0
+
+    run(test())
+
+
 def test_timings_are_read_from_the_end() -> None:
     answer = with_timings(b'{"items":["a \\"timings\\":{}"]}', {"queue_ms": 0.5, "device_ms": 3.25})
     assert timings_of(answer) == {"queue_ms": 0.5, "device_ms": 3.25}

@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": ["one", "two", "--data", "d"],
     "prove": ["checkpoint", "--data", "d"],
     "serve": ["."],
+    "widths": ["checkpoint", "--data", "d"],
 }
 
 

@@ -11,7 +11,7 @@ from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import preset
 
 ON_GPU = pytest.param("cuda", marks=pytest.mark.gpu)
-# Of so few codes that nearly all tuples are items: a model spends little probability on what is none.
+# There are few codes, so that nearly all tuples are items: a model spends little probability on what is none.
 MODELS = {
     "cpu": preset("demo", codebook_sizes=(16, 16, 16)),
     "cuda": preset("moe-4b-a0.5b", n_layer=4, max_context=64, codebook_sizes=(64, 64, 64)),

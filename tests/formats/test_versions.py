@@ -17,6 +17,8 @@ from benchmarks import records
 from benchmarks.rows import AblationFailure
 from octorec import formats
 from octorec.catalog.catalog import Catalog
+from octorec.engine.policy import BeamStarts
+from octorec.engine.starts_file import read_starts, write_starts
 from octorec.errors import InputError
 from octorec.evaluate.online.experiment import parse_experiment
 from octorec.evaluate.online.record import read_record, start
@@ -70,6 +72,11 @@ def replace_contents(folder: Path) -> None:
         (scratch / "y").write_text("y")
 
 
+def write_widths(folder: Path) -> None:
+    folder.mkdir()
+    write_starts(folder / "model", BeamStarts({10: 64}), {})
+
+
 @dataclass(frozen=True)
 class Written:
     """A format as it is written and read. file: where the version stands, below what `write` is given."""
@@ -96,6 +103,7 @@ WRITTEN = {
         formats.EXPERIMENT, "one/record.json", write_experiment, lambda folder: read_record(folder / "one")
     ),
     "contents": Written(formats.CONTENTS, ".octorec.json", write_contents, replace_contents),
+    "widths": Written(formats.WIDTHS, "model.widths.json", write_widths, lambda folder: read_starts(folder / "model")),
     "rows": Written(
         formats.ROWS,
         "rows.jsonl",

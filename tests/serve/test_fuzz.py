@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import httpx
@@ -79,6 +79,7 @@ def fuzz(operation: schemathesis.schemas.APIOperation) -> str:
     """What a route said to generated requests, valid and not."""
     name = f"{operation.method.upper()} {operation.path}"
     said: Counter[int] = Counter()
+    widths: Counter[str] = Counter()
 
     @settings(
         max_examples=EXAMPLES.get(name, FEWER),
@@ -90,12 +91,20 @@ def fuzz(operation: schemathesis.schemas.APIOperation) -> str:
     )
     @given(case=operation.as_strategy())
     def ask(case: schemathesis.Case) -> None:
+        bodies = case.body if isinstance(case.body, list) else [case.body]
+        widths.update(type(body["beam_width"]).__name__ for body in bodies if "beam_width" in _keys(body))
         response = case.call()
         said[response.status_code] += 1
         case.validate_response(response, checks=[not_a_server_error])
 
     ask()
+    if name == "POST /v1/recommend":
+        assert {"int", "list", "str"} <= set(widths), f"beam_width is drawn as each of them: {widths}"
     return f"{name}: {dict(said)}"
+
+
+def _keys(body: object) -> Collection[str]:
+    return body.keys() if isinstance(body, dict) else ()
 
 
 def throw_bytes(port: int, times: int) -> None:

@@ -15,7 +15,9 @@ from served import SIZES, administered, make_catalog, make_engine, run, save_che
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
 from octorec.cli import app as cli
+from octorec.engine.buckets import Buckets
 from octorec.engine.engine import EngineConfig
+from octorec.serve.metrics import Metrics
 from octorec.serve.refusal import STATUS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
@@ -87,3 +89,30 @@ def test_what_an_engine_has_where_nothing_is_set_is_what_the_page_says() -> None
     said = " ".join(PAGE.split())
     assert f"batch sizes {sizes} and beam widths {widths}, and a request that states no width gets" in said
     assert f"states no width gets {EngineConfig.default_beam_width}." in said
+
+
+def test_the_buckets_of_the_page_are_those_that_its_flags_make() -> None:
+    said = " ".join(PAGE.split())
+    found = re.search(r"`--batch-sizes (\S+) --beam-widths (\S+) --max-rows (\d+)` there are batches of (.*?)\. ", said)
+    assert found is not None
+    sizes, widths = (tuple(map(int, part.split(","))) for part in found.groups()[:2])
+    buckets = Buckets.of(sizes, widths, 3, int(found[3]))
+    largest = {beams[0]: buckets.most(beams) for beams in buckets.beams}
+    assert largest == {64: 128, 512: 32}
+    assert found[4] == "128 for 64 beams and of 32 for 512"
+    assert {buckets.sizes_of(beams)[0] for beams in Buckets.of(sizes, widths, 3, max_rows=1).beams} == {sizes[0]}
+
+
+def test_every_metric_of_exact_answers_is_shown_with_its_label() -> None:
+    rows = re.findall(r"^- `(\w+_total)` \(`(\w+)`: (.*?)\) ", PAGE, re.M)
+    told = {name: (label, re.findall(r"`(\w+)`", values)) for name, label, values in rows}
+    assert "- `beam_width` is a histogram" in PAGE
+    metrics = Metrics()
+    kinds = {"exact_total": metrics.exact, "repeats_total": metrics.repeats, "audits_total": metrics.audits}
+    for name, metric in kinds.items():
+        label, values = told[name]
+        for value in values:
+            metric.labels(**{label: value}).inc()
+            assert f'octorec_{name}{{{label}="{value}"}} 1.0' in metrics.text().decode()
+        assert values
+    assert "octorec_beam_width_bucket" in metrics.text().decode()

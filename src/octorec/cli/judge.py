@@ -108,7 +108,7 @@ def evaluate(
         say(f"{requests}: " + (chosen.line("requests", "line numbers") if chosen else f"{len(shadowed):,} requests"))
         say(f"ahead: {len(shadowed):,} requests to each of two checkpoints on {device}, which then score the answers")
         with counting("shadow", "requests") as progress:
-            pair = engines()
+            pair = engines(**({} if width is None else {"default_beam_width": width}))
             seen = shadow(*pair, shadowed, progress=progress, unknown_items=unknown_items)
         seen = dataclasses.replace(seen, sample=chosen)
         show(as_json, seen.to_dict(), render_shadow(seen))

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octorec.cli.inputs import known_users, predicted
-from octorec.cli.options import Device, Interactions, Json, Limit, OtherCatalog, Users, show
+from octorec.cli.inputs import known_users, predicted, said_of_gpu, without_features
+from octorec.cli.options import ContextModule, Device, Interactions, Json, Limit, OtherCatalog, Users, show
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import checkpoint_version, require_model
-from octorec.engine.starts_file import write_starts
-from octorec.engine.widths import read_widths
+from octorec.engine.starts_file import claimed_starts, write_starts
+from octorec.engine.widths import choices
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import lengths
 from octorec.progress_bar import counting
@@ -26,6 +26,7 @@ LIMIT = 1000
 
 
 def widths(
+    command: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
     data: Interactions,
     k: Annotated[str, typer.Option(help="Numbers of items to measure for, with commas.")] = "10,50,100",
@@ -33,6 +34,7 @@ def widths(
     limit: Limit = LIMIT,
     users: Users = None,
     catalog: OtherCatalog = None,
+    context_module: ContextModule = None,
     device: Device = DEVICE,
     sep: Sep = None,
     columns: Columns = None,
@@ -41,7 +43,9 @@ def widths(
 ) -> None:
     """Measure how wide beams must be for exact answers; a file beside CHECKPOINT says where `auto` then begins."""
     require_model(checkpoint, catalog)
-    asked, given = _numbers(k), read_widths("beam_widths", beam_widths)
+    asked = _numbers(k)
+    given = choices(asked, beam_widths)
+    command.with_resource(claimed_starts(checkpoint))
     form = table_format(sep, columns, time_format)
 
     from octorec.engine.load import load
@@ -50,7 +54,10 @@ def widths(
     from octorec.evaluate.unknown import askable
 
     _, examples, _ = predicted(data, HOLD_OUT, form, limit)
-    engine = load(checkpoint, catalog, device, beam_widths=given, default_beam_width=given[-1])
+    shapes: dict[str, Any] = {"beam_widths": given, "default_beam_width": given[-1]}
+    loading: dict[str, Any] = {"progress": said_of_gpu(device), "context_module": context_module}
+    engine = load(checkpoint, catalog, device, **shapes, **loading)
+    without_features(engine.features)
     known = known_users(users, engine.user_fields, (example.user_id for example in examples), form)
     examples, unknown = askable(examples, engine.catalog.item_ids, known)
     for line in unknown.lines():

@@ -1,5 +1,7 @@
 """The file beside a checkpoint that says how wide `auto` begins: NAME.widths.json beside the folder NAME."""
 
+import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,16 @@ from octorec.engine.widths import read_width
 from octorec.errors import InputError
 from octorec.files import json_text, read_json
 from octorec.formats import WIDTHS
+from octorec.output.claim import Claim, claimed_file
 from octorec.output.write import new_file
 
 SUFFIX = ".widths.json"
+FIELD = "widths"  # how errors call the file
 
 
 def starts_file(checkpoint: str | Path) -> Path:
     """Return where the table of a checkpoint folder lies, whether it is there or not."""
-    folder = Path(checkpoint).absolute()
+    folder = Path(os.path.abspath(checkpoint))  # `..` has a name then
     return folder.with_name(folder.name + SUFFIX)
 
 
@@ -36,10 +40,19 @@ def read_starts(checkpoint: str | Path) -> BeamStarts:
     return BeamStarts({_k(path, k): _width(f"{path}: starts.{k}", width) for k, width in starts.items()})
 
 
+def claimed_starts(checkpoint: str | Path) -> AbstractContextManager[Claim]:
+    """Hold the right to write the table of a checkpoint folder, until the context ends; call it before long work.
+
+    Raises InputError where nothing can be written there, or where what is there is no table.
+    """
+    read_starts(checkpoint)
+    return claimed_file(starts_file(checkpoint), field=FIELD)
+
+
 def write_starts(checkpoint: str | Path, starts: BeamStarts, measured: dict[str, Any]) -> Path:
     """Write the table beside a checkpoint folder, in place of one that is there. measured: what it was made from."""
     path = starts_file(checkpoint)
-    with new_file(path) as scratch:
+    with new_file(path, field=FIELD) as scratch:
         table = {str(k): width for k, width in sorted(starts.widths.items())}
         scratch.write_text(json_text({**WIDTHS.stamp(), **measured, "starts": table}, indent=1) + "\n")
     return path

@@ -3,6 +3,7 @@
 Imports no torch, so that settings can be checked before anything loads.
 """
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, Final, Literal
 
@@ -100,6 +101,17 @@ def read_widths(name: str, values: Any) -> tuple[Width, ...]:
     if not widths or fixed != sorted(fixed) or len(set(widths)) < len(widths):
         raise InputError(name, values, "must be ascending integers above 0, and schedules such as 128-256-512")
     return widths
+
+
+def choices(ks: Sequence[int], values: Any) -> tuple[int, ...]:
+    """Return the beam widths that `auto` is to choose from for ascending numbers of items: two numbers or more."""
+    widths = read_widths("beam_widths", values)
+    fixed = tuple(width for width in widths if isinstance(width, int))
+    if len(fixed) < max(2, len(widths)):
+        raise InputError("beam_widths", values, "must be two widths or more, to choose from, each one number")
+    if ks[-1] > fixed[-1]:
+        raise InputError("k", ks[-1], f"at most the widest beam, {fixed[-1]}")
+    return fixed
 
 
 def check_default_width(widths: tuple[Width, ...], default: BeamWidth) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from octorec.engine.engine import Engine
 from octorec.engine.policy import BeamStarts
 from octorec.engine.request import Answer, Request
+from octorec.engine.widths import choices
 from octorec.errors import InputError
 from octorec.progress import Progress, silent
 
@@ -70,11 +71,9 @@ def measure_widths(
 
     Raises InputError for a k beyond the widest beam, and where the engine has a single width to choose from.
     """
-    widths = engine.policy.buckets.fixed
-    if len(widths) < 2:
-        raise InputError("beam_widths", widths, "must be two widths or more, to choose from")
-    if ks[-1] > widths[-1]:
-        raise InputError("k", ks[-1], f"at most the widest beam, {widths[-1]}")
+    widths = choices(ks, engine.policy.buckets.fixed)
+    if not requests:
+        raise InputError("requests", 0, "give at least one request")
     batch = min(len(requests), engine.policy.buckets.most(engine.policy.widest))
     answers: dict[int, list[Answer]] = {}
     ms: dict[int, float] = {}

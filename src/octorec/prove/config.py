@@ -8,6 +8,7 @@ from annotated_types import Interval
 from octorec.engine.limits import DEFAULT_BEAM_WIDTH
 from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
 from octorec.engine.widths import read_for
+from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, Lengths, lengths
 from octorec.evaluate.margin import MARGIN, check_margin
 from octorec.settings import DEVICE, check_types, setting
@@ -42,4 +43,10 @@ class ProveConfig:
     def __post_init__(self) -> None:
         check_types(self)
         check_margin(self.margin)
-        object.__setattr__(self, "beam_width", read_for(lengths(self.k)[-1], "beam_width", self.beam_width))
+        longest = lengths(self.k)[-1]
+        try:
+            width = read_for(longest, "beam_width", self.beam_width)
+        except InputError as error:
+            value = self.k if error.field == "k" else error.value
+            raise InputError(error.field, value, error.allowed) from None
+        object.__setattr__(self, "beam_width", width)

@@ -141,7 +141,7 @@ def gate(
     """
     asked = users or {}
     examples, _ = askable(examples, parent.catalog.item_ids, asked)
-    requests = [Request(example.history, user=asked.get(example.user_id, {})) for example in examples]
+    requests = [Request(example.history, k=1, user=asked.get(example.user_id, {})) for example in examples]
     targets = [example.target for example in examples]
     nll = [-engine.score(requests, targets).astype(np.float64).sum(1) for engine in (parent, child)]
     ids = np.array([example.user_id for example in examples], dtype=object)
@@ -200,7 +200,7 @@ def compared_layers(
 ) -> tuple[list[LayerFidelity], bool]:
     """Return what `Proof` holds of layers and edges, on examples spread over all."""
     few = spread(examples, MEASURED)
-    requests = [Request(example.history, user=users.get(example.user_id, {})) for example in few]
+    requests = [Request(example.history, k=1, user=users.get(example.user_id, {})) for example in few]
     batch, codes = parent.forced_batch(requests, [example.target for example in few])
     layers = layer_fidelity(parent.model, child.model, batch, codes)
     return layers, edges_hold(child.ops, str(child.device), next(parent.model.parameters()).dtype)  # type: ignore[attr-defined]

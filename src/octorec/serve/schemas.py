@@ -135,6 +135,8 @@ def in_words(kind: str, message: str, field: str) -> str:
         return "values are numbers, lists of numbers or null"
     if (len(names) == 2 and names[0] in ID_LISTS) or (names[-1] == "item_id" and kind != "missing"):
         return "ids are text, or integers, which are read as text"
+    if names[0] == "beam_width":
+        return "must be an integer, a list of one a level, or auto"
     return SAID.get(kind, message.removeprefix("Value error, "))
 
 

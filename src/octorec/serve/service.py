@@ -228,6 +228,9 @@ class Service:
         max_batch = largest if self.config.batch.max_batch_size is None else self.config.batch.max_batch_size
         if max_batch > largest:
             raise InputError("max_batch_size", max_batch, f"at most the engine's largest batch size {largest}")
+        share = self.config.batch.audit_share
+        if share and not engine.policy.buckets.fixed:
+            raise InputError("audit_share", share, "this engine has schedules alone: give it a fixed width too")
         return engine, max_batch
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 
+from octorec.engine.widths import shown
 from octorec.evaluate.margin import percent
 from octorec.evaluate.online import words
 from octorec.evaluate.online.experiment import Experiment, Guard, Metric, Plan, Variant
@@ -60,7 +61,8 @@ def asked(metric: Metric) -> str:
 
 
 def _variant(variant: Variant) -> str:
-    parts = {"checkpoint": variant.checkpoint, "catalog": variant.catalog, "beam width": variant.beam_width}
+    width = None if variant.beam_width is None else shown(variant.beam_width)
+    parts = {"checkpoint": variant.checkpoint, "catalog": variant.catalog, "beam width": width}
     own = ", ".join(f"{name} {value}" for name, value in parts.items() if value is not None)
     return f"{variant.name}: {words.share(variant.share)} of the units; {own or 'as the server itself answers'}"
 
