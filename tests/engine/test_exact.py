@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up import MadeUpModel, random_catalog
+from made_up import MadeUpModel, State, random_catalog
 from test_steps import Tokens
+from torch import Tensor
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine, EngineConfig
@@ -14,6 +15,7 @@ from octorec.engine.items import returnable
 from octorec.engine.policy import BeamStarts
 from octorec.engine.request import Answer, Request
 from octorec.errors import InputError
+from octorec.models.model import Logits
 
 SIZES = (6, 5, 4)
 WIDTHS = (1, 2, 4, 8, 16, 128)
@@ -223,3 +225,30 @@ def test_large_batches_are_made_of_narrow_beams_alone() -> None:
     narrow = [Request([item], k=1, beam_width=4) for item in catalog.item_ids[:20]]
     together = subject.recommend([*wide, *narrow])
     assert together == [subject.recommend([request])[0] for request in [*wide, *narrow]]
+
+
+class Uneven(MadeUpModel):
+    """A model whose scores differ a little with the number of beams beside a beam, as some products' do on a GPU."""
+
+    def decode(self, step: int, codes: Tensor | None, parents: Tensor | None, state: State) -> Logits:
+        values = super().decode(step, codes, parents, state).values
+        values[..., 0] += 5e-3 * values.shape[1]
+        return Logits(values)
+
+
+def test_where_scores_differ_between_widths_a_near_tie_is_not_called_exact() -> None:
+    catalog = random_catalog(90, SIZES)
+    even, uneven = engine(MadeUpModel(SIZES), catalog, (2, 8, 64)), engine(Uneven(SIZES), catalog, (2, 8, 64))
+    for subject in (even, uneven):
+        subject.measure_margin()
+    assert even.margin == 0
+    assert 0.1 < uneven.margin < 1
+    requests = [Request([item], k=1, beam_width=8) for item in catalog.item_ids]
+    answers = uneven.recommend(requests)
+    assert {(True, False), (False, True)} <= {(answer.exact, answer.near_tie) for answer in answers}
+    for answer in answers:
+        assert answer.bound is not None
+        beyond = answer.scores[-1] - answer.bound
+        assert answer.exact == (beyond > uneven.margin)
+        assert answer.near_tie == (0 < beyond <= uneven.margin)
+    assert not any(answer.near_tie for answer in even.recommend(requests))

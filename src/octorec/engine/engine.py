@@ -3,6 +3,7 @@
 The same code runs on the CPU through the reference operations and on a GPU through the kernels.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,13 +26,15 @@ from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, id_list, request_list
 from octorec.engine.search import SearchBatch, Searched, score, scored, search
 from octorec.engine.staging import Staging
-from octorec.engine.widths import Width, Widths
+from octorec.engine.widths import Width, Widths, as_width
 from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
 from octorec.kernels.ops import Ops
 from octorec.models.features import Features, any_features, features_of
 from octorec.models.model import Inputs, Model
 from octorec.models.user import UserField
+
+LOOKED_AT = 16  # requests by which buckets are compared
 
 
 class Engine:
@@ -58,6 +61,7 @@ class Engine:
         buckets = config.buckets(len(model.codebook_sizes))
         self.policy = Policy(buckets, config.default_beam_width, starts or BeamStarts())
         self._graphs: dict[Bucket, GraphedSearch] = {}
+        self.margin = 0.0
 
     @property
     def max_history(self) -> int:
@@ -101,7 +105,29 @@ class Engine:
         """Compile and capture every bucket, so that no request waits for it. Nothing to do on the CPU."""
         if self.device.type != "cuda":
             return []
-        return [self.captured(bucket).cost for bucket in self.buckets()]
+        costs = [self.captured(bucket).cost for bucket in self.buckets()]
+        self.measure_margin()
+        return costs
+
+    def measure_margin(self) -> None:
+        """Measure by how much scores differ between buckets, and call no answer exact from now on that is within that.
+
+        `margin` becomes twice the largest difference of a code tuple's score, among the beams that some items of the
+        catalog as histories get in every bucket. It is 0 where products give a row the same bits in every batch.
+        """
+        ids, any_request = self.catalog.item_ids, self.any_request()
+        histories = ids[:: max(1, len(ids) // LOOKED_AT)][:LOOKED_AT]
+        first: list[dict[int, float]] = [{} for _ in histories]
+        most, self.margin = 0.0, 0.0
+        for bucket in self.buckets():
+            asked = replace(any_request, beam_width=as_width(bucket.widths))
+            parsed = [self.parse(replace(asked, history=[item])) for item in histories[: bucket.size]]
+            found = self.search([parsed[row % len(parsed)] for row in range(bucket.size)])
+            for row, known in enumerate(first[: len(parsed)]):
+                for node, total in zip(found.nodes[row].tolist(), found.scores[row].tolist(), strict=True):
+                    if total > -math.inf:
+                        most = max(most, abs(known.setdefault(node, total) - total))
+        self.margin = 2 * most
 
     def captured(self, bucket: Bucket) -> GraphedSearch:
         """The search of a bucket as a CUDA graph; it is captured now if it was not. On a GPU alone."""
@@ -231,7 +257,7 @@ class Engine:
         def found() -> Found:
             searched = search()
             columns = searched.scores.numpy(), searched.nodes.numpy(), searched.bounds.numpy()
-            return Found(*columns, first_leaf, self.checkpoint)
+            return Found(*columns, first_leaf, self.checkpoint, self.margin)
 
         return found
 

@@ -21,12 +21,14 @@ class Ranked:
 
     places [n] int64: the items in the order of `catalog`, the version that answered. scores [n] float32. bounds: the
     highest score that the search dropped before its last scored step, and at that step; -inf where it dropped nothing.
+    margin: by how much a score may differ in a search of another width.
     """
 
     request: ParsedRequest
     places: np.ndarray
     scores: np.ndarray
     bounds: tuple[float, float] = (-math.inf, -math.inf)
+    margin: float = 0.0
 
     @property
     def catalog(self) -> Catalog:
@@ -49,10 +51,19 @@ class Ranked:
         A short list is exact where nothing was dropped. What an earlier step dropped may lead to an item that scores
         just as much, with lower codes; what the last step dropped comes after all beams of its score.
         """
-        if not self.complete:
+        return self._certified(self.margin)
+
+    @property
+    def near_tie(self) -> bool:
+        """Whether the answer is not called exact only because scores differ a little between beam widths."""
+        return self.margin > 0 and not self.exact and self._certified(0.0)
+
+    def _certified(self, margin: float) -> bool:
+        if not self.complete or self.bound is None:
             return self.bound is None
         earlier, last = self.bounds
-        return earlier < float(self.scores[-1]) >= last
+        lowest = float(self.scores[-1])
+        return lowest > earlier + margin and lowest >= last + margin
 
     @property
     def width(self) -> Width | None:
@@ -81,7 +92,7 @@ class Ranked:
         codes = list(zip(*self.codes.T.tolist(), strict=True))
         columns = self.items(), self.scores.tolist(), codes, self.titles()
         about = self.complete, self.exact, self.bound, self.width
-        return Answer(*columns, *about, self.notes, self.request.source)
+        return Answer(*columns, *about, near_tie=self.near_tie, notes=self.notes, source=self.request.source)
 
     def _why_short(self) -> str:
         found, request = len(self.places), self.request
@@ -102,7 +113,8 @@ class Found:
 
     scores [B, W] float32, -inf where a request has fewer beams, NaN throughout where the model gave a request scores
     that are not finite. nodes [B, W] int64: leaves as the device numbers them, from `first_leaf` on. bounds [B, 2]
-    float32: what bounds the beams that were dropped, see `search.Searched`. checkpoint: whose beams they are.
+    float32: what bounds the beams that were dropped, see `search.Searched`. checkpoint: whose beams they are. margin:
+    see `Ranked`.
     """
 
     scores: np.ndarray
@@ -110,6 +122,7 @@ class Found:
     bounds: np.ndarray
     first_leaf: int
     checkpoint: str = "of this engine"
+    margin: float = 0.0
 
     @property
     def leaves(self) -> np.ndarray:
@@ -122,14 +135,12 @@ class Found:
 
     @cached_property
     def _finite(self) -> list[bool]:
-        finite: list[bool] = (self.scores < np.inf).all(1).tolist()  # no comparison holds for NaN
-        return finite
+        return [bool(row.all()) for row in self.scores < np.inf]  # no comparison holds for NaN
 
     @cached_property
     def _live(self) -> list[int]:
         """Beams of each request that are not dead: they are ranked, the dead ones last."""
-        live: list[int] = np.isfinite(self.scores).sum(1).tolist()
-        return live
+        return [int(row.sum()) for row in np.isfinite(self.scores)]
 
     def ranked(self, row: int, request: ParsedRequest) -> Ranked:
         """The items of `request`, which was the batch's number `row`: its live beams' items, at most k of them.
@@ -144,4 +155,4 @@ class Found:
         leaves, scores = self.nodes[row, :live] - self.first_leaf, self.scores[row, :live]
         items, position = items_of(request.catalog, leaves, request.filter)
         earlier, last = self.bounds[row].tolist()
-        return Ranked(request, items[: request.k], scores[position[: request.k]], (earlier, last))
+        return Ranked(request, items[: request.k], scores[position[: request.k]], (earlier, last), self.margin)

@@ -76,9 +76,10 @@ class Answer:
     catalog's order. codes: each item's tuple. complete: whether all k were found. exact: whether it is certain that no
     item of the catalog which the request may have scores better than these, by this checkpoint in this precision.
     bound: no item that the search left out scores above it; None where it left none out. beam_width: of the search, a
-    number or one a level; None where there was none. notes: what was done to the request that its sender may not
-    expect. source: model, or popularity for a request that tells nothing of its user: scores are then logs of the
-    items' shares of all interactions.
+    number or one a level; None where there was none. near_tie: not called exact only because scores differ a little
+    between beam widths on this device, by more than what certifies it. notes: what was done to the request that its
+    sender may not expect. source: model, or popularity for a request that tells nothing of its user: scores are then
+    logs of the items' shares of all interactions.
     """
 
     items: list[str]
@@ -89,6 +90,7 @@ class Answer:
     exact: bool = False
     bound: float | None = None
     beam_width: Width | None = None
+    near_tie: bool = False
     notes: list[str] = field(default_factory=list)
     source: str = "model"
 

@@ -19,6 +19,8 @@ from octorec.kernels.gemm import check_pair, gemm, scales_of
 from octorec.kernels.ops import Operand
 from octorec.kernels.products import ACCUMULATE, Accumulate, Fusion, Problem, product_for
 
+FEW, DEEP = 512, 4096  # rows of x, and columns of a weight; `benchmarks.same_bits` shows that they are enough
+
 
 def linear(
     x: Operand,
@@ -32,7 +34,7 @@ def linear(
     torch takes N and K in multiples of 16 where they are FP8; in 16 bit it writes the result over `into`.
     """
     if isinstance(x, Tensor) and isinstance(weight, Tensor):
-        return F.linear(x, weight) if into is None else into.addmm_(x, weight.T)  # a copy would cost a pass
+        return _plain(x, weight, into)
     check_pair(x, weight)
     assert isinstance(x, Quantized)
     assert isinstance(weight, Quantized)
@@ -45,6 +47,20 @@ def linear(
     out = gemm(x, weight, fusion=fusion, sums=accumulate, residual=into)
     assert isinstance(out, Tensor)
     return out
+
+
+def _plain(x: Tensor, weight: Tensor, into: Tensor | None) -> Tensor:
+    """Compute a product in 16 bit, in which a row's bits do not depend on the number of rows.
+
+    cuBLAS sums few rows of a deep weight in several parts, in another order than many rows: these are padded.
+    """
+    rows = len(x)
+    if x.is_cuda and rows < FEW and x.shape[1] > DEEP:
+        padded = F.pad(x, (0, 0, 0, FEW - rows))
+        if into is None:
+            return F.linear(padded, weight)[:rows]
+        return into.copy_(torch.addmm(F.pad(into, (0, 0, 0, FEW - rows)), padded, weight.T)[:rows])
+    return F.linear(x, weight) if into is None else into.addmm_(x, weight.T)  # a copy would cost a pass
 
 
 def _torch_linear(x: Quantized, weight: Quantized, fast: bool) -> Tensor:

@@ -13,7 +13,12 @@ def encode_answer(ranked: Ranked, model: str, titles: bool, request_id: str) -> 
     if titles:
         columns["titles"] = ranked.titles()
     about: dict[str, Any] = {"complete": ranked.complete, "exact": ranked.exact, "bound": ranked.bound}
-    about |= {"beam_width": ranked.width, "source": ranked.request.source, "notes": ranked.notes}
+    about |= {
+        "near_tie": ranked.near_tie,
+        "beam_width": ranked.width,
+        "source": ranked.request.source,
+        "notes": ranked.notes,
+    }
     about |= {"model": model, "catalog": ranked.catalog.version}
     return orjson.dumps({**columns, **about, "request_id": request_id}, option=orjson.OPT_SERIALIZE_NUMPY)
 

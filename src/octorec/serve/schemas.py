@@ -83,6 +83,10 @@ class Recommendations(BaseModel):
     bound: float | None = Field(
         description="No item that the search left out scores above it; null where it left none out."
     )
+    near_tie: bool = Field(
+        description="Not called exact only because scores differ between beam widths on this device, as measured when "
+        "the server warmed up, by more than what certifies the answer."
+    )
     beam_width: int | list[int] | None = Field(
         description="Beams of the search that found the items, at each level or by level; null by popularity."
     )
