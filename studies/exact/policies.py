@@ -1,0 +1,146 @@
+"""What each policy answers beside 512 beams, and what the host waits for it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.rows.exact import BatchTimesRow, ExactDifferenceRow, PolicyRow, ScheduleVerdict
+from benchmarks.rows.verdicts import Interval
+from octorec.data.splits import Example
+from octorec.engine.batch import ParsedRequest
+from octorec.engine.request import Request
+from octorec.engine.widths import AUTO, BeamWidth, shown
+from octorec.evaluate.compare import compare_predictions
+from octorec.evaluate.metrics import ndcg_at, recall_at
+from studies.exact.asked import NO_ITEM, Deadline, Lists, ask, parse_all, predictions
+from studies.exact.settings import CUTOFFS, MARGIN, NEAR, POLICIES, REFERENCE, SCHEDULES, TIMED
+from studies.exact.subject import Subject, ranks_of, target_places
+from studies.exact.temperature import target_log_probs
+from studies.quality.answers import beam_overlap
+
+BATCH = 32  # requests that are timed together
+
+
+@dataclass(frozen=True)
+class Side:
+    """Side is what one policy answers."""
+
+    policy: BeamWidth
+    k: int
+    lists: Lists
+
+    @property
+    def name(self) -> str:
+        return shown(self.policy)
+
+
+def policies(subject: Subject, examples: Sequence[Example], deadline: Deadline) -> None:
+    """Ask by every policy, and record each beside the reference."""
+    parsed = parse_all(subject.engine, examples, deadline)
+    reference = _side(subject, parsed, REFERENCE, REFERENCE, deadline)
+    _record(subject, examples, reference, reference)
+    log_probs = target_log_probs(subject.engine, parsed, examples, deadline)
+    for width, k in POLICIES:
+        side = _side(subject, parsed, width, k, deadline)
+        _record(subject, examples, side, reference)
+        if width == AUTO:
+            found = differences(side.lists, reference.lists, k)
+            row = subject.row(ExactDifferenceRow, len(examples), policy=side.name, k=k, **vars(found))
+            print(
+                f"  {subject.name}, {side.name}, k {k}: {row.differ} of {row.both_exact} exact answers differ",
+                flush=True,
+            )
+        if width in SCHEDULES:
+            _judge(subject, examples, side, reference, log_probs)
+
+
+def _side(subject: Subject, parsed: Sequence[ParsedRequest], width: BeamWidth, k: int, deadline: Deadline) -> Side:
+    return Side(width, k, ask(subject.engine, parsed, width, k, deadline))
+
+
+def _record(subject: Subject, examples: Sequence[Example], side: Side, reference: Side) -> None:
+    lists, cuts = side.lists, [cut for cut in CUTOFFS if cut <= side.k]
+    ranks = ranks_of(lists.places, target_places(subject.engine.catalog, examples))
+    shared = {cut: beam_overlap(lists.places[:, :cut], reference.lists.places[:, :cut]) for cut in cuts}
+    row = subject.row(
+        PolicyRow, len(examples), policy=side.name, k=side.k,
+        recall={str(cut): round(float(recall_at(ranks, cut).mean()), 6) for cut in cuts},
+        ndcg={str(cut): round(float(ndcg_at(ranks, cut).mean()), 6) for cut in cuts},
+        overlap={str(cut): round(share, 6) for cut, share in shared.items()},
+        found=round(float(lists.found.mean()), 3), exact=round(float(lists.exact.mean()), 6),
+        repeated=round(float(lists.repeated.mean()), 6), beam_width=round(float(lists.width.mean()), 3),
+    )  # fmt: skip
+    print(f"  {subject.name}, {side.name}, k {side.k}: recall {row.recall}, overlap {row.overlap}, exact "
+          f"{row.exact:.4f}, repeated {row.repeated:.4f}, found {row.found:.1f}", flush=True)  # fmt: skip
+
+
+def _judge(subject: Subject, examples: Sequence[Example], side: Side, reference: Side, log_probs: np.ndarray) -> None:
+    engine = subject.engine
+    for cut in CUTOFFS:
+        before, after = (predictions(engine, examples, one.lists, cut, log_probs) for one in (reference, side))
+        found = compare_predictions(before, after, MARGIN)
+        subject.row(
+            ScheduleVerdict, len(examples), policy=side.name, k=cut,
+            relative_difference={
+                name: Interval(**found.differences[name].to_dict()) for name in found.verdict.metrics
+            },
+            verdict=found.verdict.outcome, users_needed=found.verdict.users_needed, margin=MARGIN,
+        )  # fmt: skip
+        print(f"  {subject.name}, {side.name} at {cut}: {found.verdict.outcome}", flush=True)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Differences are the fields of an `ExactDifferenceRow`."""
+
+    both_exact: int
+    differ: int
+    near_ties: int
+    equal_scores: float
+    score_difference: float
+
+
+def differences(lists: Lists, reference: Lists, k: int) -> Differences:
+    """Compare answers of k items that are flagged exact with the first k of those that 512 beams found exact too.
+
+    A near tie has the same items in another order, and at each place scores that differ by `NEAR` at most.
+    """
+    both = lists.exact & reference.certified(k)
+    ours, theirs = lists.places[both, :k], reference.places[both, :k]
+    apart = np.zeros(ours.shape)
+    found = (ours != NO_ITEM) & (theirs != NO_ITEM)
+    scores = lists.scores[both, :k].astype(np.float64), reference.scores[both, :k].astype(np.float64)
+    apart[found] = np.abs(scores[0][found] - scores[1][found])
+    other = (ours != theirs).any(1)
+    near = other & (np.sort(ours, 1) == np.sort(theirs, 1)).all(1) & (apart <= NEAR).all(1)
+    same_item = found & (ours == theirs)
+    largest = float(apart[same_item].max(initial=0.0))
+    equal = float((apart == 0).all(1).mean()) if both.any() else 1.0
+    return Differences(int(both.sum()), int((other & ~near).sum()), int(near.sum()), equal, largest)
+
+
+def times(subject: Subject, examples: Sequence[Example], batches: int, deadline: Deadline) -> None:
+    """Time batches of 32 requests by every policy, after each batch was asked once."""
+    size = min(BATCH, len(examples))
+    for width, k in TIMED:
+        asked = [Request(example.history, k=k, beam_width=width) for example in examples]
+        parts = [asked[start : start + size] for start in range(0, len(asked) - size + 1, size)]
+        repeated, milliseconds = 0, []
+        for part in parts:  # compiles, captures
+            deadline.check()
+            first = subject.engine.policy.widths(width, k)[-1]
+            found = [answer.beam_width for answer in subject.engine.recommend(part)]
+            repeated += sum(one != first for one in found) if width == AUTO else 0
+        for number in range(batches):
+            deadline.check()
+            before = time.perf_counter()
+            subject.engine.recommend(parts[number % len(parts)])
+            milliseconds.append(1e3 * (time.perf_counter() - before))
+        p50, p99 = np.percentile(milliseconds, (50, 99))
+        row = subject.row(
+            BatchTimesRow, size * len(parts), policy=shown(width), k=k, batch=size, batches=batches,
+            p50_ms=round(float(p50), 3), p99_ms=round(float(p99), 3), repeated=round(repeated / (size * len(parts)), 6),
+        )  # fmt: skip
+        print(f"  {subject.name}, {row.policy}, k {k}: p50 {p50:.1f} ms, p99 {p99:.1f} ms", flush=True)
