@@ -72,7 +72,7 @@ class ExactDifferenceRow(ExactRow):
     differ: int  # of them, those with other items or another order
     near_ties: int  # of both_exact, those that differ only where scores are within 1e-6
     equal_scores: float  # share of both_exact whose scores have the same bits
-    score_difference: float  # largest |difference| of the score of one item, nats
+    score_difference: float  # largest |difference| of the score of an item, where both have the same ones; nats
 
 
 @dataclass(frozen=True)

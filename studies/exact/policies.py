@@ -14,7 +14,7 @@ from octorec.engine.request import Request
 from octorec.engine.widths import AUTO, BeamWidth, shown
 from octorec.evaluate.compare import compare_predictions
 from octorec.evaluate.metrics import ndcg_at, recall_at
-from studies.exact.asked import NO_ITEM, Deadline, Lists, ask, parse_all, predictions
+from studies.exact.asked import Deadline, Lists, ask, parse_all, predictions
 from studies.exact.settings import CUTOFFS, MARGIN, NEAR, POLICIES, REFERENCE, SCHEDULES, TIMED
 from studies.exact.subject import Subject, ranks_of, target_places
 from studies.exact.temperature import target_log_probs
@@ -105,20 +105,33 @@ class Differences:
 def differences(lists: Lists, reference: Lists, k: int) -> Differences:
     """Compare answers of k items that are flagged exact with the first k of those that 512 beams found exact too.
 
-    A near tie has the same items in another order, and at each place scores that differ by `NEAR` at most.
+    A near tie has the same items in another order; scores of each item, and at each place, differ by `NEAR` at most.
     """
     both = lists.exact & reference.certified(k)
-    ours, theirs = lists.places[both, :k], reference.places[both, :k]
-    apart = np.zeros(ours.shape)
-    found = (ours != NO_ITEM) & (theirs != NO_ITEM)
-    scores = lists.scores[both, :k].astype(np.float64), reference.scores[both, :k].astype(np.float64)
-    apart[found] = np.abs(scores[0][found] - scores[1][found])
+    sides = [(one.places[both, :k], one.scores[both, :k].astype(np.float64)) for one in (lists, reference)]
+    (ours, scores), (theirs, other_scores) = sides
     other = (ours != theirs).any(1)
-    near = other & (np.sort(ours, 1) == np.sort(theirs, 1)).all(1) & (apart <= NEAR).all(1)
-    same_item = found & (ours == theirs)
-    largest = float(apart[same_item].max(initial=0.0))
-    equal = float((apart == 0).all(1).mean()) if both.any() else 1.0
-    return Differences(int(both.sum()), int((other & ~near).sum()), int(near.sum()), equal, largest)
+    (items, by_item), (other_items, other_by_item) = map(_by_item, sides)
+    same_items = (items == other_items).all(1)
+    apart = _apart(by_item, other_by_item)[same_items]
+    near = other & same_items & (_apart(scores, other_scores) <= NEAR)
+    near[same_items] &= apart <= NEAR
+    equal = float((_apart(scores, other_scores) == 0).mean()) if both.any() else 1.0
+    return Differences(
+        int(both.sum()), int((other & ~near).sum()), int(near.sum()), equal, float(apart.max(initial=0.0))
+    )
+
+
+def _by_item(side: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Lists [n, k] and their scores in the order of the items."""
+    order = side[0].argsort(1)
+    return np.take_along_axis(side[0], order, 1), np.take_along_axis(side[1], order, 1)
+
+
+def _apart(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """[n]: the largest |difference| of each row; behind the end of both lists there is none."""
+    with np.errstate(invalid="ignore"):
+        return np.where(first == second, 0.0, np.abs(first - second)).max(1, initial=0.0)
 
 
 def times(subject: Subject, examples: Sequence[Example], batches: int, deadline: Deadline) -> None:

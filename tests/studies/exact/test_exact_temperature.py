@@ -82,7 +82,7 @@ def test_near_ties_are_told_from_answers_that_differ() -> None:
     theirs = lists([[1, 2, 7]] * 5, [[-1, -2, -5], [-1, -2, -5], [-1, tie, -5], [-1, -2, -5], [-1, -2, -5]], [-3.0] * 5)
     found = differences(lists(ours, scores, [-9.0] * 5), theirs, 2)
     assert (found.both_exact, found.differ, found.near_ties) == (5, 2, 1)
-    assert found.score_difference == 0.25
+    assert found.score_difference == 1.0
     assert found.equal_scores == pytest.approx(3 / 5)
     assert differences(lists(ours, scores, [-9.0] * 5, exact=False), theirs, 2).both_exact == 0
 
