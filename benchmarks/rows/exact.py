@@ -16,6 +16,8 @@ class ExactRow(Row):
     precision: str  # bf16 or fp8
     temperature: float  # that logits are divided by, inside the softmax; 1: as trained
     requests: int  # of a user each, whose seen items are excluded
+    items: int  # of the catalog
+    made_up: int  # of them that are neighbours of real items
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,6 @@ class StartsRow(ExactRow):
 class CertifiedRow(ExactRow):
     """What share of answers one beam width certifies."""
 
-    items: int  # of the catalog
-    made_up: int  # of them that are neighbours of real items
     beam_width: int
     certified: dict[str, float]  # share of requests, by k
     mass: float  # mean probability that the model gives its own ten

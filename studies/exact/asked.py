@@ -7,9 +7,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from octorec.catalog.catalog import Catalog
 from octorec.data.splits import Example
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine
@@ -69,20 +71,40 @@ class Lists:
         return (self.places != NO_ITEM).sum(1)
 
 
-def parse_all(engine: Engine, examples: Sequence[Example], deadline: Deadline) -> list[ParsedRequest]:
-    """Parse a request for each example; engines over the same catalog share the result."""
+@dataclass(frozen=True)
+class Asked:
+    """Asked are requests as every engine over `catalog` reads them, and what each user took next."""
+
+    catalog: Catalog
+    examples: Sequence[Example]
+    parsed: Sequence[ParsedRequest]
+
+    def __len__(self) -> int:
+        return len(self.parsed)
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """[n] int64: the place of each target in the catalog."""
+        return np.array([self.catalog.index[example.target] for example in self.examples], dtype=np.int64)
+
+    def part(self, rows: slice) -> "Asked":
+        return Asked(self.catalog, self.examples[rows], self.parsed[rows])
+
+
+def parse_all(engine: Engine, examples: Sequence[Example], deadline: Deadline) -> Asked:
+    """Parse a request for each example."""
     parsed = []
     for example in examples:
         deadline.check()
         parsed.append(engine.parse(Request(example.history, k=1, beam_width=1, exclude_seen=True)))
-    return parsed
+    return Asked(engine.catalog, examples, parsed)
 
 
-def ask(engine: Engine, parsed: Sequence[ParsedRequest], width: BeamWidth, k: int, deadline: Deadline) -> Lists:
+def ask(engine: Engine, asked: Asked, width: BeamWidth, k: int, deadline: Deadline) -> Lists:
     """Ask for the k best items of every request. The answers are those of `Engine.recommend`."""
     widths = engine.policy.widths(width, k)
-    todo = {n: replace(one, k=k, widths=widths, auto=width == AUTO) for n, one in enumerate(parsed)}
-    size = len(parsed)
+    todo = {n: replace(one, k=k, widths=widths, auto=width == AUTO) for n, one in enumerate(asked.parsed)}
+    size = len(asked)
     lists = Lists(
         np.full((size, k), NO_ITEM, np.int32), np.full((size, k), -np.inf, np.float32), np.full(size, -np.inf),
         np.zeros(size, bool), np.zeros(size, bool), np.zeros(size, np.int64),
@@ -123,10 +145,14 @@ def _searched(engine: Engine, todo: Mapping[int, ParsedRequest]) -> Iterator[tup
         yield before
 
 
-def predictions(
-    engine: Engine, examples: Sequence[Example], lists: Lists, k: int, log_probs: np.ndarray
-) -> Predictions:
+def predictions(asked: Asked, lists: Lists, k: int, log_probs: np.ndarray) -> Predictions:
     """Put the first k items beside users and targets, for `octorec.evaluate`. log_probs [n, levels]: of the targets."""
-    ids = np.array([*engine.catalog.item_ids, ""], dtype=object)  # NO_ITEM picks the last
-    known = np.ones(len(examples), dtype=bool)
-    return of_examples(examples, ids[lists.places[:, :k]], known, log_probs, exclude_seen=True)
+    ids = np.array([*asked.catalog.item_ids, ""], dtype=object)  # NO_ITEM picks the last
+    known = np.ones(len(asked), dtype=bool)
+    return of_examples(asked.examples, ids[lists.places[:, :k]], known, log_probs, exclude_seen=True)
+
+
+def ranks_of(places: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """[n] int64: where each target stands in its list [n, k], from 0; -1 where it does not."""
+    hits = places == targets[:, None]
+    return np.where(hits.any(1), hits.argmax(1), -1)

@@ -8,15 +8,14 @@ import numpy as np
 
 from benchmarks.rows.exact import BatchTimesRow, ExactDifferenceRow, PolicyRow, ScheduleVerdict
 from benchmarks.rows.verdicts import Interval
-from octorec.data.splits import Example
-from octorec.engine.batch import ParsedRequest
+from octorec.engine.engine import Engine
 from octorec.engine.request import Request
 from octorec.engine.widths import AUTO, BeamWidth, shown
 from octorec.evaluate.compare import compare_predictions
 from octorec.evaluate.metrics import ndcg_at, recall_at
-from studies.exact.asked import Deadline, Lists, ask, parse_all, predictions
-from studies.exact.settings import CUTOFFS, MARGIN, NEAR, POLICIES, REFERENCE, SCHEDULES, TIMED
-from studies.exact.subject import Subject, ranks_of, target_places
+from studies.exact.asked import Asked, Deadline, Lists, ask, predictions, ranks_of
+from studies.exact.settings import CUTOFFS, MARGIN, NEAR, REFERENCE, SCHEDULES, TIMED, Policy
+from studies.exact.subject import Subject
 from studies.exact.temperature import target_log_probs
 from studies.quality.answers import beam_overlap
 
@@ -36,36 +35,29 @@ class Side:
         return shown(self.policy)
 
 
-def policies(subject: Subject, examples: Sequence[Example], deadline: Deadline) -> None:
-    """Ask by every policy, and record each beside the reference."""
-    parsed = parse_all(subject.engine, examples, deadline)
-    reference = _side(subject, parsed, REFERENCE, REFERENCE, deadline)
-    _record(subject, examples, reference, reference)
-    log_probs = target_log_probs(subject.engine, parsed, examples, deadline)
-    for width, k in POLICIES:
-        side = _side(subject, parsed, width, k, deadline)
-        _record(subject, examples, side, reference)
+def policies(subject: Subject, engine: Engine, asked: Asked, which: Sequence[Policy], deadline: Deadline) -> None:
+    """Ask `engine`, the subject's or one over a larger catalog, by every policy; record each beside the reference."""
+    reference = Side(REFERENCE, REFERENCE, ask(engine, asked, REFERENCE, REFERENCE, deadline))
+    _record(subject, asked, reference, reference)
+    log_probs = target_log_probs(engine, asked, deadline)
+    for width, k in which:
+        side = Side(width, k, ask(engine, asked, width, k, deadline))
+        _record(subject, asked, side, reference)
         if width == AUTO:
             found = differences(side.lists, reference.lists, k)
-            row = subject.row(ExactDifferenceRow, len(examples), policy=side.name, k=k, **vars(found))
-            print(
-                f"  {subject.name}, {side.name}, k {k}: {row.differ} of {row.both_exact} exact answers differ",
-                flush=True,
-            )
+            row = subject.row(ExactDifferenceRow, asked, policy=side.name, k=k, **vars(found))
+            of = f"{row.differ} of {row.both_exact} exact answers differ, {row.near_ties} near ties"
+            print(f"  {subject.name}, {side.name}, k {k}: {of}", flush=True)
         if width in SCHEDULES:
-            _judge(subject, examples, side, reference, log_probs)
+            _judge(subject, asked, side, reference, log_probs)
 
 
-def _side(subject: Subject, parsed: Sequence[ParsedRequest], width: BeamWidth, k: int, deadline: Deadline) -> Side:
-    return Side(width, k, ask(subject.engine, parsed, width, k, deadline))
-
-
-def _record(subject: Subject, examples: Sequence[Example], side: Side, reference: Side) -> None:
+def _record(subject: Subject, asked: Asked, side: Side, reference: Side) -> None:
     lists, cuts = side.lists, [cut for cut in CUTOFFS if cut <= side.k]
-    ranks = ranks_of(lists.places, target_places(subject.engine.catalog, examples))
+    ranks = ranks_of(lists.places, asked.targets)
     shared = {cut: beam_overlap(lists.places[:, :cut], reference.lists.places[:, :cut]) for cut in cuts}
     row = subject.row(
-        PolicyRow, len(examples), policy=side.name, k=side.k,
+        PolicyRow, asked, policy=side.name, k=side.k,
         recall={str(cut): round(float(recall_at(ranks, cut).mean()), 6) for cut in cuts},
         ndcg={str(cut): round(float(ndcg_at(ranks, cut).mean()), 6) for cut in cuts},
         overlap={str(cut): round(share, 6) for cut, share in shared.items()},
@@ -76,13 +68,12 @@ def _record(subject: Subject, examples: Sequence[Example], side: Side, reference
           f"{row.exact:.4f}, repeated {row.repeated:.4f}, found {row.found:.1f}", flush=True)  # fmt: skip
 
 
-def _judge(subject: Subject, examples: Sequence[Example], side: Side, reference: Side, log_probs: np.ndarray) -> None:
-    engine = subject.engine
+def _judge(subject: Subject, asked: Asked, side: Side, reference: Side, log_probs: np.ndarray) -> None:
     for cut in CUTOFFS:
-        before, after = (predictions(engine, examples, one.lists, cut, log_probs) for one in (reference, side))
+        before, after = (predictions(asked, one.lists, cut, log_probs) for one in (reference, side))
         found = compare_predictions(before, after, MARGIN)
         subject.row(
-            ScheduleVerdict, len(examples), policy=side.name, k=cut,
+            ScheduleVerdict, asked, policy=side.name, k=cut,
             relative_difference={
                 name: Interval(**found.differences[name].to_dict()) for name in found.verdict.metrics
             },
@@ -134,12 +125,12 @@ def _apart(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.where(first == second, 0.0, np.abs(first - second)).max(1, initial=0.0)
 
 
-def times(subject: Subject, examples: Sequence[Example], batches: int, deadline: Deadline) -> None:
+def times(subject: Subject, asked: Asked, batches: int, deadline: Deadline) -> None:
     """Time batches of 32 requests by every policy, after each batch was asked once."""
-    size = min(BATCH, len(examples))
+    size = min(BATCH, len(asked))
     for width, k in TIMED:
-        asked = [Request(example.history, k=k, beam_width=width) for example in examples]
-        parts = [asked[start : start + size] for start in range(0, len(asked) - size + 1, size)]
+        requests = [Request(example.history, k=k, beam_width=width) for example in asked.examples]
+        parts = [requests[start : start + size] for start in range(0, len(requests) - size + 1, size)]
         repeated, milliseconds = 0, []
         for part in parts:  # compiles, captures
             deadline.check()
@@ -153,7 +144,7 @@ def times(subject: Subject, examples: Sequence[Example], batches: int, deadline:
             milliseconds.append(1e3 * (time.perf_counter() - before))
         p50, p99 = np.percentile(milliseconds, (50, 99))
         row = subject.row(
-            BatchTimesRow, size * len(parts), policy=shown(width), k=k, batch=size, batches=batches,
+            BatchTimesRow, asked, policy=shown(width), k=k, batch=size, batches=batches,
             p50_ms=round(float(p50), 3), p99_ms=round(float(p99), 3), repeated=round(repeated / (size * len(parts)), 6),
         )  # fmt: skip
         print(f"  {subject.name}, {row.policy}, k {k}: p50 {p50:.1f} ms, p99 {p99:.1f} ms", flush=True)

@@ -168,7 +168,8 @@ def _grouped(found: Iterable[CertifiedRow]) -> dict[tuple[int, str], list[Certif
 
 
 def _subject(row: ExactRow) -> str:
-    return f"{row.precision.upper()}, T {row.temperature:g}"
+    model = f"{row.precision.upper()}, T {row.temperature:g}"
+    return f"{model}, {row.items:,} items" if row.made_up else model
 
 
 def _measured(found: Sequence[ExactRow]) -> str:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,14 @@ from benchmarks.program import run
 from benchmarks.rows.exact import TemperatureRow
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import read_interactions
+from octorec.data.splits import Example
 from octorec.kernels.device import open_device
-from studies.exact import render
-from studies.exact.asked import Deadline, OutOfTime, parse_all
-from studies.exact.certified import beam_starts, certified, certified_of_many
+from studies.exact import render, settings
+from studies.exact.asked import Asked, Deadline, OutOfTime, parse_all
+from studies.exact.certified import beam_starts, certified
 from studies.exact.million import with_neighbours
 from studies.exact.policies import policies, times
-from studies.exact.settings import MILLION
-from studies.exact.shops import beside_markov, markov_chains
+from studies.exact.shops import beside_markov, by_shop, markov_chain
 from studies.exact.subject import Subject, Targets, opened, spread
 from studies.exact.temperature import calibrated, forced_logits, nll, tempered
 
@@ -82,56 +82,62 @@ class Study:
         if self.options.device == "cuda":
             torch.cuda.empty_cache()
 
+    def asked(self, examples: Sequence[Example], most: int, deadline: Deadline) -> Asked:
+        """Parse the requests of at most so many examples, once for all subjects."""
+        return parse_all(self.plain["bf16"].engine, spread(examples, most), deadline)
+
     def temperature(self, deadline: Deadline, scratch: Path) -> None:
         """Choose the temperature of BF16 on validation targets; both precisions get it."""
-        examples = spread(self.targets.validation, self.options.validation)
+        asked = self.asked(self.targets.validation, self.options.validation, deadline)
         chosen = self.options.temperature
         for name, subject in self.plain.items():
-            logits, codes = forced_logits(
-                subject.engine, parse_all(subject.engine, examples, deadline), examples, deadline
-            )
+            logits, codes = forced_logits(subject.engine, asked, deadline)
             chosen = calibrated(logits, codes) if chosen is None else chosen
             found = nll(logits, codes), nll(logits, codes, chosen)
             del logits
             print(f"  {subject.name}: validation NLL {found[0]:.4f}, {found[1]:.4f} at {chosen}", flush=True)
-            folder = tempered(self.folders[name], scratch / name, chosen)
-            self.calibrated[name] = self.open(folder, name, chosen)
-            self.calibrated[name].row(
-                TemperatureRow, len(examples), validation_nll=found[0], validation_nll_calibrated=found[1]
-            )
+            other = self.open(tempered(self.folders[name], scratch / name, chosen), name, chosen)
+            other.row(TemperatureRow, asked, validation_nll=found[0], validation_nll_calibrated=found[1])
+            self.calibrated[name] = other
 
     def starts(self, deadline: Deadline) -> None:
-        examples = spread(self.targets.validation, self.options.start_requests)
+        asked = self.asked(self.targets.validation, self.options.start_requests, deadline)
         for subject in self.subjects:
-            beam_starts(subject, examples, deadline)
+            beam_starts(subject, asked, deadline)
 
     def certified(self, deadline: Deadline) -> None:
+        asked = self.asked(self.targets.test, self.options.certified_users, deadline)
         for subject in self.subjects:
-            certified(subject, self.catalog, self.certified_users, deadline)
+            certified(subject, asked, settings.KS, deadline)
 
     def policies(self, deadline: Deadline) -> None:
+        asked = self.asked(self.targets.test, self.options.users, deadline)
         for subject in self.subjects:
-            policies(subject, spread(self.targets.test, self.options.users), deadline)
+            policies(subject, subject.engine, asked, settings.POLICIES, deadline)
 
     def times(self, deadline: Deadline) -> None:
+        asked = self.asked(self.targets.test, self.options.certified_users, deadline)
         for subject in self.subjects:
-            times(subject, self.certified_users, self.options.batches, deadline)
+            times(subject, asked, self.options.batches, deadline)
 
     def shops(self, deadline: Deadline) -> None:
-        examples = spread(self.targets.test, self.options.shop_users)
-        chains = markov_chains(self.targets.train, examples)
+        of_shops = by_shop(spread(self.targets.test, self.options.shop_users))
+        chains = {shop: markov_chain(self.targets.train, shop, examples) for shop, examples in of_shops.items()}
+        asked = {shop: self.asked(examples, len(examples), deadline) for shop, examples in of_shops.items()}
         for subject in self.subjects:
-            beside_markov(subject, examples, chains, deadline)
+            for shop, chain in chains.items():
+                beside_markov(subject, shop, asked[shop], chain, deadline)
 
     def million(self, deadline: Deadline) -> None:
         many = with_neighbours(self.catalog, self.options.items)
         print(f"  {len(many):,} items, {len(many) - len(self.catalog):,} of them made up", flush=True)
+        examples = spread(self.targets.test, self.options.certified_users)
+        asked = parse_all(self.plain["bf16"].over(many, settings.REFERENCE), examples, deadline)
         for subject in self.subjects:
-            certified_of_many(subject, many, len(many) - len(self.catalog), self.certified_users, deadline)
-
-    @property
-    def certified_users(self) -> list[Any]:
-        return spread(self.targets.test, self.options.certified_users)
+            certified(subject, asked, (10,), deadline)
+        for subject in self.subjects:
+            engine = subject.over(many, settings.REFERENCE, *settings.SCHEDULES)
+            policies(subject, engine, asked, settings.OF_MANY, deadline)
 
 
 def main() -> None:
@@ -148,7 +154,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=8000, help="whose answers are compared by policy")
     parser.add_argument("--shop-users", type=int, default=24000, help="whose answers stand beside the chain's")
     parser.add_argument("--batches", type=int, default=200, help="that are timed of each policy")
-    parser.add_argument("--items", type=int, default=MILLION, help="of the catalog with neighbours")
+    parser.add_argument("--items", type=int, default=settings.MILLION, help="of the catalog with neighbours")
     parser.add_argument("--device", default="cuda")
     for name, seconds in SECONDS.items():
         parser.add_argument(f"--{name}-seconds", type=float, default=seconds, help="0: leave the stage out")

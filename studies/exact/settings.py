@@ -10,8 +10,8 @@ SCHEDULES = (SCHEDULE, FILLING)
 KS = (10, 50, 100, 512)  # items whose certificates are counted
 CUTOFFS = (10, 100, 512)  # items that recall, NDCG and verdicts are taken of
 REFERENCE = 512  # beams that every policy is compared with
-Asked = tuple[BeamWidth, int]  # a policy, and how many items
-POLICIES: tuple[Asked, ...] = (
+Policy = tuple[BeamWidth, int]  # a policy, and how many items
+POLICIES: tuple[Policy, ...] = (
     (32, 10),
     (64, 10),
     (128, 10),
@@ -20,7 +20,8 @@ POLICIES: tuple[Asked, ...] = (
     (SCHEDULE, 512),
     (FILLING, 512),
 )
-TIMED: tuple[Asked, ...] = ((512, 512), (SCHEDULE, 512), (FILLING, 512), (512, 10), (64, 10), ("auto", 10))
+OF_MANY: tuple[Policy, ...] = ((SCHEDULE, 512), (FILLING, 512))  # asked of the catalog with neighbours
+TIMED: tuple[Policy, ...] = ((512, 512), (SCHEDULE, 512), (FILLING, 512), (512, 10), (64, 10), ("auto", 10))
 MARGIN = 0.01
 NEAR = 1e-6  # nats between scores that a tie may have
 BATCH_SIZES = (8, 32, 128)

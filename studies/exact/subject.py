@@ -18,6 +18,7 @@ from octorec.engine.policy import BeamStarts
 from octorec.errors import InputError
 from octorec.models.onerec import OneRecV2
 from octorec.models.onerec_shapes import parameters
+from studies.exact.asked import Asked
 from studies.exact.data import HOLD_OUT
 from studies.exact.settings import BATCH_SIZES, MAX_ROWS, REFERENCE, SCHEDULES, WIDTHS
 
@@ -55,9 +56,10 @@ class Subject:
         """Let `auto` begin as `starts` says."""
         self.engine.policy = replace(self.engine.policy, starts=starts)
 
-    def row(self, kind: type[R], requests: int, **found: Any) -> R:
-        """Append a row of `kind` to the file of results."""
-        row = kind(**self.about, requests=requests, **found)
+    def row(self, kind: type[R], asked: Asked, **found: Any) -> R:
+        """Append a row of `kind` on these requests to the file of results."""
+        items, real = len(asked.catalog), len(self.engine.catalog)
+        row = kind(**self.about, requests=len(asked), items=items, made_up=items - real, **found)
         records.append(self.out, row)
         return row
 
@@ -92,14 +94,3 @@ def spread(examples: Sequence[Example], most: int) -> list[Example]:
     """Return at most so many of the examples, evenly spread over all."""
     rows = np.linspace(0, len(examples) - 1, min(most, len(examples)), dtype=int)
     return [examples[row] for row in rows]
-
-
-def target_places(catalog: Catalog, examples: Sequence[Example]) -> np.ndarray:
-    """[n] int64: the place of each target in the catalog."""
-    return np.array([catalog.index[example.target] for example in examples], dtype=np.int64)
-
-
-def ranks_of(places: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """[n] int64: where each target stands in its list [n, k], from 0; -1 where it does not."""
-    hits = places == targets[:, None]
-    return np.where(hits.any(1), hits.argmax(1), -1)

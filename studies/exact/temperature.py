@@ -16,12 +16,11 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from octorec.data.splits import Example
-from octorec.engine.batch import ParsedRequest, model_inputs
+from octorec.engine.batch import model_inputs
 from octorec.engine.engine import Engine
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.output.write import new_folder
-from studies.exact.asked import Deadline
+from studies.exact.asked import Asked, Deadline
 
 BOUNDS = (0.25, 4.0)
 HEAD = re.compile(r"head\.\d+\.weight")
@@ -30,26 +29,23 @@ CHUNK = 2048  # targets whose logits are kept at a time
 
 
 @torch.inference_mode()
-def forced_logits(
-    engine: Engine, parsed: Sequence[ParsedRequest], examples: Sequence[Example], deadline: Deadline
-) -> tuple[list[Tensor], Tensor]:
-    """Return logits [n, V] float32 of every level, each given the true codes before it, and the codes [n, L].
+def forced_logits(engine: Engine, asked: Asked, deadline: Deadline) -> tuple[list[Tensor], Tensor]:
+    """Return logits [n, V] float32 of every level, each given the target's codes before it, and the codes [n, L].
 
     Both stay on the engine's device.
     """
-    model, catalog = engine.model, engine.catalog
-    places = np.array([catalog.index[example.target] for example in examples])
-    codes = torch.from_numpy(catalog.codes[places].astype(np.int64)).to(engine.device)
+    model = engine.model
+    codes = torch.from_numpy(asked.catalog.codes[asked.targets].astype(np.int64)).to(engine.device)
     levels: list[list[Tensor]] = [[] for _ in model.steps]
-    for start in range(0, len(parsed), BATCH):
+    for start in range(0, len(asked), BATCH):
         deadline.check()
-        chunk, true = parsed[start : start + BATCH], codes[start : start + BATCH]
+        chunk, true = asked.parsed[start : start + BATCH], codes[start : start + BATCH]
         state = model.prefill(model_inputs(model, chunk, len(chunk), engine.max_history, engine.device))
         parents = torch.zeros_like(true[:, :1])
-        for level in range(len(levels)):
+        for level, found in enumerate(levels):
             before = None if level == 0 else true[:, level - 1 : level]
             logits = model.decode(level, before, None if level == 0 else parents, state)
-            levels[level].append(logits.values[:, 0].float().clone())
+            found.append(logits.values[:, 0].clone())
     return [torch.cat(parts) for parts in levels], codes
 
 
@@ -60,14 +56,11 @@ def log_probabilities(logits: Sequence[Tensor], codes: Tensor, temperature: floa
     return torch.cat(each, 1)
 
 
-def target_log_probs(
-    engine: Engine, parsed: Sequence[ParsedRequest], examples: Sequence[Example], deadline: Deadline
-) -> np.ndarray:
+def target_log_probs(engine: Engine, asked: Asked, deadline: Deadline) -> np.ndarray:
     """Return the log-probabilities [n, L] float32 that the engine's model gives the codes of the targets."""
     found = [np.zeros((0, len(engine.model.codebook_sizes)), np.float32)]
-    for start in range(0, len(parsed), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        logits, codes = forced_logits(engine, parsed[chunk], examples[chunk], deadline)
+    for start in range(0, len(asked), CHUNK):
+        logits, codes = forced_logits(engine, asked.part(slice(start, start + CHUNK)), deadline)
         found.append(log_probabilities(logits, codes).cpu().numpy())
     return np.concatenate(found)
 

@@ -50,6 +50,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Widths that fit the small shops."""
+    monkeypatch.setattr(settings, "SCHEDULES", ((8, 16, 32),))
+    monkeypatch.setattr(settings, "REFERENCE", 32)
+    monkeypatch.setattr(settings, "POLICIES", ((16, 10), ("auto", 10), ("auto", 5), ((8, 16, 32), 32)))
+    monkeypatch.setattr(settings, "OF_MANY", (((8, 16, 32), 32),))
     for module in (settings, sys.modules["studies.exact.certified"]):
         monkeypatch.setattr(module, "WIDTHS", (12, 16, 24, 32))
         monkeypatch.setattr(module, "KS", (2, 5, 10, 32))
@@ -58,7 +62,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policies, "REFERENCE", 32)
     monkeypatch.setattr(policies, "CUTOFFS", (5, 10, 32))
     monkeypatch.setattr(policies, "SCHEDULES", ((8, 16, 32),))
-    monkeypatch.setattr(policies, "POLICIES", ((16, 10), ("auto", 10), ("auto", 5), ((8, 16, 32), 32)))
     monkeypatch.setattr(policies, "TIMED", (((8, 16, 32), 32), ("auto", 5)))
     monkeypatch.setattr(sys.modules["studies.exact.shops"], "POLICY", 16)
     subject = sys.modules["studies.exact.subject"]
@@ -72,10 +75,10 @@ def test_asking_gives_the_answers_of_recommend(folder: Path, small: None, tmp_pa
     examples = spread(Targets.of(read_interactions(folder / "interactions.csv")).test, 24)
     deadline = Deadline.within("test", 600)
     subject.starting(BeamStarts({5: 12}))
-    parsed = parse_all(subject.engine, examples, deadline)
+    asked = parse_all(subject.engine, examples, deadline)
     policies: list[tuple[BeamWidth, int]] = [(8, 5), ((8, 16, 32), 32), ("auto", 5)]
     for width, k in policies:
-        found = ask(subject.engine, parsed, width, k, deadline)
+        found = ask(subject.engine, asked, width, k, deadline)
         answers = subject.engine.recommend([Request(one.history, k=k, beam_width=width) for one in examples])
         ids = [subject.engine.catalog.item_ids[place] for place in found.places[0] if place >= 0]
         assert ids == answers[0].items
