@@ -81,7 +81,7 @@ class ScheduleVerdict(ExactRow):
 
     policy: str
     k: int
-    relative_difference: dict[str, Interval]  # of recall and of NDCG at k
+    relative_difference: dict[str, Interval]  # by metric; none of one that 512 beams have none of
     verdict: str
     users_needed: int | None  # for a verdict; None: there is one, or no number would do
     margin: float  # relative

@@ -1,5 +1,6 @@
 """What each policy answers beside 512 beams, and what the host waits for it."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,11 +73,11 @@ def _judge(subject: Subject, asked: Asked, side: Side, reference: Side, log_prob
     for cut in CUTOFFS:
         before, after = (predictions(asked, one.lists, cut, log_probs) for one in (reference, side))
         found = compare_predictions(before, after, MARGIN)
+        ratios = {name: found.differences[name] for name in found.verdict.metrics}
+        ratios = {name: one for name, one in ratios.items() if math.isfinite(one.value)}
         subject.row(
             ScheduleVerdict, asked, policy=side.name, k=cut,
-            relative_difference={
-                name: Interval(**found.differences[name].to_dict()) for name in found.verdict.metrics
-            },
+            relative_difference={name: Interval(**one.to_dict()) for name, one in ratios.items()},
             verdict=found.verdict.outcome, users_needed=found.verdict.users_needed, margin=MARGIN,
         )  # fmt: skip
         print(f"  {subject.name}, {side.name} at {cut}: {found.verdict.outcome}", flush=True)

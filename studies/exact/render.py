@@ -103,7 +103,7 @@ def _verdicts(found: Sequence[ExactRow]) -> str:
             _subject(row),
             row.policy,
             row.k,
-            *map(_ratio, row.relative_difference.values()),
+            *(_ratio(row, name) for name in ("recall", "ndcg")),
             row.verdict.replace("_", " "),
         ]
         for row in _of(found, ScheduleVerdict)
@@ -180,8 +180,9 @@ def _measured(found: Sequence[ExactRow]) -> str:
     )
 
 
-def _ratio(found: Interval) -> str:
-    return f"{found.value:+.2%} ({_ends(found, '%')})"
+def _ratio(row: ScheduleVerdict, metric: str) -> str:
+    found = row.relative_difference.get(f"{metric}@{row.k}")
+    return "" if found is None else f"{found.value:+.2%} ({_ends(found, '%')})"
 
 
 def _ends(found: Interval, unit: str = "") -> str:
