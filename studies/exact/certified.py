@@ -28,12 +28,12 @@ def beam_starts(subject: Subject, asked: Asked, deadline: Deadline) -> None:
 
 def certified(subject: Subject, asked: Asked, ks: Sequence[int], deadline: Deadline) -> None:
     """Count what each width certifies, at every k that it can give."""
-    for width in (*WIDTHS, WIDEST):
-        engine = subject.engine
-        if width == WIDEST or asked.catalog is not engine.catalog:
-            engine = subject.over(asked.catalog, width)
-        lists = ask(engine, asked, width, min(width, ks[-1]), deadline)
-        _record(subject, asked, width, lists, ks)
+    served = WIDTHS if asked.catalog is subject.engine.catalog else ()
+    others = [width for width in (*WIDTHS, WIDEST) if width not in served]
+    other = subject.over(asked.catalog, *others)
+    for width in (*served, *others):
+        engine = subject.engine if width in served else other
+        _record(subject, asked, width, ask(engine, asked, width, min(width, ks[-1]), deadline), ks)
 
 
 def mass(lists: Lists) -> float:

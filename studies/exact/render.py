@@ -160,16 +160,19 @@ def _of(found: Iterable[Row], kind: type[R]) -> list[R]:
 
 
 def _grouped(found: Iterable[CertifiedRow]) -> dict[tuple[int, str], list[CertifiedRow]]:
-    """By catalog and model."""
+    """Put rows together by catalog and model."""
     groups: dict[tuple[int, str], list[CertifiedRow]] = {}
     for row in found:
-        groups.setdefault((row.items, _subject(row)), []).append(row)
+        groups.setdefault((row.items, _model(row)), []).append(row)
     return groups
 
 
 def _subject(row: ExactRow) -> str:
-    model = f"{row.precision.upper()}, T {row.temperature:g}"
-    return f"{model}, {row.items:,} items" if row.made_up else model
+    return f"{_model(row)}, {row.items:,} items" if row.made_up else _model(row)
+
+
+def _model(row: ExactRow) -> str:
+    return f"{row.precision.upper()}, T {row.temperature:g}"
 
 
 def _measured(found: Sequence[ExactRow]) -> str:

@@ -39,13 +39,15 @@ def forced_logits(engine: Engine, asked: Asked, deadline: Deadline) -> tuple[lis
     levels: list[list[Tensor]] = [[] for _ in model.steps]
     for start in range(0, len(asked), BATCH):
         deadline.check()
-        chunk, true = asked.parsed[start : start + BATCH], codes[start : start + BATCH]
-        state = model.prefill(model_inputs(model, chunk, len(chunk), engine.max_history, engine.device))
+        chunk = asked.parsed[start : start + BATCH]
+        true = torch.zeros((BATCH, len(levels)), dtype=torch.int64, device=engine.device)
+        true[: len(chunk)] = codes[start : start + BATCH]
+        state = model.prefill(model_inputs(model, chunk, BATCH, engine.max_history, engine.device))
         parents = torch.zeros_like(true[:, :1])
         for level, found in enumerate(levels):
             before = None if level == 0 else true[:, level - 1 : level]
             logits = model.decode(level, before, None if level == 0 else parents, state)
-            found.append(logits.values[:, 0].clone())
+            found.append(logits.values[: len(chunk), 0].clone())
     return [torch.cat(parts) for parts in levels], codes
 
 

@@ -91,6 +91,7 @@ def test_asking_gives_the_answers_of_recommend(folder: Path, small: None, tmp_pa
     assert 0 < found.repeated.mean() < 1
 
 
+@pytest.mark.slow
 def test_rows_and_pages(folder: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "exact.jsonl"
     call = ["run", str(folder / "bf16"), str(folder / "fp8"), "--data", str(folder / "interactions.csv")]
