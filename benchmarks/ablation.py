@@ -18,16 +18,18 @@ from pathlib import Path
 import torch
 
 from benchmarks import program, records, unfused
-from benchmarks.engine import N_ITEMS, Measured, Wanted, host_to_host, kernels, measure_octorec, on_device, result
+from benchmarks.engine import N_ITEMS, Measured, eager, eager_search, host_to_host, kernels, measure_octorec, result
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.rows import AblationFailure, AblationRow
+from benchmarks.rows.engine import Wanted
 from benchmarks.skew import EXPONENTS, skew
 from benchmarks.timer import time_gpu
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.rank import Found
+from octorec.engine.request import Request
 from octorec.kernels import fused, ops
-from octorec.kernels.ops import Beams, Ops, Variant
+from octorec.kernels.ops import Ops, Variant
 from octorec.models.presets import preset
 
 PRESET, BATCH, BEAM, CONTEXT = "moe-4b-a0.5b", 32, 512, 512
@@ -62,8 +64,14 @@ class EagerEngine(Engine):
 
     @torch.inference_mode()
     def launch(self, parsed: Sequence[ParsedRequest]) -> Callable[[], Found]:
-        beams = self._search(on_device(self, parsed, BATCH), BEAM)
-        return lambda: Found(beams.scores.cpu().numpy(), beams.nodes.cpu().numpy(), self._on_device.first_nodes[-1])
+        searched = eager_search(self, parsed)()
+        first_leaf = self.device_catalog.first_nodes[-1]
+
+        def found() -> Found:
+            scores, nodes, bounds = (column.cpu().numpy() for column in searched)
+            return Found(scores, nodes, bounds, first_leaf)
+
+        return found
 
 
 def replaced(number: int) -> list[str]:
@@ -82,22 +90,20 @@ def balanced_engine(recipe: str, ops: Ops) -> EagerEngine:
     limits = EngineConfig(CONTEXT, batch_sizes=(BATCH,), beam_widths=(BEAM,), default_beam_width=BEAM)
     model = random_model(config, recipe, ops=ops)
     engine = EagerEngine(model, random_catalog(config, N_ITEMS), limits, "cuda", ops)
-    skew(model, search(engine), EXPONENTS["balanced"])
+    skew(model, eager(engine, requests()), EXPONENTS["balanced"])
     return engine
 
 
 def measure(engine: EagerEngine, runs: int) -> Measured:
-    requests = random_requests(BATCH, N_ITEMS, CONTEXT, BEAM)
-    run = search(engine)
-    timing, host = time_gpu(run, runs), host_to_host(lambda: engine.recommend(requests), runs)
+    asked = requests()
+    run = eager(engine, asked)
+    timing, host = time_gpu(run, runs), host_to_host(lambda: engine.recommend(asked), runs)
     return Measured(timing, host, kernels=kernels(run))
 
 
-def search(engine: EagerEngine) -> Callable[[], Beams]:
-    """The device's part of answering a batch."""
-    requests = random_requests(BATCH, N_ITEMS, CONTEXT, BEAM)
-    batch = on_device(engine, [engine.parse(request) for request in requests], BATCH)
-    return lambda: engine._search(batch, BEAM)
+def requests() -> list[Request]:
+    """Those of a batch."""
+    return random_requests(BATCH, N_ITEMS, CONTEXT, BEAM)
 
 
 def row_of(name: str, recipe: str, measured: Measured, kernels: Sequence[str]) -> AblationRow:

@@ -23,17 +23,17 @@ from benchmarks import records
 from benchmarks.program import run
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.rows import EngineFailure, EngineRow
-from benchmarks.rows.engine import KernelTime
+from benchmarks.rows.engine import KernelTime, Wanted
 from benchmarks.skew import EXPONENTS, busiest, skew
 from benchmarks.stock import StockOneRec
 from benchmarks.timer import Timing, of_samples, time_gpu
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.request import Request
-from octorec.engine.search import SearchBatch
+from octorec.engine.search import Searched, search
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
-from octorec.kernels.ops import Beams, Ops
+from octorec.kernels.ops import Ops
 from octorec.models.onerec import OneRecV2, block_params
 from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import preset
@@ -54,24 +54,6 @@ SYSTEMS = [
 ]
 N_ITEMS = 1_000_000
 MOST_KERNELS = 30  # in a row
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """A batch to measure; its fields are those of an `EngineRow`."""
-
-    system: str
-    preset: str
-    precision: str
-    batch: int
-    beam: int
-    context: int
-    routing: str = "balanced"  # or `skewed`, by the routers' biases
-
-    @property
-    def name(self) -> str:
-        shape = f"{self.batch}x{self.beam}x{self.context}"
-        return f"{self.system} {self.preset} {self.precision} {shape} {self.routing}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +78,9 @@ def rows() -> list[Wanted]:
     short = [("octorec", "fp8"), ("octorec", "bf16"), ("stock eager", "bf16")]
     narrow = [Wanted(system, "moe-4b-a0.5b", precision, 32, 128, 512) for system, precision in short]
     dense = [Wanted(system, "1b", precision, 32, 512, 512) for system, precision in short]
-    uneven = [Wanted("octorec", "moe-4b-a0.5b", precision, *SHAPES[0], "skewed") for precision in ("bf16", "fp8")]
+    uneven = [
+        Wanted("octorec", "moe-4b-a0.5b", precision, *SHAPES[0], routing="skewed") for precision in ("bf16", "fp8")
+    ]
     return main + narrow + dense + uneven
 
 
@@ -163,28 +147,29 @@ def octorec_engine(row: Wanted, ops: Ops = fused) -> tuple[Engine, list[Request]
     return engine, random_requests(row.batch, N_ITEMS, row.context, row.beam)
 
 
-def search(engine: Engine, requests: list[Request], row: Wanted) -> Callable[[], Beams]:
-    """The device's part of answering a batch, launched by Python."""
-    batch = on_device(engine, [engine.parse(request) for request in requests], row.batch)
-    return lambda: engine._search(batch, row.beam)
+def eager(engine: Engine, requests: Sequence[Request]) -> Callable[[], Searched]:
+    """The device's part of answering a batch, launched by Python instead of a graph."""
+    return eager_search(engine, [engine.parse(request) for request in requests])
+
+
+def eager_search(engine: Engine, parsed: Sequence[ParsedRequest]) -> Callable[[], Searched]:
+    """The same of requests that are parsed."""
+    bucket = engine.bucket_of(parsed)
+    staging = engine.staged(parsed, bucket.size)
+    batch = staging.batch(staging.block.to(engine.device))
+    return lambda: search(engine.model, engine.device_catalog.levels, batch, bucket.widths, engine.ops)
 
 
 def measure_octorec(row: Wanted, runs: int) -> Measured:
     engine, requests = octorec_engine(row)
     assert isinstance(engine.model, OneRecV2)
-    load = route(engine.model, search(engine, requests, row), row)
+    load = route(engine.model, eager(engine, requests), row)
     (cost,) = engine.warm_up()
-    graph = engine._graph(row.batch, row.beam)
+    graph = engine.captured(engine.buckets()[0])
     engine.recommend(requests)  # fills the graph's inputs with these requests
     timing = time_gpu(graph.graph.replay, runs)
     host = host_to_host(lambda: engine.recommend(requests), samples(row))
     return Measured(timing, host, load, cost.seconds, kernels(graph.graph.replay))
-
-
-def on_device(engine: Engine, parsed: Sequence[ParsedRequest], size: int) -> SearchBatch:
-    """A batch as a graph would read it, without one."""
-    staging = engine._staged(parsed, size)
-    return staging.batch(staging.block.to(engine.device))
 
 
 def route(model: OneRecV2 | StockOneRec, run: Callable[[], object], row: Wanted) -> float | None:

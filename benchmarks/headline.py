@@ -22,7 +22,7 @@ import torch
 
 from benchmarks import program, records
 from benchmarks.bounds import Part, Ranges, bound, parts_of, shares
-from benchmarks.engine import N_ITEMS, Wanted, line, measure, octorec_engine, route, search, stock_model
+from benchmarks.engine import N_ITEMS, eager, line, measure, octorec_engine, route, stock_model
 from benchmarks.kernel_checks import CHECKS
 from benchmarks.kernel_inputs import random_trie
 from benchmarks.kernels import ceilings, failure, memory_ceiling
@@ -35,7 +35,7 @@ from benchmarks.rows import (
     HeadlineCeilings,
     HeadlineFailure,
 )
-from benchmarks.rows.engine import BoundTime
+from benchmarks.rows.engine import BoundTime, Wanted
 from octorec.kernels import fused
 from octorec.models.onerec import OneRecV2
 
@@ -70,7 +70,7 @@ def octorec_parts(wanted: Wanted, trace: Path) -> list[Part]:
     ranges = Ranges()
     engine, requests = octorec_engine(wanted, ranges.around(fused))
     assert isinstance(engine.model, OneRecV2)
-    run = search(engine, requests, wanted)
+    run = eager(engine, requests)
     route(engine.model, run, wanted)
     run()  # compiles what is left to compile
     ranges.work.clear()

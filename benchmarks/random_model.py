@@ -20,16 +20,18 @@ from octorec.quant.recipe import load_recipe, matrices
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def random_model(config: OneRecConfig, precision: str, seed: int = 0, ops: Ops = fused) -> OneRecV2:
-    """A model with random weights on the current GPU. precision: `fp16`, `bf16` or a recipe's name."""
+def random_model(
+    config: OneRecConfig, precision: str, seed: int = 0, ops: Ops = fused, device: str = "cuda"
+) -> OneRecV2:
+    """A model with random weights on a device. precision: `fp16`, `bf16` or a recipe's name."""
     quantization = None
     if precision not in HALVES:
         with torch.device("meta"):
             shapes = {name: tuple(t.shape) for name, t in disk_tensors(OneRecV2(config)).items()}
         quantization = to_quantization_config(load_recipe(precision), matrices(shapes))
     make = partial(OneRecV2, config, ops)
-    model = empty_model(make, quantization, HALVES.get(precision, torch.bfloat16)).to_empty(device="cuda").eval()
-    generator = torch.Generator("cuda").manual_seed(seed)
+    model = empty_model(make, quantization, HALVES.get(precision, torch.bfloat16)).to_empty(device=device).eval()
+    generator = torch.Generator(device).manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if "norm" in name:
             tensor.fill_(1)
@@ -39,7 +41,7 @@ def random_model(config: OneRecConfig, precision: str, seed: int = 0, ops: Ops =
             tensor.fill_(0.02 / 100)
         elif tensor.dtype == torch.float8_e4m3fn:
             for part in tensor.flatten(0, -2).split(2**16):  # E4M3 of deviation 100, a stripe at a time
-                part.copy_((torch.randn(part.shape, device="cuda", generator=generator) * 100).clamp(-448, 448))
+                part.copy_((torch.randn(part.shape, device=device, generator=generator) * 100).clamp(-448, 448))
         else:
             tensor.normal_(std=0.02, generator=generator)
     return model

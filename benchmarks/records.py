@@ -108,7 +108,8 @@ def typed(where: str, raw: dict[str, Any], kind: type[R]) -> R:
     if of_environment:
         of_row["environment"] = of_environment
     try:
-        return _adapter(kind).validate_json(json.dumps(of_row), strict=True)
+        row: R = adapter(kind).validate_json(json.dumps(of_row), strict=True)
+        return row
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -128,7 +129,7 @@ def commit_of(folder: Path) -> str:
 
 
 ENVIRONMENT = [part.name for part in fields(Environment)]
-ADAPTERS: dict[type[Row], TypeAdapter[Any]] = {}
+adapter: Any = cache(TypeAdapter)  # built once a kind, since that takes longer than many rows
 
 
 @cache
@@ -163,13 +164,6 @@ def _names(kind: type[Row]) -> dict[str, str]:
 
 def _key(part: "Field[Any]") -> str:
     return part.metadata.get("key", part.name)
-
-
-def _adapter(kind: type[R]) -> "TypeAdapter[R]":
-    """What checks a kind's fields; built once, since that takes longer than many rows."""
-    if kind not in ADAPTERS:
-        ADAPTERS[kind] = TypeAdapter(kind)
-    return ADAPTERS[kind]
 
 
 def _module() -> str:

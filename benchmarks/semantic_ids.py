@@ -145,9 +145,9 @@ def recall(method: str, seed: int, cache: Path = CACHE) -> CodebookRecall:
         )
     training = replace(demo.TRAINING, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        demo._train(learned, catalog, movies, Path(folder) / "bf16", False, training)
+        demo.train_demo(learned, catalog, movies, Path(folder) / "bf16", False, training)
         engine = demo.demo_engine(Path(folder) / "bf16")
-        found = demo._predict(f"{method} {seed}", engine, examples, movies).values()
+        found = demo.predict_demo(f"{method} {seed}", engine, examples, movies).values()
     metrics = {name: float(values.mean()) for name, values in found.items()}
     of_row = {"method": method, "demo_seed": seed, "sharing": catalog.n_sharing, **metrics}
     return typed("the demo's metrics", of_row, CodebookRecall)

@@ -57,13 +57,21 @@ def make_engine(options: argparse.Namespace) -> Engine:
 @torch.inference_mode()
 def offline(engine: Engine, requests: list[Request]) -> dict[str, float]:
     """Requests a second of full batches: of the device alone, and from the host to the host, many in one call."""
-    size, width = engine.config.batch_sizes[-1], engine.config.beam_widths[-1]
-    engine.recommend(requests[:size])
+    bucket = engine.buckets()[0]
+    engine.recommend(requests[: bucket.size])
     start = time.perf_counter()
     engine.recommend(requests)
     host = time.perf_counter() - start
-    device_ms = time_gpu(engine._graph(size, width).graph.replay, 60).median  # seconds, as a server runs: clocks settle
-    return {"offline_per_s": round(size / device_ms * 1e3, 1), "offline_host_per_s": round(len(requests) / host, 1)}
+    device_ms = time_gpu(engine.captured(bucket).graph.replay, 60).median  # seconds, as a server runs: clocks settle
+    return {
+        "offline_per_s": round(bucket.size / device_ms * 1e3, 1),
+        "offline_host_per_s": round(len(requests) / host, 1),
+    }
+
+
+def captures(engine: Engine) -> int:
+    """How many buckets are captured."""
+    return sum(engine.cost(bucket) is not None for bucket in engine.buckets())
 
 
 async def ask(url: str, bodies: Path, *flags: str) -> list[dict[str, Any]]:
@@ -94,7 +102,7 @@ async def measure(service: Service, requests: list[Request], options: argparse.N
         raise service.error
     url = f"http://{config.http.host}:{server.servers[0].sockets[0].getsockname()[1]}"
     engine = service.serving.engine
-    captured, compiled = len(engine._graphs), cached_kernels()
+    captured, compiled = captures(engine), cached_kernels()
     with tempfile.TemporaryDirectory() as folder:
         asked = {k: write_bodies(Path(folder), requests, k) for k in options.k}
         (first,) = await ask(url, asked[options.k[-1]], *ONE)
@@ -109,7 +117,7 @@ async def measure(service: Service, requests: list[Request], options: argparse.N
                 (row,) = await ask(url, asked[k], *load.split(), "--goodput", f"e2el:{options.bound_ms}")
                 cores = (time.process_time() - before) / (WARM_UP_S + row["seconds"])
                 row |= {"k": k, "share": share, "cores": round(cores, 2)}
-                row |= {"captured_after": len(engine._graphs) - captured, "compiled_after": cached_kernels() - compiled}
+                row |= {"captured_after": captures(engine) - captured, "compiled_after": cached_kernels() - compiled}
                 done = records.typed("the load tool's row", {**about, **row}, ServeRow)
                 records.append(options.out, done)
                 print(line(done), flush=True)

@@ -46,13 +46,13 @@ def measured() -> dict[str, Any]:
         trainer = training(engine.catalog)
         jobs: dict[str, Callable[[], object]] = {
             "requests": lambda: [engine.recommend([request]) for request in requests()],
-            "training": lambda: [trainer._one_step() for _ in range(STEPS)],
+            "training": lambda: [trainer.one_step() for _ in range(STEPS)],
             "evaluate": lambda: predict(engine, examples, k=10),
         }
         found: dict[str, Any] = {"threads": torch.get_num_threads()}
         for name, job in jobs.items():
             if name == "training":
-                trainer._one_step()
+                trainer.one_step()
             else:
                 job()
             start = time.perf_counter()

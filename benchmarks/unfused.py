@@ -17,7 +17,7 @@ from octorec.kernels import fused, reference
 from octorec.kernels.fp8 import GROUP, Granularity, Quantized
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, TrieLevel
 
-check_device, check_sizes = reference.check_device, reference.check_sizes
+check_device, check_sizes, check_beams = reference.check_device, reference.check_sizes, reference.check_beams
 head, causal_attention = fused.head, fused.causal_attention  # each is one library call
 NEVER = float("-inf")
 

@@ -100,3 +100,37 @@ def test_the_package_itself_imports_in_a_moment() -> None:
 def test_no_two_files_of_tests_have_one_name() -> None:
     names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
     assert [name for name, times in names.items() if times > 1] == []  # pytest could not collect them together
+
+
+def inner_names(tree: ast.AST) -> set[str]:
+    """Names with one underscore in front that a file defines: functions, methods, classes, variables, attributes."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return {name for name in names if name.startswith("_") and not name.startswith("__")}
+
+
+def borrowed(path: Path, inner: set[str]) -> list[str]:
+    """The package's inner names that a file imports, or reads as an attribute."""
+    tree = ast.parse(path.read_text())
+    used = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            used += [alias.name for alias in node.names]
+    return [name for name in used if name in inner - inner_names(tree)]
+
+
+def test_what_measures_uses_public_names_of_the_package() -> None:
+    inner = set().union(*(inner_names(ast.parse(path.read_text())) for path in PACKAGE.rglob("*.py")))
+    assert "_graphs" in inner
+    for room in ("benchmarks", "studies"):
+        for path in (PACKAGE.parent.parent / room).rglob("*.py"):
+            assert borrowed(path, inner) == [], path
+
+
+def test_no_file_of_the_package_is_long() -> None:
+    lines = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {name: n for name, n in lines.items() if n > 400} == {}

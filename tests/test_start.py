@@ -87,11 +87,12 @@ LATER = {  # the first path is there, a later one or a value is not what it must
 }
 RUN = """
 import contextlib, io, json, sys
+from octorec import terminal
 from octorec.cli import app as cli
 loaded = []
 for arguments in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
-        cli.console._file = err
+        terminal.console._file = err
         try:
             cli.main(arguments)
         except SystemExit as done:

@@ -92,7 +92,7 @@ def said(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str,
             patch.delenv("NO_COLOR", raising=False)
             patch.setattr("sys.stdout", stdout)
             patch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **_: file.write("<svg></svg>"))
-            patch.setattr(cli.console, "_file", io.StringIO())
+            patch.setattr(terminal.console, "_file", io.StringIO())
             with pytest.raises(SystemExit) as exit_:
                 cli.main([part.format(w=work, o=out) for part in VERBS[verb]])
             assert exit_.value.code in (0, 3, 4), verb
@@ -181,7 +181,7 @@ def printed(found: RenderableType, width: int) -> str:
 
 
 def test_the_load_tools_table_is_several_where_one_is_too_wide() -> None:
-    whole, narrow = (printed(bench_report.render([row()]), width) for width in (terminal.WHOLE, WIDTH))
+    whole, narrow = (printed(bench_report.render([row()]), width) for width in (terminal.UNWATCHED_WIDTH, WIDTH))
     assert words(whole) == words(narrow)
     assert whole.count("asked/s") == 1
     assert narrow.count("asked/s") == 2
@@ -192,7 +192,7 @@ def test_the_load_tools_table_is_several_where_one_is_too_wide() -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_an_analysis_breaks_no_name_and_no_word(work: Path, tmp_path: Path) -> None:
     found = render_all(analyze(work / "bf16", tmp_path / "analysis"))
-    whole, narrow = (printed(found, width) for width in (terminal.WHOLE, WIDTH))
+    whole, narrow = (printed(found, width) for width in (terminal.UNWATCHED_WIDTH, WIDTH))
     assert "blocks.1.ffn.shared_experts.0.down_proj.weight" in narrow
     assert words(narrow) - words(str(work)) <= words(whole)
     assert max(map(len, narrow.splitlines())) <= WIDTH
@@ -206,7 +206,7 @@ def test_every_cell_of_a_table_that_was_split_is_there_once() -> None:
     assert max(map(len, text.splitlines())) <= WIDTH
     assert all(text.count(f"cell{line}.{n} ") == 1 for line in range(3) for n in range(20))
     assert text.count("row1") == text.count("name") > 3
-    assert printed(table, terminal.WHOLE).count("name") == 1
+    assert printed(table, terminal.UNWATCHED_WIDTH).count("name") == 1
 
 
 @pytest.mark.parametrize(

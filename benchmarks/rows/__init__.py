@@ -20,6 +20,7 @@ from benchmarks.rows.engine import (
     HeadlineBoundsFailure,
     HeadlineCeilings,
     HeadlineFailure,
+    PolicyRow,
 )
 from benchmarks.rows.exact import (
     BatchTimesRow,
@@ -62,6 +63,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "kernels.jsonl": (KernelRow, KernelCeilings, KernelFailure),
     "online_calibration.jsonl": (OnlineCellRow, SampleRatioRow),
     "online_replay.jsonl": (ReplayRow,),
+    "policies.jsonl": (PolicyRow,),
     "products.jsonl": (ProductRow, ProductFailure),
     "quality.jsonl": (TrainingRow, FloorRow, SetVerdict, PooledVerdict),
     "quantize.jsonl": (QuantizeRow,),

@@ -5,6 +5,27 @@ from typing import Literal
 
 from benchmarks.records import Row
 
+Routing = Literal["random", "balanced", "skewed"]  # routers as initialised, or biased
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A batch to measure, on one system."""
+
+    system: str  # octorec, stock eager or stock graph; a step's name in the ablation
+    preset: str
+    precision: str  # bf16, fp16 or fp8
+    batch: int  # requests
+    beam: int  # beams a request
+    context: int  # items of history a request
+    routing: Routing = field(default="balanced", kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """What `--rows` looks in."""
+        shape = f"{self.batch}x{self.beam}x{self.context}"
+        return f"{self.system} {self.preset} {self.precision} {shape} {self.routing}"
+
 
 @dataclass(frozen=True)
 class KernelTime:
@@ -16,15 +37,9 @@ class KernelTime:
 
 
 @dataclass(frozen=True)
-class EngineRow(Row):
+class EngineRow(Wanted, Row):
     """One batch of a system, timed on the device and from the host to the host."""
 
-    system: str  # octorec, stock eager or stock graph; a step's name in the ablation
-    preset: str
-    precision: str  # bf16, fp16 or fp8
-    batch: int  # requests
-    beam: int  # beams a request
-    context: int  # items of history a request
     requests_per_s: float  # batch / ms_per_batch
     ms_per_batch: float  # median on the device
     ms_p20: float  # 20th and 80th percentile on the device
@@ -32,7 +47,7 @@ class EngineRow(Row):
     tflops: float  # floating-point operations a second, in 10^12
     mfu: float  # tflops as a share of the peak in the card's data sheet
     memory_gb: float  # most GPU memory that was allocated, in 10^9 bytes
-    routing: Literal["random", "balanced", "skewed"] = "random"  # routers as initialised: before they were biased
+    routing: Routing = field(default="random", kw_only=True)  # routers as initialised: before they were biased
     p50_ms: float | None = None  # from the host to the host, median and 99th percentile; None: not measured
     p99_ms: float | None = None
     busiest_expert: float | None = None  # its load over the mean; None: not measured, or a model without experts
@@ -53,17 +68,33 @@ class EngineRow(Row):
 
 
 @dataclass(frozen=True)
-class EngineFailure(Row):
+class EngineFailure(Wanted, Row):
     """A batch that could not be measured."""
 
-    system: str
-    preset: str
-    precision: str
-    batch: int
-    beam: int
-    context: int
-    routing: str
     error: str  # class and message of the exception
+
+
+@dataclass(frozen=True)
+class PolicyRow(Row):
+    """One batch of ours in a bucket of its own: how wide its beams are, and what that costs."""
+
+    preset: str
+    precision: str  # bf16 or fp8
+    batch: int  # requests
+    beam_width: int | tuple[int, ...]  # beams at each level, or by level
+    k: int  # items a request
+    context: int  # items of history a request
+    requests_per_s: float  # batch / ms_per_batch
+    ms_per_batch: float  # median on the device
+    ms_p20: float  # 20th and 80th percentile on the device
+    ms_p80: float
+    p50_ms: float  # one batch from the host to the host, median and 99th percentile
+    p99_ms: float
+    host_requests_per_s: float  # many batches in one call, from the host to the host
+    tflops: float  # floating-point operations a second, in 10^12
+    mfu: float  # tflops as a share of the peak in the card's data sheet
+    capture_s: float  # seconds to compile and capture the bucket
+    n_items: int  # of the catalog
 
 
 @dataclass(frozen=True)

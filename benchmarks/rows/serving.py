@@ -72,7 +72,7 @@ class OverheadRow(Row):
 
     checkpoint: str  # the folder's name
     device: str
-    beam_width: int
+    beam_width: int | tuple[int, ...]  # for all levels, or by level
     k: int
     pairs: int  # requests, each through HTTP and in process
     interval_ms: tuple[float, float]  # 95 %, of the median of added_ms
@@ -108,7 +108,7 @@ class Bucket:
     """What capturing one bucket cost."""
 
     batch_size: int
-    beam_width: int
+    beam_width: int | tuple[int, ...]  # for all levels, or by level
     seconds: float
     megabytes: float  # of GPU memory
 

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from octorec.engine.engine import Engine
     from octorec.engine.load import load
     from octorec.engine.request import Answer, Request
+    from octorec.models.features import Feature
 
 from octorec.threads import share_the_cores
 
 share_the_cores()  # before anything imports torch
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Engine", "Request", "__version__", "load"]
+__all__ = ["Answer", "Engine", "Feature", "Request", "__version__", "load"]
 
 if not TYPE_CHECKING:  # a type checker that saw this would take any misspelt name for one that is made here
 
@@ -32,6 +33,10 @@ if not TYPE_CHECKING:  # a type checker that saw this would take any misspelt na
             from octorec.engine import request
 
             return getattr(request, name)
+        if name == "Feature":
+            from octorec.models.features import Feature
+
+            return Feature
         if name == "Engine":
             from octorec.engine.engine import Engine
 

@@ -8,8 +8,8 @@ from itertools import chain
 from typing import Any
 
 SHOWN = 200  # characters of a value in an error
-BITS = 600  # of an integer that is shown by its digits
-DEEPEST = 20  # lists in lists whose inside is shown
+BITS = 600  # bits of the largest integer that is shown by its digits
+DEEPEST = 20  # depth of nested lists up to which their contents are shown
 LONGEST_FIELD, LONGEST_ALLOWED = 400, 1500  # characters
 # What moves a terminal's cursor, changes its state, breaks a line, turns text around or has no encoding: C0 and C1
 # controls, marks and overrides of direction, line separators, invisible formatting, surrogates, tags.
@@ -20,7 +20,7 @@ CONTROL = re.compile(
 
 
 class InputError(ValueError):
-    """A value handed to OctoRec is not acceptable.
+    """An InputError says that a value handed to OctoRec is not acceptable.
 
     field: what was set, as the user spells it (`beam_width`, `items.parquet: column title`).
     value: what was found there.
@@ -35,11 +35,14 @@ class InputError(ValueError):
 
 
 class MismatchError(InputError):
-    """Two things that belong together do not: a checkpoint and a catalog, a config and its tensors."""
+    """A MismatchError says that two things that belong together do not: a checkpoint and a catalog, a
+    config and its tensors.
+    """
 
 
 class NonFiniteError(InputError):
-    """A checkpoint gives a request scores that are NaN or infinity, so that there is no answer to it.
+    """A NonFiniteError says that a checkpoint gives a request scores that are NaN or infinity, so that
+    it has no answer.
 
     checkpoint: its folder. places: positions of such requests among those that were asked together, ascending.
     whose: the first of them, in words. answers: to all that were asked, None at `places`; empty where none were made.
@@ -70,17 +73,21 @@ def check_known(where: str, raw: Any, known: Sequence[str]) -> None:
 
 
 def clean(text: str) -> str:
-    """`text` as one line that a terminal only shows: each control character as its escape, such as `\\x1b` or `\\n`."""
+    """Return `text` as one line that a terminal only shows: each control character as its escape, such
+    as `\\x1b` or `\\n`.
+    """
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str, most: int) -> str:
-    """`clean(text)`, cut to `most` characters."""
+    """Return `clean(text)`, cut to `most` characters."""
     return _cut(clean(text[: most + 1]), most)
 
 
 def shown(value: Any, most: int = SHOWN) -> str:
-    """`repr(value)`, cut to `most` characters; no more of a value is visited than is shown, however large it is."""
+    """Return `repr(value)`, cut to `most` characters; no more of a value is visited than is shown,
+    however large it is.
+    """
     text = ""
     try:
         for piece in _pieces(value, 0):
@@ -93,7 +100,7 @@ def shown(value: Any, most: int = SHOWN) -> str:
 
 
 def _pieces(value: Any, depth: int) -> Iterator[str]:
-    """The text of `repr(value)`, bit by bit."""
+    """Yield the text of `repr(value)`, bit by bit."""
     inside = partial(_pieces, depth=depth + 1)
     if isinstance(value, (str, bytes, bytearray)):
         yield repr(value[: SHOWN + 1])

@@ -1,4 +1,4 @@
-"""Which extra of the package brings a module that is not installed."""
+"""An extra of the package brings modules that are optional; this says which extra brings which."""
 
 EXTRA_OF = {
     "fastapi": "serve", "fastapi_offline": "serve", "starlette": "serve",
@@ -9,7 +9,7 @@ EXTRA_OF = {
 
 
 def how_to_install(error: ImportError) -> str | None:
-    """One line with the command that installs what was missing, or None where no extra brings it."""
+    """Return one line with the command that installs what was missing, or None where no extra brings it."""
     module = (error.name or "").partition(".")[0]
     extra = EXTRA_OF.get(module)
     return None if extra is None else f"{module} is not installed: run pip install 'octorec[{extra}]'"

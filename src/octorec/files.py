@@ -1,4 +1,4 @@
-"""Reading files of folders that strangers made. For what OctoRec writes see `output`."""
+"""Read files of folders that strangers made. For what OctoRec writes see `output`."""
 
 import json
 import math
@@ -80,7 +80,10 @@ def parse_json(raw: bytes, field: str, where: str, infinite: bool = False) -> di
 
 
 def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these pairs, as `object_pairs_hook` of json.loads; a ValueError where a key stands twice."""
+    """Return the object of these pairs; raise ValueError where a key stands twice.
+
+    It is an `object_pairs_hook` of json.loads.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         keys: set[str] = set()

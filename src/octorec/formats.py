@@ -1,4 +1,4 @@
-"""The formats that OctoRec writes, each with a version that its files say and that every reader checks first.
+"""The formats that OctoRec writes have versions, which their files say and every reader checks first.
 
 docs/files.md has the rule. A file that says no version is of the first one, which was written before files said any.
 """
@@ -50,6 +50,7 @@ class Format:
 
 CHECKPOINT = Format()  # octorec.json of a checkpoint's folder, 16 bit or FP8
 CATALOG = Format(key="format_version")  # catalog.json
+CATALOG_FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")  # of its folder
 # state.json of OUT.training; version 1 need not say which examples it was of, but only how many
 TRAINING = Format(2, oldest=2, instead="train anew, with --force and without --resume")
 EXPERIMENT = Format()  # record.json of an experiment's folder

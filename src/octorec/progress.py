@@ -1,21 +1,24 @@
-"""How far a long work is, as whoever does it tells: `progress_bar` shows it to people."""
+"""A long work tells how far it is; `progress_bar` shows that to people."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Is called as a work goes on, in the thread that does it."""
+    """A Progress is called as a work goes on, in the thread that does it."""
 
     def __call__(self, done: int, total: int, what: str = "", /) -> None:
-        """done, total: of the work, in units of its own, such as requests or bytes. what: is being done, in words."""
+        """Tell how far the work is.
+
+        done, total: in units of its own, such as requests or bytes. what: the stage, in words.
+        """
 
 
 def silent(done: int, total: int, what: str = "", /) -> None:
-    """The Progress of a work that nobody watches."""
+    """Do nothing: this is the Progress of a work that nobody watches."""
 
 
 def part(progress: Progress, before: int, total: int, what: str = "") -> Progress:
-    """The Progress of one stage of a work of `total` units, of which the stages before it did `before`.
+    """Return the Progress of one stage of a work of `total` units, of which the stages before it did `before`.
 
     what: the stage, where it says nothing itself.
     """

@@ -1,4 +1,7 @@
-"""How far a long verb is, shown: a bar where somebody watches, else a plain line a minute. All of it goes to stderr."""
+"""Show how far a long verb is: by a bar where somebody watches, else by a plain line a minute.
+
+All of it goes to stderr.
+"""
 
 import contextlib
 import threading
@@ -14,13 +17,13 @@ from octorec import terminal
 from octorec.errors import clean
 from octorec.progress import Progress
 
-EVERY_S = 60.0  # between two lines where nobody watches
+EVERY_S = 60.0  # seconds between two lines where nobody watches
 BESIDE = 24  # columns of a bar beside its words: the bar, the time that remains, and what lies between
 RATES = ((1.0, "s"), (60.0, "min"), (3600.0, "h"))  # seconds of the units in which a rate is said
 
 
 class Pace:
-    """What is done of a work, since when, and so how long the rest will take.
+    """A Pace knows what is done of a work, since when, and so how long the rest will take.
 
     title: what is going on. unit: what is counted, such as requests; empty where that has no name.
     """
@@ -36,12 +39,12 @@ class Pace:
         self.total, self._began = total, self._now()
 
     def count(self) -> str:
-        """Such as `1,024 of 18,860 requests`."""
+        """Return a text such as `1,024 of 18,860 requests`."""
         counted = f"{self.done:,} of {self.total:,}" if self.total else ""
         return " ".join(part for part in (counted, self.unit) if part)
 
     def line(self) -> str:
-        """All that is known, as one line of text."""
+        """Return all that is known, as one line of text."""
         seconds = self._now() - self._began
         rate = (self.done - self._before) / seconds if seconds > 0 else 0.0
         parts = [part for part in (self.count() if self.total else "", self.what) if part]
@@ -52,7 +55,7 @@ class Pace:
 
 
 class Counter:
-    """The Progress of a verb: what it is told is kept in `pace` and shown."""
+    """A Counter is the Progress of a verb: it keeps in `pace` what it is told, and shows it."""
 
     def __init__(self, pace: Pace, shown: Callable[[], None]):
         self.pace, self._shown = pace, shown
@@ -74,7 +77,7 @@ def counting(title: str, unit: str = "") -> Iterator[Counter]:
     with Bar(*columns, _words("{task.fields[what]}"), console=terminal.console) as bar:
         task = bar.add_task(title, total=None, count="", what="")
 
-        room = max(0, terminal.console.width - len(title) - BESIDE)  # count and what share it
+        room = max(0, terminal.console.width - len(title) - BESIDE)  # columns for the count and the stage
 
         def show() -> None:
             count = pace.count()
@@ -85,7 +88,7 @@ def counting(title: str, unit: str = "") -> Iterator[Counter]:
 
 
 def megabytes(progress: Progress) -> Progress:
-    """`progress` of whoever counts bytes."""
+    """Return a Progress that is told of bytes and tells `progress` of megabytes."""
     return lambda done, total, what="": progress(done // 10**6, max(1, total // 10**6), what)
 
 
@@ -114,7 +117,7 @@ def _validated(record: dict[str, Any], loss: float, steps: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Such as `45 s`, `3 min 20 s` and `2 h 5 min`."""
+    """Return a text such as `45 s`, `3 min 20 s` or `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -122,7 +125,7 @@ def duration(seconds: float) -> str:
 
 
 def _said_rate(rate: float, unit: str) -> str:
-    """`rate` a second in a unit of time in which it is at least 1, where there is one."""
+    """Return `rate`, which is a second, in a unit of time in which it is at least 1, where there is one."""
     seconds, name = next((one for one in RATES if rate * one[0] >= 1), RATES[-1])
     number = rate * seconds
     return f"{number:,.0f} {unit or 'parts'}/{name}" if number >= 100 else f"{number:.1f} {unit or 'parts'}/{name}"

@@ -1,4 +1,4 @@
-"""Reading small files that a person wrote, and a first look at what a path names. For JSON see `files`.
+"""Read small files that a person wrote, and tell what a path names. For JSON see `files`.
 
 What cannot be read is an InputError about `field`, the name under which the user gave the path. Nothing here waits for
 a pipe, reads more than its limit, or takes the last of two values for one key.
@@ -21,7 +21,7 @@ NAMES_SHOWN, LONGEST_NAME = 5, 60  # names of a folder in an error, characters o
 
 
 def require_file(path: str | Path, field: str) -> int:
-    """The size in bytes of a regular file that can be looked at; everything else is refused."""
+    """Return the size in bytes of a regular file that can be looked at; refuse everything else."""
     found = require_there(path, field)
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
@@ -30,7 +30,7 @@ def require_file(path: str | Path, field: str) -> int:
 
 
 def require_there(path: str | Path, field: str) -> os.stat_result:
-    """What the system says of a file or folder; a path that names none is refused."""
+    """Return what the system says of a file or folder; refuse a path that names none."""
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise InputError(field, path, "must be a path")
     try:
@@ -43,7 +43,7 @@ def require_there(path: str | Path, field: str) -> os.stat_result:
 
 
 def require_folder(path: str | Path, field: str, holding: str) -> list[str]:
-    """The names in a folder, ascending; what is no folder, and one without the file `holding`, is refused.
+    """Return the names in a folder, ascending; refuse what is no folder, and a folder without the file `holding`.
 
     The error says what was found: which folders inside have such a file, or else some of the names.
     """
@@ -55,7 +55,7 @@ def require_folder(path: str | Path, field: str, holding: str) -> list[str]:
 
 
 def folder_names(path: str | Path, field: str, allowed: str) -> list[str]:
-    """The names in a folder, ascending. allowed: what the error says of a path that is no folder."""
+    """Return the names in a folder, ascending. allowed: what the error says of a path that is no folder."""
     if not stat.S_ISDIR(require_there(path, field).st_mode):
         raise InputError(field, str(path), f"{allowed}, and is a file")
     try:
@@ -71,13 +71,13 @@ def _found(names: list[str], within: list[str]) -> str:
 
 
 def listed(names: list[str], most: int = NAMES_SHOWN) -> str:
-    """The first of `names` with commas, each cut to a length that a line holds, and how many more there are."""
+    """Return the first of `names` with commas, each cut to a length that a line holds, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(one_line(name, LONGEST_NAME) for name in names[:most]) + more
 
 
 def read_text(path: str | Path, field: str, most: int = MOST_TEXT) -> str:
-    """The UTF-8 text of a file of at most `most` bytes, without a byte order mark."""
+    """Return the UTF-8 text of a file of at most `most` bytes, without a byte order mark."""
     size = require_file(path, field)
     if size > most:
         raise InputError(field, str(path), f"has {size} bytes; at most {most}")
@@ -88,7 +88,7 @@ def read_text(path: str | Path, field: str, most: int = MOST_TEXT) -> str:
 
 
 def read_yaml(path: str | Path, field: str) -> Any:
-    """The value of a YAML file of plain data. Aliases are read, merge keys (`<<`), which multiply, are not."""
+    """Return the value of a YAML file of plain data. Aliases are read, merge keys (`<<`), which multiply, are not."""
     text = read_text(path, field, MOST_YAML)
     try:
         return yaml.load(text, _Loader)
@@ -100,7 +100,7 @@ def read_yaml(path: str | Path, field: str) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """What a library's error says, on one line."""
+    """Return a library's error as one line."""
     mark = getattr(error, "problem_mark", None)
     if mark is not None:  # YAML: where it is, instead of the lines around it
         said = filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))
@@ -109,7 +109,7 @@ def reason(error: Exception) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, and merge keys."""
+    """A _Loader refuses a key that stands twice, and merge keys."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]

@@ -19,9 +19,9 @@ from octorec.errors import InputError, check_known
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-DEVICE = "cpu"  # where no other is named
+DEVICE = "cpu"  # the device where none is named
 SEED = 0
-LONGEST_S = 1_000_000  # a time that somebody waits
+LONGEST_S = 1_000_000  # the longest time, in seconds, that a setting may say
 LARGEST = 2**63 - 1  # NumPy and torch take no larger integer
 LARGE = 2**31 - 1  # bounds a number that has no bound of its own
 INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*", re.ASCII)
@@ -38,7 +38,7 @@ Kind = TypeVar("Kind")
 
 
 def setting(default: Any, text: str) -> Any:
-    """A dataclass's field with its default and the help text of its flag; a field without a text has no flag."""
+    """Return a dataclass's field with its default and the help text of its flag; a field without a text has no flag."""
     return dataclasses.field(default=default, metadata={"help": text})
 
 
@@ -65,15 +65,6 @@ def check_types(config: Any) -> None:
         object.__setattr__(config, name, getattr(checked, name))
 
 
-def check_range(config: Any, low: int, high: int, *names: str) -> None:
-    """Refuse an integer, or one of a tuple, below `low` or above `high`; None passes."""
-    for name in names:
-        value = getattr(config, name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if number is not None and not low <= number <= high:
-                raise InputError(name, value, f"must be {_bounds(Interval(ge=low, le=high), int)}")
-
-
 def check_ascending(config: Any, *names: str) -> None:
     """Refuse a tuple that is empty, not in ascending order, or holds a number twice or one below 1; None passes."""
     for name in names:
@@ -88,19 +79,24 @@ def require(condition: bool, name: str, config: Any, allowed: str) -> None:
         raise InputError(name, getattr(config, name), allowed)
 
 
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `values` that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def settings_of(kind: type) -> dict[str, "dataclasses.Field[Any]"]:
-    """The settings of a dataclass by name; of one that is composed, those of its parts, in their order."""
+    """Return the settings of a dataclass by name; of one that is composed, those of its parts, in their order."""
     parts = [*parts_of(kind).values()] or [kind]
     return {field.name: field for part in parts for field in dataclasses.fields(part)}
 
 
 def parts_of(kind: type) -> dict[str, Any]:
-    """The parts of a dataclass that is composed of others, by field; none of one that holds settings itself."""
+    """Return the parts of a dataclass that is composed of others, by field; none of one that holds settings itself."""
     return {name: part for name, part in get_type_hints(kind).items() if dataclasses.is_dataclass(part)}
 
 
 def composed(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    """The dataclass `kind`, composed of parts, with `values` by the names of the parts' settings.
+    """Return the dataclass `kind`, composed of parts, with `values` by the names of the parts' settings.
 
     Raises InputError for a name that no part has, and as the parts do.
     """
@@ -118,7 +114,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 @cache
 def _model(kind: type) -> "type[BaseModel]":
-    """The settings of a dataclass as pydantic checks them, each strictly."""
+    """Return the settings of a dataclass as pydantic checks them, each strictly."""
     from pydantic import ConfigDict, create_model
 
     config = ConfigDict(strict=True, arbitrary_types_allowed=True, protected_namespaces=())
@@ -127,7 +123,7 @@ def _model(kind: type) -> "type[BaseModel]":
 
 
 def _plain(value: Any, hint: Any) -> Any:
-    """A value of NumPy as Python's; a list, and text where a tuple is due, as a tuple."""
+    """Return a value of NumPy as Python's; a list, and text where a tuple is due, as a tuple."""
     value = _python(value)
     if isinstance(value, str) and any(get_origin(part) is tuple for part in _within(hint)):
         return tuple(map(_of_text, value.split(",")))
@@ -135,12 +131,12 @@ def _plain(value: Any, hint: Any) -> Any:
 
 
 def _python(value: Any) -> Any:
-    """A number or an array of NumPy as Python's."""
+    """Return a number or an array of NumPy as Python's."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _of_text(text: str) -> Any:
-    """The number that a part of "1,8" says; the text itself where it says none."""
+    """Return the number that a part of "1,8" says; the text itself where it says none."""
     try:
         return int(text) if INTEGER.fullmatch(text) else text if "_" in text else float(text)
     except ValueError:
@@ -148,7 +144,7 @@ def _of_text(text: str) -> Any:
 
 
 def _allowed(error: Mapping[str, Any], hint: Any) -> str:
-    """What may stand for a setting with the annotation `hint`, in words, after pydantic's `error`."""
+    """Return what may stand for a setting with the annotation `hint`, in words, after pydantic's `error`."""
     inside = [*_within(hint)]
     if error["type"] == "literal_error":
         words = next(get_args(part) for part in inside if get_origin(part) is Literal)
@@ -166,14 +162,14 @@ def _allowed(error: Mapping[str, Any], hint: Any) -> str:
 
 
 def _within(hint: Any) -> Iterator[Any]:
-    """An annotation and all that it is made of, its bounds too."""
+    """Yield an annotation and all that it is made of, its bounds too."""
     yield hint
     for part in get_args(hint):
         yield from _within(part)
 
 
 def _bounds(interval: Interval, kind: type) -> str:
-    """Such as `an integer from 1 to 8` and `above 0, at most 1`."""
+    """Return a text such as `an integer from 1 to 8` or `above 0, at most 1`."""
     whole = "an integer " if kind is int else ""
     if interval.lt is not None:
         return f"{interval.ge} or more and below {interval.lt}"

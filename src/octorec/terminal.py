@@ -1,4 +1,4 @@
-"""What people see: consoles that print words as they are, and tables that fit."""
+"""People see what is printed here: consoles print words as they are, and tables fit."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from rich.text import Text
 from octorec.errors import clean
 
 ROOM = 20  # columns that a first column leaves for the others, or else it is folded
-WHOLE = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
+UNWATCHED_WIDTH = 2000  # columns where nobody watches: a table takes what it needs, and no name is broken
 
 
 class PlainConsole(Console):
-    """A console that shows texts as they are: no markup, no emoji codes, and control characters as their escapes.
+    """A PlainConsole shows texts as they are: no markup, no emoji codes, and control characters as their escapes.
 
     A text that is printed, alone or as a table's cell, is one line: also its line breaks are shown. What is to stand on
     several lines is printed as several texts.
@@ -29,7 +29,7 @@ class PlainConsole(Console):
         return super().render_str(clean(text), **{**options, "markup": False, "emoji": False})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Texts with a style come here without passing `render_str`; their line breaks are layout by now."""
+        """Yield the segments of `render`, cleaned: texts with a style come here without passing `render_str`."""
         for segment in super().render(renderable, options):
             lines = "\n".join(map(clean, segment.text.split("\n")))
             yield segment if segment.control else Segment(lines, segment.style)
@@ -44,7 +44,9 @@ def say(text: str | Text, style: str | None = None) -> None:
 
 
 def fitting(shown: RenderableType, console: Console) -> RenderableType:
-    """`shown`, each table in it that is wider than `console` as several with fewer columns, the first one in all."""
+    """Return `shown`, with each table that is wider than `console` divided into several of fewer
+    columns; each has the first column.
+    """
     if isinstance(shown, Group):
         return Group(*(fitting(part, console) for part in shown.renderables))
     return Group(*_parts(shown, console)) if isinstance(shown, Table) else shown
@@ -68,7 +70,7 @@ def _parts(table: Table, console: Console) -> Iterator[Table]:
 
 
 def _some(table: Table, columns: Sequence[Column]) -> Table:
-    """A table of `columns` of `table`, without its title."""
+    """Return a table of `columns` of `table`, without its title."""
     part = Table(box=table.box, padding=table.padding, title_justify=table.title_justify)
     for column in columns:
         part.add_column(column.header, justify=column.justify, no_wrap=column.no_wrap, overflow=column.overflow)
@@ -78,5 +80,5 @@ def _some(table: Table, columns: Sequence[Column]) -> Table:
 
 
 def _width(table: Table, console: Console) -> int:
-    """Columns of a terminal that `table` takes when nothing in it is wrapped."""
-    return Measurement.get(console, console.options.update(max_width=WHOLE), table).maximum
+    """Return the columns of a terminal that `table` takes when nothing in it is wrapped."""
+    return Measurement.get(console, console.options.update(max_width=UNWATCHED_WIDTH), table).maximum

@@ -1,4 +1,4 @@
-"""How many threads a process computes with on the CPU, and how they wait for one another.
+"""Decide how many threads a process computes with on the CPU, and how they wait for one another.
 
 The threads of one product wait for the slowest of them. Where a neighbour takes a core, the thread on that core is late
 in every product, and the others, which spin while they wait, take the time that it needs. So one core is left free, and
@@ -30,17 +30,19 @@ def share_the_cores() -> None:
 
 
 def threads() -> int:
-    """All cores of this process but one; at least 1."""
+    """Return the number of threads to use: all cores of this process but one; at least 1."""
     return max(1, cores() - 1)
 
 
 def cores() -> int:
-    """The whole cores that this process may keep busy: those it may run on, and no more than its containers' quotas."""
+    """Return how many whole cores this process may keep busy: those it may run on, and no more than its
+    containers' quotas.
+    """
     return max(1, int(min(allowed(), quota())))
 
 
 def allowed() -> int:
-    """The cores that this process may run on; two processors that are threads of one core are one."""
+    """Return the cores that this process may run on; two processors that are threads of one core are one."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     siblings = {n: _text(PROCESSORS / f"cpu{n}" / "topology/thread_siblings_list") for n in os.sched_getaffinity(0)}
@@ -48,7 +50,9 @@ def allowed() -> int:
 
 
 def quota() -> float:
-    """Seconds of processor time a second that the process's control groups (version 1 or 2) leave it, or infinity."""
+    """Return how many seconds of processor time a second the process's control groups (version 1 or 2)
+    leave it, or infinity.
+    """
     least = float("inf")
     for line in _text(MEMBERSHIP).splitlines():
         _, controllers, group = line.split(":", 2)
@@ -64,7 +68,7 @@ def quota() -> float:
 
 
 def _limit(folder: Path) -> float:
-    """The quota of one control group, or infinity."""
+    """Return the quota of one control group, or infinity."""
     both = _text(folder / "cpu.max").split()  # version 2: quota and period in microseconds, or "max" and a period
     both = both or [_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
     try:

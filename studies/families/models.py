@@ -22,11 +22,11 @@ from octorec.models.names import disk_tensors
 from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset
 from octorec.numerics.activations import SCHEMES, activation_stats, watch
+from octorec.numerics.advice import LayerAdvice, judge
 from octorec.numerics.distribution import distribution
-from octorec.numerics.intensity import Speed, Workload
+from octorec.numerics.intensity import Roofline, Workload
 from octorec.numerics.roles import role
 from octorec.numerics.stats import TensorStats, weight_stats
-from octorec.numerics.verdict import LayerVerdict, judge
 from octorec.numerics.workload import speed
 from octorec.progress_bar import counting
 from octorec.quant.convert import quantize_checkpoint
@@ -169,7 +169,7 @@ def _onerec_effects(
     return effects
 
 
-def published_size() -> Speed:
+def published_size() -> Roofline:
     """The roofline of the MoE 4B-A0.5B under recipe fp8 at the paper's shape, from its tensors' shapes alone."""
     config = preset("moe-4b-a0.5b")
     tensors = disk_tensors(empty_model(partial(OneRecV2, config, reference), None, torch.bfloat16))
@@ -178,8 +178,8 @@ def published_size() -> Speed:
                for name, t in tensors.items()]  # fmt: skip
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     assigned = load_recipe("fp8").assign(matrices(shapes))
-    layers = tuple(LayerVerdict(module, role(module), shapes[f"{module}.weight"], "block" if g.weights == "block" else
+    layers = tuple(LayerAdvice(module, role(module), shapes[f"{module}.weight"], "block" if g.weights == "block" else
                                 "channel", "recipe fp8", None, None, None, None, 0, 0, 0.0)
                    for module, g in assigned.items())  # fmt: skip
-    verdict = dataclasses.replace(judge([]), layers=layers)
-    return speed(weights, config.to_dict(), verdict, Workload())
+    advice = dataclasses.replace(judge([]), layers=layers)
+    return speed(weights, config.to_dict(), advice, Workload())

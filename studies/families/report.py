@@ -6,8 +6,8 @@ from typing import Any
 from benchmarks.rows import FamilyRow
 from benchmarks.rows.families import Summary
 from octorec.numerics.activations import SCHEMES
-from octorec.report import plots
 from octorec.report.page import Figure, Section, Table, Text
+from studies.families.figure import draw_families
 from studies.families.weights import MEASURES, Family, claims, paper
 
 TITLES = {"absmax": "absmax", "mean_abs": "mean |x|", "variance": "variance"}
@@ -52,7 +52,7 @@ def _side_by_side(families: Sequence[Family]) -> list[Text | Figure | Table]:
         "column. Dotted: what the paper states of weights. Inputs were recorded while the models answered real "
         "requests."
     )
-    figure = plots.families(columns, {TITLES[measure]: lines for measure, lines in marks.items()})
+    figure = draw_families(columns, {TITLES[measure]: lines for measure, lines in marks.items()})
     head = [
         "model",
         "matrices",

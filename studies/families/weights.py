@@ -33,7 +33,7 @@ class Family:
     """One model of the comparison.
 
     kind: ranker, OneRec-V2 or LLM. trained False: an initialised network, which is no evidence of anything.
-    effects: the one that claims are judged by comes first. memory_bound and gain: as `intensity.Speed` has them.
+    effects: the one that claims are judged by comes first. memory_bound and gain: as `intensity.Roofline` has them.
     """
 
     name: str

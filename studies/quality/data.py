@@ -19,10 +19,11 @@ import pyarrow as pa
 from benchmarks.program import run
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
-from octorec.data.interactions import Interactions, read_sequences
+from octorec.data.interactions import Interactions
 from octorec.data.items import check_items
 from octorec.data.splits import Example, leave_last_out
 from octorec.data.tables import id_rank, one_array
+from studies.quality.sequences import read_sequences
 
 SETS = ("beauty", "sports", "toys")
 

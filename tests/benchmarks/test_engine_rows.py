@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from benchmarks import engine
-from benchmarks.engine import Measured, Wanted
+from benchmarks.engine import Measured
 from benchmarks.records import as_json
 from benchmarks.rows import EngineFailure, EngineRow
-from benchmarks.rows.engine import KernelTime
+from benchmarks.rows.engine import KernelTime, Wanted
 from benchmarks.timer import of_samples
 
 WANTED = Wanted("octorec", "tiny", "fp8", 32, 512, 512)

@@ -10,10 +10,10 @@ import pytest
 
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.codebook import Codebook
-from octorec.catalog.folder import FILES
 from octorec.catalog.residual_kmeans import fit_codebook
 from octorec.data.items import check_items
 from octorec.errors import InputError, MismatchError
+from octorec.formats import CATALOG_FILES
 
 ROWS = {
     "item_id": ["10", "9", "7", "8"],
@@ -317,7 +317,7 @@ def test_an_unknown_set_names_some_of_many():
         catalog.set_mask(["x"])
 
 
-@pytest.mark.parametrize("name", FILES[:3])
+@pytest.mark.parametrize("name", CATALOG_FILES[:3])
 def test_links_and_pipes_are_no_files_of_a_catalog(tmp_path, name):
     folder = tmp_path / "catalog"
     built().save(folder)

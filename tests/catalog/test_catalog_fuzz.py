@@ -16,10 +16,11 @@ import pytest
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.index_json import read_index
-from octorec.data.interactions import read_interactions, read_sequences
+from octorec.data.interactions import read_interactions
 from octorec.data.items import read_items
 from octorec.data.users import read_users
 from octorec.errors import InputError
+from studies.quality.sequences import read_sequences
 
 PIECES = [b'"', b"\n", b"\r", b",", b";", b"\0", b"\xff", b"\xef\xbb\xbf", b"-1", b"1e999", b"NaN", b"null", b"[", b"{"]
 PIECES += [b"}", b"9" * 30, b"true", b'""', b"\x15", b"\x7f" * 8]

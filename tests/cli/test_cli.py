@@ -18,7 +18,9 @@ import pyarrow.parquet
 import pytest
 import typer
 
+from octorec import terminal
 from octorec.cli import app as cli
+from octorec.cli.inputs import known_users
 from octorec.demo import run as demo
 from octorec.errors import InputError
 from octorec.models.user import UserField, encode_user
@@ -46,7 +48,7 @@ def octorec(*arguments: object, expect: int | None = 0) -> Done:
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli.console, "_file", err)
+        patch.setattr(terminal.console, "_file", err)
         try:
             cli.main([str(argument) for argument in arguments])
         except SystemExit as exit_:
@@ -191,11 +193,11 @@ def test_analyze(work: Path, tmp_path: Path) -> None:
 def test_users_of_a_csv_are_read_as_the_fields_of_the_model(tmp_path: Path) -> None:
     fields = (UserField("zip", "category", ("01234", "94301")), UserField("age", "number"))
     (tmp_path / "users.csv").write_text("user_id,zip,age\nu0,01234,07\nu1,94301,NA\n")
-    known = cli.known_users(tmp_path / "users.csv", fields, ["u1", "u7"])
+    known = known_users(tmp_path / "users.csv", fields, ["u1", "u7"])
     assert [encode_user(fields, known[user]) for user in ("u0", "u1")] == [[1.0, 7.0], [2.0, 0.0]]
-    assert cli.known_users(None, fields, []) == {}
+    assert known_users(None, fields, []) == {}
     with pytest.raises(InputError, match="got \"users such as 'u0'\"; has no user of the interactions"):
-        cli.known_users(tmp_path / "users.csv", fields, ["0", "1"])
+        known_users(tmp_path / "users.csv", fields, ["0", "1"])
 
 
 def test_every_verb_that_reads_tables_has_flags_for_them() -> None:

@@ -17,6 +17,8 @@ import typer
 from octorec import terminal
 from octorec.cli import app as cli
 from octorec.cli.command import kept, run
+from octorec.cli.options import show
+from octorec.cli.words import user_fields
 from octorec.errors import InputError
 
 
@@ -138,11 +140,11 @@ def test_an_interrupt_ends_with_130_and_leaves_nothing_half_written(tmp_path: Pa
 
 
 def test_json_on_stdout_is_json_also_where_a_number_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.show(True, {"low": float("-inf"), "rows": [(float("nan"), 1)], "title": "\x1b[2J\u202e\ud800"}, "text")
+    show(True, {"low": float("-inf"), "rows": [(float("nan"), 1)], "title": "\x1b[2J\u202e\ud800"}, "text")
     assert capsys.readouterr().out == '{"low": null, "rows": [[null, 1]], "title": "\\u001b[2J\\u202e\\ud800"}\n'
 
 
 def test_a_user_field_may_be_given_once() -> None:
-    assert cli.user_fields(["age=3", "plan=a=b"], {"age": "number"}) == {"age": 3.0, "plan": "a=b"}
+    assert user_fields(["age=3", "plan=a=b"], {"age": "number"}) == {"age": 3.0, "plan": "a=b"}
     with pytest.raises(InputError, match="given twice"):
-        cli.user_fields(["age=3", "age=4"], {"age": "number"})
+        user_fields(["age=3", "age=4"], {"age": "number"})

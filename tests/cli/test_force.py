@@ -20,6 +20,7 @@ import pytest
 import torch
 import typer
 
+from octorec import terminal
 from octorec.catalog.build import build_catalog
 from octorec.cli import app as cli
 from octorec.cli.command import run
@@ -102,7 +103,7 @@ def octorec(*arguments: object, expect: int = 0) -> str:
     """Run the command line in this process; what it says on stderr. `cli.main` would build all verbs each time."""
     err = io.StringIO()
     with redirect_stdout(io.StringIO()) as out, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli.console, "_file", err)
+        patch.setattr(terminal.console, "_file", err)
         with pytest.raises(SystemExit) as end:
             run(COMMAND, [str(argument) for argument in arguments])
     assert end.value.code == expect, err.getvalue()

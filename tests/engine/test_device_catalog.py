@@ -60,7 +60,7 @@ def requests() -> list[Request]:
 def test_every_version_answers_as_if_it_were_the_only_one(ops: object, order: tuple[int, ...]) -> None:
     versions = [version(150, 1), version(220, 2), version(101, 3), withdraw(version(150, 1), ["i3", "i7"])]
     subject = engine(versions[0], ops, max_items=220)
-    memory = [level.child_start.data_ptr() for level in subject._on_device.levels]
+    memory = [level.child_start.data_ptr() for level in subject.device_catalog.levels]
     for number in order:
         subject.replace_catalog(versions[number])
         expected = engine(versions[number]).recommend(requests())
@@ -68,7 +68,7 @@ def test_every_version_answers_as_if_it_were_the_only_one(ops: object, order: tu
             assert answer.items == alone.items
             np.testing.assert_allclose(answer.scores, alone.scores, rtol=1e-5)
         assert subject.catalog.version == versions[number].version
-    assert memory == [level.child_start.data_ptr() for level in subject._on_device.levels]
+    assert memory == [level.child_start.data_ptr() for level in subject.device_catalog.levels]
 
 
 @pytest.mark.gpu
@@ -94,7 +94,7 @@ def test_a_captured_search_answers_for_every_version() -> None:
 def test_node_numbers_ascend_over_both_sets() -> None:
     subject = engine(version(150, 1), max_items=300)
     for number in (2, 3):
-        for level in subject._on_device.levels:
+        for level in subject.device_catalog.levels:
             assert (level.child_start.diff() >= 0).all()
         subject.replace_catalog(version(150 + number, number))
 
@@ -126,6 +126,6 @@ def test_there_is_room_for_a_tenth_more_unless_said() -> None:
 
 def test_memory_is_for_two_versions() -> None:
     subject = engine(version(100, 1), max_items=1000)
-    leaves = subject._on_device.levels[-1].child_live
+    leaves = subject.device_catalog.levels[-1].child_live
     assert leaves.shape == (2 * (6 * 5 * 7 + 1),)  # no more leaves than tuples
     assert leaves.dtype == torch.int32

@@ -90,7 +90,7 @@ def brute_force(sequences, history, k, decay, window):
 
 @pytest.mark.parametrize(("decay", "window"), [(0.5, 1), (0.75, 2), (1.0, 3)])
 def test_random_sequences_against_brute_force(monkeypatch, decay, window):
-    monkeypatch.setattr(baselines, "CHUNK", 7)
+    monkeypatch.setattr(baselines, "EXAMPLES_AT_ONCE", 7)
     rng = np.random.default_rng(0)
     sequences = {f"u{u}": [str(i) for i in rng.zipf(1.5, rng.integers(2, 12)) % 30] for u in range(60)}
     train, examples = leave_last_out(interactions(sequences), 2)

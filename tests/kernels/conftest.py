@@ -36,6 +36,8 @@ def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
 def _poisoned(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def wrapper(*args: Any, **kwargs: Any) -> Tensor:
         tensor = allocate(*args, **kwargs)
+        if tensor.is_meta:
+            return tensor
         if tensor.is_floating_point() and tensor.itemsize > 1:
             return tensor.fill_(float("nan"))
         if tensor.dtype != torch.bool and tensor.numel():

@@ -28,7 +28,7 @@ def parameters(operation: object) -> list[inspect.Parameter]:
 
 
 @pytest.mark.parametrize("ops", [reference, fused, gpu_ops, unfused], ids=lambda ops: ops.__name__)
-@pytest.mark.parametrize("name", [*OPERATIONS, "check_device", "check_sizes"])
+@pytest.mark.parametrize("name", [*OPERATIONS, "check_device", "check_sizes", "check_beams"])
 def test_each_operation_has_the_contracts_arguments(name: str, ops: Ops) -> None:
     expected, found = parameters(getattr(Ops, name)), parameters(getattr(ops, name))
     assert found[: len(expected)] == expected
@@ -39,7 +39,7 @@ def test_the_contract_says_everything_about_an_operation() -> None:
     for name in OPERATIONS:
         assert getattr(Ops, name).__doc__, name
     assert {name for name, value in vars(reference).items() if inspect.isfunction(value) and name[0] != "_"} <= {
-        *OPERATIONS, "check_device", "check_sizes", "quantize", "dequantize"
+        *OPERATIONS, "check_device", "check_sizes", "check_beams", "quantize", "dequantize"
     }  # fmt: skip
 
 

@@ -2,14 +2,14 @@
 
 import dataclasses
 
+from octorec.numerics.advice import Decision, LayerAdvice
 from octorec.numerics.analysis import spans
 from octorec.numerics.doubts import doubts
-from octorec.numerics.verdict import Decision, LayerVerdict
 
-SAFE = LayerVerdict("", "ffn", (128, 128), "channel", "well within E4M3", 31.5, 5.0, 0.0, None, 2, 1, 10.0)
+SAFE = LayerAdvice("", "ffn", (128, 128), "channel", "well within E4M3", 31.5, 5.0, 0.0, None, 2, 1, 10.0)
 
 
-def layer(module: str, decision: Decision, reason: str, role: str = "ffn") -> LayerVerdict:
+def layer(module: str, decision: Decision, reason: str, role: str = "ffn") -> LayerAdvice:
     return dataclasses.replace(SAFE, module=module, decision=decision, reason=reason, role=role)
 
 

@@ -20,8 +20,8 @@ def test_a_report_of_activations_that_overflow(make_checkpoint: Any, tmp_path: P
     save_file(tensors, shard)
     batch = {"lengths": torch.full((4,), 5), "codes": torch.zeros(4, 5, 3).long(), "user": torch.zeros(4, 0)}
     found = analyze(folder, tmp_path / "out", (batch, torch.zeros(4, 3, dtype=torch.long)))
-    assert found.verdict is not None
-    reasons = {layer.module: layer.reason for layer in found.verdict.layers}
+    assert found.advice is not None
+    reasons = {layer.module: layer.reason for layer in found.advice.layers}
     assert "NaN or Inf" in reasons["blocks.1.self_attn.q_proj"]
     assert reasons["blocks.0.self_attn.q_proj"] == "well within E4M3"
     json.dumps(found.to_dict(), allow_nan=False)

@@ -107,7 +107,7 @@ def test_rounding_without_casts_is_exact() -> None:
 
 
 def test_a_bell_curve_keeps_31_and_a_half_db() -> None:
-    """The number that the verdict's limits are made from."""
+    """The number that the advice's limits are made from."""
     x = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(1))
     scales = measure(StoredTensor("x", x), ("channel", "block")).scales
     assert scales["channel"].sqnr == pytest.approx(31.6, abs=0.15)

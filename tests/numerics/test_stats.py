@@ -35,7 +35,7 @@ def values(kind: str) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", ["normal", "far from zero", "heavy", "many zeros", "one", "equal", "tiny"])
 def test_agrees_with_numpy(monkeypatch: pytest.MonkeyPatch, kind: str, dtype: torch.dtype) -> None:
-    monkeypatch.setattr(module, "CHUNK", 700)
+    monkeypatch.setattr(module, "VALUES_AT_ONCE", 700)
     x = values(kind).to(dtype)
     x = x[x.isfinite()]
     found, wanted = distribution(x.view(-1, 1)), x.double().numpy()

@@ -10,13 +10,13 @@ from octorec.models.onerec import OneRecV2, block_params
 from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import PRESETS
 from octorec.models.weights import disk_tensors
+from octorec.numerics.advice import judge
 from octorec.numerics.checkpoint_files import StoredTensor
 from octorec.numerics.distribution import distribution
-from octorec.numerics.intensity import GPUS, Speed, Work, Workload, estimate, product, traffic
+from octorec.numerics.intensity import GPUS, Roofline, Work, Workload, estimate, product, traffic
 from octorec.numerics.roles import role
 from octorec.numerics.scale_groups import ScaleStats
 from octorec.numerics.stats import TensorStats, tensor_stats
-from octorec.numerics.verdict import judge
 from octorec.numerics.workload import active_shares, speed
 
 H100 = GPUS["h100"]
@@ -31,18 +31,18 @@ def shaped(shapes: dict[str, tuple[int, ...]]) -> list[TensorStats]:
     ]
 
 
-def of(shapes: dict[str, tuple[int, ...]], config: dict[str, Any], workload: Workload) -> Speed:
+def of(shapes: dict[str, tuple[int, ...]], config: dict[str, Any], workload: Workload) -> Roofline:
     weights = shaped(shapes)
     return speed(weights, config, judge(weights, (), active_shares(weights, config)), workload)
 
 
-def onerec(config: OneRecConfig, workload: Workload) -> Speed:
+def onerec(config: OneRecConfig, workload: Workload) -> Roofline:
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in disk_tensors(OneRecV2(config)).items()}
     return of(shapes, config.to_dict(), workload)
 
 
-def part(found: Speed, name: str) -> Any:
+def part(found: Roofline, name: str) -> Any:
     return next(part for part in found.parts if part.name == name)
 
 
@@ -95,7 +95,7 @@ def test_onerec_counts_the_papers_flops(name: str) -> None:
         assert found.memory_bound < 0.4
 
 
-def _names(found: Speed) -> list[str]:
+def _names(found: Roofline) -> list[str]:
     return [part.name for part in found.parts]
 
 

@@ -68,6 +68,7 @@ max_queued_requests: 100
 default_deadline_ms: 500
 exclude_seen: true
 unknown_items: refuse
+context_module: mine.py:Mine
 batch_sizes: [1, 8]
 beam_widths: 32,128
 default_beam_width: 32
@@ -101,7 +102,7 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
     config = read_config(tmp_path / "serve.yaml", {"port": 9002})
     assert config == ServeConfig(
         HttpOptions("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False),
-        EngineOptions("cuda", "catalogs/a", (1, 8), (32, 128), 32, 1000, 10, True, "refuse", 4096),
+        EngineOptions("cuda", "catalogs/a", (1, 8), (32, 128), 32, 1000, 10, True, "refuse", "mine.py:Mine", 4096),
         BatchOptions(8, 2.0, 100, 500.0, 3.0, 0.25, 0.01),
         AdminOptions(9001, "localhost", "secret", "catalogs", "models"),
         ExperimentOptions("ab.yaml", "experiments", "salt", "member"),

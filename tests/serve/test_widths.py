@@ -138,7 +138,7 @@ def test_a_repeat_that_is_late_leaves_the_narrow_answer() -> None:
 
 
 def test_wide_and_narrow_requests_wait_for_batches_of_their_own() -> None:
-    """Of three wide requests and nine narrow ones, one narrow one gets the row that the wide bucket has empty."""
+    """Narrow requests get the rows that the wide bucket has empty: five of eleven here."""
     engine = make()
     launch, launched = engine.launch, []
 

@@ -16,8 +16,8 @@ from octorec.kernels.fp8 import quantize
 from octorec.models.layers import Linear
 from octorec.numerics.activations import SCHEMES, watch
 from octorec.numerics.stats import weight_stats
-from octorec.report import plots
 from octorec.report.page import render
+from studies.families.figure import draw_families
 from studies.families.ranker import TABLES, Ranker, RankerBatch, RankerConfig, initialize, save_ranker
 from studies.families.report import sections
 from studies.families.weights import SEVERE, Family, claims, paper, rounded
@@ -143,7 +143,7 @@ def test_models_stand_side_by_side_with_every_value_in_sight() -> None:
         "one": {"variance": {"weights": [1e-3, 0.0, 10.0], "inputs": [1e16]}},
         "two": {"variance": {"weights": [0.01]}},
     }
-    root = ElementTree.fromstring(plots.families(columns, {"variance": {"paper: 0.1": 0.1}}))
+    root = ElementTree.fromstring(draw_families(columns, {"variance": {"paper: 0.1": 0.1}}))
     svg = "{http://www.w3.org/2000/svg}"
     texts = {"".join(node.itertext()): node for node in root.iter(f"{svg}text")}
     assert {"one", "two", "variance", "paper: 0.1", "weights", "inputs"} <= set(texts)

@@ -1,4 +1,6 @@
-"""How a server is put under load: one dataclass is the flags of `octorec bench serve` and their documentation."""
+"""A server is put under load in this way: one dataclass is the flags of `octorec bench serve` and their
+documentation.
+"""
 
 import math
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ Several = Annotated[int, Interval(ge=1, le=100_000)]
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """Every setting of the load tool."""
+    """A BenchConfig holds every setting of the load tool."""
 
     request_rate: tuple[Annotated[float, Interval(gt=0, le=math.inf)], ...] = setting(
         (10.0,), "Requests a second, with commas for one rate after the other; inf: whenever a place is free."
@@ -68,7 +70,7 @@ class BenchConfig:
 
     @property
     def bound_ms(self) -> float:
-        """The latency within which an answer is good."""
+        """Return the latency within which an answer is good."""
         name, _, value = self.goodput.partition(":")
         try:
             bound = float(value)

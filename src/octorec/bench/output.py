@@ -1,4 +1,4 @@
-"""Where the load tool writes: rows to append to, and a plot."""
+"""The load tool writes rows, which are appended to a file, and a plot."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +12,7 @@ from octorec.errors import InputError
 from octorec.output.claim import claimed_file
 from octorec.reading import reason
 
-SIGN = b"requests/s asked"  # stands in every plot, as a label
+SIGN = b"requests/s asked"  # a label that stands in every plot
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def claimed_outputs(config: BenchConfig) -> Iterator[None]:
 
 
 def has_rows(path: Path) -> bool:
-    """Whether a file is empty or begins with a row of the load tool's."""
+    """Tell whether a file is empty or begins with a row of the load tool's."""
     with path.open("rb") as file:
         first = file.readline(2**20)
     try:
@@ -44,7 +44,7 @@ def has_rows(path: Path) -> bool:
 
 
 def is_plot(path: Path) -> bool:
-    """Whether a file is a plot of the load tool's."""
+    """Tell whether a file is a plot of the load tool's."""
     with path.open("rb") as file:
         text = file.read(2**24)
     return text.startswith(b"<svg") and SIGN in text

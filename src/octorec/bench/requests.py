@@ -1,4 +1,4 @@
-"""What a load tool asks: bodies of requests from a file, or with histories drawn from a catalog's items."""
+"""A load tool asks requests from a file, or with histories drawn from a catalog's items."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ DISTINCT = 4096  # drawn histories, taken in turn: a server keeps no answers
 
 
 def bodies(config: BenchConfig) -> list[bytes]:
-    """Encoded bodies of POST /v1/recommend, at least one."""
+    """Return encoded bodies of POST /v1/recommend, at least one."""
     if config.requests is not None:
         return of_file(config.requests)
     assert config.catalog is not None
@@ -23,7 +23,7 @@ def bodies(config: BenchConfig) -> list[bytes]:
 
 
 def of_file(path: str) -> list[bytes]:
-    """Each line's object as it is: the server's checks are part of what is measured."""
+    """Return each line's object as it is: the server's checks are part of what is measured."""
     require_file(path, "requests")
     try:
         lines = [line for line in Path(path).read_bytes().split(b"\n") if line.strip()]
@@ -42,7 +42,7 @@ def of_file(path: str) -> list[bytes]:
 
 
 def item_ids(catalog: str) -> np.ndarray:
-    """Ids of a catalog folder's items that are not withdrawn, as objects."""
+    """Return ids of a catalog folder's items that are not withdrawn, as objects."""
     path = Path(catalog) / "items.parquet"
     require_file(path, "catalog")
     try:
@@ -56,7 +56,7 @@ def item_ids(catalog: str) -> np.ndarray:
 
 
 def drawn(ids: np.ndarray, config: BenchConfig) -> list[bytes]:
-    """Bodies with histories of `history_length` items, each as likely as another."""
+    """Return bodies with histories of `history_length` items, each as likely as another."""
     places = np.random.default_rng(config.seed).integers(0, len(ids), (DISTINCT, config.history_length))
     asked = {"k": config.k, **({} if config.beam_width is None else {"beam_width": config.beam_width})}
     return [orjson.dumps({"history": ids[row].tolist(), **asked}) for row in places]

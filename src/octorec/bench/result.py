@@ -1,4 +1,4 @@
-"""What a load tool found at one rate."""
+"""A result is what a load tool found at one rate."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,14 +9,14 @@ import numpy as np
 
 from octorec.bench.config import BenchConfig
 
-SHARE = 0.99  # of requests that must be good for a rate to be within the bound: its p99, an error being infinitely late
+SHARE = 0.99  # share of good requests from which a rate is within the bound: its p99, an error being infinitely late
 TIMER_S = 0.002  # timer jitter of asyncio: lateness below this is not counted as latency
-STAGES = ("queue_ms", "device_ms", "encode_ms")  # as the server measures them
+STAGES = ("queue_ms", "device_ms", "encode_ms")  # stages that the server measures
 
 
 @dataclass(slots=True)
 class Sample:
-    """One request. Times are time.perf_counter(), in seconds.
+    """A Sample is one request. Times are time.perf_counter(), in seconds.
 
     due: when it was to be sent. begun: when the tool came to it. outcome: the HTTP status, or what went wrong without
     one. timings: the server's, in milliseconds, of an answer.
@@ -36,7 +36,7 @@ class Sample:
 
 
 def summary(samples: Sequence[Sample], rate: float, start: float, config: BenchConfig) -> dict[str, Any]:
-    """One row. Latencies are of answered requests, in milliseconds.
+    """Return one row. Latencies are of answered requests, in milliseconds.
 
     goodput_per_s: requests answered within the bound, a second. within: whether 99 % of all requests were.
     outside_device_ms: latency less the time of the batch: waiting, encoding, HTTP, network. late_ms: how late the tool
@@ -67,7 +67,7 @@ def summary(samples: Sequence[Sample], rate: float, start: float, config: BenchC
 
 
 def quantiles(values: Iterable[float]) -> dict[str, float]:
-    """Mean, p50, p90, p99 and the largest; nothing of nothing."""
+    """Return mean, p50, p90, p99 and the largest; an empty dictionary for no values."""
     found = np.fromiter(values, float)
     if not len(found):
         return {}

@@ -1,4 +1,4 @@
-"""The load tool: requests that come when they come (open loop, Poisson), whether the server keeps up or not.
+"""The load tool sends requests when they are due (open loop, Poisson), whether the server keeps up or not.
 
 A client that waits for one answer before it asks again slows down with the server and hides its worst latencies
 ("coordinated omission"). Here a request's time begins when it is due.
@@ -23,11 +23,11 @@ from octorec.errors import InputError
 from octorec.progress import Progress
 from octorec.reading import read_text
 
-EVERY_S = 0.5  # progress
+EVERY_S = 0.5  # seconds between two reports of progress
 
 
 async def bench(url: str, config: BenchConfig, progress: Progress) -> list[dict[str, Any]]:
-    """A row a rate, as `summary` makes them; appended to `config.out` as each is done."""
+    """Return a row for each rate, as `summary` makes them; append it to `config.out` as each is done."""
     with claimed_outputs(config):
         return await _rows(url, config, progress)
 
@@ -49,14 +49,14 @@ async def _rows(url: str, config: BenchConfig, progress: Progress) -> list[dict[
 
 
 def connections(config: BenchConfig) -> aiohttp.ClientSession:
-    """As many connections as there are requests on their way."""
+    """Return a session with as many connections as there are requests on their way."""
     headers = {"Content-Type": "application/json", **_authorization(config.token_file)}
     timeout = aiohttp.ClientTimeout(total=config.timeout_s)
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout, headers=headers)
 
 
 class Client:
-    """Sends bodies in turn."""
+    """A Client sends bodies in turn."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, asked: Sequence[bytes], config: BenchConfig):
         self.session, self.url, self.asked, self.config = session, url, asked, config
@@ -66,7 +66,10 @@ class Client:
         self.places = asyncio.Semaphore(config.max_concurrency) if config.max_concurrency else None
 
     async def load(self, rate: float, start: float, progress: Progress) -> list[Sample]:
-        """Samples in the order in which they ended. rate: requests a second until `duration_s` after `start`."""
+        """Send requests and return samples in the order in which they ended.
+
+        rate: requests a second until `duration_s` after `start`.
+        """
         end = start + self.config.duration_s
         watching = asyncio.create_task(self._watch(rate, start, end, progress))
         asking: set[asyncio.Task[None]] = set()
@@ -85,7 +88,9 @@ class Client:
         self._ended = True
 
     async def _arrivals(self, rate: float, end: float) -> AsyncIterator[float]:
-        """When requests are due, each as it is; at an infinite rate, when a place is free (which is then taken)."""
+        """Yield when requests are due, each as it is; at an infinite rate, when a place is free (which
+        is then taken).
+        """
         due = time.perf_counter()
         while True:
             if math.isinf(rate):
@@ -132,13 +137,13 @@ class Client:
 
 
 def timings_of(content: bytes) -> dict[str, float]:
-    """The timings of an answer, which stand at its end, without reading the rest; none of a list of answers."""
+    """Return the timings of an answer, which stand at its end, without reading the rest; none of a list of answers."""
     at = content.rfind(b'"timings":')
     return orjson.loads(content[at + 10 : -1]) if at >= 0 and content.endswith(b"}}") else {}
 
 
 def kind_of(content: bytes) -> str:
-    """The type of a refusal of our server; empty of what anybody else sends."""
+    """Return the type of a refusal of our server; empty of what anybody else sends."""
     try:
         return str(orjson.loads(content)["error"]["type"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -146,7 +151,7 @@ def kind_of(content: bytes) -> str:
 
 
 async def _about(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    """The versions that answer; an InputError where no server is, or none that is ready."""
+    """Return the versions that answer; raise an InputError where no server is, or none that is ready."""
     try:
         async with session.get(f"{url.rstrip('/')}/health") as response:
             about = orjson.loads(await response.read())

@@ -1,1 +1,1 @@
-"""Semantic IDs, the item table with its named sets, and the trie of all items."""
+"""A catalog holds semantic IDs, the item table with its named sets, and the trie of all items."""

@@ -1,14 +1,14 @@
-"""What catalog.json says about its folder."""
+"""The file catalog.json says what is in its folder."""
 
 from pathlib import Path
 from typing import Any
 
 from octorec.errors import InputError
 from octorec.files import read_json
-from octorec.formats import CATALOG
+from octorec.formats import CATALOG, CATALOG_FILES
 from octorec.reading import require_folder
 
-ABOUT_FILE = "catalog.json"
+ABOUT_FILE = CATALOG_FILES[0]
 ABOUT = {  # keys of catalog.json
     "fingerprint": str,
     "codebook_sizes": list,
@@ -19,7 +19,7 @@ ABOUT = {  # keys of catalog.json
     "unique": bool,
     "attributes": bool,
 }
-OPTIONAL = (CATALOG.key, "learned", "extends")  # which older catalogs lack
+OPTIONAL = (CATALOG.key, "learned", "extends")  # keys that older catalogs lack
 
 
 def read_about(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an item's named sets and title say about its vector: features, and the linear map from them.
+"""An item's named sets and title say something about its vector: features, and a linear map from them.
 
 Letters: n items, F features (named sets, then title words), D vector width.
 """
@@ -31,15 +31,20 @@ NEEDS = "an item without interactions needs a set or a title word that other ite
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The features: named sets and title words, with the inverse document frequency [F] float32 of each."""
+    """A Vocabulary holds the features: named sets and title words, with the inverse document frequency
+    [F] float32 of each.
+    """
 
     sets: tuple[str, ...]
     words: tuple[str, ...]
     idf: np.ndarray
 
     def features(self, items: pa.Table) -> sp.csr_matrix:
-        """Rows [n, F] for a table with title and sets: an item's sets, weighted by idf, have length 1 together, its
-        words WORD_WEIGHT. An item of which the vocabulary knows nothing has a row of zeros."""
+        """Return rows [n, F] for a table with title and sets.
+
+        An item's sets, weighted by idf, have length 1 together, its words WORD_WEIGHT. An item of which the vocabulary
+        knows nothing has a row of zeros.
+        """
         hot = _multi_hot(items, self)
         sets, words = np.split(self.idf, [len(self.sets)])
         parts = [
@@ -50,7 +55,7 @@ class Vocabulary:
 
 
 def fit_vocabulary(items: pa.Table) -> Vocabulary:
-    """The more frequent named sets of `items` and words of their titles."""
+    """Return the more frequent named sets of `items` and words of their titles."""
     sets, words = _frequent_sets(items["sets"]), _frequent_words(items["title"].to_pylist())
     vocabulary = Vocabulary(sets, words, np.ones(len(sets) + len(words), np.float32))
     having = np.asarray(_multi_hot(items, vocabulary).sum(0)).ravel()
@@ -60,15 +65,16 @@ def fit_vocabulary(items: pa.Table) -> Vocabulary:
 
 @dataclass(frozen=True, eq=False)
 class AttributeMap:
-    """vector ≈ bias + features @ weight: weight [F, D], bias [D] float32."""
+    """An AttributeMap predicts vector ≈ bias + features @ weight: weight [F, D], bias [D] float32."""
 
     vocabulary: Vocabulary
     weight: np.ndarray
     bias: np.ndarray
 
     def predict(self, items: pa.Table, source: str = "items") -> np.ndarray:
-        """Vectors [n, D] float32 for items with a set or a title word that the vocabulary knows; else an InputError
-        about `source`."""
+        """Return vectors [n, D] float32 for items with a set or a title word that the vocabulary knows; else raise an
+        InputError about `source`.
+        """
         features = self.vocabulary.features(items)
         nothing = np.flatnonzero(np.diff(features.indptr) == 0)
         if len(nothing):
@@ -111,7 +117,7 @@ class AttributeMap:
 
 
 def fit_map(vocabulary: Vocabulary, features: sp.csr_matrix, vectors: np.ndarray) -> AttributeMap:
-    """Ridge regression from `features` [n, F] onto `vectors` [n, D], around their mean."""
+    """Fit a ridge regression from `features` [n, F] onto `vectors` [n, D], around their mean."""
     bias = vectors.mean(0)
     gram = (features.T @ features).toarray() + RIDGE * np.eye(features.shape[1])
     weight = scipy.linalg.solve(gram, features.T @ (vectors - bias), assume_a="pos")
@@ -123,7 +129,7 @@ def _unit_rows(rows: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def _multi_hot(items: pa.Table, vocabulary: Vocabulary) -> sp.csr_matrix:
-    """[n, F]: 1 where an item is in the set or has the word."""
+    """Return [n, F]: 1 where an item is in the set or has the word."""
     rows, places = membership(items["sets"], vocabulary.sets)
     shape = (items.num_rows, len(vocabulary.sets))
     sets = sp.csr_matrix((np.ones(len(rows)), (rows, places)), shape=shape).sign()
@@ -134,7 +140,7 @@ def _multi_hot(items: pa.Table, vocabulary: Vocabulary) -> sp.csr_matrix:
 
 
 def _frequent_sets(sets: pa.ChunkedArray) -> tuple[str, ...]:
-    """The MAX_SETS that most items have, in ascending order."""
+    """Return the MAX_SETS named sets that most items have, in ascending order."""
     names = distinct_sets(sets)
     if len(names) <= MAX_SETS:
         return names

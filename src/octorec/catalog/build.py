@@ -1,4 +1,4 @@
-"""Making a catalog from interactions and items, and new versions of it: items added, withdrawn, restored."""
+"""Make a catalog from interactions and items, and new versions of it: items added, withdrawn, restored."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -79,7 +79,8 @@ def check_seed(seed: int) -> None:
 
 
 def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
-    """A new version of `catalog` with `new_items` added: same codebook, same fingerprint, no code of an old item moves.
+    """Return a new version of `catalog` with `new_items` added: same codebook, same fingerprint, no
+    code of an old item moves.
 
     Where the catalog was built from vectors that its items brought, a new item brings its own or has it predicted from
     title and sets; else it is always predicted. An id that the catalog has is an InputError, withdrawn or not.
@@ -105,12 +106,12 @@ def assign(catalog: Catalog, new_items: pa.Table) -> Catalog:
 
 
 def withdraw(catalog: Catalog, item_ids: Iterable[str], field: str = "item_id") -> Catalog:
-    """A new version in which these items are never recommended; they stay known in histories."""
+    """Return a new version in which these items are never recommended; they stay known in histories."""
     return _with_live(catalog, item_ids, False, field)
 
 
 def restore(catalog: Catalog, item_ids: Iterable[str], field: str = "item_id") -> Catalog:
-    """A new version in which these items, withdrawn before, may be recommended again."""
+    """Return a new version in which these items, withdrawn before, may be recommended again."""
     return _with_live(catalog, item_ids, True, field)
 
 
@@ -131,7 +132,7 @@ def _items_met(interactions: Interactions | None) -> pa.Table:
 
 
 def _met_later(interactions: Interactions | None, items: pa.Table) -> list[str]:
-    """The ids, in order, that `interactions` meet and `items` lacks."""
+    """Return the ids, in order, that `interactions` meet and `items` lacks."""
     assert interactions is not None
     ids = pc.unique(interactions.table["item_id"])
     ids = ids.filter(pc.invert(pc.is_in(ids, pc.unique(items["item_id"]))))
@@ -139,7 +140,7 @@ def _met_later(interactions: Interactions | None, items: pa.Table) -> list[str]:
 
 
 def codes_of(codebook: Codebook, vectors: np.ndarray, unique: bool, taken: np.ndarray | None = None) -> np.ndarray:
-    """Codes [n, L] of `vectors`; unique: all different, and none of `taken` [m, L]."""
+    """Return the codes [n, L] of `vectors`; unique: all different, and none of `taken` [m, L]."""
     return assign_unique(codebook, vectors, taken) if unique else codebook.assign(vectors)
 
 
@@ -150,7 +151,7 @@ def _refuse_codes(items: pa.Table) -> None:
 
 
 def new_vectors(catalog: Catalog, new_items: pa.Table, source: str = "items") -> np.ndarray:
-    """Vectors [m, D] of new items under the catalog's codebook: their own, or predicted from title and sets.
+    """Return vectors [m, D] of new items under the catalog's codebook: their own, or predicted from title and sets.
 
     source: the name of the table in errors.
     """

@@ -1,4 +1,6 @@
-"""The catalog: every item's semantic ID, title and named sets, and the trie of them all. `folder` is its form on disk.
+"""A catalog holds every item's semantic ID, title and named sets, and the trie of them all.
+
+`folder` is its form on disk.
 
 Letters: n items, L levels, words = ceil(named sets / 64).
 """
@@ -25,12 +27,14 @@ from octorec.data.learned import Learned
 from octorec.data.tables import id_rank, one_array
 from octorec.errors import InputError
 
-NAMES_SHOWN = 20  # of named sets, in an error
+NAMES_SHOWN = 20  # named sets that an error shows
 
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """Items in code order: by code tuple, those of one tuple by id. Make one with `of_items`, `build_catalog`, `load`.
+    """A Catalog holds items in code order: by code tuple, those of one tuple by id.
+
+    Make one with `of_items`, `build_catalog`, `load`.
 
     items: item_id string, title string, codes list<int32>, sets list<string>, live bool, and maybe
     interactions int64 (how often the item was met); one chunk a column.
@@ -66,7 +70,7 @@ class Catalog:
         unique: bool = False,
         learned: Learned | None = None,
     ) -> "Catalog":
-        """A catalog of a checked item table (`data.items.check_items`) with codes, in any order.
+        """Return a catalog of a checked item table (`data.items.check_items`) with codes, in any order.
 
         title is "", sets are none and live is true where the table lacks the column.
         """
@@ -89,7 +93,9 @@ class Catalog:
 
     @cached_property
     def version(self) -> str:
-        """12 hexadecimal digits that change with any item's id, title, codes, sets, being live or interactions."""
+        """Return 12 hexadecimal digits that change with any item's id, title, codes, sets, being live
+        or interactions.
+        """
         names = [name for name in self.items.column_names if name != "codes"]
         columns = [as_json(self.items[name]) for name in names]
         return digest(self.codebook_sizes, self.codes, *columns)[:12]
@@ -100,56 +106,60 @@ class Catalog:
 
     @cached_property
     def titles(self) -> list[str]:
-        """Each item's title, "" where there is none."""
+        """Return each item's title, "" where there is none."""
         return values(self.items["title"])
 
     @cached_property
     def sets(self) -> list[list[str]]:
-        """Each item's named sets."""
+        """Return each item's named sets."""
         return values(self.items["sets"])
 
     @cached_property
     def live(self) -> np.ndarray:
-        """[n] bool: False for a withdrawn item."""
+        """Return [n] bool: False for a withdrawn item."""
         return np.asarray(self.items["live"])
 
     @cached_property
     def interactions(self) -> np.ndarray | None:
-        """[n] int64: how often each item was met in what the catalog was built from; None where that is not known."""
+        """Return [n] int64: how often each item was met in what the catalog was built from; None where
+        that is not known.
+        """
         return np.asarray(self.items[COUNTS]) if COUNTS in self.items.column_names else None
 
     @cached_property
     def n_interactions(self) -> int:
-        """The sum of `interactions`."""
+        """Return the sum of `interactions`."""
         return 0 if self.interactions is None else int(self.interactions.sum())
 
     @cached_property
     def popular_order(self) -> np.ndarray | None:
-        """[n] int64: all places by `interactions`, the most first, equal ones in code order; None without counts."""
+        """Return [n] int64: all places by `interactions`, the most first, equal ones in code order;
+        None without counts.
+        """
         return None if self.interactions is None else np.argsort(-self.interactions, kind="stable")
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """Item id -> its place in code order."""
+        """Return the dictionary item id -> its place in code order."""
         return {item_id: place for place, item_id in enumerate(self.item_ids)}
 
     @cached_property
     def id_hashes(self) -> IdHashes:
-        """What `places` looks ids up in."""
+        """Return the hashes in which `places` looks ids up."""
         return IdHashes.of(self.item_ids)
 
     def places(self, item_ids: Sequence[str]) -> np.ndarray:
-        """[m] int64: the place of each id, -1 where the catalog lacks it (`IdHashes.find`)."""
+        """Return [m] int64: the place of each id, -1 where the catalog lacks it (`IdHashes.find`)."""
         return self.id_hashes.find(item_ids)
 
     @cached_property
     def item_leaf(self) -> np.ndarray:
-        """[n] int32: the trie's leaf of each item."""
+        """Return [n] int32: the trie's leaf of each item."""
         counts = np.diff(self.trie.leaf_items)
         return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
 
     def index_of(self, item_id: str | int, field: str = "item_id") -> int:
-        """An item's place in code order; an unknown id is an InputError about `field`."""
+        """Return an item's place in code order; raise an InputError about `field` for an unknown id."""
         place = self.index.get(str(item_id))
         if place is None:
             allowed = f"must be one of the catalog's {len(self)} items, such as {self.item_ids[0]!r}"
@@ -157,7 +167,7 @@ class Catalog:
         return place
 
     def places_of(self, item_ids: Iterable[str], field: str) -> list[int]:
-        """Each item's place in code order; ids that the catalog lacks are an InputError about `field`."""
+        """Return each item's place in code order; raise an InputError about `field` for ids that the catalog lacks."""
         ids = list(item_ids)
         unknown = [item_id for item_id in ids if item_id not in self.index]
         if len(unknown) > 1:
@@ -166,7 +176,9 @@ class Catalog:
         return [self.index_of(item_id, field) for item_id in ids]
 
     def set_mask(self, names: Iterable[str], field: str = "allow") -> np.ndarray:
-        """[words] int64 with the bits of the named sets; an unknown name is an InputError about `field`."""
+        """Return [words] int64 with the bits of the named sets; raise an InputError about `field` for
+        an unknown name.
+        """
         bits = np.zeros(max(1, -(-len(self.set_names) // 64)), np.uint64)
         for name in names:
             if name not in self.set_bit:
@@ -178,12 +190,12 @@ class Catalog:
 
     @cached_property
     def set_bit(self) -> dict[str, int]:
-        """Named set -> its bit."""
+        """Return the dictionary named set -> its bit."""
         return {name: bit for bit, name in enumerate(self.set_names)}
 
     @property
     def n_sharing(self) -> int:
-        """Items whose tuple another item has too."""
+        """Return how many items have a tuple that another item has too."""
         counts = np.diff(self.trie.leaf_items)
         return int(counts[counts > 1].sum())
 
@@ -205,7 +217,7 @@ class Catalog:
         return catalog
 
     def _about(self) -> dict[str, Any]:
-        """What catalog.json says of the catalog, except for the version of the format."""
+        """Return what catalog.json says of the catalog, except for the version of the format."""
         about = {
             "fingerprint": self.fingerprint,
             "codebook_sizes": self.codebook_sizes,
@@ -220,5 +232,5 @@ class Catalog:
         return {**about, "extends": True} if self.extends else about
 
     def as_version_of(self, fingerprint: str) -> "Catalog":
-        """This imported catalog with the fingerprint of the one before it."""
+        """Return this imported catalog with the fingerprint of the one before it."""
         return replace(self, fingerprint=fingerprint, extends=True)

@@ -1,4 +1,4 @@
-"""New versions of a catalog by what changed: items added or changed, withdrawn, restored, all of it or nothing.
+"""A change makes a new version of a catalog: items are added or changed, withdrawn, restored, all of it or nothing.
 
 Letters: m items that are named, n of the catalog, L levels.
 """
@@ -20,8 +20,9 @@ COMPARED = 4096  # items at a time, so that other threads (a server's) go on
 
 @dataclass
 class Change:
-    """How many of the named items were added, changed in title, sets, codes or counts (recoded: in codes), withdrawn,
-    restored, and left as they were."""
+    """A Change counts how many of the named items were added, changed in title, sets, codes or counts (recoded: in
+    codes), withdrawn, restored, and left as they were.
+    """
 
     added: int = 0
     changed: int = 0
@@ -41,7 +42,7 @@ def change_items(
     restored: Sequence[str] = (),
     source: str = "items",
 ) -> tuple[Catalog, Change]:
-    """A new version of `catalog`, and what changed in it: first `upserts` (see `upsert`), then the other two.
+    """Return a new version of `catalog`, and what changed in it: first `upserts` (see `upsert`), then the other two.
 
     An id of `withdrawn` or `restored` that the catalog lacks then, or that is in both, is an InputError. source: the
     name of `upserts` in errors.
@@ -62,7 +63,7 @@ def refuse_both(withdrawn: Sequence[str], restored: Sequence[str]) -> None:
 
 
 def compare(before: Catalog, after: Catalog, named: Sequence[str]) -> Change:
-    """What changed of the items with the ids `named`, each counted once."""
+    """Return what changed of the items with the ids `named`, each counted once."""
     change = Change()
     ids = list(dict.fromkeys(named))
     for old, new in zip(_rows(before, ids), _rows(after, ids), strict=True):
@@ -81,7 +82,7 @@ def compare(before: Catalog, after: Catalog, named: Sequence[str]) -> Change:
 
 
 def _rows(catalog: Catalog, ids: Sequence[str]) -> Iterator[dict | None]:
-    """Each id's row as Python values; None where the catalog lacks it."""
+    """Yield each id's row as Python values; None where the catalog lacks it."""
     for start in range(0, len(ids), COMPARED):
         places = np.array([catalog.index.get(item_id, -1) for item_id in ids[start : start + COMPARED]])
         rows = iter(catalog.items.take(places[places >= 0]).to_pylist())

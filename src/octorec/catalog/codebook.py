@@ -1,4 +1,4 @@
-"""The codebook that turns item vectors into semantic IDs: a level of centroids after the other.
+"""A codebook turns item vectors into semantic IDs, by the centroids of one level after the other.
 
 Letters: n items, D vector width, L levels, V codes a level.
 """
@@ -25,7 +25,7 @@ ALLOWED = "must hold level.0, level.1, ... float32 [codes, width], finite"
 
 @dataclass(frozen=True)
 class Fit:
-    """How a codebook was fitted.
+    """A Fit says how a codebook was fitted.
 
     vectors: how many there were; used: how many of them each level was fitted to. iterations of each level, 0 where
     each distinct vector became a centroid. errors: the vectors' mean squared length, and what each level leaves of it.
@@ -37,7 +37,7 @@ class Fit:
     errors: tuple[float, ...]
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         used = ", ".join(f"{number:,}" for number in self.used)
         iterations = ", ".join(map(str, self.iterations))
         errors = " -> ".join(f"{error:.4g}" for error in self.errors)
@@ -47,7 +47,9 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class Codebook:
-    """centroids: one array [V, D] float32 a level; level l's describe what the levels before it left over.
+    """A Codebook holds the centroids of each level.
+
+    centroids: one array [V, D] float32 a level; level l's describe what the levels before it left over.
 
     fit: None where that is not known, as after `load`.
     """
@@ -65,18 +67,19 @@ class Codebook:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that name this codebook: SHA-256 over sizes and centroids."""
+        """Return 16 hexadecimal digits that name this codebook: SHA-256 over sizes and centroids."""
         return digest(self.sizes, *self.centroids)
 
     def assign(self, vectors: np.ndarray) -> np.ndarray:
-        """The codes [n, L] int32 of `vectors` [n, D]: each level's nearest centroid, a tie to the lower code.
+        """Return the codes [n, L] int32 of `vectors` [n, D]: each level's nearest centroid, of equally
+        near ones the lower code.
 
         A vector's codes do not depend on the vectors beside it, nor on threads or processor.
         """
         return self.assign_with_rest(vectors)[0]
 
     def assign_with_rest(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Codes [n, L] int32, and what the levels before the last leave over [n, D] float32."""
+        """Return the codes [n, L] int32, and what the levels before the last leave over [n, D] float32."""
         rest = np.array(vectors, np.float32)
         assert rest.shape == (len(rest), self.width)
         codes = np.empty((len(rest), len(self.centroids)), np.int32)
@@ -130,7 +133,7 @@ def check_sizes(codebook_sizes: Sequence[int]) -> None:
 
 
 def digest(sizes: Sequence[int], *parts: np.ndarray | bytes) -> str:
-    """16 hexadecimal digits of the SHA-256 over `sizes` and the bytes of `parts`."""
+    """Return 16 hexadecimal digits of the SHA-256 over `sizes` and the bytes of `parts`."""
     sha = hashlib.sha256(repr(tuple(int(size) for size in sizes)).encode())
     for part in parts:
         sha.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())

@@ -1,4 +1,4 @@
-"""The columns of a catalog's item table: what stands in those that are missing, and what the codes may be."""
+"""A catalog's item table has these columns, with these values where a column is missing, and these codes."""
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,9 @@ COUNTS = "interactions"  # the column that a catalog has where it was built from
 
 
 def with_defaults(items: pa.Table, counted: bool = False) -> pa.Table:
-    """`items` with the columns title, sets and live, filled with "", none and true where they are missing; counted: and
-    with interactions, filled with 0."""
+    """Return `items` with the columns title, sets and live, filled with "", none and true where they are missing;
+    counted: and with interactions, filled with 0.
+    """
     n = items.num_rows
     defaults = {
         "title": pa.array([""] * n),

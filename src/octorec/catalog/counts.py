@@ -1,4 +1,4 @@
-"""How often each item was met: what a request is answered by that tells nothing of its user."""
+"""Count how often each item was met: these counts answer a request that tells nothing of its user."""
 
 from dataclasses import replace
 
@@ -13,7 +13,9 @@ from octorec.data.tables import one_array
 
 
 def with_counts(items: pa.Table, interactions: Interactions) -> pa.Table:
-    """`items` with the column interactions: how often each is met in `interactions`; another such column goes."""
+    """Return `items` with the column interactions: how often each is met in `interactions`; a column of
+    that name is replaced.
+    """
     places = pc.index_in(interactions.table["item_id"], one_array(items["item_id"])).drop_null()
     counts = np.bincount(places.to_numpy(), minlength=items.num_rows)
     if COUNTS in items.column_names:
@@ -22,5 +24,5 @@ def with_counts(items: pa.Table, interactions: Interactions) -> pa.Table:
 
 
 def counted(catalog: Catalog, interactions: Interactions) -> Catalog:
-    """A version of `catalog` with counts of `interactions`."""
+    """Return a version of `catalog` with counts of `interactions`."""
     return replace(catalog, items=with_counts(catalog.items, interactions).combine_chunks())

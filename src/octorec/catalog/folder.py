@@ -1,4 +1,4 @@
-"""A catalog's folder: its files, read and written together.
+"""A catalog's folder has files that are read and written together.
 
 `catalog.json`, `items.parquet` (item_id, title, codes, sets, live, maybe interactions, in code order),
 `codebook.safetensors` (not where the codes came from elsewhere) and `attributes.parquet` (where items have attributes).
@@ -21,17 +21,19 @@ from octorec.data.items import read_items
 from octorec.data.learned import Learned
 from octorec.errors import InputError, MismatchError
 from octorec.files import is_own_file
-from octorec.formats import CATALOG
+from octorec.formats import CATALOG, CATALOG_FILES
 from octorec.output.write import new_folder
 
-ITEMS, CODEBOOK, ATTRIBUTES = "items.parquet", "codebook.safetensors", "attributes.parquet"
-FILES = (ABOUT_FILE, ITEMS, CODEBOOK, ATTRIBUTES)
-COMPARED = ("levels", "n_items", "fingerprint", "version", "attributes")  # of catalog.json with what the files hold
+_, ITEMS, CODEBOOK, ATTRIBUTES = CATALOG_FILES
+COMPARED = ("levels", "n_items", "fingerprint", "version", "attributes")  # keys that must be as the files say
 
 
 @dataclass(frozen=True)
 class CatalogFiles:
-    """What the files of a catalog's folder hold, each checked alone. about: the object in catalog.json."""
+    """CatalogFiles are what the files of a catalog's folder hold, each checked alone.
+
+    about: the object in catalog.json.
+    """
 
     folder: Path
     about: dict[str, Any]
@@ -62,7 +64,7 @@ def write_folder(
 def read_folder(folder: str | Path) -> CatalogFiles:
     """Read what `write_folder` wrote: an InputError for a damaged or foreign folder."""
     folder = Path(folder)
-    for name in FILES:
+    for name in CATALOG_FILES:
         if os.path.lexists(folder / name) and not is_own_file(folder / name):
             raise InputError(str(folder / name), "a pipe or a link", "must be a regular file of its folder")
     about = read_about(folder)

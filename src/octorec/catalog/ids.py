@@ -1,4 +1,4 @@
-"""From item ids to their places in code order, many at once, through 64-bit hashes."""
+"""Item ids are looked up many at once, by 64-bit hashes, to get their places in code order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,11 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class IdHashes:
-    """Every item id's 64-bit hash, ascending, the place of each, and where the hashes of each bucket begin.
+    """IdHashes hold every item id's 64-bit hash, ascending, the place of each, and where the hashes of
+    each bucket begin.
 
-    hashes and places [n + 1] int64, the last a bound that no search passes and -1. first [buckets] int32: a bucket is
+    hashes and places [n + 1] int64. One sentinel is appended: hash INT64_MAX, place -1, so that a search always stops.
+    first [buckets] int32: a bucket is
     what a hash's first bits say, and holds 1 to 2 hashes on average.
     """
 
@@ -20,7 +22,7 @@ class IdHashes:
 
     @classmethod
     def of(cls, item_ids: Sequence[str]) -> "IdHashes":
-        """The hashes of all ids of a catalog, in code order."""
+        """Return the hashes of all ids of a catalog, in code order."""
         hashes = _hashes(item_ids)
         order = np.argsort(hashes)
         hashes = hashes[order]
@@ -31,7 +33,7 @@ class IdHashes:
         return cls(np.append(hashes, np.iinfo(np.int64).max), np.append(order, -1), first)
 
     def find(self, item_ids: Sequence[str]) -> np.ndarray:
-        """[m] int64: the place of each id, -1 where there is no such id.
+        """Return [m] int64: the place of each id, -1 where there is no such id.
 
         Found by Python's keyed hash alone: a dictionary of a million ids waits for memory four times an id, and a
         binary search once a step. An unknown id is taken for one of n items with a chance of n / 2^64, 5e-14 for a
@@ -47,7 +49,9 @@ class IdHashes:
 
 
 def _bucket(hashes: np.ndarray, buckets: int) -> np.ndarray:
-    """Which of `buckets`, a power of two above 1, holds each hash [m] int64: as its first bits say, ascending."""
+    """Return the bucket of each hash [m] int64: the number that its first bits say; there are
+    `buckets`, a power of two above 1.
+    """
     bits = buckets.bit_length() - 1
     return (hashes >> (64 - bits)) + buckets // 2
 

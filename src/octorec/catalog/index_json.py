@@ -1,4 +1,4 @@
-"""Reading the `.index.json` files of MiniOneRec and LETTER: `{"0": ["<a_1>", "<b_7>", "<c_3>"], ...}`."""
+"""Read the `.index.json` files of MiniOneRec and LETTER: `{"0": ["<a_1>", "<b_7>", "<c_3>"], ...}`."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from octorec.errors import InputError, MismatchError
 from octorec.reading import read_text
 
 TOKEN = re.compile(r"<([a-z])_([0-9]{1,9})>")
-MOST_BYTES = 2**29  # of an index: some 10 million items
+MOST_BYTES = 2**29  # most bytes of an index: some 10 million items
 SHAPE = 'must be {"item id": ["<a_1>", "<b_7>", ...], ...} with the letters a, b, ... in order'
 
 
@@ -30,7 +30,7 @@ def read_index(
     codebook_sizes: Sequence[int] | None = None,
     base: Catalog | None = None,
 ) -> Catalog:
-    """A catalog of the index's items, without a codebook.
+    """Return a catalog of the index's items, without a codebook.
 
     items: their title, sets and live; rows of other items are left out. codebook_sizes: None takes those of `base`,
     else each level's largest code + 1, which may be less than what a model was trained with.
@@ -81,7 +81,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _codes(path: str | Path, rows: dict[str, Any]) -> np.ndarray:
-    """[items, levels] int32."""
+    """Return the codes [items, levels] int32."""
     codes = [_tuple(f"{path}: item {item}", tokens) for item, tokens in rows.items()]
     for item, row in zip(rows, codes, strict=True):
         if len(row) != len(codes[0]):
@@ -104,7 +104,7 @@ def _tuple(where: str, tokens: Any) -> list[int]:
 
 
 def _with_details(table: pa.Table, items: pa.Table, every: bool = True) -> pa.Table:
-    """`table` with what `items` knows of its rows; every: it must know them all."""
+    """Return `table` with what `items` knows of its rows; every: it must know them all."""
     rows = pc.index_in(table["item_id"], one_array(items["item_id"]))
     missing = table["item_id"].filter(pc.is_null(rows)).to_pylist()
     if missing and every:

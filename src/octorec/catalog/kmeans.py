@@ -1,4 +1,4 @@
-"""k-means for very many clusters, the same to the bit for a seed, whatever the threads and the processor.
+"""This k-means is for very many clusters, and the same to the bit for a seed, whatever the threads and the processor.
 
 On a part of the vectors it draws twice as many centroids as wanted, far from each other, and merges the closest while
 their means settle. So it needs few iterations over all vectors, and no draw of one centroid after the other.
@@ -17,14 +17,16 @@ FIRST = 2  # centroids drawn for each one wanted
 DRAWN_FROM = 32  # distinct vectors at most for each centroid wanted, from which they are drawn
 DRAWS = 32  # batches in which they are drawn; distances are brought up to date between them
 MERGES = 4  # rounds of merging until they are as many as wanted
-ITERATIONS = 8  # at most, over all vectors
+ITERATIONS = 8  # most iterations over all vectors
 ROWS = 2**16  # vectors summed at a time
 
 Each = Callable[[int], None]  # called before each iteration with the number of those done
 
 
 class Clusters(NamedTuple):
-    """centroids [V, D] float32; iterations over all vectors, 0 where each distinct vector is a centroid."""
+    """Clusters hold centroids [V, D] float32; iterations over all vectors, 0 where each distinct
+    vector is a centroid.
+    """
 
     centroids: np.ndarray
     iterations: int
@@ -53,7 +55,7 @@ def kmeans(x: np.ndarray, size: int, seed: int, each: Each | None = None) -> Clu
 
 
 def _start(x: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Centroids [size, D] to begin with, from more than `size` distinct rows of `x` [n, D]."""
+    """Return centroids [size, D] to begin with, from more than `size` distinct rows of `x` [n, D]."""
     centroids = _draw(x, FIRST * size, rng)
     for wanted in np.geomspace(len(centroids), size, MERGES + 1).round().astype(int)[1:]:
         codes = Nearest(centroids).search(x)[0][:, 0]
@@ -64,9 +66,9 @@ def _start(x: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw(x: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Up to `most` different rows of `x`, drawn by their squared distance to those drawn before: k-means++ in batches.
+    """Draw up to `most` different rows of `x` by their squared distance to those drawn before: k-means++ in batches.
 
-    Fewer only where no other row differs from them.
+    Fewer come back only where no other row differs from them.
     """
     batch = -(-most // DRAWS)
     drawn = new = _different(x, rng.choice(len(x), min(batch, len(x)), replace=False))
@@ -83,13 +85,15 @@ def _draw(x: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _different(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Those of `rows`, ascending, that are the first of their value."""
+    """Return those of `rows`, ascending, that are the first of their value."""
     rows = np.sort(rows)
     return rows[distinct_rows(x[rows])]
 
 
 def _means(x: np.ndarray, codes: np.ndarray, weights: np.ndarray, empty: np.ndarray) -> np.ndarray:
-    """The weighted mean of each cluster [V, D] float32, summed in float64 row by row; of none, its row of `empty`."""
+    """Return the weighted mean of each cluster [V, D] float32, summed in float64 row by row; an empty
+    cluster gets its row of `empty`.
+    """
     sums = np.zeros(empty.shape)
     for start in range(0, len(x), ROWS):
         part = slice(start, start + ROWS)
@@ -101,13 +105,15 @@ def _means(x: np.ndarray, codes: np.ndarray, weights: np.ndarray, empty: np.ndar
 
 
 def _merged(centroids: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
-    """`count` centroids [V, D] fewer: those whose merging with their neighbour adds least error (Ward's criterion)."""
+    """Return `count` centroids [V, D] fewer: those whose merging with their neighbour adds least error (Ward's
+    criterion) are merged.
+    """
     codes, squared = Nearest(centroids).search(centroids, 2)
     itself = codes[:, 0] == np.arange(len(centroids))
     other, squared = (np.where(itself, found[:, -1], found[:, 0]) for found in (codes, squared))
     cost = squared * weights * weights[other] / np.maximum(weights + weights[other], 1)
     into = np.arange(len(centroids))
-    kept = np.zeros(len(centroids), bool)  # others went there
+    kept = np.zeros(len(centroids), bool)  # other centroids were merged into it
     for code in np.argsort(cost, kind="stable").tolist():
         if count == 0:
             break

@@ -1,4 +1,4 @@
-"""The nearest of many centroids for each of many vectors: found by faiss, the same to the bit on every machine.
+"""faiss finds the nearest of many centroids for each of many vectors, the same to the bit on every machine.
 
 faiss's distances are float32 and depend in their last bits on thread, batch and processor. So they only say which
 centroids may be the nearest; where that is more than one, distances in float64 decide, computed pair by pair.
@@ -21,14 +21,18 @@ EXACT = 1e-12  # relative error that float64 products of any width stay below
 
 
 def workers() -> int:
-    """Threads that search: as many as there are cores, for none waits for another; fewer where OMP_NUM_THREADS is below
-    what `octorec.threads` sets."""
+    """Return how many threads search: as many as there are cores, because none waits for another; fewer where
+    OMP_NUM_THREADS is below what `octorec.threads` sets.
+    """
     asked = faiss.omp_get_max_threads()
     return asked if asked < threads() else cores()
 
 
 class Nearest:
-    """Searches one level's centroids [V, D] float32, which must be finite. Equal distances go to the lower code."""
+    """A Nearest searches one level's centroids [V, D] float32, which must be finite.
+
+    Of equally near centroids the lower code is found.
+    """
 
     def __init__(self, centroids: np.ndarray):
         first = distinct_rows(centroids)
@@ -38,8 +42,10 @@ class Nearest:
         self._index.add(centroids[first] - self._origin)
 
     def search(self, x: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Codes [n, k] int64 of the k centroids nearest to each row of `x` [n, D] float32, and their squared distances
-        [n, k] float64, nearest first. Of equal centroids only the lowest code is found, so k may be less than asked.
+        """Return the codes [n, k] int64 of the k centroids nearest to each row of `x` [n, D] float32, and their squared
+        distances [n, k] float64, nearest first.
+
+        Of equal centroids only the lowest code is found, so k may be less than asked.
         """
         k = min(k, len(self._centroids))
         codes = np.empty((len(x), k), np.int64)
@@ -57,7 +63,7 @@ class Nearest:
         return self._codes[codes], squared
 
     def _block(self, x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places among the distinct centroids [n, k], and squared distances."""
+        """Return places among the distinct centroids [n, k], and squared distances."""
         shifted = x - self._origin
         exact = x.astype(np.float64)
         places = np.empty((len(x), k), np.int64)
@@ -81,13 +87,13 @@ class Nearest:
         return places, np.stack([_squared(exact, self._centroids[places[:, i]]) for i in range(k)], 1)
 
     def _order(self, x: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """`places` [n, some] of each row, nearest first."""
+        """Sort `places` [n, some] of each row, nearest first."""
         places = np.sort(places, 1)
         squared = np.stack([_squared(x, self._centroids[places[:, i]]) for i in range(places.shape[1])], 1)
         return np.take_along_axis(places, squared.argsort(1, kind="stable"), 1)
 
     def _among_all(self, x: np.ndarray, k: int) -> np.ndarray:
-        """Places [n, k] of the nearest, from float64 distances to all centroids."""
+        """Return the places [n, k] of the nearest, from float64 distances to all centroids."""
         x_size, size = (np.square(rows).sum(1) for rows in (x, self._centroids))
         distances = x_size[:, None] + size - 2 * (x @ self._centroids.T)
         kth = np.partition(distances, k - 1, 1)[:, k - 1]
@@ -98,7 +104,7 @@ class Nearest:
 
 
 def _decided(x: np.ndarray, kth: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Whether no centroid [n] beyond the last one found can be as near as the k-th, for distances of float32.
+    """Tell whether no centroid [n] beyond the last one found can be as near as the k-th, for distances of float32.
 
     A product of width D errs by at most D roundings, so a squared distance by D (and a few) of (|x| + |centroid|)^2; a
     centroid as near as the k-th is at most |x| + its distance long.
@@ -111,11 +117,13 @@ def _decided(x: np.ndarray, kth: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 
 def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Squared distance [n] of each row of `x` to that of `y`, both [n, D] float64; a row's bits are its own."""
+    """Return the squared distance [n] of each row of `x` to that of `y`, both [n, D] float64; a row's
+    bits depend on no other row.
+    """
     return np.square(x - y).sum(1)
 
 
 def distinct_rows(x: np.ndarray) -> np.ndarray:
-    """Places, ascending, of the first row of each value in `x` [n, D] float32; 0 and -0 are one value."""
+    """Return the places, ascending, of the first row of each value in `x` [n, D] float32; 0 and -0 are one value."""
     rows = np.ascontiguousarray(x + np.float32(0))
     return np.sort(np.unique(rows.view(np.dtype((np.void, rows[0].nbytes))).ravel(), return_index=True)[1])

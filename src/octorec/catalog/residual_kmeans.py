@@ -1,4 +1,4 @@
-"""Fitting a codebook: residual k-means, each level over what the levels before it leave over.
+"""Fit a codebook by residual k-means: each level clusters what the levels before it leave over.
 
 Letters: n items, D vector width.
 """
@@ -13,15 +13,15 @@ from octorec.catalog.nearest import Nearest
 from octorec.errors import InputError
 from octorec.progress import Progress, silent
 
-LEVEL_BYTES = 2**31  # that the centroids of a level may take
+LEVEL_BYTES = 2**31  # most bytes that the centroids of a level may take
 PER_CODE = 256  # vectors at most for each code that a level is fitted to; more change its centroids little
-LARGEST = 1e15  # of a vector's numbers: float32 holds their squares
+LARGEST = 1e15  # largest number of a vector: float32 holds its square
 
 
 def fit_codebook(
     vectors: np.ndarray, codebook_sizes: Sequence[int], seed: int, progress: Progress = silent
 ) -> Codebook:
-    """Residual k-means over `vectors` [n, D]: level l clusters what the levels before it leave over.
+    """Fit a codebook by residual k-means over `vectors` [n, D]: level l clusters what the levels before it leave over.
 
     The first level needs as many distinct vectors as it has codes. Where a later level has fewer distinct residuals,
     its remaining codes repeat the first centroid and no item gets them (a tie goes to the lower code).
@@ -46,14 +46,14 @@ def fit_codebook(
     return Codebook(tuple(centroids), Fit(len(rest), tuple(used), tuple(iterations), tuple(errors)))
 
 
-def _level(rest: np.ndarray, size: int, seed: int, each: Callable[[int], None] | None) -> tuple[Clusters, int]:
-    """The clusters of one level, and how many vectors it was fitted to."""
-    if len(rest) > PER_CODE * size:
-        rows = np.sort(np.random.default_rng(seed).choice(len(rest), PER_CODE * size, replace=False))
-        clusters = kmeans(rest[rows], size, seed, each)
-        if clusters.iterations:  # else the sample lacks distinct vectors that the others may have
+def _level(residuals: np.ndarray, size: int, seed: int, each: Callable[[int], None] | None) -> tuple[Clusters, int]:
+    """Return the clusters of one level, and how many vectors it was fitted to."""
+    if len(residuals) > PER_CODE * size:
+        rows = np.sort(np.random.default_rng(seed).choice(len(residuals), PER_CODE * size, replace=False))
+        clusters = kmeans(residuals[rows], size, seed, each)
+        if clusters.iterations:  # without iterations the sample lacks distinct vectors that the others may have
             return clusters, len(rows)
-    return kmeans(rest, size, seed, each), len(rest)
+    return kmeans(residuals, size, seed, each), len(residuals)
 
 
 def _refuse_large(vectors: np.ndarray, codebook_sizes: Sequence[int]) -> None:
@@ -68,7 +68,7 @@ def _refuse_large(vectors: np.ndarray, codebook_sizes: Sequence[int]) -> None:
 
 
 def _iterations(progress: Progress, level: int, levels: int) -> Callable[[int], None]:
-    """`progress` for one level, told of each iteration."""
+    """Return `progress` for one level, told of each iteration."""
     steps = ITERATIONS * levels
     return lambda done: progress(
         ITERATIONS * level + done, steps, f"level {level + 1} of {levels}, iteration {done + 1}"
@@ -76,5 +76,5 @@ def _iterations(progress: Progress, level: int, levels: int) -> Callable[[int], 
 
 
 def _mean_square(x: np.ndarray) -> float:
-    """The mean over rows of `x` [n, D] of their squared length, summed in float64."""
+    """Return the mean over rows of `x` [n, D] of their squared length, summed in float64."""
     return float(np.square(x, dtype=np.float64).sum(1).mean())

@@ -1,4 +1,4 @@
-"""Whether two catalogs have codes of one codebook: their fingerprints say so, or the items that both have."""
+"""Tell whether two catalogs have codes of one codebook: by their fingerprints, or by the items that both have."""
 
 import numpy as np
 import pyarrow.compute as pc
@@ -10,9 +10,10 @@ COMMON = 10  # items that must be in both, or half of the smaller catalog where 
 
 
 def difference(catalog: Catalog, known: Catalog) -> str | None:
-    """Why the codes of `catalog` are not those of the codebook of `known`, in words; None where they are.
+    """Return why the codes of `catalog` and of `known` are not of one codebook, in words; None where they are.
 
-    Equal fingerprints say that they are, and two codebooks that they are not. Of an imported catalog no codebook is
+    Equal fingerprints say that they are; two codebooks with other fingerprints are not one. Of an imported catalog no
+    codebook is
     known: every item that both catalogs have must then have the same codes, and enough items must be in both.
     """
     sizes = catalog.codebook_sizes, known.codebook_sizes

@@ -12,16 +12,16 @@ import pyarrow.compute as pc
 from octorec.data.tables import one_array
 from octorec.errors import InputError
 
-BITS_BYTES = 2**31  # that `set_bits` may take
+BITS_BYTES = 2**31  # most bytes that `set_bits` may take
 
 
 def distinct_sets(sets: pa.ChunkedArray) -> tuple[str, ...]:
-    """All names in a `sets` column, in ascending order."""
+    """Return all names in a `sets` column, in ascending order."""
     return tuple(sorted(pc.unique(one_array(sets).flatten()).to_pylist()))
 
 
 def membership(sets: pa.ChunkedArray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Which item is in which of `names`: rows and positions in `names`, as long as there are memberships."""
+    """Return which item is in which of `names`: rows and positions in `names`, as long as there are memberships."""
     column = one_array(sets)
     found = pc.index_in(column.flatten(), pa.array(names, pa.string()))
     known = np.asarray(found.is_valid())
@@ -29,7 +29,7 @@ def membership(sets: pa.ChunkedArray, names: Sequence[str]) -> tuple[np.ndarray,
 
 
 def set_bits(sets: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray | None:
-    """[n, words] int64: bit s % 64 of word s // 64 says that the item is in set s. None when there are no names.
+    """Return [n, words] int64: bit s % 64 of word s // 64 says that the item is in set s. None when there are no names.
 
     More than BITS_BYTES are an InputError.
     """

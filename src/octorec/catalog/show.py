@@ -1,4 +1,4 @@
-"""One item of a catalog for people: what it is called, its codes, and the items that share most of them."""
+"""Show one item of a catalog to people: what it is called, its codes, and the items that share most of them."""
 
 import difflib
 from collections.abc import Iterator
@@ -17,7 +17,10 @@ COMPARED = 20_000  # ids that an unknown one is compared with
 
 @dataclass(frozen=True)
 class Neighbour:
-    """Another item. shared: how many of its codes, from the first one on, are those of the item that is shown."""
+    """A Neighbour is another item.
+
+    shared: how many of its codes, from the first one on, are those of the item that is shown.
+    """
 
     item_id: str
     title: str
@@ -26,7 +29,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class AboutItem:
-    """What a catalog says about an item.
+    """An AboutItem is what a catalog says about an item.
 
     interactions: how many it is met in, None where the catalog keeps no counts. sharing: for each level, how many other
     items have its codes up to there.
@@ -42,11 +45,11 @@ class AboutItem:
     neighbours: list[Neighbour]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return asdict(self)
 
     def lines(self) -> Iterator[str]:
-        """For people, a line each."""
+        """Yield lines for people."""
         yield f"item {self.item_id}: {self.title or 'without a title'}"
         yield f"codes        {', '.join(map(str, self.codes))}"
         yield f"sets         {', '.join(self.sets) or 'none'}"
@@ -61,8 +64,10 @@ class AboutItem:
 
 
 def about_item(catalog: Catalog, place: int, neighbours: int) -> AboutItem:
-    """What `catalog` says about the item at `place` in code order, with so many neighbours: those that share the most
-    codes, and of these the ones whose next codes are nearest in code order."""
+    """Return what `catalog` says about the item at `place` in code order, with at most `neighbours` other items.
+
+    They are those that share the most codes, and of these the ones whose next codes are nearest in code order.
+    """
     shared = (catalog.codes == catalog.codes[place]).cumprod(axis=1).sum(axis=1)  # [n]: levels that agree
     others = np.delete(np.arange(len(catalog)), place)
     nearest = others[np.lexsort((np.abs(others - place), -shared[others]))]
@@ -82,7 +87,7 @@ def about_item(catalog: Catalog, place: int, neighbours: int) -> AboutItem:
 
 
 def find_item(catalog: Catalog, text: str) -> int:
-    """The place of the item whose id is `text`, or else of the only one whose title holds it, in any case.
+    """Return the place of the item whose id is `text`, or else of the only one whose title holds it, in any case.
 
     Otherwise an InputError names items whose titles hold it, or ids that are like it.
     """
@@ -102,7 +107,7 @@ def find_item(catalog: Catalog, text: str) -> int:
 
 
 def _alike(ids: list[str], text: str) -> list[str]:
-    """Some of `ids` that are like `text`: first those that differ in case, spaces or leading zeros alone."""
+    """Return some of `ids` that are like `text`: first those that differ in case, spaces or leading zeros alone."""
     plain = _plain(text)
     same = [item_id for item_id in ids if _plain(item_id) == plain]
     near = [item_id for item_id in ids if abs(len(item_id) - len(text)) <= 1][:COMPARED]

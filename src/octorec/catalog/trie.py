@@ -1,4 +1,4 @@
-"""The trie of all items' code tuples, as flat arrays that a GPU can read.
+"""The trie of all items' code tuples lies in flat arrays that a GPU can read.
 
 Letters: n items, L levels, words = ceil(named sets / 64). Items lie in code order, so that a node's items are a range.
 """
@@ -13,7 +13,8 @@ INT16_CODES = 2**15  # up to this many codes a level fit int16
 
 
 class TrieLevel(NamedTuple):
-    """The children of one level's nodes, field for field what the beam step reads; nodes ascend by prefix.
+    """A TrieLevel holds the children of one level's nodes, field for field what the beam step reads;
+    nodes ascend by prefix.
 
     child_start [nodes + 1] int32: node i's children are the nodes child_start[i] .. child_start[i+1]-1 of the next
     level. child_code [children] int16 (int32 above 32768 codes): the code that leads there. child_live [children]
@@ -29,19 +30,22 @@ class TrieLevel(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Trie:
-    """levels: one a code. leaf_items [leaves + 1] int32: leaf i's items are leaf_items[i] .. leaf_items[i+1]-1."""
+    """A Trie holds all prefixes of codes that items have.
+
+    levels: one a code. leaf_items [leaves + 1] int32: leaf i's items are leaf_items[i] .. leaf_items[i+1]-1.
+    """
 
     levels: tuple[TrieLevel, ...]
     leaf_items: np.ndarray
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
+        """Return the bytes of all arrays."""
         arrays = [array for level in self.levels for array in level if array is not None]
         return sum(array.nbytes for array in arrays) + self.leaf_items.nbytes
 
     def with_live(self, live: np.ndarray | None, set_bits: np.ndarray | None = None) -> "Trie":
-        """The same trie with other items live: live [n] bool (None: all), set_bits [n, words] int64.
+        """Return the same trie with other items live: live [n] bool (None: all), set_bits [n, words] int64.
 
         A node without a live item counts 0, on every level. What does not depend on `live` is shared.
         """
@@ -66,7 +70,7 @@ class Trie:
 def build_trie(
     codes: np.ndarray, codebook_sizes: Sequence[int], live: np.ndarray | None = None, set_bits: np.ndarray | None = None
 ) -> Trie:
-    """The trie of `codes` [n, L] int32, n > 0, whose rows ascend (see `code_order`).
+    """Return the trie of `codes` [n, L] int32, n > 0, whose rows ascend (see `code_order`).
 
     live [n] bool: False masks an item (None: all live). set_bits [n, words] int64: bit s set for an item of set s.
     """
@@ -90,7 +94,9 @@ def build_trie(
 
 
 def code_order(codes: np.ndarray, codebook_sizes: Sequence[int], ties: np.ndarray | None = None) -> np.ndarray:
-    """The permutation [n] int64 that makes `codes` [n, L] ascend; equal tuples go by `ties` [n], else stay in order."""
+    """Return the permutation [n] int64 that makes `codes` [n, L] ascend; equal tuples go by `ties` [n],
+    else stay in order.
+    """
     bits = sum(int(size - 1).bit_length() for size in codebook_sizes)
     keys = [_packed(codes, codebook_sizes)] if bits < 64 else list(codes.T[::-1])
     if ties is None:
@@ -99,7 +105,7 @@ def code_order(codes: np.ndarray, codebook_sizes: Sequence[int], ties: np.ndarra
 
 
 def _packed(codes: np.ndarray, codebook_sizes: Sequence[int]) -> np.ndarray:
-    """Each row's codes in one int64 that orders as the row does."""
+    """Pack each row's codes into one int64 that orders as the row does."""
     key = codes[:, 0].astype(np.int64)
     for level in range(1, codes.shape[1]):
         key <<= int(codebook_sizes[level] - 1).bit_length()

@@ -1,4 +1,4 @@
-"""Codes of which no two items have the same.
+"""Give items codes of which no two have the same.
 
 Letters: n items, D vector width, L levels, V codes of the last level.
 """
@@ -15,7 +15,7 @@ EXACT = 1e-12  # relative error that these distances stay below
 
 
 def assign_unique(codebook: Codebook, vectors: np.ndarray, taken: np.ndarray | None = None) -> np.ndarray:
-    """Codes [n, L] int32 as `Codebook.assign` gives them, but no tuple twice, nor one of `taken` [m, L].
+    """Return codes [n, L] int32 as `Codebook.assign` gives them, but no tuple twice, nor one of `taken` [m, L].
 
     The first item of a tuple keeps it; the others move, one after the other, to the nearest last-level code that is
     free below the same prefix. A prefix with more items than last-level codes is an InputError.
@@ -24,7 +24,7 @@ def assign_unique(codebook: Codebook, vectors: np.ndarray, taken: np.ndarray | N
     every = codes if taken is None else np.concatenate([taken, codes])
     keeps = np.zeros(len(every), bool)
     keeps[np.unique(every, axis=0, return_index=True)[1]] = True
-    offset = len(every) - len(codes)  # `taken` stands first, so that none of it moves
+    offset = len(every) - len(codes)  # rows of `taken` come first, so that none of them moves
     groups = [(rows[~keeps[rows]] - offset, every[rows[keeps[rows]], -1]) for rows in _crowded(every[:, :-1], ~keeps)]
     centroids = codebook.centroids[-1].astype(np.float64)
     for moving, used in groups:
@@ -44,7 +44,7 @@ def assign_unique(codebook: Codebook, vectors: np.ndarray, taken: np.ndarray | N
 
 
 def _distances(x: np.ndarray, centroids: np.ndarray) -> Iterator[np.ndarray]:
-    """For each row of `x` [n, D] its squared distances [V] to `centroids`, to within EXACT of the largest."""
+    """Yield for each row of `x` [n, D] its squared distances [V] to `centroids`, to within EXACT of the largest."""
     size = np.square(centroids).sum(1)
     step = max(1, DISTANCES // len(centroids))
     for start in range(0, len(x), step):
@@ -53,7 +53,9 @@ def _distances(x: np.ndarray, centroids: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _nearest_free(x: np.ndarray, centroids: np.ndarray, distances: np.ndarray, free: np.ndarray) -> int:
-    """The free code nearest to `x` [D], a tie to the lower: among those about as near, exact distances decide."""
+    """Return the free code nearest to `x` [D], of equally near ones the lower: exact distances decide
+    among those about as near.
+    """
     codes = np.flatnonzero(free)
     error = EXACT * (np.square(x).sum() + distances.max())
     near = codes[distances[codes] <= distances[codes].min() + error]
@@ -61,7 +63,9 @@ def _nearest_free(x: np.ndarray, centroids: np.ndarray, distances: np.ndarray, f
 
 
 def _crowded(prefixes: np.ndarray, moving: np.ndarray) -> list[np.ndarray]:
-    """The places of equal rows of `prefixes` [n, L - 1], ascending, an array for each that a row of `moving` has."""
+    """Return the places of equal rows of `prefixes` [n, L - 1], ascending: an array for each prefix
+    that a row of `moving` has.
+    """
     if not moving.any():
         return []
     number = np.zeros(len(prefixes), np.int64)

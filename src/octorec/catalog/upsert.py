@@ -1,4 +1,4 @@
-"""Items added to a catalog, or changed in it, under its codebook.
+"""Items are added to a catalog, or changed in it, under its codebook.
 
 Letters: m items of the given table, n of the catalog, L levels, D vector width.
 """
@@ -16,18 +16,18 @@ from octorec.data.tables import one_array
 from octorec.errors import InputError
 
 NAMED = 5  # ids in an error
-DEFAULTS: dict[str, Any] = {"title": "", "sets": [], "live": True, COUNTS: 0}  # of a new item
+DEFAULTS: dict[str, Any] = {"title": "", "sets": [], "live": True, COUNTS: 0}  # what a new item has in a missing column
 
 
-class Given(NamedTuple):
-    """A column of the given table: rows [r] of it that have a value, and the values, checked."""
+class GivenColumn(NamedTuple):
+    """A GivenColumn is a column of the given table: the rows [r] of it that have a value, and the values, checked."""
 
     rows: np.ndarray
     values: pa.Array
 
 
 def upsert(catalog: Catalog, items: pa.Table, source: str = "items") -> Catalog:
-    """A new version of `catalog` with `items` added or changed: the same codebook, the same fingerprint.
+    """Return a new version of `catalog` with `items` added or changed: the same codebook, the same fingerprint.
 
     items: item_id and any of title, sets, vector, codes, live and, in a catalog that has counts, interactions. What an
     item has stays where its column is missing or null; "" and an empty list are values. Codes of an item move only
@@ -55,17 +55,17 @@ def upsert(catalog: Catalog, items: pa.Table, source: str = "items") -> Catalog:
     return _merged(catalog, changed, places)
 
 
-def _given(items: pa.Table, name: str, source: str) -> Given:
+def _given(items: pa.Table, name: str, source: str) -> GivenColumn:
     column = one_array(items[name])
     rows = np.flatnonzero(np.asarray(column.is_valid()))
     if not len(rows):
-        return Given(rows, column.slice(0, 0))
+        return GivenColumn(rows, column.slice(0, 0))
     where = source if len(rows) == len(column) else f"{source} that have a value, counted alone"
-    return Given(rows, one_array(check_items(items.select(["item_id", name]).take(rows), where)[name]))
+    return GivenColumn(rows, one_array(check_items(items.select(["item_id", name]).take(rows), where)[name]))
 
 
-def _filled(catalog: Catalog, name: str, places: np.ndarray, given: Given | None, default: Any) -> pa.Array:
-    """Column `name` of the m items: as given, else as the catalog has it, else `default`."""
+def _filled(catalog: Catalog, name: str, places: np.ndarray, given: GivenColumn | None, default: Any) -> pa.Array:
+    """Return column `name` of the m items: as given, else as the catalog has it, else `default`."""
     kind = catalog.items.schema.field(name).type
     known = places >= 0
     parts = [one_array(catalog.items[name].take(pa.array(places[known]))), pa.array([default], kind)]
@@ -77,12 +77,12 @@ def _filled(catalog: Catalog, name: str, places: np.ndarray, given: Given | None
 
 
 def _codes_by_codebook(
-    catalog: Catalog, rows: pa.Table, places: np.ndarray, given: dict[str, Given], source: str
-) -> Given:
+    catalog: Catalog, rows: pa.Table, places: np.ndarray, given: dict[str, GivenColumn], source: str
+) -> GivenColumn:
     if "codes" in given and len(given["codes"].rows):
         raise InputError(f"{source}: columns", "codes", "the catalog's codebook gives the codes: leave the column out")
     assert catalog.codebook is not None
-    vector = given.get("vector", Given(np.zeros(0, np.int64), pa.array([])))
+    vector = given.get("vector", GivenColumn(np.zeros(0, np.int64), pa.array([])))
     predicted = np.setdiff1d(np.flatnonzero(places < 0), vector.rows)
     vectors = np.zeros((len(places), catalog.codebook.width), np.float32)
     if len(predicted):
@@ -92,18 +92,20 @@ def _codes_by_codebook(
         vectors[vector.rows] = new_vectors(catalog, brought, source)
     moving = np.union1d(predicted, vector.rows)
     if not len(moving):
-        return Given(moving, _lists(np.zeros((0, 1), np.int32)))
+        return GivenColumn(moving, _lists(np.zeros((0, 1), np.int32)))
     stay = np.ones(len(catalog), bool)
     stay[places[moving][places[moving] >= 0]] = False
     codes = codes_of(catalog.codebook, vectors[moving], catalog.unique, catalog.codes[stay])
-    return Given(moving, _lists(codes))
+    return GivenColumn(moving, _lists(codes))
 
 
-def _codes_given(catalog: Catalog, rows: pa.Table, places: np.ndarray, given: dict[str, Given], source: str) -> Given:
+def _codes_given(
+    catalog: Catalog, rows: pa.Table, places: np.ndarray, given: dict[str, GivenColumn], source: str
+) -> GivenColumn:
     if "vector" in given and len(given["vector"].rows):
         allowed = "the catalog's codes came from elsewhere: give `codes`, not vectors"
         raise InputError(f"{source}: column vector", "vectors", allowed)
-    codes = given.get("codes", Given(np.zeros(0, np.int64), _lists(np.zeros((0, 1), np.int32))))
+    codes = given.get("codes", GivenColumn(np.zeros(0, np.int64), _lists(np.zeros((0, 1), np.int32))))
     ids = rows["item_id"]
     without = np.setdiff1d(np.flatnonzero(places < 0), codes.rows)
     if len(without):
@@ -123,7 +125,7 @@ def _codes_given(catalog: Catalog, rows: pa.Table, places: np.ndarray, given: di
 
 
 def _merged(catalog: Catalog, changed: pa.Table, places: np.ndarray) -> Catalog:
-    """The catalog with the rows `changed` in the place of those at `places`, or added where that is -1."""
+    """Return the catalog with the rows `changed` in the places `places`, or added where that is -1."""
     n, known = len(catalog), places >= 0
     order = np.arange(n)
     order[places[known]] = n + np.flatnonzero(known)

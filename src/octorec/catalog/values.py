@@ -1,4 +1,6 @@
-"""The values of an item table's column: as Python objects, and as the JSON that a catalog's version is hashed from."""
+"""The values of an item table's column are read as Python objects, and as the JSON that a catalog's version is hashed
+from.
+"""
 
 import json
 from collections.abc import Iterator
@@ -10,16 +12,16 @@ ROWS = 4096  # read in about a millisecond
 
 
 def values(column: pa.ChunkedArray) -> list[Any]:
-    """A column as Python values."""
+    """Return a column as Python values."""
     return [value for part in _parts(column) for value in part]
 
 
 def as_json(column: pa.ChunkedArray) -> bytes:
-    """json.dumps of `values`."""
+    """Return the json.dumps of `values`."""
     return f"[{', '.join(json.dumps(part)[1:-1] for part in _parts(column))}]".encode()
 
 
 def _parts(column: pa.ChunkedArray) -> Iterator[list[Any]]:
-    """Some rows at a time, so that other threads (a server's) go on while millions are read."""
+    """Yield some rows at a time, so that other threads (a server's) go on while millions are read."""
     for start in range(0, len(column), ROWS):
         yield column.slice(start, ROWS).to_pylist()

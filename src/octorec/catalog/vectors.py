@@ -1,4 +1,4 @@
-"""Item vectors: who is met together with whom, and what the items' attributes say.
+"""Item vectors say who is met together with whom, and what the items' attributes are.
 
 An item's vector is [INTERACTION_WEIGHT * a, ATTRIBUTE_WEIGHT * b] at length 1, where a (length 1) comes from
 co-occurrence in the users' histories and b (length 1) from named sets and title words. An item that nobody met has its
@@ -25,12 +25,14 @@ from octorec.errors import InputError
 
 WINDOW = 5  # items at most so far apart in a history count as met together
 SMOOTHING = 0.75  # power of the context's frequency: keeps rare items from drawing all attention
-INTERACTION_WIDTH, ATTRIBUTE_WIDTH = 64, 32  # of a and b, or less on a small catalog
+INTERACTION_WIDTH, ATTRIBUTE_WIDTH = 64, 32  # widths of a and b, or less on a small catalog
 INTERACTION_WEIGHT, ATTRIBUTE_WEIGHT = 1.0, 0.5
 
 
 class ItemVectors(NamedTuple):
-    """vectors [n, D] float32; attribute_map predicts them from sets and titles, None where no item has any.
+    """ItemVectors are the items' vectors and how they were made.
+
+    vectors [n, D] float32; attribute_map predicts them from sets and titles, None where no item has any.
 
     known [n] bool: False for an item of which nothing is known, whose vector is `id_vectors`'.
     """
@@ -41,9 +43,10 @@ class ItemVectors(NamedTuple):
 
 
 def item_vectors(interactions: Interactions | None, items: pa.Table, seed: int) -> ItemVectors:
-    """A vector for each row of `items` (item_id, title, sets, vector?): its own `vector` as it is, where there is that
-    column; else made from `interactions` and attributes, of length 1. One thread, so that a seed says it all.
-    Every item met must be in `items`.
+    """Return a vector for each row of `items` (item_id, title, sets, vector?).
+
+    It is the row's own `vector` as it is, where there is that column; else it is made from `interactions` and
+    attributes, of length 1. One thread computes, so that a seed gives the same bits. Every item met must be in `items`.
     """
     if interactions is not None:
         item_rows(interactions, items)
@@ -67,7 +70,9 @@ def item_vectors(interactions: Interactions | None, items: pa.Table, seed: int) 
 def predicted_vectors(
     attribute_map: AttributeMap | None, items: pa.Table, unit: bool, source: str = "items"
 ) -> np.ndarray:
-    """Vectors [n, D] (unit: of length 1) from the attributes; an InputError where nothing is known of an item."""
+    """Return vectors [n, D] (unit: of length 1) from the attributes; raise an InputError where nothing
+    is known of an item.
+    """
     if attribute_map is None:
         some = ", ".join(items["item_id"].slice(0, 5).to_pylist())
         raise InputError(source, f"{items.num_rows} items of which nothing is known: {some}", NEEDS)
@@ -76,14 +81,18 @@ def predicted_vectors(
 
 
 def id_vectors(item_ids: Iterable[str], width: int) -> np.ndarray:
-    """A vector of length 1 for each id, [n, width] float32, that nothing else decides: near to no other by intent."""
+    """Return a vector of length 1 for each id, [n, width] float32, that depends on the id alone, so that it is near to
+    no other by intent.
+    """
     seeds = [int.from_bytes(hashlib.sha256(item_id.encode()).digest()) for item_id in item_ids]
     rows = [np.random.default_rng(seed).standard_normal(width) for seed in seeds]
     return _unit_rows(np.array(rows).reshape(len(rows), width)).astype(np.float32)
 
 
 def item_rows(interactions: Interactions, items: pa.Table) -> np.ndarray:
-    """Row of `items` [len(interactions)] that each interaction is about; an item that is not there is an InputError."""
+    """Return the row of `items` [len(interactions)] that each interaction is about; raise an InputError for an item
+    that is not there.
+    """
     rows = pc.index_in(one_array(interactions.table["item_id"]), one_array(items["item_id"]))
     unknown = pc.unique(interactions.table["item_id"].filter(pc.is_null(rows))).to_pylist()
     if unknown:
@@ -95,7 +104,7 @@ def item_rows(interactions: Interactions, items: pa.Table) -> np.ndarray:
 def _joint(
     interactions: Interactions | None, items: pa.Table, features: sp.csr_matrix, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors [n, D], and which of them [n] know interactions."""
+    """Return vectors [n, D], and which of them [n] know interactions."""
     if interactions is None:
         raise InputError("interactions", None, "needed where the items have no vector column")
     met = _svd(_ppmi(_counts(interactions, items)), INTERACTION_WIDTH, 0.5, seed)
@@ -109,13 +118,13 @@ def _joint(
 
 
 def _unit_rows(x: np.ndarray) -> np.ndarray:
-    """Each row at length 1; zeros stay."""
+    """Return each row at length 1; rows of zeros stay."""
     length = np.sqrt((x * x).sum(1, keepdims=True))
     return x / np.where(length > 0, length, 1)
 
 
 def _counts(interactions: Interactions, items: pa.Table) -> sp.csr_matrix:
-    """[n, n]: how often two different items stand at most WINDOW apart in a user's history; symmetric."""
+    """Count [n, n]: how often two different items stand at most WINDOW apart in a user's history; symmetric."""
     item = item_rows(interactions, items)
     starts = interactions.user_starts()
     user = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
@@ -129,7 +138,9 @@ def _counts(interactions: Interactions, items: pa.Table) -> sp.csr_matrix:
 
 
 def _ppmi(counts: sp.csr_matrix) -> sp.csr_matrix:
-    """Positive pointwise mutual information with smoothed contexts: max(0, log(P(i, j) / (P(i) * P(j)^s / norm)))."""
+    """Return the positive pointwise mutual information with smoothed contexts: max(0, log(P(i, j) /
+    (P(i) * P(j)^s / norm))).
+    """
     pairs = counts.tocoo()
     total = np.asarray(counts.sum(1)).ravel()
     context = total**SMOOTHING / max((total**SMOOTHING).sum(), 1)
@@ -140,7 +151,9 @@ def _ppmi(counts: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def _svd(rows: sp.csr_matrix, width: int, power: float, seed: int) -> np.ndarray:
-    """U * S^power of the `width` largest singular values (fewer, if there are fewer columns or rows): [n, <= width]."""
+    """Return U * S^power of the `width` largest singular values (fewer, if there are fewer columns or
+    rows): [n, <= width].
+    """
     width = min(width, *rows.shape)
     if width == 0 or rows.nnz == 0:
         return np.zeros((rows.shape[0], width))

@@ -1,4 +1,4 @@
-"""The verbs of `octorec ab` that read an experiment's file: check, assign, plan."""
+"""Three verbs of `octorec ab` read an experiment's file: check, assign, plan."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -160,17 +160,17 @@ def _assigned(rows: Sequence[dict[str, Any]], purposes: Sequence[str]) -> "Table
     return table
 
 
-def labelled(said: Iterable[tuple[str, str]], width: int = WIDTH) -> Iterator[str]:
-    """Lines of at most `width` characters, each heading before its sentences."""
+def labelled(said: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield lines of at most WIDTH characters, each heading before its sentences."""
     before = None
     for heading, sentence in said:
         label = f"{'' if heading == before else heading:{LABEL}}"
-        yield from wrap(sentence, width, initial_indent=label, subsequent_indent=" " * LABEL)
+        yield from wrap(sentence, WIDTH, initial_indent=label, subsequent_indent=" " * LABEL)
         before = heading
 
 
 def _typed(units: Iterable[str]) -> Iterator[str]:
-    """The units of the command line; where `-` stands, those of stdin."""
+    """Yield the units of the command line; where `-` stands, those of stdin."""
     for unit in units:
         if unit != "-":
             yield unit

@@ -1,4 +1,4 @@
-"""The verbs of `octorec ab` that read or change an experiment's folder: report, stop, resume, end."""
+"""Four verbs of `octorec ab` read or change an experiment's folder: report, stop, resume, end."""
 
 import time
 from collections.abc import Callable
@@ -100,7 +100,7 @@ def ab_resume(folder: Folder, as_json: Json = False) -> None:
 
 @folder_app.command("end")
 def ab_end(folder: Folder, as_json: Json = False) -> None:
-    """End an experiment for good, so that another may start; it can still be reported, and never be resumed."""
+    """End an experiment permanently, so that another may start; it can still be reported, and never be resumed."""
     from octorec.evaluate.online.record import end
 
     _changed(folder, as_json, "ended for good", lambda: end(folder, time.time()))

@@ -1,4 +1,4 @@
-"""What the verbs of `octorec ab` share: the options that name outcomes, and times as they are typed."""
+"""The verbs of `octorec ab` share the options that name outcomes, and times as they are typed."""
 
 import math
 from datetime import UTC, datetime
@@ -16,28 +16,28 @@ LATEST = 253_402_300_799.0  # the last second of the year 9999
 
 
 def each_a_table(param: typer.CallbackParam, value: list[Path] | None) -> list[Path] | None:
-    """The callback of an option that names several tables."""
+    """Return the callback of an option that names several tables."""
     for path in value or []:
         A_TABLE(param, path)
     return value
 
 
 def a_rate(value: float | None) -> float | None:
-    """The callback of an option that is a number of things a day."""
+    """Return the callback of an option that is a number of things a day."""
     if value is not None and not 0 < value < math.inf:
         raise InputError("units_per_day", value, "must be above 0")
     return value
 
 
 def a_reason(value: str) -> str:
-    """The callback of --why."""
+    """Return the callback of --why."""
     if not value.strip():
         raise InputError("why", value, "must be a reason, which stands in the record")
     return value.strip()
 
 
 def a_picture(value: Path | None) -> Path | None:
-    """The callback of an option that names a picture to write."""
+    """Return the callback of an option that names a picture to write."""
     if value is not None and value.suffix not in (".png", ".svg"):
         raise InputError("plot", str(value), "must end in .png or .svg")
     return value
@@ -49,7 +49,7 @@ OutcomeColumns = Annotated[
 
 
 def outcome_format(sep: str | None, columns: str | None, time_format: str | None) -> TableFormat:
-    """How the files of outcomes are written."""
+    """Return how the files of outcomes are written."""
     form = parse_format(sep, columns, time_format, OURS)
     unknown = [name for name in form.columns if name not in OURS]
     if unknown:
@@ -58,7 +58,7 @@ def outcome_format(sep: str | None, columns: str | None, time_format: str | None
 
 
 def time_of(field: str, text: str) -> float:
-    """Seconds since 1970 of a time as ISO 8601, in UTC where it names no zone, or of such a number."""
+    """Return seconds since 1970 of a time as ISO 8601, in UTC where it names no zone, or of such a number."""
     try:
         found = float(text)
     except ValueError:

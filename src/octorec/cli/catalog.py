@@ -1,4 +1,4 @@
-"""The verbs of `octorec catalog`."""
+"""These are the verbs of `octorec catalog`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -171,7 +171,7 @@ def catalog_show(
 
 
 def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = None) -> None:
-    """What a catalog holds. not_met: items of it that no interaction met which was learned from."""
+    """Show what a catalog holds. not_met: items of it that no interaction met which was learned from."""
     fit = catalog.codebook and catalog.codebook.fit
     about = {
         "items": len(catalog),
@@ -197,7 +197,7 @@ def show_catalog(as_json: bool, catalog: Any, out: Path, not_met: int | None = N
 
 
 def _with_vectors(items: Any, embeddings: Path | None, ids: Path | None) -> Any:
-    """The item table with the vectors of two files, where they are given; else as it is."""
+    """Return the item table with the vectors of two files, where they are given; else as it is."""
     from octorec.data.embeddings import read_embeddings, with_embeddings
 
     if embeddings is None and ids is None:

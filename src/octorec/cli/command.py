@@ -1,4 +1,4 @@
-"""How a command ends: what a user caused is one line on stderr and exit code 2, never a traceback."""
+"""A command ends in this way: what a user caused is one line on stderr and exit code 2, never a traceback."""
 
 import contextlib
 import io
@@ -64,12 +64,12 @@ def ends_in_one_line() -> Iterator[None]:
 
 
 class Interrupted(Exception):
-    """A KeyboardInterrupt of a verb that keeps a part of its work; the message says which."""
+    """An Interrupted is a KeyboardInterrupt of a verb that keeps a part of its work; the message says which."""
 
 
 @contextlib.contextmanager
 def kept(what: Callable[[], str]) -> Iterator[None]:
-    """Where the block is interrupted, let the last line say `what` is kept of its work."""
+    """Say in the last line `what` is kept of the block's work, where the block is interrupted."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -92,12 +92,12 @@ def refuse_undecodable(arguments: list[str]) -> None:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether Python, or torch on a CPU or a GPU, ran out of memory."""
+    """Tell whether Python, or torch on a CPU or a GPU, ran out of memory."""
     torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     return isinstance(error, MemoryError) or torchs
 
 
 def forget_stdout() -> None:
-    """What is still to be written to stdout cannot be: at its end Python would try again, and complain."""
+    """Forget what is still to be written to stdout and cannot be: at its end Python would try again, and complain."""
     with contextlib.suppress(OSError, ValueError):  # a stream without a file: nothing is tried again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The verbs of `octorec data`."""
+"""These are the verbs of `octorec data`."""
 
 import shlex
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 if TYPE_CHECKING:
     from octorec.data.check import Checked
 
-data_app = typer.Typer(no_args_is_help=True, help="Tables of one's own: look what is in them.")
+data_app = typer.Typer(no_args_is_help=True, help="Look what is in tables of one's own.")
 WIDTH = 80
 MOST_CODES = max(CODEBOOK_SIZES)
 ITEMS_A_CODE = 6  # of the first level, for a table that is too small for the default
@@ -28,7 +28,7 @@ NEXT = {
 
 @data_app.callback()
 def data() -> None:
-    """Tables of one's own: look what is in them."""
+    """Look what is in tables of one's own."""
 
 
 @data_app.command("check")
@@ -54,13 +54,13 @@ def data_check(
 
 
 def _sizes(found: "Checked") -> str:
-    """The flag that gives a small catalog codes for its items; nothing where the default is right."""
+    """Return the flag that gives a small catalog codes for its items; nothing where the default is right."""
     codes = 2 ** max(1, (found.facts.get("items", 0) // ITEMS_A_CODE).bit_length() - 1)
     return "" if codes >= MOST_CODES else f" --codebook-sizes {codes},{codes},{codes}"
 
 
 def _lines(found: "Checked") -> Iterator[str]:
-    """What there is, a name and its value a line, at most WIDTH characters long."""
+    """Yield what there is, a name and its value a line, at most WIDTH characters long."""
     names = [ours if ours == name else f"{ours} (here {name})" for ours, name in found.columns.items()]
     rows = {"table": f"{found.kind}, {found.written}", "columns": ", ".join(names), "not read": ", ".join(found.unread)}
     for name, value in {**rows, **found.facts}.items():

@@ -1,7 +1,7 @@
 """A verb's flags are made from a dataclass of settings: names, types, help and defaults stand there alone."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -34,11 +34,6 @@ def with_flags(settings: type, **shared: Any) -> Callable[[Verb], Verb]:
         return verb
 
     return add
-
-
-def given(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags that were given, or hold their defaults."""
-    return {name: value for name, value in flags.items() if value is not None}
 
 
 def shown(default: Any) -> str:

@@ -1,4 +1,4 @@
-"""The verb `octorec import`: another program's checkpoint becomes one of ours."""
+"""The verb `octorec import` makes of another program's checkpoint one of ours."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli.options import A_CATALOG, A_FILE, AN_ANALYZED, Force, Json, claim, show
+from octorec.cli.options import A_CATALOG, A_FILE, AN_ANALYZED, ContextModule, Force, Json, claim, show
 from octorec.engine.model_folder import CATALOG
 from octorec.errors import InputError
 from octorec.files import read_json
@@ -30,6 +30,7 @@ def import_checkpoint(
     catalog: Annotated[
         Path | None, typer.Option(help="Catalog of its codes, to be copied along.", callback=A_CATALOG)
     ] = None,
+    context_module: ContextModule = None,
     parity: Annotated[
         Path | None, typer.Option(help="Safetensors file of inputs and activations to compare with.", callback=A_FILE)
     ] = None,
@@ -48,9 +49,9 @@ def import_checkpoint(
     from octorec.output.write import new_folder
 
     rules, foreign = read_map(names), Checkpoint(checkpoint, bare=True)
-    model, copied = _model(foreign, config, catalog)
+    model, copied = _model(foreign, config, catalog, context_module)
     planned = plan(model, foreign, rules)
-    compare = _comparison(parity, model, least_db)
+    compare = _comparison(parity, model, least_db, context_module)
     size = sum(foreign.headers[use.foreign].nbytes for use in planned.uses)
     refuse_full(out, size)
     say(f"{checkpoint}: {len(planned.uses):,} of {len(foreign.headers):,} tensors are used, {size / 1e6:,.1f} MB")
@@ -73,8 +74,8 @@ def import_checkpoint(
     raise typer.Exit(found.exit_code)
 
 
-def _model(foreign: Any, config: Path | None, catalog: Path | None) -> tuple[Any, Any]:
-    """The model of the configuration, without weights, and the catalog if there is one.
+def _model(foreign: Any, config: Path | None, catalog: Path | None, context_module: str | None) -> tuple[Any, Any]:
+    """Return the model of the configuration, without weights, and the catalog if there is one.
 
     A configuration without a fingerprint gets the catalog's: who gives both says that they belong together.
     """
@@ -86,17 +87,20 @@ def _model(foreign: Any, config: Path | None, catalog: Path | None) -> tuple[Any
     if not raw:
         raise InputError("config", None, f"is required, for {foreign.folder} has no config.json")
     if catalog is None:
-        return empty(raw), None
+        return empty(raw, context_module), None
     copied = Catalog.load(catalog)
     if raw.get("codebook_fingerprint") is None:
         raw = {**raw, "codebook_fingerprint": copied.fingerprint}
-    model: Any = empty(raw)
+    model: Any = empty(raw, context_module)
     check_codebook(model, copied, foreign.folder)
     return model, copied
 
 
-def _comparison(parity: Path | None, model: Any, least_db: float) -> Callable[[Path], Any]:
-    """What compares the model in a folder with the file of --parity, whose names and types are checked now."""
+def _comparison(parity: Path | None, model: Any, least_db: float, context_module: str | None) -> Callable[[Path], Any]:
+    """Return a function that compares the model in a folder with the file of --parity.
+
+    The file's names and types are checked now.
+    """
     if parity is None:
         return lambda folder: None
 
@@ -104,4 +108,4 @@ def _comparison(parity: Path | None, model: Any, least_db: float) -> Callable[[P
     from octorec.quant.load import load_model
 
     saved = SavedActivations(parity, model)
-    return lambda folder: parity_of(load_model(folder), saved, least_db)
+    return lambda folder: parity_of(load_model(folder, context_module=context_module), saved, least_db)

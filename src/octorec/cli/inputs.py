@@ -1,4 +1,4 @@
-"""What several verbs read: users, interactions to predict, requests to measure."""
+"""Several verbs read these inputs: users, interactions to predict, requests to measure."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +10,7 @@ from octorec.data.hold_out import HOLD_OUT
 from octorec.data.table_format import OURS, TableFormat
 from octorec.engine.request import Request
 from octorec.errors import InputError
+from octorec.progress import Progress, silent
 from octorec.terminal import say
 
 
@@ -21,8 +22,9 @@ def measured_requests(
     count: int,
     unknown_items: str,
     form: TableFormat,
+    context_module: str | None = None,
 ) -> tuple[Any, list[str]]:
-    """The newest interaction of `count` users as requests with their true answers, as a model reads them.
+    """Return the newest interaction of `count` users as requests with their true answers, as a model reads them.
 
     And what was left out of them, in words.
     """
@@ -31,7 +33,8 @@ def measured_requests(
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
-    engine = load(checkpoint, catalog)
+    engine = load(checkpoint, catalog, context_module=context_module)
+    without_features(engine.features)
     _, every, _ = predicted(data, HOLD_OUT, form)
     known = known_users(users, engine.user_fields, (example.user_id for example in every), form)
     examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
@@ -40,10 +43,16 @@ def measured_requests(
     return engine.forced_batch(requests, [example.target for example in sample]), unknown.lines()
 
 
+def said_of_gpu(device: str) -> Progress:
+    """Return the Progress of a load: a remark says what the engine takes of a GPU. Of a CPU nothing is said."""
+    return silent if device == "cpu" else lambda done, total, what="": say(what)
+
+
 def known_users(
     path: Path | None, fields: Iterable[Any], asked: Iterable[str], form: TableFormat = OURS
 ) -> dict[str, dict[str, Any]]:
-    """What a table says about the users, each of a model's `fields` read as its kind; some of `asked` must be in it.
+    """Return what a table says about the users, each of a model's `fields` read as its kind; some of
+    `asked` must be in it.
 
     What `fields` cannot hold of the users `asked` is an InputError that names the user. What is known of nobody, and of
     how many users nothing is known, is said on stderr: they all count as not given.
@@ -70,6 +79,16 @@ def known_users(
     return users
 
 
+def without_features(features: Mapping[str, Any]) -> None:
+    """Say that interactions bring no features, which then all count as left out; refuse where one must be given."""
+    for name, feature in features.items():
+        if feature.blank is None:
+            allowed = "every request must give it, and interactions have none: declare a blank for it, or ask with"
+            raise InputError(f"features.{name}", None, f"{allowed} `octorec evaluate --requests`, whose lines may")
+    if features:
+        say(f"note: interactions have no features: {', '.join(features)} count as left out in every request")
+
+
 def _check_values(path: Path, fields: Mapping[str, Any], users: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse a column that is no field of the model, and a value that its field does not hold."""
     for user, values in users.items():
@@ -89,7 +108,8 @@ def check_hold_out(hold_out: int) -> None:
 
 
 def predicted(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> tuple[Any, Any, Any]:
-    """Interactions; the newest of each user, or of `limit` users, as examples to predict; and which users, if not all.
+    """Return interactions; the newest of each user, or of `limit` users, as examples to predict; and
+    which users, if not all.
 
     What was read and what is to be predicted is said on stderr.
     """

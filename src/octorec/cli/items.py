@@ -1,4 +1,4 @@
-"""The verbs of `octorec catalog` that change items of a folder: upsert, withdraw, restore."""
+"""Three verbs of `octorec catalog` change items of a folder: upsert, withdraw, restore."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -85,7 +85,7 @@ def catalog_restore(
 def _target(
     command: typer.Context, folder: Path, out: Path | None, in_place: bool, force: bool, *inputs: Path | None
 ) -> Path:
-    """The folder to write, claimed until the verb ends."""
+    """Return the folder to write, claimed until the verb ends."""
     if (out is None) != in_place:
         raise InputError("out", out and str(out), "give --out NEW, or --in-place to replace CATALOG; not both")
     claim(command, out or folder, force or in_place, out and folder, *inputs, in_place=in_place)

@@ -1,4 +1,4 @@
-"""What a long verb says on stderr: before it begins what was read, and where it is interrupted what it leaves."""
+"""A long verb says on stderr, before it begins, what was read, and where it is interrupted what it leaves."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ def newest(hold_out: int) -> str:
 
 
 def of_saved_state(out: Path) -> str:
-    """What an interrupted training leaves."""
+    """Return what an interrupted training leaves."""
     from octorec.training.run import state_folder
     from octorec.training.trainer import saved_step
 
@@ -54,6 +54,6 @@ def of_saved_state(out: Path) -> str:
 
 
 def of_part(out: Path) -> str:
-    """What an interrupted demo leaves."""
+    """Return what an interrupted demo leaves."""
     parts = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     return f"{out} keeps {', '.join(parts)}: begin again with --force" if parts else "nothing was written"

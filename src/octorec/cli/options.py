@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: options by name, and how a result is printed.
+"""The verbs of the command line share options by name, and how a result is printed.
 
 An option that names a path looks at it as it is read, so that a wrong one is refused before anything is imported.
 """
@@ -18,12 +18,13 @@ from octorec.evaluate.cutoffs import K
 from octorec.evaluate.margin import check_margin
 from octorec.files import json_text
 from octorec.models.checkpoint_folder import require_checkpoint
+from octorec.models.context_file import CONTEXT_MODULE, require_module_file
 from octorec.models.presets import preset
 from octorec.output.claim import claimed_folder
 from octorec.output.refuse import refuse_within
 from octorec.quant.shipped import require_recipe
 from octorec.reading import require_file, require_there
-from octorec.terminal import WHOLE, PlainConsole, fitting
+from octorec.terminal import UNWATCHED_WIDTH, PlainConsole, fitting
 
 
 def looked_at(look: Callable[[Path, str], object]) -> Callable[..., Path | None]:
@@ -44,34 +45,41 @@ AN_ANALYZED = looked_at(partial(require_checkpoint, bare=True))
 
 
 def not_negative(param: typer.CallbackParam, value: int) -> int:
-    """The callback of an option that is a number of things, 0 or more."""
+    """Return the callback of an option that is a number of things, 0 or more."""
     if value < 0:
         raise InputError(param.name or "", value, "must be 0 or more")
     return value
 
 
 def one_or_more(param: typer.CallbackParam, value: int | None) -> int | None:
-    """The callback of an option that is a number of things, 1 or more, or not given."""
+    """Return the callback of an option that is a number of things, 1 or more, or not given."""
     if value is not None and value < 1:
         raise InputError(param.name or "", value, "must be 1 or more")
     return value
 
 
 def a_margin(value: float) -> float:
-    """The callback of --margin."""
+    """Return the callback of --margin."""
     check_margin(value)
     return value
 
 
 def a_recipe(value: str) -> str:
-    """The callback of --recipe."""
+    """Return the callback of --recipe."""
     require_recipe(value)
     return value
 
 
 def a_preset(value: str) -> str:
-    """The callback of --preset."""
+    """Return the callback of --preset."""
     preset(value)
+    return value
+
+
+def a_context_module(value: str | None) -> str | None:
+    """Check what --context-module names; nothing of it is run yet."""
+    if value is not None:
+        require_module_file(value)
     return value
 
 
@@ -123,6 +131,7 @@ Margin = Annotated[
     float, typer.Option(help="Relative loss of recall and NDCG that is accepted: 0.05 is 5 %.", callback=a_margin)
 ]
 RecipeName = Annotated[str, typer.Option(help="fp8, fp8-channel, fp8-block, or a YAML file.", callback=a_recipe)]
+ContextModule = Annotated[str | None, typer.Option(help=CONTEXT_MODULE, callback=a_context_module)]
 Users = Annotated[
     Path | None,
     typer.Option(help="Users (Parquet, CSV, JSON lines): user_id and the fields of the model.", callback=A_TABLE),
@@ -165,6 +174,6 @@ def show(as_json: bool, result: Any, *texts: RenderableType) -> None:
     if as_json:
         print(json_text(result))
         return
-    out = PlainConsole(width=None if sys.stdout.isatty() else WHOLE)
+    out = PlainConsole(width=None if sys.stdout.isatty() else UNWATCHED_WIDTH)
     for text in texts:
         out.print(fitting(text, out), soft_wrap=isinstance(text, str))

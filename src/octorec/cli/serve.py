@@ -1,4 +1,4 @@
-"""The verbs that serve and that ask a server: one flag a field of their settings."""
+"""These verbs serve, or ask a server: they have one flag a field of their settings."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,11 +7,12 @@ import typer
 
 from octorec.bench.config import BenchConfig
 from octorec.bench.output import claimed_outputs
-from octorec.cli.flags import given, with_flags
+from octorec.cli.flags import with_flags
 from octorec.cli.options import A_FILE, Checkpoint, Json, known_device, show
 from octorec.engine.model_folder import require_model
 from octorec.progress_bar import counting
 from octorec.serve.config import ServeConfig, read_config
+from octorec.settings import given
 from octorec.terminal import say
 
 

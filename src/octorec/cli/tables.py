@@ -1,4 +1,4 @@
-"""What the verbs share that read a user's tables: the flags that say how they are written, and how they are read."""
+"""The verbs that read a user's tables share the flags that say how tables are written, and how they are read."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,22 +20,22 @@ TimeFormat = Annotated[str | None, typer.Option(help="How timestamps are written
 
 
 def table_format(sep: str | None, columns: str | None, time_format: str | None, items: bool = False) -> TableFormat:
-    """The format of a verb's tables. items: the verb reads items, so that `columns` may name theirs."""
+    """Return the format of a verb's tables. items: the verb reads items, so that `columns` may name theirs."""
     return parse_format(sep, columns, time_format, dict.fromkeys([*INTERACTIONS, *(ITEMS if items else ())]))
 
 
 def items_format(form: TableFormat, beside: bool = False) -> TableFormat:
-    """The format of the items of a verb whose tables have `form`. beside: it reads interactions too."""
+    """Return the format of the items of a verb whose tables have `form`. beside: it reads interactions too."""
     return form.of("items", ITEMS, beside)
 
 
 def users_format(form: TableFormat) -> TableFormat:
-    """The format of the users of a verb whose interactions have `form`."""
+    """Return the format of the users of a verb whose interactions have `form`."""
     return form.of("users", {*form.columns} - {*INTERACTIONS[1:]})
 
 
 def read_log(path: Path, form: TableFormat) -> "Interactions":
-    """The interactions of a file, after what is remarkable of them was said on stderr."""
+    """Return the interactions of a file, after what is remarkable of them was said on stderr."""
     from octorec.data.interactions import read_interactions
     from octorec.data.remarks import remarks
     from octorec.data.tables import unread_names

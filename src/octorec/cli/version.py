@@ -1,4 +1,4 @@
-"""`octorec --version`: what is installed, without importing it."""
+"""`octorec --version` tells what is installed, without importing it."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version

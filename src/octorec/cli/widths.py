@@ -65,7 +65,7 @@ def widths(
 
 
 def _lines(measured: "MeasuredWidths", ks: tuple[int, ...], device: str) -> list[str]:
-    """The table as a person reads it."""
+    """Return the table as a person reads it."""
     head = f"share of {measured.requests:,} answers that are certified exact; batches of {measured.batch} on {device}"
     lines = [head, "beam width  ms a batch  " + "  ".join(f"k {k:>5}" for k in ks)]
     for one in measured.widths:
@@ -75,7 +75,7 @@ def _lines(measured: "MeasuredWidths", ks: tuple[int, ...], device: str) -> list
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """The numbers of "10,50", ascending."""
+    """Return the numbers of "10,50", ascending."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in parts):
         raise InputError("k", text, "must be integers above 0, with commas")

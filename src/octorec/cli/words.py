@@ -1,4 +1,4 @@
-"""What people type as the values of a request: item ids with commas, and user fields as name=value."""
+"""Read what people type as the values of a request: item ids with commas, and user fields as name=value."""
 
 import csv
 import json
@@ -13,7 +13,9 @@ BETWEEN = " \t\n;|'\"[]()"  # characters that people put between ids or around t
 
 
 def ids(field: str, text: str) -> list[Any]:
-    """The ids of a text such as `50,181`, or of a list in JSON; one that holds a comma may stand in double quotes."""
+    """Return the ids of a text such as `50,181`, or of a list in JSON; an id that holds a comma may
+    stand in double quotes.
+    """
     if text.lstrip().startswith("["):
         try:
             return json.loads(text)
@@ -38,7 +40,7 @@ def said_with_commas() -> Iterator[None]:
 
 
 def user_fields(given: list[str], kinds: dict[str, str]) -> dict[str, Any]:
-    """`name=value` texts as values of the model's user fields."""
+    """Return `name=value` texts as values of the model's user fields."""
     out: dict[str, Any] = {}
     for text in given:
         name, separator, value = text.partition("=")

@@ -1,1 +1,1 @@
-"""Interactions, items and users from Parquet, CSV and public formats, and their splits."""
+"""Interactions, items and users are read from Parquet, CSV and public formats, and split."""

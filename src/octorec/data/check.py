@@ -1,4 +1,4 @@
-"""What is in a table, as the verbs would read it: counts, times, and what may be wrong with it."""
+"""Check what is in a table, as the verbs would read it: counts, times, and what may be wrong with it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,14 +21,15 @@ from octorec.data.users import read_users
 from octorec.errors import InputError
 
 KINDS = ("interactions", "items", "users")
-MOST_VALUES = 10  # of a rating that are counted one by one
+MOST_VALUES = 10  # most different values of a rating that are counted one by one
 MISSING = ("nan", "na", "n/a", "null", "none", "unknown", "-1", "-", "?")  # ids that may mean that there is none
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found. kind: interactions, items or users. columns: our name -> the file's. unread: its other columns.
-    facts: what there is, a name and a value each. remarks: what may be wrong, in a sentence each.
+    """A Checked is what was found in a table. kind: interactions, items or users. columns: our name -> the file's.
+    unread: its other columns. facts: what there is, a name and a value each. remarks: what may be wrong, in a sentence
+    each.
     """
 
     path: str
@@ -40,7 +41,7 @@ class Checked:
     remarks: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return asdict(self)
 
 
@@ -67,7 +68,7 @@ def check_table(path: str | Path, form: TableFormat = OURS, kind: str | None = N
 
 
 def _kind(path: Path, form: TableFormat) -> str:
-    """What a table is by its columns: interactions where that is not plain."""
+    """Return what a table is by its columns: interactions where that is not plain."""
     names = [*form.columns] if form.by_place else table_names(path, form)
     found = {*form.columns, *(meaning(name) for name in names)}
     if "user_id" in found and not {"item_id", "timestamp"} & found:
@@ -143,7 +144,7 @@ def _users(path: Path, form: TableFormat) -> tuple[dict[str, Any], list[str]]:
 
 
 def _counted(column: pa.Array) -> str:
-    """How often each value of a column stands there, or from what to what they go."""
+    """Return how often each value of a column stands there, or from what to what they go."""
     counts = pc.value_counts(column)
     if len(counts) <= MOST_VALUES:
         some = sorted(((str(c["values"]), c["counts"].as_py()) for c in counts), key=lambda pair: pair[0])
@@ -155,7 +156,7 @@ def _counted(column: pa.Array) -> str:
 
 
 def _ids(column: pa.ChunkedArray, what: str) -> list[str]:
-    """What is odd about ids: some that may be one and the same, some that may mean that there is none."""
+    """Return what is odd about ids: some that may be one and the same, some that may mean that there is none."""
     ids = pc.unique(one_array(column))
     said = []
     plain = pc.utf8_lower(pc.utf8_trim_whitespace(ids))
@@ -174,7 +175,7 @@ def _ids(column: pa.ChunkedArray, what: str) -> list[str]:
 
 
 def _pair(ids: pa.Array, form: pa.Array) -> Sequence[str]:
-    """Two of the distinct ids that have one and the same form; nothing where there are none."""
+    """Return two of the distinct ids that have one and the same form; nothing where there are none."""
     counts = pc.value_counts(form)
     twice = counts.filter(pc.greater(counts.field("counts"), 1))
     return ids.filter(pc.equal(form, twice[0]["values"])).to_pylist()[:2] if len(twice) else ()

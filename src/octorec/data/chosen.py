@@ -1,4 +1,6 @@
-"""Which columns of a file are ours: by their names, or as the user says; what does not fit is refused by name."""
+"""Choose which columns of a file are ours: by their names, or as the user says; what does not fit is
+refused by name.
+"""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -10,8 +12,8 @@ from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 
 
-class Named(Protocol):
-    """A file of a table."""
+class NamedFile(Protocol):
+    """A NamedFile holds what a file of a table says of its columns."""
 
     @property
     def path(self) -> Path: ...
@@ -20,9 +22,9 @@ class Named(Protocol):
 
 
 def chosen_columns(
-    file: Named, required: Collection[str], known: Collection[str] | None, form: TableFormat
+    file: NamedFile, required: Collection[str], known: Collection[str] | None, form: TableFormat
 ) -> dict[str, str]:
-    """Our name -> the file's, for those of the `known` columns (None: all) that the file has.
+    """Return our name -> the file's, for those of the `known` columns (None: all) that the file has.
 
     Refused are: a name of `form` that the file lacks, a name that stands twice, one that differs from ours in case or
     spaces alone, and the lack of one `required`.
@@ -41,7 +43,7 @@ def chosen_columns(
     return chosen
 
 
-def _as_told(file: Named, known: Collection[str] | None, form: TableFormat) -> dict[str, str]:
+def _as_told(file: NamedFile, known: Collection[str] | None, form: TableFormat) -> dict[str, str]:
     chosen = {}
     for ours, told in form.columns.items():
         if known is not None and ours not in known:
@@ -62,13 +64,13 @@ def _as_told(file: Named, known: Collection[str] | None, form: TableFormat) -> d
     return chosen
 
 
-def _check_twice(file: Named, chosen: dict[str, str]) -> None:
+def _check_twice(file: NamedFile, chosen: dict[str, str]) -> None:
     twice = sorted(name for name in chosen.values() if file.names.count(name) > 1)
     if twice:
         raise InputError(_where(file), file.names, f"each name may stand once; duplicated: {', '.join(twice)}")
 
 
-def _check_alike(file: Named, told: Collection[str], ours: Collection[str], form: TableFormat) -> None:
+def _check_alike(file: NamedFile, told: Collection[str], ours: Collection[str], form: TableFormat) -> None:
     for name in file.names:
         meant = "_".join(name.replace("_", " ").lower().split())
         if meant in ours and meant not in file.names and meant not in form.columns and name not in told:
@@ -76,7 +78,7 @@ def _check_alike(file: Named, told: Collection[str], ours: Collection[str], form
             raise InputError(_where(file), file.names, f"rename {name!r} to {meant!r}, or {flag}")
 
 
-def _check_header(file: Named, chosen: dict[str, str], form: TableFormat) -> None:
+def _check_header(file: NamedFile, chosen: dict[str, str], form: TableFormat) -> None:
     """Refuse places where the first line is a header after all."""
     if not (isinstance(file, CsvFile) and form.by_place and not file.header):
         return
@@ -87,7 +89,7 @@ def _check_header(file: Named, chosen: dict[str, str], form: TableFormat) -> Non
 
 
 def _what_to_do(
-    file: Named, missing: Sequence[str], required: Sequence[str], known: Collection[str], form: TableFormat
+    file: NamedFile, missing: Sequence[str], required: Sequence[str], known: Collection[str], form: TableFormat
 ) -> str:
     said = f"column {missing[0]} is missing"
     if f"/{missing[0]}=" in file.path.as_posix():
@@ -105,5 +107,5 @@ def _what_to_do(
     return f"{said}: {todo or f'say which one it is: {columns_flag({**told, **open_}, form)}'}"
 
 
-def _where(file: Named) -> str:
+def _where(file: NamedFile) -> str:
     return f"{file.path}: columns"

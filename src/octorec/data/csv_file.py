@@ -1,4 +1,4 @@
-"""One CSV file: its encoding, separator and quotes are checked, so that what is read is what was written."""
+"""The encoding, separator and quotes of a CSV file are checked, so that what is read is what was written."""
 
 import codecs
 import csv
@@ -23,7 +23,8 @@ BLOCKS = (2**20, 2**24, 2**28, 2**30)  # bytes parsed together: one of them must
 
 
 class CsvFile:
-    """A CSV whose names are known: those of its header as they stand there, or the places "0", "1" without a header.
+    """A CsvFile is a CSV whose names are known: those of its header as they stand there, or the places
+    "0", "1" without a header.
 
     lines: its first LINES. first: the values of the first one. delimiter: the one of , ; tab and | that this line has
     most of, if it was not given.
@@ -46,8 +47,11 @@ class CsvFile:
         self.names = self.first if self.header else places
 
     def read(self, columns: Collection[str], inferred: Collection[str] = ()) -> pa.Table:
-        """The `columns` as text, an empty value as ""; those of `inferred` as numbers, booleans, dates or timestamps
-        where all their values are, an empty value as null. Every row has as many values as the first."""
+        """Return the `columns` as text, an empty value as ""; those of `inferred` as numbers, booleans, dates or
+        timestamps where all their values are, an empty value as null.
+
+        Every row has as many values as the first.
+        """
         if self._survey():
             self._check_quotes()
         types = {name: pa.string() for name in columns if name not in inferred}
@@ -59,7 +63,7 @@ class CsvFile:
         return table
 
     def _survey(self) -> bool:
-        """Whether the file has quotes; bytes that are no UTF-8 are an InputError with their place."""
+        """Tell whether the file has quotes; bytes that are no UTF-8 are an InputError with their place."""
         decoder, quotes, before = codecs.getincrementaldecoder("utf-8")(), False, 0
         with self._text.open() as file:
             while part := file.read(PART):

@@ -1,4 +1,4 @@
-"""An interactions table in words: how much it holds, and from when to when."""
+"""Describe an interactions table in words: how much it holds, and from when to when."""
 
 import datetime
 
@@ -12,7 +12,7 @@ FIRST, LAST = 10**8, 10**10  # seconds: the years 1973 and 2286
 
 
 def described(interactions: Interactions) -> str:
-    """One line: `1,000,209 interactions, 6,040 users, 3,706 items, from 2000-04-25 to 2003-02-28`."""
+    """Return one line such as `1,000,209 interactions, 6,040 users, 3,706 items, from 2000-04-25 to 2003-02-28`."""
     table = interactions.table
     if not len(interactions):
         return "no interactions"
@@ -22,14 +22,17 @@ def described(interactions: Interactions) -> str:
 
 
 def time_unit(start: float, end: float) -> str | None:
-    """The unit of timestamps from `start` to `end`: s, ms, us or ns since 1970 where both give years from 1973 to 2286;
-    None where they do not, as positions do not."""
+    """Return the unit of timestamps from `start` to `end`: s, ms, us or ns since 1970 where both give years from 1973
+    to 2286; None where they do not, as positions do not.
+    """
     fits = (unit for unit, ticks in UNITS.items() if FIRST * ticks <= start <= end < LAST * ticks)
     return next(fits, None)
 
 
 def period(start: float, end: float) -> str:
-    """`from 2000-04-25 to 2003-02-28`, with the unit where it is not seconds; the numbers where they are no dates."""
+    """Return a text such as `from 2000-04-25 to 2003-02-28`, with the unit where it is not seconds; the numbers where
+    they are no dates.
+    """
     unit = time_unit(start, end)
     if unit is None:
         return f"timestamps {start} to {end}"

@@ -1,4 +1,4 @@
-"""Vectors that a user brings: a NumPy file with a row for each item, and a file with the items' ids in its order."""
+"""A user may bring vectors: a NumPy file with a row for each item, and a file with the items' ids in its order."""
 
 import json
 from pathlib import Path
@@ -14,13 +14,13 @@ from octorec.errors import InputError
 
 SHAPE = "must be a NumPy file of numbers [items, width], as numpy.save(path, vectors.astype('float32')) writes it"
 IDS = f"must be .txt (an id a line), .json (a list), .npy, or a table with item_id ({', '.join(ENDINGS)})"
-JSON_BYTES = 2**29  # that a list of ids may have: some ten million
-VALUES = 2**31 - 1  # numbers in all vectors, as many as an Arrow list column holds
+JSON_BYTES = 2**29  # most bytes of a list of ids: some ten million ids
+VALUES = 2**31 - 1  # most numbers in all vectors: an Arrow list column holds no more
 NAMED = 5  # ids named in an error
 
 
 def read_embeddings(vectors: str | Path, ids: str | Path) -> pa.Table:
-    """A table of item_id and vector (list<float>) from a .npy file [n, D] and the n ids of its rows.
+    """Read a table of item_id and vector (list<float>) from a .npy file [n, D] and the n ids of its rows.
 
     The file is mapped, never unpickled. Numbers of any width become float32. What is not n unique ids for n rows of
     finite numbers is an InputError that names file and row.
@@ -39,7 +39,7 @@ def read_embeddings(vectors: str | Path, ids: str | Path) -> pa.Table:
 
 
 def with_embeddings(items: pa.Table | None, embeddings: pa.Table) -> pa.Table:
-    """`items` (None: what `embeddings` names) with the column vector that `read_embeddings` read.
+    """Return `items` (None: what `embeddings` names) with the column vector that `read_embeddings` read.
 
     An item without a vector and a vector without an item are InputErrors that name and count them.
     """
@@ -71,7 +71,7 @@ def _refuse_rows(bad: np.ndarray, path: Path, names: pa.Array) -> None:
 
 
 def _numbers(path: Path) -> np.ndarray[tuple[int, int], Any]:
-    """The array of a .npy file, mapped: [n, D], neither 0, of floats or integers."""
+    """Return the array of a .npy file, mapped: [n, D], neither 0, of floats or integers."""
     found = _array(path, SHAPE)
     if found.dtype.kind == "V" and found.dtype.itemsize == 2 and not found.dtype.names:
         raise InputError(str(path), "2 bytes a number, perhaps bfloat16", f"{SHAPE}: NumPy has no bfloat16")
@@ -92,7 +92,7 @@ def _array(path: Path, allowed: str) -> np.ndarray:
 
 
 def _ids(path: Path) -> pa.Array:
-    """The unique ids in a file, as text."""
+    """Return the unique ids in a file, as text."""
     name = path.name.lower()
     if name.endswith(ENDINGS):
         table = read_table(path, ["item_id"], ["item_id"])

@@ -1,4 +1,4 @@
-"""How much memory the contents of a file may take, so that a small file cannot ask for all of it."""
+"""Limit how much memory the contents of a file may take, so that a small file cannot ask for all of it."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ RATIO = 100  # bytes that a larger file may take for each byte on disk; interact
 
 
 def limit(path: Path) -> int:
-    """Bytes that the wanted contents of `path` may take in memory."""
+    """Return how many bytes of memory the wanted contents of `path` may take."""
     return max(SMALL, RATIO * path.stat().st_size)
 
 

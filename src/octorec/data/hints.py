@@ -1,4 +1,6 @@
-"""What to do about a table whose columns are not ours: which of its columns look like them, and the flags to type."""
+"""Say what to do about a table whose columns are not ours: which of its columns look like them, and
+the flags to type.
+"""
 
 import csv
 import re
@@ -27,13 +29,15 @@ EXCEL = re.compile(r'"?sep=.')
 
 
 def meaning(name: str) -> str | None:
-    """Which of our columns a column's name stands for; None where that is not plain. `userId`, `user_id:token`."""
+    """Return which of our columns a column's name, such as `userId` or `user_id:token`, stands for;
+    None where that is not plain.
+    """
     plain = re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower())
     return next((ours for ours, names in ALIASES.items() if plain in names.split()), None)
 
 
 def guessed_columns(names: Sequence[str], wanted: Collection[str]) -> dict[str, str]:
-    """Our name -> the one of `names` that stands for it, for those of `wanted` that are not there."""
+    """Return our name -> the one of `names` that stands for it, for those of `wanted` that are not there."""
     found: dict[str, str] = {}
     for ours in wanted:
         like = [name for name in names if meaning(name) == ours]
@@ -43,7 +47,9 @@ def guessed_columns(names: Sequence[str], wanted: Collection[str]) -> dict[str, 
 
 
 def guessed_places(values: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
-    """Our name -> a place of a row of `values`: the ids' the first, and the timestamp's one that holds a time."""
+    """Return our name -> a place of a row of `values`: the ids' the first, and the timestamp's one
+    that holds a time.
+    """
     times = [place for place, value in enumerate(values) if TIME.fullmatch(value.strip())]
     time = times[-1] if times else len(values) - 1
     rest = iter([place for place in range(len(values)) if place != time or "timestamp" not in wanted])
@@ -52,7 +58,9 @@ def guessed_places(values: Sequence[str], wanted: Sequence[str]) -> dict[str, st
 
 
 def is_row(values: Sequence[str]) -> bool:
-    """Whether a first line is a row and no header: some of it is numbers or times, and none of it names a column."""
+    """Tell whether a first line is a row and no header: some of it is numbers or times, and none of it
+    names a column.
+    """
     some = any(NUMBER.fullmatch(value.strip()) or TIME.fullmatch(value.strip()) for value in values)
     return some and not any(map(meaning, values))
 
@@ -60,7 +68,7 @@ def is_row(values: Sequence[str]) -> bool:
 def advice(
     lines: Sequence[str], names: Sequence[str], required: Sequence[str], known: Collection[str], form: TableFormat
 ) -> str:
-    """What to type where a CSV lacks some of the columns `required`; "" where nothing is known to be.
+    """Return what to type where a CSV lacks some of the columns `required`; "" where nothing is known to be.
 
     lines: the CSV's first ones. names: what the first gave, read as `form` says. known: columns that it may have too.
     """
@@ -85,7 +93,8 @@ def advice(
 
 
 def told_and_guessed(names: Sequence[str], required: Collection[str], known: Collection[str], form: TableFormat) -> str:
-    """The flag with the columns that `form` tells and those that are plain by their names, or "" without any of these.
+    """Return the flag with the columns that `form` tells and those that are plain by their names, or ""
+    without any of these.
 
     One `required` that is neither is said to be NAME.
     """
@@ -99,13 +108,17 @@ def told_and_guessed(names: Sequence[str], required: Collection[str], known: Col
 
 
 def later_header(lines: Sequence[str]) -> int | None:
-    """The number of the line that names columns where the first one names none; None where there is no such line."""
+    """Return the number of the line that names columns where the first one names none; None where there
+    is no such line.
+    """
     named = [sum(meaning(name) is not None for name in split(line, likely_separator(line, ()))) for line in lines]
     return next((at + 1 for at, count in enumerate(named) if count > 1), None) if named[0] == 0 else None
 
 
 def likely_separator(line: str, required: Collection[str]) -> str:
-    """The separator of a CSV's first line: the one that gives most columns whose names are known, else most columns."""
+    """Return the separator of a CSV's first line: the one that gives most columns whose names are
+    known, else most columns.
+    """
 
     def worth(mark: str) -> tuple[int, bool, int]:
         values = split(line, mark)
@@ -118,17 +131,19 @@ def likely_separator(line: str, required: Collection[str]) -> str:
 
 
 def split(line: str, separator: str) -> list[str]:
-    """The values of a line."""
+    """Split a line into its values."""
     return line.split(separator) if len(separator) > 1 else next(csv.reader([line], delimiter=separator), [])
 
 
 def word(separator: str) -> str:
-    """A separator as a shell takes it."""
+    """Write a separator as a shell takes it."""
     return {"\t": "tab", " ": "space"}.get(separator, separator)
 
 
 def columns_flag(columns: Mapping[str, str], form: TableFormat) -> str:
-    """`--columns user_id=uid,item_id=movie`, as a shell takes it; of a table beside interactions, what to add to it."""
+    """Return a flag as a shell takes it, such as `--columns user_id=uid,item_id=movie`; of a table beside interactions,
+    what to add to it.
+    """
     if form.beside:
         return "--columns ...," + shlex.quote(
             ",".join(f"{form.beside}.{ours}={name}" for ours, name in columns.items())

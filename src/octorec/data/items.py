@@ -1,4 +1,4 @@
-"""The item table: what is known about each item."""
+"""The item table says what is known about each item."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def read_items(path: str | Path, form: TableFormat = OURS) -> pa.Table:
 
 
 def check_items(table: pa.Table, source: str = "items") -> pa.Table:
-    """The columns of `table` that an item table may have, in one chunk each and in these types:
+    """Return the columns of `table` that an item table may have, in one chunk each and in these types:
 
     - item_id string, unique; integers become text. The one column that must be there.
     - title string; null becomes "".
@@ -56,12 +56,12 @@ def check_items(table: pa.Table, source: str = "items") -> pa.Table:
 
 
 def item_ids(table: pa.Table, source: str = "items") -> list[str]:
-    """The ids of `table`, which may stand more than once, as text."""
+    """Return the ids of `table`, which may stand more than once, as text."""
     return text_column(table, "item_id", source).to_pylist()
 
 
 def matrix(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """A checked `codes` or `vector` column as [items, width]."""
+    """Return a checked `codes` or `vector` column as [items, width]."""
     column = one_array(column)
     return np.asarray(column.flatten()).reshape(len(column), -1)
 
@@ -82,7 +82,9 @@ def _codes(column: pa.Array, where: str) -> pa.Array:
 
 
 def vectors(column: pa.Array, where: str) -> pa.Array:
-    """A plain column of vectors as list<float>: finite and as long in every row, else an InputError about `where`."""
+    """Return a plain column of vectors as list<float>: finite and as long in every row, else an InputError about
+    `where` is raised.
+    """
     values = _even_lists(column, where, _is_number, "lists of numbers, as long in every row")
     finite = np.isfinite(np.asarray(values.cast(pa.float32())))
     refuse_rows(_any_in_row(column, ~finite), where, "NaN or infinity", "must hold numbers that float32 holds")
@@ -124,7 +126,7 @@ def _counts(column: pa.Array, where: str) -> pa.Array:
 
 
 def _even_lists(column: pa.Array, where: str, is_allowed: Callable[[pa.DataType], bool], allowed: str) -> pa.Array:
-    """The values of lists that are all there, all as long and of an allowed type."""
+    """Return the values of lists that are all there, all as long and of an allowed type."""
     if not (pa.types.is_list(column.type) and is_allowed(column.type.value_type)):
         hint = " (a CSV has no lists: use Parquet or JSON lines)" if is_text(column.type) else ""
         raise InputError(where, str(column.type), f"must hold {allowed}{hint}")

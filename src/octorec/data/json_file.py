@@ -1,4 +1,4 @@
-"""One file of JSON lines: an object a line, whose keys are the columns."""
+"""A file of JSON lines has an object a line, whose keys are the columns."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -20,7 +20,7 @@ MOST_COLUMNS = 10_000
 
 
 class JsonFile:
-    """JSON lines whose columns are known: the keys of the first SEEN lines, or of `every` line."""
+    """A JsonFile holds JSON lines whose columns are known: the keys of the first SEEN lines, or of `every` line."""
 
     def __init__(self, path: Path, every: bool = False):
         """Read these lines; what is no object is an InputError with its line."""
@@ -36,7 +36,7 @@ class JsonFile:
             raise InputError(f"{path}: columns", len(self.names), f"at most {MOST_COLUMNS}")
 
     def read(self, columns: Collection[str]) -> pa.Table:
-        """The `columns`, null where a row lacks them."""
+        """Return the `columns`, null where a row lacks them."""
         parts, size = [], 0
         rows = self._rows()
         while some := list(islice(rows, ROWS)):

@@ -1,4 +1,4 @@
-"""What a catalog or a model was learned from: a record, by which a verdict can tell whether its targets were seen.
+"""A record says what a catalog or a model was learned from; by it a verdict can tell whether its targets were seen.
 
 The record is small: it can tell that two sets of interactions are the same, however they are stored and ordered.
 """
@@ -25,9 +25,9 @@ ROWS = 65536  # hashed at a time
 
 @dataclass(frozen=True)
 class Learned:
-    """What was learned from. hold_out: newest interactions of each user that were left out before. interactions: how
-    many were not. newest: the latest timestamp among them, None where there are none. digest: 16 hexadecimal digits
-    over all of them, whatever their order.
+    """A Learned records what was learned from. hold_out: newest interactions of each user that were left out before.
+    interactions: how many were not. newest: the latest timestamp among them, None where there are none. digest: 16
+    hexadecimal digits over all of them, whatever their order.
     """
 
     hold_out: int
@@ -36,7 +36,7 @@ class Learned:
     digest: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return asdict(self)
 
     @classmethod
@@ -50,13 +50,15 @@ class Learned:
 
 
 def learned_from(interactions: Interactions) -> Learned:
-    """The record of something that learned from all of `interactions`."""
+    """Return the record of something that learned from all of `interactions`."""
     newest = pc.max(interactions.table["timestamp"]).as_py()
     return Learned(interactions.held_out, len(interactions), newest, digest(interactions))
 
 
 def read_learned(folder: str | Path) -> Learned | None:
-    """The record in the `training.json` of a checkpoint folder; None where there is none, as in a foreign folder."""
+    """Return the record in the `training.json` of a checkpoint folder; None where there is none, as in
+    a foreign folder.
+    """
     path = Path(folder) / "training.json"
     try:
         about = json.loads(read_text(path, "checkpoint", JSON_BYTES)) if path.is_file() else None
@@ -72,7 +74,8 @@ def read_learned(folder: str | Path) -> Learned | None:
 
 
 def targets_seen(learned: Learned, interactions: Interactions, hold_out: int) -> int | None:
-    """How many of the targets, the `hold_out` newest `interactions` of each user, were learned from; None: not told.
+    """Return how many of the targets, the `hold_out` newest `interactions` of each user, were learned from; None where
+    that is not known.
 
     Where all but some newest interactions of each user were learned from, exactly these are counted. Interactions of
     another file can be told to hold no target only where time tells: every target is newer than all of them, and some
@@ -95,7 +98,7 @@ def targets_seen(learned: Learned, interactions: Interactions, hold_out: int) ->
 
 
 def digest(interactions: Interactions) -> str:
-    """16 hexadecimal digits of the SHA-256 over the interactions as a set with counts: order does not matter."""
+    """Return 16 hexadecimal digits of the SHA-256 over the interactions as a set with counts: order does not matter."""
     times = interactions.table["timestamp"].cast(pa.float64(), safe=False)
     table = interactions.table.set_column(2, "timestamp", times).sort_by([(name, "ascending") for name in COLUMNS])
     sha = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""MovieLens-100K: 943 users, 1,682 films, 100,000 ratings, every rating an interaction.
+"""MovieLens-100K has 943 users, 1,682 films and 100,000 ratings; every rating is an interaction.
 
 The three text files come out of the `recbole==1.2.1` wheel, fetched by pip and checked against its SHA-256.
 """
@@ -32,9 +32,10 @@ YEAR_IN_TITLE = re.compile(r"^(.*) \((\d{4})\)$")
 
 @dataclass(frozen=True)
 class MovieLens:
-    """The three tables. items: item_id, title, sets (genres, and a decade such as `1990s`); users: age, gender,
-    occupation. ratings: the interactions as they lie in the file, with user_id, item_id, rating 1..5, timestamp (Unix
-    seconds)."""
+    """MovieLens holds the three tables. items: item_id, title, sets (genres, and a decade such as `1990s`); users: age,
+    gender, occupation. ratings: the interactions as they lie in the file, with user_id, item_id, rating 1..5, timestamp
+    (Unix seconds).
+    """
 
     interactions: Interactions
     items: pa.Table
@@ -70,7 +71,7 @@ def _fetch(folder: Path, pip_args: Sequence[str]) -> None:
 
 
 def _read(folder: Path, name: str) -> pa.Table:
-    """One of the files as text columns, whose names lose their type: `user_id:token` -> `user_id`."""
+    """Read one of the files as text columns, whose names lose their type: `user_id:token` -> `user_id`."""
     path = folder / name
     allowed = f"must hold the {ROWS[name]} rows of MovieLens-100K: delete {folder} to fetch them again"
     try:

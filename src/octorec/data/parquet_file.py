@@ -1,4 +1,4 @@
-"""One Parquet file: its footer says what the wanted columns may take, before any of them is read."""
+"""A Parquet file's footer says how much memory the wanted columns may take, before any of them is read."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -17,7 +17,7 @@ from octorec.errors import InputError
 
 
 class ParquetFile:
-    """A Parquet file whose names are known."""
+    """A ParquetFile knows the names of its columns."""
 
     def __init__(self, path: Path):
         """Read the footer; what is no Parquet file is an InputError."""
@@ -33,12 +33,12 @@ class ParquetFile:
             self.names: list[str] = list(file.schema_arrow.names)
 
     def read(self, columns: Collection[str]) -> pa.Table:
-        """As `read_parquet` does."""
+        """Read `columns` as `read_parquet` does."""
         return read_parquet(self.path, columns)
 
 
 def read_parquet(path: Path, columns: Collection[str]) -> pa.Table:
-    """The `columns` of a Parquet file in plain types (see `data.plain`).
+    """Read the `columns` of a Parquet file in plain types (see `data.plain`).
 
     A file that would take more memory than one of its size may (see `data.expanded`) is an InputError.
     """
@@ -69,12 +69,12 @@ def _refuse_large_footer(path: Path, columns: Collection[str]) -> None:
 
 
 def _holds_text(leaf: pyarrow.parquet.ColumnSchema) -> bool:
-    """Whether a leaf is text, read as a dictionary so that equal values take memory once."""
+    """Tell whether a leaf is text, read as a dictionary so that equal values take memory once."""
     return leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type != "DECIMAL"
 
 
 def _text_bytes(column: pa.ChunkedArray | pa.Array) -> int:
-    """Bytes that the text of a column takes once its dictionaries are decoded."""
+    """Return how many bytes the text of a column takes once its dictionaries are decoded."""
     if isinstance(column, pa.ChunkedArray):
         return sum(_text_bytes(chunk) for chunk in column.chunks)
     if is_list(column.type):

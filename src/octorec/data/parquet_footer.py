@@ -1,4 +1,4 @@
-"""What a Parquet file's footer and page headers say about the size of its columns.
+"""A Parquet file's footer and page headers say something about the size of its columns.
 
 They are in Thrift's compact protocol. They are read here, as pyarrow ends the process where some of its fields are
 damaged.
@@ -16,14 +16,15 @@ from octorec.errors import InputError
 MAGIC = b"PAR1"
 MOST_BYTES = 2**28
 DEEPEST = 24  # structs, lists and maps in one another; Parquet's own need 12
-BYTES = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8, 6: 8}  # of a value of each physical type; 7 says its length
+BYTES = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8, 6: 8}  # bytes of a value of each physical type; type 7 says its length
 TEXT, FIXED = 6, 7
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One leaf column of one row group. path: names from the column down to its leaf. size: bytes that its values may
-    take, of text those of the pages and not of what repeats in them. largest_page: bytes, unpacked."""
+    """A Chunk is one leaf column of one row group. path: names from the column down to its leaf. size: bytes that its
+    values may take, of text those of the pages and not of what repeats in them. largest_page: bytes, unpacked.
+    """
 
     path: tuple[str, ...]
     size: int
@@ -31,7 +32,7 @@ class Chunk:
 
 
 def read_chunks(path: Path, columns: Collection[str]) -> list[Chunk]:
-    """Every chunk of `columns`; a file whose footer or page headers are damaged is an InputError."""
+    """Read every chunk of `columns`; a file whose footer or page headers are damaged is an InputError."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             about = _Reader(content, _footer_start(path, content)).struct(0)
@@ -51,7 +52,7 @@ def _chunk(content: mmap.mmap, about: dict[int, Any], width: int) -> Chunk:
         raise ValueError("negative sizes")
     size = values * (width if kind == FIXED else BYTES[kind])
     if len(names) > 1:
-        size += values * 8  # where its list begins
+        size += values * 8  # offsets of the lists
     pages = list(_pages(content, about))
     if kind == TEXT:
         size += sum(pages)
@@ -59,7 +60,9 @@ def _chunk(content: mmap.mmap, about: dict[int, Any], width: int) -> Chunk:
 
 
 def _pages(content: mmap.mmap, about: dict[int, Any]) -> Iterator[int]:
-    """Bytes of each page, unpacked, as its own header says: what the footer says of them could be anything."""
+    """Yield the bytes of each page, unpacked, as its own header says: what the footer says of them
+    could be anything.
+    """
     values, at, dictionary = about[5], about[9], about.get(11)
     if dictionary is not None and 0 < dictionary < at:
         at = dictionary
@@ -86,7 +89,7 @@ def _footer_start(path: Path, content: mmap.mmap) -> int:
 
 
 class _Reader:
-    """Thrift's compact protocol as numbers, bytes, lists, and dictionaries by field number."""
+    """A _Reader reads Thrift's compact protocol as numbers, bytes, lists, and dictionaries by field number."""
 
     def __init__(self, content: mmap.mmap, at: int):
         self.content, self.at = content, at
@@ -155,7 +158,7 @@ class _Reader:
         return [read(depth) for _ in range(self._possible(size))]
 
     def _possible(self, size: int) -> int:
-        """A number of values, of which each takes at least a byte."""
+        """Return a number of values, which is possible if each takes at least a byte."""
         if size > len(self.content) - self.at:
             raise ValueError("more values than bytes")
         return size

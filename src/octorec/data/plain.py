@@ -1,4 +1,4 @@
-"""Columns in plain types: the same values have one type, whichever program wrote them."""
+"""Columns get plain types: the same values have one type, whichever program wrote them."""
 
 import uuid
 
@@ -10,7 +10,7 @@ from octorec.errors import InputError
 
 
 def plain_column(column: pa.Array | pa.ChunkedArray, where: str) -> pa.Array | pa.ChunkedArray:
-    """`column` without what only its writer chose; `where` names it in errors.
+    """Return `column` without what only its writer chose; `where` names it in errors.
 
     Text is string, whether it was large, a view, binary or a UUID; lists are list, whether they were large, views or of
     fixed size; categories and extension types are their values; times with a zone are in UTC. Other types stay.
@@ -26,7 +26,7 @@ def plain_column(column: pa.Array | pa.ChunkedArray, where: str) -> pa.Array | p
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a type holds lists of any form."""
+    """Tell whether a type holds lists of any form."""
     types = pa.types
     some = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
     return any(check(kind) for check in some)
@@ -50,7 +50,7 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _list(column: pa.Array) -> pa.Array:
-    """A column of any list type as list; a cast of list views loses values (pyarrow 26)."""
+    """Return a column of any list type as list; a cast of list views would lose values (pyarrow 26)."""
     lengths = np.asarray(pc.list_value_length(column).fill_null(0)).astype(np.int64)
     ends = lengths.cumsum()
     if len(ends) and ends[-1] >= 2**31:

@@ -1,4 +1,4 @@
-"""What a user should know of an interactions table before anything is learned from it, in a line each."""
+"""Tell in a line each what a user should know of an interactions table before anything is learned from it."""
 
 import time
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ VALUES = {  # names of columns that say how much an interaction is worth, which 
 
 @dataclass(frozen=True)
 class Repeats:
-    """How often rows say the same. duplicates: rows whose user, item and time an earlier row has. again: rows whose
-    user and item an earlier one has at another time. ties: rows with the user and the time of an earlier one and
-    another item.
+    """Repeats count how often rows say the same. duplicates: rows whose user, item and time an earlier row has. again:
+    rows whose user and item an earlier one has at another time. ties: rows with the user and the time of an earlier one
+    and another item.
     """
 
     duplicates: int
@@ -47,7 +47,8 @@ def repeats(interactions: Interactions) -> Repeats:
 
 
 def remarks(interactions: Interactions, unread: Sequence[str] = (), found: Repeats | None = None) -> list[str]:
-    """What is remarkable, a line each: duplicates, times that tie or lie in the future, ratings that are not read.
+    """Return what is remarkable, a line each: duplicates, times that tie or lie in the future, ratings
+    that are not read.
 
     unread: names of the file's other columns. found: the table's repeats, where they are counted already.
     """
@@ -83,6 +84,8 @@ def _of_values(unread: Sequence[str]) -> list[str]:
 
 
 def values(names: Sequence[str]) -> dict[str, str]:
-    """Those of `names` that seem to say how much an interaction is worth, and what they hold: rating, kind, weight."""
+    """Return those of `names` that seem to say how much an interaction is worth, and what they hold:
+    rating, kind, weight.
+    """
     plain = {name: "".join(filter(str.isalnum, name.split(":")[0].lower())) for name in names}
     return {name: what for name in names for what, known in VALUES.items() if plain[name] in known.split()}

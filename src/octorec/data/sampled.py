@@ -1,4 +1,4 @@
-"""A part of the users that is the same in every run, whatever the order of a table, and spread over all of them."""
+"""A sample of the users is the same in every run, whatever the order of a table, and spread over all of them."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -17,30 +17,29 @@ KEY = b"octorec: sample 0"  # the seed, fixed so that nobody draws until a verdi
 
 @dataclass(frozen=True)
 class Sample:
-    """How many were taken, and of how many."""
+    """A Sample says how many were taken, and of how many."""
 
     taken: int
     of: int
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {**asdict(self), "chosen": "lowest keyed BLAKE2b hashes"}
 
     def line(self, what: str, ids: str = "ids") -> str:
-        """What a reader must know of it; `what` was taken, by its `ids`."""
+        """Return what a reader must know of it as a line; `what` was taken, by its `ids`."""
         return f"{self.taken:,} of {self.of:,} {what}, chosen by a hash of their {ids}: the same ones in every run"
 
 
 def sampled(ids: Iterable[str], limit: int) -> list[str]:
-    """The `limit` ids with the lowest hashes, or all of them; a smaller limit takes a part of a larger one's."""
+    """Return the `limit` ids with the lowest hashes, or all of them; a smaller limit takes a part of a larger one's."""
     check_limit(limit)
     return sorted(ids, key=lambda name: hashlib.blake2b(name.encode(), key=KEY, digest_size=16).digest())[:limit]
 
 
 def sampled_users(interactions: Interactions, limit: int) -> tuple[Interactions, Sample | None]:
-    """All interactions of at most `limit` of the users who have two or more, so that one of them can be predicted.
-
-    And what was taken; None where that is everybody.
+    """Return all interactions of at most `limit` of the users who have two or more, so that one of them can be
+    predicted, and what was taken; None where that is everybody.
     """
     check_limit(limit)
     starts = interactions.user_starts()
@@ -56,7 +55,9 @@ def sampled_users(interactions: Interactions, limit: int) -> tuple[Interactions,
 
 
 def sampled_requests(requests: list[T], limit: int | None) -> tuple[list[T], Sample | None]:
-    """At most `limit` of the requests, by the hashes of their numbers, in their order; and what was taken, as above."""
+    """Return at most `limit` of the requests, by the hashes of their numbers, in their order; and what
+    was taken, as above.
+    """
     if limit is not None:
         check_limit(limit)
     if limit is None or limit >= len(requests):

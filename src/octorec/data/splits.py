@@ -1,4 +1,4 @@
-"""Splitting interactions into what a model may learn from and what it must predict."""
+"""Split interactions into what a model may learn from and what it must predict."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from octorec.errors import InputError
 
 @dataclass(frozen=True)
 class Example:
-    """One prediction to make: `history`, oldest first, then `target`."""
+    """An Example is one prediction to make: `history`, oldest first, then `target`."""
 
     user_id: str
     history: tuple[str, ...]
@@ -34,7 +34,9 @@ def leave_last_out(interactions: Interactions, last: int = 1) -> tuple[Interacti
 
 
 def training_part(interactions: Interactions, hold_out: int) -> Interactions:
-    """The interactions without the `hold_out` newest of each user, of whom the oldest one stays; 0: all of them."""
+    """Return the interactions without the `hold_out` newest of each user, of whom the oldest one
+    stays; 0: all of them.
+    """
     if hold_out < 0:
         raise InputError("hold_out", hold_out, "must be 0 or more")
     table = interactions.table.filter(~targets_of(interactions, hold_out)).combine_chunks()
@@ -42,13 +44,13 @@ def training_part(interactions: Interactions, hold_out: int) -> Interactions:
 
 
 def targets_of(interactions: Interactions, hold_out: int) -> np.ndarray:
-    """[n] bool: the interactions that `training_part` leaves out and `leave_last_out` predicts."""
+    """Return [n] bool: the interactions that `training_part` leaves out and `leave_last_out` predicts."""
     lengths = np.diff(interactions.user_starts())
     return np.arange(len(interactions)) >= np.repeat(_first_held_out(interactions, hold_out), lengths)
 
 
 def _first_held_out(interactions: Interactions, hold_out: int) -> np.ndarray:
-    """[users]: the row of each user's first interaction that is held out."""
+    """Return [users]: the row of each user's first interaction that is held out."""
     starts = interactions.user_starts()
     hold_out = min(hold_out, len(interactions))
     return np.maximum(starts[1:] - hold_out, starts[:-1] + 1)

@@ -1,4 +1,6 @@
-"""How a table that a user brings is written, where that is not as OctoRec has it: separator, columns, times."""
+"""A table that a user brings may be written otherwise than OctoRec's: with another separator, other
+columns or times.
+"""
 
 import re
 from collections.abc import Collection, Mapping
@@ -19,7 +21,7 @@ TABLES = ("items", "users")
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How a table is written.
+    """A TableFormat says how a table is written.
 
     sep: what separates the values of a CSV: , ; | : tab, space or ::. None: as its first line has it.
     columns: our name of a column -> the file's name for it; or its place, counted from 0, in a CSV without a header.
@@ -48,11 +50,11 @@ class TableFormat:
 
     @property
     def by_place(self) -> bool:
-        """Whether `columns` gives places, and so there is no header."""
+        """Tell whether `columns` gives places, so that there is no header."""
         return any(is_place(name) for ours, name in self.columns.items() if _table_of(ours) == "")
 
     def of(self, table: str, known: Collection[str] | None = None, beside: bool = True) -> "TableFormat":
-        """The format of the items or the users of one command, whose interactions have this format.
+        """Return the format of the items or the users of one command, whose interactions have this format.
 
         known: the columns that such a table may have, None: any. Entries of `columns` for `items.title` are for the
         items alone. beside: there are interactions too, so that names are for them first: the table may have our own
@@ -68,8 +70,9 @@ class TableFormat:
 
 
 def parse_format(sep: str | None, columns: str | None, time_format: str | None, known: Collection[str]) -> TableFormat:
-    """The format that flags ask for. columns: `user_id=uid,item_id=movie`. known: our names that it may have, besides
-    those of `users.` fields, which are a model's own."""
+    """Return the format that flags ask for. columns: `user_id=uid,item_id=movie`. known: our names that it may have,
+    besides those of `users.` fields, which are a model's own.
+    """
     pairs: dict[str, str] = {}
     for part in columns.split(",") if columns is not None else ():
         ours, _, name = part.partition("=")
@@ -85,12 +88,12 @@ def parse_format(sep: str | None, columns: str | None, time_format: str | None, 
 
 
 def is_place(name: str | int) -> bool:
-    """Whether a column is named by its place."""
+    """Tell whether a column is named by its place."""
     return bool(PLACE.fullmatch(str(name)))
 
 
 def _table_of(ours: str) -> str:
-    """The table that a name such as `items.title` is for; "" where it is for any."""
+    """Return the table that a name such as `items.title` is for; "" where it is for any."""
     table, dot, _ = ours.partition(".")
     return table if dot and table in TABLES else ""
 

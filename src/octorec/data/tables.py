@@ -1,4 +1,4 @@
-"""Reading Parquet and CSV tables column by column: what does not fit is an InputError that names file and column."""
+"""Read Parquet and CSV tables column by column: what does not fit is an InputError that names file and column."""
 
 import shlex
 from collections.abc import Collection, Iterator
@@ -53,15 +53,16 @@ def read_table(
 
 
 def table_names(path: str | Path, form: TableFormat = OURS) -> list[str]:
-    """The names of a table's columns as its first file has them, or places where `form` says that there is no header;
-    of JSON lines those of the first thousand."""
+    """Return the names of a table's columns as its first file has them, or places where `form` says that there is no
+    header; of JSON lines those of the first thousand.
+    """
     path = Path(path)
     with readable(path):
         return list(_opened(part_files(path, form)[0], form).names)
 
 
 def unread_names(path: str | Path, form: TableFormat, ours: Collection[str]) -> list[str]:
-    """The names of a table's columns that are not read: neither one of `ours`, nor told by `form` to be one."""
+    """Return the names of a table's columns that are not read: neither one of `ours`, nor told by `form` to be one."""
     told = {str(name) for name in form.columns.values()}
     return [name for name in table_names(path, form) if name not in told and name not in ours]
 
@@ -81,7 +82,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def _joined(path: Path, tables: list[pa.Table]) -> pa.Table:
-    """The rows of all `tables`; a column that has types in them which no one type holds is an InputError."""
+    """Join the rows of all `tables`; a column that has types in them which no one type holds is an InputError."""
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -89,13 +90,17 @@ def _joined(path: Path, tables: list[pa.Table]) -> pa.Table:
 
 
 def kind_of(path: Path, form: TableFormat = OURS) -> str:
-    """What a file that `read_table` reads, or the files of such a folder, are: Parquet, CSV or JSON lines."""
+    """Return the kind of a file that `read_table` reads, or of the files of such a folder: Parquet,
+    CSV or JSON lines.
+    """
     name = part_files(path, form)[0].name.lower()
     return next((kind for kind, ends in KINDS.items() if name.endswith(ends)), "CSV")
 
 
 def part_files(path: Path, form: TableFormat = OURS) -> list[Path]:
-    """The files of a table: `path` itself, or those below a folder that are neither hidden nor a writer's own notes."""
+    """Return the files of a table: `path` itself, or those below a folder that are neither hidden nor a
+    writer's own notes.
+    """
     if path.is_file():
         if path.name.lower().endswith(ENDINGS) or form.sep:
             return [path]
@@ -120,7 +125,7 @@ def part_files(path: Path, form: TableFormat = OURS) -> list[Path]:
 
 
 def _other_text(head: bytes) -> str:
-    """What to do about a file that begins with `head` and whose name says nothing."""
+    """Return what to do about a file that begins with `head` and whose name says nothing."""
     line = head.decode("utf-8", "replace").strip().partition("\n")[0]
     if line.startswith("{"):
         return "rename JSON lines, an object a line, to end in .jsonl"
@@ -130,7 +135,9 @@ def _other_text(head: bytes) -> str:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a file or folder is not of the table, by its name; `_column=value` is a partition, as it is to Spark."""
+    """Tell by its name whether a file or folder is not of the table; `_column=value` is a partition,
+    as it is to Spark.
+    """
     return name[0] == "." or (name[0] == "_" and "=" not in name)
 
 
@@ -164,7 +171,7 @@ def require_columns(table: pa.Table, required: Collection[str], source: str) -> 
 
 
 def text_column(table: pa.Table, name: str, source: str) -> pa.Array:
-    """Column `name` as one array of strings without nulls or empty text.
+    """Return column `name` as one array of strings without nulls or empty text.
 
     Integers become their digits, and so do decimals and floats that are all whole (12.0 is `12`: a table with a missing
     value may have had its integers made floats).
@@ -178,7 +185,7 @@ def text_column(table: pa.Table, name: str, source: str) -> pa.Array:
 
 
 def as_text(column: pa.Array, where: str) -> pa.Array:
-    """A column of plain type as text, see `text_column`; a null stays null where the type is not floating."""
+    """Return a column of plain type as text, see `text_column`; a null stays null where the type is not floating."""
     kind, allowed = column.type, "must hold text or integers"
     if pa.types.is_floating(kind):
         values = np.asarray(column).astype(np.float64)
@@ -196,7 +203,7 @@ def as_text(column: pa.Array, where: str) -> pa.Array:
 
 
 def unique_text_column(table: pa.Table, name: str, source: str) -> pa.Array:
-    """`text_column` whose values all differ."""
+    """Return `text_column`, whose values must all differ."""
     column = text_column(table, name, source)
     counts = pc.value_counts(column)
     if len(counts) < len(column):
@@ -206,8 +213,11 @@ def unique_text_column(table: pa.Table, name: str, source: str) -> pa.Array:
 
 
 def timestamp_column(table: pa.Table, name: str, source: str, time_format: str | None = None) -> pa.Array:
-    """Column `name` as int64 (integers, whole decimals; timestamps and dates, in their own unit) or float64 (floats and
-    decimals, finite). Text is read as `data.times` does, by `time_format` where there is one."""
+    """Return column `name` as int64 (integers, whole decimals; timestamps and dates, in their own unit) or float64
+    (floats and decimals, finite).
+
+    Text is read as `data.times` does, by `time_format` where there is one.
+    """
     where = f"{source}: column {name}"
     column = one_array(plain_column(table.column(name), where))
     allowed = "must hold integers, floats, timestamps or dates"
@@ -234,7 +244,9 @@ def timestamp_column(table: pa.Table, name: str, source: str, time_format: str |
 
 
 def _whole_decimals(column: pa.Array) -> pa.Array:
-    """Decimals without a scale where all are whole, for a float would take neighbours for equals; else float64."""
+    """Return decimals without a scale where all are whole, for a float would take neighbours for
+    equals; else float64.
+    """
     try:
         return column.cast(pa.decimal256(76, 0))
     except pa.ArrowInvalid:
@@ -242,7 +254,7 @@ def _whole_decimals(column: pa.Array) -> pa.Array:
 
 
 def _without_empty(column: pa.Array) -> pa.Array:
-    """Text with null where it is empty."""
+    """Return text with null where it is empty."""
     return pc.if_else(pc.equal(column, ""), None, column)
 
 
@@ -259,12 +271,12 @@ def refuse_rows(bad: pa.Array | pa.ChunkedArray, where: str, found: str, allowed
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a plain type is text."""
+    """Tell whether a plain type is text."""
     return pa.types.is_string(kind)
 
 
 def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """A column's chunks as a single array."""
+    """Join a column's chunks into a single array."""
     if isinstance(column, pa.Array):
         return column
     try:
@@ -274,7 +286,7 @@ def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def id_rank(ids: pa.Array) -> np.ndarray:
-    """Each id's place [n] int64 among its distinct ids: as integers where all of them are, else as text."""
+    """Return each id's place [n] int64 among its distinct ids: as integers where all of them are, else as text."""
     encoded = ids.dictionary_encode()
     distinct = encoded.dictionary
     order = np.asarray(pc.sort_indices(distinct)).astype(np.int64)

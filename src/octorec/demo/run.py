@@ -1,4 +1,4 @@
-"""The whole story on MovieLens-100K, on a CPU: train, analyze, quantize, judge, recommend."""
+"""The demo tells the whole story on MovieLens-100K, on a CPU: train, analyze, quantize, judge, recommend."""
 
 import dataclasses
 import time
@@ -76,7 +76,7 @@ def _stages(out: Path, cache: Path, pip_args: Sequence[str], force: bool, traini
             )
         say(f"{len(catalog):,} films, {catalog.n_sharing} of them on shared tuples")
     with _stage("train", "a OneRec-V2 MoE, float32 on the CPU", seconds):
-        about = _train(learned, catalog, movies, out / "bf16", force, training)
+        about = train_demo(learned, catalog, movies, out / "bf16", force, training)
     engines = {"bf16": demo_engine(out / "bf16")}
     with _stage("analyze", f"weights, and activations of {MEASURED} requests", seconds):
         analysis = _analyze(out / "bf16", out / "analysis", engines["bf16"], movies, examples, force)
@@ -85,7 +85,7 @@ def _stages(out: Path, cache: Path, pip_args: Sequence[str], force: bool, traini
         say(f"{quantized.quantized_ratio:.3f} of the bytes over the quantized parts")
     engines["fp8"] = demo_engine(out / "fp8")
     with _stage("evaluate", f"{len(examples):,} held-out interactions, seen films excluded", seconds):
-        predictions = {name: _predict(name, engine, examples, movies) for name, engine in engines.items()}
+        predictions = {name: predict_demo(name, engine, examples, movies) for name, engine in engines.items()}
         floors = evaluate_baselines(learned, examples, exclude_seen=True)
         comparison = compare_predictions(predictions["bf16"], predictions["fp8"], MARGIN, floors)
         side = Side(catalog, read_learned(out / "bf16"))
@@ -123,7 +123,7 @@ def _show(found: RenderableType) -> None:
 
 
 def user_schema(users: Mapping[str, Mapping[str, Any]]) -> tuple[UserField, ...]:
-    """MovieLens' user fields: age standardised, gender and occupation by their values."""
+    """Return MovieLens' user fields: age standardised, gender and occupation by their values."""
     ages = [float(user["age"]) for user in users.values()]
     mean = sum(ages) / len(ages)
     std = (sum((age - mean) ** 2 for age in ages) / len(ages)) ** 0.5
@@ -134,7 +134,7 @@ def user_schema(users: Mapping[str, Mapping[str, Any]]) -> tuple[UserField, ...]
     return (age, *(UserField(name, "category", values) for name, values in categories.items()))
 
 
-def _train(
+def train_demo(
     learned: Interactions, catalog: Catalog, movies: MovieLens, out: Path, force: bool, training: TrainConfig
 ) -> dict[str, Any]:
     config = preset(
@@ -159,7 +159,7 @@ def _train(
 
 
 def demo_engine(checkpoint: Path, batch_size: int = 64) -> Engine:
-    """An engine of one bucket; people do not rate a film twice, so that seen ones are excluded."""
+    """Return an engine of one bucket; people do not rate a film twice, so that seen ones are excluded."""
     widths: dict[str, Any] = {"beam_widths": (BEAM_WIDTH,), "default_beam_width": BEAM_WIDTH}
     return load(checkpoint, batch_sizes=(batch_size,), exclude_seen=True, **widths)
 
@@ -174,13 +174,13 @@ def _analyze(
         return analyze(checkpoint, out, batch, force, progress)
 
 
-def _predict(name: str, engine: Engine, examples: Sequence[Example], movies: MovieLens) -> Predictions:
+def predict_demo(name: str, engine: Engine, examples: Sequence[Example], movies: MovieLens) -> Predictions:
     with counting(f"asking {name}", "requests") as progress:
         return predict(engine, examples, users=movies.users, progress=progress)
 
 
 def _recommend(engines: Mapping[str, Engine], movies: MovieLens) -> tuple[list[str], dict[str, Answer]]:
-    """The person's newest films, and ten recommendations of each engine from the whole history."""
+    """Return the person's newest films, and ten recommendations of each engine from the whole history."""
     history = movies.interactions.histories()[PERSON]
     request = Request(history, user=movies.users[PERSON])
     catalog = next(iter(engines.values())).catalog

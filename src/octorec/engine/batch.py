@@ -4,7 +4,7 @@ Letters: B requests, S context items, L levels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from octorec.engine.policy import Policy
 from octorec.engine.request import Request
 from octorec.engine.widths import AUTO, Widths
 from octorec.errors import InputError
+from octorec.models.features import Features, encode_features
 from octorec.models.model import Inputs, Model, Reading, blank_inputs
 from octorec.models.user import UserField, encode_user
 
@@ -25,9 +26,9 @@ from octorec.models.user import UserField, encode_user
 class ParsedRequest:
     """A request after every check against one version of the catalog; what it asks for is in no other version's terms.
 
-    codes [1..max_history, L] int64 (-1 for an empty history), user [fields]. banned: by level, the nodes that its
-    exclusions empty. widths: beams at each level; auto: whether they may be widened where that makes the answer exact.
-    source: what answers, model or popularity.
+    codes [1..max_history, L] int64 (-1 for an empty history), user [fields], features [*shape] by name. banned: by
+    level, the nodes that its exclusions empty. widths: beams at each level. source: what answers, model or popularity.
+    auto: whether a search with wider beams follows where this one is not certified.
     """
 
     catalog: Catalog
@@ -39,12 +40,13 @@ class ParsedRequest:
     widths: Widths
     notes: list[str]
     source: Literal["model", "popularity"] = "model"
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
     auto: bool = False
 
     @property
     def reading(self) -> Reading:
         """What the model is given of it."""
-        return Reading(self.codes, self.user)
+        return Reading(self.codes, self.user, self.features)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Limits:
     policy: Policy
     max_exclude: int
     exclude_seen: bool
+    features: Features = field(default_factory=dict)
 
 
 def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool = False) -> ParsedRequest:
@@ -67,6 +70,7 @@ def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool
     if len(request.exclude) > limits.max_exclude:
         raise InputError("exclude", f"{len(request.exclude)} ids", f"at most max_exclude = {limits.max_exclude}")
     user = encoded_user(limits.fields, request.user)
+    features = encode_features(limits.features, request.features)
     notes: list[str] = []
     dropped = notes if drop_unknown else None
     history = lookup(catalog, "history", request.history, dropped)
@@ -79,10 +83,11 @@ def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool
     if len(history) > limits.max_history:
         also = ", and all of them are excluded" if len(seen) else ""
         notes.append(f"history has {len(history)} items: the newest {limits.max_history} are used{also}")
-    if len(history) or request.user:
-        codes = _codes(catalog, history[-limits.max_history :])
-        banned, auto = banned_nodes(catalog, searched), (request.beam_width or limits.policy.default) == AUTO
-        return ParsedRequest(catalog, codes, user, chosen, banned, request.k, widths, notes, auto=auto)
+    if len(history) or request.user or request.features:
+        codes, banned = _codes(catalog, history[-limits.max_history :]), banned_nodes(catalog, searched)
+        auto = (request.beam_width or limits.policy.default) == AUTO
+        what = catalog, codes, user, chosen, banned, request.k, widths, notes
+        return ParsedRequest(*what, features=features, auto=auto)
     _require_counts(catalog, limits, notes)
     notes.append(
         f"{'no item of the history is known' if request.history else 'history is empty'}: answered by popularity"
@@ -104,7 +109,7 @@ def _require_counts(catalog: Catalog, limits: Limits, notes: list[str]) -> None:
     """Refuse a request without a history where nothing is known of how popular items are."""
     if catalog.interactions is not None:
         return
-    fields = ", or user fields" if limits.fields else ""
+    fields = (", or user fields" if limits.fields else "") + (", or features" if limits.features else "")
     counts = "the catalog has no counts to answer by popularity: build it from interactions, or give its items a column"
     raise InputError("history", [], "; ".join([f"give at least one item{fields}", *notes, f"{counts} `interactions`"]))
 

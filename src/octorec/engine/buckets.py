@@ -1,6 +1,7 @@
 """The shapes that an engine runs batches in: a batch size and the beams that each request may keep, level by level."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,9 +42,9 @@ class Buckets:
         return cls(sizes, tuple(sorted(beams, key=by_cost)), max_rows)
 
     def all(self) -> list[Bucket]:
-        """Return every bucket, the largest first."""
+        """Return every bucket, the one of most rows first: its capture makes the memory pool of the others."""
         made = [Bucket(size, beams) for beams in self.beams for size in self.sizes_of(beams)]
-        return sorted(made, key=lambda bucket: (bucket.size, bucket.rows, bucket.widths), reverse=True)
+        return sorted(made, key=lambda bucket: (bucket.rows, bucket), reverse=True)
 
     def sizes_of(self, beams: Widths) -> tuple[int, ...]:
         """Return the batch sizes that there are for some beams, ascending."""
@@ -78,6 +79,17 @@ class Buckets:
     def together(self, many: Sequence[Widths]) -> Widths:
         """Return the smallest beams that hold those of all of `many`, which each fit in some."""
         return self.beams_of(tuple(map(max, zip(*many, strict=True))))
+
+    def batches(self, widths: Mapping[int, Widths]) -> list[list[int]]:
+        """Divide requests, numbers with their widths, into batches of those that fit the same beams."""
+        groups = defaultdict[Widths, list[int]](list)
+        for number, wanted in widths.items():
+            groups[self.beams_of(wanted)].append(number)
+        return [
+            numbers[start : start + self.most(beams)]
+            for beams, numbers in groups.items()
+            for start in range(0, len(numbers), self.most(beams))
+        ]
 
     def _allowed(self) -> str:
         if len(self.fixed) == len(self.beams):

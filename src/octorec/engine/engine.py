@@ -3,9 +3,8 @@
 The same code runs on the CPU through the reference operations and on a GPU through the kernels.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,61 +13,24 @@ import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse
-from octorec.engine.buckets import Bucket, Buckets
+from octorec.engine.buckets import Bucket
+from octorec.engine.config import EngineConfig as EngineConfig
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
-from octorec.engine.limits import (
-    DEFAULT_BEAM_WIDTH,
-    DEFAULT_EXCLUDE,
-    MOST_CONTEXT,
-    MOST_EXCLUDE,
-    MOST_ITEMS,
-    MOST_ROWS,
-    MOST_SEEN,
-)
+from octorec.engine.limits import MOST_SEEN
 from octorec.engine.policy import BeamStarts, Policy
 from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, id_list, request_list
 from octorec.engine.search import SearchBatch, Searched, score, scored, search
 from octorec.engine.staging import Staging
-from octorec.engine.widths import Widths, check_default_width, read_beam_width, read_widths
+from octorec.engine.widths import Width, Widths
 from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
 from octorec.kernels.ops import Ops
+from octorec.models.features import Features, any_features, features_of
 from octorec.models.model import Inputs, Model
 from octorec.models.user import UserField
-from octorec.settings import LARGE, check_ascending, check_range, check_types
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """What an engine is built for. A batch runs in the smallest bucket (batch size, beam width) that holds it.
-
-    beam_widths: each a number, or a number a level. max_rows: of a bucket, batch size times widest level, so that there
-    can be large batches of narrow beams without large batches of wide ones; None for all buckets.
-    """
-
-    max_context: int | None = None  # items of a history that are read, the newest; None: as many as the model reads
-    batch_sizes: tuple[int, ...] = (1, 8, 32)
-    beam_widths: tuple[Any, ...] = (32, 128, 512)  # of `Width`
-    default_beam_width: Any = DEFAULT_BEAM_WIDTH  # a `BeamWidth`
-    max_rows: int | None = None
-    max_exclude: int = DEFAULT_EXCLUDE  # ids in a request's `exclude`
-    exclude_seen: bool = False  # whether requests that do not say are given no item of their history
-    max_items: int | None = None  # room for a catalog that grows; None: a tenth more than it has
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        object.__setattr__(self, "beam_widths", read_widths("beam_widths", self.beam_widths))
-        object.__setattr__(self, "default_beam_width", read_beam_width("default_beam_width", self.default_beam_width))
-        check_ascending(self, "batch_sizes")
-        check_range(self, 1, MOST_ROWS, "batch_sizes")
-        check_range(self, 1, LARGE, "max_rows")
-        check_range(self, 1, MOST_CONTEXT, "max_context")
-        check_range(self, 1, MOST_EXCLUDE, "max_exclude")
-        check_range(self, 1, MOST_ITEMS, "max_items")
-        check_default_width(self.beam_widths, self.default_beam_width)
 
 
 class Engine:
@@ -90,19 +52,16 @@ class Engine:
         self.model, self.config, self.ops, self.checkpoint = model, config, ops, checkpoint
         self.device = torch.device(device)
         ops.check_device(self.device)
-        room = len(catalog) + len(catalog) // 10 if config.max_items is None else config.max_items
-        self._on_device = DeviceCatalog(catalog, room, self.device)
-        self.policy = Policy(
-            Buckets.of(config.batch_sizes, config.beam_widths, len(model.codebook_sizes), config.max_rows),
-            config.default_beam_width,
-            starts or BeamStarts(),
-        )
+        config.check(model, ops)
+        self.device_catalog = DeviceCatalog(catalog, config.room(catalog), self.device)
+        buckets = config.buckets(len(model.codebook_sizes))
+        self.policy = Policy(buckets, config.default_beam_width, starts or BeamStarts())
         self._graphs: dict[Bucket, GraphedSearch] = {}
 
     @property
     def max_history(self) -> int:
         """How many items of a history are read, the newest."""
-        return self.model.max_history if self.config.max_context is None else self.config.max_context
+        return self.config.longest(self.model)
 
     @property
     def user_fields(self) -> tuple[UserField, ...]:
@@ -110,9 +69,14 @@ class Engine:
         return self.model.user_fields
 
     @property
+    def features(self) -> Features:
+        """What the model reads of a request by name."""
+        return features_of(self.model)
+
+    @property
     def catalog(self) -> Catalog:
         """The version that answers."""
-        return self._on_device.catalog
+        return self.device_catalog.catalog
 
     @property
     def exclude_seen(self) -> bool:
@@ -121,7 +85,7 @@ class Engine:
 
     def check_catalog(self, catalog: Catalog) -> None:
         """Raise what `replace_catalog` would, and change nothing."""
-        self._on_device.check(catalog)
+        self.device_catalog.check(catalog)
 
     def replace_catalog(self, catalog: Catalog) -> None:
         """Answer from another version of the catalog from the next call on; not while `recommend` runs.
@@ -129,14 +93,23 @@ class Engine:
         Captures nothing again. Raises MismatchError for another codebook and InputError where `max_items` is too few;
         the old version then goes on.
         """
-        self._on_device.replace(catalog)
+        self.device_catalog.replace(catalog)
 
     @torch.inference_mode()
     def warm_up(self) -> list[BucketCost]:
         """Compile and capture every bucket, so that no request waits for it. Nothing to do on the CPU."""
         if self.device.type != "cuda":
             return []
-        return [self._graph(bucket).cost for bucket in self.buckets()]
+        return [self.captured(bucket).cost for bucket in self.buckets()]
+
+    def captured(self, bucket: Bucket) -> GraphedSearch:
+        """The search of a bucket as a CUDA graph; it is captured now if it was not. On a GPU alone."""
+        if bucket not in self._graphs:
+            pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
+            example = self.staged([self.parse(self.any_request())], bucket.size)
+            run = partial(self._search, widths=bucket.widths)
+            self._graphs[bucket] = GraphedSearch(run, bucket, example, self.device, pool)
+        return self._graphs[bucket]
 
     def cost(self, bucket: Bucket) -> BucketCost | None:
         """What capturing a bucket cost; None where nothing was captured, as on the CPU."""
@@ -152,7 +125,7 @@ class Engine:
         """The best items of each request; a request's answer does not depend on the others beside it.
 
         All are checked before the first is searched for; what is no list of Requests is an InputError. One without a
-        history and without user fields is answered by popularity, not by the device. A batch's answers are made while
+        history, user fields and features is answered by popularity, not by the device. A batch's answers are made while
         the device runs the next.
         Where the model's scores of a request are NaN or infinity, a NonFiniteError says of which, and brings the
         others' answers.
@@ -194,7 +167,7 @@ class Engine:
                     again[number] = wider
 
         before = None
-        for batch in self._batches(todo):
+        for batch in self.policy.buckets.batches({number: one.widths for number, one in todo.items()}):
             wait = self.launch([todo[number] for number in batch])
             if before is not None:
                 answer(*before)
@@ -211,21 +184,16 @@ class Engine:
         widths = self.policy.wider(request.widths, ranked.scores.tolist(), request.k)
         return None if widths is None else replace(request, widths=widths)
 
-    def _batches(self, todo: Mapping[int, ParsedRequest]) -> list[list[int]]:
-        """The numbers of requests in batches, each of requests that fit the same beams."""
-        buckets, groups = self.policy.buckets, defaultdict[Widths, list[int]](list)
-        for number, one in todo.items():
-            groups[buckets.beams_of(one.widths)].append(number)
-        return [
-            numbers[start : start + buckets.most(beams)]
-            for beams, numbers in groups.items()
-            for start in range(0, len(numbers), buckets.most(beams))
-        ]
+    def any_request(self, beam_width: Width = 1) -> Request:
+        """A request that the engine can surely answer: the catalog's first item, and zeros for what must be given."""
+        features = any_features(self.features)
+        return Request([self.catalog.item_ids[0]], k=1, beam_width=beam_width, features=features)
 
     def parse(self, request: Request, drop_unknown: bool = False) -> ParsedRequest:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
         config = self.config
-        limits = Limits(self.max_history, self.user_fields, self.policy, config.max_exclude, config.exclude_seen)
+        excluded = config.max_exclude, config.exclude_seen
+        limits = Limits(self.max_history, self.user_fields, self.policy, *excluded, self.features)
         return parse(request, self.catalog, limits, drop_unknown)
 
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
@@ -240,13 +208,13 @@ class Engine:
         """Start a search, and get what waits for its end: one at a time. Without a GPU all the work is in the wait."""
         assert all(request.catalog is self.catalog for request in parsed), "parse anew after replace_catalog"
         bucket = self.bucket_of(parsed)
-        first_leaf = self._on_device.first_nodes[-1]
+        first_leaf = self.device_catalog.first_nodes[-1]
         if self.device.type == "cuda":
-            graph = self._graph(bucket)
+            graph = self.captured(bucket)
             self._fill(graph.staging, parsed)
             search = graph.launch()
         else:
-            search = partial(self._searched, self._staged(parsed, bucket.size), bucket.widths)
+            search = partial(self._searched, self.staged(parsed, bucket.size), bucket.widths)
 
         def found() -> Found:
             searched = search()
@@ -295,43 +263,34 @@ class Engine:
         codes = self.catalog.codes[lookup(self.catalog, "targets", targets)].astype(np.int64)
         parsed = [self.parse(request) for request in requests]
         if any(request.source != "model" for request in parsed):
-            raise InputError("history", [], "nothing to score by: give at least one item, or user fields of the model")
+            allowed = "nothing to score by: give at least one item, or user fields or features of the model"
+            raise InputError("history", [], allowed)
         size = len(parsed) if size is None else size
         forced = np.zeros((size, codes.shape[1]), dtype=np.int64)
         forced[: len(codes)] = codes
         inputs = model_inputs(self.model, parsed, size, self.max_history, self.device)
         return inputs, torch.from_numpy(forced).to(self.device)
 
-    def _staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
-        """A batch of up to `size` requests, on the host."""
+    def staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
+        """The tensors of a batch of up to `size` requests, on the host."""
         on_gpu = self.device.type == "cuda"  # there once for all batches, else for this one
         most = size * (self.config.max_exclude + MOST_SEEN)
         room = most if on_gpu else sum(len(nodes) for request in parsed for nodes in request.banned)
-        set_words = self._on_device.set_words
+        set_words = self.device_catalog.set_words
         staging = Staging(self.model, self.max_history, size, room, set_words, pinned=on_gpu)
         self._fill(staging, parsed)
         return staging
 
     def _fill(self, staging: Staging, parsed: Sequence[ParsedRequest]) -> None:
-        staging.fill(parsed, self._on_device.first_nodes)
+        staging.fill(parsed, self.device_catalog.first_nodes)
 
     def _search(self, batch: SearchBatch, widths: Widths) -> Searched:
-        return search(self.model, self._on_device.levels, batch, widths, self.ops)
+        return search(self.model, self.device_catalog.levels, batch, widths, self.ops)
 
     @torch.inference_mode()
     def _searched(self, staging: Staging, widths: Widths) -> Searched:
         """The same without a graph."""
         return self._search(staging.batch(), widths)
-
-    def _graph(self, bucket: Bucket) -> GraphedSearch:
-        """The captured search of a bucket; captured now if it was not."""
-        if bucket not in self._graphs:
-            pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
-            any_item = Request([self.catalog.item_ids[0]], k=1, beam_width=1)
-            example = self._staged([self.parse(any_item)], bucket.size)
-            run = partial(self._search, widths=bucket.widths)
-            self._graphs[bucket] = GraphedSearch(run, bucket, example, self.device, pool)
-        return self._graphs[bucket]
 
 
 def _whose(requests: Sequence[Request], place: int) -> str:

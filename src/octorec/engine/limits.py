@@ -1,5 +1,9 @@
 """The most that an engine can be built for. Imports no torch, so that settings can be checked before anything loads."""
 
+from typing import Annotated
+
+from annotated_types import Interval
+
 MOST_ROWS = 2**16  # requests of a batch, beams of a request
 MOST_CONTEXT = 2**20  # items of a history
 MOST_EXCLUDE = 2**20  # items that a request may exclude
@@ -7,3 +11,9 @@ DEFAULT_EXCLUDE = 10_000  # of them, where nobody sets how many
 DEFAULT_BEAM_WIDTH = 128
 MOST_SEEN = 2**16  # of a history's items, the newest ones, that a search can leave out: older ones only an answer
 MOST_ITEMS = 2**30 - 2  # twice as many nodes are numbered in int32, and its largest value is a dead beam's
+
+MostRows = Annotated[int, Interval(ge=1, le=2**31 - 1)]
+Rows = Annotated[int, Interval(ge=1, le=MOST_ROWS)]
+Context = Annotated[int, Interval(ge=1, le=MOST_CONTEXT)]
+Excluded = Annotated[int, Interval(ge=1, le=MOST_EXCLUDE)]
+Items = Annotated[int, Interval(ge=1, le=MOST_ITEMS)]

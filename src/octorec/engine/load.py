@@ -8,25 +8,39 @@ import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.same_codebook import difference
-from octorec.engine.engine import Engine, EngineConfig
+from octorec.engine.config import EngineConfig
+from octorec.engine.engine import Engine
+from octorec.engine.memory import free_bytes
 from octorec.engine.model_folder import CATALOG, require_model
+from octorec.engine.needs import needs_of, readable
 from octorec.engine.starts_file import read_starts
 from octorec.errors import InputError, MismatchError
-from octorec.kernels.device import open_device, ops_for
+from octorec.kernels.device import open_device, ops_for, shapes_for
 from octorec.models.checkpoint_folder import require_checkpoint
+from octorec.models.families import ContextModule, maker
+from octorec.models.hf_folder import Checkpoint
 from octorec.models.model import Model
-from octorec.quant.load import load_model
+from octorec.progress import Progress, silent
+from octorec.quant.load import empty_model, load_model
 
 
 def load(
-    checkpoint: str | Path, catalog: str | Path | Catalog | None = None, device: str = "cpu", **engine: Any
+    checkpoint: str | Path,
+    catalog: str | Path | Catalog | None = None,
+    device: str = "cpu",
+    context_module: ContextModule = None,
+    progress: Progress = silent,
+    **engine: Any,
 ) -> Engine:
     """Open a 16-bit or FP8 checkpoint folder as an engine.
 
     catalog: a catalog or its folder; None for the one inside the checkpoint folder. On the CPU the arithmetic around
-    the FP8 products is float32, on a GPU bfloat16. engine: fields of EngineConfig to set (`batch_sizes`, ...).
-    Raises InputError for a folder that holds no checkpoint or no catalog, and MismatchError when the catalog was made
-    with another codebook than the checkpoint.
+    the FP8 products is float32, on a GPU bfloat16. context_module: where the checkpoint has a context module of yours,
+    the file and class that have it (`FILE.py:CLASS`, which is run) or the class.
+    engine: fields of EngineConfig to set (`batch_sizes`, ...).
+    progress: is told once what the engine takes in memory, before its weights are read.
+    Raises InputError for a folder that holds no checkpoint or no catalog, for a configuration that model, operations or
+    memory have no room for, and MismatchError when the catalog was made with another codebook than the checkpoint.
     """
     if isinstance(catalog, Catalog):
         require_checkpoint(checkpoint)
@@ -37,9 +51,30 @@ def load(
     if not isinstance(catalog, Catalog):
         catalog = Catalog.load(folder / CATALOG if catalog is None else catalog)
     ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
-    model = load_model(folder, ops, device, dtype)
+    config = engine_config(engine)
+    _check_before(folder, catalog, config, opened, dtype, progress, context_module)
+    starts = read_starts(folder)
+    model = load_model(folder, ops, device, dtype, context_module)
+    return Engine(model, catalog, config, device, ops, str(folder), starts)
+
+
+def _check_before(
+    folder: Path,
+    catalog: Catalog,
+    config: EngineConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress,
+    context_module: ContextModule,
+) -> None:
+    """Refuse all that can be refused before weights are read, and tell `progress` what the engine will take."""
+    checkpoint, shapes = Checkpoint(folder), shapes_for(device)
+    model: Any = empty_model(maker(checkpoint, shapes, context_module), checkpoint.quantization, dtype)
     check_codebook(model, catalog, folder)
-    return Engine(model, catalog, engine_config(engine), device, ops, str(folder), read_starts(folder))
+    config.check(model, ops_for(device))
+    needs, free = needs_of(model, catalog, config, shapes, device), free_bytes(str(device))
+    progress(0, 1, f"memory: {needs.words()}; {readable(free)} free")
+    needs.check(free)
 
 
 def check_codebook(model: Model, catalog: Catalog, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether several engines fit into memory, known before the first is loaded."""
+"""What there is of memory, and the least that several checkpoints and catalogs take of it."""
 
 from math import prod
 from pathlib import Path
@@ -15,7 +15,7 @@ UNLIMITED = 2**62
 def model_bytes(checkpoint: Path, device: str) -> int:
     """The least that a checkpoint's tensors take, each in the type that `engine.load` gives it: 8-bit weights keep
     their size, others are float32 on a CPU and have 16 bits on a GPU. Reads the headers alone."""
-    wide = 2 if device == "cuda" else 4
+    wide = 2 if torch.device(device).type == "cuda" else 4
     headers = Checkpoint(checkpoint).headers.values()
     return sum(prod(header.shape) * (1 if "8" in header.dtype.partition("_")[0] else wide) for header in headers)
 
@@ -26,8 +26,10 @@ def folder_bytes(folder: Path) -> int:
 
 def free_bytes(device: str) -> int:
     """What the device has left; on the CPU what the host has, and the process's own limit leaves of it."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
+    on = torch.device(device)
+    if on.type == "cuda":
+        torch.cuda.empty_cache()  # what torch holds and nobody uses is free too
+        return torch.cuda.mem_get_info(on)[0]
     return min(_host_free(), *(_group_free(*names) for names in LIMITS))
 
 

@@ -7,8 +7,10 @@ from typing import Any
 from octorec.catalog.about import ABOUT_FILE
 from octorec.errors import InputError
 from octorec.models.checkpoint_folder import CONFIG, SUFFIX, require_checkpoint
+from octorec.models.context_file import CONTEXT_MODULE, require_module_file
 from octorec.reading import require_folder
 
+__all__ = ["CONTEXT_MODULE", "require_checkpoint", "require_module_file"]  # of what lies below, for servers
 CATALOG = "catalog"
 DIGITS = 12  # of a checkpoint's version
 

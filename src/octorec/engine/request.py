@@ -33,11 +33,12 @@ class Request:
     """One user's request.
 
     history: item ids, oldest first; of more than the model's context the newest are used. An empty one without user
-    fields is answered by popularity. k: how many items to return, at most beam_width.
+    fields and features is answered by popularity. k: how many items to return, at most beam_width.
     beam_width: beams kept at each level: a number, a number a level, or `auto` for as few as certify the answer (see
     `engine.widths`); None for the engine's default. exclude: item ids never to return.
     allow: named item sets to return from, their union; empty for every item. user: values of the model's user fields.
     exclude_seen: whether no item of the whole history is returned; None for the engine's default.
+    features: by name, what the model's context module declares: numbers, lists of them in lists, or arrays.
     Ids are text; integers, NumPy's too, are read as text. A list may be an array or a column of one dimension, a tuple
     or a generator; exclude and allow may be sets too.
     """
@@ -49,6 +50,7 @@ class Request:
     allow: Sequence[str] = ()
     user: Mapping[str, Any] = field(default_factory=dict)
     exclude_seen: bool | None = None
+    features: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("history", "exclude", "allow"):
@@ -56,6 +58,8 @@ class Request:
         if not isinstance(self.user, Mapping):
             raise InputError("user", self.user, "must be an object of field names and values; leave it out for none")
         object.__setattr__(self, "user", {name: _plain(value) for name, value in self.user.items()})
+        if not isinstance(self.features, Mapping):
+            raise InputError("features", self.features, "must be an object of names and values; leave it out for none")
         object.__setattr__(self, "exclude_seen", _plain(self.exclude_seen))
         if self.exclude_seen is not None and not isinstance(self.exclude_seen, bool):
             raise InputError("exclude_seen", self.exclude_seen, "must be true or false; leave it out for the default")

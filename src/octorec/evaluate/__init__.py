@@ -1,1 +1,1 @@
-"""Recall and NDCG, the floors beside them, and the paired verdict between two checkpoints."""
+"""Evaluation computes recall and NDCG, the floors beside them, and the paired verdict between two checkpoints."""

@@ -19,12 +19,15 @@ from octorec.data.tables import id_rank
 from octorec.errors import InputError
 from octorec.evaluate.metrics import RankedItems
 
-CHUNK = 1024  # examples ranked at a time
+EXAMPLES_AT_ONCE = 1024  # examples ranked at a time
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """Items by their number of interactions. item_ids [V] object: the most popular first; counts [V] int64."""
+    """Popularity ranks items by their number of interactions.
+
+    item_ids [V] object: the most popular first; counts [V] int64.
+    """
 
     item_ids: np.ndarray
     counts: np.ndarray
@@ -40,14 +43,15 @@ class Popularity:
         return cls(by_id[order], counts[order])
 
     def rank(self, examples: Sequence[Example], k: int, exclude_seen: bool) -> RankedItems:
-        """The `k` most popular items for each example, with exclude_seen none of its history, [n, k]."""
+        """Return the `k` most popular items for each example, with exclude_seen none of its history, [n, k]."""
         empty = scipy.sparse.csr_matrix((len(self.item_ids), len(self.item_ids)))
         return MarkovChain(self, empty, decay=0.0).rank(examples, k, exclude_seen)
 
 
 @dataclass(frozen=True)
 class MarkovChain:
-    """What came next, counted: N(i, j) is how often item j came at most `window` places after i in a user's training.
+    """A MarkovChain counts what came next: N(i, j) is how often item j came at most `window` places
+    after i in a user's training.
 
     With the history h_1 .. h_m, oldest first, item j scores
 
@@ -64,7 +68,10 @@ class MarkovChain:
 
     @classmethod
     def fit(cls, interactions: Interactions, decay: float = 0.7, window: int = 2) -> "MarkovChain":
-        """decay: 0 (the last item alone) to 1 (all items alike). window: places, 1 for direct successors alone."""
+        """Count the transitions.
+
+        decay: 0 (the last item alone) to 1 (all items alike). window: places, 1 for direct successors alone.
+        """
         if not 0 <= decay <= 1:
             raise InputError("decay", decay, "must be from 0 to 1")
         if window < 1:
@@ -82,7 +89,7 @@ class MarkovChain:
         return cls(popularity, transitions, decay)
 
     def rank(self, examples: Sequence[Example], k: int, exclude_seen: bool) -> RankedItems:
-        """The `k` best items for each example, with exclude_seen none of its history, [n, k]."""
+        """Return the `k` best items for each example, with exclude_seen none of its history, [n, k]."""
         if k < 1:
             raise InputError("k", k, "must be 1 or more")
         index = _index(self.popularity.item_ids)
@@ -91,7 +98,7 @@ class MarkovChain:
         return np.concatenate([np.empty((0, k), dtype=object), *parts])
 
     def _rank(self, histories: list[list[int]], k: int, exclude_seen: bool) -> np.ndarray:
-        """Positions of the best items, [len(histories), k] int64, -1 behind the end."""
+        """Return the positions of the best items, [len(histories), k] int64, -1 behind the end."""
         lengths = np.array([len(history) for history in histories])
         owner = np.repeat(np.arange(len(histories)), lengths)
         seen = np.concatenate([np.array(history, dtype=np.int64) for history in histories])
@@ -110,7 +117,7 @@ class MarkovChain:
 
 
 def _first(row: np.ndarray, item: np.ndarray, rows: int, k: int) -> np.ndarray:
-    """The first `k` different items of each row, [rows, k], -1 behind the end. `row` ascends."""
+    """Return the first `k` different items of each row, [rows, k], -1 behind the end. `row` ascends."""
     _, first = np.unique(row * (item.max(initial=0) + 1) + item, return_index=True)
     first.sort()  # a scored item stands again among the popular ones, behind
     row, item = row[first], item[first]
@@ -126,7 +133,9 @@ def _index(item_ids: np.ndarray) -> dict[str, int]:
 
 
 def _histories(examples: Sequence[Example], index: dict[str, int]) -> Iterator[list[list[int]]]:
-    """Histories as positions, CHUNK examples at a time; an item training never met is left out."""
-    for start in range(0, len(examples), CHUNK):
-        chunk = examples[start : start + CHUNK]
+    """Yield histories as positions, EXAMPLES_AT_ONCE examples at a time; an item that training never
+    met is left out.
+    """
+    for start in range(0, len(examples), EXAMPLES_AT_ONCE):
+        chunk = examples[start : start + EXAMPLES_AT_ONCE]
         yield [[index[item] for item in example.history if item in index] for example in chunk]

@@ -1,4 +1,4 @@
-"""How wide `auto` should begin, measured: what share of answers each beam width certifies, and what a batch takes.
+"""The width that `auto` begins with is measured: which share of answers a width certifies, and what a batch takes.
 
 A narrow beam is cheap, and searched again where its answer is not certified. The width to begin with is the one whose
 own time and that of its repeats are least together; where no narrow one pays, that is the widest.
@@ -32,7 +32,7 @@ class MeasuredWidth:
     repeats: Mapping[int, float]
 
     def cost(self, k: int) -> float:
-        """Milliseconds a batch of requests of k items that begin at this width."""
+        """Return milliseconds of a batch of requests of k items that begin at this width."""
         return self.ms + self.repeats[k]
 
 
@@ -46,12 +46,12 @@ class MeasuredWidths:
 
     @property
     def starts(self) -> BeamStarts:
-        """The width to begin with, by k: the cheapest, and the widest of those that cost the same."""
+        """Return the width to begin with, by k: the cheapest, and the widest of those that cost the same."""
         ks = self.widths[-1].certified
         return BeamStarts({k: min(reversed(self._of(k)), key=lambda one: one.cost(k)).beam_width for k in ks})
 
     def to_dict(self) -> dict[str, Any]:
-        """What a file or `--json` shows."""
+        """Return what a file or `--json` shows."""
         table = [
             {"beam_width": one.beam_width, "ms": one.ms, "certified": {str(k): s for k, s in one.certified.items()}}
             for one in self.widths
@@ -66,7 +66,7 @@ class MeasuredWidths:
 def measure_widths(
     engine: Engine, requests: Sequence[Request], ks: Sequence[int], progress: Progress = silent
 ) -> MeasuredWidths:
-    """Search for all requests at each of the engine's beam widths. ks: numbers of items to measure for, ascending.
+    """Measure all requests at each of the engine's beam widths. ks: numbers of items to measure for, ascending.
 
     Raises InputError for a k beyond the widest beam, and where the engine has a single width to choose from.
     """

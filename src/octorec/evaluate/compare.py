@@ -1,4 +1,4 @@
-"""Two checkpoints on the same targets: metrics, paired intervals, and the verdict."""
+"""Compare two checkpoints on the same targets: metrics, paired intervals, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +25,9 @@ from octorec.progress import Progress, part, silent
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two engines answer. overlap: mean share of a top-k list that both hold. identical: share of lists that
-    are equal as sets. max_drift, mean_drift: |difference| of teacher-forced log-probabilities, one a level, in nats.
+    """An Agreement says how alike two engines answer. overlap: mean share of a top-k list that both hold. identical:
+    share of lists that are equal as sets. max_drift, mean_drift: |difference| of teacher-forced log-probabilities, one
+    a level, in nats.
     """
 
     overlap: float
@@ -36,27 +37,30 @@ class Agreement:
 
     @classmethod
     def of(cls, shared: np.ndarray, drift: np.ndarray) -> "Agreement":
-        """shared [n]: `metrics.overlap`. drift [m, levels]: differences of log-probabilities."""
+        """Sum up what was compared.
+
+        shared [n]: `metrics.overlap`. drift [m, levels]: differences of log-probabilities.
+        """
         return cls(float(shared.mean()), float((shared == 1).mean()), float(drift.max()), float(drift.mean()))
 
 
 @dataclass(frozen=True)
 class Floor:
-    """What needs no model, on the same targets. values: its metrics, as the baseline has them. lead: mean difference of
-    the recall that gives the verdict, baseline - floor; above 0 the baseline beats it.
+    """A Floor is what needs no model, on the same targets. values: its metrics, as the baseline has them. lead: mean
+    difference of the recall that gives the verdict, baseline - floor; above 0 the baseline beats it.
     """
 
     values: dict[str, float]
     lead: Estimate
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {**self.values, "lead": self.lead.to_dict()}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate beside its baseline.
+    """A Comparison sets a candidate beside its baseline.
 
     k: items a list, whose recall and NDCG give the verdict. cutoffs: where the lists are cut for the metrics.
     baseline, candidate: `recall@10` and the like and `nll` (mean over the targets both know, in nats).
@@ -85,7 +89,7 @@ class Comparison:
     floors: Mapping[str, Floor] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {
             "k": self.k,
             "cutoffs": list(self.cutoffs),
@@ -179,13 +183,15 @@ def _floor(floor: Predictions, baseline: Predictions, cuts: Sequence[int]) -> Fl
 def user_differences(
     user_ids: np.ndarray, before: dict[str, np.ndarray], after: dict[str, np.ndarray]
 ) -> dict[str, Estimate]:
-    """Of every metric of two systems on the same targets [n], clustered by user: relative ones, and NLL's mean one."""
+    """Return the difference of every metric of two systems on the same targets [n], clustered by user: relative ones,
+    and NLL's mean one.
+    """
     pairs = {n: (mean if n == "nll" else relative)(values, after[n]) for n, values in before.items()}
     return estimate(user_ids, pairs)
 
 
 def agreement_of(first: Predictions, second: Predictions) -> Agreement:
-    """How alike two engines answered the same examples."""
+    """Return how alike two engines answered the same examples."""
     _require_same_targets(first, second)
     drift, _ = _log_prob_differences(first, second)
     return Agreement.of(overlap(first.ranked, second.ranked), drift)
@@ -194,7 +200,8 @@ def agreement_of(first: Predictions, second: Predictions) -> Agreement:
 def evaluate_baselines(
     train: Interactions, examples: Sequence[Example], k: Lengths = K, exclude_seen: bool = False
 ) -> dict[str, Predictions]:
-    """The floors' answers to `examples`, learned from `train` alone; `known` is then: the target occurs in `train`.
+    """Return the floors' answers to `examples`, learned from `train` alone; `known` then means that the
+    target occurs in `train`.
 
     exclude_seen: whether the lists hold no item of the history: as in what is compared with them.
     """
@@ -210,8 +217,9 @@ def evaluate_baselines(
 
 
 def difference(predictions: Predictions, floor: Predictions, metric: str | None = None) -> Estimate:
-    """Mean difference of `metric` (None: recall of the whole lists) between an engine and a floor. It beats the floor
-    when the low end is above 0."""
+    """Return the mean difference of `metric` (None: recall of the whole lists) between an engine and a floor. The
+    engine beats the floor when the low end is above 0.
+    """
     _require_same_targets(floor, predictions)
     metric = decisive(floor.k)[0] if metric is None else metric
     before, after = floor.values(predictions.cutoffs), predictions.values()
@@ -233,7 +241,7 @@ def _require_same_targets(baseline: Predictions, candidate: Predictions) -> None
 
 
 def _log_prob_differences(baseline: Predictions, candidate: Predictions) -> tuple[np.ndarray, list[np.ndarray]]:
-    """|difference| a level of the targets both know [m, levels], and both sides' NLL [n], NaN elsewhere."""
+    """Return |difference| a level of the targets both know [m, levels], and both sides' NLL [n], NaN elsewhere."""
     sides = [baseline.log_probs, candidate.log_probs]
     if sides[0] is None or sides[1] is None:
         raise InputError("predictions: log_probs", None, "needed on both sides: a floor has none, see `difference`")

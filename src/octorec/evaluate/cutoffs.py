@@ -1,4 +1,7 @@
-"""Where ranked lists are cut for recall and NDCG. Imports no numpy, so that the command line can read its default."""
+"""Ranked lists are cut at these lengths for recall and NDCG.
+
+This imports no numpy, so that the command line can read its default.
+"""
 
 from collections.abc import Collection, Sequence
 
@@ -6,15 +9,16 @@ from octorec.engine.request import Request
 from octorec.errors import InputError
 
 K = Request.k  # items a list where nobody asks for another length
-USUAL = (5, 10)  # are reported beside what is asked for
+USUAL = (5, 10)  # cutoffs that are always reported too
 DECISIVE = ("recall", "ndcg")
 
 Lengths = int | Sequence[int]
 
 
 def lengths(k: Lengths) -> tuple[int, ...]:
-    """The lengths of list that were asked for, ascending, each once. None, or one that is no integer above 0, is an
-    InputError."""
+    """Return the lengths of list that were asked for, ascending, each once. None, or one that is no
+    integer above 0, is an InputError.
+    """
     asked = tuple(k) if isinstance(k, Sequence) and not isinstance(k, str) else (k,)
     if not asked or any(isinstance(one, bool) or not isinstance(one, int) or one < 1 for one in asked):
         raise InputError("k", k, "must be an integer above 0, or several")
@@ -22,10 +26,12 @@ def lengths(k: Lengths) -> tuple[int, ...]:
 
 
 def cutoffs(asked: Collection[int]) -> tuple[int, ...]:
-    """Where lists are cut: at every length `asked`, the longest being the lists' own, and below that at 5 and 10."""
+    """Return where lists are cut: at every length `asked`, the longest being the lists' own, and below
+    that at 5 and 10.
+    """
     return tuple(sorted({*asked, *(usual for usual in USUAL if usual < max(asked))}))
 
 
 def decisive(k: int) -> tuple[str, ...]:
-    """The metrics that give the verdict on lists of at most `k`: those of the longest."""
+    """Return the metrics that give the verdict on lists of at most `k`: those of the longest."""
     return tuple(f"{name}@{k}" for name in DECISIVE)

@@ -1,4 +1,4 @@
-"""One-sided empirical likelihood for a ratio of means, with the worst user once more.
+"""This is one-sided empirical likelihood for a ratio of means, with the worst user counted once more.
 
 The quantity is r = E[d] / E[w] over users, each user one draw of (d, w) with w >= 0. A value r is tested by
 z_u = d_u - r w_u, whose mean is 0 at the true r. Owen (1988, *Biometrika* 75) maximises the likelihood of weights on
@@ -22,19 +22,20 @@ Letters: U users, or groups of users who are alike.
 import numpy as np
 from scipy.stats import f as f_distribution
 
-STEPS = 100  # of Newton's method, which needs about 8
-CLOSE = 1e-12  # relative change of lambda at which it ends
+STEPS = 100  # most steps of Newton's method, which needs about 8
+CLOSE = 1e-12  # relative change of lambda at which the method ends
 
 
 def threshold(users: int, alpha: float) -> float:
-    """What T has to reach for evidence at the one-sided level `alpha`; infinite for fewer than two users."""
+    """Return what T has to reach for evidence at the one-sided level `alpha`; infinite for fewer than two users."""
     return float(f_distribution.isf(2 * alpha, 1, users - 1)) / 2 if users > 1 else np.inf
 
 
 def evidence(z: np.ndarray, counts: np.ndarray, worst: float) -> float:
-    """T of the values `z` [U], each standing for `counts` [U] users, and of one user more whose value is -`worst`.
+    """Return T of the values `z` [U], each standing for `counts` [U] users, and of one user more whose
+    value is -`worst`.
 
-    worst >= 0 and at least max(-z). 0 where the mean is not above 0; infinite where no value is below 0.
+    worst >= 0 and at least max(-z). T is 0 where the mean is not above 0; infinite where no value is below 0.
     """
     z, counts = np.append(z, -worst), np.append(counts, 1.0)
     slope = float(counts @ z)

@@ -1,4 +1,4 @@
-"""The margin, its default and its bounds. Imports no torch, so that the command line can read it."""
+"""The margin has one default and one pair of bounds. This imports no torch, so that the command line can read it."""
 
 from octorec.errors import InputError
 
@@ -12,5 +12,5 @@ def check_margin(margin: float) -> None:
 
 
 def percent(share: float) -> str:
-    """A margin as people say it: `5 %`."""
+    """Return a margin as people say it, such as `5 %`."""
     return f"{100 * share:.4g} %"

@@ -1,4 +1,4 @@
-"""Where the targets of an evaluation come from, and whether what is judged had learned from them before."""
+"""Tell where the targets of an evaluation come from, and whether what is judged had learned from them before."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,10 @@ Seen = dict[str, dict[str, int | None]]
 
 @dataclass(frozen=True)
 class Side:
-    """A checkpoint as its records describe it. training: what its weights learned from, None without a record."""
+    """A Side is a checkpoint as its records describe it.
+
+    training: what its weights learned from, None without a record.
+    """
 
     catalog: Catalog
     training: Learned | None
@@ -25,11 +28,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Origin:
-    """The targets are the `hold_out` newest interactions of each user. users_left_out: users without a target, as they
-    have one interaction alone. seen: by checkpoint, then `catalog` and `training`: how many targets it had learned
-    from, None where that cannot be told. warnings: sentences about those that are not 0. sample: which users were asked
-    about, None where all were; what is counted here is of all. withdrawn: by checkpoint, how many targets its catalog
-    has withdrawn: misses, whatever a model does.
+    """An Origin says where targets come from: they are the `hold_out` newest interactions of each user. users_left_out:
+    users without a target, as they have one interaction alone. seen: by checkpoint, then `catalog` and `training`: how
+    many targets it had learned from, None where that cannot be told. warnings: sentences about those that are not 0.
+    sample: which users were asked about, None where all were; what is counted here is of all. withdrawn: by checkpoint,
+    how many targets its catalog has withdrawn: misses, whatever a model does.
     """
 
     hold_out: int
@@ -40,7 +43,7 @@ class Origin:
     withdrawn: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {
             "hold_out": self.hold_out,
             "users_left_out": self.users_left_out,
@@ -74,7 +77,7 @@ def origin_of(
 
 
 def _withdrawn(catalog: Catalog, targets: Sequence[str]) -> int:
-    """How many of the targets are items that no answer may have."""
+    """Return how many of the targets are items that no answer may have."""
     places = catalog.places(targets)
     return int((~catalog.live[places[places >= 0]]).sum())
 
@@ -82,7 +85,7 @@ def _withdrawn(catalog: Catalog, targets: Sequence[str]) -> int:
 def _warning(
     part: str, learned: Learned | None, seen: int | None, targets: int, hold_out: int, given_vectors: bool
 ) -> str:
-    """What a reader must know; `{sides}` stands for the checkpoints that it is about."""
+    """Return what a reader must know; `{sides}` stands for the checkpoints that it is about."""
     subject = f"the {part} of the {{sides}}"
     again = "build the catalog" if part == "catalog" else "train"
     if seen:

@@ -1,4 +1,4 @@
-"""Paired statistics: how much a candidate differs from its baseline on the same targets, with a confidence interval.
+"""Paired statistics say how much a candidate differs from its baseline on the same targets, with a confidence interval.
 
 Users are the independent units: a user's targets share a history and a taste, so they are added up for each user first.
 Both quantities are ratios of sums over users u,
@@ -27,16 +27,18 @@ from octorec.errors import InputError
 from octorec.evaluate.likelihood import evidence, threshold
 
 JOINT = 2  # metrics that decide a verdict together: recall and NDCG
-WIDTH = 1e-4  # of the first step towards an end, where nothing differs
+WIDTH = 1e-4  # first step towards an end, where nothing differs
 ROUNDING = 1e-12  # a user's sum of differences below this is rounding
-PRECISE = 1e-12  # of an interval's end
+PRECISE = 1e-12  # precision of an interval's end
 FAR = 1e3  # stands for infinite evidence where a root is looked for
 ENDLESS = 1e6  # a bounded metric's ratio beyond this has no high end
 
 
 @dataclass(frozen=True)
 class Paired:
-    """One metric of two systems on the same targets. difference, weight: [targets] float64, as in the module's text.
+    """A Paired is one metric of two systems on the same targets.
+
+    difference, weight: [targets] float64, as in the module's text.
 
     lose, gain: [targets] float64, how far the candidate's metric could lie below and above the baseline's; None where
     nothing bounds the metric.
@@ -50,7 +52,9 @@ class Paired:
 
 @dataclass(frozen=True)
 class Estimate:
-    """value with its two-sided interval low..high. An end that nothing bounds is infinite, an undefined value NaN.
+    """An Estimate is a value with its two-sided interval low..high.
+
+    An end that nothing bounds is infinite, an undefined value NaN.
 
     joint_high: the high end when its error is shared by the JOINT metrics that decide together (Bonferroni): that any
     of them lies below a bound by chance is then no likelier than for one alone. users: independent units, of an
@@ -66,13 +70,13 @@ class Estimate:
     discordant: int
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: what is not finite becomes None."""
+        """Return the values for JSON: what is not finite becomes None."""
         ends = {name: finite(getattr(self, name)) for name in ("value", "low", "high", "joint_high")}
         return {**ends, "users": self.users, "discordant_users": self.discordant}
 
 
 def estimate(user_ids: np.ndarray, metrics: Mapping[str, Paired], confidence: float = 0.95) -> dict[str, Estimate]:
-    """The value and interval of each of `metrics`, whose targets belong to `user_ids` [targets].
+    """Return the value and interval of each of `metrics`, whose targets belong to `user_ids` [targets].
 
     Raises InputError where a metric is NaN or infinite.
     """
@@ -87,12 +91,15 @@ def estimate(user_ids: np.ndarray, metrics: Mapping[str, Paired], confidence: fl
 
 
 def relative(baseline: np.ndarray, candidate: np.ndarray) -> Paired:
-    """Ratio of means - 1 of a metric in 0..1, [targets] each."""
+    """Return the ratio of means - 1 of a metric in 0..1, [targets] each."""
     return Paired(candidate - baseline, baseline, baseline, 1 - baseline)
 
 
 def mean(baseline: np.ndarray, candidate: np.ndarray, bounded: bool = False) -> Paired:
-    """Mean of candidate - baseline, [targets] each, over targets where neither is NaN. bounded: both lie in 0..1."""
+    """Return the mean of candidate - baseline, [targets] each, over targets where neither is NaN.
+
+    bounded: both lie in 0..1.
+    """
     counts = ~(np.isnan(candidate) | np.isnan(baseline))
     with np.errstate(invalid="ignore"):  # infinity - infinity, which `estimate` refuses
         difference, weight = np.where(counts, candidate - baseline, 0.0), counts.astype(float)
@@ -105,7 +112,8 @@ def finite(value: float) -> float | None:
 
 @dataclass(frozen=True)
 class Sums:
-    """A metric's sums for each user; users with equal sums are one row, which stands for `counts` of them: [rows] each.
+    """Sums are a metric's sums for each user; users with equal sums are one row, which stands for
+    `counts` of them: [rows] each.
 
     rooms: each user's (lose, gain, weight) [U]; None where the metric is unbounded.
     """
@@ -126,26 +134,26 @@ class Sums:
         return cls(pairs.real, pairs.imag, counts.astype(float), rooms)
 
     def above(self, r: float) -> float:
-        """The evidence that the true ratio is above `r`."""
+        """Return the evidence that the true ratio is above `r`."""
         z = self.difference - r * self.weight
         worst = -z if self.rooms is None else self.rooms[0] + r * self.rooms[2]
         return evidence(z, self.counts, max(0.0, float(worst.max())))
 
     def below(self, r: float) -> float:
-        """The evidence that the true ratio is below `r`."""
+        """Return the evidence that the true ratio is below `r`."""
         z = r * self.weight - self.difference
         worst = -z if self.rooms is None else self.rooms[1] - r * self.rooms[2]
         return evidence(z, self.counts, max(0.0, float(worst.max())))
 
     def spread(self, r: float) -> float:
-        """The standard error of the ratio at `r`, about."""
+        """Return the approximate standard error of the ratio at `r`."""
         z = self.difference - r * self.weight
         return math.sqrt(float(self.counts @ z**2)) / float(self.counts @ self.weight)
 
 
 def _estimate(sums: Sums, users: int, alpha: float) -> Estimate:
     total = float(sums.counts @ sums.weight)
-    weighing = int(sums.counts[sums.weight > 0].sum())  # of the baseline alone, so that no loss changes it
+    weighing = int(sums.counts[sums.weight > 0].sum())  # no loss changes it: it is of the baseline alone
     users = weighing if sums.rooms is None else users
     discordant = int(sums.counts[sums.difference != 0].sum())
     if total <= 0:
@@ -161,7 +169,8 @@ def _estimate(sums: Sums, users: int, alpha: float) -> Estimate:
 
 
 def _end(evidence_at: Callable[[float], float], value: float, step: float, limit: float, need: float) -> float:
-    """The r nearest to `value`, on the side of `step`, at which the evidence reaches `need`; `limit` if none before it.
+    """Return the r nearest to `value`, on the side of `step`, at which the evidence reaches `need`;
+    `limit` if none before it.
 
     The evidence grows with the distance from `value`, so that one root lies between two points around it.
     """
@@ -181,7 +190,7 @@ def _end(evidence_at: Callable[[float], float], value: float, step: float, limit
 
 
 def _numbered(user_ids: np.ndarray) -> tuple[np.ndarray, int]:
-    """Each target's user as a number [targets], and how many users there are."""
+    """Return each target's user as a number [targets], and how many users there are."""
     number: dict[Any, int] = {}
     users = np.array([number.setdefault(user, len(number)) for user in user_ids], dtype=np.int64)
     return users, len(number)

@@ -1,4 +1,5 @@
-"""What one engine answers for a list of examples, made once and compared many times, in memory or as a Parquet file.
+"""Predictions are what one engine answers for a list of examples, made once and compared many times, in memory or as a
+Parquet file.
 
 Letters: n examples, k ranked items, L levels.
 """
@@ -28,7 +29,7 @@ BATCH = 256  # requests handed to an engine at a time, which makes its own batch
 
 
 class Engine(Protocol):
-    """All that evaluation asks of an engine.
+    """An Engine has all that evaluation asks of an engine.
 
     `catalog.item_ids` lists the items it knows; where `catalog.interactions` is not None it answers an empty history by
     popularity. exclude_seen: whether requests that do not say are given no item of their history.
@@ -47,7 +48,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Predictions:
-    """An engine's or a floor's answers, row by row those of the examples.
+    """Predictions are an engine's or a floor's answers, row by row those of the examples.
 
     user_ids, targets [n] object. ranked [n, k] as `metrics.ranked_items` lays it.
     known [n] bool: the target is an item of the catalog; an unknown one is a miss.
@@ -82,20 +83,22 @@ class Predictions:
 
     @property
     def cutoffs(self) -> tuple[int, ...]:
-        """Where the lists are cut for the metrics."""
+        """Return where the lists are cut for the metrics."""
         return cutoffs((*self.asked, self.k))
 
     @property
     def scored(self) -> np.ndarray:
-        """[n] bool: the target has log-probabilities."""
+        """Return [n] bool: the target has log-probabilities."""
         return self.known & self.askable
 
     def values(self, cuts: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-        """Recall and NDCG of every target, [n] float64 each, under `recall@10` and the like; None: at `cutoffs`."""
+        """Return recall and NDCG of every target, [n] float64 each, under `recall@10` and the like;
+        None: at `cutoffs`.
+        """
         return metrics_at(target_ranks(self.ranked, self.targets), self.cutoffs if cuts is None else cuts)
 
     def at(self, rows: np.ndarray) -> "Predictions":
-        """Those of the examples `rows` [m]."""
+        """Return the predictions of the examples `rows` [m]."""
         log_probs = None if self.log_probs is None else self.log_probs[rows]
         user_ids, targets, ranked = self.user_ids[rows], self.targets[rows], self.ranked[rows]
         assert self.askable is not None

@@ -1,4 +1,4 @@
-"""What evaluation reads back from a Parquet file of its own: strictly, as a wrong rank would give a wrong verdict."""
+"""Evaluation reads a Parquet file of its own strictly, as a wrong rank would give a wrong verdict."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ import pyarrow.parquet
 
 from octorec.errors import InputError
 
-MOST_DIGITS = 9  # of a length of list
+MOST_DIGITS = 9  # most digits of a length of list
 
 
 def read_table(path: str | Path, what: str, required: set[str]) -> pa.Table:
-    """The table of a file that `what`.save wrote, with the columns `required`; anything else is an InputError."""
+    """Read the table of a file that `what`.save wrote, with the columns `required`; anything else is an InputError."""
     allowed = f"must be a file that {what}.save wrote"
     try:
         table = pyarrow.parquet.read_table(path)
@@ -25,7 +25,9 @@ def read_table(path: str | Path, what: str, required: set[str]) -> pa.Table:
 
 
 def read_column(where: str, table: pa.Table, name: str, kind: pa.DataType | None) -> np.ndarray:
-    """A column [n] without nulls, whose type is `kind` (None: any); else an InputError that begins with `where`."""
+    """Read a column [n] without nulls, whose type is `kind` (None: any); else an InputError that begins
+    with `where` is raised.
+    """
     column = table.column(name)
     if kind is not None and column.type != kind:
         raise InputError(f"{where}: column {name}", str(column.type), f"must be {kind}")
@@ -35,7 +37,7 @@ def read_column(where: str, table: pa.Table, name: str, kind: pa.DataType | None
 
 
 def read_matrix(where: str, table: pa.Table, name: str, kind: pa.DataType) -> np.ndarray:
-    """A column of lists of one length, whose values are of `kind`, as [n, length]."""
+    """Read a column of lists of one length, whose values are of `kind`, as [n, length]."""
     column = table.column(name).combine_chunks()
     if not pa.types.is_fixed_size_list(column.type) or column.type.value_type != kind:
         raise InputError(f"{where}: column {name}", str(column.type), f"must hold lists of one length of {kind}")
@@ -46,7 +48,9 @@ def read_matrix(where: str, table: pa.Table, name: str, kind: pa.DataType) -> np
 
 
 def asked_in(where: str, table: pa.Table, k: int) -> tuple[int, ...]:
-    """The lengths that a saved table's metadata says were asked for; none in a file from before they were kept."""
+    """Return the lengths that a saved table's metadata says were asked for; none in a file from before
+    they were kept.
+    """
     text = (table.schema.metadata or {}).get(b"asked", b"").decode(errors="replace")
     lengths = [length_in(part) for part in text.split(",") if part]
     if not all(0 < length <= k for length in lengths):
@@ -55,12 +59,14 @@ def asked_in(where: str, table: pa.Table, k: int) -> tuple[int, ...]:
 
 
 def metadata(asked: tuple[int, ...], exclude_seen: bool) -> dict[str, str]:
-    """What a saved table says of its lists, as `asked_in` and `exclude_seen_in` read it."""
+    """Return what a saved table says of its lists, as `asked_in` and `exclude_seen_in` read it."""
     return {"asked": ",".join(map(str, asked)), "exclude_seen": str(exclude_seen).lower()}
 
 
 def exclude_seen_in(where: str, table: pa.Table) -> bool:
-    """Whether the lists of a saved table hold no item of the history; in a file from before that was said none did."""
+    """Tell whether the lists of a saved table hold no item of the history; in a file from before that
+    was said none did.
+    """
     text = (table.schema.metadata or {}).get(b"exclude_seen", b"true").decode(errors="replace")
     if text not in ("true", "false"):
         raise InputError(f"{where}: exclude_seen", text, "must be true or false")
@@ -68,5 +74,5 @@ def exclude_seen_in(where: str, table: pa.Table) -> bool:
 
 
 def length_in(text: str) -> int:
-    """The length of list that `text` says, 0 where it says none."""
+    """Return the length of list that `text` says, 0 where it says none."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else 0

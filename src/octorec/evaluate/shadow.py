@@ -1,4 +1,4 @@
-"""Two engines on requests without labels: how alike they answer, before anyone knows what was clicked."""
+"""Compare two engines on requests without labels: how alike they answer, before anyone knows what was clicked."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,9 @@ from octorec.progress import Progress, silent
 
 @dataclass(frozen=True)
 class Shadow:
-    """requests, and answers: the baseline's items whose log-probabilities under both engines make the drift.
+    """A Shadow says how alike two engines answer requests.
+
+    requests, and answers: the baseline's items whose log-probabilities under both engines make the drift.
 
     unknown: what was left out of the requests. exclude_seen: whether answers to requests that do not say hold no item
     of the history. sample: which were asked, None where all were.
@@ -33,7 +35,7 @@ class Shadow:
     sample: Sample | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         counts = {"requests": self.requests, "answers": self.answers, "exclude_seen": self.exclude_seen}
         sample = self.sample and self.sample.to_dict()
         return {**counts, "sample": sample, "agreement": vars(self.agreement), "unknown_items": self.unknown.to_dict()}
@@ -47,7 +49,7 @@ def shadow(
     progress: Progress = silent,
     unknown_items: str = UNKNOWN_ITEMS,
 ) -> Shadow:
-    """Overlap of both engines' top k, and drift of the log-probabilities of the baseline's own top k.
+    """Measure the overlap of both engines' top k, and the drift of the log-probabilities of the baseline's own top k.
 
     batch: requests handed over at a time. progress: called after each batch with the requests done and their number.
     unknown_items: drop leaves out and counts ids that one of the catalogs lacks, refuse is an InputError that names
@@ -89,7 +91,7 @@ def _drift(
     answers: Sequence[Sequence[str]],
     batch: int,
 ) -> list[np.ndarray]:
-    """|difference| of the log-probabilities of `answers`, one row an item: parts [items, levels]."""
+    """Return |difference| of the log-probabilities of `answers`, one row an item: parts [items, levels]."""
     asked = zip(numbers, requests, answers, strict=True)
     rows = [(number, request, item) for number, request, items in asked for item in items]
     parts = []

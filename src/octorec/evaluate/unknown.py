@@ -1,4 +1,4 @@
-"""Item ids that a catalog lacks, in what is to be asked: left out and counted, or refused, as a server does."""
+"""Item ids that a catalog lacks are left out of a request and counted, or refused, as a server does."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -14,7 +14,9 @@ SHOWN = 5  # unknown items that are named
 
 @dataclass(frozen=True)
 class Unknown:
-    """What was left out. items: item ids that the catalog lacks, once for each user who met them; users: who did.
+    """An Unknown says what was left out.
+
+    items: item ids that the catalog lacks, once for each user who met them; users: who did.
 
     first: the first few as (user, item). not_asked: examples of whose history nothing is left, and whose user sends no
     fields, so that there is nothing to ask: misses. by_popularity: the same where popularity answers.
@@ -28,13 +30,13 @@ class Unknown:
     by_popularity: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         first = [{"user": user, "item": item} for user, item in self.first]
         counts = {"not_asked": self.not_asked, "by_popularity": self.by_popularity}
         return {"items": self.items, "users": self.users, "first": first, **counts}
 
     def lines(self, users: str = "users") -> list[str]:
-        """What a person should know of it, in words."""
+        """Return what a person should know of it, in words."""
         lines = []
         if self.items:
             some = ", ".join(f"{item[:40]!r} of {user[:40]}" for user, item in self.first)
@@ -53,7 +55,7 @@ NOTHING = Unknown()
 def known_ids(
     lists: Iterable[tuple[str, Sequence[str]]], items: AbstractSet[str], policy: str, field: str = "history"
 ) -> tuple[list[tuple[str, ...]], Unknown]:
-    """Each list of (whose it is, item ids) without ids that are not in `items`, and what was left out.
+    """Return each list of (whose it is, item ids) without ids that are not in `items`, and what was left out.
 
     policy: drop or refuse; to refuse is an InputError that names the first, and `field`.
     """
@@ -74,7 +76,7 @@ def known_ids(
 def askable(
     examples: Sequence[Example], item_ids: Iterable[str], users: Mapping[str, Mapping[str, Any]], policy: str = "drop"
 ) -> tuple[list[Example], Unknown]:
-    """The examples that can be asked and whose target can be scored, their histories without unknown items.
+    """Return the examples that can be asked and whose target can be scored, their histories without unknown items.
 
     Raises InputError where there is none.
     """
@@ -91,9 +93,9 @@ def askable(
 def askable_requests(
     requests: Sequence[Request], items: AbstractSet[str], policy: str = "drop"
 ) -> tuple[list[tuple[int, Request]], Unknown]:
-    """Requests without unknown ids in history and exclude, each with its number from 1.
+    """Return requests without unknown ids in history and exclude, each with its number from 1.
 
-    Those of whose history nothing is left, and that have no user fields, are not asked.
+    Those of whose history nothing is left, and that have neither user fields nor features, are not asked.
     """
     named = [(f"request {number}", request) for number, request in enumerate(requests, 1)]
     histories, _ = known_ids(((name, request.history) for name, request in named), items, policy)
@@ -103,5 +105,9 @@ def askable_requests(
         replace(request, history=history, exclude=exclude)
         for request, history, exclude in zip(requests, histories, excluded, strict=True)
     ]
-    asked = [(number, request) for number, request in enumerate(cleaned, 1) if request.history or request.user]
+    asked = [
+        (number, request)
+        for number, request in enumerate(cleaned, 1)
+        if request.history or request.user or request.features
+    ]
     return asked, replace(unknown, not_asked=len(requests) - len(asked))

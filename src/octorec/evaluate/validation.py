@@ -1,4 +1,4 @@
-"""Recall while a model trains: a quick look at a sample of held-out examples, not a verdict."""
+"""Measure recall while a model trains: a quick look at a sample of held-out examples, not a verdict."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ BEAM_WIDTH = 32
 def recall_on(
     examples: Sequence[Example], catalog: Catalog, users: Mapping[str, Mapping[str, Any]], device: str
 ) -> Callable[[Any], dict[str, float]]:
-    """A function that measures a model's recall@10 on a sample of `examples`, their histories excluded."""
+    """Return a function that measures a model's recall@10 on a sample of `examples`, their histories excluded."""
     sample = examples[:: max(1, len(examples) // SAMPLE)][:SAMPLE]
 
     def measure(model: Any) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""From intervals to one word that a program can act on."""
+"""Turn intervals into one word that a program can act on."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ MOST_TIMES = 1e6  # its square times today's users is the most that is said to b
 
 @dataclass(frozen=True)
 class Verdict:
-    """outcome for `margin`. users_needed: only when inconclusive, None where that cannot be told."""
+    """A Verdict is the outcome for `margin`. users_needed: only when inconclusive, None where that cannot be told."""
 
     outcome: Outcome
     margin: float
@@ -58,7 +58,7 @@ def decide(differences: Mapping[str, Estimate], margin: float) -> Verdict:
 
 
 def users_needed(difference: Estimate, margin: float) -> int | None:
-    """How many users in all would bring the low end above -margin if those still to come showed no difference.
+    """Return how many users in all would bring the low end above -margin if those still to come showed no difference.
 
     With n users the interval reaches h = value - low below the observed value. With N > n of them the value becomes
     value * n / N and the reach h * sqrt(n / N). Put x = sqrt(n / N): value x^2 - h x = -margin has the root
@@ -77,7 +77,7 @@ def users_needed(difference: Estimate, margin: float) -> int | None:
 
 
 def _most(differences: Mapping[str, Estimate], margin: float) -> int | None:
-    """The users that the slowest of the undecided metrics needs; None where one of them cannot tell."""
+    """Return the users that the slowest of the undecided metrics needs; None where one of them cannot tell."""
     open_ = [difference for difference in differences.values() if difference.low <= -margin]
     needed = [users_needed(difference, margin) for difference in open_]
     return None if None in needed else max([MIN_USERS, *(n for n in needed if n is not None)])

@@ -93,6 +93,11 @@ def tiling_for(beams: int, vocabulary: int, out_width: int) -> Tiling:
     raise InputError("beam_width", out_width, allowed)
 
 
+def check_beams(beams: int, vocabulary: int, out_width: int) -> None:
+    """A step fits where there is a tiling for it."""
+    tiling_for(beams, vocabulary, out_width)
+
+
 def beam_step(
     logits: Tensor,
     scores: Tensor,

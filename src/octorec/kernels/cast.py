@@ -20,7 +20,7 @@ from octorec.kernels.fp8 import E4M3, GROUP, Granularity, Quantized
 def empty_quantized(
     shape: torch.Size | tuple[int, int], granularity: Granularity, dtype: torch.dtype, device: torch.device
 ) -> Quantized:
-    """Unwritten values [T, K] with a scale for each token, channel or group.
+    """Return unwritten values [T, K] with a scale for each token, channel or group.
 
     Scales a group lie M-major with T padded to a multiple of 4: shape [T, G], stride (1, T4), as Hopper's block
     products read them.
@@ -40,7 +40,7 @@ def empty_quantized(
 
 @triton.jit
 def to_e4m3(x, absmax):
-    """float32 `x` in E4M3, and the scale absmax/448 (1 for zeros); absmax broadcasts against x. NaN stays NaN.
+    """Return float32 `x` in E4M3, and the scale absmax/448 (1 for zeros); absmax broadcasts against x. NaN stays NaN.
 
     Nothing to clamp: a quotient is at most half an ulp of float32 above 448, and rounds to it.
     """
@@ -51,7 +51,7 @@ def to_e4m3(x, absmax):
 
 @triton.jit
 def scale_of(absmax):
-    """absmax/448, 1 for zeros."""
+    """Return absmax/448, 1 for zeros."""
     lift = _lift(absmax)
     scale = _lifted_scale(absmax, lift)
     return tl.where((lift > 1) & (absmax > 0), scale * 5.421010862427522e-20, scale)  # 2^-64
@@ -69,7 +69,8 @@ def _lifted_scale(absmax, lift):
 
 @triton.jit
 def _divide(negative, y):
-    """-negative / y, correctly rounded, for 0 < y: a third of `div_rn`'s instructions, and no call, which would spill.
+    """Return -negative / y, correctly rounded, for 0 < y: a third of `div_rn`'s instructions, and no
+    call, which would spill.
 
     Markstein's theorem: from a correctly rounded reciprocal, which costs a row little, a quotient less than an ulp off
     is rounded correctly by one step with an exact remainder (checked for every pair of 16-bit x and absmax). The

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""Attention of a request's beams over its one context: the beams are the rows of a matrix product.
+"""Attend with a request's beams over its one context: the beams are the rows of a matrix product.
 
 Online softmax over tiles of the context, scores and sums in float32, both products on the tensor cores. Where keys are
 values (S_kv = 1) a tile is read once and serves both products. Tiles have one size whatever the batch, and a row's
@@ -35,7 +35,7 @@ def cross_attention(
     quantize_to: Granularity | None,
     tiling: Tiling | None = None,
 ) -> Operand:
-    """As `Ops.cross_attention`: q [B, W, H, D], keys and values [B, S, G, D], lengths [B] in 1..S -> [B*W, C].
+    """Compute `Ops.cross_attention`: q [B, W, H, D], keys and values [B, S, G, D], lengths [B] in 1..S -> [B*W, C].
 
     Contiguous, of one 16-bit type; D as `self_attention` takes it. Keys that are values (the same tensor) are read
     once. Lengths are read on the device, and items beyond them never.
@@ -66,7 +66,9 @@ def cross_attention(
     else:
         tiling = tiling or card.attention
         _cross_attention[(triton.cdiv(beams, tiling.rows), heads, batch)](
-            q, keys, values, lengths, written, scale, beams, keys.shape[1], heads, groups, width**-0.5, *scale.stride(),
+            q_ptr=q, keys_ptr=keys, values_ptr=values, lengths_ptr=lengths, out_ptr=written, scale_ptr=scale,
+            W=beams, S=keys.shape[1], H=heads, G=groups, softmax_scale=width**-0.5,
+            scale_row=scale.stride(0), scale_group=scale.stride(1),
             D=width, ROWS=tiling.rows, ITEMS=tiling.items, SHARED=keys is values,
             QUANTIZE=fused, num_warps=tiling.warps, num_stages=tiling.stages,
         )  # fmt: skip
@@ -78,7 +80,7 @@ def _cross_attention(
     q_ptr, keys_ptr, values_ptr, lengths_ptr, out_ptr, scale_ptr, W, S, H, G, softmax_scale, scale_row, scale_group,
     D: tl.constexpr, ROWS: tl.constexpr, ITEMS: tl.constexpr, SHARED: tl.constexpr, QUANTIZE: tl.constexpr,
 ):  # fmt: skip
-    """One program for ROWS beams of a request and one head."""
+    """Attend with ROWS beams of a request and one head in each program."""
     head, request = tl.program_id(1), tl.program_id(2).to(tl.int64)
     beam = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = (beam < W)[:, None]

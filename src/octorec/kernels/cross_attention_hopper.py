@@ -1,5 +1,6 @@
 # mypy: allow-untyped-defs
-"""`cross_attention` on Hopper where keys are values, with its warps at different work (Gluon, Triton's lower level).
+"""This is `cross_attention` on Hopper where keys are values, with its warps at different work (Gluon, Triton's lower
+level).
 
     q [B, W, H, 128], context [B, S, G, 128], lengths [B] -> [B*W, C] in 16 bit, or by group
 
@@ -49,21 +50,24 @@ def cross_attention_hopper(
     consumers = _consumers(batch, beams, heads, q.device)
     tiles = batch * heads * triton.cdiv(beams, 64 * consumers)
     _cross_attention_hopper[(min(tiles, processors(q.device)),)](
-        _boxes(q.flatten(2), 64), _boxes(context.flatten(2), ITEMS),
-        _boxes(out.view(batch, beams, heads * WIDTH), 64), context, lengths, scale, tiles, beams, items,
-        WIDTH**-0.5 * 1.4426950408889634, *scale.stride(), H=heads, G=groups,
+        q_desc=_boxes(q.flatten(2), 64), context_desc=_boxes(context.flatten(2), ITEMS),
+        out_desc=_boxes(out.view(batch, beams, heads * WIDTH), 64), context_ptr=context, lengths_ptr=lengths,
+        scale_ptr=scale, tiles=tiles, W=beams, S=items, softmax_scale=WIDTH**-0.5 * 1.4426950408889634,
+        scale_row=scale.stride(0), scale_group=scale.stride(1), H=heads, G=groups,
         QUANTIZE=quantize, ITEMS=ITEMS, STAGES=STAGES, CONSUMERS=consumers, num_warps=4,
     )  # fmt: skip
 
 
 def _consumers(batch: int, beams: int, heads: int, device: torch.device) -> int:
-    """One, and tiles of 64 beams, where these all run at once; else two, and tiles of 128."""
+    """Return 1, with tiles of 64 beams, where these all run at once; else 2, with tiles of 128."""
     small = batch * heads * triton.cdiv(beams, 64) <= processors(device)
     return 1 if small or beams <= 64 else 2
 
 
 def _boxes(tensor: Tensor, rows: int) -> TensorDescriptor:
-    """[B, rows, columns] for the tensor memory accelerator, which reads zeros beyond the rows and writes none there."""
+    """Describe [B, rows, columns] for the tensor memory accelerator, which reads zeros beyond the rows
+    and writes none there.
+    """
     layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=tensor.element_size() * 8, rank=3)
     return TensorDescriptor.from_tensor(tensor, [1, rows, WIDTH], layout)
 
@@ -125,7 +129,9 @@ def _cross_attention_hopper(
 
 @gluon.jit
 def _place(tile, W, H: gl.constexpr, CONSUMERS: gl.constexpr):
-    """Tile number -> (request, head, first beam): a request's tiles run together, so that its context stays in L2."""
+    """Return (request, head, first beam) of a tile number: a request's tiles run together, so that its
+    context stays in L2.
+    """
     down = (W + 64 * CONSUMERS - 1) // (64 * CONSUMERS)
     column = tile // down
     return column // H, column % H, tile % down * (64 * CONSUMERS)

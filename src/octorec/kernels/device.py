@@ -12,7 +12,8 @@ from octorec.kernels.products import INTERPRETER, Card, card_with
 
 
 def open_device(name: str | torch.device) -> torch.device:
-    """The device that a user named: `cpu`, or `cuda` or `cuda:N` where this machine has that GPU and it is new enough.
+    """Return the device that a user named: `cpu`, or `cuda` or `cuda:N` where this machine has that GPU
+    and it is new enough.
 
     Raises InputError, which says what to do, for everything else.
     """
@@ -48,12 +49,23 @@ def _check_gpu(name: str, index: int) -> None:
 
 
 def ops_for(device: torch.device) -> Ops:
-    """The operations that serve on a device: Triton's kernels on a GPU, the references elsewhere."""
+    """Return the operations that serve on a device: Triton's kernels on a GPU, the references elsewhere."""
     if device.type != "cuda":
         return reference
     from octorec.kernels import fused  # imports triton, which not every machine has
 
     return fused
+
+
+def shapes_for(device: torch.device) -> Ops:
+    """Return operations for meta tensors: on a GPU's behalf they allocate what the kernels do there,
+    and compute nothing.
+    """
+    if device.type != "cuda":
+        return reference
+    from octorec.kernels.fused_shapes import Shapes
+
+    return Shapes(card_of(device))
 
 
 def check_device(device: torch.device) -> None:
@@ -75,7 +87,10 @@ def check_fp8(device: torch.device) -> None:
 
 
 def card_of(device: torch.device) -> Card:
-    """The card's record; of meta tensors that of the card which Triton compiles for. InputError for an unknown card."""
+    """Return the card's record; of meta tensors that of the card which Triton compiles for.
+
+    Raise InputError for an unknown card.
+    """
     if device.type == "cuda":
         return card_with(torch.cuda.get_device_capability(device))
     if device.type == "meta":
@@ -87,7 +102,10 @@ def card_of(device: torch.device) -> Card:
 
 @functools.cache
 def processors(device: torch.device) -> int:
-    """Multiprocessors: how many programs a persistent kernel starts. Few where nothing runs in parallel anyway."""
+    """Return the number of multiprocessors: a persistent kernel starts that many programs.
+
+    On a CPU it is 3: Triton's interpreter runs programs one after another.
+    """
     if device.type == "meta":
         return 132  # an H100's: a launch is compiled as there
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 3

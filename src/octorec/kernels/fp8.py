@@ -30,7 +30,7 @@ Granularity = Literal["tensor", "channel", "block", "token", "group"]
 
 @dataclass(frozen=True)
 class Quantized:
-    """An FP8 tensor `x ≈ values * scale`.
+    """A Quantized is an FP8 tensor `x ≈ values * scale`.
 
     values: [..., T or N, K] E4M3. scale: float32, shaped as the table above says.
     dtype: the type `x` had, and the type a product with it returns to.
@@ -43,7 +43,7 @@ class Quantized:
 
 
 def values_of(x: Tensor | Quantized) -> Tensor:
-    """The values of an operand, without its scales: E4M3 where it is quantized."""
+    """Return the values of an operand, without its scales: E4M3 where it is quantized."""
     return x.values if isinstance(x, Quantized) else x
 
 
@@ -55,18 +55,21 @@ def quantize(x: Tensor, granularity: Granularity) -> Quantized:
 
 
 def scale_of(absmax: Tensor) -> Tensor:
-    """absmax / 448 of float32, and 1 for a group of zeros or where the quotient underflows."""
+    """Return absmax / 448 of float32, and 1 for a group of zeros or where the quotient underflows."""
     scale = absmax / torch.full_like(absmax, E4M3_MAX)  # by a tensor: CUDA multiplies by a scalar's reciprocal
     return torch.where(scale > 0, scale, 1.0)
 
 
 def to_e4m3(x: Tensor, scale: Tensor) -> Tensor:
-    """float32 x / scale in E4M3, to nearest even; the scale broadcasts against x. `kernels.cast` is the Triton twin."""
+    """Return float32 x / scale in E4M3, rounded to nearest even; the scale broadcasts against x.
+
+    `kernels.cast` is the Triton twin.
+    """
     return (x / scale).clamp_(-E4M3_MAX, E4M3_MAX).to(E4M3)
 
 
 def dequantize(q: Quantized) -> Tensor:
-    """values * scale in float32, [..., N, K]."""
+    """Return values * scale in float32, [..., N, K]."""
     return q.values.float() * expand_scale(q.scale, q.granularity, q.values.shape)
 
 
@@ -89,6 +92,6 @@ def grouped(x: Tensor, granularity: Granularity) -> Tensor:
 
 
 def ungrouped(groups: Tensor, like: Tensor) -> Tensor:
-    """Groups [..., n, rows, k, columns] back as contiguous [..., N, K], the shape of `like`."""
+    """Return groups [..., n, rows, k, columns] as contiguous [..., N, K], the shape of `like`."""
     flat = groups.flatten(-2).flatten(-3, -2)
     return flat[..., : like.shape[-2], : like.shape[-1]].contiguous()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from octorec.kernels import reference
 from octorec.kernels.beam_step import beam_step as beam_step
+from octorec.kernels.beam_step import check_beams as check_beams
 from octorec.kernels.cross_attention import cross_attention as cross_attention
 from octorec.kernels.device import check_device as check_device
 from octorec.kernels.linear import linear as linear
@@ -27,7 +28,7 @@ causal_attention = reference.causal_attention  # torch's own fused kernel, and f
 
 
 def check_sizes(sizes: Sizes) -> None:
-    """Each kernel's own limits are looked at."""
+    """Check each kernel's own limits."""
     for width in sorted(sizes.heads):
         check_head_width(width)
     for width in sorted(sizes.rows):
@@ -37,7 +38,7 @@ def check_sizes(sizes: Sizes) -> None:
 
 
 def head(x: Tensor, weight: Tensor) -> Tensor:
-    """cuBLAS multiplies 16 bit into float32 in one call; elsewhere the reference does."""
+    """Compute the logits: cuBLAS multiplies 16 bit into float32 in one call; elsewhere the reference does."""
     if x.is_cuda and x.dtype != torch.float32:
         return torch.mm(x, weight.T, out_dtype=torch.float32)
     return reference.head(x, weight)

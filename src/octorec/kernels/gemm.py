@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""The matrix product of linear layers and experts: x [P, K] times weights [E, N, K] transposed, float32 sums.
+"""Linear layers and experts need this matrix product: x [P, K] times weights [E, N, K] transposed, float32 sums.
 
 One persistent kernel on tensor descriptors (the tensor memory accelerator of Hopper). What is compiled in:
 
@@ -48,7 +48,8 @@ def gemm(
     residual: Tensor | None = None,
     tile: Tile | None = None,
 ) -> Operand:
-    """x [P, K] times weight [N, K] -> [P, N] in x's type; with a `plan`, x lies in its slots and weight is [E, N, K].
+    """Multiply x [P, K] by weight [N, K] -> [P, N] in x's type; with a `plan`, x lies in its slots and
+    weight is [E, N, K].
 
     x and weight: both 16 bit; or token and channel scales; or group and block scales. `swiglu`: -> [P, N / 2];
     `swiglu_cast`: by group, which takes N a multiple of 256. `residual` [P, N], in x's type, comes with the fusion of
@@ -90,9 +91,11 @@ def gemm(
     span = tile.columns * (1 if swiglu else tile.halves)
     tiles = triton.cdiv(rows, tile.rows) * triton.cdiv(width, span)
     _gemm[(min(tiles, processors(values.device) * tile.resident),)](
-        values, x_scale, weights, weight_scale, out if residual is None else residual, out, out_scale,
-        values if plan is None else plan.tile_expert, values if plan is None else plan.n_tiles,
-        rows, weights.numel() // k, *x_scale.stride(), out_scale.stride(1),
+        x_ptr=values, x_scale_ptr=x_scale, weight_ptr=weights, weight_scale_ptr=weight_scale,
+        residual_ptr=out if residual is None else residual, out_ptr=out, out_scale_ptr=out_scale,
+        tile_expert_ptr=values if plan is None else plan.tile_expert,
+        n_tiles_ptr=values if plan is None else plan.n_tiles, rows=rows, weight_rows=weights.numel() // k,
+        x_scale_row=x_scale.stride(0), x_scale_group=x_scale.stride(1), out_scale_group=out_scale.stride(1),
         N=n, K=k, KIND=getattr(tl, str(kind).removeprefix("torch.")), SCALES=scales,
         SPLIT=0 if plan is None else plan.block_m // tile.rows, SWIGLU=swiglu, QUANTIZE=fusion == "swiglu_cast",
         PROMOTE=sums == "float32" and scales == "rows", ADD=residual is not None, ROWS=tile.rows,
@@ -103,12 +106,12 @@ def gemm(
 
 
 def tile_for(card: Card, scales: Scales) -> Tile:
-    """The card's tile; in 16 bit with half as many values of K a step, as many bytes."""
+    """Return the card's tile. 16-bit operands have half the depth, so that a tile keeps its size in shared memory."""
     return replace(card.tile, depth=card.tile.depth // 2) if scales == "none" else card.tile
 
 
 def scales_of(weight: Operand) -> Scales:
-    """Which kind of scales a weight has."""
+    """Tell which kind of scales a weight has."""
     return PAIRS.get(weight.granularity, ("", "none"))[1] if isinstance(weight, Quantized) else "none"
 
 
@@ -151,13 +154,13 @@ def _check(x: Tensor, weight: Tensor, width: int, scales: Scales, fusion: Fusion
 
 
 def _scratch(size: int, alignment: int, stream: int | None) -> Any:
-    """Device memory for the descriptors of one launch."""
+    """Return device memory for the descriptors of one launch."""
     return torch.empty(size, dtype=torch.int8, device="cuda")
 
 
 @triton.jit
 def _order(tile, down, across, BAND: tl.constexpr):
-    """Tile number -> (row tile, column tile): BAND row tiles at a time, column by column."""
+    """Return (row tile, column tile) of a tile number: BAND row tiles at a time, column by column."""
     band = tile // (BAND * across)
     height = tl.minimum(down - band * BAND, BAND)
     within = tile - band * BAND * across

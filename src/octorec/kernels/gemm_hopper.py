@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""`gemm` for FP8 on Hopper, with its warps at different work (Gluon, Triton's lower level).
+"""This is `gemm` for FP8 on Hopper, with its warps at different work (Gluon, Triton's lower level).
 
     x [P, K] by groups, weight [E, N, K] by blocks -> product [P, N] in 16 bit, or silu(gate) * up [P, N / 2]
     x [P, K] by token, weight [E, N, K] by channel -> product [P, N] in 16 bit
@@ -45,8 +45,9 @@ BAND = gl.constexpr(16)  # row tiles that are walked column by column, so that t
 def gemm_hopper(
     x: Quantized, weight: Quantized, plan: "ExpertPlan | None", fusion: Fusion, residual: Tensor | None = None
 ) -> Operand:
-    """As `gemm.gemm`, which checks the operands: x by `group` and weight by `block`; or, without SwiGLU, by `token` and
-    `channel`."""
+    """Compute `gemm.gemm`, which checks the operands: x by `group` and weight by `block`; or, without SwiGLU, by
+    `token` and `channel`.
+    """
     rows, (n, k) = len(x.values), weight.values.shape[-2:]
     swiglu, quantize = fusion in ("swiglu", "swiglu_cast"), fusion == "swiglu_cast"
     width = n // 2 if swiglu else n
@@ -67,11 +68,13 @@ def gemm_hopper(
     columns = 64 if few and not groups else 128
     tiles = down * -(-width // columns)
     _gemm_hopper[(min(tiles, units),)](
-        _boxes(x.values, 64), _boxes(weight.values.view(-1, k), columns), _boxes(out, 64, columns),
-        _boxes(out if residual is None else residual, 64, columns), _scale_boxes(x_scale), x_scale, weight.scale,
-        out_scale,
-        *((x.values,) * 3 if plan is None else (plan.tile_expert, plan.tile_rows, plan.n_tiles)),
-        rows, x_scale.stride(1), N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
+        x_desc=_boxes(x.values, 64), weight_desc=_boxes(weight.values.view(-1, k), columns),
+        out_desc=_boxes(out, 64, columns), residual_desc=_boxes(out if residual is None else residual, 64, columns),
+        x_scale_desc=_scale_boxes(x_scale), x_scale_ptr=x_scale, weight_scale_ptr=weight.scale,
+        out_scale_ptr=out_scale, tile_expert_ptr=x.values if plan is None else plan.tile_expert,
+        tile_rows_ptr=x.values if plan is None else plan.tile_rows,
+        n_tiles_ptr=x.values if plan is None else plan.n_tiles, rows=rows, scale_group=x_scale.stride(1),
+        N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
         PLANNED=plan is not None, SWIGLU=swiglu, QUANTIZE=quantize, GROUPS=groups, ADD=residual is not None,
         COLUMNS=columns, STAGES=4 if swiglu or (groups and residual is not None) else 5, num_warps=4,
     )  # fmt: skip
@@ -79,13 +82,15 @@ def gemm_hopper(
 
 
 def _boxes(matrix: Tensor, rows: int, columns: int = 128) -> TensorDescriptor:
-    """A matrix for the tensor memory accelerator, in boxes of rows x columns, swizzled as the tensor cores read it."""
+    """Describe a matrix for the tensor memory accelerator, in boxes of rows x columns, swizzled as the
+    tensor cores read it.
+    """
     layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=matrix.element_size() * 8, rank=2)
     return TensorDescriptor.from_tensor(matrix, [rows, columns], layout)
 
 
 def _m_major(scale: Tensor) -> Tensor:
-    """Scales of groups [P, G] as `empty_quantized` lays them out, which the kernels' own are already."""
+    """Return scales of groups [P, G] as `empty_quantized` lays them out, which the kernels' own are already."""
     if scale.stride(0) == 1 and scale.stride(1) % 4 == 0:
         return scale
     return empty_quantized((len(scale), scale.shape[1] * GROUP), "group", torch.bfloat16, scale.device).scale.copy_(
@@ -94,7 +99,7 @@ def _m_major(scale: Tensor) -> Tensor:
 
 
 def _scale_boxes(scale: Tensor) -> TensorDescriptor:
-    """The scales of groups [P, G], M-major, as one line: in boxes of 64 rows of a group."""
+    """Describe the scales of groups [P, G], M-major, as one line: in boxes of 64 rows of a group."""
     line = scale.as_strided((scale.shape[1] * scale.stride(1),), (1,))
     return TensorDescriptor.from_tensor(line, [64], gl.NVMMASharedLayout(0, 32, rank=1))
 
@@ -156,7 +161,7 @@ def _gemm_hopper(
 
 @gluon.jit
 def _place(tile, down, across):
-    """Tile number -> (row tile, column tile): BAND row tiles at a time, column by column."""
+    """Return (row tile, column tile) of a tile number: BAND row tiles at a time, column by column."""
     band = tile // (BAND * across)
     height = gl.minimum(down - band * BAND, BAND)
     within = tile - band * BAND * across
@@ -277,7 +282,7 @@ def _consume(
 
 @gluon.jit
 def _sum_rows(ring, step, none, STEPS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr):
-    """x times weight, summed by the tensor cores: a step's product is under way when the last one's is waited for."""
+    """Sum x times weight on the tensor cores: a step's product is under way when the last one's is waited for."""
     left = none
     for k in range(STEPS):
         _wait(ring, step + k, STAGES)
@@ -294,7 +299,7 @@ def _sum_groups(
     ring, scale_ptr, step, none,
     SUMS: gl.constexpr, STEPS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr,
 ):  # fmt: skip
-    """x times weight by groups, two steps at a time: one is scaled while the other's products run."""
+    """Sum x times weight by groups, two steps at a time: one is scaled while the other's products run."""
     left = none
     for k in range(0, STEPS - 1, 2):
         first, first_scale = _start(ring, scale_ptr + k, step + k, none, SUMS, STAGES, WHICH)
@@ -315,7 +320,7 @@ def _sum_groups(
 
 @gluon.jit
 def _start(ring, scale_ptr, step, none, SUMS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr):
-    """A step's product, under way, and what scales it."""
+    """Start a step's product; return it, and what scales it."""
     _wait(ring, step, STAGES)
     part = _multiply(ring, step, none, False, 0, 1, STAGES, WHICH)
     return part, _x_scale(ring, step, SUMS, STAGES, WHICH) * gl.load(scale_ptr)
@@ -326,7 +331,7 @@ def _sum_gate_and_up(
     ring, gate_ptr, up_ptr, step, none,
     SUMS: gl.constexpr, STEPS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr,
 ):  # fmt: skip
-    """x times gate and x times up by groups: registers hold no more than one product beside both sums."""
+    """Sum x times gate and x times up by groups: registers hold no more than one product beside both sums."""
     gate = none
     up = none
     for k in range(STEPS):
@@ -370,20 +375,20 @@ def _multiply(
 
 @gluon.jit
 def _x_scale(ring, step, SUMS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr):
-    """The scales of a step's 64 rows."""
+    """Return the scales of a step's 64 rows."""
     _, _, x_scale_smem, _, _ = ring
     return x_scale_smem.index(2 * (step % STAGES) + WHICH).load(gl.SliceLayout(1, SUMS))
 
 
 @gluon.jit
 def _add(part, scale, sums):
-    """sums + part * scale, a scale a row."""
+    """Return sums + part * scale, a scale a row."""
     return gl.fma(part, gl.expand_dims(scale, 1).broadcast_to(sums.shape), sums)
 
 
 @gluon.jit
 def _silu(x):
-    """`swiglu.silu`, without its division's care for divisors above 2^126: beyond them it is 0."""
+    """Return `swiglu.silu`, without its division's care for divisors above 2^126: beyond them it is 0."""
     beneath = 1.0 + gl.exp2(x * -1.4426950408889634)  # log2(e)
     return x * gl.inline_asm_elementwise(
         "rcp.approx.ftz.f32 $0, $1;", "=f,f", [beneath], gl.float32, is_pure=True, pack=1

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""What the kernels for Hopper share (Gluon, Triton's lower level)."""
+"""The kernels for Hopper share these functions (Gluon, Triton's lower level)."""
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -9,7 +9,10 @@ from octorec.kernels.cast import scale_of, to_e4m3
 
 @gluon.jit
 def rounded(x, KIND: gl.constexpr):
-    """float32 x rounded to KIND. In bfloat16 by pairs: one fast instruction, where the compiler takes two slow ones."""
+    """Return float32 x rounded to KIND.
+
+    bfloat16 is rounded by pairs: one fast instruction, where the compiler takes two slow ones.
+    """
     if KIND is gl.bfloat16:
         return gl.inline_asm_elementwise(
             "{ .reg .b32 pair; cvt.rn.bf16x2.f32 pair, $3, $2; shl.b32 $0, pair, 16; and.b32 $1, pair, 0xffff0000; }",
@@ -20,9 +23,9 @@ def rounded(x, KIND: gl.constexpr):
 
 @gluon.jit
 def cast(x, KIND: gl.constexpr):
-    """float32 x [rows, 128], rounded to KIND, in E4M3, and a scale a row [rows].
+    """Return float32 x [rows, 128], rounded to KIND, in E4M3, and a scale a row.
 
-    As [rows, 1] a thread would hold a scale, and store it, once for each of its columns.
+    Scales have shape [rows]: with [rows, 1] every thread would store each scale once for each of its columns.
     """
     x = rounded(x, KIND)
     absmax = gl.max(gl.abs(x), 1)

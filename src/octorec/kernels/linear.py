@@ -27,7 +27,7 @@ def linear(
     accumulate: Accumulate = ACCUMULATE,
     by: Literal["torch", "ours"] | None = None,
 ) -> Tensor:
-    """As `Ops.linear`: 16 bit by torch, FP8 by whom the table of `products` says, or `by` the one that is named.
+    """Compute `Ops.linear`: 16 bit by torch, FP8 by what the table of `products` or `by` names.
 
     torch takes N and K in multiples of 16 where they are FP8; in 16 bit it writes the result over `into`.
     """
@@ -48,7 +48,7 @@ def linear(
 
 
 def _torch_linear(x: Quantized, weight: Quantized, fast: bool) -> Tensor:
-    """torch's row-wise scaled product."""
+    """Compute torch's row-wise scaled product."""
     for name, width in zip(("output", "input"), weight.values.shape, strict=True):
         if width % 16:
             raise InputError(f"{name} width of a product", width, "torch's FP8 product takes multiples of 16")

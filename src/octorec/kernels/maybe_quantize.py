@@ -16,7 +16,7 @@ from octorec.kernels.rows import load_tiles, row_tiles, store_quantized
 
 
 def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:
-    """As `Ops.maybe_quantize`: contiguous `x` itself, or quantized."""
+    """Return contiguous `x` itself, or quantized, as `Ops.maybe_quantize`."""
     return x if granularity is None else quantize(x, granularity)
 
 
@@ -40,7 +40,7 @@ def _quantize_row(
     x_ptr, values_ptr, scale_ptr, scale_row, scale_group,
     WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
-    """One program a row."""
+    """Quantize one row in each program."""
     row = tl.program_id(0).to(tl.int64)
     x = load_tiles(x_ptr + row * WIDTH, WIDTH, TILES, GROUPS)
     at = scale_ptr + row * scale_row
@@ -48,7 +48,7 @@ def _quantize_row(
 
 
 def _quantize_blocks(x: Tensor) -> Quantized:
-    """x [..., N, K] -> a scale for each 128 x 128 values."""
+    """Quantize x [..., N, K] with a scale for each 128 x 128 values."""
     height, width = x.shape[-2:]
     blocks = (triton.cdiv(height, GROUP), triton.cdiv(width, GROUP))
     values = torch.empty(x.shape, dtype=E4M3, device=x.device)
@@ -60,7 +60,7 @@ def _quantize_blocks(x: Tensor) -> Quantized:
 
 @triton.jit
 def _quantize_block(x_ptr, values_ptr, scale_ptr, height, width):
-    """One program a block: program (k, n, matrix)."""
+    """Quantize one block in each program: program (k, n, matrix)."""
     k, n, matrix = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     row = n * 128 + tl.arange(0, 128)[:, None]
     column = k * 128 + tl.arange(0, 128)[None, :]
@@ -75,5 +75,5 @@ def _quantize_block(x_ptr, values_ptr, scale_ptr, height, width):
 
 
 def _leading(scale: Tensor, leading: torch.Size) -> Tensor:
-    """Scales [T, G] with T split into the leading dimensions, without a copy."""
+    """Return scales [T, G] with T split into the leading dimensions, without a copy."""
     return scale.unflatten(0, tuple(leading)) if len(leading) > 1 else scale

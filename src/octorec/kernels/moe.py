@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""A mixture of experts: rows quantized into their experts' slots, two grouped products, a weighted sum back.
+"""A mixture of experts quantizes rows into their experts' slots, computes two grouped products, and sums by weights.
 
     x [T, C] -> slots [P, C] -> silu(gate) * up [P, F] -> parts [P, C] -> sum over a row's R experts [T, C]
 
@@ -33,9 +33,9 @@ def moe(
     quantize_to: Granularity | None,
     into: Tensor | None = None,
 ) -> Tensor:
-    """As `Ops.moe`: x and `into` [T, C] in 16 bit, gate_up [E, 2F, C], down [E, C, F] -> [T, C].
+    """Compute `Ops.moe`: x and `into` [T, C] in 16 bit, gate_up [E, 2F, C], down [E, C, F] -> [T, C].
 
-    Experts in 16 bit with quantize_to None; or FP8 by `block` with `group`, or by `channel` with `token`.
+    Experts are in 16 bit with quantize_to None; or FP8 by `block` with `group`, or by `channel` with `token`.
     """
     n_expert, width, _ = (gate_up.values if isinstance(gate_up, Quantized) else gate_up).shape
     plan = plan_experts(routing.experts, n_expert, card_of(x.device).tile.rows)
@@ -46,7 +46,7 @@ def moe(
 
 
 def _hidden(slots: Operand, gate_up: Operand, plan: ExpertPlan, width: int) -> Operand:
-    """swiglu(gate_up(slots)) [P, F], quantized as `slots` is."""
+    """Return swiglu(gate_up(slots)) [P, F], quantized as `slots` is."""
     if not isinstance(slots, Quantized):
         return gemm(slots, gate_up, plan, "swiglu")
     if slots.granularity == "group" and width % GROUP == 0:
@@ -82,7 +82,8 @@ def dispatch(x: Tensor, plan: ExpertPlan, quantize_to: Granularity | None) -> Op
 
 
 def combine(parts: Tensor, plan: ExpertPlan, weights: Tensor, residual: Tensor | None = None) -> Tensor:
-    """Sum over r of weights[t, r] * parts[slot_of[t, r]], in float32 and in the order of the slots, and the residual.
+    """Return the sum over r of weights[t, r] * parts[slot_of[t, r]], in float32 and in the order of the
+    slots, and the residual.
 
     parts [P, C] in 16 bit, weights [T, R] float32, residual contiguous [T, C] -> [T, C], both in parts' type.
     """
@@ -107,7 +108,7 @@ def _dispatch(
     R: tl.constexpr, WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr,
     QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
-    """One program a row."""
+    """Copy one row into its slots in each program."""
     row = tl.program_id(0).to(tl.int64)
     x = load_tiles(x_ptr + row * WIDTH, WIDTH, TILES, GROUPS)
     if QUANTIZE:
@@ -128,7 +129,7 @@ def _combine(
     R: tl.constexpr, SLOTS: tl.constexpr, WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr,
     ADD: tl.constexpr,
 ):  # fmt: skip
-    """One program a row, held as tiles."""
+    """Sum one row, held as tiles, in each program."""
     row = tl.program_id(0).to(tl.int64)
     r = tl.arange(0, SLOTS)
     slots = tl.load(slot_of_ptr + row * R + r, r < R, other=2**31 - 1)
@@ -150,7 +151,7 @@ def _combine(
 
 @triton.jit
 def _add(totals, tiles, weight, TILES: tl.constexpr):
-    """totals + tiles * weight, tile by tile."""
+    """Return totals + tiles * weight, tile by tile."""
     added = ()
     for t in tl.static_range(TILES):
         added += (totals[t] + tiles[t] * weight,)  # type: ignore[assignment]

@@ -22,14 +22,18 @@ DEAD = 2**31 - 1  # the trie node of a dead beam: larger than every node, so tha
 
 
 class Routing(NamedTuple):
-    """Which experts each row goes to. experts [T, R] int64, weights [T, R] float32; R counts the shared ones too."""
+    """A Routing says which experts each row goes to.
+
+    experts [T, R] int64, weights [T, R] float32; R counts the shared ones too.
+    """
 
     experts: Tensor
     weights: Tensor
 
 
 class TrieLevel(NamedTuple):
-    """The children of one level's trie nodes, as flat arrays; nodes are numbered in ascending prefix order.
+    """A TrieLevel holds the children of one level's trie nodes, as flat arrays; nodes are numbered in
+    ascending prefix order.
 
     child_start [nodes + 1] int32: node n's children are the nodes child_start[n] .. child_start[n+1]-1 of the next
     level. child_code [children] int16 or int32: the code that leads there. child_live [children] int32: live items
@@ -61,7 +65,7 @@ class Beams(NamedTuple):
 
 
 class NodeFilter(NamedTuple):
-    """What each request forbids among the children of a level.
+    """A NodeFilter says what each request forbids among the children of a level.
 
     banned [X] int32: nodes below which no item may be returned, those of request b from first[b] up to first[b + 1], in
     any order. first [B + 1] int64, ascending. allowed_sets [B, words] int64: bits of the named sets that may be
@@ -99,27 +103,32 @@ class Ops(Protocol):
     def check_sizes(self, sizes: Sizes) -> None:
         """Raise InputError where these operations do not take a model of these sizes: before its weights are read."""
 
+    def check_beams(self, beams: int, vocabulary: int, out_width: int) -> None:
+        """Raise InputError where `beam_step` cannot choose `out_width` of `beams` x `vocabulary` candidates."""
+
     def linear(self, x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:
-        """`into` [T, N] plus x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
+        """Return `into` [T, N] plus x [T, K] times weight [N, K] transposed -> [T, N] in x's type.
 
         FP8 values multiply exactly, sums are float32; `into`, in x's type, is added before the one rounding.
         """
         ...
 
     def head(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Logits: x [T, C] and weight [V, C] in 16 bit (or float32) -> [T, V] float32, never rounded to 16 bit."""
+        """Return logits: x [T, C] and weight [V, C] in 16 bit (or float32) -> [T, V] float32, never
+        rounded to 16 bit.
+        """
         ...
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
-        """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in float32: x [..., C], weight [C].
+        """Return x / sqrt(mean(x^2) + eps) * weight over the last dimension: x [..., C], weight [C].
 
-        Rounded to x's type and then quantized, so that FP8 and 16 bit see the same numbers. A row whose squares float32
-        cannot add up is NaN: divided by infinity it would be zeros, which look sound.
+        It is computed in float32, rounded to x's type and then quantized, so that FP8 and 16 bit see the same numbers.
+        A row whose squares float32 cannot add up is NaN: divided by infinity it would be zeros, which look sound.
         """
         ...
 
     def swiglu(self, gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
-        """silu(gate) * up for gate_up [T, 2F] = [gate | up] -> [T, F].
+        """Return silu(gate) * up for gate_up [T, 2F] = [gate | up] -> [T, F].
 
         Computed in float32 and rounded once to gate_up's type, before it is quantized.
         """
@@ -128,7 +137,7 @@ class Ops(Protocol):
     def cross_attention(
         self, q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
     ) -> Operand:
-        """Attention of a request's beams over its one context (OneRec-V2 section 3: no mask but the length).
+        """Attend with a request's beams over its one context (OneRec-V2 section 3: no mask but the length).
 
         q [B, W, H, D]; keys, values [B, S, G, D], head h reads group h * G // H; lengths [B] integers in 1..S
         -> [B*W, C]. Scores, softmax and sums are float32.
@@ -138,7 +147,7 @@ class Ops(Protocol):
     def self_attention(
         self, qkv: Tensor, past: list[Tensor], ancestors: list[Tensor], quantize_to: Granularity | None
     ) -> Operand:
-        """Attention of each beam over its own earlier positions and itself, without moving any cache.
+        """Attend with each beam over its own earlier positions and itself, without moving any cache.
 
         qkv [B, W, 3, H, D]: this level's q, k, v. past[s] [B, W_s, 3, H, D]: level s's, as it was computed there.
         ancestors[s] [B, W] integers: which of level s's beams each beam descends from. -> [B*W, C].
@@ -146,11 +155,12 @@ class Ops(Protocol):
         ...
 
     def causal_attention(self, qkv: Tensor) -> Tensor:
-        """Self-attention over all target positions at once, for training: qkv [B, L, 3, H, D] -> [B*L, C]."""
+        """Attend over all target positions at once, for training: qkv [B, L, 3, H, D] -> [B*L, C]."""
         ...
 
     def route(self, x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> Routing:
-        """DeepSeek-V3 routing: sigmoid scores, `bias` used for the choice alone, weights normalised over the top-k.
+        """Route as DeepSeek-V3 does: sigmoid scores, `bias` used for the choice alone, weights
+        normalised over the top-k.
 
         x [T, C], gate [E, C], bias [E] float32. The top_k come by descending biased score, a tie to the lower expert;
         then the shared experts E .. E+n_shared-1 with weight 1, so that they ride in the same grouped product.
@@ -166,7 +176,7 @@ class Ops(Protocol):
         quantize_to: Granularity | None,
         into: Tensor | None = None,
     ) -> Tensor:
-        """`into` plus the sum over a row's experts of weight * down(swiglu(gate_up(x))): all [T, C].
+        """Return `into` plus the sum over a row's experts of weight * down(swiglu(gate_up(x))): all [T, C].
 
         gate_up [E, 2F, C], down [E, C, F], in 16 bit, or in FP8 with `quantize_to` as the activations' granularity.
         Each expert's output is rounded to x's type; the weighted sum is float32, in the order of the experts' numbers,
@@ -202,7 +212,7 @@ class Ops(Protocol):
         ...
 
     def maybe_quantize(self, x: Tensor, granularity: Granularity | None) -> Operand:
-        """`x` [T, K] itself, or quantized with `granularity`."""
+        """Return `x` [T, K] itself, or quantized with `granularity`."""
         ...
 
 

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""Where the rows of each expert lie for a grouped product, worked out on the device.
+"""A plan says where the rows of each expert lie for a grouped product; it is worked out on the device.
 
 An expert's rows take consecutive slots, in the order of the rows, from a multiple of `block_m` on, so that a tile of
 `block_m` slots belongs to one expert. How many those are is known to the device alone: buffers have room for the worst
@@ -19,7 +19,8 @@ CHUNK = 256  # entries a program
 
 
 class ExpertPlan(NamedTuple):
-    """Slots ascend with the expert; those without a row are padding.
+    """An ExpertPlan says where each row of each expert lies: slots ascend with the expert; those
+    without a row are padding.
 
     slot_of [T, R] int32: where the input and the result of row t's r-th expert lie. tile_expert [P / block_m] int32:
     the expert of each tile, -1 beyond the last. tile_rows [P / block_m] int32: how many rows it holds, which come
@@ -38,13 +39,16 @@ class ExpertPlan(NamedTuple):
 
 
 def most_tiles(rows: int, experts_a_row: int, n_expert: int, block_m: int) -> int:
-    """Tiles that are enough, whatever the routing: each expert with a row wastes less than one."""
+    """Return a number of tiles that is enough, whatever the routing: each expert with a row wastes less than one."""
     entries = rows * experts_a_row
     return (entries + min(n_expert, entries) * (block_m - 1)) // block_m
 
 
 def plan_experts(experts: Tensor, n_expert: int, block_m: int) -> ExpertPlan:
-    """experts [T, R] integers in 0..E-1, contiguous: the choices of each row, shared experts among them."""
+    """Make the plan of a routing.
+
+    experts [T, R] integers in 0..E-1, contiguous: the choices of each row, shared experts among them.
+    """
     assert experts.is_contiguous()
     rows, per_row = experts.shape
     tiles, chunks = most_tiles(rows, per_row, n_expert, block_m), triton.cdiv(experts.numel(), CHUNK)
@@ -55,7 +59,9 @@ def plan_experts(experts: Tensor, n_expert: int, block_m: int) -> ExpertPlan:
     )
     _count[(chunks,)](experts, counts, experts.numel(), n_expert, CHUNK=CHUNK, BINS=bins)
     _place[(chunks,)](
-        experts, counts, slot_of, tile_expert, tile_rows, n_tiles, experts.numel(), n_expert, tiles, block_m,
+        experts_ptr=experts, counts_ptr=counts, slot_of_ptr=slot_of, tile_expert_ptr=tile_expert,
+        tile_rows_ptr=tile_rows, n_tiles_ptr=n_tiles, entries=experts.numel(), n_expert=n_expert, tiles=tiles,
+        block_m=block_m,
         CHUNK=CHUNK, BINS=bins, CHUNKS=min(triton.next_power_of_2(chunks), 16384 // bins),
         num_warps=8,
     )  # fmt: skip
@@ -64,14 +70,14 @@ def plan_experts(experts: Tensor, n_expert: int, block_m: int) -> ExpertPlan:
 
 @triton.jit
 def _chunk(experts_ptr, entries, n_expert, CHUNK: tl.constexpr):
-    """The experts of this program's entries [CHUNK], n_expert beyond the end."""
+    """Return the experts of this program's entries [CHUNK], n_expert beyond the end."""
     entry = tl.program_id(0) * CHUNK + tl.arange(0, CHUNK)
     return tl.load(experts_ptr + entry, entry < entries, other=n_expert).to(tl.int32)
 
 
 @triton.jit
 def _count(experts_ptr, counts_ptr, entries, n_expert, CHUNK: tl.constexpr, BINS: tl.constexpr):
-    """counts [chunks, BINS]: how many entries of the chunk go to each expert."""
+    """Count how many entries of the chunk go to each expert: counts [chunks, BINS]."""
     expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
     bins = tl.arange(0, BINS)
     count = tl.histogram(expert, BINS)
@@ -84,7 +90,7 @@ def _place(
     entries, n_expert, tiles, block_m,
     CHUNK: tl.constexpr, BINS: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
-    """An entry's slot: its expert's first, and the number of entries before it that go there too."""
+    """Return an entry's slot: its expert's first, and the number of entries before it that go there too."""
     chunk, chunks = tl.program_id(0), tl.num_programs(0)
     bins = tl.arange(0, BINS)
     total = tl.zeros((BINS,), tl.int32)  # entries of each expert

@@ -88,7 +88,7 @@ INTERPRETER = Card("Triton's interpreter", (), 227 * 1024, fp8=True, tile=LARGE,
 
 
 def card_with(capability: tuple[int, int]) -> Card:
-    """A compute capability (major, minor) has one record; where it has none, this raises InputError."""
+    """Return the one record of a compute capability (major, minor); raise InputError where there is none."""
     for card in CARDS:
         if capability in card.capabilities:
             return card
@@ -123,7 +123,7 @@ class Row:
     shapes: tuple[tuple[int, int], ...] | None = None  # (N, K)
 
     def serves(self, card: Card, problem: Problem) -> bool:
-        """Whether everything that this line asks for holds."""
+        """Tell whether everything that this line asks for holds."""
         return (
             self.scales in (None, problem.scales)
             and (self.fusions is None or problem.fusion in self.fusions)
@@ -148,5 +148,5 @@ TABLE = (  # the first line that serves
 
 
 def product_for(card: Card, problem: Problem, but: Implementation | None = None) -> Implementation:
-    """The first line of TABLE that serves says who multiplies; lines of `but` are left out."""
+    """Return who multiplies, as the first line of TABLE that serves says; lines of `but` are left out."""
     return next(row.by for row in TABLE if row.by != but and row.serves(card, problem))

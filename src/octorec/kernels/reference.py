@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octorec.kernels import steady
+from octorec.kernels import fp8, steady
 from octorec.kernels.fp8 import Granularity, Quantized, dequantize, quantize
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, Sizes, TrieLevel
 
@@ -21,6 +21,10 @@ def check_device(device: torch.device) -> None:
 
 def check_sizes(sizes: Sizes) -> None:
     """The references take every size."""
+
+
+def check_beams(beams: int, vocabulary: int, out_width: int) -> None:
+    """The references take every number of beams."""
 
 
 def linear(x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:
@@ -108,7 +112,7 @@ def moe(
 ) -> Tensor:
     """Experts are taken one by one, each with the rows that chose it."""
     out = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
-    for expert in range(_stacked(gate_up).shape[0]):
+    for expert in range(fp8.values_of(gate_up).shape[0]):
         rows, slot = (routing.experts == expert).nonzero(as_tuple=True)
         if len(rows) == 0:
             continue
@@ -162,10 +166,6 @@ def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:
     return x if granularity is None else quantize(x, granularity)
 
 
-def _stacked(weight: Operand) -> Tensor:
-    return weight.values if isinstance(weight, Quantized) else weight
-
-
 def _expert(weight: Operand, expert: int) -> Operand:
     if isinstance(weight, Quantized):
         return Quantized(weight.values[expert], weight.scale[expert], weight.granularity, weight.dtype)
@@ -173,7 +173,7 @@ def _expert(weight: Operand, expert: int) -> Operand:
 
 
 def _children(nodes: Tensor, level: TrieLevel, vocabulary: int) -> Tensor:
-    """The child of each node by code, [B, W, V] int64, -1 where there is none or the node is dead."""
+    """Return the child of each node by code, [B, W, V] int64, -1 where there is none or the node is dead."""
     dead = nodes == DEAD
     at = nodes.masked_fill(dead, 0)
     start, end = level.child_start[at].long(), level.child_start[at + 1].long()
@@ -185,7 +185,7 @@ def _children(nodes: Tensor, level: TrieLevel, vocabulary: int) -> Tensor:
 
 
 def _filtered(child: Tensor, nodes: Tensor, level: TrieLevel, node_filter: NodeFilter) -> Tensor:
-    """Which of the candidates [B, W, V] the requests' exclusions and allow-lists forbid."""
+    """Tell which of the candidates [B, W, V] the requests' exclusions and allow-lists forbid."""
     forbidden = torch.zeros_like(child, dtype=torch.bool)
     if level.child_sets is not None:
         sets = level.child_sets[child.clamp(min=0)]  # [B, W, V, words]
@@ -195,7 +195,7 @@ def _filtered(child: Tensor, nodes: Tensor, level: TrieLevel, node_filter: NodeF
 
 
 def _banned(nodes: Tensor, level: TrieLevel, node_filter: NodeFilter, shape: torch.Size) -> Tensor:
-    """Which of the candidates [B, W, V] are banned nodes."""
+    """Tell which of the candidates [B, W, V] are banned nodes."""
     batch, beams, vocabulary = shape
     banned, place = node_filter.banned.long(), torch.arange(len(node_filter.banned), device=nodes.device)
     request = torch.searchsorted(node_filter.first, place, right=True) - 1
@@ -211,7 +211,7 @@ def _banned(nodes: Tensor, level: TrieLevel, node_filter: NodeFilter, shape: tor
 
 
 def _best_ascending(total: Tensor, widths: Tensor, out_width: int) -> Tensor:
-    """Flat indices of the `widths[b]` largest of each row of `total` [B, n], ascending, filled up with -1.
+    """Return the flat indices of the `widths[b]` largest of each row of `total` [B, n], ascending, filled up with -1.
 
     The threshold is the width-th largest value; what equals it is taken from the left until the width is reached.
     """

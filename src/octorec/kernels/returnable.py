@@ -1,5 +1,6 @@
 # mypy: allow-untyped-defs
-"""Which children of a trie node may be extended to: with a live item below, one of an allowed set, and not banned.
+"""A beam may be extended to some children of a trie node: those with a live item below, one of an allowed set, and not
+banned.
 
 Children are told by their slot, their place in the level's flat arrays.
 """
@@ -14,7 +15,9 @@ _DEAD = tl.constexpr(DEAD)
 
 
 def filter_arguments(level: TrieLevel, node_filter: NodeFilter | None) -> tuple[tuple[Tensor | int | None, ...], int]:
-    """What kernels take of a filter: child_sets, banned, first, allowed_sets, restricted (or None); words of sets."""
+    """Return what kernels take of a filter: child_sets, banned, first, allowed_sets, restricted (or
+    None); words of sets.
+    """
     if node_filter is None:
         return (None, None, None, None, None), 0
     banned, first = node_filter.banned.contiguous(), node_filter.first.contiguous()
@@ -26,7 +29,8 @@ def filter_arguments(level: TrieLevel, node_filter: NodeFilter | None) -> tuple[
 
 @triton.jit
 def largest_returnable(x, first_slot, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS: tl.constexpr):
-    """The largest x of each row that may be returned; all of a row are looked up only where its very largest may not.
+    """Return the largest x of each row that may be returned; all of a row are looked up only where its
+    very largest may not.
 
     x [rows, columns] float32, -inf where there is no child; first_slot [rows]: the slot of each row's first column.
     """
@@ -44,7 +48,7 @@ def largest_returnable(x, first_slot, child_live_ptr, child_sets_ptr, allowed_pt
 
 @triton.jit
 def returnable(slot, mask, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS: tl.constexpr):
-    """Whether a live item lies below a child, and one of the allowed sets where the request is limited to some."""
+    """Tell whether a live item lies below a child, and one of the allowed sets where the request is limited to some."""
     live = tl.load(child_live_ptr + slot, mask=mask, other=0) > 0
     if WORDS > 0:
         common = tl.zeros(slot.shape, tl.int64)
@@ -57,10 +61,10 @@ def returnable(slot, mask, child_live_ptr, child_sets_ptr, allowed_ptr, limited,
 
 @triton.jit
 def next_banned(banned_ptr, first_ptr, after):
-    """The lowest node above `after` that a request bans; _DEAD if there is none.
+    """Return the lowest node above `after` that a request bans; _DEAD if there is none.
 
     banned_ptr: all requests' nodes, or None; first_ptr: where the request's begin, and behind it where they end. Both
-    are loaded anew, as that costs less than to keep them in registers.
+    are loaded again, as that costs less than to keep them in registers.
     """
     lowest = tl.full((), _DEAD, tl.int32)
     if banned_ptr is not None:
@@ -74,7 +78,7 @@ def next_banned(banned_ptr, first_ptr, after):
 
 @triton.jit
 def without_banned(x, slot, first, banned_ptr, first_ptr):
-    """x, -inf where the child is a banned node; `first` is the lowest slot."""
+    """Return x, -inf where the child is a banned node; `first` is the lowest slot."""
     if banned_ptr is not None:
         node = next_banned(banned_ptr, first_ptr, first - 1)
         while node < first + x.numel:
@@ -85,7 +89,7 @@ def without_banned(x, slot, first, banned_ptr, first_ptr):
 
 @triton.jit
 def is_limited(restricted_ptr, request):
-    """Whether a request may be given only items of its allowed sets."""
+    """Tell whether a request may be given only items of its allowed sets."""
     limited = False
     if restricted_ptr is not None:
         limited = tl.load(restricted_ptr + request) != 0

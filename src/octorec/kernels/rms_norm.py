@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""RMSNorm and quantization in one kernel: each row is read once and written once.
+"""One kernel computes RMSNorm and quantization: each row is read once and written once.
 
 Letters: T rows, C width, G = ceil(C/128) groups a row. Tensors are contiguous, 16 bit or float32; sums are float32.
 """
@@ -16,7 +16,7 @@ from octorec.kernels.rows import load_tiles, row_tiles, store_quantized, store_t
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | None = None) -> Operand:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension: x [..., C], weight [C].
+    """Return x / sqrt(mean(x^2) + eps) * weight over the last dimension: x [..., C], weight [C].
 
     Rounded to x's type and then, for x [T, C], quantized by `token` or `group`, so that FP8 and 16 bit see the same
     numbers.
@@ -44,7 +44,7 @@ def _rms_norm(
     WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr,
     QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
-    """One program a row, held as TILES tiles [GROUPS, 128], which are added up before their lanes are.
+    """Norm one row in each program, held as TILES tiles [GROUPS, 128], which are added up before their lanes are.
 
     Weights are loaded last, when the row needs fewer registers.
     """

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""Routing to experts in one kernel: gate product, sigmoid, biased choice, normalised weights.
+"""One kernel routes to experts: gate product, sigmoid, biased choice, normalised weights.
 
 The product runs on the tensor cores with float32 sums; x is read once, the gate (a few hundred KB) comes from L2.
 
@@ -21,7 +21,10 @@ MOST_EXPERTS, MOST_CHOSEN = 256, 8
 
 @dataclass(frozen=True)
 class Tiling:
-    """rows of a program, columns of x at a time (powers of two); warps; stages of its loads."""
+    """A Tiling lays out the kernel.
+
+    rows of a program, columns of x at a time (powers of two); warps; stages of its loads.
+    """
 
     rows: int = 64
     columns: int = 64
@@ -33,7 +36,7 @@ TILING = Tiling()
 
 
 def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tiling: Tiling = TILING) -> Routing:
-    """As `Ops.route`: x [T, C], gate [E, C] of one 16-bit type, bias [E] float32 -> experts, weights [T, R].
+    """Compute `Ops.route`: x [T, C], gate [E, C] of one 16-bit type, bias [E] float32 -> experts, weights [T, R].
 
     E up to 256, top_k up to 8. A tie of biased scores goes to the lower expert. One launch.
     """
@@ -70,7 +73,7 @@ def _route(
     E: tl.constexpr, TOP_K: tl.constexpr, SHARED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     EXPERTS: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
-    """One program for ROWS rows: scores [ROWS, EXPERTS], then TOP_K times the best that is left."""
+    """Route ROWS rows in each program: scores [ROWS, EXPERTS], then TOP_K times the best that is left."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     expert = tl.arange(0, EXPERTS)
     column = tl.arange(0, COLUMNS)

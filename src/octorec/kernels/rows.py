@@ -17,7 +17,8 @@ MAX_WIDTH = 16384  # a program holds a whole row in registers
 
 
 def row_tiles(width: int) -> tuple[int, int, int]:
-    """(tiles, groups of 128 values a tile, warps) of a program that holds a row of `width` values as several tiles.
+    """Return (tiles, groups of 128 values a tile, warps) of a program that holds a row of `width`
+    values as several tiles.
 
     Lanes beyond the row cost as many instructions as lanes in it, and each warp repeats what a row needs once; with
     many of either, instructions bound the kernel and not memory. So tiles are small (up to 16 values a lane) and warps
@@ -31,7 +32,7 @@ def row_tiles(width: int) -> tuple[int, int, int]:
 
 
 def row_groups(width: int) -> int:
-    """Groups of 128 values in a row of `width`, the last one perhaps short."""
+    """Return the number of groups of 128 values in a row of `width`, the last one perhaps short."""
     if not 0 < width <= MAX_WIDTH:
         raise InputError("row width", width, f"the row kernels take 1 to {MAX_WIDTH} values a row")
     return triton.cdiv(width, GROUP)
@@ -39,13 +40,16 @@ def row_groups(width: int) -> int:
 
 @triton.jit
 def tile_columns(t: tl.constexpr, GROUPS: tl.constexpr):
-    """The columns of a row's tile `t`, [GROUPS, 128]."""
+    """Return the columns of a row's tile `t`, [GROUPS, 128]."""
     return (t * GROUPS + tl.arange(0, GROUPS)[:, None]) * 128 + tl.arange(0, 128)[None, :]
 
 
 @triton.jit
 def load_tiles(row_ptr, WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr):
-    """A row's tiles, float32 [GROUPS, 128], zero beyond its end. A constant WIDTH leaves full tiles without masks."""
+    """Return a row's tiles, float32 [GROUPS, 128], zero beyond its end.
+
+    A constant WIDTH leaves full tiles without masks.
+    """
     tiles = ()
     for t in tl.static_range(TILES):
         column = tile_columns(t, GROUPS)
@@ -73,7 +77,7 @@ def store_quantized(
 
 @triton.jit
 def quantize_tiles(tiles, TILES: tl.constexpr, PER_GROUP: tl.constexpr):
-    """A row's tiles in E4M3, and their scales: those of each tile's groups [GROUPS, 1], or the row's [1, 1]."""
+    """Return a row's tiles in E4M3, and their scales: those of each tile's groups [GROUPS, 1], or the row's [1, 1]."""
     if not PER_GROUP:
         largest = tl.abs(tiles[0].to(tl.float32))
         for t in tl.static_range(1, TILES):

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""Choosing the k largest of values that a program holds in registers, without sorting them.
+"""Choose the k largest of values that a program holds in registers, without sorting them.
 
 Values become integers of the same order; a bisection counts how many reach a value, until exactly k do. What was chosen
 is written in the order of position, so that of equal values the first are taken.
@@ -37,14 +37,15 @@ def choose(x, wanted, chosen_ptr, K, SLOTS: tl.constexpr):
 
 @triton.jit
 def sortable(x):
-    """float32 -> int32 of the same order, -0.0 and 0.0 being equal."""
+    """Return float32 as int32 of the same order, -0.0 and 0.0 being equal."""
     bits = tl.where(x == 0.0, 0.0, x).to(tl.int32, bitcast=True)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 @triton.jit
 def _threshold(key, wanted):
-    """A value that exactly `wanted` keys reach; else the wanted-th largest key, or with too few keys the smallest.
+    """Return a value that exactly `wanted` keys reach; else the wanted-th largest key, or with too few
+    keys the smallest.
 
     Bisection between the smallest and the largest key, at most 32 counts and about 14 on keys without ties.
     """

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""Self-attention of a beam over its own earlier positions, read where they were written.
+"""A beam attends over its own earlier positions, read where they were written.
 
 The levels' q, k, v stay in place; a row finds its ancestors' through the indices. At the model's third level a row
 reads five vectors (its own three, its parent's k and v; the first level's are one row a request) and writes one:
@@ -25,7 +25,7 @@ HEAD_WIDTHS = (16, 32, 64, 128)
 def self_attention(
     qkv: Tensor, past: list[Tensor], ancestors: list[Tensor], quantize_to: Granularity | None
 ) -> Operand:
-    """As `Ops.self_attention`: qkv [B, W, 3, H, D], past[p] [B, W_p, 3, H, D], ancestors[p] [B, W] -> [B*W, C].
+    """Compute `Ops.self_attention`: qkv [B, W, 3, H, D], past[p] [B, W_p, 3, H, D], ancestors[p] [B, W] -> [B*W, C].
 
     Contiguous, of one 16-bit type or float32; D one of HEAD_WIDTHS. One launch, a program a row: all heads of a row are
     at hand, so that a scale a token costs no second pass. Scores, softmax and sums are float32.
@@ -42,8 +42,9 @@ def self_attention(
         values, scale = out.values, out.scale
     groups = triton.next_power_of_2(row_groups(columns))
     _self_attention[(rows,)](
-        qkv, tuple(past), tuple(ancestors), values, scale, beams, tuple(level.shape[1] for level in past), columns,
-        width**-0.5, *scale.stride(), WIDTH=columns, P=len(past), D=width, GROUPS=groups,
+        qkv_ptr=qkv, past_ptrs=tuple(past), ancestor_ptrs=tuple(ancestors), out_ptr=values, scale_ptr=scale,
+        W=beams, past_widths=tuple(level.shape[1] for level in past), C=columns, softmax_scale=width**-0.5,
+        scale_row=scale.stride(0), scale_group=scale.stride(1), WIDTH=columns, P=len(past), D=width, GROUPS=groups,
         QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=4 if groups <= 16 else 8,
     )  # fmt: skip
     return out
@@ -61,7 +62,9 @@ def _self_attention(
     WIDTH: tl.constexpr, P: tl.constexpr, D: tl.constexpr, GROUPS: tl.constexpr,
     QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
-    """One program a row, held as [heads, D] with heads up to GROUPS * 128 / D. All is loaded before any is used.
+    """Attend with one row in each program, held as [heads, D] with heads up to GROUPS * 128 / D.
+
+    All is loaded before any is used.
 
     C = WIDTH comes a second time as a number that the compiler does not know, or it would load less at once.
     """

@@ -1,4 +1,4 @@
-"""Products and sigmoids on a CPU in which a row's bits depend on that row alone, not on the rows beside it.
+"""On a CPU these products and sigmoids give a row bits that depend on that row alone, not on the rows beside it.
 
 A BLAS chooses its kernels by the shape of a product, and within a product by a row's place: the rows left over at the
 end, and those at the border between two threads, may be summed in another order. An answer would then depend on who
@@ -23,7 +23,7 @@ LANES = 16
 
 
 def product(x: Tensor, weight: Tensor, residual: Tensor | None = None) -> Tensor:
-    """residual [..., T, N] plus x [..., T, K] times weight [..., N, K] transposed -> [..., T, N].
+    """Return residual [..., T, N] plus x [..., T, K] times weight [..., N, K] transposed -> [..., T, N].
 
     All in one type. Up to two leading dimensions, the same in all three, are for float32 and float64 alone: of two, the
     first counts what must not depend on each other, such as requests. 16-bit sums are float32, and rounded once with
@@ -41,17 +41,19 @@ def product(x: Tensor, weight: Tensor, residual: Tensor | None = None) -> Tensor
 
 
 def sigmoid(x: Tensor) -> Tensor:
-    """1 / (1 + exp(-x)): torch's own takes another exp for the last few elements of a tensor, torch.exp does not."""
+    """Return 1 / (1 + exp(-x)): torch's own takes another exp for the last few elements of a tensor,
+    torch.exp does not.
+    """
     return x.sigmoid() if _at_once(x) else 1 / (1 + (-x).exp())
 
 
 def silu(x: Tensor) -> Tensor:
-    """x * sigmoid(x)."""
+    """Return x * sigmoid(x)."""
     return F.silu(x) if _at_once(x) else x / (1 + (-x).exp())
 
 
 def _at_once(*operands: Tensor) -> bool:
-    """Whether nothing is to be done for steadiness: on a GPU, for a gradient, and where there are no rows."""
+    """Tell whether nothing is to be done for steadiness: on a GPU, for a gradient, and where there are no rows."""
     differentiated = torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
     return differentiated or operands[0].device.type != "cpu" or operands[0].numel() == 0
 
@@ -69,7 +71,7 @@ def _by_rows(x: Tensor, weight: Tensor, residual: Tensor | None) -> Tensor:
 
 
 def _by_lanes(x: Tensor, weight: Tensor) -> Tensor:
-    """x [R, ..., T, K] and weight [R, ..., N, K] -> [R, ..., T, N]."""
+    """Multiply x [R, ..., T, K] by weight [R, ..., N, K] -> [R, ..., T, N]."""
     columns = _filled(x, LANES).unflatten(-2, (-1, LANES)).movedim(-3, 1).mT.contiguous()  # [R, blocks, ..., K, LANES]
     out = columns.new_empty(*columns.shape[:-2], weight.shape[-2], LANES)
     multiply = torch.bmm if weight.dim() == 4 else torch.mm
@@ -81,5 +83,5 @@ def _by_lanes(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _filled(x: Tensor, size: int) -> Tensor:
-    """x [..., T, K] with rows of zeros up to a multiple of `size`."""
+    """Return x [..., T, K] with rows of zeros up to a multiple of `size`."""
     return F.pad(x, (0, 0, 0, -x.shape[-2] % size))

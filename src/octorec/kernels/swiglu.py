@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""SwiGLU and quantization in one kernel: each row is read once and written once.
+"""One kernel computes SwiGLU and quantization: each row is read once and written once.
 
 Letters: T rows, F width. The products of experts do the same in their epilogue (`gemm`), and share `silu`.
 """
@@ -16,7 +16,8 @@ from octorec.kernels.rows import load_tiles, row_tiles, store_quantized, store_t
 
 
 def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
-    """silu(gate) * up for contiguous gate_up [T, 2F] = [gate | up] -> [T, F], quantized by `token`, `group` or not.
+    """Return silu(gate) * up for contiguous gate_up [T, 2F] = [gate | up] -> [T, F], quantized by
+    `token`, `group` or not.
 
     float32 inside, rounded once to gate_up's type before quantizing.
     """
@@ -39,7 +40,7 @@ def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
 
 @triton.jit
 def silu(x):
-    """x / (1 + exp(-x)) of float32."""
+    """Return x / (1 + exp(-x)) of float32."""
     return x / (1.0 + tl.exp2(x * -1.4426950408889634))  # log2(e)
 
 
@@ -48,7 +49,7 @@ def _swiglu(
     gate_up_ptr, out_ptr, scale_ptr, scale_row, scale_group,
     WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
-    """One program a row."""
+    """Compute one row in each program."""
     row = tl.program_id(0).to(tl.int64)
     gate_ptr = gate_up_ptr + row * (2 * WIDTH)
     gate = load_tiles(gate_ptr, WIDTH, TILES, GROUPS)

@@ -1,1 +1,1 @@
-"""Decoders as plain modules, their presets, and reading and writing their checkpoints."""
+"""Models are decoders as plain modules; their presets and checkpoints are read and written here."""

@@ -1,4 +1,4 @@
-"""The families of models that checkpoints may be of: one literal table, by `model_type` of config.json.
+"""Checkpoints may be of these families of models: one literal table, by `model_type` of config.json.
 
 A new family costs a file beside this one, a recipe, and a row here.
 """
@@ -14,11 +14,14 @@ from torch import nn
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.ops import Ops
+from octorec.models.context_file import context_class
 from octorec.models.hf_folder import Checkpoint
+
+ContextModule = str | type | None  # a context module of the user's: FILE.py:CLASS, or the class
 
 
 class Family(NamedTuple):
-    """Where a family's class is, and how people call it.
+    """A Family says where a family's class is, and how people call it.
 
     The class makes a model of `(config, ops)`, and has three functions of its own. `parse(raw)` turns config.json's
     object into a configuration; `read_config(raw, shapes, where)` does so once the headers' shapes agree with it;
@@ -35,13 +38,13 @@ FAMILIES = {"onerec_v2": Family("octorec.models.onerec", "OneRecV2", "OneRec-V2"
 
 
 def known_family(raw: Mapping[str, Any]) -> Family | None:
-    """The family of a config.json's object; None where it is of none of ours."""
+    """Return the family of a config.json's object; None where it is of none of ours."""
     kind = raw.get("model_type")
     return FAMILIES.get(kind) if isinstance(kind, str) else None
 
 
 def family_class(raw: Mapping[str, Any]) -> Any:
-    """The class of the family of a config.json's object; an InputError where it is of none of ours."""
+    """Return the class of the family of a config.json's object; an InputError where it is of none of ours."""
     family = known_family(raw)
     if family is None:
         raise InputError("config.json: model_type", raw.get("model_type"), f"allowed: {', '.join(map(repr, FAMILIES))}")
@@ -49,23 +52,41 @@ def family_class(raw: Mapping[str, Any]) -> Any:
 
 
 def checked_config(raw: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str) -> Any:
-    """The family's configuration of a config.json's object, once the `shapes` of the tensors agree with it."""
+    """Return the family's configuration of a config.json's object, once the `shapes` of the tensors agree with it."""
     return family_class(raw).read_config(raw, shapes, where)
 
 
 def read_config(checkpoint: Checkpoint) -> Any:
-    """The family's configuration of a checkpoint folder. Raises InputError for another model than ours, MismatchError
-    for other shapes than its config.json says."""
+    """Return the family's configuration of a checkpoint folder. Raises InputError for another model than ours,
+    MismatchError for other shapes than its config.json says.
+    """
     shapes = {name: checkpoint.shape(name) for name in checkpoint.weights()}
     return checked_config(checkpoint.config, shapes, f"checkpoint {checkpoint.folder}")
 
 
-def maker(checkpoint: Checkpoint, ops: Ops) -> Callable[[], nn.Module]:
-    """A function that makes the model of a checkpoint's config.json, without its weights; raises as `read_config`."""
-    return partial(family_class(checkpoint.config), read_config(checkpoint), ops)
+def maker(checkpoint: Checkpoint, ops: Ops, context_module: ContextModule = None) -> Callable[[], nn.Module]:
+    """Return a function that makes the model of a checkpoint's config.json, without its weights.
+
+    Raises as `read_config`.
+    """
+    return maker_of(checkpoint.config, read_config(checkpoint), ops, context_module)
 
 
-def without_weights(checkpoint: Checkpoint) -> Any:
-    """The model of a checkpoint without memory for its weights: what it says of itself. Raises as `read_config`."""
+def maker_of(
+    raw: Mapping[str, Any], config: Any, ops: Ops, context_module: ContextModule = None
+) -> Callable[[], nn.Module]:
+    """Return a function that makes the model of `config`, the family's configuration of config.json's object `raw`.
+
+    context_module: the one of the user's that config.json says there is, as FILE.py:CLASS or the class itself.
+    """
+    if context_module is None:
+        return partial(family_class(raw), config, ops)
+    if not hasattr(config, "context_module"):
+        raise InputError("context_module", context_module, f"models of type {raw['model_type']} take none")
+    return partial(family_class(raw), config, ops, context_class(context_module))
+
+
+def without_weights(checkpoint: Checkpoint, context_module: ContextModule = None) -> Any:
+    """Return the model of a checkpoint without memory for its weights: what it says of itself. Raises as `maker`."""
     with torch.device("meta"):
-        return maker(checkpoint, reference)()
+        return maker(checkpoint, reference, context_module)()

@@ -1,4 +1,4 @@
-"""Another program's checkpoint as one of ours: every tensor is planned from the headers, then read one at a time.
+"""Another program's checkpoint becomes one of ours: every tensor is planned from the headers, then read one at a time.
 
 `models.name_map` holds the rules. Nothing is read before each tensor of ours is given exactly once, in its shape, and
 each foreign tensor is used or dropped.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from octorec.errors import InputError, MismatchError
 from octorec.kernels import reference
-from octorec.models.families import family_class
+from octorec.models.families import ContextModule, family_class, maker_of
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.name_map import NameMap, Rule
 from octorec.models.names import disk_tensors
@@ -26,14 +26,16 @@ Shape = tuple[int, ...]
 
 
 class Piece(NamedTuple):
-    """A Piece of a foreign tensor has a place in the stacked dimensions, and is divided into the tensors `names`."""
+    """A Piece is a part of a foreign tensor: it has a place in the stacked dimensions, and is divided into the tensors
+    `names`.
+    """
 
     place: tuple[int, ...]
     names: tuple[str, ...]
 
 
 class Use(NamedTuple):
-    """What one rule makes of one foreign tensor."""
+    """A Use is what one rule makes of one foreign tensor."""
 
     foreign: str
     rule: Rule
@@ -41,14 +43,14 @@ class Use(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What becomes of a foreign checkpoint. shapes: of all tensors of ours, by their names on disk."""
+    """A Plan says what becomes of a foreign checkpoint. shapes: of all tensors of ours, by their names on disk."""
 
     uses: tuple[Use, ...]
     dropped: tuple[str, ...]
     shapes: Mapping[str, Shape]
 
 
-def empty(config: Mapping[str, Any]) -> nn.Module:
+def empty(config: Mapping[str, Any], context_module: ContextModule = None) -> nn.Module:
     """Make the model of a config.json's object on the meta device. Raises InputError for a family that is none of ours,
     and for FP8: weights are imported in 16 or 32 bit."""
     family = family_class(config)
@@ -56,7 +58,7 @@ def empty(config: Mapping[str, Any]) -> nn.Module:
         allowed = "must be absent: import 16 bit, then `octorec quantize`"
         raise InputError("config.json: quantization_config", config["quantization_config"], allowed)
     with torch.device("meta"):
-        return family(family.parse(dict(config)), reference)
+        return maker_of(config, family.parse(dict(config)), reference, context_module)()
 
 
 def plan(model: nn.Module, checkpoint: Checkpoint, names: NameMap) -> Plan:
@@ -105,7 +107,9 @@ def tensors(plan: Plan, checkpoint: Checkpoint, progress: Progress = silent) -> 
 
 
 def _uses(name: str, checkpoint: Checkpoint, rules: Iterable[Rule], shapes: Mapping[str, Shape]) -> Iterator[Use]:
-    """What each rule that matches a foreign name makes of it; a table may serve two rules, as tied embeddings do."""
+    """Yield what each rule that matches a foreign name makes of it; a table may serve two rules, as
+    tied embeddings do.
+    """
     for rule in rules:
         values = rule.match(name)
         if values is None:
@@ -142,14 +146,17 @@ def _check_shape(rule: Rule, name: str, shape: Shape, ours: tuple[str, ...], sha
 
 
 def _nearest(name: str, shapes: Mapping[str, Shape]) -> list[str]:
-    """Names of the model that begin as `name` does, as far as any of them does."""
+    """Return names of the model that begin as `name` does, as far as any of them does."""
     while name and not any(each.startswith(name) for each in shapes):
         name = name[:-1]
     return [each for each in shapes if each.startswith(name)]
 
 
 def _dropped(names: list[str], used: set[str], rules: NameMap) -> tuple[str, ...]:
-    """The foreign tensors that are left out. Raises InputError for a pattern that has none, or one that is used."""
+    """Return the foreign tensors that are left out.
+
+    Raises InputError for a pattern that has none, or one that is used.
+    """
     dropped: dict[str, None] = {}
     for pattern in rules.drop:
         found = [name for name in names if fnmatchcase(name, pattern)]
@@ -172,7 +179,7 @@ def _check_rules(checkpoint: Checkpoint, uses: Iterable[Use], rules: Iterable[Ru
 
 
 def _givers(uses: Iterable[Use]) -> dict[str, Use]:
-    """The use that gives each tensor of ours. Raises MismatchError where there are two."""
+    """Return the use that gives each tensor of ours. Raises MismatchError where there are two."""
     givers: dict[str, Use] = {}
     for use in uses:
         for name in itertools.chain.from_iterable(piece.names for piece in use.pieces):

@@ -1,4 +1,4 @@
-"""Checkpoint folders as Hugging Face writes them: `config.json`, safetensors shards and their index.
+"""Checkpoint folders are read and written in Hugging Face's form: `config.json`, safetensors shards and their index.
 
 This is the only reader and writer of such folders. The index is the truth: a tensor comes from the file that the index
 names, and a folder that disagrees with its index is refused. Names, shapes and types come from the headers, so that
@@ -153,7 +153,7 @@ class Checkpoint:
 
 
 def open_shard(path: Path) -> tuple[Any, dict[str, Header]]:
-    """Memory-map one safetensors file and read its header, in the order in which its tensors lie.
+    """Map one safetensors file into memory and read its header, in the order in which its tensors lie.
 
     Raises InputError where the file is missing, no regular file of its folder, truncated, or has a false header.
     """
@@ -184,7 +184,7 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 
 def _check_name(path: Path, name: str) -> None:
-    """Names stand in errors, tables and reports: they must be short and do nothing to a terminal."""
+    """Refuse a name that is too long or would do something to a terminal: names stand in errors, tables and reports."""
     if len(name) > NAME_LENGTH or not name.isprintable():
         allowed = f"names a tensor {shown(name)}; names are printable and have at most {NAME_LENGTH} characters"
         raise InputError("checkpoint", str(path), allowed)

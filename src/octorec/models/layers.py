@@ -12,12 +12,12 @@ from octorec.models.names import Parts
 
 
 class Linear(nn.Module):
-    """y = into + x W^T without bias: x [T, K] -> [T, N]. `quant.FP8Linear` is its twin."""
+    """A Linear computes y = into + x W^T without bias: x [T, K] -> [T, N]. `quant.FP8Linear` is its twin."""
 
     input_granularity: Granularity | None = None  # how an FP8 twin wants its input quantized
 
     def __init__(self, n_in: int, n_out: int, ops: Ops, parts: Parts = ()):
-        """parts: the matrices on disk that lie over each other in it; none: it is one."""
+        """Make an empty weight. parts: the matrices on disk that lie over each other in it; none: it is one."""
         super().__init__()
         assert not parts or sum(rows for _, rows in parts) == n_out
         self.weight = nn.Parameter(torch.empty(n_out, n_in))  # [N, K]
@@ -29,11 +29,11 @@ class Linear(nn.Module):
 
 
 class Head(Linear):
-    """A Linear whose output is scored: it stays in 16 bit, and `ops.head` computes it in float32."""
+    """A Head is a Linear whose output is scored: it stays in 16 bit, and `ops.head` computes it in float32."""
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm with a learned weight over the last dimension."""
+    """An RMSNorm is a root-mean-square norm with a learned weight over the last dimension."""
 
     def __init__(self, width: int, eps: float, ops: Ops):
         super().__init__()
@@ -42,17 +42,17 @@ class RMSNorm(nn.Module):
         self.ops = ops
 
     def forward(self, x: Tensor, granularity: Granularity | None = None) -> Operand:
-        """x [..., C] -> its norm, quantized as the next product wants it."""
+        """Return the norm of x [..., C], quantized as the next product wants it."""
         return self.ops.rms_norm(x, self.weight, self.eps, granularity)
 
 
 def gate_up(hidden: int) -> Parts:
-    """The parts of the first product of a SwiGLU of width `hidden`."""
+    """Return the parts of the first product of a SwiGLU of width `hidden`."""
     return ("gate_proj", hidden), ("up_proj", hidden)
 
 
 class DenseFFN(nn.Module):
-    """SwiGLU feed-forward, added to `into`: x and into [T, C] -> [T, C]."""
+    """A DenseFFN is a SwiGLU feed-forward, added to `into`: x and into [T, C] -> [T, C]."""
 
     def __init__(self, width: int, hidden: int, ops: Ops):
         super().__init__()
@@ -70,10 +70,10 @@ class DenseFFN(nn.Module):
 
 
 class Experts(nn.Module):
-    """The weights of all experts of one block, the shared ones last. `quant.FP8Experts` is its twin."""
+    """Experts are the weights of all experts of one block, the shared ones last. `quant.FP8Experts` is its twin."""
 
     def __init__(self, n_expert: int, width: int, hidden: int, ops: Ops, n_shared: int = 0):
-        """n_expert: all of them, n_shared of which are shared."""
+        """Make empty weights. n_expert: all of them, n_shared of which are shared."""
         super().__init__()
         self.routed, self.parts = n_expert - n_shared, gate_up(hidden)
         self.gate_up_proj = nn.Parameter(torch.empty(n_expert, 2 * hidden, width))  # [E, 2F, C]
@@ -85,7 +85,9 @@ class Experts(nn.Module):
 
 
 class Router(nn.Module):
-    """Sigmoid scores over the routed experts; `bias` moves the choice alone (auxiliary-loss-free balancing)."""
+    """A Router gives sigmoid scores over the routed experts; `bias` moves the choice alone
+    (auxiliary-loss-free balancing).
+    """
 
     bias: Tensor
 
@@ -96,7 +98,7 @@ class Router(nn.Module):
 
 
 class MoE(nn.Module):
-    """Routed experts and the shared one, added to `into`: x and into [T, C], not quantized -> [T, C]."""
+    """A MoE adds routed experts and the shared one to `into`: x and into [T, C], not quantized -> [T, C]."""
 
     input_granularity: Granularity | None = None  # the router reads 16 bit; rows are quantized as they are gathered
 
@@ -115,7 +117,7 @@ class MoE(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Query and output projections only: keys and values are the context's."""
+    """A CrossAttention has query and output projections only: keys and values are the context's."""
 
     def __init__(self, width: int, n_head: int, ops: Ops):
         super().__init__()
@@ -125,14 +127,14 @@ class CrossAttention(nn.Module):
         self.ops = ops
 
     def forward(self, x: Operand, keys: Tensor, values: Tensor, lengths: Tensor, into: Tensor) -> Tensor:
-        """x and into [B*W, C], keys and values [B, S, G, D], lengths [B] -> [B*W, C]."""
+        """Attend: x and into [B*W, C], keys and values [B, S, G, D], lengths [B] -> [B*W, C]."""
         q = self.q_proj(x).view(len(lengths), -1, self.n_head, keys.shape[-1])
         out = self.ops.cross_attention(q, keys, values, lengths, self.o_proj.input_granularity)
         return self.o_proj(out, into)
 
 
 class SelfAttention(nn.Module):
-    """Attention over the target's own positions."""
+    """A SelfAttention attends over the target's own positions."""
 
     def __init__(self, width: int, n_head: int, ops: Ops):
         super().__init__()
@@ -142,13 +144,15 @@ class SelfAttention(nn.Module):
         self.ops = ops
 
     def forward(self, x: Operand, into: Tensor, batch: int) -> Tensor:
-        """All positions of a target at once: x and into [B*L, C] -> [B*L, C]."""
+        """Attend over all positions of a target at once: x and into [B*L, C] -> [B*L, C]."""
         return self.o_proj(self.ops.causal_attention(self._qkv(x, batch)), into)
 
     def step(
         self, x: Operand, into: Tensor, batch: int, past: list[Tensor], ancestors: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """One level: x and into [B*W, C] -> [B*W, C], and its q, k, v [B, W, 3, H, D] for the levels after it."""
+        """Attend at one level: x and into [B*W, C] -> [B*W, C], and its q, k, v [B, W, 3, H, D] for the
+        levels after it.
+        """
         qkv = self._qkv(x, batch)
         out = self.ops.self_attention(qkv, past, ancestors, self.o_proj.input_granularity)
         return self.o_proj(out, into), qkv
@@ -158,7 +162,7 @@ class SelfAttention(nn.Module):
 
 
 def sizes_of(model: nn.Module) -> Sizes:
-    """What limits of kernels depend on, of all these layers in a model."""
+    """Return what limits of kernels depend on, of all these layers in a model."""
     sizes = Sizes(set(), set(), set())
     for module in model.modules():
         if isinstance(module, CrossAttention | SelfAttention):

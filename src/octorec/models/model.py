@@ -1,10 +1,10 @@
-"""The seam between an engine and a family of models: all that an engine asks of a model.
+"""The seam between an engine and a family of models is this: all that an engine asks of a model.
 
 Letters: B requests, W beams, L levels of an item's codes, V codes of a level.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from octorec.models.user import UserField
 
 
 class InputSpec(NamedTuple):
-    """What one request writes of an input. blank: the value of what no request writes."""
+    """An InputSpec says what one request writes of an input. blank: the value of what no request writes."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -26,24 +26,26 @@ Inputs = Mapping[str, Tensor]  # of a batch, by name: [B, *shape]
 
 
 def blank_inputs(specs: Mapping[str, InputSpec], size: int) -> dict[str, Tensor]:
-    """The inputs of `size` requests that nobody has written yet, on the host."""
+    """Return the inputs of `size` requests that nobody has written yet, on the host."""
     return {name: torch.full((size, *spec.shape), spec.blank, dtype=spec.dtype) for name, spec in specs.items()}
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model is given of one request, after every check.
+    """A Reading is what a model is given of one request, after every check.
 
     codes [n, L] int64: of the newest items of the history, the newest last; one row of -1 for an empty history.
     user: a number for each of the model's user fields, as `UserField.encode` gives it.
+    features: an array for each feature of a model that has `features`, as `Feature.encode` gives it.
     """
 
     codes: np.ndarray
     user: Sequence[float]
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Logits(NamedTuple):
-    """Scores of the next code: values [B, W, V] float32.
+    """Logits are scores of the next code: values [B, W, V] float32.
 
     log_norm [B, W] float32: the log-sum-exp over a vocabulary that is larger than the level's codes; None: over these.
     """
@@ -54,14 +56,14 @@ class Logits(NamedTuple):
 
 @dataclass(frozen=True)
 class Choose:
-    """A step of decoding that extends beams by a code of a level of the item trie."""
+    """A Choose is a step of decoding that extends beams by a code of a level of the item trie."""
 
     level: int
 
 
 @dataclass(frozen=True)
 class Force:
-    """A step of decoding that extends each beam by one given code, such as the token that ends an item.
+    """A Force is a step of decoding that extends each beam by one given code, such as the token that ends an item.
 
     code: its place among the values of the step's Logits. scored: its log-probability is added to the beam's score.
     """
@@ -74,13 +76,14 @@ Step = Choose | Force
 
 
 class Model(Protocol):
-    """A model answers requests in steps. What it keeps between them, its state, is its own affair.
+    """A Model answers requests in steps. What it keeps between them, its state, is its own affair.
 
     Loading and saving ask more of a family's class: `families.Family` says what.
 
     codebook_sizes: V of each level. codebook_fingerprint: of the codebook that it was trained on; None: not known.
     max_history: items of a history that it reads at most, the newest. user_fields: what it reads of a user.
     steps: of decoding one item; each level is chosen once, in order.
+    A model that reads named features of a request says which as `features` (see `models.features`); others need not.
     """
 
     @property

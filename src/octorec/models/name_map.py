@@ -35,7 +35,7 @@ TEMPLATE = f"must be a tensor's name of at most {LONGEST} characters, {{i}} in t
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule turns each foreign tensor that `source` matches into tensors of ours.
+    """A Rule turns each foreign tensor that `source` matches into tensors of ours.
 
     where: the file and number of the rule, for errors. source, targets: templates of names. stack: variables that the
     leading dimensions count. transpose: whether what remains is a matrix to be transposed.
@@ -123,7 +123,7 @@ def _rule(where: str, raw: Any) -> Rule:
 
 
 def _texts(field: str, value: Any, most: int, allowed: str) -> tuple[str, ...]:
-    """A text or a list of texts, as a tuple."""
+    """Return a text or a list of texts, as a tuple."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or len(texts) > most:
         raise InputError(field, value, f"must be a text or a list of at most {most:,} texts")
@@ -134,7 +134,10 @@ def _texts(field: str, value: Any, most: int, allowed: str) -> tuple[str, ...]:
 
 
 def _variables(field: str, template: str) -> list[str]:
-    """The variables of a template. Raises InputError for other braces, and for two variables with nothing between."""
+    """Return the variables of a template.
+
+    Raises InputError for other braces, and for two variables with nothing between.
+    """
     if set("{}") & set(VARIABLE.sub("", template)):
         raise InputError(field, template, "braces hold a variable: a small letter, then letters, digits and _")
     if "}{" in template:

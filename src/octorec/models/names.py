@@ -1,4 +1,4 @@
-"""Which tensor on disk is which view of a model's memory: the one place that knows both.
+"""Names say which tensor on disk is which view of a model's memory: this is the one place that knows both.
 
 On disk every matrix is 2-D and goes by its own name. In memory matrices that one product computes lie together: q, k, v
 of an attention, gate and up of an FFN, all experts of a block. A module says so itself: `models.layers.Linear` by its
@@ -19,7 +19,7 @@ Parts = tuple[tuple[str, int], ...]  # the name and the rows of each matrix in a
 
 @dataclass(frozen=True)
 class View:
-    """A tensor on disk as it lies in memory. module: the name of the module in memory that holds it."""
+    """A View is a tensor on disk as it lies in memory. module: the name of the module in memory that holds it."""
 
     tensor: Tensor
     module: str
@@ -50,7 +50,7 @@ def _views(module: Any, name: str, disk: str) -> Iterator[tuple[str, View]]:
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters, then buffers that are saved."""
+    """Yield parameters, then buffers that are saved."""
     yield from ((name, parameter.detach()) for name, parameter in module.named_parameters(recurse=False))
     for name, buffer in module.named_buffers(recurse=False):
         if name not in module._non_persistent_buffers_set:

@@ -17,14 +17,18 @@ from torch import Tensor, nn
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.ops import Operand, Ops
+from octorec.models.features import Features, features_of
 from octorec.models.layers import CrossAttention, DenseFFN, Head, MoE, RMSNorm, SelfAttention
 from octorec.models.model import Choose, Inputs, InputSpec, Logits, Reading, Step
 from octorec.models.onerec_config import OneRecConfig
 from octorec.models.onerec_context import ContextBatch, ContextProcessor
+from octorec.models.onerec_own_context import made_context, own_context, require_context_module
 from octorec.models.onerec_shapes import checked_config
 from octorec.models.onerec_work import batch_work
 from octorec.models.user import UserField
 from octorec.models.work import Work
+
+FEATURE = "features."  # before a feature's name among the inputs
 
 
 @dataclass
@@ -76,13 +80,20 @@ class Block(nn.Module):
 
 
 class OneRecV2(nn.Module):
-    """The whole model. `ops` are the operations it runs on; the references by default."""
+    """The whole model. `ops` are the operations it runs on; the references by default.
 
-    def __init__(self, config: OneRecConfig, ops: Ops = reference):
+    context_module: the class of a context module of the user's, in the place of ContextProcessor.
+    """
+
+    def __init__(self, config: OneRecConfig, ops: Ops = reference, context_module: type[nn.Module] | None = None):
         super().__init__()
         width = config.d_model
         self.config = config
-        self.context = ContextProcessor(config, ops)
+        if context_module is None:
+            require_context_module(config)
+            self.context: Any = ContextProcessor(config, ops)
+        else:
+            self.context = own_context(context_module, config, ops)
         self.key_norm = nn.ModuleList([RMSNorm(config.kv_slice, config.rms_eps, ops) for _ in range(config.l_kv)])
         self.value_norm = nn.ModuleList(
             [RMSNorm(config.kv_slice, config.rms_eps, ops) for _ in range(config.l_kv * (config.s_kv - 1))]
@@ -127,22 +138,34 @@ class OneRecV2(nn.Module):
         return self.config.user_fields
 
     @property
+    def features(self) -> Features:
+        """What its context module reads of a request by name."""
+        return features_of(self.context)
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """One choice a level."""
         return tuple(Choose(level) for level in range(len(self.codebook_sizes)))
 
     def inputs(self, longest: int) -> dict[str, InputSpec]:
-        """lengths, codes and user of a `ContextBatch`; a row that no request writes has one item of code 0."""
+        """The tensors of a `ContextBatch`; a row that no request writes has one item of code 0, and blank features."""
+        own = {
+            FEATURE + name: InputSpec(one.shape, getattr(torch, one.dtype), one.blank or 0)
+            for name, one in self.features.items()
+        }
         return {
             "lengths": InputSpec((), torch.int64, 1),
             "codes": InputSpec((longest, len(self.codebook_sizes)), torch.int64),
             "user": InputSpec((len(self.user_fields),), torch.float32),
+            **own,
         }
 
     def write(self, reading: Reading, put: Callable[[str, np.ndarray], None]) -> None:
         put("lengths", np.array(len(reading.codes), np.int64))
         put("codes", reading.codes)
         put("user", np.array(reading.user, np.float32))
+        for name, values in reading.features.items():
+            put(FEATURE + name, values)
 
     def prefill(self, inputs: Inputs) -> ContextKV:
         return self.encode_context(_batch(inputs))
@@ -154,14 +177,19 @@ class OneRecV2(nn.Module):
         return [Logits(logits[:, None]) for logits in self(_batch(inputs), codes)]
 
     def data_rows(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Context items beyond a request's length are padding."""
+        """Context items beyond a request's length are padding; what a module of the user's computes on is not known."""
+        if self.config.context_module is not None:
+            return {}
         places = torch.arange(inputs["codes"].shape[1], device=inputs["lengths"].device)
         return {"context.proj": (places < inputs["lengths"][:, None]).flatten()}
 
     def encode_context(self, batch: ContextBatch) -> ContextKV:
         """The keys and values every level of the batch will read."""
-        context = self.context(batch) if batch.context is None else batch.context
-        return self.context_kv(context, batch.lengths)
+        if batch.context is not None:
+            return self.context_kv(batch.context, batch.lengths)
+        if self.config.context_module is not None:
+            return self.context_kv(*made_context(self.context, batch, self.config.d_context, self.bos.dtype))
+        return self.context_kv(self.context(batch), batch.lengths)
 
     def context_kv(self, context: Tensor, lengths: Tensor) -> ContextKV:
         """Slice context [B, S, d_context] into normed keys and values (section 3): no projection, no encoder."""
@@ -210,7 +238,8 @@ class OneRecV2(nn.Module):
 
 
 def _batch(inputs: Inputs) -> ContextBatch:
-    return ContextBatch(inputs["lengths"], inputs["codes"], inputs["user"])
+    features = {name.removeprefix(FEATURE): given for name, given in inputs.items() if name.startswith(FEATURE)}
+    return ContextBatch(inputs["lengths"], inputs["codes"], inputs["user"], features=features)
 
 
 def _step(attention: SelfAttention, kv: ContextKV, past: list[Tensor], x: Operand, h: Tensor) -> Tensor:

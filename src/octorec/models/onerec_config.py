@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octorec.errors import InputError, check_keys
-from octorec.models.user import UserField, encode_user, is_number, read_user_fields
+from octorec.models.user import LONGEST_NAME, UserField, encode_user, is_number, read_user_fields
 
 __all__ = ["OneRecConfig", "UserField", "encode_user"]
 
@@ -59,6 +59,7 @@ class OneRecConfig:
     rms_eps: float = 1e-6
     user_fields: tuple[UserField, ...] = ()
     codebook_fingerprint: str | None = None  # of the codebook whose codes the model was trained on
+    context_module: str | None = None  # the class of a context module of the user's; None: ContextProcessor
 
     def __post_init__(self) -> None:
         defaulted = {field.name for field in dataclasses.fields(self) if field.default is None}
@@ -70,6 +71,9 @@ class OneRecConfig:
         eps, mark = self.rms_eps, self.codebook_fingerprint
         _require(is_number(eps) and 1e-30 <= eps <= 1, "rms_eps", self, "must be a number from 1e-30 to 1")
         _require(mark is None or isinstance(mark, str), "codebook_fingerprint", self, "must be a text or null")
+        own = self.context_module
+        named = own is None or (isinstance(own, str) and own.isidentifier() and len(own) <= LONGEST_NAME)
+        _require(named, "context_module", self, "must be the name of a class in Python, or null")
         _require(self.d_model % self.n_head == 0, "n_head", self, f"must divide d_model = {self.d_model}")
         _require(self.l_kv <= self.n_layer, "l_kv", self, f"at most n_layer = {self.n_layer}")
         _require(self.n_head % self.groups == 0, "g_kv", self, f"must divide n_head = {self.n_head}")

@@ -1,10 +1,11 @@
 """The context processor: a user's history and fields as context items of width d_context.
 
-It is one way to make `context [B, S, d_context]`; a module of the user's own can make it from any features and hand it
-to `OneRecV2.context_kv` in its place.
+It is one way to make `context [B, S, d_context]`; a module of the user's can make it of named features in its place.
 """
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,12 +25,14 @@ class ContextBatch:
     lengths [B] int64, 1..S. codes [B, S, levels] int64, -1 in the one item that an empty history leaves.
     user [B, fields] float32 as `encode_user` gives it, [B, 0] without fields.
     context [B, S, d_context], or None: given, it replaces what the processor would make of codes and user.
+    features: [B, *shape] by name, as a context module of the user's declares them.
     """
 
     lengths: Tensor
     codes: Tensor
     user: Tensor
     context: Tensor | None = None
+    features: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 class FieldEmbed(nn.ModuleDict):

@@ -28,20 +28,16 @@ def checked_config(raw: dict[str, Any], found: Mapping[str, tuple[int, ...]], wh
 
 def disk_shapes(config: OneRecConfig) -> Named:
     """The name and the shape of each tensor of a 16-bit checkpoint, one at a time: a config may claim millions."""
-    width, embed, sizes = config.d_model, config.embed_dim, config.codebook_sizes
+    width, sizes = config.d_model, config.codebook_sizes
     yield "bos", (width,)
     yield "position", (len(sizes), width)
     for level, size in enumerate(sizes):
-        yield f"context.code_embed.{level}.weight", (size, embed)
         yield f"head_norm.{level}.weight", (width,)
         yield f"head.{level}.weight", (size, width)
         if level < len(sizes) - 1:
             yield f"code_embed.{level}.weight", (size, width)
-    yield "context.recency_embed.weight", (config.recency_buckets, embed)
-    for field in config.user_fields:
-        rows = len(field.values) + 1 if field.kind == "category" else 2
-        yield f"context.field_embed.{field.name}.weight", (rows, embed)
-    yield "context.proj.weight", (config.d_context, (len(sizes) + 1 + len(config.user_fields)) * embed)
+    if config.context_module is None:
+        yield from _context(config)
     for layer in range(config.l_kv):
         yield f"key_norm.{layer}.weight", (config.kv_slice,)
         if config.s_kv == 2:
@@ -54,6 +50,7 @@ def check_shapes(config: OneRecConfig, found: Mapping[str, tuple[int, ...]], whe
     """Compare what `config` claims with the shapes `found` in a folder's headers, scales left out.
 
     Takes no longer than the headers are long, whatever the config says. where: how an error names the folder.
+    Tensors of a context module of the user's are left to `weights.check_fits`, which has the module.
     Raises MismatchError for a tensor that is missing, is of no part of the model, or has another shape.
     """
     expected: set[str] = set()
@@ -66,7 +63,9 @@ def check_shapes(config: OneRecConfig, found: Mapping[str, tuple[int, ...]], whe
                 break
         elif tuple(found[name]) != shape:
             raise MismatchError(f"{where}: {name}", tuple(found[name]), f"its config.json says {shape}")
-    unexpected = [] if len(missing) > SHOWN else [name for name in found if name not in expected]
+    own = ("context.",) if config.context_module is not None else ()
+    others = (name for name in found if name not in expected and not name.startswith(own))
+    unexpected = [] if len(missing) > SHOWN else [*others]
     if missing or unexpected:
         said = f"missing {_some(missing)}; unexpected {_some(unexpected)}"
         raise MismatchError(where, said, "its tensors must be those its config.json says")
@@ -83,6 +82,17 @@ def parameters(config: OneRecConfig) -> int:
     expert = 3 * config.d_model * config.expert_width
     more = (config.n_expert - 1) * (expert + config.d_model + 1) + config.n_shared * expert if config.n_expert else 0
     return sum(math.prod(shape) for _, shape in disk_shapes(one_expert)) + blocks * more
+
+
+def _context(config: OneRecConfig) -> Named:
+    embed, sizes = config.embed_dim, config.codebook_sizes
+    for level, size in enumerate(sizes):
+        yield f"context.code_embed.{level}.weight", (size, embed)
+    yield "context.recency_embed.weight", (config.recency_buckets, embed)
+    for field in config.user_fields:
+        rows = len(field.values) + 1 if field.kind == "category" else 2
+        yield f"context.field_embed.{field.name}.weight", (rows, embed)
+    yield "context.proj.weight", (config.d_context, (len(sizes) + 1 + len(config.user_fields)) * embed)
 
 
 def _block(config: OneRecConfig, block: int) -> Named:

@@ -1,4 +1,4 @@
-"""The published OneRec-V2 sizes (arXiv 2508.20900) and small ones for tests and the demo."""
+"""Presets are the published OneRec-V2 sizes (arXiv 2508.20900) and small ones for tests and the demo."""
 
 import dataclasses
 from typing import Any
@@ -29,7 +29,7 @@ PRESETS: dict[str, OneRecConfig] = {
 
 
 def preset(name: str, **changes: Any) -> OneRecConfig:
-    """The configuration called `name`, with `changes` to its fields."""
+    """Return the configuration called `name`, with `changes` to its fields."""
     if name not in PRESETS:
         raise InputError("preset", name, f"allowed: {', '.join(PRESETS)}")
     return dataclasses.replace(PRESETS[name], **changes)

@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint are weights, and which are the scales that others are multiplied by.
+"""Tell which tensors of a checkpoint are weights, and which are the scales that others are multiplied by.
 
 A weight stored in 8 bits is `values * scale`. Its scale has the weight's name and `_scale` (compressed-tensors,
 ModelOpt, AutoFP8, FBGEMM) or `_scale_inv` (DeepSeek) behind it; despite the name both multiply. The scale's shape says

@@ -1,4 +1,4 @@
-"""What is known about a user: the fields a model declares, and the numbers that it reads of a request's values."""
+"""A model declares user fields, and reads numbers that are made of a request's values."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +12,7 @@ SMALLEST, LARGEST = 1e-30, 1e30  # what float32 holds with room for a division
 
 @dataclass(frozen=True)
 class UserField:
-    """One thing known about the user, carried by every context item.
+    """A UserField is one thing known about the user, carried by every context item.
 
     kind `category`: one of `values`. kind `number`: standardised as (x - mean) / std.
     A request may leave a field out: a category then has an embedding of its own, a number counts as its mean.
@@ -37,7 +37,7 @@ class UserField:
             raise InputError(f"{where}.std", self.std, f"must be above 0: a number from {SMALLEST:g} to {LARGEST:g}")
 
     def encode(self, value: Any) -> float:
-        """The number a model reads: 0 or 1 + the category's position, or the standardised number."""
+        """Return the number a model reads: 0 or 1 + the category's position, or the standardised number."""
         if self.kind == "category":
             if value is None:
                 return 0.0
@@ -54,7 +54,7 @@ class UserField:
 
 
 def encode_user(fields: tuple[UserField, ...], user: dict[str, Any]) -> list[float]:
-    """A user's values in the order of the schema; a name the schema does not know is an InputError."""
+    """Return a user's values in the order of the schema; a name the schema does not know is an InputError."""
     known = [field.name for field in fields]
     for name in user:
         if name not in known:
@@ -63,14 +63,14 @@ def encode_user(fields: tuple[UserField, ...], user: dict[str, Any]) -> list[flo
 
 
 def read_user_fields(raw: Any) -> tuple[UserField, ...]:
-    """The `user_fields` of a config.json: a list of objects, each with the keys of UserField."""
+    """Return the `user_fields` of a config.json: a list of objects, each with the keys of UserField."""
     if not isinstance(raw, list | tuple):
         raise InputError("user_fields", raw, "must be a list of fields, each with name and kind")
     return tuple(field if isinstance(field, UserField) else _user_field(field) for field in raw)
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is an int or a float, no bool and no NaN."""
+    """Tell whether `value` is an int or a float, no bool and no NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
@@ -83,7 +83,7 @@ def _user_field(raw: Any) -> UserField:
 
 
 def _check_name(name: Any) -> None:
-    """A name becomes part of a tensor's name, whose parts are set apart by points."""
+    """Refuse a name that cannot be part of a tensor's name, whose parts are set apart by points."""
     allowed = f"a name is a text of 1 to {LONGEST_NAME} printable characters without '.' and without spaces at its ends"
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
         raise InputError("user_fields: name", name, allowed)

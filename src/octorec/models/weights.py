@@ -1,4 +1,7 @@
-"""Weights between a checkpoint folder and a model's memory, for every family. `models.names` knows which is which."""
+"""Weights are moved between a checkpoint folder and a model's memory, for every family.
+
+`models.names` knows which is which.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ def save(model: nn.Module, folder: Path, dtype: torch.dtype) -> int:
 
 
 def stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """`tensor` in the type it is kept in: the router's bias and the scales in float32, the rest in `dtype`."""
+    """Return `tensor` in the type it is kept in: the router's bias and the scales in float32, the rest in `dtype`."""
     return tensor if name.endswith(("router.bias", "_scale")) else tensor.to(dtype)
 
 
@@ -61,7 +64,9 @@ def check_fits(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def _serves_channels(name: str, shape: tuple[int, ...], tensor: Tensor) -> bool:
-    """Whether a scale of this shape on disk gives each row of the scales `tensor` [N, 1] its own: one of all, or N."""
+    """Tell whether a scale of this shape on disk gives each row of the scales `tensor` [N, 1] its own:
+    one of all, or N.
+    """
     channels = name.endswith("_scale") and tensor.dim() == 2 and tensor.shape[1] == 1
     return channels and shape in ((), (1,), (1, 1), (len(tensor),))
 

@@ -1,4 +1,4 @@
-"""What a batch computes and moves, as a family says it; `numerics.workload` makes a roofline of it."""
+"""A family says what a batch computes and moves; `numerics.workload` makes a roofline of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Traffic:
-    """Values that are read and written beside the matrices' products.
+    """A Traffic is values that are read and written beside the matrices' products.
 
     part: what for, in words. values: numbers moved, of `width` bytes each in 16 bit. flops: computed with them.
     product: the module whose input is written; where it is in FP8, `shrunk` of the values take a byte.
@@ -22,7 +22,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Work:
-    """The work of one batch.
+    """A Work is the work of one batch.
 
     rows: M of each pass, for the name of a tensor: rows that a matrix multiplies, that a norm reads, or that are looked
     up in a table of embeddings. traffic: whatever else is moved.

@@ -1,1 +1,1 @@
-"""What a checkpoint's weights and activations look like, what FP8 does to them, and reports that show it."""
+"""Numerics measure what a checkpoint's weights and activations look like, and what FP8 does to them."""

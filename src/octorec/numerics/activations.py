@@ -1,6 +1,6 @@
-"""Statistics of activations, taken by hooks while the real model answers real requests.
+"""Statistics of activations are taken by hooks while the real model answers real requests.
 
-Everything is computed in float32 by the reference operations. Letters as in `kernels.ops`.
+Everything is computed in float32 by the reference operations. Letters are those of `kernels.ops`.
 `activation_stats` is for the models of our families; `watch` is for any module made of `nn.Linear` or our own layers.
 """
 
@@ -23,18 +23,18 @@ from octorec.numerics.roles import role
 from octorec.numerics.scale_groups import ScaleStats, outlier_share
 from octorec.numerics.stats import finite, flat, flat_scales, measure
 
-SCHEMES: dict[str, tuple[Granularity, Granularity]] = {  # weights, activations
+SCHEMES: dict[str, tuple[Granularity, Granularity]] = {  # name -> granularity of weights, of activations
     "channel/token": ("channel", "token"),
     "block/group": ("block", "group"),
     "tensor/tensor": ("tensor", "tensor"),
 }
-GROUPED: tuple[Granularity, ...] = ("token", "group")  # of activations
+GROUPED: tuple[Granularity, ...] = ("token", "group")  # granularities of activations
 SCALINGS = ("token", "group", "tensor", "unscaled")
 
 
 @dataclass(frozen=True)
 class OutputError:
-    """|y' - y| / |y| of a layer's output when its weights, its activations or both are quantized."""
+    """An OutputError is |y' - y| / |y| of a layer's output when its weights, its activations or both are quantized."""
 
     weights: float
     activations: float
@@ -43,7 +43,7 @@ class OutputError:
 
 @dataclass(frozen=True)
 class ActivationStats:
-    """The input [rows, width] of one product, and what FP8 costs its output.
+    """ActivationStats describe the input [rows, width] of one product, and what FP8 costs its output.
 
     scales: what each of SCALINGS does to it. outlier_channels: share of its features (columns) whose absmax is over 10
     times the median feature's. errors: by scheme; empty for what lies between the two products of the experts, whose
@@ -61,11 +61,11 @@ class ActivationStats:
 
     @property
     def sqnr(self) -> dict[str, float]:
-        """dB by granularity, infinite where nothing is lost."""
+        """Return dB by granularity, infinite where nothing is lost."""
         return {name: stats.sqnr for name, stats in self.scales.items()}
 
     def row(self) -> dict[str, Any]:
-        """Flat, for a table or JSON: what is infinite or does not exist is None."""
+        """Return a flat row for a table or JSON: what is infinite or does not exist is None."""
         row: dict[str, Any] = {"name": self.name, "role": self.role, "rows": self.rows, "width": self.width}
         row.update(flat(self.distribution))
         row["outlier_channels"] = self.outlier_channels
@@ -78,7 +78,8 @@ class ActivationStats:
 
 
 def activation_stats(model: Model, inputs: Inputs, codes: Tensor) -> list[ActivationStats]:
-    """Of every Linear and Experts that `model`, with plain weights, runs for `inputs` and the true `codes` [B, L].
+    """Measure the input of every Linear and Experts that `model`, with plain weights, runs for `inputs`
+    and the true `codes` [B, L].
 
     The heads stay in 16 bit and are left out. Needs about six times the memory of one block's experts.
     What the model calls padding is left out too.
@@ -91,7 +92,7 @@ def activation_stats(model: Model, inputs: Inputs, codes: Tensor) -> list[Activa
 def watch(
     model: nn.Module, run: Callable[[], object], rows: Mapping[str, Tensor] | None = None
 ) -> list[ActivationStats]:
-    """Of the input of each `nn.Linear`, `Linear` and `Experts` that `run()` sends through `model`, in that order.
+    """Measure the input of each `nn.Linear`, `Linear` and `Experts` that `run()` sends through `model`, in that order.
 
     rows: for a module's name, which of its input's rows [T] bool are data; all of them where it is not named. A module
     that runs twice is there twice.
@@ -109,8 +110,10 @@ def watch(
     return found
 
 
-def _hook(name: str, rows: Tensor | None, found: list[ActivationStats]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    """A forward hook that measures a layer's input; `rows` [T] bool: which of its rows are data, None for all."""
+def _hook(name: str, rows: Tensor | None, stats: list[ActivationStats]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """Return a forward hook that measures a layer's input; `rows` [T] bool: which of its rows are
+    data, None for all.
+    """
 
     def look(module: nn.Module, args: tuple[Any, ...]) -> None:
         x = args[0].flatten(0, -2)
@@ -118,11 +121,11 @@ def _hook(name: str, rows: Tensor | None, found: list[ActivationStats]) -> Calla
         if isinstance(module, Experts):
             routing = Routing(*args[1])
             hidden = _hidden(x, routing, module.gate_up_proj.float())
-            found.append(_stats(name, x, _experts_errors(module, x, routing)))
-            found.append(_stats(f"{name}.down_proj", hidden, {}))
+            stats.append(_stats(name, x, _experts_errors(module, x, routing)))
+            stats.append(_stats(f"{name}.down_proj", hidden, {}))
         else:
             assert isinstance(module.weight, Tensor)
-            found.append(_stats(name, x, _linear_errors(module.weight.float(), x)))
+            stats.append(_stats(name, x, _linear_errors(module.weight.float(), x)))
 
     return look
 
@@ -148,7 +151,7 @@ def _linear_errors(weight: Tensor, x: Tensor) -> dict[str, OutputError]:
 
 
 def _experts_errors(module: Experts, x: Tensor, routing: Routing) -> dict[str, OutputError]:
-    """Both products at once, each row routed as the model routed it."""
+    """Measure both products at once, each row routed as the model routed it."""
     gate_up, down = module.gate_up_proj.float(), module.down_proj.float()
     exact = reference.moe(x, routing, gate_up, down, None)
     errors = {}
@@ -164,12 +167,12 @@ def _experts_errors(module: Experts, x: Tensor, routing: Routing) -> dict[str, O
 
 
 def _unrounded(weight: Tensor) -> Quantized:
-    """`weight` [..., N, K] as an operand of quantized activations: its own float32 values, scale 1."""
+    """Return `weight` [..., N, K] as an operand of quantized activations: its own float32 values, scale 1."""
     return Quantized(weight, torch.ones(*weight.shape[:-2], 1, 1), "tensor", torch.float32)
 
 
 def _hidden(x: Tensor, routing: Routing, gate_up: Tensor) -> Tensor:
-    """What the experts' second product reads: [T * R, F], expert by expert."""
+    """Return what the experts' second product reads: [T * R, F], expert by expert."""
     parts = []
     for expert, weight in enumerate(gate_up):
         rows = (routing.experts == expert).any(1)
@@ -177,9 +180,11 @@ def _hidden(x: Tensor, routing: Routing, gate_up: Tensor) -> Tensor:
     return torch.cat([part for part in parts if isinstance(part, Tensor)])
 
 
-def _relative(found: Tensor, exact: Tensor) -> float:
-    """|found - exact| / |exact|: infinite where either is not finite, or where something came of nothing."""
-    noise, norm = float((found.double() - exact.double()).norm()), float(exact.double().norm())
+def _relative(actual: Tensor, exact: Tensor) -> float:
+    """Return |actual - exact| / |exact|: infinite where either is not finite, or where `exact` is 0 and
+    `actual` is not.
+    """
+    noise, norm = float((actual.double() - exact.double()).norm()), float(exact.double().norm())
     if not math.isfinite(noise) or not math.isfinite(norm):
         return math.inf
     return noise / norm if norm else (math.inf if noise else 0.0)

@@ -1,4 +1,4 @@
-"""What was found in a checkpoint, and its rows for tables that people read."""
+"""An analysis is what was found in a checkpoint, with rows for tables that people read."""
 
 import math
 import re
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from octorec.numerics.activations import ActivationStats
-from octorec.numerics.intensity import Speed
+from octorec.numerics.advice import Advice, LayerAdvice
+from octorec.numerics.intensity import Roofline
 from octorec.numerics.stats import TensorStats, finite
-from octorec.numerics.verdict import LayerVerdict, Verdict
 from octorec.quant.recipe import WeightGranularity
 
 DECISIONS = {"channel": "quantize", "block": "use blocks", "keep": "keep in 16 bit"}
@@ -18,35 +18,35 @@ DECISIONS = {"channel": "quantize", "block": "use blocks", "keep": "keep in 16 b
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found in a checkpoint. notes: what one should know about it in words.
+    """An Analysis is what was found in a checkpoint. notes: what one should know about it in words.
 
-    recipe: the verdict as a recipe's text, None where there is nothing to quantize or all of it is quantized already.
+    recipe: the advice as a recipe's text, None where there is nothing to quantize or all of it is quantized already.
     """
 
     checkpoint: str
     family: str
     weights: tuple[TensorStats, ...]
     activations: tuple[ActivationStats, ...]
-    verdict: Verdict
+    advice: Advice
     recipe: str | None
-    speed: Speed
+    speed: Roofline
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: rows without their histograms."""
+        """Return the values for JSON: rows without their histograms."""
         return {
             "checkpoint": self.checkpoint,
             "family": self.family,
             "notes": list(self.notes),
-            "verdict": self.verdict.to_dict(),
+            "verdict": self.advice.to_dict(),
             "speed": self.speed.to_dict(),
             "weights": [_without_octaves(stats.row()) for stats in self.weights],
             "activations": [_without_octaves(stats.row()) for stats in self.activations],
         }
 
     def weight_rows(self) -> list[dict[str, Any]]:
-        """For Parquet: a tensor's statistics and what was decided of it."""
-        decided = {layer.module: layer for layer in self.verdict.layers}
+        """Return rows for Parquet: a tensor's statistics and what was decided of it."""
+        decided = {layer.module: layer for layer in self.advice.layers}
         rows = []
         for stats in self.weights:
             layer = decided.get(stats.name.removesuffix(".weight"))
@@ -56,26 +56,27 @@ class Analysis:
 
 
 def folded(weights: Sequence[TensorStats]) -> list[dict[str, Any]]:
-    """A row a tensor; the experts of a block are one."""
+    """Return a row for each tensor; the experts of a block are one."""
     groups: dict[str, list[TensorStats]] = defaultdict(list)
     for stats in sorted(weights, key=lambda stats: natural(stats.name)):
         groups[re.sub(r"experts\.\d+\.", "experts.*.", stats.name)].append(stats)
     return [_row(name if len(group) > 1 else group[0].name, group) for name, group in groups.items()]
 
 
-def folded_verdict(layers: Sequence[LayerVerdict]) -> list[dict[str, Any]]:
-    """A row for what has one name but for its numbers, one decision and one kind of reason; the worst of each measure.
+def folded_advice(layers: Sequence[LayerAdvice]) -> list[dict[str, Any]]:
+    """Return a row for matrices whose names differ in numbers alone, with one decision and one kind of reason; it has
+    the worst of each measure.
 
     `blocks.*.ffn.up_proj` are all of that name; where they differ in decision, the blocks are listed.
     """
-    groups: dict[tuple[str, str], list[LayerVerdict]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[LayerAdvice]] = defaultdict(list)
     for layer in sorted(layers, key=lambda layer: natural(layer.module)):
         groups[pattern(layer.module), layer.decision].append(layer)
     split = {name for name, _ in groups if sum(name == other for other, _ in groups) > 1}
-    return [_verdict_row(name, group, name in split) for (name, _), group in groups.items()]
+    return [_advice_row(name, group, name in split) for (name, _), group in groups.items()]
 
 
-def _verdict_row(name: str, group: list[LayerVerdict], split: bool) -> dict[str, Any]:
+def _advice_row(name: str, group: list[LayerAdvice], split: bool) -> dict[str, Any]:
     if len(group) == 1:
         name = group[0].module
     elif split:
@@ -97,12 +98,14 @@ def _verdict_row(name: str, group: list[LayerVerdict], split: bool) -> dict[str,
 
 
 def pattern(name: str) -> str:
-    """`name` with a star for each number: alike for all blocks and experts."""
+    """Return `name` with a star for each number: alike for all blocks and experts."""
     return re.sub(r"\d+", "*", name)
 
 
 def spans(names: Sequence[str]) -> str:
-    """Names that differ in numbers alone as one, the first of their numbers as spans: `blocks.(0-2,5).ffn.up_proj`."""
+    """Return names that differ in numbers alone as one, the first of their numbers as spans:
+    `blocks.(0-2,5).ffn.up_proj`.
+    """
     numbers = sorted({int(found[0]) for name in names if (found := re.search(r"[0-9]{1,9}", name))})
     starts = [number for number in numbers if number - 1 not in numbers]
     ends = [number for number in numbers if number + 1 not in numbers]
@@ -111,7 +114,7 @@ def spans(names: Sequence[str]) -> str:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Orders block 2 before block 10."""
+    """Return a key that orders block 2 before block 10."""
     return [(int(part), "") if re.fullmatch("[0-9]{1,9}", part) else (-1, part) for part in re.split("([0-9]+)", name)]
 
 
@@ -142,7 +145,7 @@ def _row(name: str, group: list[TensorStats]) -> dict[str, Any]:
 
 
 def values(weights: Sequence[TensorStats]) -> int:
-    """Of all tensors."""
+    """Return the number of values of all tensors."""
     return sum(math.prod(stats.shape) for stats in weights)
 
 

@@ -1,4 +1,4 @@
-"""Look at a checkpoint before it is quantized: statistics, a verdict as a recipe, and the roofline."""
+"""Look at a checkpoint before it is quantized: statistics, an advice as a recipe, and the roofline."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.models.families import checked_config, known_family
+from octorec.models.families import ContextModule, checked_config, known_family
 from octorec.models.model import Inputs
 from octorec.numerics.activations import ActivationStats, activation_stats
+from octorec.numerics.advice import judge
 from octorec.numerics.analysis import Analysis
 from octorec.numerics.checkpoint_files import CheckpointFiles
 from octorec.numerics.intensity import Workload
 from octorec.numerics.recipe_file import recipe_text
 from octorec.numerics.roles import family
 from octorec.numerics.stats import TensorStats, weight_stats
-from octorec.numerics.verdict import judge
 from octorec.numerics.workload import active_shares, speed
 from octorec.progress import Progress, silent
 from octorec.quant.load import load_dequantized
@@ -27,12 +27,14 @@ def measure(
     progress: Progress = silent,
     workload: Workload | None = None,
     about_requests: Sequence[str] = (),
+    context_module: ContextModule = None,
 ) -> Analysis:
     """Measure a checkpoint, and its activations when `requests` are given; judge it, and say whether speed follows.
 
     path: a safetensors file or a folder of them, 16 bit, float32 or FP8. requests: a batch as the model reads it and
     the true codes [B, levels] of its answers; the checkpoint must then be of one of our families. workload: that of the
-    roofline. about_requests: what a reader should know of them, added to the notes.
+    roofline. about_requests: what a reader should know of them, added to the notes. context_module: see
+    `families.maker_of`; needed for `requests` alone.
     `progress` is called after each tensor. Raises InputError as `CheckpointFiles` does; NaN and Inf are counted.
     """
     files = CheckpointFiles(path)
@@ -49,16 +51,16 @@ def measure(
     if requests is not None and broken:
         notes.append("Activations were not measured: with NaN or Inf among the weights they would mean nothing.")
     elif requests is not None:
-        activations = activation_stats(load_dequantized(path), *requests)
-    verdict = judge(weights, activations, active_shares(weights, files.config))
+        activations = activation_stats(load_dequantized(path, context_module=context_module), *requests)
+    advice = judge(weights, activations, active_shares(weights, files.config))
     return Analysis(
         checkpoint=files.path.name,
         family=kind,
         weights=tuple(weights),
         activations=tuple(activations),
-        verdict=verdict,
-        recipe=None if files.quantized else recipe_text(verdict),
-        speed=speed(weights, files.config, verdict, workload or Workload()),
+        advice=advice,
+        recipe=None if files.quantized else recipe_text(advice),
+        speed=speed(weights, files.config, advice, workload or Workload()),
         notes=tuple(notes),
     )
 

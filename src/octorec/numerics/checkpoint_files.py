@@ -1,4 +1,4 @@
-"""Any safetensors checkpoint, opened for looking at: a single file, a sharded Hugging Face folder, ours, 16 bit or FP8.
+"""Open any safetensors checkpoint for looking at: a single file, a sharded Hugging Face folder, ours, 16 bit or FP8.
 
 Tensors lie in memory-mapped files and are read a stripe of rows at a time, FP8 values through their scales.
 """
@@ -22,7 +22,8 @@ EIGHT_BIT = (torch.float8_e4m3fn, torch.float8_e5m2, *FNUZ, torch.int8)
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as it lies on disk, and the scale that its FP8 (or 8-bit integer) values are multiplied by.
+    """A StoredTensor is a tensor as it lies on disk, and the scale that its FP8 (or 8-bit integer)
+    values are multiplied by.
 
     values: of any shape. scale: None, or float32 [1 or N or ceil(N/128), 1 or K or ceil(K/128)] for values [N, K].
     """
@@ -41,23 +42,26 @@ class StoredTensor:
 
     @property
     def is_number(self) -> bool:
-        """Whether it holds values that can be measured: floating-point, or 8 bit with a scale."""
+        """Tell whether the tensor holds values that can be measured: floating-point, or 8 bit with a scale."""
         return (self.values.dtype in FLOATS or self.scale is not None) and self.values.numel() > 0
 
     @property
     def sixteen_bit(self) -> bool:
-        """Whether its values are among 65,536."""
+        """Tell whether the tensor has a 16-bit type, and so at most 65,536 different values."""
         return self.scale is None and self.values.dtype in (torch.bfloat16, torch.float16)
 
     def chunks(self) -> Iterator[Tensor]:
-        """All values in float32, some at a time, in one dimension."""
+        """Yield all values in float32, some at a time, in one dimension."""
         if self.scale is None:
             yield from (chunk.float() for chunk in self.values.flatten().split(STRIPE))
         else:
             yield from (stripe.flatten() for stripe in self.stripes())
 
     def stripes(self) -> Iterator[Tensor]:
-        """Of a matrix [N, K]: float32 [R, K], R a multiple of 128 in all but the last. A stripe is overwritten next."""
+        """Yield a matrix [N, K] as float32 [R, K], R a multiple of 128 in all but the last.
+
+        The next stripe overwrites the one before.
+        """
         n, k = self.shape
         height = min(n, max(GROUP, STRIPE // k // GROUP * GROUP))
         buffer = torch.empty(height, k)
@@ -108,10 +112,10 @@ class CheckpointFiles(Checkpoint):
 
 @functools.lru_cache
 def _values(dtype: torch.dtype) -> Tensor:
-    """The value of each bit pattern of an 8-bit type: [256] float32."""
+    """Return the value of each bit pattern of an 8-bit type: [256] float32."""
     return torch.arange(256, dtype=torch.uint8).view(dtype).float()
 
 
 def _step(size: int, scales: int) -> int:
-    """How many neighbours share a scale."""
+    """Return how many neighbours share a scale."""
     return size if scales == 1 else (1 if scales == size else GROUP)

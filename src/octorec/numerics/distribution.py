@@ -1,4 +1,4 @@
-"""The distribution of a tensor's values, exactly and in little memory.
+"""Compute the distribution of a tensor's values, exactly and in little memory.
 
 A 16-bit tensor has 65,536 values: one count of bit patterns says everything. Others are added up chunk by chunk.
 """
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CHUNK = 2**18  # values at a time: 1 MB of float32 stays in a core's cache
+VALUES_AT_ONCE = 2**18  # values at a time: 1 MB of float32 stays in a core's cache
 Chunks = Callable[[], Iterable[Tensor]]
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of the finite values of a tensor (all measures are 0 when there is none).
+    """A Distribution describes the finite values of a tensor (all measures are 0 when there is none).
 
     nan, inf: how many values are not finite. mean_abs: mean magnitude. variance: about the mean, over all values.
     p999: the smallest magnitude that at least 99.9 % of the values do not exceed. median: the same of half the values
@@ -39,32 +39,34 @@ class Distribution:
 
 
 def distribution(x: Tensor) -> Distribution:
-    """Of a floating-point tensor of any shape."""
+    """Return the distribution of a floating-point tensor of any shape."""
     if x.dtype in (torch.bfloat16, torch.float16):
         return distribution_of_patterns(count_patterns(x), x.dtype)
-    return distribution_of_chunks(lambda: (chunk.float() for chunk in x.flatten().split(CHUNK)))
+    return distribution_of_chunks(lambda: (chunk.float() for chunk in x.flatten().split(VALUES_AT_ONCE)))
 
 
 def count_patterns(x: Tensor) -> np.ndarray:
-    """How often each of the 65,536 bit patterns stands in a 16-bit tensor: [65536] int64."""
+    """Return how often each of the 65,536 bit patterns stands in a 16-bit tensor: [65536] int64."""
     counts = np.zeros(2**16, np.int64)
     patterns = x.flatten().view(torch.int16).numpy().view(np.uint16)
-    wide = np.empty(min(4 * CHUNK, len(patterns)), np.int64)  # what bincount would allocate for each chunk
-    for start in range(0, len(patterns), 4 * CHUNK):
-        chunk = patterns[start : start + 4 * CHUNK]
+    wide = np.empty(
+        min(4 * VALUES_AT_ONCE, len(patterns)), np.int64
+    )  # used again: bincount would allocate it for each chunk
+    for start in range(0, len(patterns), 4 * VALUES_AT_ONCE):
+        chunk = patterns[start : start + 4 * VALUES_AT_ONCE]
         wide[: len(chunk)] = chunk
         counts += np.bincount(wide[: len(chunk)], minlength=2**16)
     return counts
 
 
 def pattern_values(dtype: torch.dtype) -> np.ndarray:
-    """The value of each bit pattern of a 16-bit type: [65536] float64."""
+    """Return the value of each bit pattern of a 16-bit type: [65536] float64."""
     patterns = np.arange(2**16, dtype=np.uint16).view(np.int16)
     return torch.from_numpy(patterns).view(dtype).double().numpy()
 
 
 def distribution_of_patterns(counts: np.ndarray, dtype: torch.dtype) -> Distribution:
-    """Of a 16-bit tensor whose `count_patterns` are `counts`; sums in float64."""
+    """Return the distribution of a 16-bit tensor whose `count_patterns` are `counts`; sums in float64."""
     values = pattern_values(dtype)
     finite = np.isfinite(values)
     nan, inf = int(counts[np.isnan(values)].sum()), int(counts[np.isinf(values)].sum())
@@ -91,7 +93,9 @@ def distribution_of_patterns(counts: np.ndarray, dtype: torch.dtype) -> Distribu
 
 
 def distribution_of_chunks(chunks: Chunks) -> Distribution:
-    """Of float32 values that `chunks()` gives some at a time, in one dimension; it is called twice."""
+    """Return the distribution of float32 values that `chunks()` gives some at a time, in one dimension;
+    it is called twice.
+    """
     sums = _Sums()
     for chunk in chunks():
         sums.add(chunk)
@@ -113,15 +117,15 @@ def distribution_of_chunks(chunks: Chunks) -> Distribution:
 
 
 class _Sums:
-    """What is added up chunk by chunk; mean and squares about it are merged by Chan's rule."""
+    """_Sums are what is added up chunk by chunk; mean and squares about it are merged by Chan's rule."""
 
     def __init__(self) -> None:
         self.count = self.nan = self.inf = self.zeros = 0
         self.absmax = self.mean = self.total_abs = self.squares = 0.0
-        self.patterns = np.zeros(2**15, np.int64)  # of the upper 16 bits of a magnitude: bfloat16's own pattern
+        self.patterns = np.zeros(2**15, np.int64)  # counts of the upper 16 bits of a magnitude: bfloat16's own pattern
 
     def add(self, x: Tensor) -> None:
-        """x: float32 [n]."""
+        """Add x: float32 [n]."""
         magnitude = x.abs()
         if len(x) and not math.isfinite(float(magnitude.amax())):
             self.nan += int(x.isnan().sum())
@@ -143,7 +147,7 @@ class _Sums:
 
 
 def _select(chunks: Chunks, patterns: np.ndarray, ranks: list[int]) -> list[float]:
-    """The finite magnitudes of `ranks` (counted from 1): two steps of a radix select."""
+    """Return the finite magnitudes of `ranks` (counted from 1), by two steps of a radix select."""
     upper = [_rank(patterns, rank) for rank in ranks]
     lower = [np.zeros(2**16, np.int64) for _ in ranks]
     for chunk in chunks():
@@ -158,7 +162,7 @@ def _select(chunks: Chunks, patterns: np.ndarray, ranks: list[int]) -> list[floa
 
 
 def _rank(counts: np.ndarray, rank: int) -> tuple[int, int]:
-    """The bin that holds the rank-th value (counted from 1), and its rank within the bin."""
+    """Return the bin that holds the rank-th value (counted from 1), and its rank within the bin."""
     sums = np.cumsum(counts)
     where = int(np.searchsorted(sums, rank))
     return where, rank - int(sums[where] - counts[where])

@@ -1,4 +1,5 @@
-"""How faithfully an FP8 checkpoint's layers repeat their 16-bit parent's, each on the input that the parent's has.
+"""Measure how faithfully an FP8 checkpoint's layers repeat their 16-bit parent's, each on the input that the parent's
+has.
 
 Weights are judged row by row, by what no rounding to E4M3 can exceed, and so for any width K and any number of rows:
 
@@ -27,17 +28,17 @@ from octorec.models.model import Inputs, Model
 from octorec.numerics.roles import role
 from octorec.quant.modules import FP8Experts, FP8Linear
 
-WEIGHT_DB = 24.0  # of every row of a weight
-HALF_STEPS = 1.15  # of a row: 1, and what a float32 checkpoint's parent in bfloat16 is off itself (1/16 of a half step)
-OUTPUT_DB = 25.0  # of a layer's output
-EXPERTS_DB = 20.5  # of the output of a block's experts
+WEIGHT_DB = 24.0  # least SQNR of every row of a weight
+HALF_STEPS = 1.15  # most for a row: 1, and the error of a parent in bfloat16 (1/16 of a half step)
+OUTPUT_DB = 25.0  # least SQNR of a layer's output
+EXPERTS_DB = 20.5  # least SQNR of the output of a block's experts
 EDGE_DB = 25.0
 SLICE = 2**22  # values that are looked at in float64 at a time
 
 
 @dataclass(frozen=True)
 class LayerFidelity:
-    """SQNR in dB of one layer; -inf where something is not finite, inf where nothing is lost.
+    """A LayerFidelity is the SQNR in dB of one layer; -inf where something is not finite, inf where nothing is lost.
 
     output: of what it computes for real requests. weight: of its matrices. worst_row: of the row (output channel) that
     lost most. half_steps: no SQNR, but a row's squared error over the sum of its values' squared half steps of E4M3,
@@ -57,7 +58,7 @@ class LayerFidelity:
         return self.output >= least and self.worst_row >= WEIGHT_DB and self.half_steps <= HALF_STEPS
 
     def row(self) -> dict[str, Any]:
-        """For JSON: what is infinite becomes None."""
+        """Return the values for JSON: what is infinite becomes None."""
         steps = self.half_steps if math.isfinite(self.half_steps) else None
         numbers = {name: getattr(self, name) for name in ("output", "weight", "worst_row")}
         shown = {f"{name}_sqnr_db": value if math.isfinite(value) else None for name, value in numbers.items()}
@@ -66,8 +67,11 @@ class LayerFidelity:
 
 @torch.inference_mode()
 def layer_fidelity(parent: Model, child: Model, inputs: Inputs, codes: Tensor) -> list[LayerFidelity]:
-    """Of every FP8 layer of `child`, while `parent` (the same model in 16 bit or float32) runs on `inputs` and the true
-    `codes` [B, L]. Both on one device."""
+    """Measure every FP8 layer of `child`, while `parent` (the same model in 16 bit or float32) runs on `inputs` and the
+    true `codes` [B, L].
+
+    Both are on one device.
+    """
     assert isinstance(parent, nn.Module)
     assert isinstance(child, nn.Module)
     twins = dict(child.named_modules())
@@ -101,11 +105,12 @@ def layer_fidelity(parent: Model, child: Model, inputs: Inputs, codes: Tensor) -
 
 
 def edges_hold(ops: Ops, device: str = "cpu", dtype: torch.dtype = torch.float32) -> bool:
-    """Whether rows of zeros, of the largest numbers, of one lone value and of numbers too small for an exact scale come
-    back from `ops`' quantization finite, and as close as a rounding is."""
+    """Tell whether rows of zeros, of the largest numbers, of one lone value and of numbers too small for an exact scale
+    come back from `ops`' quantization finite, and as close as a rounding is.
+    """
     finfo = torch.finfo(dtype)
     width = torch.arange(1, 257, device=device) / 256
-    tiny = [finfo.tiny, 2e-42, 1e-42, 7e-43]  # with subnormal scales
+    tiny = [finfo.tiny, 2e-42, 1e-42, 7e-43]  # values whose scales are subnormal
     rows = [torch.zeros_like(width), width * finfo.max, torch.eye(1, 256, device=device)[0], *(width * t for t in tiny)]
     x = torch.stack(rows).to(dtype)
     for granularity in ("token", "group"):
@@ -122,10 +127,10 @@ def edges_hold(ops: Ops, device: str = "cpu", dtype: torch.dtype = torch.float32
     return True
 
 
-def sqnr(exact: Tensor, found: Tensor) -> float:
-    """10 log10(sum exact^2 / sum (found - exact)^2)."""
-    exact, found = exact.double(), found.double()
-    noise = float((found - exact).square().sum())
+def sqnr(exact: Tensor, actual: Tensor) -> float:
+    """Return 10 log10(sum exact^2 / sum (actual - exact)^2)."""
+    exact, actual = exact.double(), actual.double()
+    noise = float((actual - exact).square().sum())
     signal = float(exact.square().sum())
     if not math.isfinite(noise):
         return -math.inf
@@ -135,7 +140,7 @@ def sqnr(exact: Tensor, found: Tensor) -> float:
 
 
 def _weights(module: nn.Module, twin: FP8Linear | FP8Experts) -> list[tuple[Tensor, Quantized]]:
-    """Each matrix [..., N, K] of a layer and what its twin stores of it."""
+    """Return each matrix [..., N, K] of a layer and what its twin stores of it."""
     names = ["weight"] if isinstance(twin, FP8Linear) else ["gate_up_proj", "down_proj"]
     out = []
     for name in names:
@@ -144,15 +149,16 @@ def _weights(module: nn.Module, twin: FP8Linear | FP8Experts) -> list[tuple[Tens
     return out
 
 
-def row_sqnr(exact: Tensor, found: Tensor) -> Tensor:
-    """dB of each row [..., N]; a row of zeros that stays zeros is infinitely good."""
+def row_sqnr(exact: Tensor, actual: Tensor) -> Tensor:
+    """Return the dB of each row [..., N]; a row of zeros that stays zeros is infinitely good."""
     signal = exact.double().square().sum(-1)
-    noise = (found.double() - exact.double()).square().sum(-1)
+    noise = (actual.double() - exact.double()).square().sum(-1)
     return torch.where(noise == 0, math.inf, 10 * (signal / noise).log10())
 
 
 def half_steps(exact: Tensor, stored: Quantized) -> Tensor:
-    """Of each row of a matrix [..., N, K]: the sum of its squared errors over that of its squared half steps, [..., N].
+    """Return for each row of a matrix [..., N, K] the sum of its squared errors over that of its
+    squared half steps, [..., N].
 
     E4M3 has steps of 2^(e-3) for values in [2^e, 2^(e+1)), and of 2^-9 below 2^-6. exact: the matrix before rounding.
     """
@@ -166,7 +172,10 @@ def half_steps(exact: Tensor, stored: Quantized) -> Tensor:
 
 
 def _half_steps(exact: Tensor, values: Tensor, scale: Tensor) -> Tensor:
-    """Of some rows [R, K]; scale [R, 1 or K]. In float64, which holds the squares of all that float32 holds."""
+    """Return half_steps of some rows [R, K]; scale [R, 1 or K].
+
+    It computes in float64, which holds the squares of all that float32 holds.
+    """
     scale = scale.double()
     y = exact.double() / scale
     half = torch.exp2((torch.frexp(y).exponent - 1).clamp(min=-6, max=8).double() - 4)

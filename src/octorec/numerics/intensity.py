@@ -1,4 +1,4 @@
-"""Does speed follow? A part's FLOPs per byte against a GPU's balance point: the roofline (Williams et al. 2009).
+"""Does speed follow? The roofline sets a part's FLOPs per byte beside a GPU's balance point (Williams et al. 2009).
 
 A part takes at least the longer of its arithmetic at the peak rate and its traffic at the peak bandwidth. Neither peak
 is ever reached, so these are bounds and shares, no forecasts. Letters: M rows, N and K of a product [M, K] x [K, N].
@@ -15,7 +15,9 @@ from octorec.settings import AtLeastOne, check_types, setting
 
 @dataclass(frozen=True)
 class GPU:
-    """Dense peaks: 16-bit and FP8 FLOP/s with 32-bit accumulation (fp8 None: no FP8 tensor cores), bytes/s."""
+    """A GPU has dense peaks: 16-bit and FP8 FLOP/s with 32-bit accumulation (fp8 None: no FP8 tensor
+    cores), bytes/s.
+    """
 
     name: str
     bf16: float
@@ -24,7 +26,7 @@ class GPU:
 
     @property
     def balance(self) -> float:
-        """FLOP per byte at which 16-bit arithmetic takes as long as the traffic."""
+        """Return the FLOP per byte at which 16-bit arithmetic takes as long as the traffic."""
         return self.bf16 / self.bandwidth
 
 
@@ -44,7 +46,9 @@ GPUS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """What is served: requests a batch, beams (of a ranker: candidates) a request, context items a request; where."""
+    """A Workload is what is served: requests a batch, beams (of a ranker: candidates) a request, context items a
+    request, and the GPU.
+    """
 
     batch: AtLeastOne = setting(32, "Requests a batch, for the roofline.")
     beam: AtLeastOne = setting(512, "Beams (of a ranker: candidates) a request.")
@@ -59,7 +63,10 @@ class Workload:
 
 @dataclass(frozen=True)
 class Work:
-    """A launch of one part: FLOPs, and bytes in 16 bit and under the recipe. fp8: its FLOPs then run at FP8's rate."""
+    """A Work is a launch of one part: FLOPs, and bytes in 16 bit and under the recipe.
+
+    fp8: its FLOPs then run at FP8's rate.
+    """
 
     part: str
     flops: float
@@ -70,7 +77,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Part:
-    """All launches of one name. seconds_16, seconds_8: at least, before and after; bound: of most of seconds_16."""
+    """A Part is all launches of one name.
+
+    seconds_16, seconds_8: lower bounds of the time in 16 bit and in FP8. bound: what limits more than half of
+    seconds_16.
+    """
 
     name: str
     flops: float
@@ -82,7 +93,7 @@ class Part:
 
     @property
     def intensity(self) -> float:
-        """FLOP per byte in 16 bit."""
+        """Return the FLOP per byte in 16 bit."""
         return self.flops / self.bytes_16 if self.bytes_16 else 0.0
 
     @property
@@ -91,9 +102,13 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Speed:
-    """A workload on a GPU. memory_bound: share of the time in 16 bit that waits for memory. gain: the most that FP8
-    under the recipe can gain, time in 16 bit over time in FP8; gains: the same on every GPU of the table."""
+class Roofline:
+    """A Roofline bounds the speed of a workload on a GPU.
+
+    memory_bound: share of the time in 16 bit that waits for memory.
+    gain: the most that FP8 under the recipe can gain, time in 16 bit over time in FP8; gains: the same on every GPU of
+    the table.
+    """
 
     workload: Workload
     gpu: GPU
@@ -109,7 +124,7 @@ class Speed:
 
     @property
     def reason(self) -> str:
-        """In words."""
+        """Return the reason in words."""
         return (
             f"On an {self.gpu.name} at batch {self.workload.batch}, beam {self.workload.beam}, context "
             f"{self.workload.context} at least {self.memory_bound:.0%} of the time in 16 bit waits for memory (balance "
@@ -133,7 +148,7 @@ class Speed:
 
 
 def product(part: str, rows: float, n: int, k: int, fp8: bool, weights: float = 1.0, out_bytes: int = 2) -> Work:
-    """[M, K] x [K, N]: each operand read once, the result written once.
+    """Return the work of [M, K] x [K, N]: each operand read once, the result written once.
 
     weights: how many matrices [N, K] the M rows read between them (experts). out_bytes: of a value of the result.
     """
@@ -143,22 +158,23 @@ def product(part: str, rows: float, n: int, k: int, fp8: bool, weights: float = 
 
 
 def traffic(part: str, values: float, flops: float = 0.0, width: int = 2, shrunk: float = 0.0) -> Work:
-    """`values` numbers of `width` bytes read or written; under the recipe `shrunk` of them are a byte shorter.
+    """Return the work of `values` numbers of `width` bytes read or written; under the recipe `shrunk`
+    of them are a byte shorter.
 
     They are what a part writes for an FP8 product, when it quantizes while it writes.
     """
     return Work(part, flops, values * width, values * width - shrunk, False)
 
 
-def estimate(works: Sequence[Work], workload: Workload, notes: Iterable[str] = ()) -> Speed:
-    """The roofline of `works` on the workload's GPU."""
+def estimate(works: Sequence[Work], workload: Workload, notes: Iterable[str] = ()) -> Roofline:
+    """Return the roofline of `works` on the workload's GPU."""
     gpu = GPUS[workload.gpu]
     parts = _parts(works, gpu)
     before = sum(part.seconds_16 for part in parts)
     waiting = sum(part.memory_seconds for part in parts)
     gains = {name: _gain(_parts(works, each)) for name, each in GPUS.items()}
     share = waiting / before if before else 0.0
-    return Speed(workload, gpu, tuple(parts), share, _gain(parts), gains, tuple(notes))
+    return Roofline(workload, gpu, tuple(parts), share, _gain(parts), gains, tuple(notes))
 
 
 def _parts(works: Sequence[Work], gpu: GPU) -> list[Part]:

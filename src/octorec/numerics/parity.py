@@ -1,6 +1,5 @@
-"""A model's activations beside those that another program saved of the same inputs: from where on do they differ?
-
-The file of saved tensors is a safetensors file; `docs/import.md` lists its names.
+"""Compare a model's activations with those that another program saved of the same inputs, and tell from where on they
+differ.
 """
 
 import math
@@ -25,9 +24,12 @@ INPUTS, CODES, ACTIVATIONS, LOGITS = "inputs.", "codes", "activations.", "logits
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One saved tensor beside ours. sqnr_db: inf where they are equal, -inf where one is not finite. largest: of all
-    differences, in the unit of the tensor."""
+class ComparedTensor:
+    """A ComparedTensor is one saved tensor beside ours.
+
+    sqnr_db: inf where they are equal, -inf where one is not finite.
+    largest: of all differences, in the unit of the tensor.
+    """
 
     name: str
     sqnr_db: float
@@ -36,29 +38,29 @@ class Compared:
 
 @dataclass(frozen=True)
 class Parity:
-    """All that was compared, in the order in which the model computes it. least_db: what each must have."""
+    """A Parity is all that was compared, in the order in which the model computes it. least_db: what each must have."""
 
-    compared: tuple[Compared, ...]
+    compared: tuple[ComparedTensor, ...]
     least_db: float
 
     @property
-    def first(self) -> Compared | None:
-        """The first that is below the limit: where the difference begins."""
+    def first(self) -> ComparedTensor | None:
+        """Return the first that is below the limit: where the difference begins."""
         return next((each for each in self.compared if not each.sqnr_db >= self.least_db), None)
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where something is below the limit."""
+        """Return 0, or 3 where something is below the limit."""
         return 0 if self.first is None else 3
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, in which what is infinite becomes null."""
+        """Return the values for JSON, in which what is infinite becomes null."""
         rows = [{"name": each.name, "sqnr_db": each.sqnr_db, "largest": each.largest} for each in self.compared]
         return {"least_db": self.least_db, "first_below": self.first and self.first.name, "compared": rows}
 
 
 class SavedActivations:
-    """Saved activations are read by name from one safetensors file, and checked against a model as far as can be told
+    """SavedActivations are read by name from one safetensors file, and checked against a model as far as can be told
     without running it.
 
     Raises InputError for a name that is of none of the four kinds or of no module, a type that is not read, and a file
@@ -141,7 +143,7 @@ def parity_of(model: Model, saved: SavedActivations, least_db: float = LEAST_DB)
 
 
 def _run(model: Model, saved: SavedActivations) -> dict[str, Tensor]:
-    """The outputs of all modules that a run calls, in the order in which they end, then the logits of each step.
+    """Return the outputs of all modules that a run calls, in the order in which they end, then the logits of each step.
 
     The outputs of one that is called several times are concatenated along their first dimension.
     """
@@ -169,21 +171,23 @@ def _run(model: Model, saved: SavedActivations) -> dict[str, Tensor]:
     return {**found, **{f"{LOGITS}{step}": each.values for step, each in enumerate(logits)}}
 
 
-def _compare(saved: SavedActivations, name: str, ours: Tensor) -> Compared:
-    """A saved tensor may divide the dimensions before the last in another way, as [B, L, C] does [B*L, C]."""
+def _compare(saved: SavedActivations, name: str, ours: Tensor) -> ComparedTensor:
+    """Compare a saved tensor, which may divide the dimensions before the last in another way, as [B, L,
+    C] does [B*L, C].
+    """
     exact = saved.load(name)
     if exact.numel() != ours.numel() or exact.shape[-1:] != ours.shape[-1:]:
         allowed = f"must be {tuple(ours.shape)}, or the same with its first dimensions divided otherwise"
         raise MismatchError(f"{saved.path}: {name}", tuple(exact.shape), allowed)
     exact, ours = exact.double().reshape(-1), ours.double().reshape(-1)
     largest = float((ours - exact).abs().max()) if len(ours) else 0.0
-    return Compared(name, sqnr(exact, ours), largest if math.isfinite(largest) else math.inf)
+    return ComparedTensor(name, sqnr(exact, ours), largest if math.isfinite(largest) else math.inf)
 
 
-def _longest(found: Mapping[str, Tensor], model: Model) -> int:
-    """The length of histories, from the first input whose shape depends on it."""
+def _longest(inputs: Mapping[str, Tensor], model: Model) -> int:
+    """Return the length of histories, from the first input whose shape depends on it."""
     one, two = model.inputs(1), model.inputs(2)
-    for name, tensor in found.items():
+    for name, tensor in inputs.items():
         for place, (short, long) in enumerate(zip(one[name].shape, two[name].shape, strict=True), 1):
             if short != long and tensor.dim() > place:
                 return max(1, min(tensor.shape[place], model.max_history))

@@ -1,4 +1,4 @@
-"""A verdict as a recipe that `octorec quantize --recipe FILE` takes."""
+"""An advice is written as a recipe that `octorec quantize --recipe FILE` takes."""
 
 import re
 from collections import defaultdict
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from octorec.numerics.verdict import Verdict
+from octorec.numerics.advice import Advice
 from octorec.quant.patterns import LONGEST, MOST
 from octorec.quant.products import ACTIVATIONS
 
@@ -17,23 +17,23 @@ HEAD = """\
 """
 
 
-def recipe_text(verdict: Verdict, name: str = "analyzed") -> str | None:
-    """The recipe as YAML; None when every layer stays in 16 bit, for a recipe has to quantize something."""
-    modules = [layer.module for layer in verdict.layers]
+def recipe_text(advice: Advice) -> str | None:
+    """Return the recipe as YAML; None when every layer stays in 16 bit, for a recipe has to quantize something."""
+    modules = [layer.module for layer in advice.layers]
     groups = []
     for decision in ("channel", "block"):
-        chosen = [layer.module for layer in verdict.layers if layer.decision == decision]
+        chosen = [layer.module for layer in advice.layers if layer.decision == decision]
         if chosen:
             targets = patterns(chosen, sorted(set(modules) - set(chosen)))
             groups.append({"targets": targets, "weights": decision, "activations": ACTIVATIONS[decision]})
     if not groups:
         return None
-    head = HEAD.format(outcome=verdict.outcome, reason=verdict.reason)
-    return head + yaml.safe_dump({"name": name, "groups": groups}, sort_keys=False, width=1000)
+    head = HEAD.format(outcome=advice.outcome, reason=advice.reason)
+    return head + yaml.safe_dump({"name": "analyzed", "groups": groups}, sort_keys=False, width=1000)
 
 
 def patterns(chosen: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Few regular expressions that match every name of `chosen` as a whole and none of `others`.
+    """Return few regular expressions that match every name of `chosen` as a whole and none of `others`.
 
     Numbers become `\\d+` where no other name has the same template; else the first number (a block's) becomes a choice
     of those that are chosen; else names are written out.

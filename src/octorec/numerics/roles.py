@@ -1,4 +1,4 @@
-"""What a tensor is for, told from its name, for the families whose names we know.
+"""Tell from a tensor's name what it is for, for the families whose names we know.
 
 OneRec-V2, decoders in Hugging Face's names (Llama, Qwen, Mistral and kin), their mixtures of experts (Qwen3-MoE,
 DeepSeek, Mixtral) and traditional rankers (DLRM, DCN, DIN). Of other models a tensor's role is `other` unless its name
@@ -12,11 +12,11 @@ from typing import Any
 from octorec.models.families import known_family
 
 ROLES = {  # the first pattern found in a tensor's or module's name says what it is for
+    "context": r"^context\.(?!.*(embed|norm))",
     "norm": r"norm|(^|\.)ln_\w+\.|(^|\.)bn\d*\.",
     "router": r"\.router\b|\.(mlp|moe|ffn|block_sparse_moe)\.gate\.|shared_expert_gate|e_score_correction_bias",
     "expert": r"experts?(\.|$)",
     "attention": r"attn|attention|\.[qkvo]_proj\b",
-    "context": r"^context\.proj",
     "embedding": r"embed|^bos$|^position$|(^|\.)(wte|wpe|emb|emb_l)\.",
     "cross": r"(^|[._])cross",
     "ffn": r"\.(ffn|mlp|feed_forward)\.",
@@ -27,12 +27,12 @@ MATRIX_ROLES = ("attention", "ffn", "expert", "cross", "mlp", "other")  # produc
 
 
 def role(name: str) -> str:
-    """attention, ffn, expert, ...; `other` where no pattern says more."""
+    """Return attention, ffn, expert, ...; `other` where no pattern says more."""
     return next((role for role, pattern in ROLES.items() if re.search(pattern, name)), "other")
 
 
 def family(names: Iterable[str], config: Mapping[str, Any]) -> str:
-    """The family of the model that holds tensors of these names; `config` is its config.json or empty.
+    """Return the family of the model that holds tensors of these names; `config` is its config.json or empty.
 
     The label of one of ours, or else: decoder, MoE decoder, ranker, unknown.
     """
@@ -49,6 +49,6 @@ def family(names: Iterable[str], config: Mapping[str, Any]) -> str:
 
 
 def block(name: str) -> int | None:
-    """The number of the block a tensor stands in, if its name has one."""
+    """Return the number of the block a tensor stands in, if its name has one."""
     found = re.search(r"(?:blocks|layers|h)\.(\d{1,9})\.", name)
     return int(found[1]) if found else None

@@ -1,4 +1,4 @@
-"""What E4M3 does to values that share a scale: the losses, and the spread inside a group that causes them.
+"""Measure what E4M3 does to values that share a scale: the losses, and the spread inside a group that causes them.
 
 Letters: N rows and K columns of a matrix of weights or activations; a group of h x w values has one scale.
 """
@@ -27,7 +27,7 @@ SHIFT = 1.5 * 2.0**14  # float32 near it has a spacing of 2^-9, that of E4M3 bel
 
 @dataclass(frozen=True)
 class ScaleStats:
-    """One matrix under one way of scaling.
+    """ScaleStats describe one matrix under one way of scaling.
 
     sqnr: signal-to-quantization-noise ratio in dB; infinite where nothing is lost.
     flushed: share of the values that are not zero and become zero.
@@ -45,26 +45,28 @@ class ScaleStats:
     range_max: float
 
     def row(self, suffix: str) -> dict[str, Any]:
-        """Flat, for a table or JSON: what is infinite is None."""
+        """Return a flat row for a table or JSON: what is infinite is None."""
         fields = {f"{name}_{suffix}": getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value if math.isfinite(value) else None for name, value in fields.items()}
 
 
 class Scratch:
-    """Memory for three stripes, used again: to map and to fault new pages for each takes longer than the arithmetic."""
+    """A Scratch is memory for three stripes, used again: to map and to fault new pages for each takes
+    longer than the arithmetic.
+    """
 
     def __init__(self) -> None:
         self._memory = torch.empty(3, 0)
 
     def like(self, x: Tensor) -> list[Tensor]:
-        """Three tensors of x's shape, contiguous, filled with anything."""
+        """Return three tensors of x's shape, contiguous, with undefined contents."""
         if self._memory.shape[1] < x.numel():
             self._memory = torch.empty(3, x.numel())
         return [part[: x.numel()].view(x.shape) for part in self._memory]
 
 
 class ScaleGroups:
-    """Adds up a matrix stripe by stripe under one granularity with scales absmax / 448.
+    """ScaleGroups add up a matrix stripe by stripe under one granularity with scales absmax / 448.
 
     absmax: of each group, a piece a stripe.
     """
@@ -78,7 +80,7 @@ class ScaleGroups:
         self._count = self._flushed = 0
 
     def add(self, x: Tensor) -> None:
-        """x: float32 [R, K], finite; R a multiple of 128 in all stripes but the last when blocks are looked at."""
+        """Add x: float32 [R, K], finite; R a multiple of 128 in all stripes but the last when blocks are looked at."""
         groups = _grouped(x, self.granularity)  # [n, h, k, w]
         scratch = self._scratch.like(groups)
         absmax = self._absmax(groups, scratch)
@@ -104,7 +106,7 @@ class ScaleGroups:
         return ScaleStats(sqnr_db(self._signal, self._noise), self._flushed / max(self._count, 1), 0.0, *spread)
 
     def _absmax(self, groups: Tensor, scratch: list[Tensor]) -> Tensor:
-        """[n, 1, k, 1]; keeps it, and the range of each group."""
+        """Return the absmax [n, 1, k, 1]; keep it, and the range of each group."""
         n, h, k, w = groups.shape
         magnitudes = torch.abs(groups, out=scratch[0])
         absmax = magnitudes.amax((1, 3), keepdim=True)
@@ -120,14 +122,16 @@ class ScaleGroups:
 
 
 def _flushed_squares(y: Tensor, squares: Tensor) -> float:
-    """The sum of the squares of what becomes zero, in float64: nothing else was lost, and float32 flushed it too."""
+    """Return the sum of the squares of what becomes zero, in float64: nothing else was lost, and
+    float32 flushed it too.
+    """
     return float((torch.where(y.abs() <= FLUSHED, y, 0.0).square() * squares).sum())
 
 
 def one_scale(
     tensor: StoredTensor, found: Distribution, scales: Mapping[str, float], counts: np.ndarray | None
 ) -> dict[str, ScaleStats]:
-    """Of a tensor under one scale for all its values, for each of `scales` by name.
+    """Return the statistics of a tensor under one scale for all its values, for each of `scales` by name.
 
     found: its distribution. counts: how often each pattern stands in it, if it is 16 bit.
     """
@@ -151,18 +155,21 @@ def one_scale(
 
 
 def absmax_scale(largest: float) -> float:
-    """absmax / 448 in float32, and 1 where that is 0."""
+    """Return absmax / 448 in float32, and 1 where that is 0."""
     return float(np.float32(largest) / np.float32(E4M3_MAX)) or 1.0
 
 
 def outlier_share(absmax: np.ndarray) -> float:
-    """Share of channels whose largest magnitude is over 10 times the median channel's; channels of zeros left out."""
+    """Return the share of channels whose largest magnitude is over 10 times the median channel's;
+    channels of zeros are left out.
+    """
     some = absmax[absmax > 0].astype(np.float64)
     return float((some > OUTLIER * np.median(some)).mean()) if len(some) else 0.0
 
 
 def _sums(x: Tensor, scale: float, absmax: float, times: Tensor | None) -> Tensor:
-    """[signal, noise, flushed, saturated] of values x [n], each standing `times` (None: once), in units of scale.
+    """Return [signal, noise, flushed, saturated] of values x [n], each standing `times` (None: once),
+    in units of scale.
 
     absmax: nothing in x is larger. float64, because squares of small values underflow in float32.
     """
@@ -182,7 +189,7 @@ def _sums(x: Tensor, scale: float, absmax: float, times: Tensor | None) -> Tenso
 
 
 def _rounding_error(y: Tensor, error: Tensor, low: Tensor) -> tuple[Tensor, int]:
-    """|E4M3(y) - y| for y of any shape within 448, written to `error`, and how many values do not become zero.
+    """Write |E4M3(y) - y| for y of any shape within 448 to `error`; return it, and how many values do not become zero.
 
     Rounded to 4 significant bits (Veltkamp), and to multiples of 2^-9: of the two the coarser is E4M3's, and has the
     larger error. Bit tricks instead of casts, because torch casts back from E4M3 at 6 ns a value.
@@ -206,7 +213,9 @@ def _grouped(x: Tensor, granularity: Granularity) -> Tensor:
 
 
 def _medians(magnitudes: np.ndarray) -> np.ndarray:
-    """The lower median of what is not zero in each row of [n, m], reordered in place; no row may be all zeros."""
+    """Return the lower median of what is not zero in each row of [n, m], reordered in place; no row
+    may be all zeros.
+    """
     m = magnitudes.shape[1]
     magnitudes.partition((m - 1) // 2, axis=1)
     out = magnitudes[:, (m - 1) // 2].copy()

@@ -1,6 +1,6 @@
-"""Statistics of a checkpoint's weights, one tensor at a time.
+"""Statistics of a checkpoint's weights are computed one tensor at a time.
 
-Works on 16-bit and FP8 checkpoints alike, the latter through their scales; any safetensors file or folder will do.
+They work on 16-bit and FP8 checkpoints alike, the latter through their scales; any safetensors file or folder will do.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from octorec.kernels.fp8 import Granularity
 from octorec.numerics.checkpoint_files import CheckpointFiles, StoredTensor
 from octorec.numerics.distribution import (
-    CHUNK,
+    VALUES_AT_ONCE,
     Distribution,
     count_patterns,
     distribution_of_chunks,
@@ -26,14 +26,14 @@ from octorec.numerics.scale_groups import ScaleGroups, ScaleStats, Scratch, absm
 from octorec.progress import Progress, silent
 from octorec.quant.rounding import one_thread
 
-GROUPED: tuple[Granularity, ...] = ("channel", "block")  # of weights
+GROUPED: tuple[Granularity, ...] = ("channel", "block")  # granularities of weights
 SCALINGS = ("channel", "block", "tensor", "unscaled")
-WORKERS = 4  # at most; each holds a few stripes
+WORKERS = 4  # most threads; each holds a few stripes
 
 
 @dataclass(frozen=True)
 class TensorStats:
-    """One tensor. distribution is None for what holds no floating-point value.
+    """TensorStats describe one tensor. distribution is None for what holds no floating-point value.
 
     scales: of a floating-point matrix, what each of SCALINGS does to it; `unscaled` is a plain cast.
     outlier_channels: share of its output channels (rows) whose absmax is over 10 times the median channel's.
@@ -50,11 +50,11 @@ class TensorStats:
 
     @property
     def sqnr(self) -> dict[str, float]:
-        """dB by weight granularity, infinite where nothing is lost; empty for what is no matrix."""
+        """Return dB by weight granularity, infinite where nothing is lost; empty for what is no matrix."""
         return {name: stats.sqnr for name, stats in self.scales.items()}
 
     def row(self) -> dict[str, Any]:
-        """Flat, for a table or JSON: what is infinite or does not exist is None."""
+        """Return a flat row for a table or JSON: what is infinite or does not exist is None."""
         row: dict[str, Any] = {"name": self.name, "role": self.role, "shape": list(self.shape), "dtype": self.dtype}
         return {
             **row,
@@ -66,7 +66,9 @@ class TensorStats:
 
 @dataclass(frozen=True)
 class Measured:
-    """distribution, what each scaling does, and the largest magnitude of each row (a matrix's alone)."""
+    """A Measured holds a distribution, what each scaling does, and the largest magnitude of each row (a
+    matrix's alone).
+    """
 
     distribution: Distribution
     scales: dict[str, ScaleStats]
@@ -74,7 +76,7 @@ class Measured:
 
 
 def weight_stats(checkpoint: str | Path | CheckpointFiles, progress: Progress = silent) -> list[TensorStats]:
-    """Of every tensor of a checkpoint, a few at a time on as many cores. `progress` counts bytes, after each."""
+    """Measure every tensor of a checkpoint, a few at a time on as many cores. `progress` counts bytes, after each."""
     files = checkpoint if isinstance(checkpoint, CheckpointFiles) else CheckpointFiles(checkpoint)
     names, total, done, out = files.names(), files.nbytes(), 0, []
     workers = min(WORKERS, torch.get_num_threads())
@@ -87,7 +89,7 @@ def weight_stats(checkpoint: str | Path | CheckpointFiles, progress: Progress = 
 
 
 def tensor_stats(tensor: StoredTensor) -> TensorStats:
-    """Of one tensor."""
+    """Measure one tensor."""
     about = (
         tensor.name,
         role(tensor.name),
@@ -104,7 +106,7 @@ def tensor_stats(tensor: StoredTensor) -> TensorStats:
 
 
 def measure(tensor: StoredTensor, granularities: tuple[Granularity, ...]) -> Measured:
-    """Of weights or activations; the first of `granularities` must be that of a whole row.
+    """Measure weights or activations; the first of `granularities` must be that of a whole row.
 
     scales: of a matrix those of `granularities`, then `tensor` and `unscaled`.
     """
@@ -130,23 +132,26 @@ def measure(tensor: StoredTensor, granularities: tuple[Granularity, ...]) -> Mea
 
 
 def _with_vanished(scales: dict[str, ScaleStats], values: torch.Tensor, found: Distribution) -> dict[str, ScaleStats]:
-    """`scales` with what becomes zero in float32 already, and so is lost under every scaling."""
-    pieces = values.flatten().split(CHUNK)
+    """Return `scales` with what becomes zero in float32 already, and so is lost under every scaling."""
+    pieces = values.flatten().split(VALUES_AT_ONCE)
     vanished = sum(int(((piece != 0) & (piece.float() == 0)).sum()) for piece in pieces) / max(found.count, 1)
     if not vanished:
         return scales
-    lost = {"sqnr": 0.0} if found.absmax == 0 else {}  # else what vanishes is nothing beside what does not
+    lost = {"sqnr": 0.0} if found.absmax == 0 else {}  # beside values that do not vanish, those that do are nothing
     return {name: replace(each, flushed=each.flushed + vanished, **lost) for name, each in scales.items()}
 
 
 def flat(found: Distribution | None) -> dict[str, Any]:
-    """A distribution's fields, all None where there is none."""
+    """Return a distribution's fields, all None where there is none."""
     fields = Distribution.__dataclass_fields__
     return {name: None if found is None else getattr(found, name) for name in fields}
 
 
 def flat_scales(scales: dict[str, ScaleStats], names: tuple[str, ...]) -> dict[str, Any]:
-    """sqnr_channel, flushed_channel, ... for each of `names`, all None where there is none."""
+    """Return sqnr_channel, flushed_channel, ...
+
+    for each of `names`, all None where there is none. for each of `names`, all None where there is none.
+    """
     row: dict[str, Any] = {}
     for name in names:
         empty = {f"{field}_{name}": None for field in ScaleStats.__dataclass_fields__}

@@ -1,8 +1,10 @@
-"""The work of a checkpoint, part by part, from its tensors' shapes and its config.json.
+"""Compute the work of a checkpoint, part by part, from its tensors' shapes and its config.json.
 
-Of our families one batch, as they say it themselves (`models.work`). Of a decoder the same recommendation in its own
-terms: a prompt of `context` tokens a request, then `LEVELS` codes by beam search over a shared prompt. Of a ranker:
-every one of `beam` candidates a request scored once. Letters: B requests, W beams, S context, M rows of a pass.
+The families of ours say themselves what a batch is (`models.work`). A decoder makes the same recommendation in its own
+terms: it reads a prompt of `context` tokens a request, then writes `LEVELS` codes by beam search over a shared prompt.
+A ranker scores each of `beam` candidates a request once.
+
+Letters: B requests, W beams, S context, M rows of a pass.
 """
 
 import math
@@ -12,10 +14,10 @@ from typing import Any
 
 from octorec.models.families import family_class, known_family
 from octorec.models.work import Work as FamilyWork
-from octorec.numerics.intensity import Speed, Work, Workload, estimate, product, traffic
+from octorec.numerics.advice import Advice
+from octorec.numerics.intensity import Roofline, Work, Workload, estimate, product, traffic
 from octorec.numerics.roles import block, family, role
 from octorec.numerics.stats import TensorStats
-from octorec.numerics.verdict import Verdict
 from octorec.quant.products import unit
 
 LEVELS = 3  # codes an item, of models whose config does not say
@@ -33,10 +35,10 @@ PARTS = {
 }
 
 
-def speed(weights: Sequence[TensorStats], config: Mapping[str, Any], verdict: Verdict, workload: Workload) -> Speed:
-    """The roofline of a checkpoint under the recipe of `verdict`."""
+def speed(weights: Sequence[TensorStats], config: Mapping[str, Any], advice: Advice, workload: Workload) -> Roofline:
+    """Return the roofline of a checkpoint under the recipe of `advice`."""
     kind = family((stats.name for stats in weights), config)
-    fp8 = {layer.module for layer in verdict.layers if layer.decision != "keep"}
+    fp8 = {layer.module for layer in advice.layers if layer.decision != "keep"}
     ours = _of_our_family(config, workload)
     rows_of = (lambda name: _rows(kind, workload)) if ours is None else ours.rows
     works, notes = _lookups(kind, weights, config, workload) if ours is None else _looked_up(weights, ours), []
@@ -57,7 +59,7 @@ def speed(weights: Sequence[TensorStats], config: Mapping[str, Any], verdict: Ve
 
 
 def _of_our_family(config: Mapping[str, Any], workload: Workload) -> FamilyWork | None:
-    """What the family of a config.json says of its work; None where it is of none of ours."""
+    """Return what the family of a config.json says of its work; None where it is of none of ours."""
     if known_family(config) is None:
         return None
     family = family_class(config)
@@ -66,13 +68,13 @@ def _of_our_family(config: Mapping[str, Any], workload: Workload) -> FamilyWork 
 
 
 def _looked_up(weights: Sequence[TensorStats], ours: FamilyWork) -> list[Work]:
-    """A row of each embedding table read and written for everything that looks it up."""
+    """Return the work of lookups: a row of each embedding table is read and written for everything that looks it up."""
     tables = [stats for stats in weights if stats.role == "embedding" and len(stats.shape) == 2]
     return [traffic("embedding lookups", 2.0 * sum(ours.rows(table.name)) * table.shape[1]) for table in tables]
 
 
 def active_shares(weights: Sequence[TensorStats], config: Mapping[str, Any]) -> dict[str, float]:
-    """The share of rows that reach each routed expert's tensors, by name: top_k / experts."""
+    """Return the share of rows that reach each routed expert's tensors, by name: top_k / experts."""
     chosen, experts = _routing(config)
     if not experts:
         return {}
@@ -80,7 +82,7 @@ def active_shares(weights: Sequence[TensorStats], config: Mapping[str, Any]) -> 
 
 
 def _routing(config: Mapping[str, Any]) -> tuple[int, int]:
-    """(experts a row, routed experts), in the names of ours, Qwen3-MoE, DeepSeek and Mixtral; zeros for none."""
+    """Return (experts a row, routed experts), in the names of ours, Qwen3-MoE, DeepSeek and Mixtral; zeros for none."""
     chosen = _count(config, "top_k") if "n_expert" in config else _count(config, "num_experts_per_tok")
     names = ("n_expert", "num_experts", "n_routed_experts", "num_local_experts")
     experts = next((count for name in names if (count := _count(config, name))), 0)
@@ -88,13 +90,13 @@ def _routing(config: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _count(config: Mapping[str, Any], name: str) -> int:
-    """The integer called `name` in any model's config.json; 0 where there is none."""
+    """Return the integer called `name` in any model's config.json; 0 where there is none."""
     value = config.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31 else 0
 
 
 def _rows(kind: str, workload: Workload) -> list[int]:
-    """M of each pass through the blocks."""
+    """Return M of each pass through the blocks."""
     each = workload.batch * workload.beam
     if kind in ("decoder", "MoE decoder"):
         return [workload.batch * workload.context] + [each] * (LEVELS - 1)
@@ -102,7 +104,7 @@ def _rows(kind: str, workload: Workload) -> list[int]:
 
 
 def _products(weights: Sequence[TensorStats]) -> dict[str, list[TensorStats]]:
-    """Matrices that one launch multiplies by the same rows."""
+    """Return the matrices that one launch multiplies by the same rows."""
     groups: dict[str, list[TensorStats]] = defaultdict(list)
     for stats in weights:
         if len(stats.shape) >= 2 and stats.role in PARTS and stats.distribution is not None:
@@ -134,12 +136,16 @@ def _matrix_work(
 
 
 def _head_rows(kind: str, workload: Workload, rows: list[int]) -> list[int]:
-    """A decoder uses its one head at every level, of the prompt at the last position alone."""
+    """Return M of each use of the head: a decoder uses its one head at every level, of the prompt at
+    the last position alone.
+    """
     return [workload.batch, *rows[1:]] if kind in ("decoder", "MoE decoder") else rows
 
 
 def _experts(part: str, m: int, parts: Sequence[TensorStats], config: Mapping[str, Any], quantized: bool) -> list[Work]:
-    """One of the two products of all experts of a block. Routed experts that no row chose are not read.
+    """Return the work of one of the two products of all experts of a block.
+
+    Routed experts that no row chose are not read.
 
     Without a routing in `config` every row reaches every expert.
     """
@@ -156,7 +162,7 @@ def _experts(part: str, m: int, parts: Sequence[TensorStats], config: Mapping[st
 
 
 def _lookups(kind: str, weights: Sequence[TensorStats], config: Mapping[str, Any], workload: Workload) -> list[Work]:
-    """A row of each embedding table read and written for everything that looks it up."""
+    """Return the work of lookups: a row of each embedding table is read and written for everything that looks it up."""
     out = []
     each, context = workload.batch * workload.beam, workload.batch * workload.context
     for stats in weights:
@@ -172,7 +178,9 @@ def _lookups(kind: str, weights: Sequence[TensorStats], config: Mapping[str, Any
 
 
 def _elementwise(weights: Sequence[TensorStats], rows: list[int], fp8: set[str]) -> list[Work]:
-    """Residual and norm: two read, two written; SwiGLU: two read, one written; the last in FP8 for an FP8 product."""
+    """Return the work of residuals and norms (two read, two written) and of SwiGLU (two read, one written, that in FP8
+    for an FP8 product).
+    """
     out = []
     for stats in weights:
         name = stats.name
@@ -188,7 +196,9 @@ def _elementwise(weights: Sequence[TensorStats], rows: list[int], fp8: set[str])
 
 
 def _decoder(weights: Sequence[TensorStats], workload: Workload, fp8: set[str]) -> list[Work]:
-    """Attention products of blocks with q_proj and k_proj, causal over the prompt, then beams over it; beam step."""
+    """Return the work of attention products, causal over the prompt, then beams over it, in blocks with q_proj and
+    k_proj; and of the beam step.
+    """
     out = []
     batch, beam, context = workload.batch, workload.beam, workload.context
     shapes = {stats.name: stats.shape for stats in weights}

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Claim:
-    """A name that one thread of this process writes.
+    """A Claim is a name that one thread of this process writes.
 
     refuse: raises InputError where it must not be replaced now; it is told whether the claim wrote there already, as a
     training does that saves its state again and again. within: the claim on the same name that this one lies in.
@@ -48,12 +48,12 @@ class Claim:
             self.within.wrote()
 
     def scratch(self, kind: str = NEW) -> Path:
-        """A free name beside `path`; that of a file keeps its suffix."""
+        """Return a free name beside `path`; that of a file keeps its suffix."""
         path = self.path
         return path.with_name(f".{path.name}.octorec-{kind}-{os.urandom(4).hex()}{path.suffix}")
 
 
-_claims: dict[Path, Claim] = {}  # of this process
+_claims: dict[Path, Claim] = {}  # the claims of this process
 
 
 @contextmanager
@@ -111,8 +111,11 @@ def _claimed(path: Path, refuse: Callable[[bool], None], field: str) -> Iterator
 
 
 def _clean_up(path: Path, exclusive: bool) -> None:
-    """See to what killed processes left beside `path`: what had the name is put back where nothing has it now, and the
-    rest is removed. Where another process may still be writing, for there are no locks, it is only named."""
+    """Clean up what killed processes left beside `path`.
+
+    What had the name is put back where nothing has it now, and the rest is removed. Where another process may still be
+    writing, for there are no locks, it is only named.
+    """
     pattern = re.compile(rf"\.{re.escape(path.name)}\.octorec-({NEW}|{OLD})-[0-9a-f]{{8}}{re.escape(path.suffix)}")
     for found in filter(None, map(pattern.fullmatch, _names(path.parent))):
         left = path.with_name(found[0])

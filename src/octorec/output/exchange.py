@@ -1,4 +1,4 @@
-"""Renames that replace nothing, and that swap two names, in one call of the system where it has one."""
+"""Rename without replacing anything, and swap two names, in one call of the system where it has one."""
 
 import ctypes
 import errno
@@ -7,7 +7,12 @@ from pathlib import Path
 
 AT_FDCWD = -100  # a relative path starts from the current folder
 NOREPLACE, EXCHANGE = 1, 2  # flags of Linux' renameat2
-UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}  # of this file system or system
+UNSUPPORTED = {
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+}  # errors that say that the file system or the system lacks the call
 
 
 def rename_new(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""What must not be replaced, whoever wrote it: what is being read, and the folders that a person is in or lives in."""
+"""Refuse to replace what is being read, and the folders that a person is in or lives in."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from octorec.errors import InputError
 
-MOST_LINKS = 40  # in a row, as Linux follows them
+MOST_LINKS = 40  # links that Linux follows in a row
 
 Identity = tuple[int, int]  # device and inode
 
@@ -15,7 +15,7 @@ def refuse_inputs(out: Path, inputs: Iterable[str | Path], field: str) -> None:
     """Raise InputError about `field` when `out`, which exists, is one of `inputs`, holds one or lies in one.
 
     Compared by device and inode, so that links and other ways to write a path change nothing. An input that does not
-    exist is left out, for whoever reads it will say so.
+    exist is left out, for the code that reads it will say so.
     """
     found = _identity(out)
     above = set(filter(None, map(_identity, out.resolve().parents)))
@@ -42,8 +42,9 @@ def refuse_places(out: Path, field: str) -> None:
 
 
 def holders(path: Path) -> set[Identity]:
-    """`path` and all folders above it: as it is written, where each link on its way leads, and, of a folder, where the
-    links within it lead (in a Hugging Face cache all files of a snapshot are links)."""
+    """Return `path` and all folders above it: as it is written, where each link on its way leads, and, of a folder,
+    where the links within it lead (in a Hugging Face cache all files of a snapshot are links).
+    """
     found = {identity for each in _ways(path) for identity in map(_identity, (each, *each.parents)) if identity}
     for link in _links_within(path):
         found |= {identity for identity in map(_identity, link.resolve().parents) if identity}
@@ -61,7 +62,7 @@ def _ways(path: Path) -> Iterator[Path]:
 
 
 def _links_within(folder: Path) -> Iterator[Path]:
-    """The links among a folder's entries, and among those of the folders directly in it."""
+    """Yield the links among a folder's entries, and among those of the folders directly in it."""
     for entry in _entries(folder):
         if entry.is_symlink():
             yield Path(entry.path)

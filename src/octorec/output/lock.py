@@ -1,4 +1,4 @@
-"""A lock on a name: a hidden file beside it, which one process holds at a time and whose end unlocks it."""
+"""A lock on a name is a hidden file beside it, which one process holds at a time and whose end unlocks it."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ from octorec.reading import reason
 
 LOCK = ".octorec-lock"  # the end of a lock's name
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
-MOST_BYTES = 4096  # of what a lock file says
+MOST_BYTES = 4096  # most bytes that are read of a lock file
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def _take(file: Path) -> tuple[int, bool]:
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             exclusive = _lock(handle)
-            if _is_at(handle, file):
+            if is_at(handle, file):
                 me = {"process": os.getpid(), "host": platform.node(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, json.dumps(me).encode(), 0)
@@ -59,7 +59,7 @@ def _take(file: Path) -> tuple[int, bool]:
                 file.unlink(missing_ok=True)
             os.close(handle)
             raise
-        os.close(handle)  # whoever held it has removed the file meanwhile
+        os.close(handle)  # the process that held it has removed the file meanwhile
 
 
 def _lock(handle: int) -> bool:
@@ -72,7 +72,8 @@ def _lock(handle: int) -> bool:
     return True
 
 
-def _is_at(handle: int, file: Path) -> bool:
+def is_at(handle: int, file: Path) -> bool:
+    """Return whether the open file `handle` is the one that is at `file` now."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(file))
     except FileNotFoundError:
@@ -84,5 +85,5 @@ def _holder(file: Path) -> str:
         with file.open("rb") as handle:
             about = json.loads(handle.read(MOST_BYTES))
         return f"process {about['process']} on {about['host']} since {about['since']}"
-    except (OSError, ValueError, LookupError, TypeError):  # it is only just starting, or has just ended
+    except (OSError, ValueError, LookupError, TypeError):  # the holder is only just starting, or has just ended
         return "another process"

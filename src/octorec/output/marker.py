@@ -1,4 +1,4 @@
-"""What OctoRec wrote into a folder, so that later it can tell what is not its own.
+"""A marker says what OctoRec wrote into a folder, so that later it can tell what is not its own.
 
 A hidden file lists all the others with their sizes and, where they are small, their SHA-256. A folder without it was
 written by somebody else, or by OctoRec before there was one, and is then known by the files of its kind.
@@ -16,13 +16,13 @@ from typing import Any
 
 from octorec.errors import InputError
 from octorec.files import read_json
-from octorec.formats import CONTENTS
+from octorec.formats import CATALOG_FILES, CONTENTS
 
 MARKER = ".octorec.json"
 HASHED = 2**20  # bytes of a file up to which its content is compared, and not only its size
 SEEN = 2**16  # first bytes of a file, in which a kind's sign stands
 TENSORS = r"(config|octorec|training)\.json|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json|catalog"
-COPIED = (  # of models on the Hub, which `octorec quantize` copies along
+COPIED = (  # files of models on the Hub, which `octorec quantize` copies along
     r"generation_config\.json|tokenizer\.(json|model)|tokenizer_config\.json|special_tokens_map\.json|"
     r"added_tokens\.json|vocab\.(json|txt)|merges\.txt|chat_template\.(jinja|json)|README\.md|LICENSE|\.gitattributes"
 )
@@ -30,7 +30,10 @@ COPIED = (  # of models on the Hub, which `octorec quantize` copies along
 
 @dataclass(frozen=True)
 class Kind:
-    """A folder without a marker. sign: a file of it, and what stands in that file. names: of all that it may hold."""
+    """A Kind describes a folder without a marker.
+
+    sign: a file of it, and what stands in that file. names: of all that it may hold.
+    """
 
     sign: tuple[str, bytes]
     names: str
@@ -39,7 +42,7 @@ class Kind:
 KINDS = (
     Kind(("quantization.json", b'"sqnr_db"'), f"({TENSORS}|quantization\\.json|{COPIED})"),
     Kind(("training.json", b'"train_config"'), f"({TENSORS})"),
-    Kind(("catalog.json", b'"fingerprint"'), r"(catalog\.json|codebook\.safetensors|(items|attributes)\.parquet)"),
+    Kind(("catalog.json", b'"fingerprint"'), "|".join(map(re.escape, CATALOG_FILES))),
     Kind(("state.json", b'"step"'), r"state\.(json|safetensors)"),
     Kind(("report.html", b"<title>Numbers of "), r"(report\.html|recipe\.yaml|(stats|activations)\.parquet)"),
 )
@@ -52,12 +55,13 @@ def mark(folder: Path) -> None:
 
 
 def is_marked(path: Path) -> bool:
-    """Whether `path` is a folder, and no link to one, with a list of its files."""
+    """Tell whether `path` is a folder, and no link to one, with a list of its files."""
     return not path.is_symlink() and os.path.lexists(path / MARKER)
 
 
 def foreign(folder: Path) -> list[str]:
-    """Names of what in `folder` OctoRec did not write, or somebody changed since: paths from `folder`, sorted.
+    """Return the names of what in `folder` OctoRec did not write, or somebody changed since: paths from
+    `folder`, sorted.
 
     Raises InputError where a newer OctoRec wrote the list.
     """
@@ -82,8 +86,9 @@ def _not_listed(folder: Path, listed: dict[str, Any]) -> Iterator[str]:
 
 
 def _contents(folder: Path, within: Set[Path] | None = None, above: str = "") -> Iterator[tuple[str, Path]]:
-    """Every file but the marker, and as one each folder that is empty, has a marker or is not in `within` (None: all
-    are)."""
+    """Yield every file but the marker, and as one each folder that is empty, has a marker or is not in
+    `within` (None: all are).
+    """
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     if above and not entries:
         yield above.rstrip("/"), folder
@@ -97,7 +102,7 @@ def _contents(folder: Path, within: Set[Path] | None = None, above: str = "") ->
 
 
 def _about(path: Path) -> dict[str, Any] | None:
-    """Size and, where it is small, SHA-256 of a regular file; None for anything else."""
+    """Return size and, where it is small, SHA-256 of a regular file; None for anything else."""
     found = path.lstat()
     if not stat.S_ISREG(found.st_mode):
         return None
@@ -105,7 +110,7 @@ def _about(path: Path) -> dict[str, Any] | None:
 
 
 def _is_same(path: Path, known: Any) -> bool:
-    """Whether `_about` found this at `path` before; a file whose SHA-256 was not kept is known by its size."""
+    """Tell whether `_about` found this at `path` before; a file whose SHA-256 was not kept is known by its size."""
     found = path.lstat()
     if not isinstance(known, dict) or not stat.S_ISREG(found.st_mode):
         return known is None and stat.S_ISDIR(found.st_mode)
@@ -118,7 +123,7 @@ def _sha256(path: Path) -> str:
 
 
 def _foreign_in_unmarked(folder: Path) -> list[str]:
-    """All that it holds, unless it is of a kind that OctoRec writes."""
+    """Return all that `folder` holds, unless it is of a kind that OctoRec writes."""
     names = sorted(os.listdir(folder))
     kind = next((kind for kind in KINDS if _signed(folder, kind)), None)
     if kind is None:
@@ -127,7 +132,7 @@ def _foreign_in_unmarked(folder: Path) -> list[str]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether what has a known name is what this name stands for: a catalog's folder, or else a file."""
+    """Tell whether what has a known name is what this name stands for: a catalog's folder, or else a file."""
     mode = path.lstat().st_mode
     return stat.S_ISDIR(mode) and not foreign(path) if path.name == "catalog" else stat.S_ISREG(mode)
 

@@ -1,4 +1,4 @@
-"""What is refused before the work: a name that must not be replaced, or where there is no room."""
+"""Refuse before the work a name that must not be replaced, or where there is no room."""
 
 import os
 import shutil
@@ -85,7 +85,7 @@ def _size(count: int) -> str:
 
 
 def exists(path: Path, field: str) -> bool:
-    """Whether something, also a broken link, is at `path`. Raises InputError where no file can be so named."""
+    """Tell whether something, also a broken link, is at `path`. Raises InputError where no file can be so named."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):

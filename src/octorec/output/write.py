@@ -1,4 +1,4 @@
-"""Writing so that a reader finds the old or the new as a whole, at every instant and whatever fails."""
+"""Write so that a reader finds the old or the new as a whole, at every instant and whatever fails."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from octorec.output.marker import mark
 from octorec.output.refuse import refuse_foreign
 
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-CODE = re.compile(r"\[?(?:os error|[Ee]rrno) (\d+)")  # as Rust and Arrow write it
+CODE = re.compile(r"\[?(?:os error|[Ee]rrno) (\d+)")  # an error number as Rust and Arrow write it
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def _disk_errors(path: Path, scratch: Path, field: str = "out") -> Iterator[None
     try:
         yield
     except InputError as error:
-        if str(error.value).startswith(str(scratch)):  # of what was written within it
+        if str(error.value).startswith(str(scratch)):  # the error is about a file that was written within `scratch`
             raise InputError(field, str(path), error.allowed) from error
         raise
     except Exception as error:
@@ -133,7 +133,7 @@ def _disk_errors(path: Path, scratch: Path, field: str = "out") -> Iterator[None
 
 
 def _code(error: Exception) -> int:
-    """The system's number of an error, 0 if it has none; safetensors and Arrow have it in their text."""
+    """Return the system's number of an error, 0 if it has none; safetensors and Arrow have it in their text."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     found = CODE.search(str(error))

@@ -1,4 +1,4 @@
-"""What a proof is made with. Imports no torch, so that the command line can read its defaults."""
+"""A proof has these settings. This imports no torch, so that the command line can read its defaults."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -17,11 +17,14 @@ MEASURED = 256  # requests on which layers are compared, and activations measure
 
 @dataclass(frozen=True)
 class ProveConfig:
-    """k: items a list, or several lengths: every one is reported, and the largest gives the verdict.
+    """A ProveConfig says how a proof is made.
+
+    k: items a list, or several lengths: every one is reported, and the largest gives the verdict.
 
     margin: relative loss of recall and NDCG that is accepted. dollars_per_hour: of one GPU, an assumption.
     unknown_items: drop leaves item ids that the catalog lacks out of histories and counts them; refuse is an error.
     exclude_seen: whether the lists that are judged hold no item of the history.
+    context_module: FILE.py:CLASS of the checkpoint's context module, where it has one.
     """
 
     recipe: str = "fp8"
@@ -34,6 +37,7 @@ class ProveConfig:
     dollars_per_hour: Annotated[float, Interval(gt=0, le=1_000_000)] = setting(2.5, "Price of one GPU.")
     unknown_items: UnknownItems = UNKNOWN_ITEMS
     exclude_seen: bool = False
+    context_module: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)

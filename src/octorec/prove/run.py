@@ -38,12 +38,12 @@ NLL_USERS = 1000  # fewer cannot judge NLL: nothing bounds what one target can l
 NOISE = 1000  # requests on which the noise floor is measured
 TIMED = 64  # batches whose time is taken on a GPU
 BATCH = 32  # requests a batch
-OTHER_BATCH = 24  # the noise floor's
+OTHER_BATCH = 24  # requests a batch, for the noise floor
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One engine on full batches, from item ids on the host to answers on the host. p99_ms: of a batch."""
+    """A Speed is one engine's on full batches, from item ids on the host to answers on the host. p99_ms: of a batch."""
 
     requests_per_s: float
     p99_ms: float
@@ -52,7 +52,9 @@ class Speed:
 
 @dataclass(frozen=True)
 class Proof:
-    """layers: every FP8 layer beside its 16-bit parent. edges: whether extreme activations survive quantization.
+    """A Proof is what was found about an FP8 checkpoint.
+
+    layers: every FP8 layer beside its 16-bit parent. edges: whether extreme activations survive quantization.
 
     noise: the parent beside itself in other batches, the floor of any overlap. speed: by precision, empty on a CPU.
     """
@@ -70,8 +72,9 @@ class Proof:
 
     @property
     def outcome(self) -> Outcome:
-        """A fault in the numbers is a loss, whatever the recall of these users could show. A loss of NLL that cannot be
-        ruled out is no fault, but leaves open what recall alone would clear."""
+        """Return `inferior` for a fault in the numbers, whatever the recall of these users could show. A loss of NLL
+        that cannot be ruled out is no fault, but leaves open what recall alone would clear.
+        """
         if self.faults:
             return "inferior"
         outcome = self.comparison.verdict.outcome
@@ -86,7 +89,7 @@ class Proof:
         return EXIT_CODES[self.outcome]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {
             "recipe": self.recipe,
             "outcome": self.outcome,
@@ -102,7 +105,7 @@ class Proof:
 
 
 def faults(layers: Sequence[LayerFidelity], edges: bool, nll: Estimate) -> list[str]:
-    """The gate on numbers, for sets too small for recall to decide: a sentence for each thing that is wrong."""
+    """Return a sentence for each number that is wrong: the gate for sets too small for recall to decide."""
     found = [
         f"layer {layer.name}: output {layer.output:.1f} dB, its worst row {layer.worst_row:.1f} dB, "
         f"{layer.half_steps:.2g} half steps"
@@ -119,7 +122,9 @@ def faults(layers: Sequence[LayerFidelity], edges: bool, nll: Estimate) -> list[
 
 
 def nll_outcome(nll: Estimate) -> Outcome | None:
-    """Whether `nll`, FP8 - 16 bit, stays below NLL_LOSS; None, which blocks and clears nothing, where users are few."""
+    """Tell whether `nll`, FP8 - 16 bit, stays below NLL_LOSS; None, which blocks and clears nothing,
+    where users are few.
+    """
     if nll.users < NLL_USERS:
         return None
     if nll.low > NLL_LOSS:
@@ -130,9 +135,10 @@ def nll_outcome(nll: Estimate) -> Outcome | None:
 def gate(
     parent: Engine, child: Engine, examples: Sequence[Example], users: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[str]:
-    """What is wrong with the FP8 engine `child` of `parent`, by its layers and by the NLL of `examples`: no search, and
-    no recall, which has no power over a few hundred users. Nothing is wrong where the list is empty. Unknown items are
-    left out."""
+    """Return what is wrong with the FP8 engine `child` of `parent`, by its layers and by the NLL of `examples`: it
+    needs no search, and no recall, which has no power over a few hundred users. Nothing is wrong where the list is
+    empty. Unknown items are left out.
+    """
     asked = users or {}
     examples, _ = askable(examples, parent.catalog.item_ids, asked)
     requests = [Request(example.history, user=asked.get(example.user_id, {})) for example in examples]
@@ -165,12 +171,13 @@ def prove(
         if out is None:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "fp8"
         progress(0, total, "quantizing")
-        quantize_checkpoint(checkpoint, out, config.recipe, force)
-        parent, child = (_engine(path, config, BATCH) for path in (checkpoint, out))
+        quantize_checkpoint(checkpoint, out, config.recipe, force, context_module=config.context_module)
+        told = part(progress, 0, total)
+        parent, child = (_engine(path, config, BATCH, told) for path in (checkpoint, out))
         few, _ = askable(examples, parent.catalog.item_ids, asked, config.unknown_items)
         before = predict(parent, examples, config.k, users=asked, progress=part(progress, 0, total, "16 bit"))
         after = predict(child, examples, config.k, users=asked, progress=part(progress, count, total, "FP8"))
-        other = _engine(checkpoint, config, OTHER_BATCH)
+        other = _engine(checkpoint, config, OTHER_BATCH, part(progress, 2 * count, total))
         noise = noise_floor(other, before, examples, asked, part(progress, 2 * count, total, "noise floor"))
         progress(total, total, "speed and layers")
         on_gpu = {"16 bit": parent, "FP8": child} if parent.device.type == "cuda" else {}
@@ -181,16 +188,17 @@ def prove(
     return Proof(config.recipe, layers, edges, comparison, noise, speed)
 
 
-def _engine(checkpoint: str | Path, config: ProveConfig, batch: int) -> Engine:
-    """An engine of one bucket."""
-    widths = of_one(read_beam_width("beam_width", config.beam_width))
-    return load(checkpoint, device=config.device, batch_sizes=(batch,), exclude_seen=config.exclude_seen, **widths)
+def _engine(checkpoint: str | Path, config: ProveConfig, batch: int, progress: Progress) -> Engine:
+    """Return an engine of one bucket."""
+    options: dict[str, Any] = of_one(read_beam_width("beam_width", config.beam_width))
+    options |= {"batch_sizes": (batch,), "exclude_seen": config.exclude_seen, "progress": progress}
+    return load(checkpoint, device=config.device, context_module=config.context_module, **options)
 
 
 def compared_layers(
     parent: Engine, child: Engine, examples: Sequence[Example], users: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[LayerFidelity], bool]:
-    """What `Proof` holds of layers and edges, on examples spread over all."""
+    """Return what `Proof` holds of layers and edges, on examples spread over all."""
     few = spread(examples, MEASURED)
     requests = [Request(example.history, user=users.get(example.user_id, {})) for example in few]
     batch, codes = parent.forced_batch(requests, [example.target for example in few])
@@ -205,8 +213,9 @@ def noise_floor(
     users: Mapping[str, Mapping[str, Any]],
     progress: Progress = silent,
 ) -> Agreement:
-    """`other`, the same checkpoint in batches of another size, beside the answers `before` to the same examples, of
-    which a part spread over all is asked again in another order."""
+    """Compare `other`, the same checkpoint in batches of another size, with the answers `before` to the same examples,
+    of which a part spread over all is asked again in another order.
+    """
     rows = np.random.default_rng(0).permutation(len(examples))[:NOISE]
     few = [examples[row] for row in rows]
     again = predict(other, few, before.k, users=users, progress=progress, exclude_seen=before.exclude_seen)
@@ -220,7 +229,7 @@ def timed(
     k = lengths(config.k)[-1]
     requests = [Request(e.history, k=k, user=users.get(e.user_id, {})) for e in few]
     chunks = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
-    engine.recommend(chunks[0])  # captures
+    engine.recommend(chunks[0])  # the first call captures the graph
     seconds = []
     for chunk in chunks:
         start = time.perf_counter()
@@ -231,5 +240,5 @@ def timed(
 
 
 def spread(examples: Sequence[Example], count: int) -> Sequence[Example]:
-    """At most `count` of the examples, evenly over all."""
+    """Return at most `count` of the examples, evenly over all."""
     return examples[:: max(1, len(examples) // count)][:count]

@@ -1,1 +1,1 @@
-"""From 16 bit to FP8: recipes as data, conversion of checkpoints, FP8 modules and their loading."""
+"""Quantization turns 16 bit into FP8: recipes are data, checkpoints are converted, FP8 modules are loaded."""

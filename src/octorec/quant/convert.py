@@ -18,9 +18,10 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.files import is_own_file, json_text
+from octorec.formats import CATALOG_FILES
 from octorec.kernels import reference
 from octorec.models.checkpoint_folder import INDEX, SUFFIX, VERSION
-from octorec.models.families import known_family, maker
+from octorec.models.families import ContextModule, known_family, maker
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
 from octorec.models.names import views
 from octorec.models.weights import check_fits
@@ -38,12 +39,11 @@ from octorec.quant.shipped import recipe_file
 REPORT = "quantization.json"
 SHARD_BYTES = 5 * 10**8  # half of what a shard may have: older safetensors copy a shard while they write it
 COPIED_BYTES = 2**26  # other files up to this size come along; what is larger is training state
-CATALOG_FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attributes.parquet")
 
 
 @dataclass(frozen=True)
 class TensorReport:
-    """What rounding one matrix lost. sqnr_db is None where nothing was lost."""
+    """A TensorReport says what rounding one matrix lost. sqnr_db is None where nothing was lost."""
 
     name: str
     shape: tuple[int, int]
@@ -56,7 +56,7 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class KeptMatrix:
-    """A matrix that the recipe chose and that stays in 16 bit, and why."""
+    """A KeptMatrix is a matrix that the recipe chose and that stays in 16 bit, and why."""
 
     name: str
     shape: tuple[int, int]
@@ -65,7 +65,7 @@ class KeptMatrix:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """What became of a checkpoint; `quantization.json` in the new folder holds the same.
+    """A QuantizationReport says what became of a checkpoint; `quantization.json` in the new folder holds the same.
 
     Bytes are of tensors: of the quantized matrices alone (their scales included), and of the whole checkpoint.
     quantized_ratio compares with the same matrices in 16 bit. kept: matrices of the recipe whose widths no FP8 product
@@ -94,11 +94,13 @@ def quantize_checkpoint(
     force: bool = False,
     progress: Progress = silent,
     shard_bytes: int = SHARD_BYTES,
+    context_module: ContextModule = None,
 ) -> QuantizationReport:
     """Write the FP8 form of the checkpoint `folder` to `out`, as `recipe` (a name, a path or a Recipe) says.
 
     Any folder of 2-D safetensors will do; the recipe's patterns choose by name. `progress` is called after each tensor.
     shard_bytes: the most that a file of tensors holds, unless one tensor alone is larger.
+    context_module: see `families.maker_of`.
     A matrix whose N or K no FP8 product takes stays in 16 bit, with those that one product computes with it.
     Raises InputError: `out` exists (without `force`) or must not be replaced, too little room for it, an unknown
     recipe, a pattern that matches nothing, a recipe that quantizes nothing, a checkpoint that is quantized already or
@@ -111,11 +113,11 @@ def quantize_checkpoint(
     shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
     _check_plain(checkpoint)
     chosen.check_matches(shapes)
-    kept = _kept(chosen, shapes, _product_of(checkpoint))
+    kept = _kept(chosen, shapes, _product_of(checkpoint, context_module))
     chosen = dataclasses.replace(chosen, ignore=(*chosen.ignore, *(re.escape(_module(each.name)) for each in kept)))
     config = {**checkpoint.config, "quantization_config": to_quantization_config(chosen, matrices(shapes))}
     if known_family(config) is not None:  # refuse now what could not be loaded later
-        empty_model(maker(checkpoint, reference), config["quantization_config"], torch.bfloat16)
+        empty_model(maker(checkpoint, reference, context_module), config["quantization_config"], torch.bfloat16)
     assigned = chosen.assign(matrices(shapes))
     refuse_full(Path(out), _bytes_after(checkpoint, assigned))
     with new_folder(out, force, read) as scratch, one_thread():
@@ -129,7 +131,7 @@ def quantize_checkpoint(
 
 
 class _Conversion:
-    """The stream of new tensors, and the counts that the report is made of once it has run dry."""
+    """A _Conversion is the stream of new tensors, and the counts that the report is made of once it has run dry."""
 
     def __init__(self, checkpoint: Checkpoint, assigned: dict[str, Group], progress: Progress):
         self.checkpoint = checkpoint
@@ -182,18 +184,21 @@ class _Conversion:
         )
 
 
-def _product_of(checkpoint: Checkpoint) -> Callable[[str], str]:
-    """Which product computes a matrix: as the family's modules have it, else as names say. Raises as `check_fits`."""
+def _product_of(checkpoint: Checkpoint, context_module: ContextModule) -> Callable[[str], str]:
+    """Return which product computes a matrix: as the family's modules have it, else as names say.
+
+    Raises as `check_fits`.
+    """
     if known_family(checkpoint.config) is None:
         return unit
-    model = empty_model(maker(checkpoint, reference), None, torch.bfloat16)
+    model = empty_model(maker(checkpoint, reference, context_module), None, torch.bfloat16)
     check_fits(model, checkpoint)
     known = views(model)
     return lambda matrix: known[f"{matrix}.weight"].module
 
 
 def _kept(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]], product_of: Callable[[str], str]) -> list[KeptMatrix]:
-    """The matrices of `recipe` that no FP8 product takes. Raises InputError where no other is left."""
+    """Return the matrices of `recipe` that no FP8 product takes. Raises InputError where no other is left."""
     assigned = recipe.assign(matrices(shapes))
     widths = {module: shapes[f"{module}.weight"] for module in assigned}
     faults = width_faults(widths, assigned, product_of)
@@ -209,7 +214,7 @@ def _module(name: str) -> str:
 
 
 def _bytes_after(checkpoint: Checkpoint, assigned: Mapping[str, Group]) -> int:
-    """Of all tensors, but for scales: a byte a value of what is quantized."""
+    """Return the bytes of all tensors, but for scales: a byte a value of what is quantized."""
     return sum(
         math.prod(header.shape) if name.removesuffix(".weight") in assigned else header.nbytes
         for name, header in checkpoint.headers.items()
@@ -224,7 +229,7 @@ def _check_plain(checkpoint: Checkpoint) -> None:
 
 def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
     if not math.isfinite(largest):
-        narrow = tensor.float()  # what a float64 holds beyond float32's range is Inf there
+        narrow = tensor.float()  # a float64 beyond float32's range becomes Inf
         found = f"{int(narrow.isnan().sum())} NaN and {int(narrow.isinf().sum())} Inf among {tensor.numel()} values"
         raise InputError(
             f"weight {name}", found, "must be finite in float32; `octorec analyze` lists every such tensor"

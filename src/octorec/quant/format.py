@@ -1,4 +1,4 @@
-"""Recipes in the form of compressed-tensors: `quantization_config` of a checkpoint's `config.json`.
+"""Recipes are written in the form of compressed-tensors: `quantization_config` of a checkpoint's `config.json`.
 
 There a target is a name, or `re:` and an expression that must match from a name's beginning, or a class of modules.
 Groups have no order, so a later group's target excludes what an earlier group took.
@@ -15,11 +15,13 @@ from octorec.quant.recipe import Group, Recipe
 
 METHOD, FORMAT = "compressed-tensors", "float-quantized"
 WHERE = "config.json: quantization_config"
-CLASSES = {"Linear": "(?!.*embed).*"}  # of torch, which stand for all their modules: what is no embedding is a product
+CLASSES = {"Linear": "(?!.*embed).*"}  # torch class -> pattern of its modules: what is no embedding is a product
 
 
 def to_quantization_config(recipe: Recipe, matrices: list[str]) -> dict[str, Any]:
-    """What `config.json` says after `recipe` was applied to `matrices`; every matrix left alone is under `ignore`."""
+    """Return what `config.json` says after `recipe` was applied to `matrices`; every matrix left alone
+    is under `ignore`.
+    """
     assigned = recipe.assign(matrices)
     groups: dict[str, Any] = {}
     for index, group in enumerate(recipe.groups):
@@ -73,7 +75,7 @@ def _activations(group: Group) -> dict[str, Any]:
 
 
 def _targets(group: Group, earlier: tuple[Group, ...], assigned: dict[str, Group]) -> list[str]:
-    """The group's targets for a reader without precedence."""
+    """Return the group's targets for a reader without precedence."""
     theirs = [module for module, its in assigned.items() if its in earlier]
     contested = bool(matching(group.targets, theirs))
     if not contested:
@@ -87,7 +89,7 @@ def _targets(group: Group, earlier: tuple[Group, ...], assigned: dict[str, Group
 
 
 def _whole(pattern: str, before: Sequence[str] = ()) -> str:
-    """A target for a whole name that `pattern` matches and none of `before` does."""
+    """Return a target for a whole name that `pattern` matches and none of `before` does."""
     name = plain_name(pattern)
     if name is not None and not before and name not in CLASSES and not name.startswith("re:"):
         return name
@@ -119,7 +121,9 @@ def _read_group(where: str, raw: Any) -> Group:
 
 
 def _patterns(where: str, targets: Any) -> tuple[str, ...]:
-    """Patterns for whole names, from compressed-tensors' list: expressions for a name's beginning, names, classes."""
+    """Return patterns for whole names, from compressed-tensors' list: expressions for a name's
+    beginning, names, classes.
+    """
     targets = [] if targets is None else targets
     fits = isinstance(targets, list) and all(isinstance(target, str) for target in targets)
     _require(fits, where, targets, "a list of names, of expressions that begin with re:, or of Linear")
@@ -133,9 +137,10 @@ def _pattern(target: str) -> str:
 
 
 def _checked(where: str, args: Any, dynamic: bool) -> dict[str, Any]:
-    """`args`, which must be symmetric E4M3 with scales stored (weights) or made at run time (activations)."""
+    """Return `args`, which must be symmetric E4M3 with scales stored (weights) or made at run time (activations)."""
     _require(isinstance(args, dict), where, args, "FP8 weights with FP8 activations")
-    defaults = {"num_bits": 8, "type": "int", "strategy": "tensor", "symmetric": True, "dynamic": False}  # of theirs
+    # defaults of compressed-tensors
+    defaults = {"num_bits": 8, "type": "int", "strategy": "tensor", "symmetric": True, "dynamic": False}
     found = {**defaults, **args}
     for key, value in {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": dynamic}.items():
         _require(found[key] == value, f"{where}.{key}", found[key], str(value))

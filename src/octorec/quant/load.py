@@ -1,4 +1,4 @@
-"""Checkpoints into models: 16 bit and FP8 alike, each tensor straight into the memory it will be used from."""
+"""Load checkpoints into models, 16 bit and FP8 alike, each tensor straight into the memory it will be used from."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from octorec.kernels import reference
 from octorec.kernels.device import check_fp8
 from octorec.kernels.fp8 import E4M3, GROUP, Quantized, dequantize
 from octorec.kernels.ops import Ops
-from octorec.models.families import maker
+from octorec.models.families import ContextModule, maker
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.layers import Experts, Head, Linear, sizes_of
 from octorec.models.names import disk_tensors, views
@@ -23,15 +23,21 @@ from octorec.quant.modules import FP8Experts, FP8Linear, WeightInMemory
 from octorec.quant.products import ACTIVATIONS, width_fault
 from octorec.quant.recipe import Group, Recipe, matrices
 
-EXPERT_WIDTH = 8  # what widths of experts in 16 bit must be multiples of: rows of 16 bytes
+EXPERT_WIDTH = 8  # widths of experts in 16 bit must be multiples of it: rows of 16 bytes
 M = TypeVar("M", bound=nn.Module)
 PIECE = 2**18  # values that are checked at a time on a CPU: they stay in a core's cache
 
 
 def load_model(
-    folder: str | Path, ops: Ops = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
+    folder: str | Path,
+    ops: Ops = reference,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    context_module: ContextModule = None,
 ) -> Any:
-    """The model of a checkpoint folder, 16 bit or FP8, on `device`.
+    """Load the model of a checkpoint folder, 16 bit or FP8, on `device`.
+
+    context_module: see `families.maker_of`.
 
     `dtype` (bfloat16 or float32) is that of its 16-bit tensors and of its activations; the router's bias and all scales
     are float32, FP8 values E4M3. Needs memory for the model alone: shards are read as memory maps.
@@ -41,17 +47,21 @@ def load_model(
     checkpoint = Checkpoint(folder)
     if checkpoint.quantization is not None:
         check_fp8(torch.device(device))
-    model = empty_model(maker(checkpoint, ops), checkpoint.quantization, dtype)
+    model = empty_model(maker(checkpoint, ops, context_module), checkpoint.quantization, dtype)
     ops.check_sizes(sizes_of(model))
     return _filled(model, checkpoint, device)
 
 
 def load_dequantized(
-    folder: str | Path, ops: Ops = reference, device: str = "cpu", dtype: torch.dtype = torch.float32
+    folder: str | Path,
+    ops: Ops = reference,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    context_module: ContextModule = None,
 ) -> Any:
-    """The same model with plain weights, those of an FP8 checkpoint multiplied by their scales."""
+    """Load the same model with plain weights, those of an FP8 checkpoint multiplied by their scales."""
     checkpoint = DequantizedCheckpoint(folder)
-    return _filled(empty_model(maker(checkpoint, ops), None, dtype), checkpoint, device)
+    return _filled(empty_model(maker(checkpoint, ops, context_module), None, dtype), checkpoint, device)
 
 
 class DequantizedCheckpoint(Checkpoint):
@@ -72,7 +82,7 @@ class DequantizedCheckpoint(Checkpoint):
 
 
 def empty_model(make: Callable[[], M], quantization: dict[str, Any] | None, dtype: torch.dtype) -> M:
-    """The model that `make` makes, on the meta device, with FP8 modules where `quantization_config` says so.
+    """Return the model that `make` makes, on the meta device, with FP8 modules where `quantization_config` says so.
 
     Raises InputError for what has no FP8 form: parts of one product under different groups, blocks across parts, widths
     and pairs of granularities that no FP8 product takes, activations with one scale for all rows of a batch.
@@ -124,7 +134,7 @@ def is_finite(tensor: Tensor) -> bool:
     if tensor.numel() == 0 or not tensor.is_floating_point():
         return True
     pieces = tensor.flatten().split(PIECE if tensor.device.type == "cpu" else 2**8 * PIECE)
-    if tensor.dtype == E4M3:  # has a NaN, all bits but the sign, and no infinity
+    if tensor.dtype == E4M3:  # E4M3 has a NaN, all bits but the sign, and no infinity
         return all(int((piece.view(torch.uint8) & 0x7F).amax()) < 0x7F for piece in pieces)
     return bool(tensor.sum().isfinite()) or all(bool(piece.isfinite().all()) for piece in pieces)  # a sum may overflow
 
@@ -146,7 +156,7 @@ def _swap(model: nn.Module, recipe: Recipe, dtype: torch.dtype) -> None:
 
 
 def _common_group(parts: list[str], assigned: dict[str, Group]) -> Group | None:
-    """The one group of matrices that lie in one product."""
+    """Return the one group of matrices that lie in one product."""
     first = assigned.get(parts[0])
     for part in parts:
         if assigned.get(part) != first:
@@ -176,7 +186,7 @@ def _twin(owner: str, module: nn.Module, group: Group, parts: list[str], dtype: 
 
 
 def _check_pair(part: str, weights: WeightInMemory, group: Group) -> None:
-    """FP8 products take two pairs of granularities; a scale for all rows of a batch is in none of them."""
+    """Refuse a pair of granularities that no FP8 product takes; a scale for all rows of a batch is in none of them."""
     wanted = ACTIVATIONS[weights]
     if group.activations == "tensor":
         allowed = f"one scale for all rows lets an answer depend on its neighbours in a batch: say `{wanted}`"
@@ -193,7 +203,7 @@ def _check_widths(part: str, shape: tuple[int, int]) -> None:
 
 
 def _check_blocks(part: str, rows: int, weights: str) -> None:
-    """Parts that lie over each other in memory must begin where a block begins."""
+    """Refuse parts that lie over each other in memory and do not begin where a block begins."""
     if weights == "block" and rows % GROUP:
         allowed = (
             f"{GROUP}-row blocks need a multiple of {GROUP}: give it `weights: channel` (as recipe fp8-channel does)"

@@ -1,6 +1,7 @@
-"""FP8 twins of `models.layers.Linear` and `Experts`: same input, same output, weights in E4M3 with float32 scales.
+"""The FP8 twins of `models.layers.Linear` and `Experts` have the same input and output, and weights in E4M3 with
+float32 scales.
 
-Letters as in `kernels.ops`.
+Letters are those of `kernels.ops`.
 """
 
 from typing import Literal
@@ -18,7 +19,9 @@ WeightInMemory = Literal["channel", "block"]  # a tensor's one scale is repeated
 
 
 class FP8Linear(nn.Module):
-    """y = into + x W^T: x [T, K], quantized as `input_granularity` says or still in 16 bit -> [T, N] in `dtype`.
+    """An FP8Linear computes a product with a weight in FP8.
+
+    y = into + x W^T: x [T, K], quantized as `input_granularity` says or still in 16 bit -> [T, N] in `dtype`.
 
     weight [N, K] E4M3; weight_scale float32 [N, 1] (channel) or [ceil(N/128), ceil(K/128)] (block).
     """
@@ -54,7 +57,8 @@ class FP8Linear(nn.Module):
 
 
 class FP8Experts(nn.Module):
-    """All experts of one block, the shared ones after the `routed`; `moe` quantizes rows as `input_granularity` says.
+    """FP8Experts are all experts of one block, the shared ones after the `routed`; `moe` quantizes rows as
+    `input_granularity` says.
 
     gate_up_proj [E, 2F, C] and down_proj [E, C, F] E4M3; their scales float32 as FP8Linear's, with E in front.
     """

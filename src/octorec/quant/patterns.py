@@ -1,4 +1,4 @@
-"""Patterns of recipes and of `quantization_config`: regular expressions that a stranger may have written.
+"""Patterns of recipes and of `quantization_config` are regular expressions that a stranger may have written.
 
 They are matched by RE2 (pyarrow's), which never goes back in a name: its time is the pattern's length times the name's.
 So look-around and back-references do not exist, but for one form, which compressed-tensors needs for groups without an
@@ -18,7 +18,7 @@ from octorec.errors import InputError
 
 LONGEST = 2000  # characters of a pattern
 MOST = 20_000  # characters of a list's patterns, plain names not counted
-SECONDS = 0.7  # of processor time for all patterns of a recipe on all names of a checkpoint
+SECONDS = 0.7  # most processor time for all patterns of a recipe on all names of a checkpoint
 SLICE = 2**15  # characters of names between two looks at the clock
 ALLOWED = "literals, ., classes, groups, |, ?, *, +; no {n}, no look-around, no back-reference"
 PLAIN = re.compile(r"(?:[^\\.^$*+?{}\[\]|()]|\\\W)*")  # a name, its points escaped
@@ -41,7 +41,7 @@ def check_patterns(field: str, patterns: Iterable[Any]) -> None:
 
 
 def matching(patterns: Sequence[str], names: Sequence[str], started: float | None = None) -> set[str]:
-    """Those of `names` that one of `patterns` matches as a whole. `patterns` must have passed `check_patterns`.
+    """Return those of `names` that one of `patterns` matches as a whole. `patterns` must have passed `check_patterns`.
 
     started: `time.thread_time()` when the work began that may take SECONDS in all; more is an InputError.
     """
@@ -55,18 +55,18 @@ def matching(patterns: Sequence[str], names: Sequence[str], started: float | Non
 
 
 def from_beginning(expression: str) -> str:
-    """The pattern for a whole name, of an expression that need only match a name's beginning."""
+    """Return the pattern for a whole name, of an expression that need only match a name's beginning."""
     refused, body = parts(expression)
     return "".join(f"(?!{each})" for each in refused) + f"(?:{body}).*"
 
 
 def plain_name(pattern: str) -> str | None:
-    """The one name that `pattern` matches, where it is a name and nothing else."""
+    """Return the one name that `pattern` matches, where it is a name and nothing else."""
     return re.sub(r"\\(\W)", r"\1", pattern) if PLAIN.fullmatch(pattern) else None
 
 
 def parts(pattern: str) -> tuple[list[str], str]:
-    """What the leading `(?!X)` of a pattern refuse, and the rest of it."""
+    """Return what the leading `(?!X)` parts of a pattern refuse, and the rest of it."""
     refused = []
     while pattern.startswith("(?!") and (end := _closing(pattern)) is not None:
         refused.append(pattern[3 : end - 1])
@@ -75,7 +75,7 @@ def parts(pattern: str) -> tuple[list[str], str]:
 
 
 def _matched(regexes: Sequence[str], names: list[str], started: float) -> list[str]:
-    """Those of `names` that one of `regexes` matches."""
+    """Return those of `names` that one of `regexes` matches."""
     texts = pa.array(names, pa.string())
     hits = np.zeros(len(names), bool)
     for pattern in regexes:
@@ -91,7 +91,7 @@ def _matched(regexes: Sequence[str], names: list[str], started: float) -> list[s
 
 
 def _slices(names: Sequence[str]) -> Iterator[list[str]]:
-    """`names` in lists of about SLICE characters."""
+    """Yield `names` in lists of about SLICE characters."""
     some: list[str] = []
     size = 0
     for name in names:
@@ -122,17 +122,17 @@ def _check(field: str, pattern: str) -> None:
 
 
 def _closing(pattern: str) -> int | None:
-    """Where the group ends that `pattern` begins with; None where nothing closes it."""
+    """Return where the group ends that `pattern` begins with; None where nothing closes it."""
     return next((end for end, _, depth in _depths(pattern) if depth == 0), None)
 
 
 def _alternatives(pattern: str) -> bool:
-    """Whether `pattern` has a | outside of every group."""
+    """Tell whether `pattern` has a | outside of every group."""
     return any(token == "|" and depth == 0 for _, token, depth in _depths(pattern))
 
 
 def _depths(pattern: str) -> Iterator[tuple[int, str, int]]:
-    """Each token's end, its text, and how many groups are open behind it."""
+    """Yield each token's end, its text, and how many groups are open behind it."""
     depth = 0
     for token in TOKEN.finditer(pattern):
         depth += (token[0] == "(") - (token[0] == ")")

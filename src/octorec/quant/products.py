@@ -1,17 +1,20 @@
-"""Which matrices one product computes, told from their names, and which of them FP8 tensor cores can multiply."""
+"""Tell from their names which matrices one product computes, and which of them FP8 tensor cores can multiply."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 
 from octorec.quant.recipe import ActivationGranularity
 
-MULTIPLE = 16  # of N and K: what FP8 tensor cores and the kernels take
+MULTIPLE = 16  # N and K must be multiples of it for FP8 tensor cores and the kernels
 
-ACTIVATIONS: dict[str, ActivationGranularity] = {"channel": "token", "block": "group"}  # that go with weights
+ACTIVATIONS: dict[str, ActivationGranularity] = {
+    "channel": "token",
+    "block": "group",
+}  # granularity of weights -> that of the activations beside them
 
 
 def unit(module: str) -> str:
-    """The product that computes `module`, as fused stacks run it: its matrices need one scheme.
+    """Return the product that computes `module`, as fused stacks run it: its matrices need one scheme.
 
     q, k, v of an attention are one; gate and up of an FFN are one; all experts of a block, shared ones included, are.
     """
@@ -21,7 +24,7 @@ def unit(module: str) -> str:
 
 
 def width_fault(shape: tuple[int, ...]) -> str | None:
-    """Why no FP8 product takes a matrix [N, K] of this shape; None where one does."""
+    """Return why no FP8 product takes a matrix [N, K] of this shape; None where one does."""
     if all(width % MULTIPLE == 0 for width in shape):
         return None
     return f"{' x '.join(map(str, shape))}: FP8 products take multiples of {MULTIPLE} for N and K"
@@ -30,8 +33,9 @@ def width_fault(shape: tuple[int, ...]) -> str | None:
 def width_faults(
     shapes: Mapping[str, tuple[int, ...]], chosen: Iterable[str], product_of: Callable[[str], str] = unit
 ) -> dict[str, str]:
-    """Why each of the `chosen` modules stays in 16 bit for a width, where one does: its own, or that of another matrix
-    in its product. shapes: [N, K] by module. product_of: names the product that computes a module."""
+    """Return why each of the `chosen` modules stays in 16 bit for a width, where one does: its own, or that of another
+    matrix in its product. shapes: [N, K] by module. product_of: names the product that computes a module.
+    """
     chosen = list(chosen)
     broken = {product_of(name): name for name in reversed(chosen) if width_fault(shapes[name])}
     faults = {}

@@ -1,4 +1,4 @@
-"""Recipes: which matrices of a checkpoint become FP8, and with which scales, as data.
+"""A recipe says as data which matrices of a checkpoint become FP8, and with which scales.
 
 A recipe is a YAML file:
 
@@ -32,7 +32,9 @@ MOST_GROUPS = 16
 
 @dataclass(frozen=True)
 class Group:
-    """The modules that `targets` match, and the granularity of their scales (`kernels.fp8` has the table)."""
+    """A Group holds the patterns of its modules, `targets`, and the granularity of their scales
+    (`kernels.fp8` has the table).
+    """
 
     targets: tuple[str, ...]
     weights: WeightGranularity
@@ -52,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Groups in order of precedence, and what they must leave alone."""
+    """A Recipe holds groups in order of precedence, and what they must leave alone."""
 
     name: str
     groups: tuple[Group, ...]
@@ -68,7 +70,7 @@ class Recipe:
         check_patterns("recipe: ignore", self.ignore)
 
     def assign(self, modules: Iterable[str]) -> dict[str, Group]:
-        """The group of each of `modules` that has one; the others stay as they are.
+        """Return the group of each of `modules` that has one; the others stay as they are.
 
         Raises InputError for patterns that take too long on these names.
         """
@@ -104,13 +106,13 @@ def _some(names: list[str]) -> str:
 
 
 def matrices(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The modules with a 2-D `.weight` that is not empty: what a recipe chooses from."""
+    """Return the modules with a 2-D `.weight` that is not empty: what a recipe chooses from."""
     chosen = [name for name, shape in shapes.items() if name.endswith(".weight") and len(shape) == 2 and all(shape)]
     return [name.removesuffix(".weight") for name in chosen]
 
 
 def load_recipe(recipe: str | Path | Recipe) -> Recipe:
-    """A recipe by the name of a shipped one or by the path of a YAML file; a Recipe is returned as it is."""
+    """Load a recipe by the name of a shipped one or by the path of a YAML file; a Recipe is returned as it is."""
     if isinstance(recipe, Recipe):
         return recipe
     return _parse(read_yaml(require_recipe(recipe), "recipe"))

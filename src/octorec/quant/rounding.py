@@ -1,4 +1,4 @@
-"""Rounding a weight to FP8 and measuring what that loses, in stripes of rows that stay in a core's cache.
+"""Round a weight to FP8 and measure what that loses, in stripes of rows that stay in a core's cache.
 
 The cast is that of `kernels.fp8`; `fp8.quantize` asks for several times the weight's memory, this one for the FP8
 values and a few MB.
@@ -19,14 +19,16 @@ from torch import Tensor
 from octorec.kernels.fp8 import E4M3, GROUP, scale_of, to_e4m3
 from octorec.quant.recipe import WeightGranularity
 
-SMALL = 1e-15  # of a value: the square of a smaller error comes near the end of float32's range
+SMALL = 1e-15  # the square of a smaller error comes near the end of float32's range
 STRIPE = 2**18  # float32 values a stripe holds, about 1 MB
-_VALUES = torch.arange(256, dtype=torch.uint8).view(E4M3).float()  # of each bit pattern; a look-up beats the cast 5x
+_VALUES = (
+    torch.arange(256, dtype=torch.uint8).view(E4M3).float()
+)  # the value of each bit pattern; a look-up beats the cast 5x
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """A weight in FP8 and what the rounding lost.
+    """A Rounded is a weight in FP8 and what the rounding lost.
 
     values [N, K] E4M3; scale float32 in compressed-tensors' shape: channel [N, 1], block [ceil(N/128), ceil(K/128)],
     tensor [1]. absmax of the weight in float32, NaN or Inf when it holds one there. lost: the sum of the squared errors
@@ -40,24 +42,24 @@ class Rounded:
 
     @property
     def sqnr_db(self) -> float:
-        """Signal-to-quantization-noise ratio in dB; infinite where nothing is lost."""
+        """Return the signal-to-quantization-noise ratio in dB; infinite where nothing is lost."""
         return sqnr_db(1.0, self.lost)
 
     @property
     def relative_error(self) -> float:
-        """|error| / |weight|, both root-sum-square."""
+        """Return |error| / |weight|, both root-sum-square."""
         return math.sqrt(self.lost)
 
 
 def sqnr_db(signal: float, noise: float) -> float:
-    """10 log10(signal / noise): infinite where noise is 0, and -infinite where there is noise and no signal."""
+    """Return 10 log10(signal / noise): infinite where noise is 0, and -infinite where there is noise and no signal."""
     if noise == 0:
         return math.inf
     return 10 * (math.log10(signal) - math.log10(noise)) if signal else -math.inf
 
 
 class Squares:
-    """Adds up the squares of values and of their errors, which float32 would lose at both ends of its range.
+    """Squares add up the squares of values and of their errors, which float32 would lose at both ends of its range.
 
     Each group of values is divided by its largest magnitude before it is squared, and the sums are kept in units of the
     square of the largest of these so far.
@@ -69,8 +71,11 @@ class Squares:
         self._signal = self._noise = 0.0
 
     def add(self, values: Tensor, error: Tensor, largest: Tensor) -> None:
-        """values and error of one shape [n, h, k, w], and the largest magnitude of each group of values [n, 1, k, 1];
-        values and error are overwritten."""
+        """Add a stripe.
+
+        values and error of one shape [n, h, k, w], and the largest magnitude of each group of values [n, 1, k, 1];
+        values and error are overwritten.
+        """
         top = float(largest.amax()) or self._unit
         unit = torch.where(largest > 0, largest, top)
         largest_error = float(error.abs().amax())
@@ -89,7 +94,7 @@ class Squares:
 
     @property
     def lost(self) -> float:
-        """Noise over signal; above 0 wherever any value changed."""
+        """Return noise over signal; above 0 wherever any value changed."""
         return max(self._noise / self._signal, sys.float_info.min) if self._changed else 0.0
 
 
@@ -118,7 +123,7 @@ def round_weight(weight: Tensor, granularity: WeightGranularity) -> Rounded:
 
 
 def absmax(tensor: Tensor) -> float:
-    """The largest magnitude of a tensor of any shape, NaN or Inf when it holds one; 0 when it is empty."""
+    """Return the largest magnitude of a tensor of any shape, NaN or Inf when it holds one; 0 when it is empty."""
     pieces = [piece.float().abs().amax() for piece in tensor.flatten().split(STRIPE) if piece.numel()]
     return float(torch.stack(pieces).amax()) if pieces else 0.0
 
@@ -135,8 +140,9 @@ def one_thread() -> Iterator[None]:
 
 
 def _stripes(weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of `weight` in float32, of float64 as they are, [R, K], both filled up with zeros to multiples of 128; the
-    buffer is used again."""
+    """Yield rows of `weight` in float32, of float64 as they are, [R, K], both filled up with zeros to multiples of 128;
+    the buffer is used again.
+    """
     n, k = weight.shape
     height = max(GROUP, STRIPE // max(k, 1) // GROUP * GROUP)
     dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32

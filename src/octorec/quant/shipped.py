@@ -1,4 +1,4 @@
-"""The recipes that OctoRec brings, by name. Imports nothing slow: a wrong name is refused at once."""
+"""OctoRec brings recipes, which are found by name. This imports nothing slow: a wrong name is refused at once."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ def shipped_recipes() -> list[str]:
 
 
 def require_recipe(recipe: str | Path) -> Path:
-    """The YAML file of a shipped recipe's name, or of a path; anything else is an InputError."""
+    """Return the YAML file of a shipped recipe's name, or of a path; anything else is an InputError."""
     path = SHIPPED / f"{recipe}.yaml" if str(recipe) in shipped_recipes() else Path(recipe)
     if not os.path.isfile(path):
         raise InputError("recipe", str(recipe), f"allowed: {', '.join(shipped_recipes())}, or the path of a YAML file")
@@ -21,5 +21,5 @@ def require_recipe(recipe: str | Path) -> Path:
 
 
 def recipe_file(recipe: str | Path) -> list[Path]:
-    """The file that a recipe's path names, none for a recipe that comes with OctoRec."""
+    """Return the file that a recipe's path names, none for a recipe that comes with OctoRec."""
     return [] if str(recipe) in shipped_recipes() else [Path(recipe)]

@@ -1,4 +1,4 @@
-"""An A/B report as one HTML page that needs nothing beside it: all that the terminal says, and plots."""
+"""Write an A/B report as one HTML page that needs nothing beside it: all that the terminal says, and plots."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from octorec.report.page import Figure, Section, Table, Text, render
 
 
 def page(report: AbReport, record: Record, now: float) -> str:
-    """The whole page, with every name escaped. now: of the report, in seconds since 1970."""
+    """Render the whole page, with every name escaped. now: of the report, in seconds since 1970."""
     experiment, started = record.experiment, record.stages[0].since
     lead = f"{PAGE} of {experiment.name} on {moment(now)}; started {moment(started)}"
     sections = [_section(part) for part in parts_of(report, record)]
@@ -29,7 +29,7 @@ def _section(part: Part) -> Section:
 
 
 def _over_time(report: AbReport, experiment: Experiment, started: float) -> Iterator[Section]:
-    """One chart a metric, once there was a look."""
+    """Yield one chart a metric, once there was a look."""
     if report.looks:
         figures = [
             Figure(as_svg(over_time(report.looks, experiment, metric, started)), f"{metric.name}: {about}")

@@ -1,4 +1,4 @@
-"""Plots of an A/B experiment: intervals at each look, and power against units."""
+"""Draw plots of an A/B experiment: intervals at each look, and power against units."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from octorec.evaluate.online.experiment import Experiment, Metric
 from octorec.evaluate.online.results import Effect, Look
 from octorec.report.ab_signs import PLOT
-from octorec.report.plots import COLOURS, DASHES, MARKERS, STYLE, WIDTH, _svg, as_label
+from octorec.report.plots import COLOURS, DASHES, MARKERS, STYLE, WIDTH, as_label, svg
 
 LONGEST = 40  # characters of a name in a plot
-BESIDE = 0.012  # of the days that are shown, between the intervals of two variants at one look
+BESIDE = 0.012  # share of the shown days between the intervals of two variants at one look
 
 
 def over_time(looks: Sequence[Look], experiment: Experiment, metric: Metric, started: float) -> Figure:
-    """A metric's difference and its interval at each look, by treatment, with zero and the margin as lines.
+    """Draw a metric's difference and its interval at each look, by treatment, with zero and the margin as lines.
 
     An end that nothing bounds is drawn as an arrow at the edge. started: in seconds since 1970, where the axis begins.
     """
@@ -47,7 +47,10 @@ def over_time(looks: Sequence[Look], experiment: Experiment, metric: Metric, sta
 
 
 def power_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], units: int | None) -> Figure:
-    """Power against units in all, a line a metric: name -> (units, power). units: the plan's, marked where known."""
+    """Draw power against units in all, a line a metric: name -> (units, power).
+
+    units: the plan's, marked where known.
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
         axes = figure.subplots()
@@ -72,15 +75,15 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def as_svg(figure: Figure) -> str:
-    """A figure as SVG whose words stay text."""
+    """Return a figure as SVG whose words stay text."""
     with mpl.rc_context(STYLE):
-        return _svg(figure)
+        return svg(figure)
 
 
 def _intervals(
     axes: Axes, shown: Sequence[tuple[float, Effect]], place: int, variant: str, edges: tuple[float, float]
 ) -> None:
-    """Points with their intervals; a point that has no value is left out, its interval is not."""
+    """Draw points with their intervals; a point that has no value is left out, its interval is not."""
     style: dict[str, Any] = {"color": _colour(place), "linewidth": 1.8}
     axes.plot([], [], marker=MARKERS[place], label=_label(variant), **style)
     for at, effect in shown:
@@ -94,7 +97,7 @@ def _intervals(
 
 
 def _range(looks: Sequence[Look], metric: Metric) -> tuple[float, float]:
-    """What the axis shows: zero, the margin and all finite ends."""
+    """Return the range of the axis: it holds zero, the margin and all finite ends."""
     seen = [0.0, _signed(metric)]
     for look in looks:
         for effect in look.effects:

@@ -1,4 +1,4 @@
-"""An A/B report for a terminal: the verdict in one sentence, then what leads to it."""
+"""Render an A/B report for a terminal: the verdict in one sentence, then what leads to it."""
 
 from collections.abc import Iterable
 from textwrap import wrap
@@ -17,14 +17,14 @@ WIDTH = 80  # columns of a sentence
 
 
 def render(report: AbReport, record: Record) -> list[RenderableType]:
-    """Lines and tables, the verdict first."""
+    """Render lines and tables, the verdict first."""
     word, said = verdict(report, record.experiment)
     out: list[RenderableType] = [Text.assemble((word, f"bold {COLORS[word]}"), said, overflow="fold")]
     return out + render_parts(parts_of(report, record))
 
 
 def render_parts(parts: Iterable[Part]) -> list[RenderableType]:
-    """Titles, tables and sentences, the latter wrapped."""
+    """Render titles, tables and sentences, the latter wrapped."""
     out: list[RenderableType] = []
     for part in parts:
         space = [] if out and isinstance(out[-1], Table) else [""]  # a table ends with an empty line

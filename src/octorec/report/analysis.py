@@ -1,4 +1,4 @@
-"""The folder that `octorec analyze` leaves: a report, the statistics behind it, and a recipe."""
+"""Write the folder that `octorec analyze` leaves: a report, the statistics behind it, and a recipe."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from octorec.models.families import ContextModule
 from octorec.models.model import Inputs
 from octorec.numerics.analysis import Analysis, values
 from octorec.numerics.analyze import measure
@@ -28,6 +29,7 @@ def analyze(
     progress: Progress = silent,
     workload: Workload | None = None,
     about_requests: Sequence[str] = (),
+    context_module: ContextModule = None,
 ) -> Analysis:
     """Measure a checkpoint as `numerics.analyze.measure` does, and write what was found into the folder `out`.
 
@@ -35,7 +37,7 @@ def analyze(
     (with requests). Raises InputError as `measure` does, and when `out` exists without `force`.
     """
     refuse_folder(Path(out), force, [path])
-    analysis = measure(path, requests, progress, workload, about_requests)
+    analysis = measure(path, requests, progress, workload, about_requests, context_module)
     with new_folder(out, force, [path]) as scratch:
         _write(analysis, scratch)
     return analysis
@@ -50,6 +52,6 @@ def _write(analysis: Analysis, folder: Path) -> None:
         (folder / RECIPE).write_text(analysis.recipe)
     lead = (
         f"{len(analysis.weights):,} tensors, {values(analysis.weights):,} values; family: {analysis.family}. "
-        f"Verdict: {analysis.verdict.outcome}."
+        f"Verdict: {analysis.advice.outcome}."
     )
     write_report(folder / "report.html", f"Numbers of {analysis.checkpoint}", lead, sections(analysis))

@@ -1,4 +1,4 @@
-"""An analysis as the sections of a report, to stand alone or within a larger one."""
+"""Write an analysis as the sections of a report, to stand alone or within a larger one."""
 
 import re
 from collections import defaultdict
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from octorec.numerics.activations import SCHEMES, ActivationStats
-from octorec.numerics.analysis import Analysis, folded, folded_verdict
-from octorec.numerics.intensity import GPUS, Speed
+from octorec.numerics.advice import ACTIVATIONS, BELL_SQNR_DB, MAX_FLUSHED, MAX_OUTPUT_ERROR, MAX_RANGE, MIN_SQNR_DB
+from octorec.numerics.analysis import Analysis, folded, folded_advice
+from octorec.numerics.intensity import GPUS, Roofline
 from octorec.numerics.roles import MATRIX_ROLES, block
 from octorec.numerics.stats import TensorStats, finite
-from octorec.numerics.verdict import ACTIVATIONS, BELL_SQNR_DB, MAX_FLUSHED, MAX_OUTPUT_ERROR, MAX_RANGE, MIN_SQNR_DB
 from octorec.quant.recipe import ActivationGranularity, Group, Recipe, WeightGranularity
 from octorec.report import plots
 from octorec.report.dataflow import dataflow_section
@@ -20,12 +20,12 @@ WORST = 40  # rows of a figure that shows the worst
 
 
 def sections(analysis: Analysis) -> list[Section]:
-    """Weights first, every tensor last."""
+    """Return the sections of a report: weights first, every tensor last."""
     out = [Section("Weights", [*(Text(note) for note in analysis.notes), *_weight_parts(analysis)])]
     if analysis.activations:
         out.append(Section("Activations", _activation_parts(analysis)))
     out += [
-        Section("Layer by layer", _verdict_parts(analysis)),
+        Section("Layer by layer", _advice_parts(analysis)),
         *_dataflow(analysis),
         Section("Does speed follow?", speed_parts(analysis.speed)),
     ]
@@ -38,10 +38,10 @@ def sections(analysis: Analysis) -> list[Section]:
     return [*out, Section("Every tensor", [Table(list(folded(analysis.weights[:1])[0]), rows, caption)])]
 
 
-def _verdict_parts(analysis: Analysis) -> list[Text | Table]:
-    verdict = analysis.verdict
-    rows = folded_verdict(verdict.layers)
-    parts: list[Text | Table] = [Text(f"{verdict.outcome.capitalize()}. {verdict.reason}")]
+def _advice_parts(analysis: Analysis) -> list[Text | Table]:
+    advice = analysis.advice
+    rows = folded_advice(advice.layers)
+    parts: list[Text | Table] = [Text(f"{advice.outcome.capitalize()}. {advice.reason}")]
     if analysis.recipe is not None:
         parts.append(Text("recipe.yaml beside this page says so to `octorec quantize --recipe`."))
     caption = (
@@ -54,8 +54,8 @@ def _verdict_parts(analysis: Analysis) -> list[Text | Table]:
 
 
 def _dataflow(analysis: Analysis) -> list[Section]:
-    """Pictures of the verdict's recipe, where it quantizes something."""
-    layers = [layer for layer in analysis.verdict.layers if layer.role in (*MATRIX_ROLES, "head")]
+    """Return pictures of the advised recipe, where it quantizes something."""
+    layers = [layer for layer in analysis.advice.layers if layer.role in (*MATRIX_ROLES, "head")]
     targets = {kind: [re.escape(layer.module) for layer in layers if layer.decision == kind] for kind in ACTIVATIONS}
     groups = []
     if targets["channel"]:
@@ -67,8 +67,8 @@ def _dataflow(analysis: Analysis) -> list[Section]:
     return [dataflow_section(Recipe("of the verdict", tuple(groups)), [layer.module for layer in layers])]
 
 
-def speed_parts(speed: Speed) -> list[Text | Table | Figure]:
-    """The roofline in words, as a plot and as tables."""
+def speed_parts(speed: Roofline) -> list[Text | Table | Figure]:
+    """Return the roofline in words, as a plot and as tables."""
     gpu = speed.gpu
     rows = [list(row.values()) for row in speed_rows(speed)]
     roofs = {"16 bit": gpu.bf16} | ({"FP8": gpu.fp8} if gpu.fp8 is not None else {})
@@ -92,8 +92,8 @@ def speed_parts(speed: Speed) -> list[Text | Table | Figure]:
     return [*parts, Table(["GPU", "balance, FLOP/byte", "FP8 gains at most"], gains, gained)]
 
 
-def speed_rows(speed: Speed) -> list[dict[str, Any]]:
-    """A row a part, the slowest first."""
+def speed_rows(speed: Roofline) -> list[dict[str, Any]]:
+    """Return a row for each part, the slowest first."""
     return [
         {
             "part": part.name,
@@ -123,7 +123,7 @@ def _weight_parts(analysis: Analysis) -> list[Text | Figure]:
 
 
 def _worst(matrices: list[TensorStats]) -> list[Figure]:
-    """SQNR and range of the matrices where SQNR is lowest."""
+    """Return figures of SQNR and range of the matrices where SQNR is lowest."""
     columns = [f"SQNR {kind}" for kind in get_args(WeightGranularity)]
 
     def lowest(row: dict[str, Any]) -> float:
@@ -171,20 +171,20 @@ def _activation_row(stats: ActivationStats) -> list[Any]:
     return [*about, token.range_p99, token.flushed, *sqnr, *errors]
 
 
-def _by_role(found: Sequence[TensorStats | ActivationStats]) -> dict[str, list[int]]:
-    """Octaves summed over each role."""
+def _by_role(statistics: Sequence[TensorStats | ActivationStats]) -> dict[str, list[int]]:
+    """Sum octaves over each role."""
     sums: dict[str, list[int]] = {}
-    for stats in found:
+    for stats in statistics:
         if stats.distribution is not None:
             before = sums.get(stats.role, [0] * 256)
             sums[stats.role] = [a + b for a, b in zip(before, stats.distribution.octaves, strict=True)]
     return sums
 
 
-def _by_block(found: Sequence[TensorStats | ActivationStats]) -> dict[str, dict[int, float]]:
-    """role -> block -> absmax, of what has a block's number in its name."""
+def _by_block(statistics: Sequence[TensorStats | ActivationStats]) -> dict[str, dict[int, float]]:
+    """Return role -> block -> absmax, of what has a block's number in its name."""
     lines: dict[str, dict[int, float]] = defaultdict(dict)
-    for stats in found:
+    for stats in statistics:
         number = block(stats.name)
         if number is not None and stats.distribution is not None:
             line = lines[stats.role]

@@ -1,4 +1,4 @@
-"""An analysis for a terminal: the verdict and what is not plainly safe, or all of its tables."""
+"""Render an analysis for a terminal: the advice and what is not plainly safe, or all of its tables."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,45 +10,47 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from octorec.numerics.analysis import Analysis, folded, folded_verdict
+from octorec.numerics.advice import MAX_OUTPUT_ERROR
+from octorec.numerics.analysis import Analysis, folded, folded_advice
 from octorec.numerics.doubts import doubts
 from octorec.numerics.roles import MATRIX_ROLES
-from octorec.numerics.verdict import MAX_OUTPUT_ERROR
 from octorec.report.analysis_page import speed_rows
 from octorec.report.page import cell
 
-MOST_DOUBTS = 12  # that a screen holds, two or three lines each
+MOST_DOUBTS = 12  # doubts that a screen holds, two or three lines each
 
 
 def render(analysis: Analysis, out: Path) -> list[RenderableType]:
-    """The verdict, the products that are not plainly safe, speed, notes, and where the rest lies. Texts are wrapped.
+    """Render the advice, the products that are not plainly safe, speed, notes, and where the rest lies.
+
+    Texts are wrapped.
 
     A name is one line that only a narrower terminal breaks, never cut. out: the folder that `analyze` wrote.
     """
-    verdict = analysis.verdict
-    about: list[RenderableType] = [
-        f"{analysis.checkpoint} ({analysis.family}): {verdict.outcome}.",
-        Text(verdict.reason),
-    ]
+    advice = analysis.advice
+    about: list[RenderableType] = [f"{analysis.checkpoint} ({analysis.family}): {advice.outcome}.", Text(advice.reason)]
     rest: list[RenderableType] = [Text(_activations(analysis))] if analysis.activations else []
     rest += [Text(said) for said in (analysis.speed.reason, *analysis.speed.notes, *analysis.notes)]
     return [*about, "", *_doubts(analysis), "", *rest, "", *_where(analysis, out)]
 
 
 def render_all(analysis: Analysis) -> RenderableType:
-    """Weights, activations where they were measured, verdict and speed as tables. Names are folded, never cut."""
+    """Render weights, activations where they were measured, advice and speed as tables.
+
+    Names are folded, never cut.
+    """
     parts: list[RenderableType] = [_table("weights", folded(analysis.weights))]
     if analysis.activations:
         parts.append(_table("activations", [_activation(stats.row()) for stats in analysis.activations]))
-    if analysis.verdict.layers:
-        parts.append(_table("verdict", folded_verdict(analysis.verdict.layers)))
+    if analysis.advice.layers:
+        parts.append(_table("verdict", folded_advice(analysis.advice.layers)))
     if analysis.speed.parts:
         parts.append(_table("does speed follow?", speed_rows(analysis.speed)))
     return Group(*parts)
 
 
 def _doubts(analysis: Analysis) -> Iterator[RenderableType]:
-    products = [layer for layer in analysis.verdict.layers if layer.role in MATRIX_ROLES]
+    products = [layer for layer in analysis.advice.layers if layer.role in MATRIX_ROLES]
     found = doubts(products)
     count = sum(doubt.matrices for doubt in found)
     if not products:
@@ -64,15 +66,15 @@ def _doubts(analysis: Analysis) -> Iterator[RenderableType]:
     if len(found) > MOST_DOUBTS:
         left = sum(doubt.matrices for doubt in found[MOST_DOUBTS:])
         yield Text(f"  and {left:,} more products, which the report lists.")
-    kept = Counter(layer.role for layer in analysis.verdict.layers if layer.role not in MATRIX_ROLES)
+    kept = Counter(layer.role for layer in analysis.advice.layers if layer.role not in MATRIX_ROLES)
     if kept:
         kinds = ", ".join(f"{role} ({number:,})" for role, number in kept.items())
         yield Text(f"In 16 bit for what they are: {kinds}.")
 
 
 def _activations(analysis: Analysis) -> str:
-    """What was measured of them in one sentence."""
-    measured = [layer for layer in analysis.verdict.layers if layer.output_error is not None]
+    """Say in one sentence what was measured of activations."""
+    measured = [layer for layer in analysis.advice.layers if layer.output_error is not None]
     said = f"Activations were measured before {len(analysis.activations):,} products"
     if not measured:
         return f"{said}."
@@ -91,7 +93,7 @@ def _where(analysis: Analysis, out: Path) -> Iterator[RenderableType]:
 
 
 def _activation(row: dict[str, Any]) -> dict[str, Any]:
-    """Of an activation's row what a terminal has room for."""
+    """Return those values of an activation's row for which a terminal has room."""
     errors = {f"error {name}": row[f"error_{name}_both"] for name in ("channel/token", "block/group")}
     sqnr = {f"SQNR {name}": row[f"sqnr_{name}"] for name in ("token", "group", "tensor")}
     basics = {"absmax": row["absmax"], "mean |x|": row["mean_abs"], "variance": row["variance"], "p99.9": row["p999"]}

@@ -1,4 +1,4 @@
-"""What the load tool found, for people: a table, and latency and goodput against rate."""
+"""Show people what the load tool found: a table, and latency and goodput against rate."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ LATE_MS = 5.0  # a tool that sends later than this is the bottleneck itself
 
 
 def render(rows: Sequence[Row]) -> Group:
-    """A line a rate; the times inside the server are medians."""
+    """Render a line for each rate; the times inside the server are medians."""
     columns = ("asked/s", "answered/s", "good/s", "within", "p50 ms", "p90", "p99", "queue", "device", "encode", "else")
     table = Table(*columns, "errors", title=f"good: within {rows[0]['bound_ms']:g} ms")
     for row in rows:
@@ -46,7 +46,7 @@ def _said(rows: Sequence[Row]) -> list[str]:
 
 
 def draw(rows: Sequence[Row]) -> str:
-    """An SVG with two panels over the rate that was asked for."""
+    """Draw an SVG with two panels over the rate that was asked for."""
     shown = sorted((row for row in rows if row["answered"]), key=_x)
     xs = [_x(row) for row in shown]
     with mpl.rc_context(STYLE):
@@ -90,7 +90,7 @@ def _ms(found: dict[str, float], name: str) -> str:
 
 
 def _else(row: Row) -> str:
-    """HTTP and network: the median outside the device less the medians of queue and encoding."""
+    """Return HTTP and network: the median outside the device less the medians of queue and encoding."""
     if not row["outside_device_ms"]:
         return ""
     return f"{row['outside_device_ms']['p50'] - row['queue_ms']['p50'] - row['encode_ms']['p50']:.1f}"

@@ -1,4 +1,4 @@
-"""The data flow of one product, in 16 bit and as the recipe in force quantizes it: the paper's figure 2.
+"""Draw the data flow of one product, in 16 bit and as the recipe in force quantizes it: the paper's figure 2.
 
 Time runs downwards. Rounded boxes are steps, plain ones tensors; what is 8 bit is filled.
 """
@@ -17,17 +17,17 @@ from octorec.numerics.roles import role
 from octorec.quant.recipe import Group, Recipe
 from octorec.report import page
 from octorec.report.page import Section
-from octorec.report.plots import STYLE, WIDTH, _svg, as_label
+from octorec.report.plots import STYLE, WIDTH, as_label, svg
 
 TITLE = "The data flow of a product"
-SCALES = {  # what one scale serves
+SCALES = {  # granularity -> what shares a scale
     "token": "one scale a token\n(a row of x)",
     "group": f"one scale a group\n(1 × {GROUP} of a row)",
     "channel": "one scale a channel\n(a row of W)",
     "block": f"one scale a block\n({GROUP} × {GROUP} of W)",
     "tensor": "one scale\nfor the tensor",
 }
-SUMS = {  # where the scales come back in
+SUMS = {  # text of the sum, by where scales are multiplied in
     "inner": f"FP32 sum of each {GROUP} products\n× both scales, added in FP32",
     "outer": "FP32 sum over all of K",
 }
@@ -37,7 +37,10 @@ EDGE = {"16": "-", "8": "-", "32": "--", "step": "-"}
 
 @dataclass(frozen=True)
 class Box:
-    """kind: 16, 8 or 32 (bits of a tensor) or step. x, y: centre, in units of the drawing."""
+    """A Box is a step or a tensor of the drawing.
+
+    kind: 16, 8 or 32 (bits of a tensor) or step. x, y: centre, in units of the drawing.
+    """
 
     kind: str
     text: str
@@ -51,12 +54,14 @@ Arrow = tuple[int, int]  # from one box to another, by their places in a list
 
 
 def group_of(recipe: Recipe, module: str) -> Group | None:
-    """What `recipe` says of `module` (its name on disk); None where it stays in 16 bit."""
+    """Return the group of `recipe` that `module` (its name on disk) belongs to; None where it stays in 16 bit."""
     return recipe.assign([module]).get(module)
 
 
 def dataflow_section(recipe: Recipe, modules: Sequence[str]) -> Section:
-    """A picture of each way in which `recipe` computes products of `modules`, of the first module that goes so."""
+    """Return a section that draws each way in which `recipe` computes products of `modules`, of the
+    first module that goes so.
+    """
     first: dict[tuple[str, str] | None, str] = {}
     for module in modules:
         group = group_of(recipe, module)
@@ -70,13 +75,15 @@ def dataflow_section(recipe: Recipe, modules: Sequence[str]) -> Section:
 
 
 def draw_dataflow(recipe: Recipe, module: str) -> str:
-    """SVG of both flows of `module` under `recipe`, or of the 16-bit one alone where the recipe leaves it so."""
+    """Draw an SVG of both flows of `module` under `recipe`, or of the 16-bit one alone where the
+    recipe leaves it so.
+    """
     with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a name may hold a $
-        return _svg(dataflow_figure(module, group_of(recipe, module), recipe.name))
+        return svg(dataflow_figure(module, group_of(recipe, module), recipe.name))
 
 
 def dataflow_figure(module: str, group: Group | None, recipe: str) -> Figure:
-    """The drawing: left 16 bit, right FP8 under `group`."""
+    """Draw 16 bit on the left, and on the right FP8 under `group`."""
     name, recipe = as_label(module), as_label(recipe)
     if group is None:
         flows = [(f"16 bit: recipe {recipe} keeps {name} so", *sixteen_bit(scores=role(module) == "head"))]
@@ -95,7 +102,7 @@ def dataflow_figure(module: str, group: Group | None, recipe: str) -> Figure:
 
 
 def sixteen_bit(scores: bool = False) -> tuple[list[Box], list[Arrow]]:
-    """The plain product; of a head the `scores` stay in FP32."""
+    """Return boxes and arrows of the plain product; of a head the `scores` stay in FP32."""
     boxes = [
         Box("16", "x  [T, K]\n16 bit", 0.0, 0.0),
         Box("16", "W  [N, K]\n16 bit", 2.0, 0.0),
@@ -107,7 +114,10 @@ def sixteen_bit(scores: bool = False) -> tuple[list[Box], list[Arrow]]:
 
 
 def eight_bit(group: Group) -> tuple[list[Box], list[Arrow]]:
-    """The product under `group`. Scales that change along K enter inside the sum, others after it."""
+    """Return boxes and arrows of the product under `group`.
+
+    Scales that change along K enter inside the sum, others after it.
+    """
     inner = group.weights == "block" or group.activations == "group"
     boxes = [
         Box("16", "x  [T, K]\n16 bit", 0.0, 0.0),

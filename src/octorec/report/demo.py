@@ -1,4 +1,4 @@
-"""What the demo found, as report.html and as demo.json."""
+"""Write what the demo found as report.html and as demo.json."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ NAMES = {"bf16": "OneRec-V2, BF16", "fp8": "OneRec-V2, FP8", **FLOORS}
 
 @dataclass(frozen=True)
 class Findings:
-    """training: as training.json. predictions: of NAMES.
+    """Findings are what the demo found. training: as training.json. predictions: of NAMES.
 
     watched: titles of the person's newest films. answers: of bf16 and fp8. seconds: a stage.
     """
@@ -41,10 +41,10 @@ class Findings:
     seconds: Mapping[str, float]
 
 
-def summary(found: Findings) -> dict[str, Any]:
-    """What demo.json holds."""
-    comparison = found.comparison
-    means = {name: predictions.values() for name, predictions in found.predictions.items()}
+def summary(findings: Findings) -> dict[str, Any]:
+    """Return what demo.json holds."""
+    comparison = findings.comparison
+    means = {name: predictions.values() for name, predictions in findings.predictions.items()}
     return {
         **{name: {metric: _rounded(values[metric].mean()) for metric in METRICS} for name, values in means.items()},
         "difference": {metric: comparison.differences[metric].to_dict() for metric in METRICS},
@@ -53,26 +53,26 @@ def summary(found: Findings) -> dict[str, Any]:
         "margin": comparison.verdict.margin,
         "verdict": comparison.verdict.outcome,
         "users_needed": comparison.verdict.users_needed,
-        "bytes": {"bf16": found.quantized.total_bytes_before, "fp8": found.quantized.total_bytes_after},
-        "quantized_ratio": _rounded(found.quantized.quantized_ratio),
-        "seconds": dict(found.seconds),
+        "bytes": {"bf16": findings.quantized.total_bytes_before, "fp8": findings.quantized.total_bytes_after},
+        "quantized_ratio": _rounded(findings.quantized.quantized_ratio),
+        "seconds": dict(findings.seconds),
     }
 
 
-def write_demo_report(path: Path, found: Findings) -> None:
-    """The story in one self-contained page."""
+def write_demo_report(path: Path, findings: Findings) -> None:
+    """Write the story as one self-contained page."""
     lead = (
         "A OneRec-V2 MoE trained on MovieLens-100K, quantized to FP8, and judged against its BF16 parent on each "
         "user's last 10 interactions, one at a time, films already seen excluded."
     )
-    numbers = [section for section in sections(found.analysis) if section.title != TITLE]  # the recipe in force is:
-    flow = dataflow_section(load_recipe(found.quantized.recipe), _modules(found))
-    parts = [_verdict(found), _lists(found), _training(found), _bytes(found), flow, *numbers]
+    numbers = [section for section in sections(findings.analysis) if section.title != TITLE]  # the recipe in force is:
+    flow = dataflow_section(load_recipe(findings.quantized.recipe), _modules(findings))
+    parts = [_verdict(findings), _lists(findings), _training(findings), _bytes(findings), flow, *numbers]
     write_report(path, "OctoRec on MovieLens-100K", lead, parts)
 
 
-def _verdict(found: Findings) -> Section:
-    comparison, verdict = found.comparison, found.comparison.verdict
+def _verdict(findings: Findings) -> Section:
+    comparison, verdict = findings.comparison, findings.comparison.verdict
     said = {
         "not_inferior": f"FP8 is not inferior: with 95 % confidence it loses less than {verdict.margin:.0%}.",
         "inferior": f"FP8 is inferior: with 95 % confidence it loses more than {verdict.margin:.0%}.",
@@ -87,7 +87,7 @@ def _verdict(found: Findings) -> Section:
                  said_value(nll, "{:+.4f}"), said_ends(nll, "{:+.4f}")])  # fmt: skip
     columns = ["metric", "BF16", "FP8", "difference", "95 % interval"]
     caption = "Paired and clustered by user; recall and NDCG relative, NLL absolute (nats)."
-    systems = {NAMES[name]: predictions for name, predictions in found.predictions.items()}
+    systems = {NAMES[name]: predictions for name, predictions in findings.predictions.items()}
     means = {metric: {name: _mean(p, metric) for name, p in systems.items()} for metric in METRICS}
     overlap = comparison.agreement
     leads = {name: floor.lead for name, floor in comparison.floors.items()}
@@ -105,29 +105,29 @@ def _verdict(found: Findings) -> Section:
     return Section("The verdict", parts)
 
 
-def _lists(found: Findings) -> Section:
-    lists = [(NAMES[name], answer.titles) for name, answer in found.answers.items()]
-    watched = Text(f"Seen last, newest first: {'; '.join(found.watched)}.")
+def _lists(findings: Findings) -> Section:
+    lists = [(NAMES[name], answer.titles) for name, answer in findings.answers.items()]
+    watched = Text(f"Seen last, newest first: {'; '.join(findings.watched)}.")
     return Section("One person", [watched, SideBySide(lists, "A film in bold stands in both lists.")])
 
 
-def _training(found: Findings) -> Section:
-    records = found.training["records"]
+def _training(findings: Findings) -> Section:
+    records = findings.training["records"]
     rows = [[record["step"], record["loss"], record.get("recall@10")] for record in records]
     shares = [" ".join(f"{share:.0%}" for share in block) for block in records[-1]["expert_load"]]
     load = "; ".join(f"MoE block {number}: {text}" for number, text in enumerate(shares, 1))
-    table = Table(["step", "loss", "validation recall@10"], rows, f"{found.training['examples']:,} examples.")
+    table = Table(["step", "loss", "validation recall@10"], rows, f"{findings.training['examples']:,} examples.")
     return Section("Training", [table, Text(f"Load of the routed experts at the end: {load}.")])
 
 
-def _modules(found: Findings) -> list[str]:
-    """Products by name: those that were quantized, then the heads, which were not."""
-    heads = [stats.name for stats in found.analysis.weights if stats.role == "head"]
-    return [name.removesuffix(".weight") for name in [*(report.name for report in found.quantized.tensors), *heads]]
+def _modules(findings: Findings) -> list[str]:
+    """Return products by name: those that were quantized, then the heads, which were not."""
+    heads = [stats.name for stats in findings.analysis.weights if stats.role == "head"]
+    return [name.removesuffix(".weight") for name in [*(report.name for report in findings.quantized.tensors), *heads]]
 
 
-def _bytes(found: Findings) -> Section:
-    q = found.quantized
+def _bytes(findings: Findings) -> Section:
+    q = findings.quantized
     sizes = {
         "quantized parts": (q.quantized_bytes_before, q.quantized_bytes_after),
         "whole checkpoint": (q.total_bytes_before, q.total_bytes_after),
@@ -138,7 +138,7 @@ def _bytes(found: Findings) -> Section:
 
 
 def _mean(predictions: Predictions, metric: str) -> tuple[float, float, float]:
-    """(low, mean, high) of a metric, clustered by user."""
+    """Return (low, mean, high) of a metric, clustered by user."""
     values = predictions.values()[metric]
     found = estimate(predictions.user_ids, {metric: mean(np.zeros_like(values), values, bounded=True)})[metric]
     return found.low, found.value, found.high

@@ -1,4 +1,4 @@
-"""Reports as one HTML file that needs nothing beside it: sections of paragraphs, tables, figures and ranked lists."""
+"""A report is one HTML file that needs nothing beside it: sections of paragraphs, tables, figures and ranked lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ TEMPLATE = Path(__file__).parent / "report.html"
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A Text is a paragraph."""
 
     text: str
     kind: ClassVar[str] = "text"
@@ -22,7 +22,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts and numbers; numbers are set to four digits, None as a dash."""
+    """A Table has rows of texts and numbers; numbers are set to four digits, None as a dash."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -32,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot from `plots` with what it shows."""
+    """A Figure is a plot from `plots` with what it shows."""
 
     svg: str
     caption: str
@@ -41,7 +41,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Ranked lists beside each other: (title, entries). An entry that stands in every list is set in bold."""
+    """A SideBySide shows ranked lists beside each other: (title, entries).
+
+    An entry that stands in every list is set in bold.
+    """
 
     lists: Sequence[tuple[str, Sequence[str]]]
     caption: str = ""
@@ -59,7 +62,7 @@ class Section:
 
 
 def render(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """The whole page. Every text is escaped; figures are SVG from `plots`."""
+    """Render the whole page. Every text is escaped; figures are SVG from `plots`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["cell"] = cell
     environment.filters["is_number"] = is_number
@@ -73,7 +76,7 @@ def write_report(path: str | Path, title: str, lead: str, sections: Sequence[Sec
 
 
 def cell(value: Any) -> str:
-    """A table's cell as text."""
+    """Return a table's cell as text."""
     if value is None:
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):

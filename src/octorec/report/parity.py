@@ -1,4 +1,4 @@
-"""A table of activations beside those that another program saved."""
+"""Render a table of activations beside those that another program saved."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType

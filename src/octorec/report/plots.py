@@ -1,4 +1,4 @@
-"""Plots as SVG texts for reports: legible in print, in grey and to the colour-blind.
+"""Draw plots as SVG texts for reports: legible in print, in grey and to the colour-blind.
 
 Colours are Okabe and Ito's; line styles and markers differ too, so that nothing hangs on colour alone.
 """
@@ -40,7 +40,7 @@ STYLE: Any = {
 
 
 def magnitudes(series: Mapping[str, Sequence[int]], what: str) -> str:
-    """Histogram of magnitudes: the share of values in each power of two, from `Distribution.octaves` by name."""
+    """Draw a histogram of magnitudes: the share of values in each power of two, from `Distribution.octaves` by name."""
     with mpl.rc_context(STYLE):
         figure, (axes,) = _figure(1, height=3.6)
         low, high = _used([counts[1:] for counts in series.values()])
@@ -55,12 +55,12 @@ def magnitudes(series: Mapping[str, Sequence[int]], what: str) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
         axes.xaxis.set_major_formatter(lambda x, _: f"$2^{{{int(x)}}}$")
         axes.set(xlabel=f"magnitude of {what}", ylabel="share of values")
-        _legend(figure, [axes])
-        return _svg(figure)
+        legend(figure, [axes])
+        return svg(figure)
 
 
 def absmax_by_block(panels: Mapping[str, Mapping[str, Mapping[int, float]]]) -> str:
-    """Largest magnitude in each block on a log axis: panel title -> role -> block -> value."""
+    """Draw the largest magnitude in each block on a log axis: panel title -> role -> block -> value."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(len(panels), height=3.4)
         for ax, (title, lines) in zip(axes, panels.items(), strict=True):
@@ -75,8 +75,8 @@ def absmax_by_block(panels: Mapping[str, Mapping[str, Mapping[int, float]]]) -> 
             ax.yaxis.set_minor_formatter(NullFormatter())
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.set(title=title, xlabel="block", ylabel="absmax")
-        _legend(figure, axes)
-        return _svg(figure)
+        legend(figure, axes)
+        return svg(figure)
 
 
 def dots(
@@ -85,7 +85,7 @@ def dots(
     start: float = 0.0,
     percent: bool = False,
 ) -> str:
-    """A row a name, a dot a series, in panels beside each other: errors or SQNR per layer.
+    """Draw a row for each name and a dot for each series, in panels beside each other: errors or SQNR per layer.
 
     panels: the axis' label -> series -> a value for each name; None, NaN and infinity are no dot. The axes begin at
     `start`, or below it where values do, so that small differences look small. percent: values are shares, shown in per
@@ -109,12 +109,12 @@ def dots(
             ax.set_xlim(low, high + 0.04 * (high - low or 1))
             if percent:
                 ax.xaxis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
-        _legend(figure, axes)
-        return _svg(figure)
+        legend(figure, axes)
+        return svg(figure)
 
 
 def intervals(panels: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> str:
-    """Means with confidence intervals: panel title (a metric) -> system -> (low, mean, high)."""
+    """Draw means with confidence intervals: panel title (a metric) -> system -> (low, mean, high)."""
     with mpl.rc_context(STYLE):
         figure, axes = _figure(len(panels), height=1.2 + 0.36 * max(len(rows) for rows in panels.values()))
         for index, (ax, (title, rows)) in enumerate(zip(axes, panels.items(), strict=True)):
@@ -126,11 +126,11 @@ def intervals(panels: Mapping[str, Mapping[str, tuple[float, float, float]]]) ->
             ax.set_ylim(len(rows) - 0.4, -0.8)
             ax.xaxis.set_major_locator(MaxNLocator(5))
             ax.set(title=title, xlabel="mean and 95 % interval")
-        return _svg(figure)
+        return svg(figure)
 
 
 def roofline(points: Mapping[str, tuple[float, float]], roofs: Mapping[str, float], bandwidth: float) -> str:
-    """Attainable rate over intensity, both on log axes.
+    """Draw the attainable rate over intensity, both on log axes.
 
     points: name -> (FLOP/byte, FLOP/s). roofs: a type's name -> peak FLOP/s. bandwidth: bytes/s.
     """
@@ -150,40 +150,7 @@ def roofline(points: Mapping[str, tuple[float, float]], roofs: Mapping[str, floa
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
         figure.legend(loc="outside upper left", ncols=3)
-        return _svg(figure)
-
-
-def families(
-    columns: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], marks: Mapping[str, Mapping[str, float]]
-) -> str:
-    """Models side by side on log axes: model -> measure -> `weights`, `inputs` -> a value a matrix, in their order.
-
-    A row of panels a measure, with one axis for all models. marks: measure -> what a line says -> its value.
-    """
-    measures = list(next(iter(columns.values())))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.1 * len(measures) + 0.6), layout="constrained")
-        grid = figure.subplots(len(measures), len(columns), sharey="row", squeeze=False)
-        for axes, measure in zip(grid, measures, strict=True):
-            for ax, (model, panels) in zip(axes, columns.items(), strict=True):
-                for at, (name, values) in enumerate(panels[measure].items()):
-                    shown = [value if value > 0 else float("nan") for value in values]
-                    style: dict[str, Any] = {"marker": MARKERS[at], "color": COLOURS[at], "alpha": 0.8, "label": name}
-                    ax.plot(range(1, len(shown) + 1), shown, linestyle="", markersize=3.5, **style)
-                for said, value in marks.get(measure, {}).items():
-                    ax.axhline(value, color="#000000", linewidth=1.0, linestyle=":")
-                    if ax is axes[-1]:  # beside the last panel: a label inside would lie over points
-                        where: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": 7}
-                        ax.annotate(said, (1.03, value), **where)
-                ax.set_yscale("log")
-                ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-                if measure == measures[0]:
-                    ax.set_title(model, fontsize=9)
-                if measure == measures[-1]:
-                    ax.set_xlabel("matrix, first to last", fontsize=9)
-            axes[0].set_ylabel(measure)
-        _legend(figure, [*grid.flat])
-        return _svg(figure)
+        return svg(figure)
 
 
 def _figure(panels: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -192,7 +159,7 @@ def _figure(panels: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def _line(name: str, index: int) -> dict[str, Any]:
-    """How the line called `name`, the index-th of its figure, is drawn."""
+    """Return the style of the line called `name`, the index-th of its figure."""
     at = ROLES.index(name) if name in ROLES else index
     turn = at // len(COLOURS)  # a colour that comes again has another dash and another marker
     dash, marker = DASHES[(at + turn) % len(DASHES)], MARKERS[(at + 3 * turn) % len(MARKERS)]
@@ -200,23 +167,24 @@ def _line(name: str, index: int) -> dict[str, Any]:
 
 
 def as_label(name: str) -> str:
-    """A name that strangers gave, as matplotlib shows it: between two dollar signs it would read mathematics."""
+    """Return a name that strangers gave, as matplotlib shows it: between two dollar signs it would read mathematics."""
     return one_line(name, LONGEST).replace("$", r"\$")
 
 
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend above all panels."""
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Draw one legend above all panels."""
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=min(len(handles), 7))
 
 
 def _used(octaves: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """The lowest and the highest power of two that any value reaches; octaves begin at 2^-126."""
+    """Return the lowest and the highest power of two that any value reaches; octaves begin at 2^-126."""
     present = [index for counts in octaves for index, count in enumerate(counts) if count]
     return (min(present) - 126, max(present) - 126) if present else (-1, 0)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG; the same figure gives the same text."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()

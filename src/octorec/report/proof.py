@@ -1,4 +1,4 @@
-"""A proof as lines and tables for a terminal; the verdict is the last line."""
+"""Render a proof as lines and tables for a terminal; the verdict is the last line."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType

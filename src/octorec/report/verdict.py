@@ -1,4 +1,4 @@
-"""Comparisons as tables for a terminal."""
+"""Render comparisons as tables for a terminal."""
 
 import math
 
@@ -19,17 +19,17 @@ COLORS: dict[Outcome, str] = {"not_inferior": "green", "inferior": "red", "incon
 
 
 def render(comparison: Comparison) -> RenderableType:
-    """Both sides' metrics with their differences, what was counted as a miss, and the verdict."""
+    """Render both sides' metrics with their differences, what was counted as a miss, and the verdict."""
     return Group(render_metrics(comparison), _agreement(comparison.agreement), _verdict(comparison))
 
 
 def render_metrics(comparison: Comparison) -> RenderableType:
-    """Both sides' metrics with their differences, what was counted as a miss, and the floors."""
+    """Render both sides' metrics with their differences, what was counted as a miss, and the floors."""
     return Group(_metrics(comparison), *_notes(comparison), *_floors(comparison))
 
 
 def render_shadow(result: Shadow) -> RenderableType:
-    """Agreement on requests without labels."""
+    """Render the agreement on requests without labels."""
     line = f"{result.requests:,} requests, {result.answers:,} answers of the baseline scored by both; "
     line += f"where a request does not say, {_seen(result.exclude_seen)}"
     left_out = [Text(note) for note in result.unknown.lines("requests")]
@@ -38,7 +38,7 @@ def render_shadow(result: Shadow) -> RenderableType:
 
 
 def headline(outcome: Outcome, said: str) -> Text:
-    """A line that begins with the outcome in words, coloured where there is colour, and goes on with `said`."""
+    """Return a line that begins with the outcome in words, coloured where there is colour, and goes on with `said`."""
     return Text.assemble((outcome.replace("_", " "), f"bold {COLORS[outcome]}"), said)
 
 
@@ -60,12 +60,12 @@ def _row(table: Table, name: str, comparison: Comparison, difference: Estimate, 
 
 
 def said_value(difference: Estimate, form: str) -> str:
-    """A difference as `form` writes it; a ratio to a baseline without a hit has no value."""
+    """Return a difference as `form` writes it; a ratio to a baseline without a hit has no value."""
     return "undefined" if math.isnan(difference.value) else form.format(difference.value)
 
 
 def said_ends(difference: Estimate, form: str) -> str:
-    """An interval as `form` writes its ends."""
+    """Return an interval as `form` writes its ends."""
     low, high = (form.format(end) if math.isfinite(end) else "no bound" for end in (difference.low, difference.high))
     return "not bounded" if low == high == "no bound" else f"{low} .. {high}"
 
@@ -87,7 +87,7 @@ def _seen(excluded: bool) -> str:
 
 
 def _in_history(comparison: Comparison) -> RenderableType:
-    """What excluding seen items costs these targets, or would cost them."""
+    """Say what excluding seen items costs these targets, or would cost them."""
     count = comparison.in_history
     said = (
         f"{count:,} of the {comparison.targets:,} targets ({count / comparison.targets:.1%}) stand in their own history"
@@ -114,7 +114,7 @@ def _origin(origin: Origin) -> list[RenderableType]:
 
 
 def warning(sentence: str) -> Text:
-    """A line that begins with a word in colour."""
+    """Return a line that begins with a word in colour."""
     return Text.assemble(("warning", "bold red"), f": {sentence}")
 
 
@@ -126,7 +126,7 @@ def _agreement(agreement: Agreement) -> str:
 
 
 def _floors(comparison: Comparison) -> list[RenderableType]:
-    """The floors' metrics below those of both sides, and in words whether the baseline beats them."""
+    """Return the floors' metrics below those of both sides, and in words whether the baseline beats them."""
     if not comparison.floors:
         return []
     table = Table("beside the floors", box=SIMPLE_HEAD, padding=0)
@@ -141,7 +141,7 @@ def _floors(comparison: Comparison) -> list[RenderableType]:
 
 
 def said_lead(who: str, floor: str, metric: str, lead: Estimate) -> str:
-    """A sentence that says whether `who` beats a floor by `metric`."""
+    """Return a sentence that says whether `who` beats a floor by `metric`."""
     word = "beats" if lead.low > 0 else ("is beaten by" if lead.high < 0 else "is level with")
     name = {"popularity": "popularity", "markov": "the Markov chain"}[floor]
     interval = f"95 % interval {said_ends(lead, '{:+.4f}')}"

@@ -14,7 +14,7 @@ from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine
 from octorec.engine.rank import Found
 from octorec.engine.request import Request
-from octorec.engine.widths import Width, holds
+from octorec.engine.widths import holds
 from octorec.errors import InputError
 from octorec.serve.metrics import Metrics
 from octorec.serve.refusal import Refusal, invalid
@@ -319,18 +319,13 @@ class Batcher:
         """Does the device still answer a request that cannot be at fault?"""
         assert self.serving is not None
         engine = self.serving.engine
-        outcome = _caught(lambda: engine.search([engine.parse(any_request(engine))]))
+        outcome = _caught(lambda: engine.search([engine.parse(engine.any_request())]))
         self.broken = f"the device fails on every request: {outcome}" if isinstance(outcome, Exception) else None
 
 
 def _deliver(batch: list[Pending], outcomes: list[Outcome]) -> None:
     for pending, outcome in zip(batch, outcomes, strict=True):
         _settle(pending.future, outcome)
-
-
-def any_request(engine: Engine, width: Width = 1) -> Request:
-    """A request that the engine can surely answer."""
-    return Request([engine.catalog.item_ids[0]], k=1, beam_width=width)
 
 
 def _caught(run: Callable[[], Any]) -> Any:

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from octorec.engine.limits import DEFAULT_EXCLUDE, MOST_EXCLUDE, MOST_ITEMS, MOST_ROWS
+from octorec.engine.limits import DEFAULT_EXCLUDE, Excluded, Items, MostRows, Rows
+from octorec.engine.model_folder import CONTEXT_MODULE, require_module_file
 from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
 from octorec.engine.widths import check_default_width, read_beam_width, read_widths
 from octorec.errors import InputError, check_known
 from octorec.reading import folder_names, read_yaml, require_file
 from octorec.settings import (
     DEVICE,
-    LARGE,
     Seconds,
     Wait,
     check_ascending,
@@ -29,7 +29,6 @@ LONGEST_MS = 3_600_000  # a deadline, as of one request
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Port = Annotated[int, Interval(ge=0, le=2**16 - 1)]
-Rows = Annotated[int, Interval(ge=1, le=MOST_ROWS)]
 Many = Annotated[int, Interval(ge=1, le=10**6)]
 
 
@@ -67,10 +66,8 @@ class EngineOptions:
     default_beam_width: Any = setting(  # a `BeamWidth`, or None
         None, "Beam width of requests that state none: a number, one a level, or auto; the engine's default."
     )
-    max_items: Annotated[int, Interval(ge=1, le=MOST_ITEMS)] | None = setting(
-        None, "Room for a catalog that grows; a tenth more than it has if not given."
-    )
-    max_exclude: Annotated[int, Interval(ge=1, le=MOST_EXCLUDE)] = setting(
+    max_items: Items | None = setting(None, "Room for a catalog that grows; a tenth more than it has if not given.")
+    max_exclude: Excluded = setting(
         DEFAULT_EXCLUDE, "Ids in `exclude`; one more is answered 422. A history may be of any length."
     )
     exclude_seen: bool = setting(
@@ -79,7 +76,8 @@ class EngineOptions:
     unknown_items: UnknownItems = setting(
         UNKNOWN_ITEMS, "drop: ignore and report item ids that the catalog lacks; refuse: answer 422."
     )
-    max_rows: Annotated[int, Interval(ge=1, le=LARGE)] | None = setting(
+    context_module: str | None = setting(None, CONTEXT_MODULE)
+    max_rows: MostRows | None = setting(
         None, "Most rows of a batch, requests times beams: larger buckets are not made; off makes all of them."
     )
 
@@ -198,6 +196,8 @@ class ServeConfig:
         for name, path in (files | {"experiment": self.ab.experiment}).items():
             if path is not None:
                 require_file(path, name)
+        if self.engine.context_module is not None:
+            require_module_file(self.engine.context_module)
         for name, path in (("catalog_root", self.admin.catalog_root), ("model_root", self.admin.model_root)):
             if path is not None:
                 folder_names(path, name, "must be a folder whose subfolders are versions")

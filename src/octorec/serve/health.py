@@ -35,13 +35,23 @@ class ModelReady(BaseModel):
     ready: Literal[True] = True
 
 
+class ModelInput(BaseModel):
+    """A feature that the model's context module declares, for `features` of a request to /v1/recommend."""
+
+    name: str
+    datatype: Literal["FP32", "INT64"]
+    shape: list[int] = Field(description="Of one request; empty for a single number.")
+    required: bool
+    allowed: str = Field(description="What a request may give, in words.")
+
+
 class ModelMetadata(BaseModel):
-    """As the Open Inference Protocol has it; no tensors, as requests go to /v1/recommend."""
+    """As the Open Inference Protocol has it; its inference calls are not offered, as requests go to /v1/recommend."""
 
     name: str
     versions: list[str] = Field(description="The checkpoint that answers; none while it is loaded.")
     platform: Literal["octorec"] = "octorec"
-    inputs: list[str] = Field(default=[], description="Always empty.")
+    inputs: list[ModelInput] = Field(description="The model's features; none while it is loaded.")
     outputs: list[str] = Field(default=[], description="Always empty.")
 
 
@@ -73,7 +83,8 @@ def health_routes(service: Service) -> APIRouter:
         """What is served under this name."""
         _refuse_unknown(service, name)
         serving = service.batcher.serving
-        return ModelMetadata(name=name, versions=[serving.model] if serving else [])
+        inputs = [_input(*feature) for feature in serving.engine.features.items()] if serving else []
+        return ModelMetadata(name=name, versions=[serving.model] if serving else [], inputs=inputs)
 
     @routes.get("/v2/models/{name}/ready", responses=problems(*NAMED, 503))
     def model_ready(name: str) -> ModelReady:
@@ -88,6 +99,14 @@ def health_routes(service: Service) -> APIRouter:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     return routes
+
+
+def _input(name: str, feature: Any) -> ModelInput:
+    datatype: Literal["FP32", "INT64"] = "INT64" if feature.dtype == "int64" else "FP32"
+    required = feature.blank is None
+    return ModelInput(
+        name=name, datatype=datatype, shape=list(feature.shape), required=required, allowed=feature.allowed
+    )
 
 
 def _refuse_unless_live(service: Service) -> None:

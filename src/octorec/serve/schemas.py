@@ -10,6 +10,7 @@ from octorec.serve.refusal import Refusal
 
 RequestId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]  # printable, so that it may be a header
 ItemId = Annotated[StrictStr | StrictInt, Field(union_mode="left_to_right")]  # integers are read as text
+FeatureValue = int | Annotated[float, Field(allow_inf_nan=False)] | list[Any] | None
 UserValue = str | int | Annotated[float, Field(allow_inf_nan=False)] | None
 
 
@@ -24,7 +25,8 @@ class RecommendRequest(BaseModel):
     history: list[ItemId] = Field(
         description="Item ids, oldest first, as many as the body holds; integers are read as text, and an item may "
         "occur again. Of more than the model's context the newest are used, and `notes` says so. Where it is empty or "
-        "none of it is known, and no user fields are given, popularity answers, as `source` and `notes` say."
+        "none of it is known, and neither user fields nor features are given, popularity answers, as `source` and "
+        "`notes` say."
     )
     k: int = Field(Request.k, ge=1, description="Items to return, at most beam_width.")
     beam_width: StrictInt | list[StrictInt] | StrictStr | None = Field(
@@ -37,6 +39,11 @@ class RecommendRequest(BaseModel):
     allow: list[ItemId] = Field([], description="Named item sets to return from, their union; empty for every item.")
     user: dict[str, UserValue] = Field(
         {}, description="Values of the model's user fields, and in the server's unit_field whom it is for."
+    )
+    features: dict[str, FeatureValue] = Field(
+        {},
+        description="Values of the features that the model's context module declares, as /v2/models/NAME lists them: "
+        "a number, a list of numbers, or lists in lists; null is as good as absent.",
     )
     exclude_seen: bool | None = Field(
         None, description="Whether no item of the whole history is returned; the server's default if not given."
@@ -124,6 +131,8 @@ def in_words(kind: str, message: str, field: str) -> str:
     names = field.split(".")
     if len(names) > 1 and names[0] == "user":
         return "values are text, numbers or null"
+    if len(names) > 1 and names[0] == "features":
+        return "values are numbers, lists of numbers or null"
     if (len(names) == 2 and names[0] in ID_LISTS) or (names[-1] == "item_id" and kind != "missing"):
         return "ids are text, or integers, which are read as text"
     return SAID.get(kind, message.removeprefix("Value error, "))

@@ -15,7 +15,7 @@ from octorec.engine.rank import by_popularity
 from octorec.engine.request import Request
 from octorec.engine.widths import as_width
 from octorec.errors import InputError
-from octorec.serve.batcher import Batcher, Pending, Serving, any_request
+from octorec.serve.batcher import Batcher, Pending, Serving
 from octorec.serve.config import ServeConfig
 from octorec.serve.encode import encode_answer, with_timings
 from octorec.serve.experiment import Running, begin
@@ -161,7 +161,7 @@ class Service:
                 user = without_unit(user, self.config, serving.engine)
             lists: Any = asked  # of text or integers, which Request reads as text
             what = lists.history, asked.k, width, lists.exclude, lists.allow, user
-            request = Request(*what, asked.exclude_seen)
+            request = Request(*what, asked.exclude_seen, asked.features)
             parsed = serving.engine.parse(request, self.batcher.drop_unknown)
         except InputError as error:
             raise invalid(error) from None
@@ -259,7 +259,7 @@ def warm_up(engine: Engine, bucket: Bucket) -> float:
 
     Raises NonFiniteError where the model answers with scores that are no numbers, InputError where no item is live.
     """
-    parsed = [engine.parse(any_request(engine, as_width(bucket.widths)))] * bucket.size
+    parsed = [engine.parse(engine.any_request(as_width(bucket.widths)))] * bucket.size
     if engine.device.type == "cuda":
         engine.search(parsed)  # compiles and captures
     start = time.monotonic()

@@ -47,8 +47,7 @@ class State:
 class Switch:
     """Holds the `State`. One thread reads and writes the record, in order, so that no request waits for the disk.
 
-    loaded, versions: the experiment, and model and catalog by variant, as this process was started. look_every_s:
-    between looks at the record.
+    loaded, versions: the experiment, and model and catalog by variant, as this process was started.
     """
 
     def __init__(
@@ -58,11 +57,10 @@ class Switch:
         versions: Mapping[str, tuple[str, str]],
         config: ServeConfig,
         metrics: ExperimentMetrics,
-        look_every_s: float = LOOK_EVERY_S,
     ):
         self.folder, self.loaded, self.versions = Path(record.folder), loaded, dict(versions)
         self.config, self.metrics = config, metrics
-        self.look_every_s = look_every_s
+        self.look_every_s = LOOK_EVERY_S
         self._disk = ThreadPoolExecutor(1, "experiment")
         self._lock = threading.Lock()
         self._unsaved: Stop | None = None  # a stop that no record has yet

@@ -1,5 +1,6 @@
 """Loading what may be served: checkpoints and catalogs, checked before anybody is answered from them."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from octorec.engine.load import load
 from octorec.errors import InputError
 from octorec.serve.config import ServeConfig
 
+logger = logging.getLogger(__name__)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # what requests and answers need
 LOOKUPS = (
@@ -55,6 +57,12 @@ def prepare(catalog: Catalog) -> None:
 
 def load_engine(checkpoint: str | Path, catalog: str | Path | Catalog | None, config: ServeConfig) -> Engine:
     """An engine with every look-up of its catalog made. Raises InputError, MismatchError as `engine.load.load` does."""
-    engine = load(checkpoint, catalog, config.engine.device, **config.engine.of_engine())
+    options = {**config.engine.of_engine(), "context_module": config.engine.context_module}
+    engine = load(checkpoint, catalog, config.engine.device, progress=_logged, **options)
     prepare(engine.catalog)
     return engine
+
+
+def _logged(done: int, total: int, what: str = "", /) -> None:
+    """The Progress of a load."""
+    logger.info(what)

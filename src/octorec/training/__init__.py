@@ -1,1 +1,1 @@
-"""A small trainer: enough to make honest checkpoints."""
+"""This is a small trainer: enough to make honest checkpoints."""

@@ -1,4 +1,4 @@
-"""Auxiliary-loss-free load balancing (DeepSeek-V3): each step moves a router's bias against the load it saw."""
+"""Auxiliary-loss-free load balancing (DeepSeek-V3) moves at each step a router's bias against the load it saw."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,9 @@ from octorec.models.onerec import OneRecV2
 
 
 class ExpertBalance:
-    """Counts the rows each routed expert receives and corrects `router.bias` by `rate` a step, up or down."""
+    """An ExpertBalance counts the rows each routed expert receives and corrects `router.bias` by `rate`
+    a step, up or down.
+    """
 
     def __init__(self, model: OneRecV2, rate: float):
         self.rate = rate
@@ -33,14 +35,14 @@ class ExpertBalance:
         return count
 
     def update(self) -> None:
-        """One step: an expert above the mean load loses `rate` of bias, one below gains it."""
+        """Correct the biases once: an expert above the mean load loses `rate` of bias, one below gains it."""
         for moe, total, counts in zip(self.moes, self.counts, self._step_counts, strict=True):
             moe.router.bias += self.rate * torch.sign(counts.mean() - counts)
             total += counts
             counts.zero_()
 
     def load(self) -> list[list[float]]:
-        """Share of the routed rows that each expert of each MoE block received since the last call."""
+        """Return the share of the routed rows that each expert of each MoE block received since the last call."""
         shares = [(count / count.sum().clamp(min=1)).tolist() for count in self.counts]
         for count in self.counts:
             count.zero_()

@@ -1,4 +1,4 @@
-"""What a training is made of. Imports no torch, so that the command line can read its defaults."""
+"""A training has these settings. This imports no torch, so that the command line can read its defaults."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,7 +13,9 @@ Positive = Annotated[float, Interval(gt=0, le=LARGE)]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """steps of batch_size examples each; warmup and *_every count steps. bias_rate: see `balance`.
+    """A TrainConfig says how to train.
+
+    steps of batch_size examples each; warmup and *_every count steps. bias_rate: see `balance`.
 
     dropout: see `dropout`. history_drop: share of context items left out of an example, see `examples.drop_items`.
     codebook_start: begin with the codebook's centroids, see `warm_start`.

@@ -1,4 +1,4 @@
-"""Dropout for training: the model's file knows nothing of it, and inference never sees it."""
+"""Dropout is added for training: the model's file knows nothing of it, and inference never sees it."""
 
 from typing import Any
 
@@ -12,8 +12,10 @@ from octorec.models.onerec import OneRecV2
 
 
 def add_dropout(model: OneRecV2, rate: float) -> None:
-    """While `model` is in training mode, drop values with probability `rate`: what each sublayer adds to the residual
-    stream (as in "Attention Is All You Need", section 5.4), the context Linear's input, and the decoder's embeddings.
+    """Drop values with probability `rate` while `model` is in training mode.
+
+    They are what each sublayer adds to the residual stream (as in "Attention Is All You Need", section 5.4), the
+    context Linear's input, and the decoder's embeddings.
     """
 
     def of_output(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -31,7 +33,7 @@ def add_dropout(model: OneRecV2, rate: float) -> None:
 
 
 class DroppedOps(Variant):
-    """The operations of `module`, whose result is dropped in part before it is added to `into`."""
+    """DroppedOps are the operations of `module`, whose result is dropped in part before it is added to `into`."""
 
     def __init__(self, base: Ops, module: nn.Module, rate: float):
         super().__init__(base)

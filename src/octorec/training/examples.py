@@ -1,4 +1,4 @@
-"""Training examples: every interaction of a user, predicted from the ones before it.
+"""A training example is an interaction of a user, predicted from the ones before it.
 
 Letters: n examples, S context items, L levels.
 """
@@ -20,7 +20,9 @@ from octorec.models.user import UserField, encode_user
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """All examples as flat arrays. codes [interactions, L]: the codes of every user's items, user after user.
+    """A TrainingSet holds all examples as flat arrays.
+
+    codes [interactions, L]: the codes of every user's items, user after user.
 
     first [n]: where the example's user begins in `codes`; target [n]: where its target lies; user [n, fields] float32.
     """
@@ -34,12 +36,14 @@ class TrainingSet:
         return len(self.target)
 
     def digest(self) -> str:
-        """16 hexadecimal digits that another set of examples does not have."""
+        """Return 16 hexadecimal digits that another set of examples does not have."""
         parts = (self.codes, self.first, self.target, self.user)
         return digest(self.codes.shape, *(part.cpu().numpy() for part in parts))
 
     def batch(self, index: Tensor, size: int) -> tuple[ContextBatch, Tensor]:
-        """The examples `index` [B]: the newest `size` items before each target, and the target's codes [B, L]."""
+        """Return the examples `index` [B]: the newest `size` items before each target, and the
+        target's codes [B, L].
+        """
         target = self.target[index]
         lengths = (target - self.first[index]).clamp(max=size)
         slots = (target - lengths)[:, None] + torch.arange(size, device=target.device)  # [B, S]
@@ -76,7 +80,7 @@ def training_set(
     fields: tuple[UserField, ...] = (),
     users: dict[str, dict[str, Any]] | None = None,
 ) -> TrainingSet:
-    """Examples of `interactions`. With user fields a user's first item is one too, from an empty history."""
+    """Make the examples of `interactions`. With user fields a user's first item is one too, from an empty history."""
     histories = interactions.histories()
     skip = 0 if fields else 1
     items: list[str] = []

@@ -1,4 +1,4 @@
-"""The operations of a training on a GPU: `kernels.reference` with static shapes and without waiting for the host.
+"""A training on a GPU uses these operations: `kernels.reference` with static shapes and without waiting for the host.
 
 This module is an `Ops`. Under autocast products run in bfloat16; the router and the heads stay
 in float32. Every expert computes every row, which costs E / R of the routed work and lets a step be one CUDA graph.
@@ -18,7 +18,7 @@ from octorec.kernels import reference
 from octorec.kernels.fp8 import Granularity
 from octorec.kernels.ops import Operand, Routing
 
-check_device, check_sizes = reference.check_device, reference.check_sizes
+check_device, check_sizes, check_beams = reference.check_device, reference.check_sizes, reference.check_beams
 swiglu = reference.swiglu
 self_attention = reference.self_attention
 causal_attention = reference.causal_attention
@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 
 def _without_autocast(operation: Callable[P, R]) -> Callable[P, R]:
-    """`operation` in the types of its operands."""
+    """Return `operation` in the types of its operands."""
 
     @functools.wraps(operation)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -46,7 +46,7 @@ route = _without_autocast(reference.route)
 
 
 def linear(x: Operand, weight: Operand, into: Tensor | None = None) -> Tensor:
-    """The product is the reference's; the residual stream stays in its own type."""
+    """Compute the reference's product; the residual stream stays in its own type."""
     out = reference.linear(x, weight)
     return out if into is None else into + out
 
@@ -58,7 +58,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | N
 def cross_attention(
     q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
 ) -> Operand:
-    """As the reference, with the scores' and the weighted sum's operands left in their type."""
+    """Compute as the reference, with the scores' and the weighted sum's operands left in their type."""
     heads, groups, width = q.shape[2], keys.shape[2], q.shape[3]
     if heads != groups:
         keys, values = (t.repeat_interleave(heads // groups, 2) for t in (keys, values))
@@ -78,7 +78,7 @@ def moe(
     quantize_to: Granularity | None,
     into: Tensor | None = None,
 ) -> Tensor:
-    """Two products over all experts at once: x [T, C], gate_up [E, 2F, C], down [E, C, F], 16 bit -> [T, C].
+    """Compute two products over all experts at once: x [T, C], gate_up [E, 2F, C], down [E, C, F], 16 bit -> [T, C].
 
     Rows that were not routed to an expert weigh 0 there.
     """

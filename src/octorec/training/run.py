@@ -1,4 +1,4 @@
-"""From interactions to a checkpoint folder that an engine can open."""
+"""Train from interactions to a checkpoint folder that an engine can open."""
 
 import contextlib
 import dataclasses
@@ -38,24 +38,29 @@ from octorec.training.trainer import OnStep, Trainer
 from octorec.training.warm_start import start_from_codebook
 
 SAVED = 2 * 12  # bytes on the disk of a parameter: the state (a weight, two moments), and the next one beside it
-BYTES = 16  # that training holds of a parameter: the weight, its gradient and AdamW's two moments, all in float32
+BYTES = (
+    16  # bytes that training holds for a parameter: the weight, its gradient and AdamW's two moments, all in float32
+)
 
 
 def model_config(source: str | Path, catalog: Catalog) -> OneRecConfig:
-    """The dimensions that a preset's name or a config.json (a Path, or a name that ends so) gives, with the catalog's
-    codebook."""
+    """Return the dimensions that a preset's name or a config.json (a Path, or a name that ends in .json) gives, with
+    the catalog's codebook.
+    """
     if isinstance(source, Path) or source.endswith(".json"):
         path = Path(source)
         require_file(path, "config")
         base = OneRecConfig.from_dict({"model_type": MODEL_TYPE, **read_json(path, "config")})
     else:
         base = preset(source)
+    if base.context_module is not None:
+        raise InputError("config.json: context_module", base.context_module, "is not trained by OctoRec: leave it out")
     sizes, fingerprint = catalog.codebook_sizes, catalog.fingerprint
     return dataclasses.replace(base, codebook_sizes=sizes, codebook_fingerprint=fingerprint)
 
 
 def new_trainer(model: OneRecConfig, data: TrainingSet, config: TrainConfig, catalog: Catalog, device: str) -> Trainer:
-    """A new model and the trainer that will train it, on `device`. data: examples of items of `catalog`."""
+    """Return a new model and the trainer that will train it, on `device`. data: examples of items of `catalog`."""
     check_memory(model, device)
     subject = new_model(model, config.seed, device)
     if config.codebook_start:
@@ -78,7 +83,9 @@ def check_memory(config: OneRecConfig, device: str) -> None:
 
 
 def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
-    """A model to train, its weights decided by `seed`; on a GPU with the operations that let a step be one graph."""
+    """Return a model to train, its weights decided by `seed`; on a GPU with the operations that let a
+    step be one graph.
+    """
     ops: Ops = gpu_ops if open_device(device).type == "cuda" else reference
     model = OneRecV2(config, ops)
     initialize(model, seed)
@@ -86,7 +93,7 @@ def new_model(config: OneRecConfig, seed: int, device: str) -> OneRecV2:
 
 
 def state_folder(out: Path) -> Path:
-    """Where the state of a training lies until `out` is written."""
+    """Return where the state of a training lies until `out` is written."""
     return out.with_name(f"{out.name}.training")
 
 
@@ -131,6 +138,6 @@ def train(
             about = {"train_config": asdict(config), "examples": len(data), "bytes": size, "records": records}
             about["learned"] = learned_from(interactions).to_dict()
             (scratch / "training.json").write_text(json_text(about, indent=1))
-        with contextlib.suppress(InputError):  # where somebody put something into it: it stays
+        with contextlib.suppress(InputError):  # a folder into which somebody put something stays
             remove_folder(state)
     return about

@@ -1,4 +1,4 @@
-"""AdamW on the mean NLL of the target's codes, with warm-up, cosine decay and expert-bias balancing.
+"""The trainer runs AdamW on the mean NLL of the target's codes, with warm-up, cosine decay and expert-bias balancing.
 
 The state between two steps is a folder that is replaced as a whole, so that an interrupted training resumes with the
 same bits: weights, both moments, and the step, which alone decides what comes next.
@@ -30,13 +30,13 @@ from octorec.training.config import TrainConfig
 from octorec.training.dropout import add_dropout
 from octorec.training.examples import TrainingSet, drop_items
 
-OnStep = Callable[[dict[str, Any]], None]  # is told what was measured after a step
+OnStep = Callable[[dict[str, Any]], None]  # called with what was measured after a step
 STATE = "state.json"  # says what `state.safetensors` beside it holds
 EAGER = 3  # steps before a GPU's step is captured: libraries allocate and choose their kernels in them
 
 
 class Trainer:
-    """Trains `model` in place on `data`. `run` goes on from whatever step the trainer stands at."""
+    """A Trainer trains `model` in place on `data`. `run` goes on from whatever step the trainer stands at."""
 
     def __init__(self, model: OneRecV2, data: TrainingSet, config: TrainConfig):
         self.model, self.data, self.config = model, data, config
@@ -73,7 +73,7 @@ class Trainer:
         """
         config = self.config
         while self.step < config.steps:
-            loss = self._one_step()
+            loss = self.one_step()
             last = self.step == config.steps
             record: dict[str, Any] = {"step": self.step, "loss": loss}
             if last or self.step % config.validate_every == 0:
@@ -89,7 +89,8 @@ class Trainer:
                 on_step(record)
         return self.history
 
-    def _one_step(self) -> float:
+    def one_step(self) -> float:
+        """Take a step; the loss before it."""
         for group in self.optimizer.param_groups:
             rate = learning_rate(self.step, self.config)
             if isinstance(group["lr"], Tensor):
@@ -107,7 +108,7 @@ class Trainer:
         return float(self._loss)
 
     def _update(self) -> Tensor:
-        """Forward, backward and the optimiser's step on the examples `_index`; the loss before it."""
+        """Do forward, backward and the optimiser's step on the examples `_index`; return the loss before it."""
         config = self.config
         context, codes = self.data.batch(self._index, self.model.config.max_context)
         if config.history_drop:
@@ -138,7 +139,7 @@ class Trainer:
         self._graph.replay()
 
     def _examples(self) -> Tensor:
-        """This step's examples: every epoch is a permutation that the seed and its number decide."""
+        """Return this step's examples: every epoch is a permutation that the seed and its number decide."""
         size, n = self.config.batch_size, len(self.data)
         positions = torch.arange(self.step * size, (self.step + 1) * size)
         out = torch.empty(size, dtype=torch.long)
@@ -199,7 +200,7 @@ class Trainer:
         return self.data.digest()
 
     def _identity(self) -> dict[str, Any]:
-        """What must be the same for a resumed training to be the same training."""
+        """Return what must be the same for a resumed training to be the same training."""
         model = json.loads(json.dumps(self.model.config.to_dict()))
         return {"train_config": asdict(self.config), "model_config": model, "examples": self._digest}
 
@@ -211,7 +212,7 @@ def require_state(folder: Path) -> None:
 
 
 def saved_step(folder: Path) -> int | None:
-    """The step at which the state in `folder` stands; None where there is none that could be resumed."""
+    """Return the step at which the state in `folder` stands; None where there is none that could be resumed."""
     try:
         return _read_state(folder).get("step")
     except InputError:
@@ -226,13 +227,15 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def nll(logits: list[Tensor], codes: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean negative log-likelihood of the codes [B, L] over requests and levels (arXiv 2508.20900, the loss)."""
+    """Return the mean negative log-likelihood of the codes [B, L] over requests and levels (arXiv
+    2508.20900, the loss).
+    """
     losses = [F.cross_entropy(level, codes[:, i], label_smoothing=label_smoothing) for i, level in enumerate(logits)]
     return torch.stack(losses).mean()
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a cosine down to a tenth."""
+    """Return the rate of a linear warm-up, then of a cosine down to a tenth."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
@@ -240,7 +243,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def _parameter_groups(model: OneRecV2, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices alone: not on norms, embeddings, positions."""
+    """Return parameter groups with weight decay on matrices alone: not on norms, embeddings, positions."""
     decayed: list[Tensor] = []
     plain: list[Tensor] = []
     for name, parameter in model.named_parameters():

@@ -23,7 +23,7 @@ def start_from_codebook(model: OneRecV2, codebook: Codebook, seed: int) -> None:
 
 
 def _fill(weight: Tensor | torch.nn.Module, centroids: np.ndarray, std: float, generator: torch.Generator) -> None:
-    """weight [V, N]: the centroids [V, D] around their mean through a random matrix, with deviation `std`."""
+    """Fill weight [V, N] with the centroids [V, D] around their mean through a random matrix, with deviation `std`."""
     assert isinstance(weight, Tensor)
     centred = torch.from_numpy(centroids - centroids.mean(0))
     projected = centred @ torch.randn(centroids.shape[1], weight.shape[1], generator=generator)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from octorec.evaluate.online.contrast import Contrast, Untold, contrast
+from octorec.evaluate.online.contrast import Contrast, Incomparable, contrast
 from octorec.evaluate.online.design import Metric
 from octorec.evaluate.online.effect import (
     MOST_SKEW,
@@ -27,7 +27,7 @@ from tests.evaluate.online.ab_numbers import column, metric
 Z = 1.959964
 
 
-def compare(one: Metric, control: Column, treatment: Column, stages: Any = None) -> Contrast | Untold:
+def compare(one: Metric, control: Column, treatment: Column, stages: Any = None) -> Contrast | Incomparable:
     """The contrast of two columns of units."""
     both = Column(
         **{
@@ -212,7 +212,7 @@ def test_what_tells_nothing_is_inconclusive_in_words(control: Any, treatment: An
 def test_nothing_to_divide_by_is_said() -> None:
     one, none = metric(kind="ratio", per="shown"), column(np.arange(20.0), per=np.zeros(20))
     found = compare(one, none, none)
-    assert isinstance(found, Untold)
+    assert isinstance(found, Incomparable)
     assert "nothing to divide by" in found.why
     assert found.units == (20, 20)
     assert math.isnan(found.control)

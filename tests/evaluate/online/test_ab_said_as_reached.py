@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import binom
 
-from octorec.evaluate.online.contrast import Untold, contrast
+from octorec.evaluate.online.contrast import Incomparable, contrast
 from octorec.evaluate.online.describe import described
 from octorec.evaluate.online.effect import NO_BOUND, NOTHING_BELOW, Bounds, effect
 from octorec.evaluate.online.judge import judge
@@ -27,7 +27,7 @@ def test_a_long_column_of_one_number_has_no_variance(number: float) -> None:
     y, places = np.full(200_000, number), np.arange(200_000)
     stages = np.zeros(200_000, int)
     found = contrast(metric(), column(y), stages, places[::2], places[1::2])
-    assert isinstance(found, Untold)
+    assert isinstance(found, Incomparable)
     assert "same number" in found.why
 
 

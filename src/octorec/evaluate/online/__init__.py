@@ -1,1 +1,3 @@
-"""The verdict online: assignment, exposures, outcomes, and the A/B verdict in the words of the offline one."""
+"""The verdict online has its parts here: assignment, exposures, outcomes, and the A/B verdict in the words of the
+offline one.
+"""

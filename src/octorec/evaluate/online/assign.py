@@ -1,4 +1,4 @@
-"""Which variant a unit gets: the same on every replica, after every restart and in every language.
+"""Tell which variant a unit gets: the same on every replica, after every restart and in every language.
 
 `buckets` says how a salt, a purpose and a unit make a bucket in 0..9,999. Three purposes draw from hashes of their own,
 so that none of them says anything about another:
@@ -26,8 +26,9 @@ Group = Literal["experiment", "hold_out", "outside", "tester", "no_unit"]
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a unit gets. variant: whose engine answers. group: only `experiment` is counted; `outside` is beyond the
-    ramp, `tester` named in the file's overrides."""
+    """An Assignment is what a unit gets. variant: whose engine answers. group: only `experiment` is counted; `outside`
+    is beyond the ramp, `tester` named in the file's overrides.
+    """
 
     variant: str
     group: Group
@@ -38,7 +39,7 @@ class Assignment:
 
 
 def assign(experiment: Experiment, unit: str | int | None, hold_out_salt: str = "") -> Assignment:
-    """The variant of a unit; without an id it is the control, and is not counted.
+    """Return the variant of a unit; a unit without an id gets the control, and is not counted.
 
     hold_out_salt: the deployment's, the same for every experiment. Raises InputError as `unit_id` does.
     """
@@ -55,5 +56,5 @@ def assign(experiment: Experiment, unit: str | int | None, hold_out_salt: str = 
 
 
 def variant_of(experiment: Experiment, number: int) -> str:
-    """The variant that has bucket `number`."""
+    """Return the variant that has bucket `number`."""
     return tuple(experiment.variants)[bisect_right(experiment.variant_borders, number)]

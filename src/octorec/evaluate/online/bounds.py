@@ -1,4 +1,4 @@
-"""How far away an end of an interval is at each look, so that all looks together err no more often than one.
+"""Compute how far away an end of an interval is at each look, so that all looks together err no more often than one.
 
 The error that may be spent by a share t of the plan is that of Lan and DeMets (1983, *Biometrika* 70) after O'Brien and
 Fleming,
@@ -31,14 +31,16 @@ RULE = np.polynomial.legendre.leggauss(16)
 
 
 def spent(share: float, level: float) -> float:
-    """The one-sided error that may be spent once `share` of the plan is reached, of `level` in all; 0 at the start."""
+    """Return the one-sided error that may be spent once `share` of the plan is reached, of `level` in
+    all; 0 at the start.
+    """
     if share <= 0:
         return 0.0
     return float(2 * ndtr(ndtri(level / 2) / math.sqrt(min(share, 1.0))))
 
 
 def bounds(information: Sequence[float], errors: Sequence[float]) -> tuple[float, ...]:
-    """The upper bound of each look in standard errors [K]; infinite where a look has no bound.
+    """Return the upper bound of each look in standard errors [K]; infinite where a look has no bound.
 
     information: reached, in any unit, above 0 and rising [K]. errors: one-sided, that all looks so far may spend [K],
     below 1/2. A look that could spend less than LEAST has no bound, and leaves that to the next.
@@ -47,7 +49,9 @@ def bounds(information: Sequence[float], errors: Sequence[float]) -> tuple[float
 
 
 def crossing(information: Sequence[float], limits: Sequence[float], drift: float = 0.0) -> list[float]:
-    """The chance to cross first at each look [K], where the estimate has mean `drift` standard errors at the last."""
+    """Return the chance to cross first at each look [K], where the estimate has mean `drift` standard
+    errors at the last.
+    """
     walk = _Walk(information, drift)
     chances = []
     for limit in limits:
@@ -57,13 +61,15 @@ def crossing(information: Sequence[float], limits: Sequence[float], drift: float
 
 
 def planned(shares: Sequence[float], level: float) -> tuple[float, ...]:
-    """The bounds of looks that come at these shares of the plan [K]."""
+    """Return the bounds of looks that come at these shares of the plan [K]."""
     return bounds(shares, [spent(share, level) for share in shares])
 
 
 @lru_cache(maxsize=1024)
 def drift_needed(shares: tuple[float, ...], level: float, power: float) -> float:
-    """The mean of the last look's estimate, in standard errors, at which some look crosses with chance `power`."""
+    """Return the mean of the last look's estimate, in standard errors, at which some look crosses with
+    chance `power`.
+    """
     limits = planned(shares, level)
     return float(brentq(lambda drift: sum(crossing(shares, limits, drift)) - power, 0.0, 20.0, xtol=1e-10))
 
@@ -82,7 +88,7 @@ def _bounds(information: tuple[float, ...], errors: tuple[float, ...]) -> tuple[
 
 
 class _Walk:
-    """Goes from look to look and keeps the weight of the paths that crossed nothing yet, on nodes [N] of Z."""
+    """A _Walk goes from look to look and keeps the weight of the paths that crossed nothing yet, on nodes [N] of Z."""
 
     def __init__(self, information: Sequence[float], drift: float = 0.0):
         reached: list[float] = []
@@ -98,11 +104,11 @@ class _Walk:
         self.nodes, self.weights = np.zeros(1), np.ones(1)
 
     def beyond(self, limit: float) -> float:
-        """The chance to cross `limit` at this look and nothing before."""
+        """Return the chance to cross `limit` at this look and nothing before."""
         return float(self.weights @ ndtr((self._centres() - limit) / self.new[self.look]))
 
     def where(self, error: float) -> float:
-        """The bound that is crossed with chance `error`."""
+        """Return the bound that is crossed with chance `error`."""
         return float(brentq(lambda limit: self.beyond(limit) - error, -FAR, 40.0, xtol=1e-11))
 
     def keep(self, limit: float) -> None:

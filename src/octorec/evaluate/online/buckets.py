@@ -20,17 +20,20 @@ VARIANT = "variant"  # the purpose of the hash that chooses it
 
 
 def bucket(salt: str, purpose: str, unit: str) -> int:
-    """A bucket in 0..BUCKETS - 1, as the module's text says."""
+    """Return a bucket in 0..BUCKETS - 1, as the module's text says."""
     digest = sha256(f"{salt}\0{purpose}\0{unit}".encode()).digest()
     return int.from_bytes(digest[:6], "big") % BUCKETS
 
 
 def borders(shares: Iterable[Fraction]) -> list[int]:
-    """The first bucket after each variant's own: the sum of the shares so far x BUCKETS, rounded up."""
+    """Return the first bucket after each variant's own: the sum of the shares so far x BUCKETS, rounded up."""
     return [math.ceil(share * BUCKETS) for share in accumulate(shares)]
 
 
 def drawn(shares: Mapping[str, Fraction]) -> dict[str, Fraction]:
-    """The shares that are really drawn: whole buckets. Of three times 1/3 they are 3334, 3333 and 3333 of 10,000."""
+    """Return the shares that are really drawn, which are whole buckets.
+
+    Three times 1/3 become 3334, 3333 and 3333 of 10,000.
+    """
     counts = (end - start for start, end in pairwise([0, *borders(shares.values())]))
     return {name: Fraction(count, BUCKETS) for name, count in zip(shares, counts, strict=True)}

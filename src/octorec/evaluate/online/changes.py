@@ -1,4 +1,4 @@
-"""What may change of an experiment that was started: the ramp, and what opens a new stage."""
+"""An experiment that was started may change in few things: the ramp, and what opens a new stage."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from octorec.errors import InputError, shown
 from octorec.evaluate.online.design import Experiment
 from octorec.evaluate.online.written import experiment_values
 
-STAGED = ("share", "checkpoint", "catalog")  # of a variant; versions are compared apart
+STAGED = ("share", "checkpoint", "catalog")  # fields of a variant that open a new stage; versions are compared apart
 Difference = tuple[str, Any, Any]
 
 
@@ -28,7 +28,7 @@ def refuse_changes(old: Experiment, new: Experiment, how_to_end: str) -> None:
 
 
 def _lasting(experiment: Experiment) -> dict[str, Any]:
-    """The values of an experiment that may not change."""
+    """Return the values of an experiment that may not change."""
     values = experiment_values(experiment)
     del values["ramp"]
     for variant in values["variants"].values():
@@ -38,7 +38,7 @@ def _lasting(experiment: Experiment) -> dict[str, Any]:
 
 
 def _difference(old: Any, new: Any, where: str) -> Difference | None:
-    """Field, old and new value of the first difference of two trees of plain values."""
+    """Return the field, the old and the new value of the first difference of two trees of plain values."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return None if old == new else (where, old, new)
     for key in {**old, **new}:
@@ -51,5 +51,5 @@ def _difference(old: Any, new: Any, where: str) -> Difference | None:
 
 
 def _other_order(old: dict[str, Any], new: dict[str, Any]) -> Difference | None:
-    """Variants in another order have other buckets."""
+    """Return a difference where variants stand in another order, for they then have other buckets."""
     return None if list(old) == list(new) else ("variants", list(old), list(new))

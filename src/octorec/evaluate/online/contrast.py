@@ -1,4 +1,5 @@
-"""One metric of a treatment beside the control, as T(r) = mean_t - (1 + r) mean_c with all of its variance.
+"""A contrast sets one metric of a treatment beside the control, as T(r) = mean_t - (1 + r) mean_c with all of its
+variance.
 
 A relative difference r agrees with the data where T(r) is near 0 (Fieller 1954, *JRSS B* 16), so that the control's
 mean is an estimate as much as the treatment's. Every metric is brought to terms of single units,
@@ -30,12 +31,12 @@ from octorec.evaluate.online.joined import Column
 from octorec.evaluate.online.spread import Spread, Terms, powers
 from octorec.evaluate.verdict import MIN_USERS
 
-ROUNDED = 1e-28  # of the largest square: a variance that is only rounding
+ROUNDED = 1e-28  # share of the largest square below which a variance is only rounding
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """T(r) = difference - r base, and how it varies.
+    """A Contrast is T(r) = difference - r base, and how it varies.
 
     control, treatment: means, adjusted where there is a covariate. units: of both. clear: how many standard errors the
     smallest denominator of a ratio is above 0.
@@ -51,17 +52,19 @@ class Contrast:
 
     @property
     def value(self) -> float:
-        """The estimate; NaN where the control's mean is not above 0."""
+        """Return the estimate; NaN where the control's mean is not above 0."""
         return self.difference / self.base if self.base > 0 else float("nan")
 
     def at(self, r: np.ndarray | float) -> np.ndarray:
-        """T(r)."""
+        """Return T(r)."""
         return np.asarray(self.difference - np.asarray(r) * self.base)
 
 
 @dataclass(frozen=True)
-class Untold:
-    """Why units cannot tell anything, in words; their means, NaN where there are none, and numbers."""
+class Incomparable:
+    """An Incomparable says in words why units cannot tell anything; it has their means, NaN where there are
+    none, and numbers.
+    """
 
     why: str
     control: float
@@ -71,14 +74,14 @@ class Untold:
 
 def contrast(
     metric: Metric, column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray
-) -> Contrast | Untold:
+) -> Contrast | Incomparable:
     """Compare the units at the places `control` and `treatment` of `column`, whose stages are `stage`."""
     with np.errstate(over="ignore", invalid="ignore"):
         found = _compared(metric, column, stage, control, treatment)
         if isinstance(found, Contrast):
             return found
         means = [_plain_mean(column, places) for places in (control, treatment)]
-        return Untold(found, means[0], means[1], (len(control), len(treatment)))
+        return Incomparable(found, means[0], means[1], (len(control), len(treatment)))
 
 
 def _plain_mean(column: Column, places: np.ndarray) -> float:
@@ -89,7 +92,7 @@ def _plain_mean(column: Column, places: np.ndarray) -> float:
 def _compared(
     metric: Metric, column: Column, stage: np.ndarray, control: np.ndarray, treatment: np.ndarray
 ) -> Contrast | str:
-    """The contrast, or why there is none."""
+    """Return the contrast, or why there is none."""
     arms = arms_of(column, stage, control, treatment)
     if min(arm.count.sum() for arm in arms) < MIN_USERS:
         return f"fewer than {MIN_USERS} units of a variant have passed their window"
@@ -104,7 +107,7 @@ def _compared(
 
 
 def _theta(arms: tuple[Arm, Arm]) -> float:
-    """The slope of y on x within arms and stages; 0 where x does not vary."""
+    """Return the slope of y on x within arms and stages; 0 where x does not vary."""
     over, under = 0.0, 0.0
     for arm in arms:
         assert arm.x is not None
@@ -115,7 +118,7 @@ def _theta(arms: tuple[Arm, Arm]) -> float:
 
 
 def _control_terms(arm: Arm, theta: float, share: np.ndarray) -> Terms:
-    """share: the arm's of the units of both, by stage [S]."""
+    """Return p and q of the control's units. share: the arm's of the units of both, by stage [S]."""
     if not theta or arm.x is None:
         return arm.y, arm.y
     left = arm.y - theta * arm.x
@@ -129,7 +132,7 @@ def _treatment_terms(arm: Arm, theta: float, share: np.ndarray) -> Terms:
 
 
 def _ratio(metric: Metric, arms: tuple[Arm, Arm], weights: np.ndarray) -> Contrast | str:
-    """The contrast of two ratios of sums, each brought to a mean by its first derivative."""
+    """Return the contrast of two ratios of sums, each brought to a mean by its first derivative."""
     linear, clear = [], np.inf
     for arm in arms:
         assert arm.per is not None
@@ -149,7 +152,7 @@ def _ratio(metric: Metric, arms: tuple[Arm, Arm], weights: np.ndarray) -> Contra
 def _moments(
     metric: Metric, arms: tuple[Arm, Arm], terms: tuple[Terms, Terms], weights: np.ndarray, fitted: int = 0
 ) -> Contrast | str:
-    """fitted: slopes that were fitted to the units."""
+    """Return the contrast of means of p and q, or why there is none. fitted: slopes that were fitted to the units."""
     relative = metric.margin_kind == "relative"
     means = [[float(weights @ arm.means(part)) for part in parts] for arm, parts in zip(arms, terms, strict=True)]
     base = means[0][1] - means[1][1]
@@ -179,7 +182,7 @@ def _moments(
 
 
 def _variances(arm: Arm, terms: Terms) -> np.ndarray:
-    """Variances and covariances of p and q by stage [S, 2, 2], of a unit."""
+    """Return the variances and covariances of p and q by stage [S, 2, 2], of a unit."""
     p = arm.centred(terms[0])
     square = arm.means(p * p)
     if terms[1] is terms[0]:

@@ -1,4 +1,4 @@
-"""What an experiment's file says will happen, in sentences."""
+"""Say in sentences what an experiment's file makes happen."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,7 +19,7 @@ FIXED = (
 
 
 def described(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    """Pairs of a heading and a sentence; a heading stands once for each of its sentences."""
+    """Yield pairs of a heading and a sentence; a heading stands once for each of its sentences."""
     yield "experiment", f"{experiment.name}; a unit is a request's user field {experiment.unit}"
     for variant in experiment.variants.values():
         yield "variant", _variant(variant)
@@ -42,7 +42,7 @@ def described(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 
 def metric_sentence(metric: Metric) -> str:
-    """What a metric counts, over how long, and what is asked of it."""
+    """Return what a metric counts, over how long, and what is asked of it."""
     counted = COUNTED[metric.kind].format(event=metric.event, per=metric.per)
     said = f"{metric.name}: {counted}, over {words.duration(metric.window_s)} from a unit's first exposure"
     if metric.covariate_s is not None:
@@ -51,7 +51,7 @@ def metric_sentence(metric: Metric) -> str:
 
 
 def asked(metric: Metric) -> str:
-    """What has to be shown, such as `must not fall by 1 % of the control's mean or more`."""
+    """Return what has to be shown, such as `must not fall by 1 % of the control's mean or more`."""
     up = metric.direction == "up"
     if metric.role == "goal":
         return f"is to {'rise' if up else 'fall'}"
@@ -72,7 +72,7 @@ def _ramp(ramp: Fraction) -> str:
 
 
 def _verdict(experiment: Experiment) -> str:
-    """When it is `not inferior`."""
+    """Say when the verdict is `not inferior`."""
     roles = {metric.role for metric in experiment.metrics.values()}
     each, one = (" in each treatment", " in one") if len(experiment.treatments) > 1 else ("", "")
     needed = {"guardrail": f"every guardrail is clear of its margin{each}", "goal": f"a goal became better{one}"}

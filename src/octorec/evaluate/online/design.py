@@ -1,4 +1,4 @@
-"""What an experiment is: variants, metrics, a plan and a guard. `experiment` reads them from a file."""
+"""An experiment consists of variants, metrics, a plan and a guard. `experiment` reads them from a file."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Kind = Literal["mean", "proportion", "ratio"]
 
 @dataclass(frozen=True)
 class Variant:
-    """What answers a unit. Fields that are None are those of the server that runs the experiment.
+    """A Variant is what answers a unit. Fields that are None are those of the server that runs the experiment.
 
     share: of the units in the ramp. beam_width: of requests that state none.
     """
@@ -35,7 +35,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Metric:
-    """What a unit's outcomes are counted as, from its first exposure for `window_s` seconds.
+    """A Metric says what a unit's outcomes are counted as, from its first exposure for `window_s` seconds.
 
     mean: the sum of the values of `event`. proportion: whether there was one. ratio: that sum over the sum of `per`,
     both over units. direction: whether more is better. margin: the loss that is allowed, of the control's mean
@@ -57,7 +57,9 @@ class Metric:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, and when it is looked at. units: counted units in all whose windows have passed, of all variants.
+    """A Plan says how long an experiment takes, and when it is looked at.
+
+    units: counted units in all whose windows have passed, of all variants.
 
     days: the end, whatever came; one of the two is there. looks: shares of `units`, or else of `days`, at which it is
     judged, the last 1. alpha: two-sided, over all looks together. power: to show what the metrics ask for, if nothing
@@ -81,7 +83,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Guard:
-    """When a variant loses its traffic at once: over the last `window_s` seconds, once it had `requests` of them.
+    """A Guard says when a variant loses its traffic at once: over the last `window_s` seconds, once it
+    had `requests` of them.
 
     latency_ms: of the 99th percentile. error_rate: share of requests that failed, or were refused through no fault of
     their sender. None: not looked at. outcomes: whether the server makes the plan's looks by itself, of what came over
@@ -100,7 +103,9 @@ class Guard:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A comparison of variants on users' requests. unit: the user field of a request that names the unit.
+    """An Experiment is a comparison of variants on users' requests.
+
+    unit: the user field of a request that names the unit.
 
     variants, metrics: by name, in the file's order. ramp: share of all units that take part; it may only go up.
     hold_out: share of all units that are in no experiment of the deployment.
@@ -120,7 +125,7 @@ class Experiment:
 
     @property
     def treatments(self) -> tuple[str, ...]:
-        """Every variant but the control."""
+        """Return every variant but the control."""
         return tuple(name for name in self.variants if name != CONTROL)
 
     @property
@@ -129,15 +134,18 @@ class Experiment:
 
     @cached_property
     def variant_borders(self) -> list[int]:
-        """The first bucket after each variant's own. It is made once, like the next two, as each request needs it."""
+        """Return the first bucket after each variant's own.
+
+        It is made once, like the next two, as each request needs it.
+        """
         return borders(variant.share for variant in self.variants.values())
 
     @cached_property
     def ramp_border(self) -> int:
-        """The first bucket that is outside of the ramp."""
+        """Return the first bucket that is outside of the ramp."""
         return math.ceil(self.ramp * BUCKETS)
 
     @cached_property
     def hold_out_border(self) -> int:
-        """The first bucket after the hold-out's."""
+        """Return the first bucket after the hold-out's."""
         return math.ceil(self.hold_out * BUCKETS)

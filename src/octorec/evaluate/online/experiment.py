@@ -1,4 +1,4 @@
-"""An experiment as its YAML file says it, checked strictly."""
+"""Read an experiment as its YAML file says it, checked strictly."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ SMALLEST_MARGIN, LARGEST_MARGIN = 1e-6, 1e12
 
 
 def read_experiment(path: str | Path) -> Experiment:
-    """The experiment of a YAML file. Raises InputError, which names file and field."""
+    """Read the experiment of a YAML file. Raises InputError, which names file and field."""
     raw = read_yaml(path, "experiment")
     try:
         return parse_experiment(raw)
@@ -45,7 +45,7 @@ def read_experiment(path: str | Path) -> Experiment:
 
 
 def parse_experiment(raw: Any) -> Experiment:
-    """The experiment of a file's plain values."""
+    """Check a file's plain values and return the experiment."""
     check_keys("experiment", raw, Experiment, required=("name", "salt", "unit", "variants", "metrics", "plan"))
     variants = {name: _variant(name, one) for name, one in named_of("variants", raw["variants"], MOST_VARIANTS).items()}
     _check_variants(variants)
@@ -69,7 +69,7 @@ def parse_experiment(raw: Any) -> Experiment:
 
 
 def check_salt(field_name: str, value: Any) -> str:
-    """`value` where it can be a salt, an experiment's or the deployment's."""
+    """Return `value` where it can be a salt, an experiment's or the deployment's."""
     allowed = f"must be text of 1 to {LONGEST_SALT} characters without a zero byte, {QUOTES}"
     return free_text(field_name, value, LONGEST_SALT, allowed)
 
@@ -118,7 +118,7 @@ def _metric(name: str, raw: Any) -> Metric:
 
 
 def _margin(where: str, value: Any, role: str, kind: str) -> tuple[float, str]:
-    """`0.01` is 1 % of the control, `{absolute: 0.01}` is in the metric's own unit."""
+    """Return a margin and its kind: `0.01` is 1 % of the control, `{absolute: 0.01}` is in the metric's own unit."""
     if role == "goal":
         if value is not None:
             raise InputError(where, value, "a goal has none: it is to become better; make it a guardrail for a margin")

@@ -1,4 +1,4 @@
-"""Who was assigned what and when, from the logs of all processes that served an experiment."""
+"""Read who was assigned what and when, from the logs of all processes that served an experiment."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -21,7 +21,8 @@ assert set(BEST_FIRST) == set(ENDED)
 
 
 def read_exposures(folder: str | Path, columns: Collection[str] | None = None) -> tuple[pa.Table, dict[str, int]]:
-    """The exposures below a folder [n], of which each request of a unit is there once, and what was lost or doubled.
+    """Read the exposures below a folder [n], of which each request of a unit is there once, and what
+    was lost or doubled.
 
     Doubles have unit and request id in common (and experiment, stage, variant and group, so that a unit in two variants
     is seen): of them the row that ended best stays, with the earliest time of all. columns: of `rows.EXPOSURES` that
@@ -39,14 +40,14 @@ def read_exposures(folder: str | Path, columns: Collection[str] | None = None) -
     return kept, {words: count for words, count in counts.items() if count}
 
 
-def log_counts(found: LogRows, what: str) -> dict[str, int]:
-    """What a log says of its losses, in words; some may be 0."""
+def log_counts(log: LogRows, what: str) -> dict[str, int]:
+    """Return what a log says of its losses, in words; some may be 0."""
     killed = f"processes killed while they wrote {what}, each with those of its last second"
-    return {f"{what} lost": found.lost + found.torn, killed: found.killed}
+    return {f"{what} lost": log.lost + log.torn, killed: log.killed}
 
 
 def _whole(table: pa.Table) -> tuple[pa.Table, int]:
-    """The rows that say whose they are, and how many do not."""
+    """Return the rows that say whose they are, and how many do not."""
     there = np.ones(table.num_rows, bool)
     for name in JOINED:
         if name != "request_id":

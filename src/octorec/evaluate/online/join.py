@@ -1,4 +1,4 @@
-"""Exposures and outcomes joined: a row a unit, its outcomes counted from its first exposure for each metric's window.
+"""Join exposures and outcomes: a row a unit, its outcomes counted from its first exposure for each metric's window.
 
 A unit enters with its first request that was assigned, whatever became of that request, so that a variant which fails
 or refuses its units keeps them.
@@ -94,15 +94,15 @@ def join(
 
 
 def _known(
-    experiment: Experiment, stages: Sequence[Stage], exposures: pa.Table, end: int, found: Counter[str]
+    experiment: Experiment, stages: Sequence[Stage], exposures: pa.Table, end: int, counts: Counter[str]
 ) -> pa.Table:
-    """The exposures of this experiment up to `end`; the others are counted by name."""
+    """Return the exposures of this experiment up to `end`; the others are counted by name."""
     ours = np.asarray(pc.equal(exposures["experiment"], experiment.name))
     known = np.isin(np.asarray(exposures["stage"]), [stage.number for stage in stages])
     ahead = _microseconds(exposures["time"]) > end
-    found[OTHER] += int((~ours).sum())
-    found[NO_STAGE] += int((ours & ~known).sum())
-    found[AHEAD] += int((ours & known & ahead).sum())
+    counts[OTHER] += int((~ours).sum())
+    counts[NO_STAGE] += int((ours & ~known).sum())
+    counts[AHEAD] += int((ours & known & ahead).sum())
     kept = ours & known & ~ahead
     table = exposures if kept.all() else exposures.filter(pa.array(kept))
     groups = np.asarray(pc.is_in(table["group"], value_set=pa.array(["experiment", "hold_out", "tester"])))
@@ -113,7 +113,7 @@ def _known(
 
 
 def _places(column: pa.ChunkedArray, known: list[str] | list[int], name: str) -> np.ndarray:
-    """The place of each row's value among those that are known [n] int64."""
+    """Return the place of each row's value among those that are known [n] int64."""
     place = pc.index_in(column, value_set=pa.array(known, column.type))
     if place.null_count:
         odd = column.filter(pc.is_null(place))[0].as_py()
@@ -126,7 +126,9 @@ def _microseconds(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _in_one(variants: np.ndarray, times: np.ndarray, starts: np.ndarray, window: int) -> np.ndarray:
-    """Whether each unit, whose rows begin at `starts`, was seen in one variant only until its `window` had passed."""
+    """Tell whether each unit, whose rows begin at `starts`, was seen in one variant only until its
+    `window` had passed.
+    """
     if not len(starts):
         return np.empty(0, bool)
     own = np.repeat(starts, np.diff(starts, append=len(variants)))
@@ -134,58 +136,64 @@ def _in_one(variants: np.ndarray, times: np.ndarray, starts: np.ndarray, window:
     return np.minimum.reduceat(variants, starts) == np.maximum.reduceat(variants, starts)
 
 
-def _column(metric: Metric, given: Attributed, first: np.ndarray, end: int) -> Column:
-    """A metric's numbers of all units."""
+def _column(metric: Metric, outcomes: Attributed, first: np.ndarray, end: int) -> Column:
+    """Return a metric's numbers of all units."""
     window = round(metric.window_s * 1e6)
-    after = given.time - first[given.place]
+    after = outcomes.time - first[outcomes.place]
     within = (after >= 0) & (after < window)
     made = Column(
-        y=_sums(metric, metric.event, given, within, len(first)),
+        y=_sums(metric, metric.event, outcomes, within, len(first)),
         mature=first + window <= end,
-        per=_sums(metric, metric.per, given, within, len(first)) if metric.per is not None else None,
+        per=_sums(metric, metric.per, outcomes, within, len(first)) if metric.per is not None else None,
         x=None,
     )
     if metric.covariate_s is None:
         return made
     before = (after < 0) & (after >= -round(metric.covariate_s * 1e6))
-    return replace(made, x=_sums(metric, metric.event, given, before, len(first)))
+    return replace(made, x=_sums(metric, metric.event, outcomes, before, len(first)))
 
 
-def _sums(metric: Metric, event: str, given: Attributed, chosen: np.ndarray, units: int) -> np.ndarray:
-    """Each unit's values of an event, where `chosen` [n]: their sum, or whether one is above 0 for a proportion."""
-    chosen = chosen & given.of(event)
+def _sums(metric: Metric, event: str, outcomes: Attributed, chosen: np.ndarray, units: int) -> np.ndarray:
+    """Return each unit's values of an event, where `chosen` [n]: their sum, or whether one is above 0
+    for a proportion.
+    """
+    chosen = chosen & outcomes.of(event)
     sums = metric.kind != "proportion"
-    weights = given.value[chosen] if sums else (given.value[chosen] > 0).astype(float)
-    totals = np.bincount(given.place[chosen], weights=weights, minlength=units)
+    weights = outcomes.value[chosen] if sums else (outcomes.value[chosen] > 0).astype(float)
+    totals = np.bincount(outcomes.place[chosen], weights=weights, minlength=units)
     return totals if sums else (totals > 0).astype(float)
 
 
-def _count_odd(experiment: Experiment, given: Attributed, first: np.ndarray, found: Counter[str]) -> None:
+def _count_odd(experiment: Experiment, outcomes: Attributed, first: np.ndarray, counts: Counter[str]) -> None:
     """Name the outcomes of counted units that no metric's window holds."""
-    after = given.time - first[given.place]
+    after = outcomes.time - first[outcomes.place]
     past, late = np.zeros((2, len(after)), bool)
     late |= after >= 0
     for metric in experiment.metrics.values():
         for event in filter(None, (metric.event, metric.per)):
-            mine = given.of(event)
+            mine = outcomes.of(event)
             late &= ~(mine & (after < round(metric.window_s * 1e6)))
             if metric.covariate_s is not None:
                 past |= mine & (after < 0) & (after >= -round(metric.covariate_s * 1e6))
-    of_proportions = [given.of(metric.event) for metric in experiment.metrics.values() if metric.kind == "proportion"]
-    found[COVARIATE] += int(past.sum())
-    found[BEFORE] += int(((after < 0) & ~past).sum())
-    found[LATE] += int(late.sum())
-    found[NONE_ABOVE] += int((np.any(of_proportions, axis=0) & (given.value <= 0)).sum()) if of_proportions else 0
+    of_proportions = [
+        outcomes.of(metric.event) for metric in experiment.metrics.values() if metric.kind == "proportion"
+    ]
+    counts[COVARIATE] += int(past.sum())
+    counts[BEFORE] += int(((after < 0) & ~past).sum())
+    counts[LATE] += int(late.sum())
+    counts[NONE_ABOVE] += int((np.any(of_proportions, axis=0) & (outcomes.value <= 0)).sum()) if of_proportions else 0
 
 
 def _beyond(experiment: Experiment, first: np.ndarray, last: int | None, end: int) -> int:
-    """How many units have matured for a metric though there is no outcome, of anybody, as late as their windows."""
+    """Return how many units have matured for a metric though there is no outcome, of anybody, as late
+    as their windows.
+    """
     ends = first + round(experiment.longest_window_s * 1e6)
     return 0 if last is None else int(((ends > last) & (ends <= end)).sum())
 
 
 def _ended(experiment: Experiment, variants: np.ndarray, ended: pa.ChunkedArray) -> dict[str, dict[str, int]]:
-    """How many requests of counted units came to which end, by variant."""
+    """Return how many requests of counted units came to which end, by variant."""
     places, words = encoded(ended)
     table = np.bincount(variants * len(words) + places, minlength=len(experiment.variants) * len(words))
     table = table.reshape(len(experiment.variants), -1) if len(words) else np.zeros((len(experiment.variants), 0), int)

@@ -1,4 +1,4 @@
-"""The verdict on an experiment: whether it can be trusted, whether a look is due, and what the look says.
+"""Judge an experiment: whether it can be trusted, whether a look is due, and what the look says.
 
 A look is due when the units whose windows have all passed reach the next planned share, or the plan's days are over.
 What it may spend follows from what was really reached (`bounds`). An end is alone where every guardrail has to clear
@@ -29,7 +29,7 @@ DAY = 86400
 
 
 class StageShares(Protocol):
-    """What is read of a stage: the shares of its variants."""
+    """StageShares are what is read of a stage: the shares of its variants."""
 
     @property
     def shares(self) -> Mapping[str, Fraction]: ...
@@ -77,7 +77,7 @@ def judge(
 
 
 def verdict(experiment: Experiment, effects: Sequence[Effect]) -> Outcome:
-    """The word for all effects together.
+    """Return the word for all effects together.
 
     inferior: a guardrail is inferior, or a goal became worse. not_inferior: every guardrail is not inferior and, where
     there are goals, one became better.
@@ -92,12 +92,13 @@ def verdict(experiment: Experiment, effects: Sequence[Effect]) -> Outcome:
 
 
 def shared_by(experiment: Experiment, role: str) -> int:
-    """Among how many metrics and treatments the error of one role is shared."""
+    """Return among how many metrics and treatments the error of one role is shared."""
     return len(experiment.treatments) * sum(metric.role == role for metric in experiment.metrics.values())
 
 
 def _due(plan: Plan, looks: Sequence[Look], units: int, days: float, final: bool) -> tuple[float, float, bool] | None:
-    """The share of the plan that is reached, the share whose error may be spent, and whether this is the last look.
+    """Return the share of the plan that is reached, the share whose error may be spent, and whether
+    this is the last look.
 
     None where no look is due. What the plan ends may spend all, what a person ends only what was reached.
     """
@@ -156,7 +157,7 @@ def _look(
 
 
 def _broken(experiment: Experiment, joined: Joined, mature: np.ndarray, ratio: SampleRatio) -> tuple[str, ...]:
-    """Why the experiment cannot be trusted, in words."""
+    """Return the reasons why the experiment cannot be trusted, in words."""
     why = []
     if ratio.broken:
         shown = ", ".join(f"{name} {ratio.assigned[name]:,} of {hope:,.0f}" for name, hope in ratio.expected.items())

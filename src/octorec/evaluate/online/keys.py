@@ -1,4 +1,4 @@
-"""Rows that are the same, told by integers instead of by Python's objects."""
+"""Rows that are the same are found by integers instead of by Python's objects."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pyarrow as pa
 
 
 def encoded(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """A column's distinct values, null among them, and the place of each row's value in them [n] int64."""
+    """Return a column's distinct values, null among them, and the place of each row's value in them [n] int64."""
     chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
     made = chunked.dictionary_encode(null_encoding="encode")
     if not made.num_chunks:
@@ -17,7 +17,7 @@ def encoded(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
 
 
 def row_codes(columns: Sequence[pa.Array | pa.ChunkedArray]) -> np.ndarray:
-    """An integer for each row [n] int64, equal where all `columns` are; null equals null."""
+    """Return an integer for each row [n] int64, equal where all `columns` are; null equals null."""
     codes, size = encoded(columns[0])[0], 2**31
     for column in columns[1:]:
         more, values = encoded(column)
@@ -29,7 +29,8 @@ def row_codes(columns: Sequence[pa.Array | pa.ChunkedArray]) -> np.ndarray:
 
 
 def firsts(codes: np.ndarray, *order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows [n] sorted by code, those of one code by `order`, then as they come; and where each code begins in it.
+    """Return the rows [n] sorted by code, those of one code by `order`, then as they come; and where
+    each code begins in it.
 
     So `rows[starts]` is each code's first row.
     """

@@ -1,4 +1,4 @@
-"""A log of rows that a server writes beside its answers: it never delays or fails whoever hands a row over."""
+"""A server writes a log of rows beside its answers; the log never delays or fails the caller that hands a row over."""
 
 import contextlib
 import errno
@@ -22,16 +22,16 @@ from octorec.output.write import OF_THE_DISK
 from octorec.reading import reason
 
 EXPOSURES_FOLDER, OUTCOMES_FOLDER = "exposures", "outcomes"  # below an experiment's folder
-WAITING_BYTES = 2**24  # of rows that wait for the disk
+WAITING_BYTES = 2**24  # most bytes of rows that wait for the disk
 FILE_BYTES, FILE_SECONDS = 2**26, 600.0  # a file that is larger or older is made Parquet
-MOST_NAMES = 100  # that are tried for a new file; another process may look at one just then
+MOST_NAMES = 100  # names that are tried for a new file; another process may look at one just then
 SAID_EVERY_S = 60.0  # seconds between two warnings
 
 logger = logging.getLogger(__name__)
 
 
 class RowLog:
-    """Rows of one schema, in files of this process's own below a folder.
+    """A RowLog keeps rows of one schema in files of this process's own below a folder.
 
     Each `flush_s` seconds a thread appends what came and waits until the disk has it: what kills the process takes
     the rows of the last `flush_s` with it, and no others. Rows that find no room, on the disk or among the
@@ -136,7 +136,7 @@ class RowLog:
         with self._lock:
             self._lost += len(lines) - written
             lost = self._lost
-        with contextlib.suppress(Exception):  # it is tried again a flush later
+        with contextlib.suppress(Exception):  # the next flush tries again
             if self._file is not None:
                 self._file.note(lost - self._noted)
         self._tell(lost)
@@ -155,7 +155,7 @@ class RowLog:
             logger.exception("what is to be done about lost rows failed")
 
     def _ready(self) -> LogFile:
-        """The file to go on in: a new one where the last is large, old, broken or was taken away."""
+        """Return the file to go on in: a new one where the last is large, old, broken or was taken away."""
         old = self._file
         if old is not None and old.empty and not old.lost:
             self._since = time.monotonic()

@@ -1,4 +1,4 @@
-"""One process's own file of a log, which is locked while the process lives, and is made Parquet after that."""
+"""A process has its own file of a log, which is locked while the process lives, and is made Parquet after that."""
 
 import contextlib
 import fcntl
@@ -15,13 +15,14 @@ import pyarrow.parquet
 
 from octorec.errors import InputError
 from octorec.evaluate.online.log_lines import HEAD, Head, line_chunks, parse_head, parse_lines
+from octorec.output.lock import is_at
 
 LINES, PARQUET, SCRATCH = ".jsonl", ".parquet", ".partial"
 NOTE = b"octorec.log"  # the key of the head in a Parquet file's metadata
 
 
 class LogFile:
-    """A new file of lines; a file system without locks is written too, but nobody makes Parquet of it."""
+    """A LogFile is a new file of lines; a file system without locks is written too, but nobody makes Parquet of it."""
 
     def __init__(self, folder: Path, name: str, schema: pa.Schema):
         """Make, lock and begin the file. Raises OSError; FileExistsError where somebody took the name first."""
@@ -29,7 +30,7 @@ class LogFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         self._handle = os.open(self.path, flags, 0o644)
         try:
-            if _lock(self._handle, fcntl.LOCK_EX) is False or not _is_at(self._handle, self.path):
+            if _lock(self._handle, fcntl.LOCK_EX) is False or not is_at(self._handle, self.path):
                 raise FileExistsError(f"{self.path} was taken")
             self._write(self._head.line(), 0)
             os.fsync(self._handle)
@@ -70,13 +71,13 @@ class LogFile:
             os.fsync(self._handle)
 
     def close(self) -> None:
-        """Leave the file to whoever makes Parquet of it."""
+        """Leave the file to the process that makes Parquet of it."""
         os.close(self._handle)
 
     @property
     def is_there(self) -> bool:
-        """Whether the file still stands under its name; a person may have removed it."""
-        return _is_at(self._handle, self.path)
+        """Tell whether the file still stands under its name; a person may have removed it."""
+        return is_at(self._handle, self.path)
 
     @property
     def empty(self) -> bool:
@@ -84,7 +85,7 @@ class LogFile:
 
     @property
     def lost(self) -> int:
-        """Rows that the head says were lost."""
+        """Return how many rows the head says were lost."""
         return self._head.lost
 
     def _write(self, data: bytes, place: int) -> None:
@@ -118,13 +119,14 @@ def make_parquet(path: Path, schema: pa.Schema) -> None:
 def left(file: BinaryIO, path: Path, how: int) -> Iterator[bool]:
     """Hold the lock of an open file of lines, by LOCK_EX or LOCK_SH; yields False where its process lives, or nobody
     can say."""
-    yield _lock(file.fileno(), how) is True and _is_at(file.fileno(), path)
+    yield _lock(file.fileno(), how) is True and is_at(file.fileno(), path)
 
 
 def read_lines(
     file: BinaryIO, path: Path, schema: pa.Schema, growing: bool = False
 ) -> tuple[Head | None, Iterator[tuple[list[pa.Table], int]]]:
-    """The head of a file, None of one whose process had not written it yet, and its rows and broken lines bit by bit.
+    """Return the head of a file, None of one whose process had not written it yet, and its rows and
+    broken lines bit by bit.
 
     growing: leave out what stands behind the last line end, as its process is writing it.
     """
@@ -135,7 +137,7 @@ def read_lines(
 
 
 def _read_head(file: BinaryIO, path: Path, schema: pa.Schema) -> Head | None:
-    """The head, which is looked at again where it was being written just then."""
+    """Return the head, which is looked at again where it was being written just then."""
     for again in (True, True, False):
         file.seek(0)
         first = file.read(HEAD)
@@ -167,7 +169,7 @@ def _write_parquet(scratch: Path, schema: pa.Schema, head: Head, parts: Iterator
 
 
 def _lock(handle: int, how: int) -> bool | None:
-    """Whether the lock could be had; None on a file system without locks."""
+    """Tell whether the lock could be had; None on a file system without locks."""
     try:
         fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -175,13 +177,6 @@ def _lock(handle: int, how: int) -> bool | None:
     except OSError:
         return None
     return True
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reading a log's folder: files of lines and Parquet, of living and dead processes, on this host or copied here."""
+"""Read a log's folder: files of lines and Parquet, of living and dead processes, on this host or copied here."""
 
 import contextlib
 import fcntl
@@ -21,7 +21,9 @@ OWN = re.compile(r".*-\d+-[0-9a-f]{8}-\d+(\.jsonl|\.parquet)")  # the name of a 
 
 @dataclass(frozen=True)
 class LogRows:
-    """table: all rows, doubles among them, with the columns that were asked for.
+    """LogRows are the rows of a log's folder.
+
+    table: all rows, doubles among them, with the columns that were asked for.
 
     lost: rows that never were written, as their processes counted them. torn: lines that cannot be read. killed:
     processes that did not close their files.
@@ -34,7 +36,8 @@ class LogRows:
 
 
 def read_log(folder: str | Path, schema: pa.Schema, columns: Collection[str] | None = None) -> LogRows:
-    """The rows of a folder that `log.RowLog` writes or wrote, while it is written too; folders within are read as well.
+    """Read the rows of a folder that `log.RowLog` writes or wrote, while it is written too; folders
+    within are read as well.
 
     columns: None for all of the schema. Raises InputError, which names the file, for one that is no log's or is broken.
     """
@@ -46,7 +49,7 @@ def read_log(folder: str | Path, schema: pa.Schema, columns: Collection[str] | N
     for stem in log_stems(folder):
         some, head = _read_stem(stem, schema, wanted)
         tables += some
-        if head is not None:  # of a file and its copy, which have one name, the one that knows more
+        if head is not None:  # a file and its copy have one name: take the one that knows more
             heads[head.name] = max(head, heads.get(head.name, head), key=lambda one: (one.lost, one.torn, one.closed))
     killed = len({head.name.rpartition("-")[0] for head in heads.values() if not head.closed})
     lost, torn = sum(head.lost for head in heads.values()), sum(head.torn for head in heads.values())
@@ -54,7 +57,7 @@ def read_log(folder: str | Path, schema: pa.Schema, columns: Collection[str] | N
 
 
 def is_log(folder: Path) -> bool:
-    """Whether a folder holds what a `RowLog` wrote, or nothing at all; other folders may be tables."""
+    """Tell whether a folder holds what a `RowLog` wrote, or nothing at all; other folders may be tables."""
     if not folder.is_dir():
         return False
     files = [path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder)]
@@ -62,7 +65,7 @@ def is_log(folder: Path) -> bool:
 
 
 def log_stems(folder: Path) -> list[Path]:
-    """The log files below a folder, without their endings, in order; another file's name is an InputError.
+    """Return the log files below a folder, without their endings, in order; another file's name is an InputError.
 
     While lines are made Parquet a listing may miss both, the next one does not; so two are taken.
     """
@@ -78,7 +81,9 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 
 def _read_stem(stem: Path, schema: pa.Schema, wanted: pa.Schema) -> tuple[list[pa.Table], Head | None]:
-    """Parquet where there is any, which has all that the lines have; it may come while the lines are looked for."""
+    """Read Parquet where there is any, which has all that the lines have; it may come while the lines
+    are looked for.
+    """
     readers = ((PARQUET, _read_parquet), (LINES, _read_lines), (PARQUET, _read_parquet))
     for ending, read in readers:
         with contextlib.suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
-"""The rows of a log as lines of JSON, and back as Arrow tables.
+"""The rows of a log are written as lines of JSON, and read back as Arrow tables.
 
 A file begins with a head, which says whose rows follow and how many were lost. It always has HEAD bytes, so that it can
-be written anew in its place where the disk has no room for anything else. Then comes an object a line; a time in it is
+be written again in its place where the disk has no room for anything else. Then comes an object a line; a time in it is
 an integer, microseconds since 1970. All is UTF-8.
 """
 
@@ -19,14 +19,17 @@ from octorec.errors import InputError
 
 HEAD = 512  # bytes
 LONGEST = 2**20  # bytes of a line
-CHUNK = 2**23  # bytes of lines that are parsed together
+CHUNK_BYTES = 2**23  # bytes of lines that are parsed together
 ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 @dataclass(frozen=True)
 class Head:
-    """name: of the file, without its ending. lost: rows that could not be written while it was open. closed: whether
-    its process ended it itself. torn: lines that could not be read when it was made Parquet."""
+    """A Head says what a log's file is.
+
+    name: of the file, without its ending. lost: rows that could not be written while it was open. closed: whether
+    its process ended it itself. torn: lines that could not be read when it was made Parquet.
+    """
 
     name: str
     columns: tuple[str, ...]
@@ -35,12 +38,12 @@ class Head:
     torn: int = 0
 
     def line(self) -> bytes:
-        """HEAD bytes, a line end among them."""
+        """Return HEAD bytes, a line end among them."""
         return ENCODE(dataclasses.asdict(self)).encode().ljust(HEAD - 1) + b"\n"
 
 
 def parse_head(raw: bytes, where: str, schema: pa.Schema) -> Head:
-    """The head that `Head.line` or a Parquet file's metadata has; anything else is an InputError about `where`."""
+    """Read the head that `Head.line` or a Parquet file's metadata has; anything else is an InputError about `where`."""
     try:
         head = Head(**json.loads(raw))
         known = isinstance(head.name, str) and tuple(head.columns) == tuple(schema.names)
@@ -53,7 +56,7 @@ def parse_head(raw: bytes, where: str, schema: pa.Schema) -> Head:
 
 
 def encoder(schema: pa.Schema) -> Callable[[dict[str, Any]], bytes]:
-    """A function that makes a line of a row. Its time is a number, seconds since 1970; what it lacks is null.
+    """Return a function that makes a line of a row. Its time is a number, seconds since 1970; what it lacks is null.
 
     The function raises ValueError for unknown names, values of other types, NaN, and lines longer than LONGEST.
     """
@@ -103,9 +106,9 @@ def _microseconds(value: Any) -> int:
 
 
 def line_chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """What is left of a file, some whole lines at a time; what stands behind the last line end comes last."""
+    """Yield what is left of a file, some whole lines at a time; what stands behind the last line end comes last."""
     rest = b""
-    while part := file.read(CHUNK):
+    while part := file.read(CHUNK_BYTES):
         whole, end, last = part.rpartition(b"\n")
         if end:
             yield rest + whole + end
@@ -117,7 +120,7 @@ def line_chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def parse_lines(lines: bytes, schema: pa.Schema) -> tuple[list[pa.Table], int]:
-    """The rows of some lines, in order, and how many lines are none."""
+    """Return the rows of some lines, in order, and how many lines are no rows."""
     wire = pa.schema([(one.name, pa.int64() if pa.types.is_timestamp(one.type) else one.type) for one in schema])
     return _parse(lines, wire, schema)
 

@@ -1,4 +1,6 @@
-"""From an experiment's folder to its report: rows are read, joined and judged, and a look that was due is recorded."""
+"""A look leads from an experiment's folder to its report: rows are read, joined and judged, and a look that was due is
+recorded.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +34,8 @@ def look(
     final: bool = False,
     empty: bool = False,
 ) -> tuple[AbReport, Record]:
-    """The report of an experiment's folder at the time `now`, in seconds since 1970, and its record as it is then.
+    """Return the report of an experiment's folder at the time `now`, in seconds since 1970, and its
+    record as it is then.
 
     files: outcomes besides those of the folder; form: how they are written. final: this look
     is the last, wherever the plan is. empty: a metric's rows may end before now. A look that is due is recorded;
@@ -62,7 +65,7 @@ def look(
         if not empty:
             _check_rows(experiment, joined, outcomes, started, now)
             _check_reach(joined, report.looks[-1].units)
-        record = add_look(folder, report.looks[-1])  # of two of one number the first stands: it is read from the record
+        record = add_look(folder, report.looks[-1])  # or the look of this number that another process made first
 
 
 def _exposures(folder: Path) -> tuple[pa.Table, dict[str, int]]:
@@ -74,8 +77,11 @@ def _exposures(folder: Path) -> tuple[pa.Table, dict[str, int]]:
 
 
 def _check_rows(experiment: Experiment, joined: Joined, outcomes: pa.Table, started: float, now: float) -> None:
-    """A look is made once: not while the rows of a metric are missing, all of them or the newest, unless there really
-    are none. Those of the past, which are given as covariate, do not count."""
+    """Refuse a look while the rows of a metric are missing, all of them or the newest, unless there really are none: a
+    look is made once.
+
+    Those of the past, which are given as covariate, do not count.
+    """
     times = np.asarray(outcomes["time"].cast(pa.int64())) / 1e6
     here = (times >= started) & (times <= now)
     entered = joined.first[np.all([column.mature for column in joined.columns.values()], axis=0)]
@@ -99,7 +105,7 @@ def _check_reach(joined: Joined, units: int) -> None:
 
 
 def _check_time(record: Record, now: float) -> None:
-    """A look is not made before one that was made, nor before the start: clocks are apart, or a time is mistyped."""
+    """Refuse a look before one that was made, or before the start: clocks are apart, or a time is mistyped."""
     last = max([record.stages[0].since, *(one.time for one in record.looks)])
     if now < last:
         what = "its last look" if record.looks else "its start"

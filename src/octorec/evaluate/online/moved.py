@@ -1,4 +1,4 @@
-"""Units that a change of shares gives to another variant while their outcomes are still counted.
+"""A change of shares gives some units to another variant while their outcomes are still counted.
 
 Whether such a unit comes back, and is then seen in both variants, depends on how often it comes: to leave out those
 that are seen would leave out the heavy ones, all of one variant. So all units of the buckets that moved are left out,
@@ -19,7 +19,7 @@ from octorec.evaluate.online.design import Experiment
 
 
 class Stage(Protocol):
-    """What is read of a stage: since when, in seconds since 1970, its units have had these shares."""
+    """A Stage is what is read of a stage: since when, in seconds since 1970, its units have had these shares."""
 
     @property
     def number(self) -> int: ...
@@ -32,7 +32,7 @@ class Stage(Protocol):
 def moved(
     experiment: Experiment, stages: Sequence[Stage], units: Sequence[str], stage: np.ndarray, first: np.ndarray
 ) -> np.ndarray:
-    """Whether a later stage that began before its windows passed has another variant for a unit: [U] bool.
+    """Tell whether a later stage that began before its windows passed has another variant for a unit: [U] bool.
 
     units [U]: ids. stage [U]: place in `stages` of the first exposure. first [U]: its time, microseconds since 1970.
     """

@@ -1,4 +1,4 @@
-"""A table of outcomes as a company has it, in the columns of `rows.OUTCOMES`."""
+"""Read a table of outcomes as a company has it, in the columns of `rows.OUTCOMES`."""
 
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from octorec.errors import InputError
 from octorec.evaluate.online.rows import OUTCOMES, TIME
 from octorec.evaluate.online.unit import MOST_BYTES, unit_id
 
-LARGEST = 1e15  # of a value: the square of a sum of such is still a number
+LARGEST = 1e15  # largest value: the square of a sum of such values is still a number
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # a second
 LAST = 10**10 * 10**6  # microseconds: the year 2286
 
 
 def read_outcome_table(path: str | Path, form: TableFormat | None = None) -> pa.Table:
-    """The rows [n] of a Parquet, CSV or JSON lines table (see `data.tables.read_table`), as `rows.OUTCOMES` has them.
+    """Read the rows [n] of a Parquet, CSV or JSON lines table (see `data.tables.read_table`), as
+    `rows.OUTCOMES` has them.
 
     form: how it is written, its columns by our names. It needs `event`, `time` and one of `unit` and `request_id`;
     further columns of the file are left out. Raises InputError, which names file, column and row.
@@ -60,7 +61,7 @@ def _column(column: pa.Array, name: str, where: str, time_format: str | None) ->
 
 
 def _times(column: pa.Array, where: str, time_format: str | None) -> pa.Array:
-    """Microseconds since 1970, in UTC; times without a zone are taken to be in UTC.
+    """Return microseconds since 1970, in UTC; times without a zone are taken to be in UTC.
 
     Numbers are s, ms, us or ns since 1970, whichever makes all of them times from 1973 to 2286.
     """
@@ -90,7 +91,7 @@ def _times(column: pa.Array, where: str, time_format: str | None) -> pa.Array:
 
 
 def _values(column: pa.Array, where: str) -> pa.Array:
-    """Finite numbers, 1 where there is none; True is 1."""
+    """Return finite numbers, 1 where there is none; True is 1."""
     kind, allowed = column.type, f"must hold numbers from -{LARGEST:g} to {LARGEST:g}"
     if is_text(kind) and pc.all(pc.equal(column, "")).as_py():  # a CSV's column without a value
         return pa.array(np.ones(len(column)))
@@ -105,7 +106,7 @@ def _values(column: pa.Array, where: str) -> pa.Array:
 
 
 def _texts(column: pa.Array, where: str) -> pa.Array:
-    """Text or null, which stands for empty text; integers become their digits."""
+    """Return text or null, which stands for empty text; integers become their digits."""
     if pa.types.is_null(column.type):
         return column.cast(pa.string())
     empty = np.asarray(column.is_null())
@@ -115,7 +116,7 @@ def _texts(column: pa.Array, where: str) -> pa.Array:
 
 
 def _units(text: pa.Array, where: str) -> pa.Array:
-    """Each id as `unit_id` has it, which is asked about the few that are not plain."""
+    """Return each id as `unit_id` has it, which is asked about the few that are not plain."""
     plain = pc.and_(pc.string_is_ascii(text), pc.less_equal(pc.binary_length(text), MOST_BYTES))
     odd = pc.unique(text.filter(pc.invert(plain)))
     if not len(odd):

@@ -1,4 +1,4 @@
-"""What units did: from the log of `POST /v1/outcomes`, and from tables that a company has anyway."""
+"""Read what units did: from the log of `POST /v1/outcomes`, and from tables that a company has anyway."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def read_outcomes(
     form: TableFormat | None = None,
     every_event: bool = False,
 ) -> tuple[pa.Table, dict[str, int]]:
-    """The outcomes [n] in `rows.OUTCOMES` of events that a metric uses, each once, and what was left out.
+    """Read the outcomes [n] in `rows.OUTCOMES` of events that a metric uses, each once, and what was left out.
 
     files: a folder that `log.RowLog` wrote, Parquet, CSV or JSON lines tables, or several of these. form: how
     the tables are written. every_event: rows of other events stay too, as `past_of` counts their units. Two rows of
@@ -63,13 +63,13 @@ def read_outcomes(
 
 
 def events_of(experiment: Experiment) -> list[str]:
-    """The events that the experiment's metrics count, each once."""
+    """Return the events that the experiment's metrics count, each once."""
     metrics = experiment.metrics.values()
     return list(dict.fromkeys(event for metric in metrics for event in (metric.event, metric.per) if event))
 
 
 def _checked_log(folder: str | Path, counts: Counter[str]) -> pa.Table:
-    """A log's rows; a value that is not given is 1, and what a table of a company is refused for is left out."""
+    """Return a log's rows; a value that is not given is 1, and what a table of a company is refused for is left out."""
     found = read_log(folder, OUTCOMES)
     counts.update(log_counts(found, "outcomes"))
     table = found.table
@@ -97,7 +97,7 @@ def _name_missing(experiment: Experiment, table: pa.Table, foreign: Counter[str]
 
 
 def _without_doubles(table: pa.Table, counts: Counter[str]) -> pa.Table:
-    """The earliest row of each id, and of rows without ids each once, in the order in which they came."""
+    """Return the earliest row of each id, and of rows without ids each once, in the order in which they came."""
     has_id = np.asarray(pc.is_valid(table["id"]))
     whole = row_codes([table[name] for name in OUTCOMES.names])
     ids = row_codes([table["id"]])
@@ -108,7 +108,7 @@ def _without_doubles(table: pa.Table, counts: Counter[str]) -> pa.Table:
         return table
     kept = np.zeros(len(codes), bool)
     kept[rows[starts]] = True
-    first = np.repeat(rows[starts], np.diff(starts, append=len(rows)))  # of each row in `rows`, whose double it is
+    first = np.repeat(rows[starts], np.diff(starts, append=len(rows)))  # the row whose double each row in `rows` is
     differ = int((whole[rows] != whole[first]).sum())
     counts[DIFFERENT] += differ
     counts[DOUBLED] += len(codes) - len(starts) - differ

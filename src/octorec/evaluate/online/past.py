@@ -1,4 +1,4 @@
-"""What a metric was in the past, for the size that an experiment needs."""
+"""Measure what a metric was in the past, for the size that an experiment needs."""
 
 import math
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ NEARLY = 0.9  # share of the time asked for that the past has to reach back
 
 @dataclass(frozen=True)
 class Past:
-    """units, and the mean and variance of a unit; correlation: with the covariate. skew: the skewness of a unit without
-    what the covariate explains. A ratio's mean is the ratio; the others are of a unit's (y - ratio per) / mean per
-    (delta method).
+    """A Past is what a metric was: units, and the mean and variance of a unit; correlation: with the covariate. skew:
+    the skewness of a unit without what the covariate explains. A ratio's mean is the ratio; the others are of a unit's
+    (y - ratio per) / mean per (delta method).
     """
 
     units: int
@@ -28,7 +28,7 @@ class Past:
 
 
 def past_of(experiment: Experiment, outcomes: pa.Table, until: float | None = None) -> dict[str, Past]:
-    """The past of each metric over the last window before `until`, seconds since 1970; None for the newest row.
+    """Return the past of each metric over the last window before `until`, seconds since 1970; None for the newest row.
 
     outcomes: rows as `rows.OUTCOMES`. Units are all that have a row before `until`, whatever its event: an experiment
     counts those who were shown something, which are often more, and then a proportion is lower than here. Raises
@@ -54,7 +54,7 @@ def past_of(experiment: Experiment, outcomes: pa.Table, until: float | None = No
 
 @dataclass(frozen=True)
 class _Rows:
-    """time, unit (a number below units), event and value of each row."""
+    """_Rows hold time, unit (a number below units), event and value of each row."""
 
     time: np.ndarray
     unit: np.ndarray
@@ -63,7 +63,7 @@ class _Rows:
     value: np.ndarray
 
     def sums(self, event: str, start: float, end: float, once: bool) -> np.ndarray:
-        """The sum of an event's values by unit [units], or whether one is above 0, as `join` counts them."""
+        """Return the sum of an event's values by unit [units], or whether one is above 0, as `join` counts them."""
         there = (self.event == event) & (self.time >= start) & (self.time < end)
         if once:
             there &= self.value > 0

@@ -19,7 +19,9 @@ Made = TypeVar("Made")
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses and mappings as dicts, tuples as lists, fractions as text, and floats that are not finite as text."""
+    """Return dataclasses and mappings as dicts, tuples as lists, fractions as text, and floats that are
+    not finite as text.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -36,7 +38,10 @@ def plain(value: Any) -> Any:
 
 
 def made(kind: type[Made], value: Any, where: str) -> Made:
-    """The dataclass, or other type, whose `plain` is `value`. Raises InputError about `where` for all other values."""
+    """Return the dataclass, or other type, whose `plain` is `value`.
+
+    Raises InputError about `where` for all other values.
+    """
     found: Made = _made(kind, value, where)
     return found
 

@@ -1,4 +1,4 @@
-"""What an experiment's plan reaches, by past data: the units that each metric asks for, power, and days."""
+"""Tell what an experiment's plan reaches, by past data: the units that each metric asks for, power, and days."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ CURVE = 60  # points of a power curve
 
 @dataclass(frozen=True)
 class Reached:
-    """What a plan reaches. units: counted, of all variants, at its end; None where that is not known.
+    """A Reached says what a plan reaches. units: counted, of all variants, at its end; None where that is not known.
 
     sizes: by metric in the file's order. power: of the guardrails whose size is known, at `units`.
     """
@@ -29,7 +29,7 @@ class Reached:
 
 
 def reach(experiment: Experiment, past: Mapping[str, Past], units_a_day: float | None) -> Reached:
-    """Sizes and power of an experiment. units_a_day: seen for the first time, in the ramp, of all variants."""
+    """Compute sizes and power of an experiment. units_a_day: seen for the first time, in the ramp, of all variants."""
     units = plan_units(experiment, units_a_day)
     found = sizes(experiment, past, units_a_day)
     power = {one.metric: reached(experiment, one, [units])[0] for one in found if one.units and units}
@@ -37,7 +37,7 @@ def reach(experiment: Experiment, past: Mapping[str, Past], units_a_day: float |
 
 
 def curves(experiment: Experiment, found: Reached) -> dict[str, tuple[list[float], list[float]]]:
-    """Power against units, a curve a guardrail: from far too few units to more than any needs."""
+    """Return power against units, a curve a guardrail: from far too few units to more than any needs."""
     known = [size for size in found.sizes if size.units]
     ends = [size.units for size in known if size.units] + ([found.units] if found.units else [])
     if not known:
@@ -48,7 +48,7 @@ def curves(experiment: Experiment, found: Reached) -> dict[str, tuple[list[float
 
 
 def verdict_of_plan(experiment: Experiment, found: Reached) -> str:
-    """In one sentence, whether the plan's units are enough."""
+    """Say in one sentence whether the plan's units are enough."""
     if found.units is None:
         return "The plan states no units: give --units-per-day to learn how many its days reach"
     wanted = {size.metric: size.units for size in found.sizes if size.units is not None}
@@ -64,7 +64,10 @@ def verdict_of_plan(experiment: Experiment, found: Reached) -> str:
 
 
 def parts_of_plan(experiment: Experiment, found: Reached, counts: Mapping[str, int]) -> Iterator[Part]:
-    """A table of what each metric asks for, and how it was counted. counts: what was left out of the past, by words."""
+    """Yield a table of what each metric asks for, and how it was counted.
+
+    counts: what was left out of the past, by words.
+    """
     rows = [_row(experiment.metrics[size.metric], size, found) for size in found.sizes]
     columns = ("metric", "margin", "units needed", "power", "smallest shown", "days")
     lines = [f"{size.metric}: {asked(experiment.metrics[size.metric])}; {size.why}" for size in found.sizes]
@@ -76,7 +79,7 @@ def parts_of_plan(experiment: Experiment, found: Reached, counts: Mapping[str, i
 
 
 def needs(experiment: Experiment) -> Iterator[str]:
-    """What past data has to hold, in sentences."""
+    """Yield in sentences what past data has to hold."""
     yield "Give past outcomes by --data, Parquet or CSV: time, unit, event, and value where it is not 1"
     for metric in experiment.metrics.values():
         events = words.listed([metric.event, *([metric.per] if metric.per else [])])

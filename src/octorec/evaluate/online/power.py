@@ -1,4 +1,4 @@
-"""The chance that what is left of the plan shows a guardrail to be not inferior, if nothing differs.
+"""Compute the chance that what is left of the plan shows a guardrail to be not inferior, if nothing differs.
 
 With n units the difference is v with standard error s. With N of them, the others showing none, it becomes a normal
 with mean v n / N, of which the new units give the standard error s sqrt(n / N) sqrt(1 - n / N), and it is judged with
@@ -18,7 +18,7 @@ DAY = 86400
 
 
 def power_left(experiment: Experiment, looks: Sequence[Look]) -> dict[str, float]:
-    """The chance by `metric, variant`, from the last look; without a look, and for an effect without ends, none.
+    """Return the chance by `metric, variant`, from the last look; without a look, and for an effect without ends, none.
 
     What came after the last look is left out, for it would be looked at without having been planned.
     """
@@ -38,7 +38,9 @@ def power_left(experiment: Experiment, looks: Sequence[Look]) -> dict[str, float
 
 
 def _of_units(experiment: Experiment, share: float) -> float:
-    """The share of its units that a plan has at a share of it: days begin with a window in which none has passed."""
+    """Return the share of its units that a plan has at a share of it: days begin with a window in which
+    none has passed.
+    """
     plan, window = experiment.plan, experiment.longest_window_s / DAY
     if plan.units is not None or plan.days is None:
         return share

@@ -1,4 +1,4 @@
-"""The power that numbers of units reach: what `size` asks for, seen from the other side."""
+"""Compute the power that numbers of units reach: the inverse of `size`."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ MOST_DRIFT = 40.0  # standard errors with which any plan is sure to show what it
 
 
 def reached(experiment: Experiment, size: Size, units: Sequence[float]) -> list[float]:
-    """The chance that a guardrail is shown to be not inferior with so many units in all, if nothing differs.
+    """Return the chance that a guardrail is shown to be not inferior with so many units in all, if nothing differs.
 
     size: of the guardrail, with a number of units. With them the estimate is as many standard errors away from the
     margin as its power asks for: the plan's or, of several guardrails and treatments, so much that all together

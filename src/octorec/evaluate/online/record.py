@@ -1,4 +1,4 @@
-"""The life of an experiment: started, gone on with after restarts, in stages, stopped and resumed, and ended for good.
+"""An experiment is started, continued after restarts, changed in stages, stopped and resumed, and ended permanently.
 
 ROOT/NAME/ is the folder of one experiment below the deployment's root, and its record.json remembers all of this. Any
 number of processes, also of several hosts on a shared disk that knows `flock`, may call these functions at once.
@@ -107,13 +107,13 @@ def resume(folder: str | Path, now: float) -> Record:
 
 
 def resumed_at(record: Record) -> float | None:
-    """When it was resumed the last time, None where it never was."""
+    """Return when it was resumed the last time, None where it never was."""
     times = [note.time for note in record.notes if note.text.startswith(RESUMED)]
     return times[-1] if times else None
 
 
 def end(folder: str | Path, now: float) -> Record:
-    """End an experiment for good, so that another may start. Raises InputError for one that was ended before."""
+    """End an experiment permanently, so that another may start. Raises InputError for one that was ended before."""
     moment = check_time(now)
 
     def change(record: Record) -> Record:
@@ -153,8 +153,9 @@ def note_ratio(folder: str | Path, p: float) -> Record:
 
 
 def effective(record: Record) -> Experiment:
-    """What assigns units now, with the present ramp and shares, also while it is stopped: then the control's engine
-    answers, and units stay assigned and counted. One that was ended assigns nobody, which its caller looks at."""
+    """Return what assigns units now, with the present ramp and shares, also while it is stopped: then the control's
+    engine answers, and units stay assigned and counted. One that was ended assigns nobody, which its caller looks at.
+    """
     return record.experiment
 
 
@@ -229,7 +230,7 @@ def _how_to_end(record: Record) -> str:
 
 
 def _words(stage: Stage) -> str:
-    """Shares and versions, in words."""
+    """Return shares and versions, in words."""
     parts = (
         f"{name} {share} of {' with '.join(shown(version, 40) for version in stage.versions[name])}"
         for name, share in stage.shares.items()

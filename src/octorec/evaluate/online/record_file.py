@@ -37,7 +37,9 @@ KEPT = ("hold_out_salt", "stages", "stop", "ended", "looks", "lowest_ratio_p", "
 
 @dataclass(frozen=True)
 class Stage:
-    """A time in which nothing changed that a comparison depends on. number: from 0. since: seconds since 1970.
+    """A Stage is a time in which nothing changed that a comparison depends on.
+
+    number: from 0. since: seconds since 1970.
 
     shares: by variant, as they are drawn in whole buckets. versions: of checkpoint and catalog by variant.
     """
@@ -50,7 +52,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Stop:
-    """From `time` on the control's engine answers every unit. variant: the one at fault, "" where a person stopped."""
+    """A Stop says that from `time` on the control's engine answers every unit.
+
+    variant: the one at fault, "" where a person stopped.
+    """
 
     time: float
     variant: str
@@ -59,7 +64,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Note:
-    """What was done to the experiment, in words, for a person who reads its record."""
+    """A Note says what was done to the experiment, in words, for a person who reads its record."""
 
     time: float
     text: str
@@ -67,7 +72,9 @@ class Note:
 
 @dataclass(frozen=True)
 class Record:
-    """What is remembered of one experiment. experiment: as it was started, with the ramp, shares and folders of now.
+    """A Record is what is remembered of one experiment.
+
+    experiment: as it was started, with the ramp, shares and folders of now.
 
     hold_out_salt: the deployment's. stages: oldest first. stop: None while variants answer. ended: when, None while it
     runs. looks: that were made. lowest_ratio_p: of the sample-ratio check. notes: all that was done, oldest first.
@@ -89,12 +96,15 @@ class Record:
 
     @property
     def latest(self) -> float:
-        """The last time that anything of the record was noted at."""
+        """Return the last time that anything of the record was noted at."""
         return self.notes[-1].time
 
 
 def read_record(folder: str | Path) -> Record:
-    """The record of an experiment's folder. Raises InputError, which names the file, for what is no whole record."""
+    """Read the record of an experiment's folder.
+
+    Raises InputError, which names the file, for what is no whole record.
+    """
     require_folder(folder, "folder", RECORD)
     folder = Path(folder)
     where = f"record {folder / RECORD}"
@@ -131,7 +141,7 @@ def locked(folder: Path, field: str = "folder") -> Iterator[None]:
 
 
 def changed(folder: str | Path, change: Callable[[Record], Record]) -> Record:
-    """Read, change and write the record while nobody else does; a change that gives its argument back writes none."""
+    """Read, change and write the record while nobody else does; a change that returns its argument writes nothing."""
     read_record(folder)  # before a lock is left in a folder that is none of ours
     with locked(Path(folder)):
         before = read_record(folder)
@@ -148,7 +158,9 @@ def write_record(record: Record) -> None:
 
 
 def noted(record: Record, now: float, text: str, **changes: Any) -> Record:
-    """The record with `changes`, and a note of them at `now`, or at its latest time where the clock went back."""
+    """Return the record with `changes`, and a note of them at `now`, or at its latest time where the
+    clock went back.
+    """
     moment = max(now, record.latest)
     if moment > now:
         text += f" (a clock said {date(now)}, which is before this)"
@@ -156,14 +168,14 @@ def noted(record: Record, now: float, text: str, **changes: Any) -> Record:
 
 
 def check_time(now: Any) -> float:
-    """`now` as seconds since 1970. Raises InputError for what is no time up to the year 9999."""
+    """Return `now` as seconds since 1970. Raises InputError for what is no time up to the year 9999."""
     if isinstance(now, bool) or not isinstance(now, int | float) or not 0 <= now <= LATEST:
         raise InputError("now", now, "must be seconds since 1970, up to the year 9999")
     return float(now)
 
 
 def date(moment: float) -> str:
-    """A time as text, in UTC."""
+    """Return a time as text, in UTC."""
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -233,5 +245,5 @@ def _check_times(where: str, times: list[float]) -> None:
 
 
 def shares_of(experiment: Experiment) -> dict[str, Fraction]:
-    """The shares of an experiment's variants, as they are drawn."""
+    """Return the shares of an experiment's variants, as they are drawn."""
     return drawn({name: variant.share for name, variant in experiment.variants.items()})

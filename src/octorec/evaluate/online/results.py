@@ -1,4 +1,4 @@
-"""The A/B verdict and all that leads to it, as text, JSON and HTML show it."""
+"""These are the A/B verdict and all that leads to it, as text, JSON and HTML show it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ JUDGED = frozenset((*EXIT_CODES.values(), BROKEN))  # the exit codes of a report
 
 @dataclass(frozen=True)
 class Effect:
-    """A metric of one treatment beside the control at one look.
+    """An Effect sets a metric of one treatment beside the control at one look.
 
     value, low, high: the difference, relative to the control's mean or absolute as the metric's margin is, in the
     metric's own direction (above 0: more). The ends hold at every look together; one that nothing bounds is infinite,
@@ -39,8 +39,9 @@ class Effect:
 
 @dataclass(frozen=True)
 class Look:
-    """One planned look. time: seconds since 1970. units: counted, whose windows have passed. information: reached, as a
-    share of the plan. alpha_spent: two-sided, of all looks so far. bound: how many standard errors an end is away.
+    """A Look is one planned look. time: seconds since 1970. units: counted, whose windows have passed. information:
+    reached, as a share of the plan. alpha_spent: two-sided, of all looks so far. bound: how many standard errors an end
+    is away.
     """
 
     number: int
@@ -55,7 +56,10 @@ class Look:
 
 @dataclass(frozen=True)
 class SampleRatio:
-    """assigned, expected: units by variant. p: the lowest that the check's always-valid p-value ever was."""
+    """A SampleRatio holds the units of each variant beside those expected.
+
+    p: the lowest that the check's always-valid p-value ever was.
+    """
 
     assigned: Mapping[str, int]
     expected: Mapping[str, float]
@@ -65,7 +69,9 @@ class SampleRatio:
 
 @dataclass(frozen=True)
 class AbReport:
-    """verdict: of the last look; `broken` before everything, `inconclusive` before the first look. broken: why, in
+    """An AbReport says what an experiment shows so far.
+
+    verdict: of the last look; `broken` before everything, `inconclusive` before the first look. broken: why, in
     words. counts, ended: of `joined.Joined`. units: counted, whose windows have passed. next_look: units at which the
     next look is due, None after the last. power: by guardrail and treatment, the chance that the rest of the plan ends
     `not_inferior` if nothing differs.

@@ -1,4 +1,4 @@
-"""The rows of an experiment's two logs, as Arrow tables hold them. Times are UTC, in microseconds."""
+"""An experiment's two logs have these rows, as Arrow tables hold them. Times are UTC, in microseconds."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Whether the variants got the shares of units that they were to get: a test that may be looked at at any time.
+"""Test whether the variants got the shares of units that they were to get; the test may be looked at at any time.
 
 Lindon & Malek (2022, *Anytime-Valid Inference for Multinomial Count Data*, NeurIPS) compare the shares w of the plan
 with shares that are unknown, Dirichlet with parameters a_v = A w_v. After n_v units of each variant the Bayes factor is
@@ -29,7 +29,7 @@ PRIORS = (1000.0, 2.0)  # A: the larger, the smaller the imbalances that are loo
 
 
 def log_bayes_factor(counts: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """The logarithm of the mean B [...] of `counts` [..., V] where `shares` [V], all above 0, are expected."""
+    """Return the logarithm of the mean B [...] of `counts` [..., V] where `shares` [V], all above 0, are expected."""
     factors = [_log_factor(counts, shares, prior) for prior in PRIORS]
     return np.logaddexp.reduce(factors) - np.log(len(PRIORS))
 
@@ -54,7 +54,7 @@ def sample_ratio(
 
 
 def expected_shares(shares: Sequence[Fraction]) -> np.ndarray:
-    """The shares as buckets really give them [V]."""
+    """Return the shares as buckets really give them [V]."""
     return np.diff([0, *borders(shares)]) / BUCKETS
 
 

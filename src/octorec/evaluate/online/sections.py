@@ -1,4 +1,4 @@
-"""An A/B report as titled tables and sentences, which the terminal and the HTML page show alike."""
+"""Write an A/B report as titled tables and sentences, which the terminal and the HTML page show alike."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,13 +11,16 @@ from octorec.evaluate.online.results import AbReport, Effect, Look, SampleRatio
 from octorec.evaluate.online.rows import ENDED
 from octorec.evaluate.online.sample_ratio import LEVEL
 
-MOST_NOTES = 20  # of the record, the newest
+MOST_NOTES = 20  # notes of the record that are shown, the newest
 GOAL_WORDS = {"not_inferior": "better", "inferior": "worse", "inconclusive": "inconclusive"}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A title, a table below it where there are columns, and sentences. The first `left` columns hold words."""
+    """A Part has a title, a table below it where there are columns, and sentences.
+
+    The first `left` columns hold words.
+    """
 
     title: str
     lines: tuple[str, ...] = ()
@@ -27,7 +30,7 @@ class Part:
 
 
 def parts_of(report: AbReport, record: Record) -> list[Part]:
-    """All that a report says below its verdict."""
+    """Return all that a report says below its verdict."""
     experiment = record.experiment
     parts = [Part("Why nothing can be said", report.broken)] if report.broken else []
     parts.append(_sample_ratio(report.sample_ratio))
@@ -44,7 +47,7 @@ def parts_of(report: AbReport, record: Record) -> list[Part]:
 
 
 def verdict(report: AbReport, experiment: Experiment) -> tuple[str, str]:
-    """The verdict as its word or two, and what goes on with it to one sentence."""
+    """Return the verdict's word or two, and the words that complete the sentence."""
     if report.outcome == "broken":
         return "broken", f": {report.broken[0] if report.broken else 'the sample ratio is not the planned one'}"
     word = report.outcome.replace("_", " ")
@@ -58,23 +61,25 @@ def verdict(report: AbReport, experiment: Experiment) -> tuple[str, str]:
 
 
 def said_counts(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Such as `17 outcomes of units that were never exposed`, a sentence each."""
+    """Return a sentence for each count, such as `17 outcomes of units that were never exposed`."""
     return tuple(f"{count:,} {what}" for what, count in counts.items())
 
 
 def outcome_word(effect: Effect, metric: Metric) -> str:
-    """A metric's outcome in words; that of a goal says whether it became better."""
+    """Return a metric's outcome in words; that of a goal says whether it became better."""
     return GOAL_WORDS[effect.outcome] if metric.role == "goal" else effect.outcome.replace("_", " ")
 
 
 def _judging(experiment: Experiment) -> list[Metric]:
-    """The guardrails; the goals where there is none."""
+    """Return the guardrails; the goals where there is none."""
     guardrails = [metric for metric in experiment.metrics.values() if metric.role == "guardrail"]
     return guardrails or list(experiment.metrics.values())
 
 
 def _deciding(report: AbReport, experiment: Experiment, last: Look) -> list[Metric]:
-    """The metrics by which the verdict is what it is: all that have its word, and of a good one the guardrails."""
+    """Return the metrics by which the verdict is what it is: all that have its word, and of a good one
+    the guardrails.
+    """
     if report.outcome == "not_inferior":
         return _judging(experiment)
     alike = {effect.metric for effect in last.effects if effect.outcome == report.outcome}
@@ -82,14 +87,14 @@ def _deciding(report: AbReport, experiment: Experiment, last: Look) -> list[Metr
 
 
 def _at_margins(metrics: list[Metric]) -> str:
-    """Such as ` at a margin of 1 %, by clicks and orders`."""
+    """Return a text such as ` at a margin of 1 %, by clicks and orders`."""
     margins = list(dict.fromkeys(words.margin(metric) for metric in metrics if metric.role == "guardrail"))
     many = f"margins of {words.listed(margins)}" if margins[1:] else f"a margin of {margins[0]}" if margins else ""
     return f"{f' at {many},' if many else ''} by {words.listed([metric.name for metric in metrics])}"
 
 
 def _goals(last: Look, experiment: Experiment, said: set[str]) -> str:
-    """Such as `; spent (fp8) is better`, for the goals that are decided and were not `said`."""
+    """Return a text such as `; spent (fp8) is better`, for the goals that are decided and were not `said`."""
     more = ""
     for effect in last.effects:
         metric = experiment.metrics[effect.metric]
@@ -102,10 +107,10 @@ def _look_name(look: Look, experiment: Experiment) -> str:
     return f"{'the last look' if look.final else f'look {look.number} of {len(experiment.plan.looks)}'}"
 
 
-def _sample_ratio(found: SampleRatio) -> Part:
-    rows = tuple((name, f"{count:,}", f"{found.expected[name]:,.1f}") for name, count in found.assigned.items())
-    word = "is broken" if found.broken else "is as planned"
-    line = f"The sample ratio {word}: p {words.chance(found.p)}, the lowest that it ever was; broken below {LEVEL}"
+def _sample_ratio(ratio: SampleRatio) -> Part:
+    rows = tuple((name, f"{count:,}", f"{ratio.expected[name]:,.1f}") for name, count in ratio.assigned.items())
+    word = "is broken" if ratio.broken else "is as planned"
+    line = f"The sample ratio {word}: p {words.chance(ratio.p)}, the lowest that it ever was; broken below {LEVEL}"
     return Part("Sample ratio", (line,), ("variant", "assigned units", "expected"), rows)
 
 
@@ -118,7 +123,7 @@ def _effects(look: Look, experiment: Experiment, treatment: str) -> Part:
     by_units: dict[tuple[int, int], list[str]] = {}
     for effect in effects:
         by_units.setdefault(effect.units, []).append(effect.metric)
-    by_units.pop((0, 0), None)  # of a metric that nothing can be said of
+    by_units.pop((0, 0), None)  # a metric of which nothing can be said has no units
     for (control, treated), names in by_units.items():
         whose = f" ({', '.join(names)})" if len(by_units) > 1 else ""
         lines.append(f"Units whose windows have passed: control {control:,}, {treatment} {treated:,}{whose}")
@@ -147,7 +152,7 @@ def _looks(looks: tuple[Look, ...], experiment: Experiment) -> Part:
 
 
 def _ahead(report: AbReport, record: Record) -> Iterator[str]:
-    """Whether it still runs, when the next look is due, and what it is likely to show."""
+    """Say whether the experiment still runs, when the next look is due, and what it is likely to show."""
     plan, started = record.experiment.plan, record.stages[0].since
     if record.ended is not None:
         yield f"Ended on {words.moment(record.ended)}"
@@ -175,7 +180,7 @@ def _ahead(report: AbReport, record: Record) -> Iterator[str]:
 
 
 def _ended(ended: Mapping[str, Mapping[str, int]], experiment: Experiment) -> Part:
-    """What became of requests, as shares of each variant's."""
+    """Return what became of requests, as shares of each variant's."""
     found = dict.fromkeys(word for counts in ended.values() for word in counts)
     names = sorted(found, key=lambda word: ENDED.index(word) if word in ENDED else len(ENDED))
     rows = []

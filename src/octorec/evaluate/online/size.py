@@ -1,4 +1,4 @@
-"""How many units each metric needs, from data of the past.
+"""Compute how many units each metric needs, from data of the past.
 
 A guardrail is shown not to be inferior, if nothing differs, where T(-margin) = mean_t - (1 - margin) mean_c is D
 standard errors above 0, with
@@ -30,15 +30,17 @@ from octorec.evaluate.online.past import Past
 from octorec.evaluate.verdict import MIN_USERS
 
 DAY = 86400
-LEAST_PER_ARM = 2 * MIN_USERS  # to be expected, so that the MIN_USERS without which nothing is said do come
-SAFE_SKEW = 0.75 * MOST_SKEW  # of T, so that what is estimated stays below MOST_SKEW
-STEPS = 40  # of the search for units whose skewness they are
+LEAST_PER_ARM = 2 * MIN_USERS  # expected units of an arm, so that the MIN_USERS without which nothing is said do come
+SAFE_SKEW = 0.75 * MOST_SKEW  # skewness of T, so that what is estimated stays below MOST_SKEW
+STEPS = 40  # steps of the search for units with this skewness
 MOST = 1e3  # standard deviations of a unit
 
 
 @dataclass(frozen=True)
 class Size:
-    """units: counted, of all variants together, that a guardrail needs; None for a goal, and where no number is enough.
+    """A Size says how many units a metric needs.
+
+    units: counted, of all variants together, that a guardrail needs; None for a goal, and where no number is enough.
 
     found: the smallest margin, or a goal's smallest difference, that the plan's units show with its power, relative or
     absolute as the metric's margin is; None for a plan of no known units. days: until so many units have passed all
@@ -53,7 +55,7 @@ class Size:
 
 
 def sizes(experiment: Experiment, past: Mapping[str, Past], units_a_day: float | None = None) -> tuple[Size, ...]:
-    """The size that each metric asks for, in the file's order.
+    """Return the size that each metric asks for, in the file's order.
 
     past: by metric, as `past_of` gives it. units_a_day: that are seen for the first time, in the ramp, of all variants.
     """
@@ -63,7 +65,7 @@ def sizes(experiment: Experiment, past: Mapping[str, Past], units_a_day: float |
 
 
 def plan_units(experiment: Experiment, units_a_day: float | None) -> int | None:
-    """The units of a plan; days end it with as many as came so early that their windows passed."""
+    """Return the units of a plan; days end it with as many as came so early that their windows passed."""
     plan = experiment.plan
     if plan.days is None or units_a_day is None:
         return plan.units
@@ -101,7 +103,10 @@ class _Formula:
     drift: float
 
     def needed(self, margin: float) -> float:
-        """Units in all for a margin, not rounded. A goal is compared with no difference, and stands beyond it."""
+        """Return the units in all for a margin, not rounded.
+
+        A goal is compared with no difference, and stands beyond it.
+        """
         relative, up = self.metric.margin_kind == "relative", self.metric.direction == "up"
         times = 1 - (margin if up else -margin) if relative and self.metric.role == "guardrail" else 1.0
         variance = self.past.variance * (1 - self.past.correlation**2)
@@ -116,20 +121,20 @@ class _Formula:
         return max(units, (skew / SAFE_SKEW) ** 2)
 
     def _skewed(self, skew: float) -> float:
-        """How many times D is needed where T has this skewness, which moves the bound and the standard error."""
+        """Return how many times D is needed where T has this skewness, which moves the bound and the standard error."""
         skew = max(-MOST_SKEW, min(skew, MOST_SKEW))
         bound, above = -float(ndtri(self.level)), float(ndtri(self.power))
         moved = float(unskewed(bound, skew))
         return (moved + (1 - moved * skew / 2) * (above - skew * (above**2 - 1) / 6)) / (bound + above)
 
     def units(self, margin: float) -> int:
-        """Units in all, whole in the smallest treatment and at least LEAST_PER_ARM there."""
+        """Return the units in all, whole in the smallest treatment and at least LEAST_PER_ARM there."""
         share = min(self.treatment, self.control)
         smaller = max(LEAST_PER_ARM, math.ceil(self.needed(margin) * share - 1e-9))
         return math.ceil(smaller / share - 1e-9)
 
     def found(self, units: int) -> float | None:
-        """The margin that needs so many units; None where no margin is wide enough."""
+        """Return the margin that needs so many units; None where no margin is wide enough."""
         relative = self.metric.margin_kind == "relative"
         most = 1.0 if relative and self.metric.role == "guardrail" else MOST * math.sqrt(self.past.variance)
         if self.needed(most) > units:
@@ -139,7 +144,7 @@ class _Formula:
 
 
 def _drift(experiment: Experiment, metric: Metric) -> tuple[float, float, float, str]:
-    """The one-sided error, the power and D of a metric, and how the error and the power were shared."""
+    """Return the one-sided error, the power and D of a metric, and how the error and the power were shared."""
     plan, level = experiment.plan, experiment.plan.alpha / 2
     alike = len(experiment.treatments) * sum(one.role == metric.role for one in experiment.metrics.values())
     power, words = plan.power, f"one-sided error {level:.3g}, power {plan.power:.3g}"

@@ -1,4 +1,5 @@
-"""How T(r) of a contrast varies: its standard error, degrees of freedom and skewness, each at the r that is asked for.
+"""T(r) of a contrast varies: this gives its standard error, degrees of freedom and skewness, each at the r that is
+asked for.
 
 They differ much from one r to another where the arms do. A treatment that lost nearly all of its hits leaves few units
 to tell how much is lost, yet many to tell that it is more than a margin.
@@ -17,8 +18,9 @@ Terms = tuple[np.ndarray, np.ndarray]  # p and q of an arm's units [U]: a unit i
 
 
 @dataclass(frozen=True)
-class At:
-    """T(r) at each r [R]: standard error, degrees of freedom (Welch 1947, *Biometrika* 34) and skewness.
+class Variation:
+    """A Variation says how T(r) varies at each r [R]: standard error, degrees of freedom (Welch 1947,
+    *Biometrika* 34) and skewness.
 
     skew: if r is the difference, so that both arms' units vary alike. seen: with the variance that each arm shows.
     """
@@ -31,7 +33,7 @@ class At:
 
 @dataclass(frozen=True)
 class Spread:
-    """The moments of p + r q as forms in r.
+    """A Spread holds the moments of p + r q as forms in r.
 
     parts [2, S, 2, 2]: what each stage of control and treatment adds to the variance of T, as a form in (1, r). counts
     [2, S]: units. weights [S]: of the stages. squares [3] and thirds [4]: sums of a unit's second and third power about
@@ -44,8 +46,8 @@ class Spread:
     squares: np.ndarray
     thirds: np.ndarray
 
-    def at(self, r: np.ndarray) -> At:
-        """How T(r) varies at each of r [R].
+    def at(self, r: np.ndarray) -> Variation:
+        """Return how T(r) varies at each of r [R].
 
         A unit's skewness is that of both arms together, as a small arm alone does not show its own well enough.
         """
@@ -56,7 +58,7 @@ class Spread:
         square = np.maximum(s[0] + r * (s[1] + r * s[2]), 0.0)
         third = t[0] + r * (t[1] + r * (t[2] + r * t[3]))
         unit = np.divide(third, square**1.5, out=np.zeros(len(r)), where=square > 0) * self.counts.sum() ** 0.5
-        return At(
+        return Variation(
             error=np.sqrt(total),
             freedom=total**2 / (shares**2 / (counts - 1)).sum(0),
             skew=unit * self._leaning_alike,
@@ -64,22 +66,24 @@ class Spread:
         )
 
     def error(self, r: float) -> float:
-        """The standard error of T(r)."""
+        """Return the standard error of T(r)."""
         return float(self.at(np.array([r])).error[0])
 
     @cached_property
     def _leaning_alike(self) -> np.ndarray:
-        """`_leaning` where units of both arms vary alike: the same at every r."""
+        """Return `_leaning` where units of both arms vary alike: the same at every r."""
         return self._leaning((self.weights**2 / self.counts).reshape(-1, 1))
 
     def _leaning(self, shares: np.ndarray) -> np.ndarray:
-        """The skewness of T where a unit's is 1, by what each stage of control and treatment adds to the variance."""
+        """Return the skewness of T where a unit's is 1, by what each stage of control and treatment
+        adds to the variance.
+        """
         signs = np.repeat([[-1.0], [1.0]], len(self.weights), 0) / np.sqrt(self.counts.reshape(-1, 1))
         return np.asarray((signs * shares * np.sqrt(shares)).sum(0) / shares.sum(0) ** 1.5)
 
 
 def powers(arms: tuple[Arm, Arm], terms: tuple[Terms, Terms]) -> tuple[np.ndarray, np.ndarray]:
-    """The squares and thirds of a Spread."""
+    """Return the squares and thirds of a Spread."""
     squares, thirds = np.zeros(3), np.zeros(4)
     for arm, (p, q) in zip(arms, terms, strict=True):
         centred = arm.centred(p)

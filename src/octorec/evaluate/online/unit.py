@@ -1,15 +1,15 @@
-"""What an experiment assigns and counts: units, most often users, by an id that every part spells in one way."""
+"""An experiment assigns and counts units, most often users, by an id that every part spells in one way."""
 
 import unicodedata
 from typing import Any
 
 from octorec.errors import InputError
 
-MOST_BYTES = 256  # of an id in UTF-8
+MOST_BYTES = 256  # most bytes of an id in UTF-8
 
 
 def unit_id(value: Any, field: str = "unit") -> str | None:
-    """The id in the one form that is hashed, logged and joined; None where there is none: null or empty text.
+    """Return the id in the one form that is hashed, logged and joined; None where there is none: null or empty text.
 
     Text is brought to Unicode's form NFC, so that a name that is composed elsewhere is the same unit; nothing else is
     changed. Integers are read as text. Raises InputError about `field` for other types, longer ids, lone surrogates.

@@ -1,4 +1,4 @@
-"""Whether a variant is too slow or fails too often, over the last seconds."""
+"""Tell whether a variant is too slow or fails too often, over the last seconds."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -11,7 +11,10 @@ PERCENTILE = 99.0
 
 
 class Watch:
-    """The requests of the guard's last `window_s` seconds, by variant. Times are of one clock that never goes back."""
+    """A Watch counts the requests of the guard's last `window_s` seconds, by variant.
+
+    Times are of one clock that never goes back.
+    """
 
     def __init__(self, guard: Guard):
         self.guard = guard
@@ -23,13 +26,15 @@ class Watch:
         self._forget(variant, now)
 
     def counts(self, now: float) -> Mapping[str, int]:
-        """Requests in the window by variant."""
+        """Return the requests in the window by variant."""
         for variant in self._seen:
             self._forget(variant, now)
         return {variant: len(seen) for variant, seen in self._seen.items()}
 
     def beyond(self, variant: str, now: float) -> str | None:
-        """Why the variant is to lose its traffic, in words, or None; None too while it had too few requests to say."""
+        """Return why the variant is to lose its traffic, in words; None where it is not, or had too few
+        requests to say.
+        """
         seen = self._seen.get(variant, deque())
         self._forget(variant, now)
         if len(seen) < self.guard.requests:

@@ -1,14 +1,17 @@
-"""An experiment as plain values, which `parse_experiment` reads back as the same experiment."""
+"""Write an experiment as plain values, which `parse_experiment` reads back as the same experiment."""
 
 from decimal import Decimal
 from typing import Any
 
 from octorec.evaluate.online.design import Experiment, Metric, Variant
 from octorec.evaluate.online.fields import SECONDS
+from octorec.settings import given
 
 
 def experiment_values(experiment: Experiment) -> dict[str, Any]:
-    """The values of a file that says this experiment: text, numbers, lists and mappings; shares as fractions."""
+    """Return the values of a file that describes this experiment: text, numbers, lists and mappings;
+    shares as fractions.
+    """
     plan, guard = experiment.plan, experiment.guard
     return {
         "name": experiment.name,
@@ -16,7 +19,7 @@ def experiment_values(experiment: Experiment) -> dict[str, Any]:
         "unit": experiment.unit,
         "variants": {name: _variant(variant) for name, variant in experiment.variants.items()},
         "metrics": {name: _metric(metric) for name, metric in experiment.metrics.items()},
-        "plan": _given(
+        "plan": given(
             {
                 "units": plan.units,
                 "days": plan.days,
@@ -28,7 +31,7 @@ def experiment_values(experiment: Experiment) -> dict[str, Any]:
         "ramp": str(experiment.ramp),
         "hold_out": str(experiment.hold_out),
         "overrides": dict(experiment.overrides),
-        "guard": _given(
+        "guard": given(
             {
                 "window": duration(guard.window_s),
                 "requests": guard.requests,
@@ -41,7 +44,7 @@ def experiment_values(experiment: Experiment) -> dict[str, Any]:
 
 
 def duration(seconds: float) -> str:
-    """The duration of so many seconds, in the largest unit of which it is a whole number."""
+    """Return a number of seconds as a duration, in the largest unit of which it is a whole number."""
     for letter in ("d", "h", "m"):
         if seconds % SECONDS[letter] == 0:
             return f"{int(seconds) // SECONDS[letter]}{letter}"
@@ -49,7 +52,7 @@ def duration(seconds: float) -> str:
 
 
 def _variant(variant: Variant) -> dict[str, Any]:
-    return _given(
+    return given(
         {
             "share": str(variant.share),
             "checkpoint": variant.checkpoint,
@@ -62,7 +65,7 @@ def _variant(variant: Variant) -> dict[str, Any]:
 def _metric(metric: Metric) -> dict[str, Any]:
     absolute = metric.margin_kind == "absolute"
     margin = None if metric.role == "goal" else {"absolute": metric.margin} if absolute else metric.margin
-    return _given(
+    return given(
         {
             "kind": metric.kind,
             "event": metric.event,
@@ -74,7 +77,3 @@ def _metric(metric: Metric) -> dict[str, Any]:
             "covariate": None if metric.covariate_s is None else duration(metric.covariate_s),
         }
     )
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

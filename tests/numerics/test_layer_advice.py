@@ -1,4 +1,4 @@
-"""The verdict by its rules, and its recipe through `quantize` and a model that loads."""
+"""The advice by its rules, and its recipe through `quantize` and a model that loads."""
 
 import dataclasses
 import math
@@ -15,21 +15,21 @@ from torch import Tensor
 from octorec.kernels.fp8 import E4M3, dequantize, quantize
 from octorec.models.hf_folder import Checkpoint
 from octorec.numerics.activations import ActivationStats, OutputError
-from octorec.numerics.checkpoint_files import StoredTensor
-from octorec.numerics.recipe_file import patterns, recipe_text
-from octorec.numerics.scale_groups import ScaleStats
-from octorec.numerics.stats import measure, tensor_stats
-from octorec.numerics.verdict import (
+from octorec.numerics.advice import (
     BELL_SQNR_DB,
     MAX_FLUSHED,
     MAX_OUTPUT_ERROR,
     MAX_RANGE,
     MIN_SQNR_DB,
     MOST,
-    LayerVerdict,
-    Verdict,
+    Advice,
+    LayerAdvice,
     judge,
 )
+from octorec.numerics.checkpoint_files import StoredTensor
+from octorec.numerics.recipe_file import patterns, recipe_text
+from octorec.numerics.scale_groups import ScaleStats
+from octorec.numerics.stats import measure, tensor_stats
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
 from octorec.quant.patterns import check_patterns, matching
@@ -48,11 +48,11 @@ def weights(**tensors: Tensor) -> list[Any]:
     return [tensor_stats(StoredTensor(f"{name.replace('__', '.')}.weight", x)) for name, x in tensors.items()]
 
 
-def layer(verdict: Verdict, module: str) -> LayerVerdict:
-    return next(layer for layer in verdict.layers if layer.module == module)
+def layer(advice: Advice, module: str) -> LayerAdvice:
+    return next(layer for layer in advice.layers if layer.module == module)
 
 
-def one(x: Tensor) -> LayerVerdict:
+def one(x: Tensor) -> LayerAdvice:
     return layer(judge(weights(**{UP.replace(".", "__"): x})), UP)
 
 
@@ -248,7 +248,7 @@ def test_the_recipe_quantizes_and_the_model_loads(make_checkpoint: Any, tmp_path
     blocks, kept = "blocks.0.ffn.down_proj.weight", "blocks.2.self_attn.v_proj.weight"
     spoil(folder, {blocks: slice(128, None), kept: slice(None, None, 2)})
     found = analyze(folder, tmp_path / "out")
-    decisions = {layer.module: layer.decision for layer in found.verdict.layers}
+    decisions = {layer.module: layer.decision for layer in found.advice.layers}
     assert decisions["blocks.0.ffn.down_proj"] == "block"
     assert [decisions[f"blocks.2.self_attn.{p}_proj"] for p in "qkvo"] == ["keep", "keep", "keep", "channel"]
     assert decisions["blocks.1.self_attn.v_proj"] == "channel"
@@ -265,9 +265,9 @@ def test_the_recipe_quantizes_and_the_model_loads(make_checkpoint: Any, tmp_path
     assert quantized.load(kept).dtype == torch.bfloat16
     assert quantized.load(blocks).dtype == E4M3
     assert quantized.shape(f"{blocks}_scale") == (1, 4)
-    before = sum(layer.bytes_16 for layer in found.verdict.layers)
-    saved = sum(layer.bytes_16 - layer.bytes_8 for layer in found.verdict.layers if layer.decision != "keep")
-    assert found.verdict.bytes_after == before - saved
+    before = sum(layer.bytes_16 for layer in found.advice.layers)
+    saved = sum(layer.bytes_16 - layer.bytes_8 for layer in found.advice.layers if layer.decision != "keep")
+    assert found.advice.bytes_after == before - saved
     assert report.total_bytes_before - report.total_bytes_after == saved
     load_model(tmp_path / "fp8")
     text = path.read_text()

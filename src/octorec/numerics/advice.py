@@ -1,4 +1,5 @@
-"""Is FP8 safe, layer by layer and for the model: quantize, use blocks, or keep in 16 bit, with reason and numbers.
+"""Is FP8 safe, layer by layer and for the model? The advice is to quantize, use blocks, or keep in 16 bit, with reason
+and numbers.
 
 The rules and the reasons of their thresholds are in docs/numerics.md. Letters: N and K of a weight [N, K].
 """
@@ -17,15 +18,15 @@ from octorec.numerics.stats import TensorStats, finite
 from octorec.quant.products import ACTIVATIONS, unit, width_faults
 
 Decision = Literal["channel", "block", "keep"]
-Outcome = Literal["quantize", "quantize in part", "keep in 16 bit"]
+ModelDecision = Literal["quantize", "quantize in part", "keep in 16 bit"]
 
-BELL_SQNR_DB = 31.5  # what E4M3 leaves of a bell curve, whatever its width
+BELL_SQNR_DB = 31.5  # SQNR of a bell curve in E4M3, whatever its width
 MIN_SQNR_DB = BELL_SQNR_DB - 3  # twice a bell curve's noise
 MAX_OUTPUT_ERROR = 0.053  # twice the noise of two bell curves multiplied: sqrt(2 * 2) * 10^(-31.5 / 20)
 MAX_RANGE = 12.0  # octaves; at 14.8 half of a group has left the full precision of E4M3, at 12 a bell curve's 8 %
 MAX_FLUSHED = 0.01  # a bell curve under a channel's scale loses a thousandth of that
-MOST, HALF = 0.9, 0.5  # of the products' FLOPs, for `quantize` and for `quantize in part`
-SCHEMES = {"channel": "channel/token", "block": "block/group"}
+MOST, HALF = 0.9, 0.5  # shares of the products' FLOPs for `quantize` and for `quantize in part`
+SCHEME_OF = {"channel": "channel/token", "block": "block/group"}
 ROLE_REASONS = {
     "norm": "a norm is not multiplied",
     "router": "scores are never 8 bit: a small error changes which expert wins",
@@ -36,8 +37,8 @@ ROLE_REASONS = {
 
 
 @dataclass(frozen=True)
-class LayerVerdict:
-    """What to do with one matrix.
+class LayerAdvice:
+    """A LayerAdvice says what to do with one matrix.
 
     decision: channel (weights a scale an output channel, activations a scale a token), block (128 x 128 and groups of
     128), or keep. sqnr, range_p99, flushed: of the weights under that decision's scales (of a kept product under
@@ -60,28 +61,30 @@ class LayerVerdict:
 
     @property
     def extra_bytes(self) -> int:
-        """What keeping it in 16 bit costs in memory, and in memory traffic each time it is read."""
+        """Return the bytes that keeping it in 16 bit costs in memory, and in memory traffic each time it is read."""
         return self.bytes_16 - self.bytes_8 if self.decision == "keep" else 0
 
     @property
     def extra_flops(self) -> float:
-        """What keeping it leaves at 16-bit speed, a row."""
+        """Return the FLOPs that keeping it leaves at 16-bit speed, a row."""
         return self.flops if self.decision == "keep" else 0.0
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """On a model. flops_share: of the FLOPs a row in the matrices of MATRIX_ROLES, those to be computed in FP8.
+class Advice:
+    """An Advice is what `octorec analyze` says of a model.
+
+    flops_share: of the FLOPs a row in the matrices of MATRIX_ROLES, those to be computed in FP8.
 
     bytes_16: of all matrices in 16 bit; bytes_after: of the same when the recipe was applied.
     """
 
-    outcome: Outcome
+    outcome: ModelDecision
     reason: str
     flops_share: float
     bytes_16: int
     bytes_after: int
-    layers: tuple[LayerVerdict, ...]
+    layers: tuple[LayerAdvice, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "layers": [asdict(layer) for layer in self.layers]}
@@ -91,8 +94,11 @@ def judge(
     weights: Sequence[TensorStats],
     activations: Sequence[ActivationStats] = (),
     active: Mapping[str, float] | None = None,
-) -> Verdict:
-    """Of every matrix; `active` is the share of rows that reach a tensor by its name, 1 where it is not named."""
+) -> Advice:
+    """Decide for every matrix whether to quantize it.
+
+    `active`: the fraction of rows that reach a tensor, by its name; 1 where it is not named.
+    """
     matrices = [stats for stats in weights if stats.distribution is not None and len(stats.shape) >= 2]
     inputs: dict[str, list[ActivationStats]] = defaultdict(list)
     for seen in activations:
@@ -115,7 +121,7 @@ def judge(
 
 
 def _reason_to_keep(stats: TensorStats) -> str | None:
-    """Why a matrix stays in 16 bit whatever its numbers are."""
+    """Return why a matrix stays in 16 bit whatever its numbers are."""
     if stats.role not in MATRIX_ROLES:
         return ROLE_REASONS[stats.role]
     if len(stats.shape) > 2 or not stats.name.endswith(".weight"):
@@ -124,7 +130,7 @@ def _reason_to_keep(stats: TensorStats) -> str | None:
 
 
 def _decide(parts: list[TensorStats], inputs: list[ActivationStats]) -> tuple[Decision, str]:
-    """One decision for the matrices of one product."""
+    """Decide for the matrices of one product together."""
     channel, block = _failures("channel", parts, inputs), _failures("block", parts, inputs)
     if not channel:
         return "channel", "well within E4M3"
@@ -134,7 +140,7 @@ def _decide(parts: list[TensorStats], inputs: list[ActivationStats]) -> tuple[De
 
 
 def _failures(decision: Decision, parts: list[TensorStats], inputs: list[ActivationStats]) -> list[str]:
-    """What speaks against `decision`, the worst of each kind."""
+    """Return what speaks against `decision`, the worst of each kind."""
     found = []
     for stats in parts:
         broken = stats.distribution.nan + stats.distribution.inf if stats.distribution else 0
@@ -148,7 +154,7 @@ def _failures(decision: Decision, parts: list[TensorStats], inputs: list[Activat
             found.append(f"the input of {seen.name} holds {broken:,} NaN or Inf")
     found += _limits([(f"the weights of {_module(stats)}", stats.scales[decision]) for stats in parts])
     found += _limits([(f"the input of {stats.name}", stats.scales[ACTIVATIONS[decision]]) for stats in inputs])
-    errors = [(stats.errors[SCHEMES[decision]].both, stats.name) for stats in inputs if stats.errors]
+    errors = [(stats.errors[SCHEME_OF[decision]].both, stats.name) for stats in inputs if stats.errors]
     if errors and max(errors)[0] > MAX_OUTPUT_ERROR:
         error, name = max(errors)
         found.append(f"the output of {name} loses {error:.1%}, over {MAX_OUTPUT_ERROR:.1%}")
@@ -156,7 +162,7 @@ def _failures(decision: Decision, parts: list[TensorStats], inputs: list[Activat
 
 
 def _limits(found: list[tuple[str, ScaleStats]]) -> list[str]:
-    """Which limits the worst of `found` exceed."""
+    """Return which limits the worst of `found` exceed."""
     if not found:
         return []
     out = []
@@ -174,14 +180,14 @@ def _limits(found: list[tuple[str, ScaleStats]]) -> list[str]:
 
 def _layer(
     stats: TensorStats, decision: Decision, reason: str, inputs: list[ActivationStats], active: float
-) -> LayerVerdict:
+) -> LayerAdvice:
     looked_at = "block" if decision == "keep" else decision
     scale = stats.scales.get(looked_at)
-    errors = [each.errors[SCHEMES[looked_at]].both for each in inputs if each.errors]
+    errors = [each.errors[SCHEME_OF[looked_at]].both for each in inputs if each.errors]
     count = math.prod(stats.shape)
     rows, columns = count // stats.shape[-1], stats.shape[-1]
     scales = rows if decision == "channel" else -(-rows // GROUP) * -(-columns // GROUP)
-    return LayerVerdict(
+    return LayerAdvice(
         module=_module(stats),
         role=stats.role,
         shape=stats.shape,
@@ -197,7 +203,7 @@ def _layer(
     )
 
 
-def _model(layers: list[LayerVerdict]) -> Verdict:
+def _model(layers: list[LayerAdvice]) -> Advice:
     products = [layer for layer in layers if layer.role in MATRIX_ROLES]
     flops = sum(layer.flops for layer in products)
     share = sum(layer.flops for layer in products if layer.decision != "keep") / flops if flops else 0.0
@@ -211,8 +217,10 @@ def _model(layers: list[LayerVerdict]) -> Verdict:
         f"{forced:,} of them for their numbers or shapes. "
         f"The matrices shrink from {before / 1e6:,.1f} MB in 16 bit to {after / 1e6:,.1f} MB."
     )
-    outcome: Outcome = "quantize" if share >= MOST else ("quantize in part" if share >= HALF else "keep in 16 bit")
-    return Verdict(outcome, said, share, before, after, tuple(layers))
+    outcome: ModelDecision = (
+        "quantize" if share >= MOST else ("quantize in part" if share >= HALF else "keep in 16 bit")
+    )
+    return Advice(outcome, said, share, before, after, tuple(layers))
 
 
 def _module(stats: TensorStats) -> str:

@@ -1,0 +1,68 @@
+"""What an engine is built for, and whether its model and operations can serve that."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from octorec.catalog.catalog import Catalog
+from octorec.engine.buckets import Buckets
+from octorec.engine.limits import DEFAULT_BEAM_WIDTH, DEFAULT_EXCLUDE, Context, Excluded, Items, MostRows, Rows
+from octorec.engine.widths import check_default_width, read_beam_width, read_widths
+from octorec.errors import InputError
+from octorec.kernels.ops import Ops
+from octorec.models.model import Choose, Model
+from octorec.settings import check_ascending, check_types
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """EngineConfig is what an engine is built for. A batch runs in the smallest bucket that holds it.
+
+    beam_widths: each a number, or a number a level. max_rows: of a bucket, batch size times widest level, so that there
+    can be large batches of narrow beams without large batches of wide ones; None: of any number.
+    """
+
+    max_context: Context | None = None  # items of a history that are read, the newest; None: as many as the model reads
+    batch_sizes: tuple[Rows, ...] = (1, 8, 32)
+    beam_widths: tuple[Any, ...] = (32, 128, 512)  # each a `Width`
+    default_beam_width: Any = DEFAULT_BEAM_WIDTH  # a `BeamWidth`
+    max_exclude: Excluded = DEFAULT_EXCLUDE  # ids in a request's `exclude`
+    exclude_seen: bool = False  # whether requests that do not say are given no item of their history
+    max_items: Items | None = None  # room for a catalog that grows; None: a tenth more than it has
+    max_rows: MostRows | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_ascending(self, "batch_sizes")
+        object.__setattr__(self, "beam_widths", read_widths("beam_widths", self.beam_widths))
+        object.__setattr__(self, "default_beam_width", read_beam_width("default_beam_width", self.default_beam_width))
+        check_default_width(self.beam_widths, self.default_beam_width)
+
+    def buckets(self, levels: int) -> Buckets:
+        """Every shape of a batch of a model with `levels` levels."""
+        return Buckets.of(self.batch_sizes, self.beam_widths, levels, self.max_rows)
+
+    def longest(self, model: Model) -> int:
+        """How many items of a history `model` is given, the newest."""
+        return model.max_history if self.max_context is None else self.max_context
+
+    def room(self, catalog: Catalog) -> int:
+        """How many items a version of `catalog` may have."""
+        return len(catalog) + len(catalog) // 10 if self.max_items is None else self.max_items
+
+    def check(self, model: Model, ops: Ops) -> None:
+        """Raise InputError for a context that `model` does not read, and for beams that `ops` have no room for."""
+        if self.max_context is not None and self.max_context > model.max_history:
+            allowed = f"at most the model's max_history, {model.max_history}: it reads no older items"
+            raise InputError("max_context", self.max_context, allowed)
+        for widths in self.buckets(len(model.codebook_sizes)).beams:
+            beams = 1
+            for step in model.steps:
+                if isinstance(step, Choose):
+                    self._check_step(ops, beams, model.codebook_sizes[step.level], widths[step.level])
+                    beams = widths[step.level]
+
+    def _check_step(self, ops: Ops, beams: int, vocabulary: int, width: int) -> None:
+        try:
+            ops.check_beams(beams, vocabulary, width)
+        except InputError as error:
+            raise InputError("beam_widths", self.beam_widths, error.allowed) from None
