@@ -48,7 +48,7 @@ class CertifiedRow(ExactRow):
 
 
 @dataclass(frozen=True)
-class PolicyRow(ExactRow):
+class PolicyAnswersRow(ExactRow):
     """The answers of one policy beside those of 512 beams."""
 
     policy: str  # a beam width, a schedule, or auto

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.rows.exact import BatchTimesRow, ExactDifferenceRow, PolicyRow, ScheduleVerdict
+from benchmarks.rows.exact import BatchTimesRow, ExactDifferenceRow, PolicyAnswersRow, ScheduleVerdict
 from benchmarks.rows.verdicts import Interval
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
@@ -58,7 +58,7 @@ def _record(subject: Subject, asked: Asked, side: Side, reference: Side) -> None
     ranks = ranks_of(lists.places, asked.targets)
     shared = {cut: beam_overlap(lists.places[:, :cut], reference.lists.places[:, :cut]) for cut in cuts}
     row = subject.row(
-        PolicyRow, asked, policy=side.name, k=side.k,
+        PolicyAnswersRow, asked, policy=side.name, k=side.k,
         recall={str(cut): round(float(recall_at(ranks, cut).mean()), 6) for cut in cuts},
         ndcg={str(cut): round(float(ndcg_at(ranks, cut).mean()), 6) for cut in cuts},
         overlap={str(cut): round(share, 6) for cut, share in shared.items()},

@@ -12,7 +12,7 @@ from benchmarks.rows.exact import (
     CertifiedRow,
     ExactDifferenceRow,
     ExactRow,
-    PolicyRow,
+    PolicyAnswersRow,
     ScheduleVerdict,
     ShopRow,
     StartsRow,
@@ -64,7 +64,7 @@ def policies() -> str:
 
 
 def _policies(found: Sequence[ExactRow]) -> str:
-    of_run, timed = _of(found, PolicyRow), _of(found, BatchTimesRow)
+    of_run, timed = _of(found, PolicyAnswersRow), _of(found, BatchTimesRow)
     if not of_run:
         return NOTHING
     waits = {(_subject(row), row.policy, row.k): row for row in timed}
@@ -118,7 +118,7 @@ def recall() -> str:
 
 
 def _recall(found: Sequence[ExactRow]) -> str:
-    of_run, shops = _of(found, PolicyRow), _of(found, ShopRow)
+    of_run, shops = _of(found, PolicyAnswersRow), _of(found, ShopRow)
     if not of_run and not shops:
         return NOTHING
     cuts = list(dict.fromkeys(cut for row in of_run for cut in row.recall))
@@ -143,7 +143,7 @@ def _recall(found: Sequence[ExactRow]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _cell(row: PolicyRow, cut: str) -> str:
+def _cell(row: PolicyAnswersRow, cut: str) -> str:
     if cut not in row.recall:
         return ""
     return f"{row.recall[cut]:.4f} / {row.ndcg[cut]:.4f} / {row.overlap[cut]:.3f}"

@@ -8,12 +8,13 @@ import pytest
 from made_union import ITEMS, USERS, made_shops
 
 from octorec.catalog.catalog import Catalog
-from octorec.data.interactions import read_interactions, read_sequences
+from octorec.data.interactions import read_interactions
 from octorec.errors import InputError
 from octorec.models.onerec_config import OneRecConfig
 from studies.exact import data
 from studies.exact.million import with_neighbours
 from studies.exact.subject import Targets
+from studies.quality.sequences import read_sequences
 
 SIZES = (16, 16, 32)
 

@@ -11,7 +11,7 @@ from benchmarks.rows.exact import (
     CertifiedRow,
     ExactDifferenceRow,
     ExactRow,
-    PolicyRow,
+    PolicyAnswersRow,
     ScheduleVerdict,
     ShopRow,
     StartsRow,
@@ -34,9 +34,9 @@ ROWS: list[ExactRow] = [
     made(
         CertifiedRow, **{**RUN, "items": 10**6}, made_up=957_618, beam_width=64, certified={"10": 0.125}, mass=0.01
     ),
-    made(PolicyRow, **RUN, policy="auto", k=10, recall={"10": 0.0625}, ndcg={"10": 0.03}, overlap={"10": 1.0},
+    made(PolicyAnswersRow, **RUN, policy="auto", k=10, recall={"10": 0.0625}, ndcg={"10": 0.03}, overlap={"10": 1.0},
          found=10.0, exact=0.998, repeated=0.17),
-    made(PolicyRow, **RUN, policy="128-256-512", k=512, recall={"10": 0.0624, "512": 0.3}, found=266.5,
+    made(PolicyAnswersRow, **RUN, policy="128-256-512", k=512, recall={"10": 0.0624, "512": 0.3}, found=266.5,
          ndcg={"10": 0.03, "512": 0.1}, overlap={"10": 0.999, "512": 0.55}),
     made(ExactDifferenceRow, **RUN, policy="auto", k=10, both_exact=1278, differ=0, near_ties=3, equal_scores=1.0),
     made(ScheduleVerdict, **RUN, policy="128-256-512", k=512, relative_difference={"recall@512": LEAD},

@@ -11,7 +11,14 @@ from made_union import made_shops
 
 from benchmarks.records import read
 from benchmarks.rows import FILES
-from benchmarks.rows.exact import CertifiedRow, ExactDifferenceRow, ExactRow, PolicyRow, StartsRow, TemperatureRow
+from benchmarks.rows.exact import (
+    CertifiedRow,
+    ExactDifferenceRow,
+    ExactRow,
+    PolicyAnswersRow,
+    StartsRow,
+    TemperatureRow,
+)
 from octorec.data.interactions import read_interactions
 from octorec.engine.load import load
 from octorec.engine.policy import BeamStarts
@@ -112,7 +119,7 @@ def test_rows_and_pages(folder: Path, small: None, tmp_path: Path, monkeypatch: 
         if isinstance(row, ExactDifferenceRow):
             assert row.differ == 0
             assert row.score_difference == 0  # on a CPU a row's bits do not depend on the number of rows
-        if isinstance(row, PolicyRow) and row.policy == "32":
+        if isinstance(row, PolicyAnswersRow) and row.policy == "32":
             assert set(row.overlap.values()) == {1.0}
     assert sum(row.both_exact for row in rows if isinstance(row, ExactDifferenceRow)) > 0
     assert all(str(k) in row.starts for row in rows if isinstance(row, StartsRow) for k in (2, 5, 10))
