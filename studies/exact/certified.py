@@ -6,6 +6,7 @@ import numpy as np
 
 from benchmarks.rows.exact import CertifiedRow, StartsRow
 from octorec.engine.request import Request
+from octorec.errors import InputError
 from octorec.evaluate.beam_starts import measure_widths
 from octorec.evaluate.metrics import recall_at
 from studies.exact.asked import Asked, Deadline, Lists, ask, ranks_of
@@ -27,13 +28,20 @@ def beam_starts(subject: Subject, asked: Asked, deadline: Deadline) -> None:
 
 
 def certified(subject: Subject, asked: Asked, ks: Sequence[int], deadline: Deadline) -> None:
-    """Count what each width certifies, at every k that it can give."""
-    served = WIDTHS if asked.catalog is subject.engine.catalog else ()
-    others = [width for width in (*WIDTHS, WIDEST) if width not in served]
-    other = subject.over(asked.catalog, *others)
-    for width in (*served, *others):
-        engine = subject.engine if width in served else other
-        _record(subject, asked, width, ask(engine, asked, width, min(width, ks[-1]), deadline), ks)
+    """Count what each width certifies, at every k that it can give.
+
+    The widest may be more than the beam kernel has room for beside large codebooks: that is said, and it is left out.
+    """
+    same = asked.catalog is subject.engine.catalog
+    serving = subject.engine if same else subject.over(asked.catalog, *WIDTHS)
+    for width in (*WIDTHS, WIDEST):
+        try:
+            engine = serving if width in WIDTHS else subject.over(asked.catalog, width)
+            lists = ask(engine, asked, width, min(width, ks[-1]), deadline)
+        except InputError as error:
+            print(f"  {subject.name}, {width} beams: {error}", flush=True)
+        else:
+            _record(subject, asked, width, lists, ks)
 
 
 def mass(lists: Lists) -> float:

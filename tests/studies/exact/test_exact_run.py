@@ -19,11 +19,14 @@ from benchmarks.rows.exact import (
     StartsRow,
     TemperatureRow,
 )
+from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import read_interactions
+from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.policy import BeamStarts
 from octorec.engine.request import Request
 from octorec.engine.widths import BeamWidth
+from octorec.errors import InputError
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.models.weights import save
@@ -31,7 +34,8 @@ from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from studies.exact import data, render, run, settings
 from studies.exact.asked import Deadline, ask, parse_all
-from studies.exact.subject import Targets, opened, spread
+from studies.exact.certified import certified
+from studies.exact.subject import Subject, Targets, opened, spread
 
 SIZES = (16, 16, 32)
 
@@ -96,6 +100,23 @@ def test_asking_gives_the_answers_of_recommend(folder: Path, small: None, tmp_pa
             assert found.repeated[row] == (width == "auto" and answer.beam_width != 12)
             assert found.bounds[row] == (-np.inf if answer.bound is None else answer.bound)
     assert 0 < found.repeated.mean() < 1
+
+
+def test_a_width_that_the_kernel_has_no_room_for_is_left_out(
+    folder: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(self: Subject, catalog: Catalog, *widths: int) -> Engine:
+        raise InputError("beam_width", widths[0], "the beam kernel has no room")
+
+    monkeypatch.setattr(Subject, "over", refuse)
+    out = tmp_path / "rows.jsonl"
+    about = {"run": "1", "model": "m", "precision": "bf16", "temperature": 1.0}
+    subject = opened(folder / "bf16", Catalog.load(folder / "catalog"), "cpu", about, out)
+    examples = spread(Targets.of(read_interactions(folder / "interactions.csv")).test, 8)
+    deadline = Deadline.within("test", 600)
+    certified(subject, parse_all(subject.engine, examples, deadline), (2, 10), deadline)
+    assert [row.beam_width for row in read(out, CertifiedRow)] == [12, 16, 24, 32]
+    assert "64 beams: beam_width: got 64; the beam kernel has no room" in capsys.readouterr().out
 
 
 @pytest.mark.slow
