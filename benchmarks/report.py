@@ -27,13 +27,14 @@ from benchmarks.records import RESULTS
 from benchmarks.rows import AnalyzeRow, DemoRow, FamilyRow, QuantizeRow, SteadyRow, recorded
 from benchmarks.rows.families import Summary
 from benchmarks.tables import newest, table
+from studies.exact import render as exact
 from studies.families.weights import claims
 from studies.quality import render as quality
 
 ROOT = RESULTS.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIGURE = ROOT / "docs" / "figures" / "engine.svg"
-BLOCK = re.compile(r"(<!-- rows: (\w+) -->\n).*?(<!-- end -->)", re.S)
+BLOCK = re.compile(r"(<!-- rows: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def demo() -> str:
@@ -150,6 +151,9 @@ def _jobs(row: SteadyRow, alone: SteadyRow) -> list[str]:
 
 RENDER: dict[str, Callable[[], str]] = {
     "analyze": analyze,
+    "exact-certified": exact.certified,
+    "exact-policies": exact.policies,
+    "exact-recall": exact.recall,
     "families": families,
     "demo": demo,
     "quantize": quantize,

@@ -24,6 +24,16 @@ from benchmarks.rows.engine import (
     ProductBits,
     SearchBits,
 )
+from benchmarks.rows.exact import (
+    BatchTimesRow,
+    CertifiedRow,
+    ExactDifferenceRow,
+    PolicyAnswersRow,
+    ScheduleVerdict,
+    ShopRow,
+    StartsRow,
+    TemperatureRow,
+)
 from benchmarks.rows.families import FamilyRow
 from benchmarks.rows.kernels import AttentionRow, KernelCeilings, KernelFailure, KernelRow, ProductFailure, ProductRow
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
@@ -40,6 +50,16 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "correctness.jsonl": (EngineCheck, LayerCheck),
     "demo.jsonl": (DemoRow,),
     "engine.jsonl": (EngineRow, EngineFailure),
+    "exact.jsonl": (
+        TemperatureRow,
+        StartsRow,
+        CertifiedRow,
+        PolicyAnswersRow,
+        ExactDifferenceRow,
+        ScheduleVerdict,
+        BatchTimesRow,
+        ShopRow,
+    ),
     "families.jsonl": (FamilyRow,),
     "headline.jsonl": (HeadlineBatch, HeadlineFailure, HeadlineBounds, HeadlineBoundsFailure, HeadlineCeilings),
     "kernels.jsonl": (KernelRow, KernelCeilings, KernelFailure),

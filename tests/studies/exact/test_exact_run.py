@@ -1,0 +1,167 @@
+"""The whole study with a small model on made-up shops: its rows, its answers, and its pages."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_union import made_shops
+
+from benchmarks.records import read
+from benchmarks.rows import FILES
+from benchmarks.rows.exact import (
+    CertifiedRow,
+    ExactDifferenceRow,
+    ExactRow,
+    PolicyAnswersRow,
+    StartsRow,
+    TemperatureRow,
+)
+from octorec.catalog.catalog import Catalog
+from octorec.data.interactions import read_interactions
+from octorec.engine.engine import Engine
+from octorec.engine.load import load
+from octorec.engine.policy import BeamStarts
+from octorec.engine.request import Request
+from octorec.engine.widths import BeamWidth
+from octorec.errors import InputError
+from octorec.models.onerec import OneRecV2, initialize
+from octorec.models.presets import preset
+from octorec.models.weights import save
+from octorec.output.write import new_folder
+from octorec.quant.convert import quantize_checkpoint
+from studies.exact import data, render, run, settings
+from studies.exact.asked import Deadline, ask, parse_all
+from studies.exact.certified import certified
+from studies.exact.subject import Subject, Targets, opened, spread
+
+SIZES = (16, 16, 32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Interactions and a checkpoint whose heads are sharp, so that narrow beams certify some answers."""
+    base = tmp_path_factory.mktemp("study")
+    catalog = data.write(made_shops(base), base, SIZES)
+    config = preset("tiny", codebook_sizes=SIZES, codebook_fingerprint=catalog.fingerprint)
+    model = OneRecV2(config)
+    initialize(model, 0)
+    with torch.no_grad():
+        for head in model.head:
+            head.weight.mul_(20)  # type: ignore[operator]
+    with new_folder(base / "bf16") as scratch:
+        save(model, scratch, torch.bfloat16)
+        catalog.save(scratch / "catalog")
+    quantize_checkpoint(base / "bf16", base / "fp8", "fp8")
+    return base
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Widths that fit the small shops."""
+    monkeypatch.setattr(settings, "SCHEDULES", ((8, 16, 32),))
+    monkeypatch.setattr(settings, "REFERENCE", 32)
+    monkeypatch.setattr(settings, "POLICIES", ((16, 10), ("auto", 10), ("auto", 5), ((8, 16, 32), 32)))
+    monkeypatch.setattr(settings, "OF_MANY", (((8, 16, 32), 32),))
+    for module in (settings, sys.modules["studies.exact.certified"]):
+        monkeypatch.setattr(module, "WIDTHS", (12, 16, 24, 32))
+        monkeypatch.setattr(module, "KS", (2, 5, 10, 32))
+        monkeypatch.setattr(module, "WIDEST", 64)
+    policies = sys.modules["studies.exact.policies"]
+    monkeypatch.setattr(policies, "REFERENCE", 32)
+    monkeypatch.setattr(policies, "CUTOFFS", (5, 10, 32))
+    monkeypatch.setattr(policies, "SCHEDULES", ((8, 16, 32),))
+    monkeypatch.setattr(policies, "TIMED", (((8, 16, 32), 32), ("auto", 5)))
+    monkeypatch.setattr(sys.modules["studies.exact.shops"], "POLICY", 16)
+    subject = sys.modules["studies.exact.subject"]
+    monkeypatch.setattr(subject, "SERVING", subject.engine_settings(12, 16, 24, 32, (8, 16, 32)))
+    monkeypatch.setattr(subject, "REFERENCE", 32)
+
+
+def test_asking_gives_the_answers_of_recommend(folder: Path, small: None, tmp_path: Path) -> None:
+    engine = load(folder / "bf16", beam_widths=(12, 32), default_beam_width=32, exclude_seen=True)
+    subject = opened(folder / "bf16", engine.catalog, "cpu", {}, tmp_path / "rows.jsonl")
+    examples = spread(Targets.of(read_interactions(folder / "interactions.csv")).test, 24)
+    deadline = Deadline.within("test", 600)
+    subject.starting(BeamStarts({5: 12}))
+    asked = parse_all(subject.engine, examples, deadline)
+    policies: list[tuple[BeamWidth, int]] = [(8, 5), ((8, 16, 32), 32), ("auto", 5)]
+    for width, k in policies:
+        found = ask(subject.engine, asked, width, k, deadline)
+        answers = subject.engine.recommend([Request(one.history, k=k, beam_width=width) for one in examples])
+        ids = [subject.engine.catalog.item_ids[place] for place in found.places[0] if place >= 0]
+        assert ids == answers[0].items
+        for row, answer in enumerate(answers):
+            n = int(found.found[row])
+            assert found.scores[row, :n].tolist() == answer.scores
+            assert found.exact[row] == answer.exact
+            assert found.repeated[row] == (width == "auto" and answer.beam_width != 12)
+            assert found.bounds[row] == (-np.inf if answer.bound is None else answer.bound)
+    assert 0 < found.repeated.mean() < 1
+
+
+def test_a_width_that_the_kernel_has_no_room_for_is_left_out(
+    folder: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(self: Subject, catalog: Catalog, *widths: int) -> Engine:
+        raise InputError("beam_width", widths[0], "the beam kernel has no room")
+
+    monkeypatch.setattr(Subject, "over", refuse)
+    out = tmp_path / "rows.jsonl"
+    about = {"run": "1", "model": "m", "precision": "bf16", "temperature": 1.0}
+    subject = opened(folder / "bf16", Catalog.load(folder / "catalog"), "cpu", about, out)
+    examples = spread(Targets.of(read_interactions(folder / "interactions.csv")).test, 8)
+    deadline = Deadline.within("test", 600)
+    certified(subject, parse_all(subject.engine, examples, deadline), (2, 10), deadline)
+    assert [row.beam_width for row in read(out, CertifiedRow)] == [12, 16, 24, 32]
+    assert "64 beams: beam_width: got 64; the beam kernel has no room" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_rows_and_pages(folder: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "exact.jsonl"
+    call = ["run", str(folder / "bf16"), str(folder / "fp8"), "--data", str(folder / "interactions.csv")]
+    counts = ["--validation", "64", "--start-requests", "16", "--certified-users", "32", "--users", "64"]
+    more = ["--shop-users", "64", "--batches", "2", "--items", "600", "--device", "cpu", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", [*call, *counts, *more])
+    run.main()
+    rows = read(out, *FILES["exact.jsonl"])
+    assert {type(row) for row in rows} == set(FILES["exact.jsonl"])
+    shares = [row for row in rows if isinstance(row, CertifiedRow)]
+    assert len(shares) == 2 * 4 * 5  # catalogs, models, widths
+    for row in shares:
+        assert all(0 <= share <= 1 for share in row.certified.values())
+        assert all(int(k) <= row.beam_width for k in row.certified)
+    temperature = next(row for row in rows if isinstance(row, TemperatureRow))
+    assert temperature.validation_nll_calibrated < temperature.validation_nll
+    for row in rows:
+        if isinstance(row, ExactDifferenceRow):
+            assert row.differ == 0
+            assert row.score_difference == 0  # on a CPU a row's bits do not depend on the number of rows
+        if isinstance(row, PolicyAnswersRow) and row.policy == "32":
+            assert set(row.overlap.values()) == {1.0}
+    assert sum(row.both_exact for row in rows if isinstance(row, ExactDifferenceRow)) > 0
+    assert all(str(k) in row.starts for row in rows if isinstance(row, StartsRow) for k in (2, 5, 10))
+    found = [row for row in rows if isinstance(row, ExactRow)]
+    monkeypatch.setattr(render, "rows", lambda: found)
+    pages = [page() for page in (render.certified, render.policies, render.recall)]
+    assert all(page.count("\n") >= 5 for page in pages)
+    assert "600" in pages[0]
+    assert "made-up" in pages[0]
+
+
+def test_a_stage_without_time_leaves_the_others_their_rows(
+    folder: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "exact.jsonl"
+    call = ["run", str(folder / "bf16"), str(folder / "fp8"), "--data", str(folder / "interactions.csv")]
+    counts = ["--validation", "16", "--shop-users", "30", "--device", "cpu", "--out", str(out)]
+    times = [f"--{name}-seconds=0" for name in ("starts", "policies", "times", "million")]
+    monkeypatch.setattr(sys, "argv", [*call, *counts, *times, "--certified-seconds", "1e-9"])
+    run.main()
+    kinds = {type(row).__name__ for row in read(out, *FILES["exact.jsonl"])}
+    assert kinds == {"TemperatureRow", "ShopRow"}
+    assert "certified: its 1e-09 s are over" in capsys.readouterr().out
+    assert all(json.loads(line)["format"] == 1 for line in out.read_text().splitlines())
