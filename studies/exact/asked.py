@@ -119,8 +119,8 @@ def ask(engine: Engine, asked: Asked, width: BeamWidth, k: int, deadline: Deadli
                     again[number] = wider
                     lists.repeated[number] = True
                     continue
-                n = len(ranked.places)
-                lists.places[number, :n], lists.scores[number, :n] = ranked.places, ranked.scores
+                n = len(ranked.item_indices)
+                lists.places[number, :n], lists.scores[number, :n] = ranked.item_indices, ranked.scores
                 lists.bounds[number], lists.exact[number] = max(ranked.bounds), ranked.exact
                 lists.width[number] = todo[number].widths[-1]
         todo = again

@@ -37,7 +37,7 @@ def with_flags(settings: type, **shared: Any) -> Callable[[Verb], Verb]:
 
 
 def shown(default: Any) -> str:
-    """What the help of a flag says of its default; nothing of None, whose meaning the text itself gives."""
+    """Return what the help of a flag says of its default; for None nothing, as the help itself says what that means."""
     if default is None:
         return ""
     said = ",".join(f"{part:g}" for part in default) if isinstance(default, tuple) else default
@@ -49,6 +49,6 @@ def _parameter(name: str, default: Any, kind: Any) -> inspect.Parameter:
 
 
 def _typed(kind: Any) -> Any:
-    """What a flag is read as: text for words of a list and for numbers with commas, which settings check themselves."""
+    """Return the type a flag is read as: text for words of a list and for numbers with commas; settings check them."""
     given_as = next(part for part in get_args(kind) if part is not NoneType) if NoneType in get_args(kind) else kind
     return str if given_as is Any or get_origin(given_as) in (tuple, Literal) else given_as

@@ -1,4 +1,4 @@
-"""From requests to the tensors of a batch, on the host.
+"""Requests become the tensors of a batch, on the host.
 
 Letters: B requests, S context items, L levels.
 """
@@ -24,8 +24,7 @@ from octorec.models.user import UserField, encode_user
 
 @dataclass(frozen=True)
 class ParsedRequest:
-    """A request after every check against one version of the catalog; what it asks for is in no other version's terms.
-
+    """A ParsedRequest is a request after every check against one version of the catalog, and in that version's terms.
     codes [1..max_history, L] int64 (-1 for an empty history), user [fields], features [*shape] by name. banned: by
     level, the nodes that its exclusions empty. widths: beams at each level. source: what answers, model or popularity.
     auto: whether a search with wider beams follows where this one is not certified.
@@ -45,13 +44,13 @@ class ParsedRequest:
 
     @property
     def reading(self) -> Reading:
-        """What the model is given of it."""
+        """Return what the model is given of it."""
         return Reading(self.codes, self.user, self.features)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an engine can take of one request. See `EngineConfig`."""
+    """Limits are what an engine can take of one request. See `EngineConfig`."""
 
     max_history: int
     fields: tuple[UserField, ...]
@@ -102,7 +101,7 @@ def _both(exclude: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def _codes(catalog: Catalog, history: np.ndarray) -> np.ndarray:
-    """[1..n, L] int64"""
+    """Return [1..n, L] int64."""
     if len(history) == 0:
         return np.full((1, catalog.codes.shape[1]), -1)
     return catalog.codes.take(history, 0).astype(np.int64)
@@ -118,7 +117,7 @@ def _require_counts(catalog: Catalog, limits: Limits, notes: list[str]) -> None:
 
 
 def encoded_user(fields: tuple[UserField, ...], user: Mapping[str, Any]) -> list[float]:
-    """`encode_user`, with every value finite in float32."""
+    """Return what `encode_user` does; InputError for a value that is not finite in float32."""
     if not fields and not user:
         return []
     try:
@@ -136,7 +135,7 @@ def encoded_user(fields: tuple[UserField, ...], user: Mapping[str, Any]) -> list
 def model_inputs(
     model: Model, parsed: Sequence[ParsedRequest], size: int, longest: int, device: torch.device
 ) -> Inputs:
-    """What `model` reads of `parsed`, filled up to `size` requests; histories have at most `longest` items."""
+    """Return what `model` reads of `parsed`, filled up to `size` requests; histories have at most `longest` items."""
     inputs = blank_inputs(model.inputs(longest), size)
     for row, request in enumerate(parsed):
 

@@ -16,7 +16,7 @@ class Bucket(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Rows of the largest step."""
+        """Return the number of rows of the largest step."""
         return self.size * max(self.widths)
 
 
@@ -72,7 +72,7 @@ class Buckets:
 
     @property
     def fixed(self) -> tuple[int, ...]:
-        """The widths of the beams that are as wide at each level, ascending."""
+        """Return the widths of the beams that are as wide at each level, ascending."""
         return tuple(beams[0] for beams in self.beams if len(set(beams)) == 1)
 
     def together(self, many: Sequence[Widths]) -> Widths:

@@ -1,4 +1,4 @@
-"""What an engine is built for, and whether its model and operations can serve that."""
+"""EngineConfig says what an engine is built for, and checks that its model and operations can serve that."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -38,15 +38,15 @@ class EngineConfig:
         check_default_width(self.beam_widths, self.default_beam_width)
 
     def buckets(self, levels: int) -> Buckets:
-        """Every shape of a batch of a model with `levels` levels."""
+        """Return every shape of a batch of a model with `levels` levels."""
         return Buckets.of(self.batch_sizes, self.beam_widths, levels, self.max_rows)
 
     def longest(self, model: Model) -> int:
-        """How many items of a history `model` is given, the newest."""
+        """Return how many items of a history `model` is given, the newest."""
         return model.max_history if self.max_context is None else self.max_context
 
     def room(self, catalog: Catalog) -> int:
-        """How many items a version of `catalog` may have."""
+        """Return how many items a version of `catalog` may have."""
         return len(catalog) + len(catalog) // 10 if self.max_items is None else self.max_items
 
     def check(self, model: Model, ops: Ops) -> None:

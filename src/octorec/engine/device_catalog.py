@@ -1,7 +1,7 @@
 """The catalog's trie on the device, twice: one set of buffers answers while the other is written.
 
 Both sets lie in the same arrays, the second one's nodes and children after the first one's capacity. A search starts at
-the root of one of them, which its batch brings along, and meets nothing of the other. So items come and go between
+the root of one of them, which its batch carries, and meets nothing of the other. So items come and go between
 batches in fixed memory: no graph is captured again, no kernel knows of it, and a batch is answered wholly from one set.
 
 Letters: L levels; capacity[l]: nodes of level l that a set has room for, capacity[0] = 1 root, capacity[L] leaves.
@@ -20,7 +20,7 @@ from octorec.kernels.ops import TrieLevel
 
 
 class DeviceCatalog:
-    """`catalog` answers; `replace` puts another version in its place.
+    """A DeviceCatalog holds `catalog`, which answers; `replace` puts another version in its place.
 
     max_items: items that any version may have; the memory is for twice as many. levels: the trie as `beam_step` reads
     it. first_nodes: of each of the levels 0..L, the first node of the set that answers.
@@ -44,12 +44,12 @@ class DeviceCatalog:
 
     @property
     def set_words(self) -> int:
-        """Words of 64 named sets that there is room for."""
+        """Return how many words, of 64 named sets each, there is room for."""
         room = self.levels[-1].child_sets
         return 0 if room is None else room.shape[1]
 
     def replace(self, catalog: Catalog) -> None:
-        """Answer from `catalog` from the next batch on: the same codebook, other items.
+        """Let `catalog` answer from the next batch on: the same codebook, other items.
 
         Raises MismatchError for another codebook, InputError where it does not fit; the old version then stays.
         """
@@ -78,7 +78,7 @@ class DeviceCatalog:
         if len(catalog) > self.max_items:
             raise InputError("catalog", f"{len(catalog)} items", f"at most max_items = {self.max_items}: raise it")
         if catalog.item_sets is not None and catalog.item_sets.shape[1] > self.set_words:
-            allowed = f"the engine started with room for {64 * self.set_words}: start it anew"
+            allowed = f"the engine started with room for {64 * self.set_words}: restart it"
             raise InputError("catalog: named sets", len(catalog.set_names), allowed)
 
     def _write(self, catalog: Catalog, number: int) -> None:
@@ -97,7 +97,7 @@ class DeviceCatalog:
 
 
 def _prefixes(sizes: Sequence[int]) -> list[int]:
-    """How many prefixes of each length 0..L there can be."""
+    """Return how many prefixes of each length 0..L there can be."""
     return [int(np.prod(sizes[:length], dtype=object)) for length in range(len(sizes) + 1)]
 
 

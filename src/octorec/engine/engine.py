@@ -38,7 +38,7 @@ LOOKED_AT = 16  # requests by which buckets are compared
 
 
 class Engine:
-    """Answers requests with `model` over `catalog`. `octorec.load` makes one from a checkpoint folder.
+    """An Engine answers requests with `model` over `catalog`. `octorec.load` makes one from a checkpoint folder.
 
     checkpoint: how errors name the model, its folder. starts: how wide `auto` begins; None: nothing was measured.
     """
@@ -65,27 +65,27 @@ class Engine:
 
     @property
     def max_history(self) -> int:
-        """How many items of a history are read, the newest."""
+        """Return how many items of a history are read, the newest."""
         return self.config.longest(self.model)
 
     @property
     def user_fields(self) -> tuple[UserField, ...]:
-        """What the model reads of a user."""
+        """Return the user fields that the model reads."""
         return self.model.user_fields
 
     @property
     def features(self) -> Features:
-        """What the model reads of a request by name."""
+        """Return the features that the model reads of a request, by name."""
         return features_of(self.model)
 
     @property
     def catalog(self) -> Catalog:
-        """The version that answers."""
+        """Return the catalog version that answers."""
         return self.device_catalog.catalog
 
     @property
     def exclude_seen(self) -> bool:
-        """Whether requests that do not say are given no item of their history."""
+        """Say whether requests that do not say are given no item of their history."""
         return self.config.exclude_seen
 
     def check_catalog(self, catalog: Catalog) -> None:
@@ -93,16 +93,16 @@ class Engine:
         self.device_catalog.check(catalog)
 
     def replace_catalog(self, catalog: Catalog) -> None:
-        """Answer from another version of the catalog from the next call on; not while `recommend` runs.
+        """Let another version of the catalog answer from the next call on; not while `recommend` runs.
 
-        Captures nothing again. Raises MismatchError for another codebook and InputError where `max_items` is too few;
-        the old version then goes on.
+        It captures nothing again. Raises MismatchError for another codebook and InputError where `max_items` is too
+        few; the old version then goes on.
         """
         self.device_catalog.replace(catalog)
 
     @torch.inference_mode()
     def warm_up(self) -> list[BucketCost]:
-        """Compile and capture every bucket, so that no request waits for it. Nothing to do on the CPU."""
+        """Compile and capture every bucket, so that no request waits for it. On the CPU there is nothing to do."""
         if self.device.type != "cuda":
             return []
         costs = [self.captured(bucket).cost for bucket in self.buckets()]
@@ -130,7 +130,7 @@ class Engine:
         self.margin = 2 * most
 
     def captured(self, bucket: Bucket) -> GraphedSearch:
-        """The search of a bucket as a CUDA graph; it is captured now if it was not. On a GPU alone."""
+        """Return the search of a bucket as a CUDA graph, on a GPU alone; it is captured now if it was not."""
         if bucket not in self._graphs:
             pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
             example = self.staged([self.parse(self.any_request())], bucket.size)
@@ -139,17 +139,17 @@ class Engine:
         return self._graphs[bucket]
 
     def cost(self, bucket: Bucket) -> BucketCost | None:
-        """What capturing a bucket cost; None where nothing was captured, as on the CPU."""
+        """Return what capturing a bucket cost; None where nothing was captured, as on the CPU."""
         graph = self._graphs.get(bucket)
         return None if graph is None else graph.cost
 
     def buckets(self) -> list[Bucket]:
-        """Every shape of a batch, the largest first: its capture makes the memory pool of the others."""
+        """Return every shape of a batch, the largest first: its capture makes the memory pool of the others."""
         return self.policy.buckets.all()
 
     @torch.inference_mode()
     def recommend(self, requests: Sequence[Request]) -> list[Answer]:
-        """The best items of each request; a request's answer does not depend on the others beside it.
+        """Return the best items of each request; a request's answer does not depend on the others beside it.
 
         What is no list of Requests, and any request that is wrong, is an InputError. One without a history, user fields
         and features is answered by popularity, not by the device. While the device runs a batch, the host makes the
@@ -172,7 +172,10 @@ class Engine:
     def _searched_once(
         self, todo: Iterable[tuple[int, ParsedRequest]], answers: list[Any], broken: list[int]
     ) -> dict[int, ParsedRequest]:
-        """Search for each request once, and put its answer or its number in its place; what is to be repeated wider."""
+        """Search for each request once; put its answer into `answers`, or its number into `broken`.
+
+        Returns, by number, the requests whose search is to be repeated with wider beams.
+        """
         again: dict[int, ParsedRequest] = {}
 
         def answer(batch: Mapping[int, ParsedRequest], found: Found) -> None:
@@ -215,7 +218,7 @@ class Engine:
         yield from waiting.values()
 
     def wider(self, ranked: Ranked) -> ParsedRequest | None:
-        """The same request with wider beams, where it asks for an exact answer and this one is not certified."""
+        """Return the same request with wider beams, where it asks for an exact answer and this one is not certified."""
         request = ranked.request
         if not request.auto or ranked.exact:
             return None
@@ -223,7 +226,7 @@ class Engine:
         return None if widths is None else replace(request, widths=widths)
 
     def any_request(self, beam_width: Width = 1) -> Request:
-        """A request that the engine can surely answer: the catalog's first item, and zeros for what must be given."""
+        """Make a request that the engine can surely answer: the first item, and zeros for what must be given."""
         features = any_features(self.features)
         return Request([self.catalog.item_ids[0]], k=1, beam_width=beam_width, features=features)
 
@@ -235,7 +238,7 @@ class Engine:
         return parse(request, self.catalog, limits, drop_unknown)
 
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
-        """The beams of the requests of one batch, parsed with the catalog that answers now.
+        """Find the beams of the requests of one batch, parsed with the catalog that answers now.
 
         This alone needs the device; `Found.ranked` makes the answers, on any thread.
         """
@@ -244,7 +247,7 @@ class Engine:
     @torch.inference_mode()
     def launch(self, parsed: Sequence[ParsedRequest]) -> Callable[[], Found]:
         """Start a search, and get what waits for its end: one at a time. Without a GPU all the work is in the wait."""
-        assert all(request.catalog is self.catalog for request in parsed), "parse anew after replace_catalog"
+        assert all(request.catalog is self.catalog for request in parsed), "parse again after replace_catalog"
         bucket = self.bucket_of(parsed)
         first_leaf = self.device_catalog.first_nodes[-1]
         if self.device.type == "cuda":
@@ -263,11 +266,11 @@ class Engine:
 
     @property
     def rows_are_fixed(self) -> bool:
-        """Whether a batch takes as long with fewer requests than its bucket holds: graphs do, a CPU does not."""
+        """Say whether a batch takes as long with fewer requests than its bucket holds: with graphs, not on a CPU."""
         return self.device.type == "cuda"
 
     def bucket_of(self, parsed: Sequence[ParsedRequest]) -> Bucket:
-        """The shape of the batch that these requests make: on a GPU the smallest bucket, else what they take."""
+        """Return the shape of the batch that these requests make: on a GPU the smallest bucket, else what they take."""
         widths = [request.widths for request in parsed]
         if not self.rows_are_fixed:
             return Bucket(len(parsed), tuple(map(max, zip(*widths, strict=True))))
@@ -276,7 +279,7 @@ class Engine:
 
     @torch.inference_mode()
     def score(self, requests: Sequence[Request], targets: Sequence[str]) -> np.ndarray:
-        """Teacher-forced log-probabilities of the targets' codes given the histories: [n, scored steps] float32.
+        """Return teacher-forced log-probabilities of the targets' codes given the histories: [n, scored steps] float32.
 
         targets: an item id for each request; as in a history, text, or integers that are read as text.
         Raises NonFiniteError where a level's log-probabilities, of the target or of another code, are not finite.
@@ -299,9 +302,9 @@ class Engine:
     def forced_batch(
         self, requests: Sequence[Request], targets: Sequence[str], size: int | None = None
     ) -> tuple[Inputs, torch.Tensor]:
-        """What a model reads of requests, and the codes [B, levels] of their true answers.
+        """Return what a model reads of requests, and the codes [B, levels] of their true answers.
 
-        Filled up to `size` requests; None: as many as there are.
+        The batch is filled up to `size` requests; None: as many as there are.
         """
         codes = self.catalog.codes[lookup(self.catalog, "targets", targets)].astype(np.int64)
         parsed = [self.parse(request) for request in requests]
@@ -315,7 +318,7 @@ class Engine:
         return inputs, torch.from_numpy(forced).to(self.device)
 
     def staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
-        """The tensors of a batch of up to `size` requests, on the host."""
+        """Return the tensors of a batch of up to `size` requests, on the host."""
         on_gpu = self.device.type == "cuda"  # there once for all batches, else for this one
         most = size * (self.config.max_exclude + MOST_SEEN)
         room = most if on_gpu else sum(len(nodes) for request in parsed for nodes in request.banned)
@@ -332,11 +335,11 @@ class Engine:
 
     @torch.inference_mode()
     def _searched(self, staging: Staging, widths: Widths) -> Searched:
-        """The same without a graph."""
+        """Run the search of a staged batch without a graph."""
         return self._search(staging.batch(), widths)
 
 
-def _whose(requests: Sequence[Request], place: int) -> str:
-    history = requests[place].history
+def _whose(requests: Sequence[Request], number: int) -> str:
+    history = requests[number].history
     ends = f", whose history ends with {history[-1][:40]!r}" if history else ""
-    return f"request {place + 1} of {len(requests)}{ends}"
+    return f"request {number + 1} of {len(requests)}{ends}"

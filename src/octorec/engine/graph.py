@@ -20,7 +20,7 @@ from octorec.engine.widths import Width, as_width
 
 @dataclass(frozen=True)
 class BucketCost:
-    """What capturing one bucket cost: seconds with compilation, and megabytes of GPU memory that it keeps."""
+    """A BucketCost says what capturing one bucket cost: seconds with compilation, megabytes of GPU memory it keeps."""
 
     batch_size: int
     beam_width: Width
@@ -29,9 +29,10 @@ class BucketCost:
 
 
 class GraphedSearch:
-    """`run` on batches of one shape, captured once. staging: holds an example, and later the batches that are run.
+    """A GraphedSearch is `run` on batches of one shape, captured once.
 
-    pool: the memory pool of an earlier graph to share, or None.
+    staging: holds an example, and later the batches that are run. pool: the memory pool of an earlier graph to share,
+    or None.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class GraphedSearch:
         self.cost = BucketCost(bucket.size, as_width(bucket.widths), time.perf_counter() - start, megabytes)
 
     def launch(self) -> Callable[[], Searched]:
-        """Start on what `staging` holds; the result waits and gives what was found, on the host.
+        """Start the search of what `staging` holds; the result waits and gives what was found, on the host.
 
         `staging` is not to be written before that.
         """
@@ -72,5 +73,5 @@ class GraphedSearch:
 
 
 def on_host(tensor: Tensor) -> Tensor:
-    """A copy in pinned memory, there once the stream has come so far."""
+    """Return a copy in pinned memory; it is complete once the stream has come so far."""
     return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)

@@ -19,37 +19,40 @@ _counts: WeakKeyDictionary[Catalog, dict[bytes, int]] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class ItemFilter:
-    """What one request may be given. excluded: ascending item indices. sets [words] int64 bits, or None for any."""
+    """An ItemFilter says which items one request may be given.
+
+    excluded: ascending item indices. sets [words] int64: bits of the allowed sets, or None for any.
+    """
 
     excluded: np.ndarray
     sets: np.ndarray | None
 
 
 def lookup(catalog: Catalog, field: str, item_ids: Sequence[str], dropped: list[str] | None = None) -> np.ndarray:
-    """Item indices of `item_ids`. One that the catalog lacks is an InputError naming `field`; with `dropped` it is left
-    out, and a note put there says how many were and which came first."""
+    """Return the item indices of `item_ids`. One that the catalog lacks is an InputError naming `field`; with `dropped`
+    it is left out, and a note put there says how many were and which came first."""
     if not len(item_ids):
         return NONE
-    places = catalog.places(item_ids)
-    unknown = np.flatnonzero(places < 0)
+    item_indices = catalog.places(item_ids)
+    unknown = np.flatnonzero(item_indices < 0)
     if not len(unknown):
-        return places
+        return item_indices
     first = item_ids[unknown[0]]
     if dropped is None:
         raise InputError(field, first, "is no item of the catalog")
     dropped.append(f"{field}: {len(unknown)} unknown dropped, such as {first[:40]!r}")
-    return places[places >= 0]
+    return item_indices[item_indices >= 0]
 
 
 def item_filter(catalog: Catalog, excluded: np.ndarray, allow: Sequence[str]) -> ItemFilter:
-    """What a request may be given that excludes the items `excluded` [m], in any order, and allows the sets `allow`."""
+    """Make the filter of a request that excludes the items `excluded` [m], in any order, and allows sets `allow`."""
     return ItemFilter(
         np.unique(excluded) if len(excluded) else excluded, catalog.set_mask(allow, "allow") if allow else None
     )
 
 
 def items_of(catalog: Catalog, leaves: np.ndarray, chosen: ItemFilter) -> tuple[np.ndarray, np.ndarray]:
-    """The items that may be returned of `leaves`, in the leaves' order: (item indices, position of each one's leaf)."""
+    """Return the items of `leaves` that may be returned, in the leaves' order: (indices, position of each's leaf)."""
     start = catalog.trie.leaf_items[leaves].astype(np.int64)
     count = catalog.trie.leaf_items[leaves + 1] - start
     position = np.repeat(np.arange(len(leaves)), count)
@@ -60,7 +63,7 @@ def items_of(catalog: Catalog, leaves: np.ndarray, chosen: ItemFilter) -> tuple[
 
 
 def returnable(catalog: Catalog, items: np.ndarray, chosen: ItemFilter) -> np.ndarray:
-    """Which of `items` [m] a request may be given: live ones, of an allowed set, not excluded."""
+    """Say which of `items` [m] a request may be given, [m] bool: live ones, of an allowed set, not excluded."""
     may = catalog.live[items]
     if len(chosen.excluded):
         may &= ~np.isin(items, chosen.excluded)
@@ -71,7 +74,7 @@ def returnable(catalog: Catalog, items: np.ndarray, chosen: ItemFilter) -> np.nd
 
 
 def banned_nodes(catalog: Catalog, chosen: ItemFilter) -> list[np.ndarray]:
-    """The nodes that the exclusions empty, by level, ascending int64: none of the items below may be returned.
+    """Return the nodes that the exclusions empty, by level, ascending int64: none of the items below may be returned.
 
     Of a node and those below it only the node itself: a search that does not enter it meets none of them.
     """
@@ -90,7 +93,7 @@ def banned_nodes(catalog: Catalog, chosen: ItemFilter) -> list[np.ndarray]:
 
 
 def _emptied(level: TrieLevel, nodes: np.ndarray, banned: np.ndarray, sets: np.ndarray | None) -> np.ndarray:
-    """Which of `nodes` keep no child that a request may extend to once the children `banned` are gone."""
+    """Return those of `nodes` that keep no child that a request may extend to once the children `banned` are gone."""
     for most in (FEW, len(level.child_live)):  # of most nodes the first children tell
         nodes = nodes[~_keeps_child(level, nodes, banned, sets, most)]
     return nodes
@@ -99,7 +102,7 @@ def _emptied(level: TrieLevel, nodes: np.ndarray, banned: np.ndarray, sets: np.n
 def _keeps_child(
     level: TrieLevel, nodes: np.ndarray, banned: np.ndarray, sets: np.ndarray | None, most: int
 ) -> np.ndarray:
-    """Whether a request may extend to one of the first `most` children of each of `nodes`."""
+    """Say whether a request may extend to one of the first `most` children of each of `nodes`."""
     start = level.child_start[nodes].astype(np.int64)
     count = np.minimum(level.child_start[nodes + 1] - start, most)
     first = np.cumsum(count) - count  # where each node's children begin among them all
@@ -113,7 +116,7 @@ def _keeps_child(
 
 
 def _banned_leaves(catalog: Catalog, chosen: ItemFilter) -> np.ndarray:
-    """Leaves that exclusions leave without an item that may be returned: a shared tuple dies with its last item."""
+    """Return leaves whose exclusions leave no item that may be returned: a shared tuple dies with its last item."""
     if not len(chosen.excluded):
         return NONE
     leaves = np.unique(catalog.item_leaf[chosen.excluded]).astype(np.int64)
@@ -122,7 +125,7 @@ def _banned_leaves(catalog: Catalog, chosen: ItemFilter) -> np.ndarray:
 
 
 def count_returnable(catalog: Catalog, chosen: ItemFilter) -> int:
-    """How many items a request may be given: live ones, of an allowed set, not excluded.
+    """Count the items that a request may be given: live ones, of an allowed set, not excluded.
 
     The first count of a union of sets looks at every item: 0.1 s of ten millions.
     """
@@ -144,7 +147,7 @@ def _count_live(catalog: Catalog, sets: np.ndarray | None) -> int:
 
 
 def _live_of(catalog: Catalog, part: slice, sets: np.ndarray | None) -> np.ndarray:
-    """Which items of `part` are live and in one of `sets` (None: any)."""
+    """Say which items of `part` are live and in one of `sets` (None: any)."""
     if sets is None:
         return catalog.live[part]
     assert catalog.item_sets is not None

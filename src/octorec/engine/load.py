@@ -1,4 +1,4 @@
-"""From a checkpoint folder to an engine."""
+"""A checkpoint folder becomes an engine."""
 
 import dataclasses
 from pathlib import Path
@@ -78,7 +78,7 @@ def _check_before(
 
 
 def check_codebook(model: Model, catalog: Catalog, folder: Path) -> None:
-    """A model reads and writes the codes of one codebook: any other catalog would be silent garbage.
+    """Raise MismatchError where `model` and `catalog` have codes of different codebooks: answers would be garbage.
 
     Where a fingerprint differs because items of an imported catalog came or went, the catalog inside the checkpoint
     folder decides.
@@ -99,7 +99,7 @@ def check_codebook(model: Model, catalog: Catalog, folder: Path) -> None:
 
 
 def engine_config(changes: dict[str, Any]) -> EngineConfig:
-    """The EngineConfig with `changes`, fields by name; an InputError for a name that it has not."""
+    """Return the EngineConfig with `changes`, fields by name; InputError for a name that it does not have."""
     known = [field.name for field in dataclasses.fields(EngineConfig)]
     for name in changes:
         if name not in known:

@@ -1,4 +1,4 @@
-"""What there is of memory, and the least that several checkpoints and catalogs take of it."""
+"""Free memory is compared with the least that several checkpoints and catalogs take of it."""
 
 from math import prod
 from pathlib import Path
@@ -13,8 +13,8 @@ UNLIMITED = 2**62
 
 
 def model_bytes(checkpoint: Path, device: str) -> int:
-    """The least that a checkpoint's tensors take, each in the type that `engine.load` gives it: 8-bit weights keep
-    their size, others are float32 on a CPU and have 16 bits on a GPU. Reads the headers alone."""
+    """Return the bytes that a checkpoint's tensors take at least, each in the type that `engine.load` gives it: 8-bit
+    weights keep their size, others are float32 on a CPU and have 16 bits on a GPU. Reads the headers alone."""
     wide = 2 if torch.device(device).type == "cuda" else 4
     headers = Checkpoint(checkpoint).headers.values()
     return sum(prod(header.shape) * (1 if "8" in header.dtype.partition("_")[0] else wide) for header in headers)
@@ -25,7 +25,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def free_bytes(device: str) -> int:
-    """What the device has left; on the CPU what the host has, and the process's own limit leaves of it."""
+    """Return the bytes that the device has left; on the CPU the host's, as far as the process's own limit lets them."""
     on = torch.device(device)
     if on.type == "cuda":
         torch.cuda.empty_cache()  # what torch holds and nobody uses is free too
@@ -41,7 +41,7 @@ def _host_free() -> int:
 
 
 def _group_free(limit: str, used: str) -> int:
-    """What the control group of the process leaves; pages of files that nobody needs are given back."""
+    """Return the bytes that the control group of the process leaves; pages of files that nobody needs count as free."""
     most = _number(CGROUPS / limit)
     if most is None or most >= UNLIMITED:
         return UNLIMITED
@@ -52,7 +52,7 @@ def _group_free(limit: str, used: str) -> int:
 
 
 def _number(path: Path) -> int | None:
-    """What a file says; None where it is not there or says `max`."""
+    """Return the number in a file; None where it is not there or says `max`."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):

@@ -35,12 +35,12 @@ def require_catalog(path: Any, field: str = "catalog") -> None:
 
 
 def catalog_within(path: Path) -> Path:
-    """The catalog's folder of a checkpoint, where `path` is one; else `path`."""
+    """Return the catalog's folder of a checkpoint, where `path` is one; else `path`."""
     return path / CATALOG if (path / CATALOG / ABOUT_FILE).is_file() else path
 
 
 def checkpoint_version(folder: Path) -> str:
-    """A checkpoint's name with 12 digits that change with any byte of its config and weights."""
+    """Return a checkpoint's name with 12 digits that change with any byte of its config and weights."""
     whole = sha256()
     for path in sorted(folder.iterdir()):
         if path.name == CONFIG or path.name.endswith(SUFFIX):

@@ -1,4 +1,4 @@
-"""What an engine takes in memory, known before its weights are read.
+"""The memory that an engine takes is known before its weights are read.
 
 For a GPU the model and its search run on meta tensors, which have sizes and no memory, with operations that allocate
 what the kernels do. So this is right for every family whose prefill and decode read no value on the host, which a CUDA
@@ -34,7 +34,7 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes that an engine takes on its device.
+    """Needs are the bytes that an engine takes on its device.
 
     weights: parameters, FP8 values and scales. catalog: both sets of the trie, with room for `max_items`. context: what
     the model keeps of a batch's requests, such as keys and values. graphs: all else that a batch takes, inputs too.
@@ -50,7 +50,7 @@ class Needs:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The parts by name, but for those that are 0."""
+        """Return the bytes of each part by name, without parts of 0."""
         return {name: size for name in REMEDIES if (size := getattr(self, name))}
 
     @property
@@ -58,7 +58,7 @@ class Needs:
         return sum(self.sizes.values())
 
     def words(self) -> str:
-        """Such as `weights 4.2 GB, context KV 1.9 GB, graphs 0.8 GB, catalog 0.3 GB`."""
+        """Write the parts as `weights 4.2 GB, context KV 1.9 GB, graphs 0.8 GB, catalog 0.3 GB`."""
         names = {"context": "context KV"}
         return ", ".join(f"{names.get(name, name)} {readable(size)}" for name, size in self.sizes.items())
 
@@ -73,12 +73,12 @@ class Needs:
 
 
 def readable(size: int) -> str:
-    """Bytes as `4.2 GB`, or as `0.3 MB` where they are few."""
+    """Write bytes as `4.2 GB`, or as `0.3 MB` where they are few."""
     return f"{size / 1e9:,.1f} GB" if size >= 10**8 else f"{size / 1e6:,.1f} MB"
 
 
 def needs_of(model: Model, catalog: Catalog, config: EngineConfig, ops: Ops, device: torch.device) -> Needs:
-    """What an engine on `device` takes. model: on the meta device, made with `ops`, those of `shapes_for(device)`."""
+    """Measure what an engine on `device` takes. model: on the meta device, made with `ops`, `shapes_for(device)`'s."""
     assert isinstance(model, nn.Module)
     trie = DeviceCatalog(catalog, config.room(catalog), META)
     tables = [tensor for level in trie.levels for tensor in level if tensor is not None]
@@ -96,7 +96,10 @@ def needs_of(model: Model, catalog: Catalog, config: EngineConfig, ops: Ops, dev
 
 
 class _Search:
-    """A search of one bucket. context: bytes of the model's state after prefill; most: of all that lived at once."""
+    """A _Search is one search of a bucket, measured.
+
+    context: bytes of the model's state after prefill; most: of all that lived at once.
+    """
 
     def __init__(self, model: Model, trie: DeviceCatalog, config: EngineConfig, ops: Ops, bucket: Bucket):
         banned = bucket.size * (config.max_exclude + MOST_SEEN)

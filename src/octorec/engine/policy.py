@@ -1,4 +1,4 @@
-"""Which beam width a request gets, and which one a search is repeated with.
+"""A policy says which beam width a request gets, and which one a search is repeated with.
 
 A fixed width and a schedule are what the request says. `auto` begins narrow, and searches again with wider beams where
 the answer is not certified to be exact. How wide it begins depends on k alone, by a table that was measured beforehand.
@@ -77,7 +77,7 @@ class Policy:
 
     @property
     def widest(self) -> Widths:
-        """The widest beams that are as wide at each level."""
+        """Return the widest beams that are as wide at each level."""
         return self._at_levels(self._fixed[-1])
 
     @property

@@ -9,18 +9,18 @@ FIRST_ROWS = 1024  # items looked at first; then twice as many each time
 
 
 def most_popular(catalog: Catalog, chosen: ItemFilter, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` items with the most interactions among those that may be returned: (places [n], scores [n] float32).
+    """Return the `k` items with the most interactions of those that may be returned: indices [n], scores [n] float32.
 
-    Of equal ones the first in the catalog's order. A score is the log of the item's share of all interactions, each
+    Equal ones come in the catalog's order. A score is the log of the item's share of all interactions, each
     item's counted once more, so that it is finite also where an item was never met. The catalog must have counts.
     """
     order, counts = catalog.popular_order, catalog.interactions
     assert order is not None
     assert counts is not None
-    places, start, rows = np.zeros(0, np.int64), 0, FIRST_ROWS
-    while len(places) < k and start < len(order):
+    items, start, rows = np.zeros(0, np.int64), 0, FIRST_ROWS
+    while len(items) < k and start < len(order):
         part = order[start : start + rows]
-        places = np.append(places, part[returnable(catalog, part, chosen)])
+        items = np.append(items, part[returnable(catalog, part, chosen)])
         start, rows = start + rows, min(2 * rows, ROWS)
-    places = places[:k]
-    return places, np.log((counts[places] + 1) / (catalog.n_interactions + len(catalog))).astype(np.float32)
+    items = items[:k]
+    return items, np.log((counts[items] + 1) / (catalog.n_interactions + len(catalog))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""From the beams of a batch to each request's items, on the host."""
+"""The beams of a batch become each request's items, on the host."""
 
 import math
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from octorec.errors import NonFiniteError
 
 @dataclass(frozen=True)
 class Ranked:
-    """One request's answer as columns of n <= k items, best first.
+    """A Ranked is one request's answer as columns of n <= k items, best first.
 
-    places [n] int64: the items in the order of `catalog`, the version that answered. scores [n] float32. bounds: the
+    item_indices [n] int64: in the order of `catalog`, the version that answered. scores [n] float32. bounds: the
     highest score that the search dropped before its last scored step, and at that step; -inf where it dropped nothing.
     margin: by how much a score may differ in a search of another width.
     """
 
     request: ParsedRequest
-    places: np.ndarray
+    item_indices: np.ndarray
     scores: np.ndarray
     bounds: tuple[float, float] = (-math.inf, -math.inf)
     margin: float = 0.0
@@ -36,17 +36,17 @@ class Ranked:
 
     @property
     def complete(self) -> bool:
-        """Whether all k were found."""
-        return len(self.places) == self.request.k
+        """Say whether all k were found."""
+        return len(self.item_indices) == self.request.k
 
     @property
     def bound(self) -> float | None:
-        """No item that the search left out scores above it. None: it left none out."""
+        """Return a score that no item which the search left out exceeds; None where it left none out."""
         return None if max(self.bounds) == -math.inf else max(self.bounds)
 
     @property
     def exact(self) -> bool:
-        """Whether no item that the request may have scores better than these.
+        """Say whether no item that the request may have scores better than these.
 
         A short list is exact where nothing was dropped. What an earlier step dropped may lead to an item that scores
         just as much, with lower codes; what the last step dropped comes after all beams of its score.
@@ -55,7 +55,7 @@ class Ranked:
 
     @property
     def near_tie(self) -> bool:
-        """Whether the answer is not called exact only because scores differ a little between beam widths."""
+        """Say whether the answer is not called exact only because scores differ a little between beam widths."""
         return self.margin > 0 and not self.exact and self._certified(0.0)
 
     def _certified(self, margin: float) -> bool:
@@ -67,26 +67,26 @@ class Ranked:
 
     @property
     def width(self) -> Width | None:
-        """Beams that found the items, for all levels or by level; None where popularity answers."""
+        """Return how many beams found the items, for all levels or by level; None where popularity answers."""
         return as_width(self.request.widths) if self.request.source == "model" else None
 
     @cached_property
     def notes(self) -> list[str]:
-        """What was done to the request, and why the list is short where it is; that may take a count of all items."""
+        """Say what was done to the request, and why a short list is short; that may take a count of all items."""
         return self.request.notes if self.complete else [*self.request.notes, self._why_short()]
 
     @property
     def codes(self) -> np.ndarray:
-        """[n, levels] int32"""
-        return self.catalog.codes[self.places]
+        """Return [n, levels] int32."""
+        return self.catalog.codes[self.item_indices]
 
     def items(self) -> list[str]:
         ids = self.catalog.item_ids
-        return [ids[place] for place in self.places.tolist()]
+        return [ids[index] for index in self.item_indices.tolist()]
 
     def titles(self) -> list[str]:
         titles = self.catalog.titles
-        return [titles[place] for place in self.places.tolist()]
+        return [titles[index] for index in self.item_indices.tolist()]
 
     def answer(self) -> Answer:
         codes = list(zip(*self.codes.T.tolist(), strict=True))
@@ -95,7 +95,7 @@ class Ranked:
         return Answer(*columns, *about, near_tie=self.near_tie, notes=self.notes, source=self.request.source)
 
     def _why_short(self) -> str:
-        found, request = len(self.places), self.request
+        found, request = len(self.item_indices), self.request
         may = count_returnable(self.catalog, request.filter)
         beam = "" if self.width is None else f" with a beam {shown(self.width)} wide"
         note = f"found {found} of k = {request.k} items{beam}; the request may have {may}"
@@ -103,13 +103,13 @@ class Ranked:
 
 
 def by_popularity(request: ParsedRequest) -> Ranked:
-    """The answer to a request whose source is popularity: nothing of it depends on a model or a batch."""
+    """Return the answer to a request whose source is popularity: nothing of it depends on a model or a batch."""
     return Ranked(request, *most_popular(request.catalog, request.filter, request.k))
 
 
 @dataclass(frozen=True)
 class Found:
-    """The beams of a batch in a bucket of B requests and W beams, on the host.
+    """Found holds what the search of one batch found: the beams of a bucket of B requests and W beams, on the host.
 
     scores [B, W] float32, -inf where a request has fewer beams, NaN throughout where the model gave a request scores
     that are not finite. nodes [B, W] int64: leaves as the device numbers them, from `first_leaf` on. bounds [B, 2]
@@ -126,11 +126,11 @@ class Found:
 
     @property
     def leaves(self) -> np.ndarray:
-        """[B, W]: leaves of the trie that was searched."""
+        """Return [B, W] int64: leaves of the trie that was searched."""
         return self.nodes - self.first_leaf
 
     def finite(self, row: int) -> bool:
-        """Whether the model gave the batch's request number `row` scores that are numbers."""
+        """Say whether the model gave the batch's request number `row` scores that are numbers."""
         return self._finite[row]
 
     @cached_property
@@ -139,11 +139,11 @@ class Found:
 
     @cached_property
     def _live(self) -> list[int]:
-        """Beams of each request that are not dead: they are ranked, the dead ones last."""
+        """Count the beams of each request that are not dead: they are ranked, the dead ones last."""
         return [int(row.sum()) for row in np.isfinite(self.scores)]
 
     def ranked(self, row: int, request: ParsedRequest) -> Ranked:
-        """The items of `request`, which was the batch's number `row`: its live beams' items, at most k of them.
+        """Return the items of `request`, which was the batch's number `row`: its live beams' items, at most k of them.
 
         Raises NonFiniteError where its scores are no numbers. What popularity answers does not come from its beams.
         """

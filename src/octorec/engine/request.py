@@ -1,4 +1,4 @@
-"""What is asked of an engine and what it answers."""
+"""Request is what is asked of an engine, Answer what it answers."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -30,7 +30,7 @@ UNKNOWN_ITEMS: UnknownItems = "drop"  # where nobody says
 
 @dataclass(frozen=True)
 class Request:
-    """One user's request.
+    """A Request asks for items for one user.
 
     history: item ids, oldest first; of more than the model's context the newest are used. An empty one without user
     fields and features is answered by popularity. k: how many items to return, at most beam_width.
@@ -70,7 +70,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """The best items of one request, best first.
+    """An Answer holds the best items of one request, best first.
 
     scores: each item's log-probability, the sum over its codes; items that share a code tuple share it and stand in the
     catalog's order. codes: each item's tuple. complete: whether all k were found. exact: whether it is certain that no
@@ -96,7 +96,7 @@ class Answer:
 
 
 def read_requests(path: str | Path) -> list[Request]:
-    """Requests as JSON lines in UTF-8, each an object with the fields of `Request`; only `history` must be there."""
+    """Read requests from JSON lines in UTF-8, each an object with fields of `Request`; only `history` is required."""
     require_file(path, "requests")
     try:
         with Path(path).open("rb") as file:
@@ -109,7 +109,7 @@ def read_requests(path: str | Path) -> list[Request]:
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The number of each line and its bytes without white space around; of a line that is too long only the start."""
+    """Yield the number of each line and its bytes without white space around; of a line too long only the start."""
     number = 0
     while line := file.readline(MOST_LINE + 1):
         number += 1
@@ -136,29 +136,29 @@ def check_unknown_items(value: str) -> None:
 
 
 def request_list(requests: Any) -> list[Request]:
-    """`requests` as a list; what is none of Requests is an InputError that says what to write."""
+    """Return `requests` as a list; what is none of Requests is an InputError that says what to write."""
     if isinstance(requests, Request):
         allowed = "must be a list: write engine.recommend([request])[0]"
         raise InputError("requests", requests, allowed)
     if not isinstance(requests, Iterable) or isinstance(requests, NO_LISTS):
         raise InputError("requests", requests, f"must be a list: {EXAMPLE}")
     asked = list(requests)
-    for place, one in enumerate(asked):
+    for number, one in enumerate(asked):
         if not isinstance(one, Request):
             how = "write octorec.Request(**fields)" if isinstance(one, Mapping) else EXAMPLE
-            raise InputError(f"requests[{place}]", one, f"must be an octorec.Request: {how}")
+            raise InputError(f"requests[{number}]", one, f"must be an octorec.Request: {how}")
     return asked
 
 
 def id_list(name: str, value: Any) -> tuple[str, ...]:
-    """The ids or names of `value` as text; what is no list of them is an InputError about `name`."""
+    """Return the ids or names of `value` as text; what is no list of them is an InputError about `name`."""
     return tuple(
         item if type(item) is str else _as_id(name, item) for item in _as_list(name, value)
     )  # a call each is slow
 
 
 def _as_list(name: str, value: Any) -> Iterable[Any]:
-    """The ids or names that `value` holds."""
+    """Return the ids or names that `value` holds."""
     found = value
     if getattr(value, "ndim", 1) == 1:
         method = next((method for method in TO_LIST if hasattr(value, method)), None)
@@ -180,7 +180,7 @@ def _as_id(name: str, item: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A scalar of NumPy as Python's."""
+    """Return a scalar of NumPy as one of Python; any other value as it is."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 

@@ -72,14 +72,14 @@ def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, widths
 
 
 def scored(steps: Sequence[Step]) -> list[int]:
-    """The numbers of the steps whose log-probabilities make a beam's score: a step's, of what it chooses or forces."""
+    """Return the numbers of the steps whose log-probabilities, of what each chooses or forces, make a beam's score."""
     return [number for number, step in enumerate(steps) if isinstance(step, Choose) or step.scored]
 
 
 def within_level(beams: Beams, logits: Logits) -> Tensor:
-    """Scores [B, W] with the log-probability, at most 0, that the next token is one of the level's codes at all.
+    """Add to the scores [B, W] the log-probability, at most 0, that the next token is one of the level's codes at all.
 
-    NaN for a live beam where that is not finite. `beam_step` adds the log-probability of each code among them.
+    A live beam gets NaN where that is not finite. `beam_step` adds the log-probability of each code among them.
     """
     if logits.log_norm is None:
         return beams.scores
@@ -89,7 +89,7 @@ def within_level(beams: Beams, logits: Logits) -> Tensor:
 
 
 def log_probability(logits: Logits, codes: Tensor) -> Tensor:
-    """That of each beam's code [B, W], at most 0; NaN for a beam of which any code's is not finite."""
+    """Return the log-probability of each beam's code [B, W], at most 0; NaN where that of any code is not finite."""
     values, norm = logits
     log_p = (values.log_softmax(-1) if norm is None else values - norm[..., None]).clamp(max=0)
     broken = ~log_p.isfinite().all(-1)
@@ -99,7 +99,7 @@ def log_probability(logits: Logits, codes: Tensor) -> Tensor:
 def forced(beams: Beams, logits: Logits, step: Force, ranked: bool) -> Beams:
     """Extend each beam by the step's code, and drop none.
 
-    ranked: sort by score descending, place ascending; dead beams stay dead.
+    ranked: sort by score descending, position ascending; dead beams stay dead.
     """
     scores, nodes = beams.scores, beams.nodes
     code = torch.full_like(nodes, step.code)
@@ -116,7 +116,7 @@ def forced(beams: Beams, logits: Logits, step: Force, ranked: bool) -> Beams:
 
 
 def score(model: Model, inputs: Inputs, codes: Tensor) -> Tensor:
-    """Teacher-forced log-probabilities [B, scored steps] float32 of the codes [B, L].
+    """Return teacher-forced log-probabilities [B, scored steps] float32 of the codes [B, L].
 
     Those of a level are over its whole codebook, or over what `Logits.log_norm` says. NaN at a step where any code's is
     not finite, as the beam step has it.

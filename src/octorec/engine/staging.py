@@ -21,14 +21,14 @@ OURS = {"roots", "widths", "sets", "restricted", "first_banned", "banned"}  # wh
 
 
 class Staging:
-    """Room for `size` requests on the host. A GPU takes the block in one copy, from pinned memory.
+    """Staging is room for `size` requests on the host. A GPU takes the block in one copy, from pinned memory.
 
     Rows are written through a memoryview, which keeps Python's lock. NumPy and torch give it up at every copy: beside a
-    busy thread each of these waits for its turn anew, and a batch of 32 takes 19 ms to write instead of half a one.
+    busy thread each of these waits for its turn again, and a batch of 32 takes 19 ms to write instead of half a one.
     """
 
     def __init__(self, model: Model, longest: int, size: int, room: int, set_words: int, pinned: bool):
-        """longest: items of a history. room: banned nodes that there is room for, of all requests and levels."""
+        """Lay out the block. longest: items of a history. room: banned nodes that fit, of all requests and levels."""
         self._model, levels = model, len(model.codebook_sizes)
         blank: dict[str, np.ndarray] = {
             name: tensor.numpy() for name, tensor in blank_inputs(model.inputs(longest), size).items()
@@ -57,7 +57,7 @@ class Staging:
 
     @property
     def used(self) -> Tensor:
-        """The part of the block that the last batch filled: what a GPU has to take."""
+        """Return the part of the block that the last batch filled: what a GPU has to take."""
         return self.block[: self._used]
 
     def fill(self, parsed: Sequence[ParsedRequest], first_nodes: Sequence[int]) -> None:
@@ -77,7 +77,7 @@ class Staging:
         self._fill_banned(parsed, first_nodes[1:])
 
     def _fill_banned(self, parsed: Sequence[ParsedRequest], first_nodes: Sequence[int]) -> None:
-        """Put all requests' banned nodes behind one another, level by level."""
+        """Join all requests' banned nodes, level by level."""
         begin = end = self._first["banned"]
         for level, first in enumerate(self._arrays["first_banned"]):
             first.fill((end - begin) // NODE)
@@ -90,7 +90,7 @@ class Staging:
         self._used = end
 
     def batch(self, block: Tensor | None = None) -> SearchBatch:
-        """The block's tensors, in the memory of `block`; None: on the host."""
+        """Return the block's tensors, in the memory of `block`; None: on the host."""
         part = self._tensors(self.block if block is None else block)
         inputs = {name: part[name] for name in self._names}
         sets = part["sets"], part["restricted"]

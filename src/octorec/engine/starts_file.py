@@ -50,7 +50,7 @@ def claimed_starts(checkpoint: str | Path) -> AbstractContextManager[Claim]:
 
 
 def write_starts(checkpoint: str | Path, starts: BeamStarts, measured: dict[str, Any]) -> Path:
-    """Write the table beside a checkpoint folder, in place of one that is there. measured: what it was made from."""
+    """Write the table beside a checkpoint folder, replacing one that is there. measured: what it was made from."""
     path = starts_file(checkpoint)
     with new_file(path, field=FIELD) as scratch:
         table = {str(k): width for k, width in sorted(starts.widths.items())}

@@ -127,5 +127,5 @@ def check_default_width(widths: tuple[Width, ...], default: BeamWidth) -> None:
 
 
 def _spread(width: Width, beside: Width) -> Widths:
-    """One width for as many levels as the other has."""
+    """Repeat one width for as many levels as the other has."""
     return width if isinstance(width, tuple) else (width,) * (len(beside) if isinstance(beside, tuple) else 1)

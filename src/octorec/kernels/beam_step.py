@@ -61,8 +61,8 @@ MOST_KEYS = 16384  # that a selection holds in registers
 
 @dataclass(frozen=True)
 class Tiling:
-    """How the candidates are cut up, in powers of two. The choice is exact with any; block and scan_warps set the order
-    in which a row's exponentials are summed, and so the last bits of its totals.
+    """A Tiling says how the candidates are cut up, in powers of two. The choice is exact with any; block and scan_warps
+    set the order in which a row's exponentials are summed, and so the last bits of its totals.
 
     tile, subtile: candidates each. block: logits of a row in registers at once. chunk: children of a node looked up at
     once; a node with no more than a tile of them takes a tile.
@@ -77,14 +77,14 @@ class Tiling:
     choose_warps: int = 16
 
     def keys(self, beams: int, vocabulary: int, out_width: int) -> tuple[int, int, int]:
-        """What the three selections hold: tiles, subtiles, candidates; powers of two."""
+        """Return what the three selections hold: tiles, subtiles, candidates; powers of two."""
         counts = (beams * triton.cdiv(vocabulary, self.tile), out_width * self.tile // self.subtile)
         tiles, subtiles, candidates = map(triton.next_power_of_2, (*counts, out_width * self.subtile))
         return tiles, subtiles, candidates
 
 
 def tiling_for(beams: int, vocabulary: int, out_width: int) -> Tiling:
-    """The smallest tiles whose selections fit in registers; InputError where none do."""
+    """Return the smallest tiles whose selections fit in registers; InputError where none do."""
     for tile in (256, 512, 1024):
         tiling = Tiling(tile=tile)
         if max(tiling.keys(beams, vocabulary, out_width)) <= MOST_KEYS:
@@ -94,7 +94,7 @@ def tiling_for(beams: int, vocabulary: int, out_width: int) -> Tiling:
 
 
 def check_beams(beams: int, vocabulary: int, out_width: int) -> None:
-    """A step fits where there is a tiling for it."""
+    """Raise InputError where there is no tiling for such a step."""
     tiling_for(beams, vocabulary, out_width)
 
 
@@ -109,7 +109,7 @@ def beam_step(
     ranked: bool = False,
     tiling: Tiling | None = None,
 ) -> Beams:
-    """As `Ops.beam_step`: the same arguments, and the same result up to the rounding of the totals.
+    """Do what `Ops.beam_step` does: the same arguments, and the same result up to the rounding of the totals.
 
     logits [B, W, V] float32, scores [B, W] float32, nodes [B, W] int64, all contiguous; widths [B] integers in
     1..out_width. 512 of 512 x 16384 candidates fit; what does not is an InputError. Moves 4 * B * W * V bytes and
@@ -162,7 +162,7 @@ def beam_step(
 
 
 def _ranked(found: Beams) -> Beams:
-    """Beams by score descending, position ascending."""
+    """Sort beams by score descending, position ascending."""
     batch, width = found.scores.shape
     slots = triton.next_power_of_2(width)
     part = min(32, slots)
@@ -179,7 +179,7 @@ def _scan_rows(
     V: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, WORDS: tl.constexpr,
     BLOCK: tl.constexpr, CHUNK: tl.constexpr, TILES_PAD: tl.constexpr,
 ):  # fmt: skip
-    """A program a row: its maximum and log sum exp, its node's children, and the best total of each tile of them.
+    """Write, a program a row, its maximum, log sum exp, its node's children, and the best total of each tile of them.
 
     The log sum exp is NaN where a log-probability of the row is not finite.
     """
@@ -243,7 +243,7 @@ def _best_of_tiles(
     logits_ptr, top, log_sum, score, start, count, child_code_ptr, child_live_ptr, child_sets_ptr, banned_ptr,
     first_banned_ptr, allowed_ptr, limited, tile_best_ptr, TILE: tl.constexpr, WORDS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """The best total of each tile of a row's children, CHUNK children at once."""
+    """Write the best total of each tile of a row's children, CHUNK children at once."""
     part = tl.arange(0, CHUNK // TILE)
     for chunk in range(0, count, CHUNK):
         child = chunk + tl.arange(0, CHUNK)
@@ -261,7 +261,7 @@ def _best_of_tiles(
 def _choose_tiles(
     tile_best_ptr, widths_ptr, chosen_ptr, dropped_ptr, tiles, K, KEYS: tl.constexpr, SLOTS: tl.constexpr
 ):  # fmt: skip
-    """A program a request: which of its W * TILES tiles may hold one of the best, ascending, then -1.
+    """Write, a program a request, which of its W * TILES tiles may hold one of the best, ascending, then -1.
 
     dropped [B]: the best total in the other tiles.
     """
@@ -279,10 +279,10 @@ def _read_tiles(
     V: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr, WORDS: tl.constexpr,
     SUBTILE: tl.constexpr,
 ):  # fmt: skip
-    """A program a chosen tile: its candidates' totals, -inf for what is none, and the best of each subtile."""
+    """Write, a program a chosen tile, its candidates' totals, -inf for what is none, and the best of each subtile."""
     request = tl.program_id(0).to(tl.int64)
-    place = request * K + tl.program_id(1)
-    chosen = tl.load(chosen_ptr + place)
+    tile = request * K + tl.program_id(1)
+    chosen = tl.load(chosen_ptr + tile)
     row = request * W + tl.maximum(chosen, 0) // TILES
     first = tl.maximum(chosen, 0) % TILES * TILE
     start = tl.load(start_ptr + row)
@@ -300,9 +300,9 @@ def _read_tiles(
     ok = returnable(slot, inside, child_live_ptr, child_sets_ptr, allowed_ptr, limited, WORDS)
     total = _total(x, tl.load(top_ptr + row), tl.load(log_sum_ptr + row), tl.load(scores_ptr + row))
     total = tl.where(ok, total, float("-inf"))
-    tl.store(totals_ptr + place * TILE + tl.arange(0, TILE), total)
+    tl.store(totals_ptr + tile * TILE + tl.arange(0, TILE), total)
     best = tl.max(tl.reshape(total, (TILE // SUBTILE, SUBTILE)), 1)
-    tl.store(subtile_best_ptr + place * (TILE // SUBTILE) + tl.arange(0, TILE // SUBTILE), best)
+    tl.store(subtile_best_ptr + tile * (TILE // SUBTILE) + tl.arange(0, TILE // SUBTILE), best)
 
 
 @triton.jit
@@ -312,7 +312,7 @@ def _choose_candidates(
     TILE: tl.constexpr, TILES: tl.constexpr, SUBTILE: tl.constexpr,
     KEYS: tl.constexpr, CANDIDATES: tl.constexpr, SLOTS: tl.constexpr, BEAMS: tl.constexpr,
 ):  # fmt: skip
-    """A program a request: the best subtiles of the chosen tiles, their best candidates, and these as beams.
+    """Write, a program a request, the best subtiles of the chosen tiles, their best candidates, and these as beams.
 
     dropped [B] has the best total in the tiles that were not chosen, and gets that of all that is not chosen.
     best [B, 2, K] is where the two choices are put, so that each thread can read what others chose. All beams are dead
@@ -363,7 +363,7 @@ def _rank(
     scores_ptr, nodes_ptr, parents_ptr, codes_ptr, out_scores_ptr, out_nodes_ptr, out_parents_ptr, out_codes_ptr, K,
     SLOTS: tl.constexpr, PART: tl.constexpr,
 ):  # fmt: skip
-    """A program for PART of a request's beams: each goes where as many stand before it by score, then position."""
+    """Sort PART of a request's beams a program: each goes where as many stand before it by score, then position."""
     first = tl.program_id(0).to(tl.int64) * K
     other, mine = tl.arange(0, SLOTS), tl.program_id(1) * PART + tl.arange(0, PART)
     key = sortable(tl.load(scores_ptr + first + other, mask=other < K, other=float("-inf")))[None, :]
@@ -379,12 +379,12 @@ def _rank(
 
 @triton.jit
 def _total(logit, top, log_sum, score):
-    """A candidate's total, at most `score`; the order of the operations makes it rise with the logit and agree wherever
-    it is made."""
+    """Return a candidate's total, at most `score`; the order of the operations makes it rise with the logit and agree
+    wherever it is made."""
     return tl.minimum((logit - top) - log_sum, 0.0) + score
 
 
 @triton.jit
 def _exp(x, inside):
-    """e^x, to the bit, of a finite x; NaN of -inf too where it is inside, as 0 * -inf is."""
+    """Return e^x, to the bit, for a finite x; NaN for -inf too where it is inside, as 0 * -inf is."""
     return tl.exp(x) + tl.where(inside, x, 0.0) * 0.0

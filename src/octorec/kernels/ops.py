@@ -195,7 +195,7 @@ class Ops(Protocol):
         node_filter: NodeFilter | None = None,
         ranked: bool = False,
     ) -> Beams:
-        """One step of beam search over the item trie: the best `widths[b]` of a request's W x V extensions.
+        """Do one step of beam search over the item trie: the best `widths[b]` of a request's W x V extensions.
 
         logits [B, W, V] float32; scores and nodes [B, W] of the beams they extend, nodes ascending; widths [B].
         Log-softmax over the whole codebook, then the trie masks (as Hugging Face's constrained search); a beam's score

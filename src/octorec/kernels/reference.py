@@ -85,7 +85,7 @@ def self_attention(
 
 
 def causal_attention(qkv: Tensor) -> Tensor:
-    """torch's own attention does this."""
+    """Attend by torch's own `scaled_dot_product_attention`."""
     q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))  # [B, H, L, D]
     out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     return out.transpose(1, 2).flatten(2).flatten(0, 1)
@@ -162,7 +162,7 @@ def beam_step(
 
 
 def maybe_quantize(x: Tensor, granularity: Granularity | None) -> Operand:
-    """The plain cast of `kernels.fp8` does this."""
+    """Quantize by the plain cast of `kernels.fp8`."""
     return x if granularity is None else quantize(x, granularity)
 
 

@@ -33,7 +33,7 @@ FEATURE = "features."  # before a feature's name among the inputs
 
 @dataclass
 class ContextKV:
-    """What is kept of a batch between its levels.
+    """A ContextKV holds what is kept of a batch between its levels.
 
     keys, values: a tensor [B, S, G, D] for each KV layer (the same one twice when S_kv = 1). lengths [B].
     past[block][level] [B, W_level, 3, H, D]: the q, k, v each level left. ancestors[level] [B, W]: the beam of that
@@ -52,7 +52,7 @@ class ContextKV:
 
 
 class Block(nn.Module):
-    """One lazy decoder block: cross-attention, self-attention, FFN, each on the norm of the residual stream.
+    """A Block is one lazy decoder block: cross-attention, self-attention, FFN, each on the norm of the residual stream.
 
     A sublayer's last product adds its result to the stream, so that nothing reads or writes it for a sum alone.
     """
@@ -72,7 +72,7 @@ class Block(nn.Module):
             self.ffn = MoE(config.n_expert, config.n_shared, config.top_k, width, config.expert_width, ops)
 
     def forward(self, h: Tensor, kv: ContextKV, attend: Callable[[Operand, Tensor], Tensor]) -> Tensor:
-        """The residual stream h [T, C] -> the same. attend(x, h): h plus the self-attention of x."""
+        """Map the residual stream h [T, C] -> the same. attend(x, h): h plus the self-attention of x."""
         x = self.cross_norm(h, self.cross_attn.q_proj.input_granularity)
         h = self.cross_attn(x, kv.keys[self.kv_layer], kv.values[self.kv_layer], kv.lengths, h)
         h = attend(self.self_norm(h, self.self_attn.qkv_proj.input_granularity), h)
@@ -80,7 +80,7 @@ class Block(nn.Module):
 
 
 class OneRecV2(nn.Module):
-    """The whole model. `ops` are the operations it runs on; the references by default.
+    """OneRecV2 is the whole model. `ops` are the operations it runs on; the references by default.
 
     context_module: the class of a context module of the user's, in the place of ContextProcessor.
     """
@@ -139,16 +139,16 @@ class OneRecV2(nn.Module):
 
     @property
     def features(self) -> Features:
-        """What its context module reads of a request by name."""
+        """Return the features that its context module reads of a request, by name."""
         return features_of(self.context)
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """One choice a level."""
+        """Return one choice a level."""
         return tuple(Choose(level) for level in range(len(self.codebook_sizes)))
 
     def inputs(self, longest: int) -> dict[str, InputSpec]:
-        """The tensors of a `ContextBatch`; a row that no request writes has one item of code 0, and blank features."""
+        """Describe the tensors of a `ContextBatch`; a row without a request has one item of code 0, blank features."""
         own = {
             FEATURE + name: InputSpec(one.shape, getattr(torch, one.dtype), one.blank or 0)
             for name, one in self.features.items()
@@ -180,11 +180,11 @@ class OneRecV2(nn.Module):
         """Context items beyond a request's length are padding; what a module of the user's computes on is not known."""
         if self.config.context_module is not None:
             return {}
-        places = torch.arange(inputs["codes"].shape[1], device=inputs["lengths"].device)
-        return {"context.proj": (places < inputs["lengths"][:, None]).flatten()}
+        positions = torch.arange(inputs["codes"].shape[1], device=inputs["lengths"].device)
+        return {"context.proj": (positions < inputs["lengths"][:, None]).flatten()}
 
     def encode_context(self, batch: ContextBatch) -> ContextKV:
-        """The keys and values every level of the batch will read."""
+        """Compute the keys and values every level of the batch will read."""
         if batch.context is not None:
             return self.context_kv(batch.context, batch.lengths)
         if self.config.context_module is not None:
@@ -192,7 +192,7 @@ class OneRecV2(nn.Module):
         return self.context_kv(self.context(batch), batch.lengths)
 
     def context_kv(self, context: Tensor, lengths: Tensor) -> ContextKV:
-        """Slice context [B, S, d_context] into normed keys and values (section 3): no projection, no encoder."""
+        """Split context [B, S, d_context] into normed keys and values (section 3): no projection, no encoder."""
         config = self.config
         if context.shape[-1] != config.d_context:
             raise InputError("context", tuple(context.shape), f"the last dimension must be {config.d_context}")
@@ -203,7 +203,7 @@ class OneRecV2(nn.Module):
         return ContextKV(keys, values or keys, lengths, past=[[] for _ in self.blocks])
 
     def decode_level(self, level: int, codes: Tensor | None, parents: Tensor | None, kv: ContextKV) -> Tensor:
-        """Logits [B, W, V_level] float32 of the next code of each beam.
+        """Return logits [B, W, V_level] float32 of the next code of each beam.
 
         codes [B, W] extend the beams `parents` [B, W] of the level before; both None at level 0, where W is 1.
         """
@@ -220,7 +220,7 @@ class OneRecV2(nn.Module):
         return self._logits(level, h).unflatten(0, (batch, -1))
 
     def forward(self, batch: ContextBatch, codes: Tensor) -> list[Tensor]:
-        """Training: logits [B, V_l] of every level l, each given the true codes [B, L] before it."""
+        """Return, for training, logits [B, V_l] of every level l, each given the true codes [B, L] before it."""
         kv = self.encode_context(batch)
         size = len(codes)
         slots = [self.bos.expand(size, -1)] + [embed(codes[:, i]) for i, embed in enumerate(self.code_embed)]
@@ -243,14 +243,14 @@ def _batch(inputs: Inputs) -> ContextBatch:
 
 
 def _step(attention: SelfAttention, kv: ContextKV, past: list[Tensor], x: Operand, h: Tensor) -> Tensor:
-    """One level of a block's self-attention, which leaves its q, k, v in `past`."""
+    """Run one level of a block's self-attention, which leaves its q, k, v in `past`."""
     h, qkv = attention.step(x, h, len(kv.lengths), past, kv.ancestors)
     past.append(qkv)
     return h
 
 
 def initialize(model: OneRecV2, seed: int) -> None:
-    """Normal weights of deviation 0.02, output projections divided by sqrt(2 * layers) (GPT-2's rule)."""
+    """Draw normal weights of deviation 0.02, output projections' divided by sqrt(2 * layers) (GPT-2's rule)."""
     generator = torch.Generator(device=model.bos.device).manual_seed(seed)
     depth = math.sqrt(2 * model.config.n_layer)
     for name, parameter in model.named_parameters():
@@ -262,7 +262,7 @@ def initialize(model: OneRecV2, seed: int) -> None:
 
 
 def block_params(config: OneRecConfig) -> tuple[int, int]:
-    """Parameters in attention, FFN and expert matrices: (all, active for one row), the published sizes' count."""
+    """Count parameters in attention, FFN and expert matrices: (all, active for one row), as the published sizes do."""
     width = config.d_model
     attention = config.n_layer * 6 * width * width
     dense = config.dense_blocks * 3 * width * config.ffn_width

@@ -35,7 +35,7 @@ SHORT, LONG = 5, 8  # letters of a key: up to SHORT only case and plural may dif
 
 @dataclass(frozen=True)
 class OneRecConfig:
-    """OneRec-V2 (arXiv 2508.20900): lazy decoder over context keys and values that no layer projects.
+    """OneRecConfig is of OneRec-V2 (arXiv 2508.20900), a lazy decoder: no layer projects its context keys and values.
 
     Widths are numbers of values, counts are plain; None means the default that the comment states.
     """
@@ -83,7 +83,7 @@ class OneRecConfig:
             _require(0 < self.top_k <= self.n_expert, "top_k", self, f"1 to n_expert = {self.n_expert}")
 
     def _check_sizes(self) -> None:
-        """The two lists: sizes of the levels, and user fields."""
+        """Check the two lists: sizes of the levels, and user fields."""
         for name in ("codebook_sizes", "user_fields"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -120,16 +120,16 @@ class OneRecConfig:
 
     @property
     def kv_slice(self) -> int:
-        """Width of one context slice, keys or values of one KV layer."""
+        """Return the width of one context slice, keys or values of one KV layer."""
         return self.groups * self.d_head
 
     @property
     def d_context(self) -> int:
-        """Width of a context item: S_kv * L_kv * G_kv * d_head."""
+        """Return the width of a context item: S_kv * L_kv * G_kv * d_head."""
         return self.s_kv * self.l_kv * self.kv_slice
 
     def to_dict(self) -> dict[str, Any]:
-        """What `config.json` holds."""
+        """Return what `config.json` holds."""
         return {"model_type": MODEL_TYPE, **dataclasses.asdict(self)}
 
     @classmethod
@@ -158,7 +158,7 @@ KEYS = (*FIELDS, "model_type", "torch_dtype", "quantization_config")  # what Oct
 
 
 def _near_miss(key: str) -> str | None:
-    """The key of ours that `key` was probably meant to be; None for another program's key."""
+    """Return the key of ours that `key` was probably meant to be; None for another program's key."""
     alike = next((ours for ours in KEYS if _plain(key) == _plain(ours)), None)
     if alike is not None or not key:
         return alike
@@ -167,12 +167,12 @@ def _near_miss(key: str) -> str | None:
 
 
 def _plain(key: str) -> str:
-    """`key` without case, underscores, hyphens and a plural's s."""
+    """Return `key` without case, underscores, hyphens and a plural's s."""
     return key.lower().replace("_", "").replace("-", "").rstrip("s")
 
 
 def _edits(key: str, ours: str) -> int:
-    """How many letters to insert, delete, replace or swap with their neighbour to get from `key` to `ours`; at most 3
+    """Count the letters to insert, delete, replace or swap with their neighbour to get from `key` to `ours`; at most 3
     are counted."""
     if abs(len(key) - len(ours)) > 2:
         return 3

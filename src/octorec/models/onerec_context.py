@@ -20,7 +20,9 @@ FIELD = "field_"  # before a user field's name in memory, where torch has names 
 
 @dataclass(frozen=True)
 class ContextBatch:
-    """What a batch of requests brings. S counts context items, oldest first; what lies beyond a length is ignored.
+    """A ContextBatch is what the model reads of a batch of requests.
+
+    S counts context items, oldest first; what lies beyond a length is ignored.
 
     lengths [B] int64, 1..S. codes [B, S, levels] int64, -1 in the one item that an empty history leaves.
     user [B, fields] float32 as `encode_user` gives it, [B, 0] without fields.
@@ -36,14 +38,17 @@ class ContextBatch:
 
 
 class FieldEmbed(nn.ModuleDict):
-    """A table of embeddings for each user field, under its name with FIELD before it."""
+    """FieldEmbed has a table of embeddings for each user field, under its name with FIELD before it."""
 
     def disk_name(self, child: str) -> str:
         return child.removeprefix(FIELD)
 
 
 class ContextProcessor(nn.Module):
-    """[code embeddings of all levels | recency | each user field] -> one Linear to d_context, for each context item."""
+    """ContextProcessor makes the context of each item from its embeddings.
+
+    [code embeddings of all levels | recency | each user field] -> one Linear to d_context.
+    """
 
     def __init__(self, config: OneRecConfig, ops: Ops):
         super().__init__()
@@ -59,7 +64,7 @@ class ContextProcessor(nn.Module):
         self.config = config
 
     def forward(self, batch: ContextBatch) -> Tensor:
-        """-> context [B, S, d_context]."""
+        """Return context [B, S, d_context]."""
         parts = [*self._codes(batch.codes), self._recency(batch.lengths, batch.codes.shape[1])]
         shape = parts[0].shape
         parts += [field[:, None].expand(shape) for field in self._user(batch.user)]
@@ -71,7 +76,7 @@ class ContextProcessor(nn.Module):
         return [embed(codes[..., level]) * present for level, embed in enumerate(self.code_embed)]
 
     def _recency(self, lengths: Tensor, size: int) -> Tensor:
-        """Embedding of each item's distance from the newest (0), in buckets that widen with it."""
+        """Return the embedding of each item's distance from the newest (0), in buckets that widen with it."""
         age = (lengths[:, None] - 1 - torch.arange(size, device=lengths.device)).clamp(min=0)  # [B, S]
         return self.recency_embed(recency_bucket(age, self.config.recency_buckets, self.config.max_context))
 
@@ -89,7 +94,7 @@ class ContextProcessor(nn.Module):
 
 
 def recency_bucket(age: Tensor, buckets: int, max_context: int) -> Tensor:
-    """T5's relative-position buckets, one-sided: the first half exact, the second logarithmic up to max_context."""
+    """Return T5's relative-position buckets, one-sided: the first half exact, the second logarithmic to max_context."""
     exact = buckets // 2
     if max_context <= buckets:
         return age.clamp(max=buckets - 1)

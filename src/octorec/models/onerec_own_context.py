@@ -16,7 +16,7 @@ NAME_IT = "is its owner's own: name the file that has it, --context-module FILE.
 
 
 def own_context(kind: Any, config: OneRecConfig, ops: Ops) -> nn.Module:
-    """An instance of the user's class `kind`, whose features and buffers are checked.
+    """Make an instance of the user's class `kind`, whose features and buffers are checked.
 
     Raises InputError where config.json does not say that the checkpoint has one, and for whatever the class raises.
     """
@@ -44,7 +44,7 @@ def require_context_module(config: OneRecConfig) -> None:
 
 
 def made_context(module: nn.Module, batch: ContextBatch, width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """What the user's `module` makes of a batch: context [B, S, width] of `dtype`, and lengths [B] int64.
+    """Return what the user's `module` makes of a batch: context [B, S, width] of `dtype`, and lengths [B] int64.
 
     It may return the context alone: the lengths are then those of the histories.
     Raises InputError for whatever it raises, and for tensors that are not these.

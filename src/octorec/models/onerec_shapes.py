@@ -1,4 +1,4 @@
-"""Which tensors a checkpoint holds, told from its config.json alone: names and shapes, without building a module.
+"""The names and shapes of a checkpoint's tensors are told from its config.json alone, without building a module.
 
 A folder's headers are compared with it before anything of the sizes that config.json claims is made.
 `docs/checkpoint.md` lists the same as a table.
@@ -17,7 +17,7 @@ SHOWN = 4  # names an error lists
 
 
 def checked_config(raw: dict[str, Any], found: Mapping[str, tuple[int, ...]], where: str) -> OneRecConfig:
-    """The model's configuration from config.json's dictionary, once the folder's headers agree with it.
+    """Return the model's configuration from config.json's dictionary, once the folder's headers agree with it.
 
     Raises InputError as `OneRecConfig.from_dict` does, and MismatchError as `check_shapes` does.
     """
@@ -27,7 +27,7 @@ def checked_config(raw: dict[str, Any], found: Mapping[str, tuple[int, ...]], wh
 
 
 def disk_shapes(config: OneRecConfig) -> Named:
-    """The name and the shape of each tensor of a 16-bit checkpoint, one at a time: a config may claim millions."""
+    """Yield the name and shape of each tensor of a 16-bit checkpoint, one at a time: a config may claim millions."""
     width, sizes = config.d_model, config.codebook_sizes
     yield "bos", (width,)
     yield "position", (len(sizes), width)
@@ -76,7 +76,7 @@ def _some(names: list[str]) -> str:
 
 
 def parameters(config: OneRecConfig) -> int:
-    """How many values all tensors hold together, counted without listing every expert."""
+    """Return how many values all tensors hold together, counted without listing every expert."""
     one_expert = dataclasses.replace(config, n_expert=1, n_shared=0, top_k=1) if config.n_expert else config
     blocks = config.n_layer - config.dense_blocks
     expert = 3 * config.d_model * config.expert_width

@@ -7,7 +7,7 @@ from octorec.models.work import Traffic, Work
 
 
 def batch_work(config: OneRecConfig, batch: int, beam: int, context: int) -> Work:
-    """Of `batch` requests with `context` items each, and `beam` beams."""
+    """Return the work of one batch of `batch` requests with `context` items each, and `beam` beams."""
     passes = [batch] + [batch * beam] * (len(config.codebook_sizes) - 1)
 
     def rows(name: str) -> list[int]:
@@ -21,7 +21,7 @@ def batch_work(config: OneRecConfig, batch: int, beam: int, context: int) -> Wor
 
 
 def _traffic(config: OneRecConfig, passes: list[int], items: int) -> Iterator[Traffic]:
-    """Attention products, SwiGLU of the experts, and the beam step, which reads the scores once."""
+    """Yield attention products, SwiGLU of the experts, and the beam step, which reads the scores once."""
     width = config.d_model
     kv = items * config.kv_slice * config.s_kv
     reached = (config.top_k + config.n_shared) * config.expert_width

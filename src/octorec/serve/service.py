@@ -35,7 +35,7 @@ SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm
 
 
 class Service:
-    """`make_engine` loads what is served; `start` runs it and warms it up in the background.
+    """A Service runs an engine: `make_engine` loads it, `start` warms it up in the background.
 
     variants: of the experiment to run; None for none. running, guard: that experiment, once every variant is
     warm, and what stops it by itself.
@@ -102,23 +102,23 @@ class Service:
 
     @property
     def not_live(self) -> str | None:
-        """Why the process should be ended, or None."""
+        """Return why the process should be ended, or None."""
         if self.state == "failed":
             return f"loading failed: {self.error}"
         return None if self.state == "loading" else self.batcher.stuck
 
     @property
     def not_ready(self) -> str | None:
-        """Why no request should be sent here, or None."""
+        """Return why no request should be sent here, or None."""
         return self.not_live or (None if self.state == "ready" else self.state)
 
     def now_serving(self, serving: Serving) -> None:
-        """What answers from the next batch on; on the device thread."""
+        """Set what answers from the next batch on; called on the device thread."""
         self.batcher.serving = serving
         self.metrics.now_serving(serving.model, serving.engine.catalog.version)
 
     async def answer(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None = None) -> bytes:
-        """The encoded answer to one checked request, or a Refusal. exposure: says which variant answers."""
+        """Return the encoded answer to a checked request, or raise a Refusal. exposure: says which variant answers."""
         self._refuse_unless_ready()
         self.accepted += 1
         try:
@@ -237,7 +237,7 @@ class Service:
 
 
 def share_the_host() -> None:
-    """Two threads of this process, the device's and the event loop's, get in each other's way as little as can be.
+    """Let the device thread and the event loop of this process get in each other's way as little as can be.
 
     On the CPU the engine's arithmetic leaves a core to HTTP already, see `octorec.threads`.
     """
@@ -271,7 +271,7 @@ def warm_up(engine: Engine, bucket: Bucket) -> float:
     found = engine.search(parsed)
     seconds = time.monotonic() - start
     ranked = found.ranked(0, parsed[0])
-    if not len(ranked.places):
+    if not len(ranked.item_indices):
         raise InputError("catalog", f"version {engine.catalog.version}", "must have an item that may be returned")
     encode_answer(ranked, "", True, "")
     return seconds
