@@ -145,7 +145,7 @@ def test_nothing_is_loaded_while_an_experiment_runs_and_again_once_it_has_ended(
             for path, body in calls:
                 refused = await admin.post(f"/v1/{path}", json=body)
                 assert refused.status_code == 422, path
-                assert "start the server anew, which opens a new stage" in refused.json()["error"]["message"]
+                assert "restart the server, which opens a new stage" in refused.json()["error"]["message"]
             records.end(tmp_path / "experiments" / FILE["name"], time.time())
             server.running.switch._read()
             assert (await admin.post("/v1/catalog", json={"version": "next"})).status_code == 200

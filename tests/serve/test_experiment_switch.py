@@ -252,7 +252,7 @@ def test_a_server_of_older_versions_states_its_own_stage_until_it_is_started_ane
             await server.ask("u1")
             assert server.rows[-1]["stage"] == 0
             refused = await admin.post("/v1/experiment/reload")
-            assert "start it anew" in refused.json()["error"]["message"]
+            assert "restart it" in refused.json()["error"]["message"]
             await other.close(1.0)
 
     run(test())

@@ -1,4 +1,4 @@
-"""Who may ask, and how much: bearer tokens and bounded bodies."""
+"""Bearer tokens say who may ask, and limits how much: bodies are bounded."""
 
 import asyncio
 import hmac
@@ -16,7 +16,7 @@ from octorec.serve.refusal import Refusal
 
 
 class Tokens:
-    """The bearer tokens of a file, one a line; without a file nobody is asked for one."""
+    """Tokens are the bearer tokens of a file, one a line; without a file nobody is asked for one."""
 
     def __init__(self, path: str | None):
         self._digests = [] if path is None else [_digest(token) for token in _read(path)]
@@ -33,7 +33,7 @@ class Tokens:
 
 
 async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
-    """The body, of at most `most` bytes, arrived within `timeout_s`; a compressed one is refused."""
+    """Read the body, of at most `most` bytes, within `timeout_s`; a compressed one is refused."""
     coding = request.headers.get("content-encoding", "identity")
     if coding.lower() != "identity":
         raise Refusal("unsupported_media", f"Content-Encoding: {coding}: send the body as it is", "content-encoding")
@@ -57,7 +57,7 @@ async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
 
 
 def decoded(body: bytes) -> object:
-    """What a body of JSON says; a Refusal where it is none, as strictly as the standard has it."""
+    """Decode a body of JSON, as strictly as the standard has it; a Refusal where it is none."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -65,7 +65,7 @@ def decoded(body: bytes) -> object:
 
 
 class HungUp(Exception):
-    """The client went before its answer was there."""
+    """HungUp says that the client closed its connection before its answer was there."""
 
 
 @asynccontextmanager

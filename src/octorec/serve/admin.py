@@ -36,7 +36,7 @@ REFUSED = 400, 401, 408, 409, 413, 415, 422, 500
 
 
 def create_admin_app(service: Service) -> FastAPI:
-    """The operator's application over a service that another application starts and stops."""
+    """Make the operator's application over a service that another application starts and stops."""
     config = service.config
     app = documented_app("OctoRec admin", ABOUT)
     app.router.route_class = guarded_route(
@@ -54,7 +54,7 @@ def create_admin_app(service: Service) -> FastAPI:
 
     @app.get("/v1/state", tags=["operations"], dependencies=token, responses=problems(401, 409, 500))
     async def get_state() -> State:
-        """What answers now, and what may be loaded."""
+        """Return what answers now, and what may be loaded."""
         if service.batcher.serving is None:
             raise Refusal("busy", "the server is not ready")
         return operations.state()
@@ -86,7 +86,7 @@ def create_admin_app(service: Service) -> FastAPI:
 
     @app.post("/v1/items/restore", **changing)
     async def restore_items(body: Items) -> ItemsState:
-        """Items that were withdrawn may be recommended again, with the codes that they had."""
+        """Restore items that were withdrawn: they may be recommended again, with the codes that they had."""
         return await changed(restore=text_ids(body.items), field="items")
 
     @app.post("/v1/model", **changing)

@@ -1,4 +1,4 @@
-"""What goes over the wire of the admin port, as OpenAPI documents it."""
+"""The bodies of the admin port's requests and answers, as OpenAPI documents them."""
 
 from typing import Annotated
 
@@ -34,7 +34,7 @@ class Items(BaseModel):
 
 
 class ChangedItem(BaseModel):
-    """A new item, or one whose fields change; what is null or not given stays as it is."""
+    """A ChangedItem is a new item, or one whose fields change; what is null or not given stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
     item_id: ItemId
@@ -47,7 +47,7 @@ class ChangedItem(BaseModel):
 
 
 class ItemChanges(BaseModel):
-    """All of it is done, or nothing. `upsert` comes first: a new item may be withdrawn in the same call."""
+    """ItemChanges are made all, or none. `upsert` comes first: a new item may be withdrawn in the same call."""
 
     model_config = ConfigDict(extra="forbid")
     upsert: list[ChangedItem] = Field([], max_length=MOST, description="Items to add or change, each once.")
@@ -72,7 +72,7 @@ class State(BaseModel):
 
 
 class ItemCounts(BaseModel):
-    """What became of the items that were named."""
+    """ItemCounts say what became of the items that were named."""
 
     added: int
     changed: int = Field(description="In title, sets or codes.")

@@ -20,7 +20,7 @@ ABOUT = "Recommends items to users, and says how the server is. Every error has 
 
 
 def create_app(service: Service) -> FastAPI:
-    """The public application over `service`, which it starts and stops with its own lifespan."""
+    """Make the public application over `service`, which it starts and stops with its own lifespan."""
     recommender = Recommender(service)
 
     @asynccontextmanager

@@ -26,7 +26,7 @@ CALL_LIMIT_S = 600.0  # between two batches: a switch of versions, captures of a
 
 @dataclass(frozen=True, eq=False)
 class Serving:
-    """What answers: an engine and its checkpoint's version."""
+    """A Serving is what answers: an engine and its checkpoint's version."""
 
     engine: Engine
     model: str
@@ -34,9 +34,9 @@ class Serving:
 
 @dataclass(eq=False)
 class Pending:
-    """A request between its arrival and its place in a batch. Times are time.monotonic(), in seconds.
+    """A Pending is a request between its arrival and its row of a batch. Times are time.monotonic(), in seconds.
 
-    serving: what is to answer it. parsed: by that; the device thread parses anew where another version answers by then.
+    serving: what is to answer it. parsed: by that; the device thread parses again where another version answers then.
     future: its batch's beams and its row in them, or the error that it met. earlier: seconds in the queue and on the
     device of a search before this one, which is repeated with wider beams.
     """
@@ -63,7 +63,7 @@ class Pending:
 
 @dataclass
 class _Call:
-    """Something to do between two batches."""
+    """A _Call is something to do between two batches."""
 
     run: Callable[[], Any]
     future: "asyncio.Future[Any]"
@@ -73,8 +73,7 @@ Outcome = tuple[Found, int] | Exception
 
 
 class Batcher:
-    """The queue and the device thread.
-
+    """A Batcher has the queue and the device thread.
     An idle engine takes what is there at once. A busy one, when free again, takes up to `max_batch` of what came in the
     meantime, or waits for more until the oldest has waited `max_delay_s`.
     """
@@ -87,7 +86,7 @@ class Batcher:
         self.others: tuple[Serving, ...] = ()  # those of an experiment's variants, which nothing replaces
         self.running = 0
         self.broken: str | None = None  # why the device answers nobody any more
-        self._queue: dict[Pending, None] = {}  # ordered, and quick to leave
+        self._queue: dict[Pending, None] = {}  # in order of arrival, and any request leaves it in constant time
         self._calls: deque[_Call] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -116,7 +115,7 @@ class Batcher:
 
     @property
     def stuck(self) -> str | None:
-        """Why the device thread will not go on, or None."""
+        """Return why the device thread will not go on, or None."""
         overdue_at = self._overdue_at
         if self.broken:
             return self.broken
@@ -139,12 +138,12 @@ class Batcher:
             self._changed.notify()
 
     def leave(self, pending: Pending) -> None:
-        """Free the place of a request that nobody waits for any more; one on the device ends with its batch."""
+        """Drop a request that nobody waits for any more from the queue; one on the device ends with its batch."""
         with self._changed:
             self._queue.pop(pending, None)
 
     async def between_batches(self, run: Callable[[], Any]) -> Any:
-        """`run()` on the device thread, while no batch is."""
+        """Return what `run()` gives on the device thread, while no batch is there."""
         call = _Call(run, self._loop.create_future())
         with self._changed:
             self._calls.append(call)
@@ -152,7 +151,7 @@ class Batcher:
         return await call.future
 
     def _work(self) -> None:
-        """The thread. What goes wrong fails the requests or the call that it went wrong with; the thread goes on."""
+        """Run the thread. An error fails the requests or the call that it comes from; the thread goes on."""
         idle = True
         tell: Callable[[], None] | None = None
         while (job := self._next_job(idle, wait=tell is None)) is not None or tell is not None:
@@ -171,7 +170,7 @@ class Batcher:
                 idle = not self._queue
 
     def _next_job(self, idle: bool, wait: bool) -> "_Call | list[Pending] | None":
-        """As `_next`; where that fails, no requests."""
+        """Return what `_next` does; where that fails, no requests."""
         job = _caught(partial(self._next, idle, wait))
         if not isinstance(job, Exception):
             return job
@@ -180,7 +179,7 @@ class Batcher:
         return []
 
     def _outcomes(self, batch: list[Pending], wait: "Callable[[], list[Outcome]] | Exception") -> list[Outcome]:
-        """What `wait` gives; where it fails, or starting the batch did, that is every request's outcome."""
+        """Return what `wait` gives; where it fails, or starting the batch did, that is every request's outcome."""
         outcomes = wait if isinstance(wait, Exception) else _caught(wait)
         self.running = 0
         if not isinstance(outcomes, Exception):
@@ -195,8 +194,10 @@ class Batcher:
             logger.warning("the event loop has ended: nobody waits for what was found")
 
     def _next(self, idle: bool, wait: bool) -> "_Call | list[Pending] | None":
-        """What to do next; None at the end, or without `wait` where there is nothing yet. idle: nobody waited when the
-        last was done."""
+        """Return what to do next; None at the end, or without `wait` where there is nothing yet.
+
+        idle: nobody waited when the last was done.
+        """
         with self._changed:
             while not self._calls:
                 if self._queue:
@@ -214,7 +215,7 @@ class Batcher:
             return self._calls.popleft()
 
     def _take(self) -> list[Pending]:
-        """The oldest request whose deadline has not passed, and others that the same engine answers in the same bucket.
+        """Take the oldest request whose deadline has not passed, and others that its engine answers in the same bucket.
 
         These are the oldest that need as wide beams; a narrower one takes a row that would be computed for nobody.
         """
@@ -242,14 +243,14 @@ class Batcher:
         return batch
 
     def _answering(self, pending: Pending) -> Serving:
-        """What answers a request now: the engine of its variant, or else what took the place of what it came for."""
+        """Return what answers a request now: the engine of its variant, else the one that serves by now."""
         assert self.serving is not None
         return pending.serving if pending.serving in self.others else self.serving
 
     def _start(self, batch: list[Pending]) -> Callable[[], list[Outcome]]:
         """Put a batch on the device; the result waits for it and gives every request's outcome."""
         self._overdue_at = time.monotonic() + self.stuck_after_s
-        refused = {pending: self._parse_anew(pending) for pending in batch}
+        refused = {pending: self._parse_again(pending) for pending in batch}
         left = [pending for pending in batch if refused[pending] is None]
         search = self._launch(left) if left else dict
 
@@ -261,8 +262,8 @@ class Batcher:
 
         return outcomes
 
-    def _parse_anew(self, pending: Pending) -> Exception | None:
-        """Another version may answer than the one that the request was parsed with; why it cannot, or None."""
+    def _parse_again(self, pending: Pending) -> Exception | None:
+        """Parse a request for the version that answers, where it was parsed for another; say why it cannot, or None."""
         serving = self._answering(pending)
         engine = serving.engine
         if pending.serving is serving and pending.parsed.catalog is engine.catalog:
@@ -272,12 +273,12 @@ class Batcher:
         except InputError as error:
             return invalid(error)
         except Exception as error:
-            logger.error("a request could not be parsed anew", exc_info=error)
+            logger.error("a request could not be parsed again", exc_info=error)
             return error
         return None
 
     def _launch(self, batch: list[Pending]) -> Callable[[], dict[Pending, Outcome]]:
-        """The same of requests that are all well; where the batch fails, each gets another try alone."""
+        """Start the search of requests that are all valid; where the batch fails, each is tried again alone."""
         parsed = [pending.parsed for pending in batch]
         serving = batch[0].serving
         try:
@@ -316,7 +317,7 @@ class Batcher:
         return outcomes
 
     def _check_device(self) -> None:
-        """Does the device still answer a request that cannot be at fault?"""
+        """Check whether the device still answers a request that cannot be at fault, and set `broken`."""
         assert self.serving is not None
         engine = self.serving.engine
         outcome = _caught(lambda: engine.search([engine.parse(engine.any_request())]))

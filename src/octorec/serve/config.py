@@ -1,4 +1,4 @@
-"""How a server is set up: its settings by part, under flat names in the YAML file and as flags. Imports no torch."""
+"""A server's settings lie in parts, and have flat names in the YAML file and as flags. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ Many = Annotated[int, Interval(ge=1, le=10**6)]
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """How clients reach the server, and what they may send."""
+    """HttpOptions say how clients reach the server, and what they may send."""
 
     host: str = setting("127.0.0.1", "Address to listen on.")
     port: Port = setting(8080, "Port to listen on; 0 takes a free one and logs it.")
@@ -54,7 +54,7 @@ class HttpOptions:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What is loaded, onto which device, and what its engine is built for."""
+    """EngineOptions say what is loaded, onto which device, and what its engine is built for."""
 
     device: Literal["cpu", "cuda"] = setting(DEVICE, "cpu or cuda; of several GPUs CUDA_VISIBLE_DEVICES chooses one.")
     catalog: str | None = setting(None, "Catalog folder; the checkpoint's own if not given.")
@@ -93,7 +93,7 @@ class EngineOptions:
                 check_default_width(self.beam_widths, default)
 
     def of_engine(self) -> dict[str, Any]:
-        """The fields of `EngineConfig` that are set."""
+        """Return the fields of `EngineConfig` that are set."""
         shapes = ("batch_sizes", "beam_widths", "default_beam_width", "max_rows")
         names = (*shapes, "max_items", "max_exclude", "exclude_seen")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
@@ -101,7 +101,7 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How requests wait for the device, and for how long."""
+    """BatchOptions say how requests wait for the device, and for how long."""
 
     max_batch_size: Rows | None = setting(None, "Requests a batch; the engine's largest batch size if not given.")
     max_queue_delay_ms: Annotated[float, Interval(ge=0, le=LONGEST_MS)] = setting(
@@ -127,7 +127,7 @@ class BatchOptions:
 
 @dataclass(frozen=True)
 class AdminOptions:
-    """The second port, on which catalogs and models are changed."""
+    """AdminOptions are of the second port, on which catalogs and models are changed."""
 
     admin_port: Port | None = setting(None, "Port of catalog and model operations; off if not given.")
     admin_host: str = setting("127.0.0.1", "Address of the admin port; another than this machine needs a token file.")
@@ -143,7 +143,7 @@ class AdminOptions:
 
 @dataclass(frozen=True)
 class ExperimentOptions:
-    """The A/B experiment that the server runs, and who is counted in it."""
+    """ExperimentOptions name the A/B experiment that the server runs, and who is counted in it."""
 
     experiment: str | None = setting(None, "YAML file of the experiment to run; needs experiment_root.")
     experiment_root: str | None = setting(None, "Folder whose subfolders hold experiments' records and rows.")
@@ -162,7 +162,7 @@ class ExperimentOptions:
 
 @dataclass(frozen=True)
 class DrainOptions:
-    """How the server ends."""
+    """DrainOptions say how the server ends."""
 
     drain_delay_s: Wait = setting(0.0, "After SIGTERM, how long new requests are still taken while ready says 503.")
     drain_timeout_s: Wait = setting(25.0, "After that, how long accepted requests may take before the process ends.")
@@ -173,7 +173,7 @@ class DrainOptions:
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """Every setting of `octorec serve`, by part. None means: off, or the engine's own default where the text says so.
+    """ServeConfig has every setting of `octorec serve`, by part. None is off, or the engine's default where it says so.
 
     No two parts have a setting of one name, so that the file and the flags name a setting without its part.
     """
@@ -187,7 +187,7 @@ class ServeConfig:
 
     @classmethod
     def of(cls, **settings: Any) -> "ServeConfig":
-        """The settings by their own names, whatever part they are of."""
+        """Make the configuration from settings by their own names, whatever part they are of."""
         return composed(cls, settings)
 
     def look_at_paths(self) -> None:
@@ -206,7 +206,7 @@ class ServeConfig:
 
 
 def read_config(path: str | Path | None, flags: Mapping[str, Any]) -> ServeConfig:
-    """The settings of a YAML file, and over them the flags that are not None."""
+    """Read the settings of a YAML file; the flags that are not None replace them."""
     raw: Any = {}
     if path is not None:
         raw = read_yaml(path, "config")

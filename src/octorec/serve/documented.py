@@ -1,4 +1,4 @@
-"""What both applications have in common: pages and schema that document them, errors of one shape, HEAD."""
+"""Both applications have in common: pages and schema that document them, errors of one shape, HEAD."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager

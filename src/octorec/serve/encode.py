@@ -8,7 +8,7 @@ from octorec.engine.rank import Ranked
 
 
 def encode_answer(ranked: Ranked, model: str, titles: bool, request_id: str) -> bytes:
-    """An answer without its timings: `with_timings` adds them, as encoding is one of them."""
+    """Return an answer as JSON without its timings: `with_timings` adds them, as encoding is one of them."""
     columns: dict[str, Any] = {"items": ranked.items(), "scores": ranked.scores, "codes": ranked.codes}
     if titles:
         columns["titles"] = ranked.titles()

@@ -28,7 +28,7 @@ LEAST_S = 0.5  # for a log to be closed in
 
 
 class Running:
-    """An experiment from the end of its variants' warm-up to the end of the process.
+    """Running is an experiment from the end of its variants' warm-up to the end of the process.
 
     loaded: the experiment, as this process was started. answering: what answers each variant's units. watching: called
     with each counted request's `Ended`, on the event loop; must not wait. counts: assigned requests by variant (or
@@ -58,7 +58,7 @@ class Running:
 
     @property
     def over(self) -> bool:
-        """Whether the experiment has ended: nobody is assigned any more, and other versions may be loaded."""
+        """Say whether the experiment has ended: nobody is assigned any more, and other versions may be loaded."""
         return self.state.over
 
     def stop(self, variant: str, why: str) -> "Future[None]":
@@ -110,7 +110,7 @@ class Running:
         for watch in self.watching:
             try:
                 watch(ended)
-            except Exception:  # whoever watches, the request has its answer
+            except Exception:  # of a watcher; the request has its answer all the same
                 logger.exception("a watcher of the experiment failed")
 
 

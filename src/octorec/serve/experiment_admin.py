@@ -62,7 +62,7 @@ def experiment_routes(app: FastAPI, service: Service, token: list[Any]) -> None:
 
     @app.get(PATH, tags=["experiment"], dependencies=token, responses=problems(401, 409, 500))
     async def get_experiment() -> ExperimentState:
-        """The experiment that this server runs."""
+        """Return the experiment that this server runs."""
         return _state(_running(service))
 
     @app.post(PATH + "/stop", **changing)

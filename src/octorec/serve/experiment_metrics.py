@@ -1,4 +1,4 @@
-"""What `/metrics` shows of an experiment."""
+"""`/metrics` shows these counters of an experiment."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from octorec.serve.metrics import SECONDS
 
 
 class ExperimentMetrics:
-    """Counters by variant; requests that are in no experiment are in none of them."""
+    """ExperimentMetrics are counters by variant; requests that are in no experiment are in none of them."""
 
     def __init__(self, registry: CollectorRegistry):
         of: Any = {"namespace": "octorec", "registry": registry}

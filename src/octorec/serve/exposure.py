@@ -15,13 +15,12 @@ FAILED = {"failed", "nonfinite", "cancelled"}  # other outcomes without an answe
 
 
 def unit_path(config: ServeConfig) -> str:
-    """How a request spells where its unit stands."""
+    """Return the field of a request that has its unit, as errors name it."""
     return f"user.{config.ab.unit_field}"
 
 
 def without_unit(user: dict[str, Any], config: ServeConfig, engine: Engine) -> dict[str, Any]:
-    """The user fields that are for the model: the one that names the unit is only where the model has it too.
-
+    """Return the user fields that are for the model: the unit's field is among them only where the model has it too.
     Raises InputError for what is no unit id.
     """
     unit_id(user[config.ab.unit_field], unit_path(config))
@@ -32,7 +31,7 @@ def without_unit(user: dict[str, Any], config: ServeConfig, engine: Engine) -> d
 
 @dataclass(eq=False)
 class Exposure:
-    """A request of a unit that is in the experiment, held out, or a tester's.
+    """An Exposure is a request of a unit that is in the experiment, held out, or a tester's.
 
     answering: whose engine answers, the control's where by_control. time: of its arrival, in seconds since 1970.
     ranked: what the engine found, None until then.
@@ -47,7 +46,7 @@ class Exposure:
     ranked: Ranked | None = None
 
     def row(self, experiment: str, request_id: str, outcome: str, seconds: float) -> dict[str, Any]:
-        """The row of `rows.EXPOSURES`. outcome: how the request ended, a key of `refusal.STATUS`."""
+        """Return the row of `rows.EXPOSURES`. outcome: how the request ended, a key of `refusal.STATUS`."""
         answered = outcome == "ok" and self.ranked is not None
         return {
             "time": self.time,
@@ -65,7 +64,7 @@ class Exposure:
         }
 
     def ended(self, outcome: str) -> str:
-        """What became of the request, one of `rows.ENDED`."""
+        """Return what became of the request, one of `rows.ENDED`."""
         if outcome != "ok":
             return "failed" if outcome in FAILED else "refused"
         if self.by_control:
@@ -75,7 +74,7 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Ended:
-    """How one counted request ended, for whoever watches the variants.
+    """An Ended says how one counted request ended, for the watchers of the variants.
 
     outcome: a key of `refusal.STATUS`. seconds: from the decoded body to its end. by_control: an experiment that was
     stopped sent it to the control, so that it says nothing of its variant.

@@ -30,7 +30,7 @@ COUNTED = FAILURES | {"ok"}
 
 
 class GuardTask:
-    """Watches a running experiment until it is cancelled. It only ever stops: a person resumes.
+    """A GuardTask watches a running experiment until it is cancelled. It only ever stops: a person resumes.
 
     Requests are watched here; outcomes by `octorec ab report` in a process of its own, which makes a planned look when
     one is due, so that answers never wait for it.
@@ -100,7 +100,7 @@ class GuardTask:
             said, rest = problem, max(self.report_every_s, REST * (time.monotonic() - start))
 
     async def _report(self) -> str | None:
-        """Stop the experiment if its report finds a guardrail inferior; what kept it from saying so, in words."""
+        """Stop the experiment if its report finds a guardrail inferior; say what kept it from saying so, or None."""
         code, text, error = await report(self.running.switch.folder)
         if code not in JUDGED:
             return error.strip().rpartition("\n")[2][:500] or f"ended with {code}"
@@ -113,7 +113,7 @@ class GuardTask:
 
 
 async def report(folder: Path) -> tuple[int, str, str]:
-    """What `octorec ab report` says of the experiment in `folder`: exit code, JSON, what stood on stderr."""
+    """Run `octorec ab report` on the experiment in `folder`; return exit code, JSON, and what stood on stderr."""
     command = [sys.executable, "-m", "octorec", "ab", "report", str(folder), "--json"]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
@@ -133,7 +133,7 @@ async def report(folder: Path) -> tuple[int, str, str]:
 
 
 def inferior(found: Mapping[str, Any], experiment: Experiment, since: float = -math.inf) -> tuple[str, str] | None:
-    """The variant that the report's last look finds inferior in a guardrail, and why, in words; None for none.
+    """Return the variant that the report's last look finds inferior in a guardrail, and why, in words; None for none.
 
     since: seconds since 1970; what was found up to then is known to the person who resumed.
     """

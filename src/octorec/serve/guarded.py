@@ -38,8 +38,7 @@ def guarded_route(tokens: Tokens, most_bytes: int, timeout_s: float) -> type[API
 
 
 async def guarded_body(request: Request, tokens: Tokens, most_bytes: int, timeout_s: float) -> bytes:
-    """The body of a request that brings a token and, if any, at most `most_bytes` of JSON, in which no key stands
-    twice."""
+    """Read the body of a request with a token: at most `most_bytes` of JSON, if any, in which no key stands twice."""
     tokens.check(request)
     body = await read_body(request, most_bytes, timeout_s)
     if body:
@@ -49,12 +48,12 @@ async def guarded_body(request: Request, tokens: Tokens, most_bytes: int, timeou
 
 
 async def beside(body: bytes, work: Callable[[bytes], Made]) -> Made:
-    """What `work` makes of a body; of a large one in a thread, so that no other request waits for it."""
+    """Return what `work` makes of a body; of a large one in a thread, so that no other request waits for it."""
     return work(body) if len(body) <= SMALL else await asyncio.to_thread(work, body)
 
 
 def _refuse_unless_strict(body: bytes) -> None:
-    """More strictly than FastAPI: no NaN, no half of a surrogate pair, no endless nesting, and no key twice, as an
+    """Refuse more than FastAPI does: NaN, half of a surrogate pair, endless nesting, and a key that stands twice, as an
     operation that is lost without a word is worse than one that is refused."""
     decoded(body)
     try:
@@ -64,7 +63,7 @@ def _refuse_unless_strict(body: bytes) -> None:
 
 
 def _refuse_unless_json(content_type: str) -> None:
-    """Also a guard against web pages, which may send other types to any address without asking first."""
+    """Refuse other types; also a guard against web pages, which may send those to any address without asking first."""
     message = Message()
     message["content-type"] = content_type
     if message.get_content_type() != "application/json":

@@ -4,7 +4,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadAsGet:
-    """Middleware: load balancers probe with HEAD, and FastAPI's own routes would answer that with 405."""
+    """HeadAsGet is middleware: load balancers probe with HEAD, and FastAPI's own routes would answer that with 405."""
 
     def __init__(self, app: ASGIApp):
         self.app = app

@@ -15,7 +15,7 @@ NAMED = 404, 422, 500  # FastAPI documents an error of its own shape where 422 i
 
 
 class Health(BaseModel):
-    """The server answers requests, from these versions."""
+    """Health says that the server answers requests, and from which versions."""
 
     state: Literal["ready"] = "ready"
     model: str = Field(description="Version of the checkpoint.")
@@ -36,7 +36,7 @@ class ModelReady(BaseModel):
 
 
 class ModelInput(BaseModel):
-    """A feature that the model's context module declares, for `features` of a request to /v1/recommend."""
+    """A ModelInput is a feature that the context module declares, for `features` of a request to /v1/recommend."""
 
     name: str
     datatype: Literal["FP32", "INT64"]
@@ -46,7 +46,7 @@ class ModelInput(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """As the Open Inference Protocol has it; its inference calls are not offered, as requests go to /v1/recommend."""
+    """ModelMetadata is as in the Open Inference Protocol; its inference calls are not offered: use /v1/recommend."""
 
     name: str
     versions: list[str] = Field(description="The checkpoint that answers; none while it is loaded.")
@@ -56,31 +56,31 @@ class ModelMetadata(BaseModel):
 
 
 def health_routes(service: Service) -> APIRouter:
-    """The routes of health, metadata and metrics. What is not well is a 503 whose message says why."""
+    """Make the routes of health, metadata and metrics. What is not well is a 503 whose message says why."""
     routes = APIRouter(tags=["health"])
 
     @routes.get("/health", responses=SAYS_NO)
     def health() -> Health:
-        """For people: whether requests are answered, and from what."""
+        """Say, for people, whether requests are answered, and from what."""
         _refuse_unless_ready(service)
         serving = service.serving
         return Health(model=serving.model, catalog=serving.engine.catalog.version)
 
     @routes.get("/v2/health/live", responses=SAYS_NO)
     def server_live() -> Live:
-        """Whether the process does its work; 503: end it. A busy one is live, one whose device is stuck is not."""
+        """Say whether the process does its work; 503: end it. A busy one is live, one whose device is stuck is not."""
         _refuse_unless_live(service)
         return Live()
 
     @routes.get("/v2/health/ready", responses=SAYS_NO)
     def server_ready() -> Ready:
-        """Whether to send requests here: after warm-up, until SIGTERM."""
+        """Say whether to send requests here: after warm-up, until SIGTERM."""
         _refuse_unless_ready(service)
         return Ready()
 
     @routes.get("/v2/models/{name}", responses=problems(*NAMED))
     def model_metadata(name: str) -> ModelMetadata:
-        """What is served under this name."""
+        """Say what is served under this name."""
         _refuse_unknown(service, name)
         serving = service.batcher.serving
         inputs = [_input(*feature) for feature in serving.engine.features.items()] if serving else []
@@ -88,14 +88,14 @@ def health_routes(service: Service) -> APIRouter:
 
     @routes.get("/v2/models/{name}/ready", responses=problems(*NAMED, 503))
     def model_ready(name: str) -> ModelReady:
-        """Whether to send requests for this model here."""
+        """Say whether to send requests for this model here."""
         _refuse_unknown(service, name)
         _refuse_unless_ready(service)
         return ModelReady(name=name)
 
     @routes.get("/metrics", response_class=Response, responses={200: TEXT, **problems(500)})
     def metrics() -> Response:
-        """For Prometheus; names begin with octorec_."""
+        """Return the metrics for Prometheus; names begin with octorec_."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     return routes

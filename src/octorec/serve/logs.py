@@ -10,16 +10,16 @@ import orjson
 
 from octorec.errors import CONTROL
 
-ORDINARY = {*vars(logging.makeLogRecord({})), "message", "taskName", "color_message"}  # what is no `extra`
+LOG_RECORD_FIELDS = {*vars(logging.makeLogRecord({})), "message", "taskName", "color_message"}  # all others are `extra`
 
 
 class JsonFormatter(logging.Formatter):
-    """time (UTC), level, message, whatever came as `extra`, and the traceback of an error."""
+    """A JsonFormatter writes time (UTC), level, message, all that came as `extra`, and the traceback of an error."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
         line: dict[str, Any] = {"time": at, "level": record.levelname.lower(), "message": record.getMessage()}
-        line |= {name: value for name, value in vars(record).items() if name not in ORDINARY}
+        line |= {name: value for name, value in vars(record).items() if name not in LOG_RECORD_FIELDS}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         text = orjson.dumps(line, default=str).decode()

@@ -1,4 +1,4 @@
-"""What `/metrics` shows, in a registry a server."""
+"""`/metrics` shows these, in a registry a server."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ SHARES = tuple(step / 10 for step in range(11))
 
 
 class Metrics:
-    """Counters, histograms and gauges with the prefix `octorec_`."""
+    """Metrics are counters, histograms and gauges with the prefix `octorec_`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -48,7 +48,7 @@ class Metrics:
         self._of = of
 
     def watch(self, running: Callable[[], int], waiting: Callable[[], int], on_gpu: bool) -> None:
-        """Gauges that are read when asked for."""
+        """Add gauges that are read when asked for."""
         Gauge("num_requests_running", "Requests on the device.", **self._of).set_function(running)
         Gauge("num_requests_waiting", "Requests in the queue.", **self._of).set_function(waiting)
         if on_gpu:
@@ -62,7 +62,7 @@ class Metrics:
         self._age.set_function(lambda: time.monotonic() - since)
 
     def batch_ran(self, requests: int, max_batch: int, found: Found, beams: int) -> None:
-        """beams: the sum of the requests' beam widths; the bucket has `found.scores.size`."""
+        """Count a batch. beams: the sum of the requests' beam widths; the bucket has `found.scores.size`."""
         self.batches.inc()
         self.fill.observe(requests / max_batch)
         self.waste.observe(1 - beams / found.scores.size)

@@ -24,14 +24,22 @@ from octorec.serve.service import Service
 from octorec.serve.versions import load_catalog, load_engine, prepare, version_folder, versions
 
 logger = logging.getLogger(__name__)
-END_FIRST = "an experiment runs on it: end it, or change its file and start the server anew, which opens a new stage"
-# by withdrawals; made anew they take seconds
-UNTOUCHED = ("index", "id_hashes", "item_ids", "titles", "item_leaf", "set_bit", "popular_order", "n_interactions")
+END_FIRST = "an experiment runs on it: end it, or change its file and restart the server, which opens a new stage"
+# cached properties that a withdrawal does not change; computing them again takes seconds
+KEEP_ON_WITHDRAW = (
+    "index",
+    "id_hashes",
+    "item_ids",
+    "titles",
+    "item_leaf",
+    "set_bit",
+    "popular_order",
+    "n_interactions",
+)
 
 
 class Operations:
-    """A catalog version answers less the items that were withdrawn here, whichever version is loaded later.
-
+    """Operations change what a service answers from. Items that are withdrawn here are in no version loaded later.
     Items that were added or changed here are a version of their own: the next load replaces it, a rollback undoes it.
     While an experiment runs, what is done to items is done to the catalog of every variant, and nothing is loaded.
     """
@@ -88,7 +96,7 @@ class Operations:
         restore: list[str],
         field: str | None,
     ) -> dict[Engine, Catalog]:
-        """Each engine's version with `upserts`, and with what it does not hold live itself restored."""
+        """Make each engine's version with `upserts`, in which the items of `restore` are live."""
         made = upserted(bases, upserts)
         first, *others = made.values()
         known = {item for item in (*withdraw, *restore) if any(item in base.index for base in others)}
@@ -135,7 +143,7 @@ class Operations:
         )
 
     async def _switch(self, bases: Mapping[Engine, Catalog], withdrawn: frozenset[str]) -> None:
-        """Answer from `bases` without `withdrawn` from the next batch on."""
+        """Let `bases` without `withdrawn` answer from the next batch on."""
         serving, before = self.service.serving, self.loaded
         left = {id(base): await asyncio.to_thread(_without, base, withdrawn) for base in bases.values()}
 
@@ -150,7 +158,7 @@ class Operations:
 
     @asynccontextmanager
     async def _operation(self, name: str) -> AsyncIterator[None]:
-        """One at a time, counted and logged; whatever goes wrong is refused with its reason."""
+        """Run one operation at a time, counted and logged; one that fails is refused with its reason."""
         if self._busy or self.service.state != "ready":
             raise Refusal("busy", "another operation is running" if self._busy else "the server is not ready")
         self._busy, outcome, reason = True, "failed", None
@@ -171,7 +179,7 @@ class Operations:
 
 
 def upserted(bases: Mapping[Engine, Catalog], items: pa.Table | None) -> dict[Engine, Catalog]:
-    """Each engine's catalog with `items`; engines that share one share what is made of it."""
+    """Make each engine's catalog with `items`; engines that share one share what is made of it."""
     if items is None:
         return dict(bases)
     first, *others = {id(base): base for base in bases.values()}.values()
@@ -190,7 +198,7 @@ def upserted(bases: Mapping[Engine, Catalog], items: pa.Table | None) -> dict[En
 
 
 def replace_catalogs(catalogs: Mapping[Engine, Catalog]) -> None:
-    """Answer from other versions from the next call on: every engine, or where one cannot, none."""
+    """Let other versions answer from the next call on: in every engine, or where one cannot, in none."""
     before = {engine: engine.catalog for engine in catalogs}
     if len(catalogs) > 1:
         for engine, catalog in catalogs.items():
@@ -213,7 +221,7 @@ def _restored(base: Catalog, items: list[str]) -> Catalog:
 
 
 def _without(base: Catalog, withdrawn: frozenset[str]) -> Catalog:
-    """`base` with the items of `withdrawn` that it has not live, and every look-up made.
+    """Return `base` in which those of its items that are in `withdrawn` are not live, with every look-up made.
 
     Its version is that of `base` and 6 digits that change with what was withdrawn.
     """
@@ -223,7 +231,7 @@ def _without(base: Catalog, withdrawn: frozenset[str]) -> Catalog:
     catalog = without(base, items)
     if catalog is base:  # none of them was live in it
         return base
-    for name in UNTOUCHED:
+    for name in KEEP_ON_WITHDRAW:
         vars(catalog)[name] = getattr(base, name)
     vars(catalog)["version"] = f"{base.version}-{sha256(orjson.dumps(items)).hexdigest()[:6]}"
     prepare(catalog)

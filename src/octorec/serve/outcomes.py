@@ -34,7 +34,7 @@ Number = StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)]
 
 
 class Outcome(BaseModel):
-    """One thing that a unit did. Of `unit` and `request_id` one is given."""
+    """An Outcome is one thing that a unit did. Of `unit` and `request_id` one is given."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -54,7 +54,7 @@ class Outcome(BaseModel):
 
 
 class Taken(BaseModel):
-    """They are in the server's hands; the disk has them within seconds."""
+    """Taken says that the outcomes are in the server's hands; the disk has them within seconds."""
 
     taken: int
 
@@ -104,12 +104,12 @@ def _take(running: Running, now: float, body: bytes) -> int:
 
 
 def rows_of(raw: object, now: float) -> list[dict[str, Any]]:
-    """The rows of `rows.OUTCOMES` of a decoded body; a Refusal names the first field that is wrong."""
+    """Make the rows of `rows.OUTCOMES` of a decoded body; a Refusal names the first field that is wrong."""
     if not isinstance(raw, list):
         return [_row(raw, now, "")]
     if not 1 <= len(raw) <= MOST:
         raise Refusal("invalid", f"outcomes: got {len(raw)}; 1 to {MOST}", "outcomes")
-    return [_row(one, now, f"outcomes.{place}") for place, one in enumerate(raw)]
+    return [_row(one, now, f"outcomes.{number}") for number, one in enumerate(raw)]
 
 
 def _row(raw: Any, now: float, where: str) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _value(value: float, field: str) -> float:
 
 
 def seconds_of(value: str | float, field: str) -> float:
-    """Seconds since 1970 of a time as RFC 3339 writes it, or of such seconds."""
+    """Return seconds since 1970 of a time as RFC 3339 writes it, or of such seconds."""
     if isinstance(value, str):
         try:
             if not RFC_3339.fullmatch(value):
@@ -157,7 +157,7 @@ def seconds_of(value: str | float, field: str) -> float:
 
 
 def _said(error: Any, parts: list[str]) -> str:
-    """What is wrong, for a sender who knows no Python."""
+    """Say what is wrong, for a sender who knows no Python."""
     if parts in (["unit"], ["item"]) and error["type"] != "missing":
         return "ids are text, or integers, which are read as text"
     if parts == ["value"]:

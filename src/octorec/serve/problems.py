@@ -66,7 +66,7 @@ def answer_errors(app: FastAPI) -> None:
 
 
 def _of_validation(error: RequestValidationError) -> Refusal:
-    """The first thing that is wrong, without what was sent, which may be large."""
+    """Say the first thing that is wrong, without what was sent, which may be large."""
     first = error.errors()[0]
     parts = [str(part)[:100] for part in first["loc"][:9] if part not in ("str", "int")]
     field = ".".join(parts[1:] or parts)  # without the leading `body`
@@ -83,6 +83,6 @@ def _of_library(request: Request, error: HTTPException) -> Refusal:
 
 
 def _allowed(error: HTTPException) -> str:
-    """The methods of the address; HEAD works wherever GET does. Files, whose methods are not told, are for GET."""
+    """Name the methods of the address; HEAD works wherever GET does. Files, whose methods are not told, are for GET."""
     methods = (error.headers or {}).get("Allow", "GET").split(", ")
     return ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))

@@ -25,7 +25,7 @@ FIELDS = {"body", "authorization", "content-encoding", *RecommendRequest.model_f
 
 
 class Recommender:
-    """Answers HTTP requests from a service."""
+    """A Recommender answers HTTP requests from a service."""
 
     def __init__(self, service: Service):
         self.service, self.config = service, service.config

@@ -29,7 +29,10 @@ LONGEST = 500  # characters of a message, and of a field
 
 
 class Refusal(Exception):
-    """A request ends without an answer. outcome: a key of STATUS. field: what was wrong, as its sender spells it."""
+    """A Refusal ends a request without an answer.
+
+    outcome: a key of STATUS. field: what was wrong, as its sender spells it.
+    """
 
     def __init__(self, outcome: str, message: str, field: str | None = None):
         super().__init__(message)
@@ -54,5 +57,5 @@ class Refusal(Exception):
 
 
 def invalid(error: InputError) -> Refusal:
-    """What the engine says of a request."""
+    """Make a Refusal of what the engine says is wrong with a request."""
     return Refusal("invalid", str(error), error.field)

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """Leaves signals to `run`, and logs the port that it listens on."""
+    """A Server leaves signals to `run`, and logs the port that it listens on."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -70,7 +70,7 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
 
 
 def listen(host: str, port: int, field: str) -> list[socket.socket]:
-    """Sockets on every address that the name `host` has; an InputError about `field` where one cannot be had."""
+    """Open sockets on every address that the name `host` has; an InputError about `field` where one cannot be had."""
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return [socket.create_server(address[:2], family=family) for family, _, _, _, address in dict.fromkeys(found)]
@@ -104,7 +104,7 @@ def server_on(app: FastAPI, host: str, port: int, config: ServeConfig) -> Server
 
 
 async def _drain(service: Service, servers: list[Server]) -> None:
-    """Ready says 503 at once; then new requests are refused; then, when the accepted are answered, the end."""
+    """End the servers: ready says 503 at once; then new requests are refused; the end comes with the last answer."""
     logger.info("draining", extra={"accepted": service.accepted})
     service.state = "ending"
     await asyncio.sleep(service.config.drain.drain_delay_s)

@@ -1,4 +1,4 @@
-"""What goes over the wire, as OpenAPI documents it. Answers are encoded from columns, not through these classes."""
+"""OpenAPI documents requests and answers by these classes. Answers are encoded from columns, not through them."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ ID_LISTS = ("history", "exclude", "allow", "items", "withdraw", "restore")  # of
 
 
 class RecommendRequest(BaseModel):
-    """What one user is to be recommended."""
+    """A RecommendRequest says what one user is to be recommended."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -58,7 +58,7 @@ class RecommendRequest(BaseModel):
 
 
 class Timings(BaseModel):
-    """Milliseconds."""
+    """Timings are in milliseconds."""
 
     queue_ms: float = Field(description="Waiting for a batch.")
     device_ms: float = Field(description="The batch, from its forming to its beams on the host.")
@@ -67,7 +67,7 @@ class Timings(BaseModel):
 
 
 class Recommendations(BaseModel):
-    """Columns of the same length, best item first."""
+    """Recommendations are columns of the same length, best item first."""
 
     items: list[str]
     scores: list[float] = Field(
@@ -108,14 +108,14 @@ class ErrorDetail(BaseModel):
 
 
 class Problem(BaseModel):
-    """Ends without an answer. Status 503 brings Retry-After."""
+    """A Problem ends a request without an answer. Status 503 has the header Retry-After."""
 
     error: ErrorDetail
     request_id: str | None
 
 
 class Answers(BaseModel):
-    """To a list of requests, in its order; the status is 200 also where some of them failed."""
+    """Answers are of a list of requests, in its order; the status is 200 also where some of them failed."""
 
     answers: list[Recommendations | Problem]
 
@@ -131,7 +131,7 @@ SAID = {  # by pydantic's type of error: what a sender, who knows no Python, can
 
 
 def in_words(kind: str, message: str, field: str) -> str:
-    """What is wrong with `field`, of an error that pydantic calls `kind` and words as `message`."""
+    """Say what is wrong with `field`, of an error that pydantic calls `kind` and words as `message`."""
     names = field.split(".")
     if len(names) > 1 and names[0] == "user":
         return "values are text, numbers or null"
@@ -145,7 +145,7 @@ def in_words(kind: str, message: str, field: str) -> str:
 
 
 def checked(raw: Any, config: ServeConfig) -> RecommendRequest:
-    """One decoded request, its types, ranges and sizes checked; a Refusal names the first field that is wrong."""
+    """Check a decoded request's types, ranges and sizes; a Refusal names the first field that is wrong."""
     try:
         request = RecommendRequest.model_validate(raw)
     except ValidationError as error:

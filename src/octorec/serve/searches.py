@@ -78,14 +78,14 @@ class Searches:
         return ranked, pending, before
 
     def _repeat(self, pending: Pending, wider: ParsedRequest) -> Pending | None:
-        """The search of a wider beam; None where repeats have had their share of the device."""
+        """Make the search of a wider beam; None where repeats have had their share of the device."""
         if not self._repeats.free:
             self.metrics.repeats.labels("no_share").inc()
             return None
         return _again(pending, wider)
 
     async def _once(self, pending: Pending) -> tuple[Ranked, float]:
-        """What the device found, and when it was there."""
+        """Return what the device found, and when the search of it had ended."""
         self.batcher.submit(pending)
         try:
             async with asyncio.timeout(pending.deadline - time.monotonic()):
@@ -135,7 +135,7 @@ class Searches:
 
 
 def _again(pending: Pending, parsed: ParsedRequest) -> Pending:
-    """A request that goes into the queue once more, as another search."""
+    """Make the request that goes into the queue once more, as another search."""
     earlier = pending.queue_s, pending.device_s
     future = asyncio.get_running_loop().create_future()
     return replace(pending, parsed=parsed, future=future, queued=time.monotonic(), earlier=earlier)

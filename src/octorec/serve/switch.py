@@ -1,4 +1,4 @@
-"""What an experiment's requests are assigned by, and all that changes it: a stop, a person, the record's file."""
+"""A switch has what an experiment's requests are assigned by; a stop, a person and the record's file change it."""
 
 import asyncio
 import logging
@@ -21,13 +21,13 @@ from octorec.serve.variants import check_server, fault, refuse_other_variants
 
 logger = logging.getLogger(__name__)
 RECORD = "record.json"
-OUTDATED = "has other checkpoints or catalogs than this process: start it anew"
+OUTDATED = "has other checkpoints or catalogs than this process: restart it"
 LOOK_EVERY_S = 1.0  # at the record, which other replicas and the command line write too
 
 
 @dataclass(frozen=True)
 class State:
-    """What a request is assigned by; each reads it once.
+    """A State is what a request is assigned by; each reads it once.
 
     assigns: the experiment with the present ramp and the stage's shares. stage: the newest whose versions this process
     has.
@@ -45,7 +45,7 @@ class State:
 
 
 class Switch:
-    """Holds the `State`. One thread reads and writes the record, in order, so that no request waits for the disk.
+    """A Switch holds the `State`. One thread reads and writes the record, in order: no request waits for the disk.
 
     loaded, versions: the experiment, and model and catalog by variant, as this process was started.
     """
@@ -142,7 +142,7 @@ class Switch:
         experiment, now = read_experiment(self.config.ab.experiment), self.state.record
         check_server(experiment, self.config)
         if now.ended is not None:
-            allowed = f"{now.name} has ended: start the server anew with a new name and salt"
+            allowed = f"{now.name} has ended: restart the server with a new name and salt"
             raise fault(self.config, "name", experiment.name, allowed)
         if experiment.name != now.name:
             raise fault(self.config, "name", experiment.name, f"{now.name} runs: end it before another begins")
@@ -197,7 +197,7 @@ class Switch:
 
 
 def _divided(experiment: Experiment, shares: Mapping[str, Fraction]) -> Experiment:
-    """The experiment with an older stage's shares."""
+    """Give the experiment an older stage's shares."""
     variants = {name: replace(variant, share=shares[name]) for name, variant in experiment.variants.items()}
     return replace(experiment, variants=variants)
 

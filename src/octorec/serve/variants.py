@@ -22,8 +22,7 @@ from octorec.serve.versions import load_engine
 
 @dataclass(frozen=True)
 class Answering:
-    """What answers a variant's units.
-
+    """Answering is what answers a variant's units.
     serving: shared by variants of the same checkpoint and catalog. model: the checkpoint's version by content, as
     records and rows have it. beam_width: of requests that state none; None for the engine's.
     """
@@ -39,7 +38,7 @@ class Answering:
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a variant's checkpoint and catalog lie, as they are told apart: without links."""
+    """Folders are a variant's checkpoint and catalog, with links resolved, so that equal ones are found."""
 
     checkpoint: Path
     catalog: Path
@@ -47,14 +46,14 @@ class Folders:
 
 @dataclass(frozen=True)
 class Variants:
-    """An experiment's file, checked against the server that is to run it; nothing is loaded yet."""
+    """Variants are an experiment's file, checked against the server that is to run it; nothing is loaded yet."""
 
     experiment: Experiment
     config: ServeConfig
     folders: Mapping[str, Folders]
 
     def load(self, control: Serving) -> dict[str, Answering]:
-        """What answers each variant's units, by variant; the control's engine is there already."""
+        """Load what answers each variant's units, by variant; the control's engine is there already."""
         check_beam_widths(self.experiment, self.config, control)
         models = {one.checkpoint: checkpoint_version(one.checkpoint) for one in self.folders.values()}
         servings = {self.folders[CONTROL]: control}
@@ -74,9 +73,9 @@ class Variants:
 
 
 def read_variants(checkpoint: str | Path, config: ServeConfig) -> Variants:
-    """The experiment that `config` names. Raises InputError: a file, folder or field that cannot be, too little memory.
+    """Read the experiment that `config` names, and check it. checkpoint: the server's, which is the control's.
 
-    checkpoint: the server's, which is the control's.
+    Raises InputError for a file, folder or field that cannot be, and for too little memory.
     """
     assert config.ab.experiment is not None
     experiment = read_experiment(config.ab.experiment)
@@ -92,7 +91,7 @@ def read_variants(checkpoint: str | Path, config: ServeConfig) -> Variants:
 
 
 def has_ended(variants: Variants) -> bool:
-    """Whether the record says that this experiment was ended, so that a server answers everybody by its own engine."""
+    """Say whether the record has this experiment's end, so that a server answers everybody by its own engine."""
     assert variants.config.ab.experiment_root is not None
     folder = Path(variants.config.ab.experiment_root) / variants.experiment.name
     if not (folder / RECORD).exists():
@@ -135,7 +134,7 @@ def check_user_fields(variant: Variant, engine: Engine, control: Engine, config:
 
 def refuse_other_variants(now: Experiment, then: Experiment, config: ServeConfig) -> None:
     """Refuse other variants, checkpoints and catalogs: they need a process that has loaded them."""
-    how = "start the server anew, which opens a new stage, or end the experiment"
+    how = "restart the server, which opens a new stage, or end the experiment"
     if list(now.variants) != list(then.variants):
         raise fault(config, "variants", ", ".join(then.variants), f"{', '.join(now.variants)} run: {how}")
     for name, variant in then.variants.items():
@@ -146,13 +145,13 @@ def refuse_other_variants(now: Experiment, then: Experiment, config: ServeConfig
 
 
 def fault(config: ServeConfig, field: str, value: Any, allowed: str) -> InputError:
-    """An error about a field of the experiment's file."""
+    """Make an error about a field of the experiment's file."""
     return InputError(f"experiment {config.ab.experiment}: {field}", value, allowed)
 
 
 @contextmanager
 def about_variant(config: ServeConfig, variant: Variant, part: str) -> Iterator[None]:
-    """Errors of the block name the variant and the part of it that is at fault."""
+    """Let errors of the block name the variant and the part of it that is at fault."""
     try:
         yield
     except InputError as error:

@@ -12,8 +12,8 @@ from octorec.serve.config import ServeConfig
 
 logger = logging.getLogger(__name__)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-# what requests and answers need
-LOOKUPS = (
+# those of a catalog that requests and answers need
+CACHED_PROPERTIES = (
     "version",
     "index",
     "id_hashes",
@@ -28,7 +28,7 @@ LOOKUPS = (
 
 
 def version_folder(root: str | None, setting: str, name: str, field: str = "version") -> Path:
-    """The folder of version `name`, a request's `field`, below the root that `setting` names; a name is no path."""
+    """Return the folder of a version below the root that `setting` names. name: no path; of a request's `field`."""
     if root is None:
         raise InputError(setting, None, "is not set: start the server with it to load versions")
     if not NAME.fullmatch(name) or not (Path(root) / name).is_dir():
@@ -37,26 +37,26 @@ def version_folder(root: str | None, setting: str, name: str, field: str = "vers
 
 
 def versions(root: str) -> list[str]:
-    """Names of the folders below a root; an InputError where there is no such root."""
+    """Return the names of the folders below a root; an InputError where there is no such root."""
     if not Path(root).is_dir():
         raise InputError("root", root, "must be a folder whose subfolders are versions")
     return sorted(path.name for path in Path(root).iterdir() if NAME.fullmatch(path.name) and path.is_dir())
 
 
 def load_catalog(folder: Path) -> Catalog:
-    """A catalog with every look-up made, so that no request waits for it."""
+    """Load a catalog and make every look-up, so that no request waits for it."""
     catalog = Catalog.load(folder)
     prepare(catalog)
     return catalog
 
 
 def prepare(catalog: Catalog) -> None:
-    for name in LOOKUPS:
+    for name in CACHED_PROPERTIES:
         getattr(catalog, name)
 
 
 def load_engine(checkpoint: str | Path, catalog: str | Path | Catalog | None, config: ServeConfig) -> Engine:
-    """An engine with every look-up of its catalog made. Raises InputError, MismatchError as `engine.load.load` does."""
+    """Load an engine and make every look-up of its catalog; errors are those of `engine.load.load`."""
     options = {**config.engine.of_engine(), "context_module": config.engine.context_module}
     engine = load(checkpoint, catalog, config.engine.device, progress=_logged, **options)
     prepare(engine.catalog)
@@ -64,5 +64,5 @@ def load_engine(checkpoint: str | Path, catalog: str | Path | Catalog | None, co
 
 
 def _logged(done: int, total: int, what: str = "", /) -> None:
-    """The Progress of a load."""
+    """Log the Progress of a load."""
     logger.info(what)
