@@ -25,6 +25,7 @@ from octorec.models.user import UserField, encode_user
 @dataclass(frozen=True)
 class ParsedRequest:
     """A ParsedRequest is a request after every check against one version of the catalog, and in that version's terms.
+
     codes [1..max_history, L] int64 (-1 for an empty history), user [fields], features [*shape] by name. banned: by
     level, the nodes that its exclusions empty. widths: beams at each level. source: what answers, model or popularity.
     auto: whether a search with wider beams follows where this one is not certified.

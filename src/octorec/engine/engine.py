@@ -34,7 +34,7 @@ from octorec.models.features import Features, any_features, features_of
 from octorec.models.model import Inputs, Model
 from octorec.models.user import UserField
 
-LOOKED_AT = 16  # requests by which buckets are compared
+LOOKED_AT = 16  # requests whose scores are compared between buckets
 
 
 class Engine:
@@ -319,7 +319,7 @@ class Engine:
 
     def staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
         """Return the tensors of a batch of up to `size` requests, on the host."""
-        on_gpu = self.device.type == "cuda"  # there once for all batches, else for this one
+        on_gpu = self.device.type == "cuda"  # a GPU's staging serves all batches, a CPU's this one alone
         most = size * (self.config.max_exclude + MOST_SEEN)
         room = most if on_gpu else sum(len(nodes) for request in parsed for nodes in request.banned)
         set_words = self.device_catalog.set_words

@@ -76,7 +76,7 @@ def returnable(catalog: Catalog, items: np.ndarray, chosen: ItemFilter) -> np.nd
 def banned_nodes(catalog: Catalog, chosen: ItemFilter) -> list[np.ndarray]:
     """Return the nodes that the exclusions empty, by level, ascending int64: none of the items below may be returned.
 
-    Of a node and those below it only the node itself: a search that does not enter it meets none of them.
+    Nodes below a node that is listed are not listed: a search that does not enter it meets none of them.
     """
     banned = [NONE for _ in catalog.trie.levels]
     banned[-1] = _banned_leaves(catalog, chosen)
@@ -84,7 +84,7 @@ def banned_nodes(catalog: Catalog, chosen: ItemFilter) -> list[np.ndarray]:
         if not len(banned[level]):
             break
         start = catalog.trie.levels[level].child_start
-        parents = start.searchsorted(banned[level].astype(start.dtype), "right") - 1  # of one type: none is copied
+        parents = start.searchsorted(banned[level].astype(start.dtype), "right") - 1  # of one dtype: NumPy copies none
         nodes = parents[np.diff(parents, prepend=-1) > 0]
         emptied = _emptied(catalog.trie.levels[level], nodes, banned[level], chosen.sets)
         banned[level - 1] = emptied
@@ -94,7 +94,7 @@ def banned_nodes(catalog: Catalog, chosen: ItemFilter) -> list[np.ndarray]:
 
 def _emptied(level: TrieLevel, nodes: np.ndarray, banned: np.ndarray, sets: np.ndarray | None) -> np.ndarray:
     """Return those of `nodes` that keep no child that a request may extend to once the children `banned` are gone."""
-    for most in (FEW, len(level.child_live)):  # of most nodes the first children tell
+    for most in (FEW, len(level.child_live)):  # most nodes keep one of the first children
         nodes = nodes[~_keeps_child(level, nodes, banned, sets, most)]
     return nodes
 

@@ -7,10 +7,10 @@ from annotated_types import Interval
 MOST_ROWS = 2**16  # requests of a batch, beams of a request
 MOST_CONTEXT = 2**20  # items of a history
 MOST_EXCLUDE = 2**20  # items that a request may exclude
-DEFAULT_EXCLUDE = 10_000  # of them, where nobody sets how many
+DEFAULT_EXCLUDE = 10_000  # items that a request may exclude where no setting says how many
 DEFAULT_BEAM_WIDTH = 128
-MOST_SEEN = 2**16  # of a history's items, the newest ones, that a search can leave out: older ones only an answer
-MOST_ITEMS = 2**30 - 2  # twice as many nodes are numbered in int32, and its largest value is a dead beam's
+MOST_SEEN = 2**16  # newest items of a history that a search can leave out; older ones are left out of the answer alone
+MOST_ITEMS = 2**30 - 2  # twice as many nodes have int32 numbers, of which the largest means a dead beam
 
 MostRows = Annotated[int, Interval(ge=1, le=2**31 - 1)]
 Rows = Annotated[int, Interval(ge=1, le=MOST_ROWS)]

@@ -10,9 +10,9 @@ from octorec.models.checkpoint_folder import CONFIG, SUFFIX, require_checkpoint
 from octorec.models.context_file import CONTEXT_MODULE, require_module_file
 from octorec.reading import require_folder
 
-__all__ = ["CONTEXT_MODULE", "require_checkpoint", "require_module_file"]  # of what lies below, for servers
+__all__ = ["CONTEXT_MODULE", "require_checkpoint", "require_module_file"]  # of models, re-exported for serve
 CATALOG = "catalog"
-DIGITS = 12  # of a checkpoint's version
+DIGITS = 12  # hexadecimal digits of a checkpoint's version
 
 
 def require_model(checkpoint: Any, catalog: Any = None, field: str = "checkpoint") -> None:

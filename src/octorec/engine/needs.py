@@ -23,7 +23,7 @@ from octorec.kernels.ops import Ops
 from octorec.models.model import Model
 
 META = torch.device("meta")
-MEASURED = 3  # of the largest buckets: one of them takes most, one the most of the others
+MEASURED = 3  # largest buckets to measure: one of them takes the most memory, and one the second most
 REMEDIES = {
     "weights": "take the FP8 checkpoint or a smaller model",
     "context": "lower max_context or batch_sizes",

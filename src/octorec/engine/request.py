@@ -13,7 +13,7 @@ from octorec.files import parse_json
 from octorec.reading import reason, require_file
 
 MOST_LINE = 2**20  # bytes of a request in a file, as of a body over HTTP
-MOST_SHOWN = 400  # of them in an error
+MOST_SHOWN = 400  # bytes of a line that an error shows
 EXAMPLES = {
     "history": 'ids, oldest first, such as ["50", "181"]',
     "exclude": 'ids, such as ["50"]; leave it out for none',
@@ -22,10 +22,10 @@ EXAMPLES = {
 }
 EXAMPLE = 'write [octorec.Request(history=["50", "181"], k=10)]'
 NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)
-TO_LIST = ("tolist", "to_pylist", "to_list")  # of NumPy and torch, of Arrow, of other tables
-ORDERED = ("history", "targets")  # a set has no order
+TO_LIST = ("tolist", "to_pylist", "to_list")  # methods of NumPy and torch, of Arrow, of other tables
+ORDERED = ("history", "targets")  # their order counts, so that a set is refused
 UnknownItems = Literal["drop", "refuse"]  # what to do with item ids that the catalog lacks
-UNKNOWN_ITEMS: UnknownItems = "drop"  # where nobody says
+UNKNOWN_ITEMS: UnknownItems = "drop"  # the default
 
 
 @dataclass(frozen=True)

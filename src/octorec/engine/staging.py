@@ -17,7 +17,7 @@ from octorec.models.model import Model, blank_inputs
 
 ALIGN = 128  # bytes: kernels read from the start of each tensor in whole vectors
 NODE = 4  # bytes of a banned node
-OURS = {"roots", "widths", "sets", "restricted", "first_banned", "banned"}  # what the search reads
+OURS = {"roots", "widths", "sets", "restricted", "first_banned", "banned"}  # names of what the search reads
 
 
 class Staging:
@@ -33,7 +33,7 @@ class Staging:
         blank: dict[str, np.ndarray] = {
             name: tensor.numpy() for name, tensor in blank_inputs(model.inputs(longest), size).items()
         }
-        self._names = tuple(blank)  # of what the model reads
+        self._names = tuple(blank)  # what the model reads
         assert not blank.keys() & OURS, "an input of the model has a name of the search's"
         blank |= {
             "roots": np.zeros((size, 1), np.int64),

@@ -56,7 +56,7 @@ from octorec.kernels.returnable import (
 from octorec.kernels.selection import choose, sortable
 
 _DEAD = tl.constexpr(DEAD)
-MOST_KEYS = 16384  # that a selection holds in registers
+MOST_KEYS = 16384  # keys that a selection holds in registers at most
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ SHORT, LONG = 5, 8  # letters of a key: up to SHORT only case and plural may dif
 
 @dataclass(frozen=True)
 class OneRecConfig:
-    """OneRecConfig is of OneRec-V2 (arXiv 2508.20900), a lazy decoder: no layer projects its context keys and values.
+    """OneRecConfig describes OneRec-V2 (arXiv 2508.20900): a lazy decoder. No layer projects context keys and values.
 
     Widths are numbers of values, counts are plain; None means the default that the comment states.
     """

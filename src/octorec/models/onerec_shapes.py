@@ -13,7 +13,7 @@ from octorec.errors import MismatchError
 from octorec.models.onerec_config import OneRecConfig
 
 Named = Iterator[tuple[str, tuple[int, ...]]]
-SHOWN = 4  # names an error lists
+SHOWN = 4  # names that an error lists at most
 
 
 def checked_config(raw: dict[str, Any], found: Mapping[str, tuple[int, ...]], where: str) -> OneRecConfig:

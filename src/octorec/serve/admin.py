@@ -31,7 +31,7 @@ from octorec.serve.refusal import Refusal
 from octorec.serve.service import Service
 
 ABOUT = "Changes what is served: catalog versions, items, checkpoints. Every error has the shape of `Problem`."
-MOST_BYTES = 2**24  # of a body
+MOST_BYTES = 2**24  # bytes of a body
 REFUSED = 400, 401, 408, 409, 413, 415, 422, 500
 
 

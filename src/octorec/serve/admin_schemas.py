@@ -47,7 +47,7 @@ class ChangedItem(BaseModel):
 
 
 class ItemChanges(BaseModel):
-    """ItemChanges are made all, or none. `upsert` comes first: a new item may be withdrawn in the same call."""
+    """ItemChanges are all made, or none. `upsert` comes first: a new item may be withdrawn in the same call."""
 
     model_config = ConfigDict(extra="forbid")
     upsert: list[ChangedItem] = Field([], max_length=MOST, description="Items to add or change, each once.")

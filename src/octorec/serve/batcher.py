@@ -74,6 +74,7 @@ Outcome = tuple[Found, int] | Exception
 
 class Batcher:
     """A Batcher has the queue and the device thread.
+
     An idle engine takes what is there at once. A busy one, when free again, takes up to `max_batch` of what came in the
     meantime, or waits for more until the oldest has waited `max_delay_s`.
     """
@@ -155,7 +156,7 @@ class Batcher:
         idle = True
         tell: Callable[[], None] | None = None
         while (job := self._next_job(idle, wait=tell is None)) is not None or tell is not None:
-            # clients are told of a batch once the next is on the device: their answers keep the interpreter busy
+            # Clients are told of a batch once the next is on the device: their answers keep the interpreter busy
             wait: Any = _caught(partial(self._start, job)) if isinstance(job, list) else None
             if tell is not None:
                 self._on_loop(tell)
@@ -301,7 +302,7 @@ class Batcher:
     def _count(self, found: Found, parsed: list[ParsedRequest]) -> None:
         try:
             self.metrics.batch_ran(len(parsed), self.max_batch, found, sum(request.widths[-1] for request in parsed))
-        except Exception as error:  # the answers are there
+        except Exception as error:  # of counting alone: the answers are there
             logger.error("a batch was not counted", exc_info=error)
 
     def _failed(self, batch: list[Pending], error: Exception) -> dict[Pending, Outcome]:

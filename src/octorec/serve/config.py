@@ -173,8 +173,9 @@ class DrainOptions:
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """ServeConfig has every setting of `octorec serve`, by part. None is off, or the engine's default where it says so.
+    """ServeConfig has every setting of `octorec serve`, by part.
 
+    None means: off, or the engine's own default where the text says so.
     No two parts have a setting of one name, so that the file and the flags name a setting without its part.
     """
 

@@ -24,7 +24,7 @@ from octorec.serve.variants import Answering
 
 logger = logging.getLogger(__name__)
 HOLD_OUT = "hold out"  # a label beside those of variants, whose names have no space
-LEAST_S = 0.5  # for a log to be closed in
+LEAST_S = 0.5  # seconds that closing a log gets at least
 
 
 class Running:

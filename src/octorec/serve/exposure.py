@@ -21,6 +21,7 @@ def unit_path(config: ServeConfig) -> str:
 
 def without_unit(user: dict[str, Any], config: ServeConfig, engine: Engine) -> dict[str, Any]:
     """Return the user fields that are for the model: the unit's field is among them only where the model has it too.
+
     Raises InputError for what is no unit id.
     """
     unit_id(user[config.ab.unit_field], unit_path(config))

@@ -22,9 +22,9 @@ from octorec.serve.exposure import Ended
 logger = logging.getLogger(__name__)
 CHECK_S = 1.0  # between two looks at latency and failures
 REPORT_S = 60.0  # between two reports at least; one that takes long is asked for more rarely
-REST = 20  # times as long as a report took, until the next
+REST = 20  # the pause until the next report, as a multiple of the time that a report took
 LONGEST_REPORT_S = 900.0
-NICE = 10  # of the report's process
+NICE = 10  # niceness of the report's process: requests come first
 FAILURES = {"failed", "nonfinite", "deadline", "queue_full"}  # no fault of the sender
 COUNTED = FAILURES | {"ok"}
 
@@ -70,7 +70,7 @@ class GuardTask:
             await asyncio.sleep(CHECK_S)
             try:
                 self._check()
-            except Exception:  # it must not end in silence
+            except Exception:  # the guard must not end in silence
                 logger.exception("the guard failed, and goes on")
 
     def _check(self) -> None:

@@ -1,4 +1,4 @@
-"""`/metrics` shows these, in a registry a server."""
+"""`/metrics` shows these metrics; each server has a registry of its own."""
 
 import time
 from collections.abc import Callable

@@ -39,7 +39,8 @@ KEEP_ON_WITHDRAW = (
 
 
 class Operations:
-    """Operations change what a service answers from. Items that are withdrawn here are in no version loaded later.
+    """Operations change what a service answers from. Items withdrawn here stay so, whichever version is loaded later.
+
     Items that were added or changed here are a version of their own: the next load replaces it, a rollback undoes it.
     While an experiment runs, what is done to items is done to the catalog of every variant, and nothing is loaded.
     """

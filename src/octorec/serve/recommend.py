@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
 Ended = tuple[Refusal | None, bytes]  # a request's encoded answer, or its Refusal and the encoded error
 LOG_AFTER_S = 0.01  # a request's line waits until its client has read the answer; `logged` waits for the last
-FIELDS = {"body", "authorization", "content-encoding", *RecommendRequest.model_fields}  # a label each, and no other
+FIELDS = {"body", "authorization", "content-encoding", *RecommendRequest.model_fields}  # labels of invalid_fields
 
 
 class Recommender:

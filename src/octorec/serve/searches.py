@@ -85,7 +85,7 @@ class Searches:
         return _again(pending, wider)
 
     async def _once(self, pending: Pending) -> tuple[Ranked, float]:
-        """Return what the device found, and when the search of it had ended."""
+        """Return what the device found, and when the event loop got it, by time.monotonic()."""
         self.batcher.submit(pending)
         try:
             async with asyncio.timeout(pending.deadline - time.monotonic()):

@@ -35,7 +35,7 @@ SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm
 
 
 class Service:
-    """A Service runs an engine: `make_engine` loads it, `start` warms it up in the background.
+    """A Service serves what `make_engine` loads; `start` runs that and warms the engine up in the background.
 
     variants: of the experiment to run; None for none. running, guard: that experiment, once every variant is
     warm, and what stops it by itself.

@@ -23,6 +23,7 @@ from octorec.serve.versions import load_engine
 @dataclass(frozen=True)
 class Answering:
     """Answering is what answers a variant's units.
+
     serving: shared by variants of the same checkpoint and catalog. model: the checkpoint's version by content, as
     records and rows have it. beam_width: of requests that state none; None for the engine's.
     """

@@ -28,7 +28,7 @@ CACHED_PROPERTIES = (
 
 
 def version_folder(root: str | None, setting: str, name: str, field: str = "version") -> Path:
-    """Return the folder of a version below the root that `setting` names. name: no path; of a request's `field`."""
+    """Return the folder of version `name` below the root that `setting` names; InputError about `field` otherwise."""
     if root is None:
         raise InputError(setting, None, "is not set: start the server with it to load versions")
     if not NAME.fullmatch(name) or not (Path(root) / name).is_dir():
