@@ -7,7 +7,7 @@ from torch import Tensor
 from benchmarks import unfused
 from octorec.kernels import reference
 from octorec.kernels.fp8 import Quantized, dequantize, quantize
-from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, TrieLevel
+from octorec.kernels.ops import DEAD, NodeFilter, Operand, Routing, TrieLevel
 
 
 @pytest.fixture(autouse=True)
