@@ -255,7 +255,7 @@ def test_where_scores_differ_between_widths_a_near_tie_is_not_called_exact() -> 
 
 
 def test_a_schedule_that_the_catalog_does_not_fan_out_for_is_said() -> None:
-    config = EngineConfig(8, beam_widths=((2, 4, 16), (2, 4, 4), 128), default_beam_width=4)
+    config = EngineConfig(8, beam_widths=((2, 4, 16), (2, 2, 2), 128), default_beam_width=4)
     thin = random_catalog(20, (16, 16, 16))  # nearly each prefix of two codes leads to one tuple
     assert config.thin(thin) == [
         "beam_widths 2-4-16: finds about 4 of 16 tuples, as prefixes of 2 codes lead to 1.05 tuples each"
