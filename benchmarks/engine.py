@@ -5,6 +5,8 @@
 Each row is appended as it is done; `--rows` takes the rows whose name contains a text (several with commas), `--list`
 names them. A row that fails is recorded with its error. `ms_per_batch` is the device's time; `p50_ms` and `p99_ms` go
 from the host to the host: from item ids to answers of items, or, in stock PyTorch, from context features to codes.
+
+To compare two commits, run both in one call on one card, each with `--out` in RESULTS / "before_after.jsonl".
 """
 
 import argparse

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import (
     calibration_report,
+    exact_report,
     headline_report,
     online_calibration_report,
     online_replay_report,
@@ -151,6 +152,8 @@ def _jobs(row: SteadyRow, alone: SteadyRow) -> list[str]:
 
 RENDER: dict[str, Callable[[], str]] = {
     "analyze": analyze,
+    "exact-cost": exact_report.cost,
+    "exact-bits": exact_report.bits,
     "exact-certified": exact.certified,
     "exact-policies": exact.policies,
     "exact-recall": exact.recall,

@@ -46,6 +46,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "ablation.jsonl": (AblationRow, AblationFailure),
     "analyze.jsonl": (AnalyzeRow,),
     "attention_and_beam.jsonl": (AttentionRow,),
+    "before_after.jsonl": (EngineRow,),
     "calibration.jsonl": (PopulationRow, NllRow),
     "correctness.jsonl": (EngineCheck, LayerCheck),
     "demo.jsonl": (DemoRow,),

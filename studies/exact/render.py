@@ -64,6 +64,7 @@ def policies() -> str:
 
 
 def _policies(found: Sequence[ExactRow]) -> str:
+    found = _calibrated(found)
     of_run, timed = _of(found, PolicyAnswersRow), _of(found, BatchTimesRow)
     if not of_run:
         return NOTHING
@@ -118,7 +119,7 @@ def recall() -> str:
 
 
 def _recall(found: Sequence[ExactRow]) -> str:
-    of_run, shops = _of(found, PolicyAnswersRow), _of(found, ShopRow)
+    of_run, shops = _of(_calibrated(found), PolicyAnswersRow), _of(found, ShopRow)
     if not of_run and not shops:
         return NOTHING
     cuts = list(dict.fromkeys(cut for row in of_run for cut in row.recall))
@@ -141,6 +142,11 @@ def _recall(found: Sequence[ExactRow]) -> str:
         _measured(of_run or shops),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _calibrated(found: Sequence[ExactRow]) -> Sequence[ExactRow]:
+    """The rows of calibrated models, which a page has room for; all where there are none."""
+    return [row for row in found if row.temperature != 1] or found
 
 
 def _cell(row: PolicyAnswersRow, cut: str) -> str:

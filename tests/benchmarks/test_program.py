@@ -22,6 +22,7 @@ GIVEN_ONE = {
     "benchmarks.online_replay": ["folder"],
     "benchmarks.serve_overhead": ["checkpoint"],
     "benchmarks.serve_soak": ["checkpoint"],
+    "studies.exact.run": ["bf16", "fp8", "--data", "d", "--out", "o"],
     "studies.quality.run": ["--set", "beauty", "--data", "d", "--out", "o"],
     "studies.quality.sweep": ["--set", "beauty", "--data", "d", "--out", "o"],
 }

@@ -252,3 +252,23 @@ def test_where_scores_differ_between_widths_a_near_tie_is_not_called_exact() -> 
         assert answer.exact == (beyond > uneven.margin)
         assert answer.near_tie == (0 < beyond <= uneven.margin)
     assert not any(answer.near_tie for answer in even.recommend(requests))
+
+
+def test_a_schedule_that_the_catalog_does_not_fan_out_for_is_said() -> None:
+    config = EngineConfig(8, beam_widths=((2, 4, 16), (2, 2, 2), 128), default_beam_width=4)
+    thin = random_catalog(20, (16, 16, 16))  # nearly each prefix of two codes leads to one tuple
+    assert config.thin(thin) == [
+        "beam_widths 2-4-16: finds about 4 of 16 tuples, as prefixes of 2 codes lead to 1.05 tuples each"
+    ]
+    assert config.thin(random_catalog(2000, SIZES)) == []
+
+
+def test_a_batch_on_the_device_is_waited_for_where_the_next_request_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = engine(MadeUpModel(SIZES), random_catalog(90, SIZES), (8,))
+    monkeypatch.setattr(Engine, "rows_are_fixed", True)
+    launch, waited = subject.launch, []
+    monkeypatch.setattr(subject, "launch", lambda parsed: lambda: waited.append(len(parsed)) or launch(parsed)())
+    good = [Request([f"i{number}"], k=2, beam_width=8) for number in range(4)]
+    with pytest.raises(InputError, match="nothing"):
+        subject.recommend([*good, Request(["nothing"], k=2, beam_width=8)])
+    assert waited == [4]

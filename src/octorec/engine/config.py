@@ -6,7 +6,7 @@ from typing import Any
 from octorec.catalog.catalog import Catalog
 from octorec.engine.buckets import Buckets
 from octorec.engine.limits import DEFAULT_BEAM_WIDTH, DEFAULT_EXCLUDE, Context, Excluded, Items, MostRows, Rows
-from octorec.engine.widths import check_default_width, read_beam_width, read_widths
+from octorec.engine.widths import check_default_width, read_beam_width, read_widths, shown
 from octorec.errors import InputError
 from octorec.kernels.ops import Ops
 from octorec.models.model import Choose, Model
@@ -48,6 +48,21 @@ class EngineConfig:
     def room(self, catalog: Catalog) -> int:
         """Return how many items a version of `catalog` may have."""
         return len(catalog) + len(catalog) // 10 if self.max_items is None else self.max_items
+
+    def thin(self, catalog: Catalog) -> list[str]:
+        """Say of each schedule that `catalog` does not fan out for: it finds fewer tuples than it has beams."""
+        said = []
+        for widths in self.beam_widths:
+            if isinstance(widths, int) or len(widths) != len(catalog.trie.levels):
+                continue
+            live = [1, *(int((level.child_live > 0).sum()) for level in catalog.trie.levels)]
+            found = 1.0
+            for width, above, nodes in zip(widths, live, live[1:], strict=False):
+                found = min(float(width), found * nodes / above)
+            if found < widths[-1]:
+                why = f"prefixes of {len(widths) - 1} codes lead to {live[-1] / live[-2]:.2f} tuples each"
+                said.append(f"beam_widths {shown(widths)}: finds about {found:.0f} of {widths[-1]} tuples, as {why}")
+        return said
 
     def check(self, model: Model, ops: Ops) -> None:
         """Raise InputError for a context that `model` does not read, and for beams that `ops` have no room for."""

@@ -190,11 +190,16 @@ class Engine:
                     again[number] = wider
 
         running: tuple[Mapping[int, ParsedRequest], Callable[[], Found]] | None = None
-        for batch in self._batches(todo, answers):
-            done = None if running is None else (running[0], running[1]())
-            running = batch, self.launch([*batch.values()])
-            if done is not None:
-                answer(*done)
+        try:
+            for batch in self._batches(todo, answers):
+                done = None if running is None else (running[0], running[1]())
+                running = batch, self.launch([*batch.values()])
+                if done is not None:
+                    answer(*done)
+        except BaseException:
+            if running is not None and self.rows_are_fixed:
+                running[1]()  # the device still reads what is staged
+            raise
         if running is not None:
             answer(running[0], running[1]())
         return again

@@ -1,6 +1,7 @@
 """A checkpoint folder becomes an engine."""
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from octorec.models.hf_folder import Checkpoint
 from octorec.models.model import Model
 from octorec.progress import Progress, silent
 from octorec.quant.load import empty_model, load_model
+
+logger = logging.getLogger(__name__)
 
 
 def load(
@@ -75,6 +78,8 @@ def _check_before(
     needs, free = needs_of(model, catalog, config, shapes, device), free_bytes(str(device))
     progress(0, 1, f"memory: {needs.words()}; {readable(free)} free")
     needs.check(free)
+    for said in config.thin(catalog):
+        logger.warning(said)
 
 
 def check_codebook(model: Model, catalog: Catalog, folder: Path) -> None:

@@ -1,0 +1,51 @@
+"""What beam widths cost, and where scores keep their bits, as tables for docs/exact.md."""
+
+from benchmarks.rows import PolicyRow, ProductBits, SearchBits, recorded
+from benchmarks.tables import newest, table
+from octorec.engine.widths import shown
+
+
+def cost() -> str:
+    """The newest row of each precision, batch and beam width, precisions side by side."""
+    found = newest(recorded("policies.jsonl", PolicyRow), lambda row: (row.precision, row.batch, row.beam_width))
+    by_shape: dict[tuple[int, int | tuple[int, ...]], dict[str, PolicyRow]] = {}
+    for row in found:
+        by_shape.setdefault((row.batch, row.beam_width), {})[row.precision] = row
+    lines = []
+    for (batch, width), rows in by_shape.items():
+        k = next(iter(rows.values())).k
+        lines.append([k, shown(width), batch, *(_times(rows.get(precision)) for precision in ("fp8", "bf16"))])
+    here = found[-1].environment
+    columns = ["k", "beams", "requests a batch", "FP8: device, host to host", "BF16"]
+    said = f"{found[-1].preset}, context {found[-1].context}, {found[-1].n_items:,} items; {here.gpu}, {here.date}"
+    return f"{table(columns, lines)}\n\n{said}, torch {here.torch}, `{here.command}`, commit {here.commit}."
+
+
+def _times(row: PolicyRow | None) -> str:
+    if row is None:
+        return ""
+    rate = f"**{row.requests_per_s:,.0f}/s**, MFU {row.mfu:.2f}"
+    return f"{row.ms_per_batch:.1f} ms, {rate}; {row.p50_ms:.1f} ms"
+
+
+def bits() -> str:
+    """The products that give a row other bits among few rows, and how searches of several widths agree."""
+    products = newest(
+        recorded("same_bits.jsonl", ProductBits), lambda row: (row.precision, row.kind, row.n, row.k, row.residual)
+    )
+    searches = newest(recorded("same_bits.jsonl", SearchBits), lambda row: row.precision)
+    lines = [
+        [row.precision, f"{row.differing:,} of {row.compared:,}", f"{row.most:.2g}", f"{row.wrong} of {row.exact:,}"]
+        for row in searches
+    ]
+    columns = ["precision", "scores that differ", "at most, nats", "exact answers unlike the widest's"]
+    uneven = [
+        f"{row.n} x {row.k} in {row.precision}{' with a residual' if row.residual else ''} (up to "
+        f"{max(row.differing_rows)} rows, by {row.most:.2g})"
+        for row in products
+        if row.differing_rows
+    ]
+    which = f"these give a row other bits among few rows: {'; '.join(uneven)}" if uneven else "none depends on the rows"
+    said = f"Of {len(products)} products {which}."
+    here = searches[-1].environment
+    return f"{table(columns, lines)}\n\n{said} {here.gpu}, {here.date}, torch {here.torch}, commit {here.commit}."
