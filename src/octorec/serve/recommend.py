@@ -61,7 +61,7 @@ class Recommender:
     async def _all(self, raw: object, request_id: str) -> list[Ended]:
         if not isinstance(raw, list):
             return [await self._one(raw, request_id)]
-        return await asyncio.gather(*(self._one(one, f"{request_id}-{place}") for place, one in enumerate(raw)))
+        return await asyncio.gather(*(self._one(one, f"{request_id}-{number}") for number, one in enumerate(raw)))
 
     async def _one(self, raw: object, request_id: str) -> Ended:
         start, running = time.monotonic(), self.service.running
