@@ -1,12 +1,11 @@
 """The verb `octorec widths`: how wide a beam must be for exact answers, as a table that `auto` begins by."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from octorec.cli.inputs import known_users, predicted, said_of_gpu, without_features
-from octorec.cli.options import ContextModule, Device, Interactions, Json, Limit, OtherCatalog, Users, show
+from octorec.cli.options import Checkpoint, ContextModule, Device, Interactions, Json, Limit, OtherCatalog, Users, show
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import checkpoint_version, require_model
@@ -27,7 +26,7 @@ LIMIT = 1000
 
 def widths(
     command: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    checkpoint: Checkpoint,
     data: Interactions,
     k: Annotated[str, typer.Option(help="Numbers of items to measure for, with commas.")] = "10,50,100",
     beam_widths: Annotated[str, typer.Option(help="Beam widths to choose from, ascending.")] = WIDTHS,
