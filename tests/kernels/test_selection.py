@@ -11,13 +11,16 @@ INF = float("inf")
 
 
 @triton.jit
-def _choose(x_ptr, out_ptr, wanted, K, N: tl.constexpr, SLOTS: tl.constexpr):  # type: ignore[no-untyped-def]
-    choose(tl.load(x_ptr + tl.arange(0, N)), wanted, out_ptr, K, SLOTS)
+def _choose(x_ptr, out_ptr, left_ptr, wanted, K, N: tl.constexpr, SLOTS: tl.constexpr):  # type: ignore[no-untyped-def]
+    choose(tl.load(x_ptr + tl.arange(0, N)), wanted, out_ptr, left_ptr, K, SLOTS)
 
 
 def chosen(x: torch.Tensor, wanted: int, places: int) -> list[int]:
-    out = torch.empty(places, dtype=torch.int32, device=x.device)
-    _choose[(1,)](x, out, wanted, places, N=len(x), SLOTS=triton.next_power_of_2(places))
+    out, left = torch.empty(places, dtype=torch.int32, device=x.device), torch.empty(1, device=x.device)
+    _choose[(1,)](x, out, left, wanted, places, N=len(x), SLOTS=triton.next_power_of_2(places))
+    others = x.clone()
+    others[[at for at in out.tolist() if at >= 0]] = -INF
+    assert left.item() == others.max().item()
     return out.tolist()
 
 

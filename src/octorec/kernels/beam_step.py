@@ -140,9 +140,9 @@ def beam_step(
         CHUNK=max(tiling.chunk, tiling.tile), TILES_PAD=triton.next_power_of_2(tiles),
         num_warps=tiling.scan_warps,
     )  # fmt: skip
-    chosen, dropped = scratch(out_width, dtype=torch.int32), scratch()
+    chosen, left, dropped = scratch(out_width, dtype=torch.int32), scratch(3), scratch()
     _choose_tiles[(batch,)](
-        tile_best, widths, chosen, dropped, beams * tiles, out_width, KEYS=keys[0], SLOTS=slots,
+        tile_best, widths, chosen, left, beams * tiles, out_width, KEYS=keys[0], SLOTS=slots,
         num_warps=tiling.choose_warps,
     )  # fmt: skip
     totals, subtile_best = scratch(out_width, tiling.tile), scratch(out_width, subtiles)
@@ -154,8 +154,8 @@ def beam_step(
     found = Beams(scratch(out_width), out_nodes, parents, codes, dropped)
     _choose_candidates[(batch,)](
         totals, subtile_best, widths, chosen, rows[2], level.child_code, scores, rows[1],
-        scratch(2, out_width, dtype=torch.int32), *found, beams, out_width, TILE=tiling.tile, TILES=tiles,
-        SUBTILE=tiling.subtile, KEYS=keys[1], CANDIDATES=keys[2], SLOTS=slots, BEAMS=triton.next_power_of_2(beams),
+        scratch(2, out_width, dtype=torch.int32), *found[:-1], left, dropped, beams, out_width, TILE=tiling.tile,
+        TILES=tiles, SUBTILE=tiling.subtile, KEYS=keys[1], CANDIDATES=keys[2], SLOTS=slots, BEAMS=triton.next_power_of_2(beams),
         num_warps=tiling.choose_warps,
     )  # fmt: skip
     return _ranked(found) if ranked else found
@@ -259,17 +259,17 @@ def _best_of_tiles(
 
 @triton.jit
 def _choose_tiles(
-    tile_best_ptr, widths_ptr, chosen_ptr, dropped_ptr, tiles, K, KEYS: tl.constexpr, SLOTS: tl.constexpr
+    tile_best_ptr, widths_ptr, chosen_ptr, left_ptr, tiles, K, KEYS: tl.constexpr, SLOTS: tl.constexpr
 ):  # fmt: skip
     """Write, a program a request, which of its W * TILES tiles may hold one of the best, ascending, then -1.
 
-    dropped [B]: the best total in the other tiles.
+    left [B, 3]: the best total in the other tiles, and what the two choices after this one leave.
     """
     request = tl.program_id(0).to(tl.int64)
     wanted = tl.minimum(tl.load(widths_ptr + request).to(tl.int32), K)
     index = tl.arange(0, KEYS)
     best = tl.load(tile_best_ptr + request * tiles + index, mask=index < tiles, other=float("-inf"))
-    tl.store(dropped_ptr + request, choose(best, wanted, chosen_ptr + request * K, K, SLOTS))
+    choose(best, wanted, chosen_ptr + request * K, left_ptr + request * 3, K, SLOTS)
 
 
 @triton.jit
@@ -308,13 +308,13 @@ def _read_tiles(
 @triton.jit
 def _choose_candidates(
     totals_ptr, subtile_best_ptr, widths_ptr, chosen_ptr, start_ptr, child_code_ptr, scores_ptr, log_sum_ptr, best_ptr,
-    out_scores_ptr, out_nodes_ptr, out_parents_ptr, out_codes_ptr, dropped_ptr, W, K,
+    out_scores_ptr, out_nodes_ptr, out_parents_ptr, out_codes_ptr, left_ptr, dropped_ptr, W, K,
     TILE: tl.constexpr, TILES: tl.constexpr, SUBTILE: tl.constexpr,
     KEYS: tl.constexpr, CANDIDATES: tl.constexpr, SLOTS: tl.constexpr, BEAMS: tl.constexpr,
 ):  # fmt: skip
     """Write, a program a request, the best subtiles of the chosen tiles, their best candidates, and these as beams.
 
-    dropped [B] has the best total in the tiles that were not chosen, and gets that of all that is not chosen.
+    left [B, 3] holds the best total that each choice left out, dropped [B] gets the best of the three.
     best [B, 2, K] is where the two choices are put, so that each thread can read what others chose. All beams are dead
     and score NaN where a beam's score is NaN, or a live one's log sum exp.
     """
@@ -327,14 +327,14 @@ def _choose_candidates(
     index = tl.arange(0, KEYS)
     inside = index < K * (TILE // SUBTILE)
     subtile_best = tl.load(subtile_best_ptr + index, mask=inside, other=float("-inf"))
-    dropped = tl.maximum(tl.load(dropped_ptr + request), choose(subtile_best, wanted, best_ptr, K, SLOTS))
+    choose(subtile_best, wanted, best_ptr, left_ptr + request * 3 + 1, K, SLOTS)
     tl.debug_barrier()
 
     index = tl.arange(0, CANDIDATES)
     subtile = tl.load(best_ptr + index // SUBTILE, mask=index < K * SUBTILE, other=-1)
     candidate = subtile * SUBTILE + index % SUBTILE  # in totals [K, TILE]
     total = tl.load(totals_ptr + candidate, mask=subtile >= 0, other=float("-inf"))
-    dropped = tl.maximum(dropped, choose(total, wanted, best_ptr + K, K, SLOTS))
+    choose(total, wanted, best_ptr + K, left_ptr + request * 3 + 2, K, SLOTS)
     tl.debug_barrier()
 
     beam = tl.arange(0, BEAMS)
@@ -351,7 +351,9 @@ def _choose_candidates(
     code = tl.load(child_code_ptr + node, mask=real, other=0)
     out = request * K + slot
     score = tl.load(totals_ptr + candidate, mask=real, other=float("-inf"))
-    tl.store(dropped_ptr + request, tl.where(finite, dropped, float("nan")))
+    three = tl.arange(0, 4)
+    left = tl.load(left_ptr + request * 3 + three, mask=three < 3, other=float("-inf"))
+    tl.store(dropped_ptr + request, tl.where(finite, tl.max(left, 0), float("nan")))
     tl.store(out_scores_ptr + out, tl.where(finite, score, float("nan")), mask=slot < K)
     tl.store(out_nodes_ptr + out, tl.where(real, node, _DEAD).to(tl.int64), mask=slot < K)
     tl.store(out_parents_ptr + out, parent.to(tl.int64), mask=slot < K)

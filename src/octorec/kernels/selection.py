@@ -12,17 +12,20 @@ _NONE = tl.constexpr(-2139095041)  # sortable(-inf)
 
 
 @triton.jit
-def choose(x, wanted, chosen_ptr, K, SLOTS: tl.constexpr):
+def choose(x, wanted, chosen_ptr, left_ptr, K, SLOTS: tl.constexpr):
     """Write where in x its `wanted` largest above -inf are, of equal ones the first: ascending, then -1 up to K.
 
-    Returns the largest of the others, -inf where there are none. x float32 of fewer than 2^16 values; wanted <= K <=
-    SLOTS, a power of two, and below 2^15.
+    left_ptr gets the largest of the others, -inf where there are none. x float32 of fewer than 2^16 values; wanted <= K
+    <= SLOTS, a power of two, and below 2^15.
     """
     key = sortable(x)
     threshold = _threshold(key, wanted)
     above = (key > threshold).to(tl.int32)
     equal = ((key == threshold) & (key > _NONE)).to(tl.int32)
     quota = wanted - tl.sum(above, 0)
+    below = tl.max(tl.where(key < threshold, key, _NONE), 0)  # and stored before the count below takes all registers
+    left = tl.where(tl.sum(equal, 0) > quota, threshold, below)
+    tl.store(left_ptr, (left ^ ((left >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True))
     pair = (above << 16) | equal  # both counts fit: above < wanted, and fewer than 2^16 keys
     before = tl.cumsum(pair, 0) - pair
     above_before, equal_before = before >> 16, before & 0xFFFF
@@ -32,7 +35,6 @@ def choose(x, wanted, chosen_ptr, K, SLOTS: tl.constexpr):
     rest = tl.arange(0, SLOTS)
     unused = (rest >= tl.sum(taken.to(tl.int32), 0)) & (rest < K)
     tl.store(chosen_ptr + rest, tl.full((SLOTS,), -1, tl.int32), mask=unused)
-    return tl.max(tl.where(taken, float("-inf"), x), 0)
 
 
 @triton.jit
