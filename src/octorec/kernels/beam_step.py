@@ -155,8 +155,8 @@ def beam_step(
     _choose_candidates[(batch,)](
         totals, subtile_best, widths, chosen, rows[2], level.child_code, scores, rows[1],
         scratch(2, out_width, dtype=torch.int32), *found[:-1], left, dropped, beams, out_width, TILE=tiling.tile,
-        TILES=tiles, SUBTILE=tiling.subtile, KEYS=keys[1], CANDIDATES=keys[2], SLOTS=slots, BEAMS=triton.next_power_of_2(beams),
-        num_warps=tiling.choose_warps,
+        TILES=tiles, SUBTILE=tiling.subtile, KEYS=keys[1], CANDIDATES=keys[2], SLOTS=slots,
+        BEAMS=triton.next_power_of_2(beams), num_warps=tiling.choose_warps,
     )  # fmt: skip
     return _ranked(found) if ranked else found
 
