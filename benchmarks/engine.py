@@ -33,6 +33,7 @@ from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.request import Request
 from octorec.engine.search import Searched, search
+from octorec.engine.widths import Widths, at_levels
 from octorec.kernels import fused
 from octorec.kernels.linear import ACCUMULATE
 from octorec.kernels.ops import Ops
@@ -86,10 +87,12 @@ def rows() -> list[Wanted]:
     return main + narrow + dense + uneven
 
 
-def flop(config: OneRecConfig, batch: int, beam: int, context: int) -> float:
-    """Floating-point operations of one batch: products, heads and cross-attention over all B * (1 + 2W) rows."""
-    levels = len(config.codebook_sizes)
-    decoded = batch * (1 + (levels - 1) * beam)
+def flop(config: OneRecConfig, batch: int, widths: Widths, context: int) -> float:
+    """Floating-point operations of one batch: products, heads and cross-attention over the rows of all levels.
+
+    widths: beams at each level; those of the last are not decoded.
+    """
+    decoded = batch * (1 + sum(widths[:-1]))
     _, active = block_params(config)
     active += (config.n_layer - config.dense_blocks) * config.d_model * config.n_expert  # the routers
     linear = 2 * decoded * (active + config.d_model * config.codebook_sizes[0])
@@ -209,7 +212,8 @@ def host_to_host(run: Callable[[], object], runs: int) -> Timing:
 def result(row: Wanted, measured: Measured) -> EngineRow:
     """The row of a batch."""
     config, timing, kernels = preset(row.preset), measured.timing, measured.kernels
-    tflops = flop(config, row.batch, row.beam, row.context) / timing.median / 1e9
+    widths = at_levels("beam", row.beam, len(config.codebook_sizes))
+    tflops = flop(config, row.batch, widths, row.context) / timing.median / 1e9
     ours = measured.capture_s is not None
     return EngineRow(
         **dataclasses.asdict(row),

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import records
-from benchmarks.engine import N_ITEMS, PEAK_TFLOPS, eager, host_to_host
+from benchmarks.engine import N_ITEMS, PEAK_TFLOPS, eager, flop, host_to_host
 from benchmarks.program import run
 from benchmarks.random_model import random_catalog, random_model, random_requests
 from benchmarks.rows import PolicyRow
@@ -24,8 +24,6 @@ from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.request import Request
 from octorec.engine.widths import Width, as_width
 from octorec.kernels import fused
-from octorec.models.onerec import block_params
-from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import preset
 
 PRESET = "moe-4b-a0.5b"
@@ -37,15 +35,6 @@ BATCHES: tuple[tuple[int, Width], ...] = (
 )  # fmt: skip
 WIDTHS: tuple[Width, ...] = (32, 64, 128, 512, *SCHEDULES)
 MOST_ROWS = 2**14  # of a bucket
-
-
-def flop(config: OneRecConfig, batch: int, widths: tuple[int, ...], context: int) -> float:
-    """Floating-point operations of one batch, as `benchmarks.engine.flop` counts them, with a width a level."""
-    decoded = batch * (1 + sum(widths[:-1]))
-    _, active = block_params(config)
-    active += (config.n_layer - config.dense_blocks) * config.d_model * config.n_expert
-    linear = 2 * decoded * (active + config.d_model * config.codebook_sizes[0])
-    return linear + 4.0 * config.n_layer * config.d_model * context * decoded
 
 
 def engine_of(precision: str) -> Engine:
