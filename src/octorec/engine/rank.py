@@ -135,12 +135,14 @@ class Found:
 
     @cached_property
     def _finite(self) -> list[bool]:
-        return [bool(row.all()) for row in self.scores < np.inf]  # no comparison holds for NaN
+        finite: np.ndarray = np.all(self.scores < np.inf, axis=1)  # no comparison holds for NaN
+        return finite.tolist()
 
     @cached_property
     def _live(self) -> list[int]:
         """Count the beams of each request that are not dead: they are ranked, the dead ones last."""
-        return [int(row.sum()) for row in np.isfinite(self.scores)]
+        live: np.ndarray = np.count_nonzero(np.isfinite(self.scores), axis=1)
+        return live.tolist()
 
     def ranked(self, row: int, request: ParsedRequest) -> Ranked:
         """Return the items of `request`, which was the batch's number `row`: its live beams' items, at most k of them.
