@@ -51,11 +51,10 @@ class EngineConfig:
 
     def thin(self, catalog: Catalog) -> list[str]:
         """Say of each schedule that `catalog` does not fan out for: it finds fewer tuples than it has beams."""
-        said = []
-        for widths in self.beam_widths:
-            if isinstance(widths, int) or len(widths) != len(catalog.trie.levels):
-                continue
-            live = [1, *(int((level.child_live > 0).sum()) for level in catalog.trie.levels)]
+        levels, said = catalog.trie.levels, []
+        schedules = [one for one in self.beam_widths if not isinstance(one, int) and len(one) == len(levels)]
+        live = [1, *(int((level.child_live > 0).sum()) for level in levels)] if schedules else []
+        for widths in schedules:
             found = 1.0
             for width, above, nodes in zip(widths, live, live[1:], strict=False):
                 found = min(float(width), found * nodes / above)
