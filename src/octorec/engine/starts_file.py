@@ -32,7 +32,7 @@ def read_starts(checkpoint: str | Path) -> BeamStarts:
     path = starts_file(checkpoint)
     if not path.exists():
         return BeamStarts()
-    found = read_json(path, "widths")
+    found = read_json(path, FIELD)
     WIDTHS.check(str(path), found)
     starts = found.get("starts")
     if not isinstance(starts, dict):

@@ -122,7 +122,7 @@ class Shapes(Variant):
         batch, beams, vocabulary = logits.shape
         tiling = tiling_for(beams, vocabulary, out_width)
         tiles, subtiles = -(-vocabulary // tiling.tile), tiling.tile // tiling.subtile
-        sizes = (4 * beams, beams * tiles, out_width, out_width * tiling.tile, out_width * subtiles, 2 * out_width)
+        sizes = (4 * beams, beams * tiles, out_width, out_width * tiling.tile, out_width * subtiles, 2 * out_width, 3)
         buffers = [logits.new_empty(batch, size) for size in sizes]
         found = _beams(logits, out_width)
         result = _beams(logits, out_width) if ranked else found
