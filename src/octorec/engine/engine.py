@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from octorec.catalog.catalog import Catalog
-from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse
+from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse, parse_all
 from octorec.engine.buckets import Bucket
 from octorec.engine.config import EngineConfig as EngineConfig
 from octorec.engine.device_catalog import DeviceCatalog
@@ -160,7 +160,7 @@ class Engine:
         requests = request_list(requests)
         answers: list[Any] = [None] * len(requests)
         broken: list[int] = []
-        again = self._searched_once(enumerate(map(self.parse, requests)), answers, broken)
+        again = self._searched_once(enumerate(self.parse_all(requests)), answers, broken)
         while again:
             again = self._searched_once(again.items(), answers, broken)
         if broken:
@@ -237,10 +237,15 @@ class Engine:
 
     def parse(self, request: Request, drop_unknown: bool = False) -> ParsedRequest:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
-        config = self.config
-        excluded = config.max_exclude, config.exclude_seen
-        limits = Limits(self.max_history, self.user_fields, self.policy, *excluded, self.features)
-        return parse(request, self.catalog, limits, drop_unknown)
+        return parse(request, self.catalog, self._limits(), drop_unknown)
+
+    def parse_all(self, requests: Sequence[Request]) -> Iterator[ParsedRequest]:
+        """Check requests one by one as they are taken, each as `parse` does."""
+        return parse_all(requests, self.catalog, self._limits())
+
+    def _limits(self) -> Limits:
+        excluded = self.config.max_exclude, self.config.exclude_seen
+        return Limits(self.max_history, self.user_fields, self.policy, *excluded, self.features)
 
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
         """Find the beams of the requests of one batch, parsed with the catalog that answers now.
@@ -254,7 +259,7 @@ class Engine:
         """Start a search, and get what waits for its end: one at a time. Without a GPU all the work is in the wait."""
         assert all(request.catalog is self.catalog for request in parsed), "parse again after replace_catalog"
         bucket = self.bucket_of(parsed)
-        first_leaf = self.device_catalog.first_nodes[-1]
+        searched_in = self.device_catalog.first_nodes[-1], self.catalog
         if self.device.type == "cuda":
             graph = self.captured(bucket)
             self._fill(graph.staging, parsed)
@@ -265,7 +270,7 @@ class Engine:
         def found() -> Found:
             searched = search()
             columns = searched.scores.numpy(), searched.nodes.numpy(), searched.bounds.numpy()
-            return Found(*columns, first_leaf, self.checkpoint, self.margin)
+            return Found(*columns, *searched_in, self.checkpoint, self.margin)
 
         return found
 
@@ -312,7 +317,7 @@ class Engine:
         The batch is filled up to `size` requests; None: as many as there are.
         """
         codes = self.catalog.codes[lookup(self.catalog, "targets", targets)].astype(np.int64)
-        parsed = [self.parse(request) for request in requests]
+        parsed = [*self.parse_all(requests)]
         if any(request.source != "model" for request in parsed):
             allowed = "nothing to score by: give at least one item, or user fields or features of the model"
             raise InputError("history", [], allowed)
