@@ -58,7 +58,7 @@ class IdHashes:
 
 
 def _slot(hashes: np.ndarray, span: int) -> np.ndarray:
-    """Return the slot of each hash [m] int64, 0 to span - 1, as its first 32 bits say: a higher hash has no lower one."""
+    """Return the slot of each hash [m] int64, from 0 to span - 1; a higher hash has no lower one."""
     return ((hashes >> 32) + 2**31) * span >> 32
 
 

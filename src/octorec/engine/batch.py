@@ -5,6 +5,7 @@ Letters: B requests, S context items, L levels.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
@@ -156,11 +157,11 @@ def model_inputs(
 ) -> Inputs:
     """Return what `model` reads of `parsed`, filled up to `size` requests; histories have at most `longest` items."""
     inputs = blank_inputs(model.inputs(longest), size)
+    rows = {name: tensor.view(size, -1).numpy() for name, tensor in inputs.items()}
+
+    def put(row: int, name: str, values: np.ndarray) -> None:
+        rows[name][row, : values.size] = values.ravel()
+
     for row, request in enumerate(parsed):
-
-        def put(name: str, values: np.ndarray, row: int = row) -> None:
-            part = inputs[name][row].view(-1).numpy()
-            part[: values.size] = values.ravel()
-
-        model.write(request.reading, put)
+        model.write(request.reading, partial(put, row))
     return {name: tensor.to(device) for name, tensor in inputs.items()}

@@ -157,12 +157,21 @@ class Engine:
         Where the model's scores of a request are NaN or infinity, a NonFiniteError says of which, and brings the
         others' answers.
         """
+        return self._each(requests, Ranked.answer)
+
+    @torch.inference_mode()
+    def lists(self, requests: Sequence[Request]) -> list[list[str]]:
+        """Return `items` of each answer of `recommend`, and make no more of it: codes and titles of long lists cost."""
+        return self._each(requests, Ranked.items)
+
+    def _each(self, requests: Sequence[Request], made_of: Callable[[Ranked], Any]) -> list[Any]:
+        """Search for each request, and return what `made_of` makes of the items that were found; see `recommend`."""
         requests = request_list(requests)
         answers: list[Any] = [None] * len(requests)
         broken: list[int] = []
-        again = self._searched_once(enumerate(self.parse_all(requests)), answers, broken)
+        again = self._searched_once(enumerate(self.parse_all(requests)), made_of, answers, broken)
         while again:
-            again = self._searched_once(again.items(), answers, broken)
+            again = self._searched_once(again.items(), made_of, answers, broken)
         if broken:
             broken.sort()
             whose = _whose(requests, broken[0])
@@ -170,7 +179,11 @@ class Engine:
         return answers
 
     def _searched_once(
-        self, todo: Iterable[tuple[int, ParsedRequest]], answers: list[Any], broken: list[int]
+        self,
+        todo: Iterable[tuple[int, ParsedRequest]],
+        made_of: Callable[[Ranked], Any],
+        answers: list[Any],
+        broken: list[int],
     ) -> dict[int, ParsedRequest]:
         """Search for each request once; put its answer into `answers`, or its number into `broken`.
 
@@ -185,13 +198,13 @@ class Engine:
                     continue
                 ranked = found.ranked(row, request)
                 if (wider := self.wider(ranked)) is None:
-                    answers[number] = ranked.answer()
+                    answers[number] = made_of(ranked)
                 else:
                     again[number] = wider
 
         running: tuple[Mapping[int, ParsedRequest], Callable[[], Found]] | None = None
         try:
-            for batch in self._batches(todo, answers):
+            for batch in self._batches(todo, made_of, answers):
                 done = None if running is None else (running[0], running[1]())
                 running = batch, self.launch([*batch.values()])
                 if done is not None:
@@ -205,7 +218,7 @@ class Engine:
         return again
 
     def _batches(
-        self, todo: Iterable[tuple[int, ParsedRequest]], answers: list[Any]
+        self, todo: Iterable[tuple[int, ParsedRequest]], made_of: Callable[[Ranked], Any], answers: list[Any]
     ) -> Iterator[dict[int, ParsedRequest]]:
         """Yield batches of requests that fit the same beams, by number, each as soon as it is full.
 
@@ -214,7 +227,7 @@ class Engine:
         buckets, waiting = self.policy.buckets, defaultdict[Widths, dict[int, ParsedRequest]](dict)
         for number, one in todo:
             if one.source == "popularity":
-                answers[number] = by_popularity(one).answer()
+                answers[number] = made_of(by_popularity(one))
                 continue
             beams = buckets.beams_of(one.widths)
             waiting[beams][number] = one

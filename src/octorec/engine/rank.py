@@ -78,15 +78,13 @@ class Ranked:
     @property
     def codes(self) -> np.ndarray:
         """Return [n, levels] int32."""
-        return self.catalog.codes[self.item_indices]
+        return self.catalog.codes.take(self.item_indices, 0)
 
     def items(self) -> list[str]:
-        ids = self.catalog.item_ids
-        return [ids[index] for index in self.item_indices.tolist()]
+        return [*map(self.catalog.item_ids.__getitem__, self.item_indices.tolist())]
 
     def titles(self) -> list[str]:
-        titles = self.catalog.titles
-        return [titles[index] for index in self.item_indices.tolist()]
+        return [*map(self.catalog.titles.__getitem__, self.item_indices.tolist())]
 
     def answer(self) -> Answer:
         codes = list(zip(*self.codes.T.tolist(), strict=True))
