@@ -307,13 +307,13 @@ class Engine:
         targets: an item id for each request; as in a history, text, or integers that are read as text.
         Raises NonFiniteError where a level's log-probabilities, of the target or of another code, are not finite.
         """
-        requests, targets, size = request_list(requests), id_list("targets", targets), self.config.batch_sizes[-1]
+        requests, targets, size = request_list(requests), id_list("targets", targets), self._scored_at_once
         if len(targets) != len(requests):
             raise InputError("targets", f"{len(targets)} of {len(requests)} requests", "give one item id a request")
         out = [np.zeros((0, len(scored(self.model.steps))), dtype=np.float32)]
         for start in range(0, len(requests), size):
             chunk = requests[start : start + size]
-            room = next(room for room in self.config.batch_sizes if room >= len(chunk))
+            room = next(room for room in (*self.config.batch_sizes, size) if room >= len(chunk))
             inputs, codes = self.forced_batch(chunk, targets[start : start + size], room)
             out.append(score(self.model, inputs, codes)[: len(chunk)].cpu().numpy())
         scores = np.concatenate(out)
@@ -321,6 +321,19 @@ class Engine:
         if broken:
             raise NonFiniteError(self.checkpoint, broken, _whose(requests, broken[0]))
         return scores
+
+    @property
+    def _scored_at_once(self) -> int:
+        """Return how many requests `score` looks at together.
+
+        On a GPU, where Python launches each operation, as many as have no more rows than the largest batch of a search:
+        a request has one of each item of its history, and one of each beam, of which `score` has one.
+        """
+        most, longest = self.config.batch_sizes[-1], self.max_history
+        if not self.rows_are_fixed:
+            return most
+        rows = max(bucket.size * (longest + max(bucket.widths)) for bucket in self.buckets())
+        return max(1, rows // (longest + 1) // most) * most
 
     def forced_batch(
         self, requests: Sequence[Request], targets: Sequence[str], size: int | None = None
