@@ -8,9 +8,7 @@ server gets them. CPU time is measured, the best run of each part: other program
 
 import argparse
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -27,7 +25,6 @@ from octorec.models.onerec import OneRecV2
 from octorec.models.presets import preset
 
 PARTS = ("parse", "stage", "rank", "answer")
-T = TypeVar("T")
 
 
 def engine_of(n_items: int, batch: int, context: int, beam_width: int) -> Engine:
@@ -50,29 +47,38 @@ def beams(catalog: Catalog, batch: int, width: int, seed: int) -> Found:
 
 def measure(engine: Engine, batch: int, context: int, width: int, k: int, runs: int) -> HostRow:
     """The best of several runs of each part."""
-    n_items, times = len(engine.catalog), {name: float("inf") for name in PARTS}
-    first_nodes = engine.device_catalog.first_nodes
-
-    def timed(name: str, part: Callable[[], T]) -> T:
-        begin = time.process_time()
-        done = part()
-        times[name] = min(times[name], (time.process_time() - begin) * 1e3)
-        return done
-
-    for number in range(runs + 1):  # the first makes what a catalog keeps
+    n_items, begin = len(engine.catalog), engine.device_catalog.first_nodes
+    samples: list[list[float]] = []
+    for number in range(runs + 1):
         drawn = random_requests(batch, n_items, context, width, seed=number)
         requests = [Request(one.history, k=k, beam_width=width) for one in drawn]
         found = beams(engine.catalog, batch, width, number)
-        parsed = timed("parse", lambda requests=requests: [*engine.parse_all(requests)])
-        staging = engine.staged(parsed[:1], batch)
-        timed("stage", lambda staging=staging, parsed=parsed: staging.fill(parsed, first_nodes))
-        ranked = timed("rank", lambda found=found, parsed=parsed: [*map(found.ranked, range(batch), parsed)])
-        timed("answer", lambda ranked=ranked: [one.answer() for one in ranked])
-        if number == 0:
-            times.update(dict.fromkeys(PARTS, float("inf")))
-    parts = {f"{name}_ms": round(ms, 2) for name, ms in times.items()}
-    shape = {"batch": batch, "context": context, "beam_width": width, "k": k, "n_items": n_items}
-    return HostRow(**shape, **parts, ms=round(sum(times.values()), 2), runs=runs, cpu_model=cpu_model())
+        staging, clock = engine.staged([engine.parse(requests[0])], batch), [time.process_time()]
+        parsed = [*engine.parse_all(requests)]
+        clock.append(time.process_time())
+        staging.fill(parsed, begin)
+        clock.append(time.process_time())
+        ranked = [*map(found.ranked, range(batch), parsed)]
+        clock.append(time.process_time())
+        answers = [one.answer() for one in ranked]
+        clock.append(time.process_time())
+        assert len(answers) == batch
+        samples.append(np.diff(clock).tolist())
+    parse, stage, rank, answer = (1e3 * np.min(samples[1:], axis=0)).round(2).tolist()  # the first warms up
+    return HostRow(
+        batch=batch,
+        context=context,
+        beam_width=width,
+        k=k,
+        n_items=n_items,
+        parse_ms=parse,
+        stage_ms=stage,
+        rank_ms=rank,
+        answer_ms=answer,
+        ms=round(parse + stage + rank + answer, 2),
+        runs=runs,
+        cpu_model=cpu_model(),
+    )
 
 
 def main() -> None:

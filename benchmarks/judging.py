@@ -42,14 +42,15 @@ def measure(
         examples = examples[:targets]
     with timed("load"):
         engines = [load(path, device=device, **of_one(beam_width)) for path in (baseline, candidate)]
-    answers = []
+    answers = {}
     for name, engine in zip(("baseline", "candidate"), engines, strict=True):
         with timed(name), counting(name, "requests") as progress:
-            answers.append(predict(engine, examples, k, progress=progress))
+            answers[name] = predict(engine, examples, k, progress=progress)
+    before, after = answers["baseline"], answers["candidate"]
     with timed("floors"):
-        floors = evaluate_baselines(train, examples, k, answers[0].exclude_seen)
+        floors = evaluate_baselines(train, examples, k, before.exclude_seen)
     with timed("verdict"):
-        found = compare_predictions(*answers, floors=floors)
+        found = compare_predictions(before, after, floors=floors)
     return JudgingRow(
         device=device,
         data=data.name,
