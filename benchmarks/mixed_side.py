@@ -35,8 +35,8 @@ TRAFFIC: dict[str, tuple[tuple[Asked, float], ...]] = {  # what requests ask for
     "k 512 alone": ((WIDE, 1.0),),
 }
 BEAM_WIDTHS = (64, 256, 512)
-TOGETHER = (1, 2, 4, 6, 9, 12, 16, 20, 24, 28, 32)  # requests that arrive together
-DRAWS = {"cuda": 8, "cpu": 1}  # sets of requests of one size
+TOGETHER = (1, 2, 4, 9, 12, 16, 20, 24, 32)  # requests that arrive together
+DRAWS = {"mixed": 6, "k 10 alone": 2, "k 512 alone": 2}  # sets of requests of one size
 CONTEXT, N_ITEMS = 512, 1_000_000
 
 
@@ -154,7 +154,7 @@ def measured(name: str, precision: str, device: str) -> Iterator[Measured]:
     replays = Replays() if device == "cuda" else None
     for traffic in TRAFFIC:
         for number in TOGETHER if device == "cuda" else TOGETHER[:2]:
-            yield measure(engine, traffic, number, DRAWS[device], replays)
+            yield measure(engine, traffic, number, DRAWS[traffic] if device == "cuda" else 1, replays)
 
 
 def main() -> None:
