@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from benchmarks.rows import CertifiedRow, recorded
 
+KS = (10, 50, 100, 512)  # items asked for, of which shares are recorded
+
 
 @dataclass(frozen=True)
 class Composed:

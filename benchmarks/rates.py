@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import records
+from benchmarks.composed import KS
 from benchmarks.engine import from_host, host_to_host, stock_run
 from benchmarks.policies import CONTEXT, PRESET, asked, engine_of
 from benchmarks.program import run
@@ -27,7 +28,6 @@ from benchmarks.timer import Timing, time_gpu
 from octorec.engine.engine import Engine
 from octorec.engine.widths import Width, shown
 
-KS = (10, 50, 100, 512)
 BATCH = 32
 SCHEDULE = (128, 256, 512)
 WIDTHS: tuple[Width, ...] = (64, 128, 256, 512, SCHEDULE)

@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from benchmarks.composed import Composed, compose, shares
+from benchmarks.composed import KS, Composed, compose, shares
 from benchmarks.records import RESULTS
 from benchmarks.rows import PolicyRow, RateRow, recorded
 from benchmarks.speed_figure import Bars, svg
@@ -18,7 +18,6 @@ from octorec.engine.widths import Width, shown
 from octorec.report.plots import COLOURS, MARKERS, STYLE, WIDTH
 
 FIGURE = RESULTS.parent / "docs" / "figures" / "rates.svg"
-KS = (10, 50, 100, 512)
 WIDEST = 512
 PRECISIONS = ("fp8", "bf16")
 POLICIES: dict[Width, str] = {(128, 256, 512): "128-256-512", WIDEST: "512 beams"}
