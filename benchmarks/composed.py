@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks.rows import CertifiedRow, recorded
 
+MODEL = "dense 0.5B, three shops"  # whose shares are taken, as rows of `studies.exact.run` name it
 KS = (10, 50, 100, 512)  # items asked for, of which shares are recorded
 
 
@@ -44,7 +45,7 @@ def _repeats(certified: float, width: int, ms: Mapping[int, float], widest: int)
 
 def shares(precision: str, k: int) -> dict[int, float]:
     """Share of answers that each width certifies, of the calibrated model on the real catalog, in the newest run."""
-    found = recorded("exact.jsonl", CertifiedRow)
+    found = [row for row in recorded("exact.jsonl", CertifiedRow) if row.model == MODEL]
     last = max((row.run for row in found), default="")
     of_run = [row for row in found if row.run == last and row.precision == precision and not row.made_up]
     calibrated = [row for row in of_run if row.temperature != 1] or of_run

@@ -1,5 +1,6 @@
 """Rates against k are shown of one run alone, and what `auto` would take is composed of shares and times."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from made_rows import made
 
 from benchmarks import rates_report, records
-from benchmarks.composed import compose, shares
+from benchmarks.composed import MODEL, compose, shares
 from benchmarks.rates import wanted
 from benchmarks.rows import CertifiedRow, PolicyRow, RateRow
 from benchmarks.speed_figure import data_of
@@ -24,8 +25,10 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for width, certified in SHARES.items():
             for precision in ("fp8", "bf16"):
                 by_k = {str(k): share * temperature / 1.1 for k, share in certified.items()}
-                about = {"run": "1", "precision": precision, "temperature": temperature, "beam_width": width}
-                records.append(tmp_path / "exact.jsonl", made(CertifiedRow, certified=by_k, **about))
+                about = {"precision": precision, "temperature": temperature, "beam_width": width}
+                for model, run in ((MODEL, "1"), ("another", "2")):
+                    row = made(CertifiedRow, certified=by_k if model == MODEL else {"10": 0.5}, **about)
+                    records.append(tmp_path / "exact.jsonl", replace(row, model=model, run=run))
     return tmp_path / "policies.jsonl"
 
 
