@@ -21,6 +21,7 @@ from octorec.engine.load import load
 from octorec.engine.widths import of_one
 from octorec.evaluate.compare import compare_predictions, evaluate_baselines
 from octorec.evaluate.predictions import predict
+from octorec.kernels.device import open_device
 from octorec.progress_bar import counting
 
 
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--hold-out", type=int, default=3)
     parser.add_argument("--out", type=Path, default=records.RESULTS / "judging.jsonl")
     asked = parser.parse_args()
+    open_device(asked.device)
     how = asked.device, asked.targets, asked.k, asked.beam_width, asked.hold_out
     row = measure(asked.baseline, asked.candidate, asked.data, *how)
     records.append(asked.out, row)
