@@ -34,6 +34,7 @@ from benchmarks.rows.exact import (
     TemperatureRow,
 )
 from benchmarks.rows.families import FamilyRow
+from benchmarks.rows.host import HostRow, JudgingRow
 from benchmarks.rows.kernels import AttentionRow, KernelCeilings, KernelFailure, KernelRow, ProductFailure, ProductRow
 from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, RateRow
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
@@ -63,6 +64,8 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     ),
     "families.jsonl": (FamilyRow,),
     "headline.jsonl": (HeadlineBatch, HeadlineFailure, HeadlineBounds, HeadlineBoundsFailure, HeadlineCeilings),
+    "host.jsonl": (HostRow,),
+    "judging.jsonl": (JudgingRow,),
     "kernels.jsonl": (KernelRow, KernelCeilings, KernelFailure),
     "online_calibration.jsonl": (OnlineCellRow, SampleRatioRow),
     "online_replay.jsonl": (ReplayRow,),
