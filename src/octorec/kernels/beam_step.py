@@ -45,6 +45,7 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, TrieLevel
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.returnable import (
     filter_arguments,
     is_limited,
@@ -138,17 +139,17 @@ def beam_step(
         logits, scores, nodes, level.child_start, *trie, *rows, tile_best, beams, **shape,
         BLOCK=min(tiling.block, max(triton.next_power_of_2(vocabulary), tiling.tile)),
         CHUNK=max(tiling.chunk, tiling.tile), TILES_PAD=triton.next_power_of_2(tiles),
-        num_warps=tiling.scan_warps,
+        launch_pdl=overlaps(logits.device), num_warps=tiling.scan_warps,
     )  # fmt: skip
     chosen, left, dropped = scratch(out_width, dtype=torch.int32), scratch(3), scratch()
     _choose_tiles[(batch,)](
         tile_best, widths, chosen, left, beams * tiles, out_width, KEYS=keys[0], SLOTS=slots,
-        num_warps=tiling.choose_warps,
+        launch_pdl=overlaps(logits.device), num_warps=tiling.choose_warps,
     )  # fmt: skip
     totals, subtile_best = scratch(out_width, tiling.tile), scratch(out_width, subtiles)
     _read_tiles[(batch, out_width)](
         logits, scores, *rows, *trie, chosen, totals, subtile_best, beams, out_width, **shape, SUBTILE=tiling.subtile,
-        num_warps=max(1, tiling.tile // 256),
+        launch_pdl=overlaps(logits.device), num_warps=max(1, tiling.tile // 256),
     )  # fmt: skip
     out_nodes, parents, codes = (scratch(out_width, dtype=torch.int64) for _ in range(3))
     found = Beams(scratch(out_width), out_nodes, parents, codes, dropped)
@@ -156,7 +157,7 @@ def beam_step(
         totals, subtile_best, widths, chosen, rows[2], level.child_code, scores, rows[1],
         scratch(2, out_width, dtype=torch.int32), *found[:-1], left, dropped, beams, out_width, TILE=tiling.tile,
         TILES=tiles, SUBTILE=tiling.subtile, KEYS=keys[1], CANDIDATES=keys[2], SLOTS=slots,
-        BEAMS=triton.next_power_of_2(beams), num_warps=tiling.choose_warps,
+        BEAMS=triton.next_power_of_2(beams), launch_pdl=overlaps(logits.device), num_warps=tiling.choose_warps,
     )  # fmt: skip
     return _ranked(found) if ranked else found
 
@@ -167,7 +168,9 @@ def _ranked(found: Beams) -> Beams:
     slots = triton.next_power_of_2(width)
     part = min(32, slots)
     ranked = [torch.empty_like(field) for field in found[:-1]]
-    _rank[(batch, slots // part)](*found[:-1], *ranked, width, SLOTS=slots, PART=part, num_warps=4)
+    _rank[(batch, slots // part)](
+        *found[:-1], *ranked, width, SLOTS=slots, PART=part, launch_pdl=overlaps(found.scores.device), num_warps=4
+    )
     scores, nodes, parents, codes = ranked
     return Beams(scores, nodes, parents, codes, found.dropped)
 
@@ -183,6 +186,7 @@ def _scan_rows(
 
     The log sum exp is NaN where a log-probability of the row is not finite.
     """
+    wait_for_inputs()
     row = tl.program_id(0).to(tl.int64)
     request = row // W
     logits_ptr += row * V
@@ -265,6 +269,7 @@ def _choose_tiles(
 
     left [B, 3]: the best total in the other tiles, and what the two choices after this one leave.
     """
+    wait_for_inputs()
     request = tl.program_id(0).to(tl.int64)
     wanted = tl.minimum(tl.load(widths_ptr + request).to(tl.int32), K)
     index = tl.arange(0, KEYS)
@@ -280,6 +285,7 @@ def _read_tiles(
     SUBTILE: tl.constexpr,
 ):  # fmt: skip
     """Write, a program a chosen tile, its candidates' totals, -inf for what is none, and the best of each subtile."""
+    wait_for_inputs()
     request = tl.program_id(0).to(tl.int64)
     tile = request * K + tl.program_id(1)
     chosen = tl.load(chosen_ptr + tile)
@@ -318,6 +324,7 @@ def _choose_candidates(
     best [B, 2, K] is where the two choices are put, so that each thread can read what others chose. All beams are dead
     and score NaN where a beam's score is NaN, or a live one's log sum exp.
     """
+    wait_for_inputs()
     request = tl.program_id(0).to(tl.int64)
     totals_ptr += request * K * TILE
     subtile_best_ptr += request * K * (TILE // SUBTILE)
@@ -366,6 +373,7 @@ def _rank(
     SLOTS: tl.constexpr, PART: tl.constexpr,
 ):  # fmt: skip
     """Sort PART of a request's beams a program: each goes where as many stand before it by score, then position."""
+    wait_for_inputs()
     first = tl.program_id(0).to(tl.int64) * K
     other, mine = tl.arange(0, SLOTS), tl.program_id(1) * PART + tl.arange(0, PART)
     key = sortable(tl.load(scores_ptr + first + other, mask=other < K, other=float("-inf")))[None, :]

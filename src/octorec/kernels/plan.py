@@ -15,6 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octorec.kernels.overlap import overlaps, wait_for_inputs
+
 CHUNK = 256  # entries a program
 
 
@@ -57,13 +59,15 @@ def plan_experts(experts: Tensor, n_expert: int, block_m: int) -> ExpertPlan:
         torch.empty(shape, dtype=torch.int32, device=experts.device)
         for shape in (experts.shape, (tiles,), (tiles,), (1,), (chunks, bins))
     )
-    _count[(chunks,)](experts, counts, experts.numel(), n_expert, CHUNK=CHUNK, BINS=bins)
+    _count[(chunks,)](
+        experts, counts, experts.numel(), n_expert, CHUNK=CHUNK, BINS=bins, launch_pdl=overlaps(experts.device)
+    )
     _place[(chunks,)](
         experts_ptr=experts, counts_ptr=counts, slot_of_ptr=slot_of, tile_expert_ptr=tile_expert,
         tile_rows_ptr=tile_rows, n_tiles_ptr=n_tiles, entries=experts.numel(), n_expert=n_expert, tiles=tiles,
         block_m=block_m,
         CHUNK=CHUNK, BINS=bins, CHUNKS=min(triton.next_power_of_2(chunks), 16384 // bins),
-        num_warps=8,
+        launch_pdl=overlaps(experts.device), num_warps=8,
     )  # fmt: skip
     return ExpertPlan(slot_of, tile_expert, tile_rows, n_tiles, block_m)
 
@@ -78,6 +82,7 @@ def _chunk(experts_ptr, entries, n_expert, CHUNK: tl.constexpr):
 @triton.jit
 def _count(experts_ptr, counts_ptr, entries, n_expert, CHUNK: tl.constexpr, BINS: tl.constexpr):
     """Count how many entries of the chunk go to each expert: counts [chunks, BINS]."""
+    wait_for_inputs()
     expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
     bins = tl.arange(0, BINS)
     count = tl.histogram(expert, BINS)
@@ -91,6 +96,7 @@ def _place(
     CHUNK: tl.constexpr, BINS: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     """Return an entry's slot: its expert's first, and the number of entries before it that go there too."""
+    wait_for_inputs()
     chunk, chunks = tl.program_id(0), tl.num_programs(0)
     bins = tl.arange(0, BINS)
     total = tl.zeros((BINS,), tl.int32)  # entries of each expert

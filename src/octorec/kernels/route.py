@@ -15,6 +15,7 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.kernels.ops import Routing
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 
 MOST_EXPERTS, MOST_CHOSEN = 256, 8
 
@@ -54,7 +55,7 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tili
         x, gate, bias, chosen, weights, rows, width, E=experts, TOP_K=top_k, SHARED=n_shared, ROWS=tiling.rows,
         COLUMNS=tiling.columns, EXPERTS=max(16, triton.next_power_of_2(experts)),
         SLOTS=triton.next_power_of_2(top_k + n_shared),
-        num_warps=tiling.warps, num_stages=tiling.stages,
+        launch_pdl=overlaps(x.device), num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
     return Routing(chosen, weights)
 
@@ -74,6 +75,7 @@ def _route(
     EXPERTS: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
     """Route ROWS rows in each program: scores [ROWS, EXPERTS], then TOP_K times the best that is left."""
+    wait_for_inputs()
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     expert = tl.arange(0, EXPERTS)
     column = tl.arange(0, COLUMNS)
