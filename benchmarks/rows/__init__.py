@@ -21,6 +21,7 @@ from benchmarks.rows.engine import (
     HeadlineCeilings,
     HeadlineFailure,
     PolicyRow,
+    PrefillRow,
     ProductBits,
     SearchBits,
 )
@@ -66,7 +67,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "kernels.jsonl": (KernelRow, KernelCeilings, KernelFailure),
     "online_calibration.jsonl": (OnlineCellRow, SampleRatioRow),
     "online_replay.jsonl": (ReplayRow,),
-    "policies.jsonl": (PolicyRow,),
+    "policies.jsonl": (PolicyRow, PrefillRow),
     "products.jsonl": (ProductRow, ProductFailure),
     "quality.jsonl": (TrainingRow, FloorRow, SetVerdict, PooledVerdict),
     "quantize.jsonl": (QuantizeRow,),

@@ -98,6 +98,21 @@ class PolicyRow(Row):
 
 
 @dataclass(frozen=True)
+class PrefillRow(Row):
+    """The part of a search that a repeat with wider beams computes again, as it does not depend on beams."""
+
+    preset: str
+    precision: str  # bf16 or fp8
+    batch: int  # requests
+    beam_width: int  # beams at each level of the narrow search
+    context: int  # items of history a request
+    prefill_ms: float  # median on the device, from the inputs to the context's keys and values
+    search_ms: float  # median on the device of the whole narrow search
+    share: float  # prefill_ms / search_ms
+    context_mb: float  # megabytes of keys and values that the model keeps of the batch
+
+
+@dataclass(frozen=True)
 class ProductBits(Row):
     """Whether the first rows of a product have the same bits, whatever number of rows stands below them."""
 
