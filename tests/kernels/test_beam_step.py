@@ -8,7 +8,8 @@ import torch
 
 from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.beam_step import Tiling, beam_step, tiling_for
+from octorec.kernels.beam_step import beam_step
+from octorec.kernels.beam_tiling import Tiling, tiling_for
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, TrieLevel
 
 INF = float("inf")

@@ -13,7 +13,7 @@ from torch import Tensor
 from triton import next_power_of_2
 
 from octorec.kernels import reference
-from octorec.kernels.beam_step import tiling_for
+from octorec.kernels.beam_tiling import tiling_for
 from octorec.kernels.cast import empty_quantized
 from octorec.kernels.fp8 import GROUP, Granularity, values_of
 from octorec.kernels.ops import Beams, NodeFilter, Operand, Routing, TrieLevel, Variant
