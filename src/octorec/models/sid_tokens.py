@@ -1,4 +1,4 @@
-"""A language model writes an item as tokens: this says which token is which code of which level, and what surrounds them.
+"""A language model writes an item as tokens: this says which token is which code, and what stands around them.
 
 The ids are lists, one a level, never a base and a count: vocabularies have gaps, and sort codes as texts.
 """
