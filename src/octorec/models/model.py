@@ -37,11 +37,13 @@ class Reading:
     codes [n, L] int64: of the newest items of the history, the newest last; one row of -1 for an empty history.
     user: a number for each of the model's user fields, as `UserField.encode` gives it.
     features: an array for each feature of a model that has `features`, as `Feature.encode` gives it.
+    tokens [T] int64: the whole prompt of a model that reads tokens; None for one that reads codes.
     """
 
     codes: np.ndarray
     user: Sequence[float]
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    tokens: np.ndarray | None = None
 
 
 class Logits(NamedTuple):
