@@ -23,8 +23,8 @@ PIECES = (
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 ORDINARY = ("<think>", "</think>")
 DOMAINS = ("video", "prod", "ad", "living", "sid")
-SYSTEM = "你是一个推荐系统，根据用户的历史行为预测用户接下来会观看的视频。"
-WATCHED = "用户观看过的视频："
+SYSTEM = "你是一个智能推荐助手，能够根据用户的浏览历史预测用户可能感兴趣的下一个内容。"
+WATCHED = "根据以下用户浏览记录，请预测用户接下来可能观看的内容：\n"
 CHAT = (
     f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{WATCHED}",
     "/no_think<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
@@ -33,8 +33,9 @@ ALPACA = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
     "Write a response that appropriately completes the request. \n\n### Instruction:\n"
     "Can you predict the next possible item that the user may expect?\n\n",
-    "### User Input: \nThe user has interacted with items ",
-    " in chronological order. Can you predict the next possible item that the user may expect?\n\n### Response:\n",
+    "### User Input: \nCan you predict the next possible item the user may expect, given the following chronological "
+    "interaction history: ",
+    "\n\n### Response:\n",
 )
 CHAT_TEMPLATE = """{%- for message in messages %}
 {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
