@@ -41,7 +41,7 @@ def test_what_is_not_given_has_defaults() -> None:
         ({"levels": [[1, -2]]}, "levels.0.1"),
         ({"levels": [[1, 2**40]]}, "levels.0.1"),
         ({"levels": [[1], [-1, -1]]}, "levels.1"),
-        ({"levels": [[1, 2], [2]]}, "levels"),
+        ({"levels": [[1, 2], [3, 3]]}, "levels.1"),
         ({"begin": []}, "begin"),
         ({"begin": {"video": "x"}}, "begin.video"),
         ({"begin": {"video": 10}}, "begin, end"),

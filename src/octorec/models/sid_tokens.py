@@ -5,6 +5,7 @@ The ids are lists, one a level, never a base and a count: vocabularies have gaps
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -38,7 +39,7 @@ class SidTokens:
     end: the tokens after the last code, in their order.
     scores_over: the softmax of a step is over the whole vocabulary, or over the level's codes; then forced tokens
     count 0.
-    Raises InputError for a level without a token, a token that stands twice, and ids out of range.
+    Raises InputError for a level without a token, and a token that stands twice in a level. Levels may share tokens.
     """
 
     levels: tuple[np.ndarray, ...]
@@ -52,12 +53,11 @@ class SidTokens:
         for place, ids in enumerate(self.levels):
             if ids.ndim != 1 or ids.dtype != np.int64 or not (ids >= 0).any():
                 raise InputError(f"levels.{place}", ids.tolist()[:5], "must be a list with one token id or more")
-        used = np.concatenate([ids[ids >= 0] for ids in self.levels])
-        found, times = np.unique(used, return_counts=True)
-        if (times > 1).any():
-            raise InputError("levels", int(found[times > 1][0]), "a token must stand for one code of one level")
+            found, times = np.unique(ids[ids >= 0], return_counts=True)
+            if (times > 1).any():
+                raise InputError(f"levels.{place}", int(found[times > 1][0]), "a token must stand for one code")
         given = np.array([*self.begin.values(), *(token.id for token in self.end)], np.int64)
-        if (twice := np.intersect1d(given, used)).size:
+        if (twice := np.intersect1d(given, np.concatenate(self.levels))).size:
             raise InputError("begin, end", int(twice[0]), "a token of a code can neither begin nor end an item")
 
     @property
@@ -134,3 +134,13 @@ def _end(raw: Any, where: str) -> tuple[EndToken, ...]:
 
 def _is_id(value: Any, least: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_ID
+
+
+def read(folder: str | Path) -> SidTokens:
+    """Return the tokens of semantic IDs of a folder, from its tokenizer's files and `octorec.json`.
+
+    Raises InputError as `layouts.read_layout`, which says more of them.
+    """
+    from octorec.models.layouts import read_layout  # which makes what is defined here
+
+    return read_layout(folder).sids

@@ -94,7 +94,14 @@ def empty_model(make: Callable[[], M], quantization: dict[str, Any] | None, dtyp
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
+    _derive(model)
     return model
+
+
+def _derive(model: Any) -> None:
+    """Let a model make what follows from its weights, or find its sizes on the meta device."""
+    if hasattr(model, "derive"):
+        model.derive()
 
 
 def _filled(model: nn.Module, checkpoint: Checkpoint, device: str) -> nn.Module:
@@ -103,6 +110,7 @@ def _filled(model: nn.Module, checkpoint: Checkpoint, device: str) -> nn.Module:
     model.to_empty(device=device)
     load_into(model, checkpoint)
     _check_finite(model, checkpoint)
+    _derive(model)
     return model.eval()
 
 
