@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "numerics": {"kernels", "models", "quant"},
     "engine": {"kernels", "models", "quant", "catalog"},
     "evaluate": {"engine", "catalog", "data"},
-    "parity": {"kernels", "models", "catalog", "engine"},
+    "parity": {"kernels", "models", "quant", "catalog", "engine"},
     "training": {"kernels", "models", "catalog", "data", "evaluate"},
     "serve": {"engine", "catalog", "evaluate"},
     "bench": {"engine"},

@@ -22,7 +22,7 @@ PIECES = (
 )
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 ORDINARY = ("<think>", "</think>")
-DOMAINS = ("video", "prod", "ad", "living", "sid")
+DOMAINS = {"video": "video", "product": "prod", "ad": "ad", "live": "living", "sid": "sid"}
 SYSTEM = "你是一个智能推荐助手，能够根据用户的浏览历史预测用户可能感兴趣的下一个内容。"
 WATCHED = "根据以下用户浏览记录，请预测用户接下来可能观看的内容：\n"
 CHAT = (
@@ -134,7 +134,7 @@ def onereason(codebook_sizes: Sequence[int]) -> Layout:
     tokenizer = byte_level()
     levels = _added(tokenizer, [[f"<s_{'abcdefgh'[level]}_{code}>" for code in range(size)]
                                 for level, size in enumerate(codebook_sizes)])  # fmt: skip
-    (begin,) = _added(tokenizer, [[f"<|{domain}_begin|>" for domain in DOMAINS]])
+    (begin,) = _added(tokenizer, [[f"<|{word}_begin|>" for word in DOMAINS.values()]])
     domains = dict(zip(DOMAINS, map(int, begin), strict=True))
     return Layout("onereason", tokenizer, SidTokens(levels, domains), CHAT[:1], CHAT[1])
 

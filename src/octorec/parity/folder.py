@@ -1,0 +1,59 @@
+"""Open a folder as our side of the comparison."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from octorec.catalog.catalog import Catalog
+from octorec.engine.model_folder import CATALOG
+from octorec.errors import InputError
+from octorec.kernels.device import open_device, ops_for
+from octorec.models.layouts import read_layout
+from octorec.parity.free_search import NextLogits
+from octorec.parity.ours import Ours
+from octorec.quant.load import load_model
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An Opened is a folder's model over its catalog. next_logits: over its whole vocabulary.
+
+    vocabulary: ids from this one on have no token. longest: tokens of a prompt at most.
+    """
+
+    ours: Ours
+    next_logits: NextLogits
+    vocabulary: int
+    longest: int
+
+
+def open_ours(folder: Path, catalog: Path | None = None, device: str = "cpu") -> Opened:
+    """Open a folder on a device: in float32 on the CPU, else in bfloat16. catalog: None for the folder's own.
+
+    Raises InputError as the loaders of model, catalog and tokenizer do, and for a model that reads no tokens.
+    """
+    opened = open_device(device)
+    ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
+    model = load_model(folder, ops, device, dtype)
+    if not hasattr(model.config, "sids"):
+        raise InputError("checkpoint", str(folder), "must be a language model, which transformers can run too")
+    vocabulary = read_layout(folder).vocabulary
+    ids = max(*vocabulary.base.values(), *(token.id for token in vocabulary.added.values())) + 1
+    items = Catalog.load(folder / CATALOG if catalog is None else catalog)
+    return Opened(Ours(model, items, model.config.sids, ops, opened), whole_logits(model), ids, model.max_tokens)
+
+
+def whole_logits(model: Any) -> NextLogits:
+    """Return a function that gives our model's logits over its whole vocabulary: a prefill of the whole ids."""
+
+    def next_logits(ids: Tensor) -> Tensor:
+        device = model.head.device
+        lengths = torch.full((len(ids),), ids.shape[1], device=device)
+        state = model.prefill({"tokens": ids.to(device), "lengths": lengths})
+        logits: Tensor = model.ops.head(state.hidden, model.head)
+        return logits
+
+    return next_logits
