@@ -22,14 +22,13 @@ OTHERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", 
 
 
 @cache
-def base_json() -> str:
-    """A byte-level BPE as Qwen's, of 600 tokens, with Qwen's own added tokens."""
+def base_json(words: bool = True) -> str:
+    """A byte-level BPE as Qwen's, of 600 tokens, with Qwen's own added tokens. words: texts are split into words."""
     made = Tokenizer(models.BPE(byte_fallback=False))
     made.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes] if words else [to_bytes])
     made.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     made.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False))
@@ -46,9 +45,10 @@ def write_tokenizer(
     chat_template: str | None = None,
     said: dict[str, Any] | None = None,
     spare: int = 5,
+    words: bool = True,
 ) -> Path:
     """A folder with a tokenizer of these added tokens, config.json, and octorec.json where `said` is given."""
-    made = Tokenizer.from_str(base_json())
+    made = Tokenizer.from_str(base_json(words))
     added = [AddedToken(text, special=special, normalized=False) for text in tokens]
     made.add_special_tokens(added) if special else made.add_tokens(added)
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STAMP = ("format", "written_by")  # what OctoRec writes there of a folder of its own
 FILE_BYTES = 2**26
+PLACE = "{}"  # where a number stands in a token's text, and an item's codes in a history
 
 Prompts = Literal["openonerec", "onereason", "minionerec", "chat"]
 
@@ -75,11 +76,14 @@ def layout_file(raw: Mapping[str, Any], where: str) -> LayoutFile:
     from pydantic import ValidationError
 
     try:
-        return _adapter().validate_json(json.dumps(given))
+        found = _adapter().validate_json(json.dumps(given))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = str(first["loc"][0])
         raise InputError(f"{where}: {key}", given[key], f"must be {ALLOWED[key]}") from None
+    if found.item is not None and found.item.count(PLACE) != 1:
+        raise InputError(f"{where}: item", found.item, f"must be {ALLOWED['item']}, once")
+    return found
 
 
 @cache

@@ -16,7 +16,7 @@ import numpy as np
 from octorec.errors import InputError, MismatchError
 from octorec.files import read_json
 from octorec.models.checkpoint_folder import CONFIG, VERSION
-from octorec.models.layout_file import End, LayoutFile, read_layout_file
+from octorec.models.layout_file import PLACE, End, LayoutFile, read_layout_file
 from octorec.models.level_tokens import levels_of
 from octorec.models.sid_tokens import EndToken, SidTokens
 from octorec.models.vocabulary import Vocabulary, read_vocabulary
@@ -58,6 +58,7 @@ class Guess:
     levels: tuple[str, ...]
     begin: Mapping[str, str] = field(default_factory=dict)
     end: tuple[str, ...] = ()
+    item: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -90,7 +91,7 @@ def read_layout(folder: str | Path) -> Layout:
         recognised += f"; {', '.join(own)}: {VERSION}"
     family = said.family or guess.family
     notes = guess.notes if not own else ()
-    return Layout(family, sids, vocabulary, recognised, said.item, said.separator, said.prompt, notes)
+    return Layout(family, sids, vocabulary, recognised, said.item or guess.item, said.separator, said.prompt, notes)
 
 
 def recognise(vocabulary: Vocabulary) -> Guess:
@@ -122,7 +123,8 @@ def _kuaishou(vocabulary: Vocabulary, levels: dict[str, list[str]]) -> Guess:
     special = any(vocabulary.added[text].special for texts in levels.values() for text in texts)
     if len(patterns) == OPENONEREC_LEVELS and not special:
         if set(begins) == {"sid"}:
-            return Guess("openonerec", patterns, {"": SID_BEGIN})
+            item = SID_BEGIN + PLACE + (SID_END if SID_END in vocabulary.added else "")
+            return Guess("openonerec", patterns, {"": SID_BEGIN}, item=item)
         if begins and SID_END not in vocabulary.added:
             return Guess("onereason", patterns, {DOMAINS.get(word, word): text for word, text in begins.items()})
     levels_found = f"{len(patterns)} levels, {patterns[0]} to {patterns[-1]}{', special tokens' if special else ''}"
@@ -139,7 +141,7 @@ def _minionerec(vocabulary: Vocabulary, levels: dict[str, list[str]]) -> Guess:
     if vocabulary.end is None:
         raise _refused(vocabulary, 'no file says which token ends a text (eos_token): {"end": ["\\n", "<|im_end|>"]}')
     note = f"LC-Rec and MIMIGenRec write the same tokens with other prompts and ends: they need {VERSION}"
-    return Guess("minionerec", patterns, {}, ("\n", vocabulary.end), (note,))
+    return Guess("minionerec", patterns, {}, ("\n", vocabulary.end), notes=(note,))
 
 
 def _letters(vocabulary: Vocabulary, prefix: str) -> dict[str, list[str]]:

@@ -6,10 +6,10 @@ import numpy as np
 
 from octorec.errors import InputError
 from octorec.models.checkpoint_folder import VERSION
+from octorec.models.layout_file import PLACE
 from octorec.models.sid_tokens import MOST_CODES, MOST_LEVELS
 from octorec.models.vocabulary import Vocabulary, byte_level
 
-PLACE = "{}"  # where the number stands in a pattern
 DIGITS = 9  # of a number at most
 Pattern = str | Sequence[str]
 

@@ -49,6 +49,11 @@ class Vocabulary:
             return self.added[text].id
         return next((self.base[form] for form in (byte_level(text), text) if form in self.base), None)
 
+    @property
+    def largest(self) -> int:
+        """Return the largest token id."""
+        return max((*self.base.values(), *(token.id for token in self.added.values())))
+
     def text_of(self) -> dict[int, str]:
         """Return the text of each token by its id."""
         own = {id: text for text, id in self.base.items()}
