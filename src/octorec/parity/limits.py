@@ -7,6 +7,12 @@ BEAM_WIDTH, REQUESTS = 32, 16
 LENGTH_PENALTIES = (0.0, 1.0)
 
 
+def check_beam_width(beam_width: int) -> None:
+    """Raise InputError unless there is a beam."""
+    if beam_width < 1:
+        raise InputError("beam_width", beam_width, "must be 1 or more")
+
+
 def check_tolerance(tolerance: float) -> None:
     """Raise InputError unless the tolerance is a positive number."""
     if not 0 < tolerance < 1:

@@ -8,7 +8,7 @@ import numpy as np
 from octorec.errors import InputError
 from octorec.parity.compare import ComparedBeams, Parity, RequestBeams, compare_beams, compare_scores, summed
 from octorec.parity.free_search import NextLogits, free_search
-from octorec.parity.limits import BEAM_WIDTH, LENGTH_PENALTIES, TOLERANCE, check_tolerance
+from octorec.parity.limits import BEAM_WIDTH, LENGTH_PENALTIES, TOLERANCE, check_beam_width, check_tolerance
 from octorec.parity.ours import Ours
 from octorec.parity.theirs import constrained_beams, free_beams, teacher_forced
 from octorec.parity.token_trie import TokenTrie
@@ -35,8 +35,7 @@ def compare(
     if not len(prompts):
         raise InputError("requests", 0, "give at least one request")
     check_tolerance(tolerance)
-    if beam_width < 1:
-        raise InputError("beam_width", beam_width, "must be 1 or more")
+    check_beam_width(beam_width)
     scores = compare_scores(ours.scores(prompts, targets), teacher_forced(theirs, prompts, targets, ours.sids))
     trie = TokenTrie(ours.catalog.trie, ours.sids)
     steps = len(ours.model.steps)
