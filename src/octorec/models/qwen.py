@@ -138,7 +138,7 @@ class Level(nn.Module):
             self.register_buffer(name, torch.empty(0), persistent=False)
 
     def derive(self, head: Tensor) -> None:
-        """Gather the rows of the head [N, C]: tokens [V] int64, missing [V] bool, head [V, C]."""
+        """Copy the rows of the head [N, C]: tokens [V] int64, missing [V] bool, head [V, C]."""
         ids = torch.from_numpy(self.ids).to(head.device)
         self.tokens, self.missing = ids.clamp(min=0), ids < 0
         self.head = head.detach()[self.tokens]
@@ -221,7 +221,7 @@ class Qwen(nn.Module):
         return max(1, self.max_tokens // len(self.codebook_sizes))
 
     def inputs(self, longest: int) -> dict[str, InputSpec]:
-        """A prompt of up to `longest` tokens; a row without a request is one token 0."""
+        """Describe a prompt of up to `longest` tokens; a row without a request is one token 0."""
         return {"tokens": InputSpec((longest,), torch.int64), "lengths": InputSpec((), torch.int64, 1)}
 
     def write(self, reading: Reading, put: Callable[[str, np.ndarray], None]) -> None:
