@@ -25,6 +25,7 @@ from octorec.models.hf_folder import Checkpoint
 from octorec.models.model import Choose, Force, Reading, blank_inputs
 from octorec.models.names import disk_tensors
 from octorec.models.sid_tokens import EndToken
+from octorec.numerics.activations import activation_stats
 from octorec.quant.load import empty_model, load_model
 from tests.models.qwen_made import BEGIN, EOS, NEWLINE, ROWS, SIDS, change_config, expected, item_tokens
 from tests.models.qwen_made import reference_model as made
@@ -288,3 +289,11 @@ def test_a_batchs_work_is_its_prompts_once_and_a_token_a_beam(tmp_path: Path) ->
     assert work.rows("model.layers.0.mlp.up_proj.weight") == [200, 16, 16, 16, 16]
     assert work.rows("lm_head.weight") == [2, 16, 16, 16, 16]
     assert {each.part for each in work.traffic} == {"attention", "heads of levels", "beam step"}
+
+
+def test_statistics_of_activations_leave_padding_out(tmp_path: Path) -> None:
+    model = load_model(saved(made("qwen2"), tmp_path))
+    stats = activation_stats(model, batch_of(model, PROMPTS), torch.tensor([ITEMS[0]] * 4))
+    read = sum(map(len, PROMPTS)) + 4 * 4  # of the item's five tokens the last is not read
+    layers = [each for each in stats if each.name.startswith("model.layers.")]
+    assert [each.rows for each in layers] == [read] * 8

@@ -77,7 +77,7 @@ class Shapes(Variant):
     def prefill_attention(
         self, q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
     ) -> Operand:
-        """A fused attention keeps no scores, which torch's on meta tensors does."""
+        """No score is kept by the fused attention of a GPU; torch's on meta tensors keeps all."""
         batch, tokens, heads, width = q.shape
         return self.maybe_quantize(_empty(q, (batch * tokens, heads * width)), quantize_to)
 
@@ -99,7 +99,7 @@ class Shapes(Variant):
         return self.maybe_quantize(found, quantize_to)
 
     def log_norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        """A piece's logits, and their exponentials, are there at a time."""
+        """Logits of a piece are there at a time, with their exponentials."""
         pieces = [self.head(x, rows).logsumexp(-1) for rows in weight.split(reference.VOCABULARY_PIECE)]
         return torch.stack(pieces, -1).logsumexp(-1)
 

@@ -96,7 +96,7 @@ def causal_attention(qkv: Tensor) -> Tensor:
 def rope(
     qkv: Tensor, turns: Tensor, positions: Tensor, heads: int, norms: tuple[Tensor, Tensor] | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The norm of a head, where there is one, stays in float32 until the head has turned."""
+    """A head's norm stays in float32 until the head has turned."""
     groups = (qkv.shape[1] // turns.shape[1] - heads) // 2
     q, k, v = qkv.unflatten(1, (-1, turns.shape[1])).split([heads, groups, groups], 1)  # [T, heads, D]
     cos, sin = turns[positions][:, None].chunk(2, -1)  # [T, 1, D / 2]

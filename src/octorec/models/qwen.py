@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from octorec.errors import InputError
@@ -138,7 +139,7 @@ class Level(nn.Module):
             self.register_buffer(name, torch.empty(0), persistent=False)
 
     def derive(self, head: Tensor) -> None:
-        """Gather the rows of the head [N, C]: tokens [V] int64, missing [V] bool, head [V, C]."""
+        """Copy the rows of the head [N, C]: tokens [V] int64, missing [V] bool, head [V, C]."""
         ids = torch.from_numpy(self.ids).to(head.device)
         self.tokens, self.missing = ids.clamp(min=0), ids < 0
         self.head = head.detach()[self.tokens]
@@ -200,7 +201,7 @@ class Qwen(nn.Module):
         for level in self.levels:
             assert isinstance(level, Level)
             level.derive(self.head)
-        self.model.turns = _turns(self.config).to(embedding.device)
+        self.model.turns = _turns(self.config, embedding.device)
 
     @property
     def head(self) -> Tensor:
@@ -221,7 +222,7 @@ class Qwen(nn.Module):
         return max(1, self.max_tokens // len(self.codebook_sizes))
 
     def inputs(self, longest: int) -> dict[str, InputSpec]:
-        """A prompt of up to `longest` tokens; a row without a request is one token 0."""
+        """Describe a prompt of up to `longest` tokens; a row without a request is one token 0."""
         return {"tokens": InputSpec((longest,), torch.int64), "lengths": InputSpec((), torch.int64, 1)}
 
     def write(self, reading: Reading, put: Callable[[str, np.ndarray], None]) -> None:
@@ -237,20 +238,9 @@ class Qwen(nn.Module):
         put("lengths", np.array(len(tokens), np.int64))
 
     def prefill(self, inputs: Inputs) -> PromptKV:
-        tokens, lengths = inputs["tokens"], inputs["lengths"]
-        if tokens.device.type == "cpu":  # no graph, no waiting: padding that all prompts share is left out
-            tokens = tokens[:, : int(lengths.max())]
-        batch, longest = tokens.shape
-        contexts = []
-
-        def attend(place: int, *qkv: Tensor) -> Operand:
-            q, k, v = (t.unflatten(0, (batch, longest)) for t in qkv)
-            contexts.append((k, v))
-            return self.ops.prefill_attention(q, k, v, lengths, self._attention(place).o_proj.input_granularity)
-
-        positions = torch.arange(longest, device=tokens.device).repeat(batch)
-        h = self.model(tokens.flatten(), positions, attend).unflatten(0, (batch, longest))
-        last = h[torch.arange(batch, device=h.device), lengths - 1]
+        tokens, lengths = _trimmed(inputs)
+        h, contexts = self._read(tokens, lengths)
+        last = h[torch.arange(len(h), device=h.device), lengths - 1]
         return PromptKV(self.model.norm(last), contexts, lengths, past=[[] for _ in contexts])
 
     def decode(self, step: int, codes: Tensor | None, parents: Tensor | None, state: PromptKV) -> Logits:
@@ -260,8 +250,6 @@ class Qwen(nn.Module):
         if step > self.last_scored:  # nothing reads these
             return Logits(torch.zeros(*codes.shape, 1, device=codes.device))
         state.follow(parents)
-        before = self.levels[step - 1]
-        assert isinstance(before, Level)
 
         def attend(place: int, *qkv: Tensor) -> Operand:
             q, k, v = (t.unflatten(0, (batch, -1)) for t in qkv)
@@ -272,20 +260,47 @@ class Qwen(nn.Module):
             return out
 
         positions = (state.lengths[:, None] + (step - 1)).expand(codes.shape).flatten()
-        h = self.model(before.tokens[codes].flatten(), positions, attend)
+        h = self.model(self._tokens(step - 1, codes).flatten(), positions, attend)
         return self._logits(step, self.model.norm(h), batch)
 
     def forced(self, inputs: Inputs, codes: Tensor) -> list[Logits]:
-        state, own = self.prefill(inputs), torch.zeros_like(codes[:, :1])
-        found = [self.decode(0, None, None, state)]
-        for step in range(1, len(self.steps)):
-            before = codes[:, step - 1 : step] if step <= codes.shape[1] else own
-            found.append(self.decode(step, before, own, state))
-        return found
+        """Read each prompt with its item behind it, in one pass."""
+        tokens, lengths = _trimmed(inputs)
+        count = self.last_scored  # tokens of the item that are read
+        given = torch.cat([codes, torch.zeros_like(codes[:, :1]).expand(-1, len(self.steps))], 1)  # an end has code 0
+        item = torch.stack([self._tokens(step, given[:, step]) for step in range(count)], 1)
+        place = lengths[:, None] + torch.arange(count + 1, device=tokens.device) - 1  # of what tells each step
+        whole = F.pad(tokens, (0, count)).scatter(1, place[:, 1:], item)
+        h, _ = self._read(whole, lengths + count)
+        h = self.model.norm(h.gather(1, place[..., None].expand(-1, -1, h.shape[-1])))  # [B, count + 1, C]
+        found = [self._logits(step, h[:, step].contiguous(), len(h)) for step in range(count + 1)]
+        return found + [Logits(torch.zeros(len(h), 1, 1, device=h.device))] * (len(self.steps) - len(found))
 
     def data_rows(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Return nothing: `prefill` on a CPU leaves out most padding, and a module also runs once a step."""
-        return {}
+        """Tokens beyond a prompt and its item are padding."""
+        tokens, lengths = _trimmed(inputs)
+        places = torch.arange(tokens.shape[1] + self.last_scored, device=tokens.device)
+        rows = (places < lengths[:, None] + self.last_scored).flatten()
+        layers = [name for name, module in self.model.layers.named_modules() if isinstance(module, Linear)]
+        return {f"model.layers.{name}": rows for name in layers}
+
+    def _read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return the residual stream [B, S, C] of tokens [B, S], and the keys and values of each layer."""
+        batch, longest = tokens.shape
+        contexts = []
+
+        def attend(place: int, *qkv: Tensor) -> Operand:
+            q, k, v = (t.unflatten(0, (batch, longest)) for t in qkv)
+            contexts.append((k, v))
+            return self.ops.prefill_attention(q, k, v, lengths, self._attention(place).o_proj.input_granularity)
+
+        positions = torch.arange(longest, device=tokens.device).repeat(batch)
+        return self.model(tokens.flatten(), positions, attend).unflatten(0, (batch, longest)), contexts
+
+    def _tokens(self, step: int, codes: Tensor) -> Tensor:
+        level = self.levels[step]
+        assert isinstance(level, Level)
+        return level.tokens[codes]
 
     def _attention(self, place: int) -> Attention:
         layer = self.model.layers[place]
@@ -302,9 +317,16 @@ class Qwen(nn.Module):
         return Logits(values, self.ops.log_norm(h, self.head).unflatten(0, (batch, -1)))
 
 
-def _turns(config: QwenConfig) -> Tensor:
+def _trimmed(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Return tokens and lengths; on a CPU, where no graph needs one shape, without padding that all prompts share."""
+    tokens, lengths = inputs["tokens"], inputs["lengths"]
+    return tokens[:, : int(lengths.max())] if tokens.device.type == "cpu" else tokens, lengths
+
+
+def _turns(config: QwenConfig, device: torch.device) -> Tensor:
     """Return the cosines and sines [P, D] float32 of each position, in transformers' rounding."""
-    halves = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu") / config.head_dim
-    positions = torch.arange(config.max_position_embeddings, dtype=torch.float32, device="cpu")
-    angles = positions[:, None] * (1.0 / config.rope_theta**halves)
-    return torch.cat([angles.cos(), angles.sin()], 1)
+    if device.type == "meta":
+        return torch.empty(config.max_position_embeddings, config.head_dim, device=device)
+    halves = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    angles = torch.arange(config.max_position_embeddings)[:, None] * (1.0 / config.rope_theta**halves)
+    return torch.cat([angles.cos(), angles.sin()], 1).to(device)
