@@ -15,6 +15,7 @@ from octorec.files import read_json
 from octorec.reading import folder_names, listed, require_folder, require_there
 
 CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
 VERSION = "octorec.json"  # beside config.json, which is Hugging Face's
 INDEX = "model.safetensors.index.json"
 SUFFIX = ".safetensors"
@@ -44,6 +45,13 @@ def require_checkpoint(path: str | Path, field: str = "checkpoint", bare: bool =
         raise InputError(field, str(Path(path, pickled[0])), CONVERT)
     found = f"this one holds {listed(names)}" if names else "this one is empty"
     raise InputError(field, str(path), f"must be a folder that holds {SUFFIX} files; {found}")
+
+
+def require_inspectable(path: str | Path, field: str = "checkpoint") -> None:
+    """Refuse what is no folder with config.json, or with an adapter's; weights need not be there."""
+    if not os.path.lexists(Path(path, ADAPTER)):
+        require_folder(path, field, CONFIG)
+    _check_version(Path(path, VERSION))
 
 
 def write_version(folder: Path) -> None:
