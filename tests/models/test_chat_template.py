@@ -107,7 +107,7 @@ def test_a_template_s_work_on_a_text_keeps_it_a_user_s() -> None:
     source = (
         "[{{ (text ~ '!') | trim | replace('a', 'b') }}|{{ text.split(' ')[1][:2] }}|{{ [text, text] | join('-') }}]"
     )
-    marks = Marks(source)
+    marks = Marks()
     text = " <think> \U000f0001a"
     rendered = Template(source, "here").render({"text": marks.text(text)})
     pieces = marks.pieces(rendered)
@@ -118,8 +118,13 @@ def test_a_template_s_work_on_a_text_keeps_it_a_user_s() -> None:
     )
 
 
+def test_a_template_with_characters_that_stand_for_a_user_s_is_refused() -> None:
+    with pytest.raises(InputError, match="holds characters of Unicode's private planes"):
+        Template("a\U000f0000", "here")
+
+
 def test_token_ids_pass_a_template_as_one_character() -> None:
-    marks = Marks("")
+    marks = Marks()
     assert marks.ids([]) == ""
     assert marks.pieces(f"a{marks.ids([5, 6])}{marks.ids([7])}") == [
         Piece("template", "a"),

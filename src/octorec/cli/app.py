@@ -15,6 +15,7 @@ from octorec.cli.command import run
 from octorec.cli.data import data_app
 from octorec.cli.demo import demo
 from octorec.cli.import_checkpoint import import_checkpoint
+from octorec.cli.inspect import inspect
 from octorec.cli.judge import evaluate, prove
 from octorec.cli.parity import parity
 from octorec.cli.quantize import analyze, quantize
@@ -34,6 +35,7 @@ app.add_typer(bench_app, name="bench")
 for verb in (train, analyze, quantize, recommend, widths, serve):
     app.command()(verb)
 app.command("import")(import_checkpoint)
+app.command(no_args_is_help=True)(inspect)
 for verb in (evaluate, prove, parity, demo):
     app.command()(verb)
 

@@ -8,9 +8,9 @@ space stays as it is: a template strips it, and it makes no token on its own.
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,7 +26,8 @@ from octorec.reading import read_text, reason
 
 TEMPLATE_FILE = "chat_template.jinja"
 MOST_SOURCE = 2**20  # bytes of a template
-PRIVATE = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE))
+USER, IDS, MOST_MARKS = 0xF0000, 0x100000, 0xFFFE  # the first code points of the private planes, and how many each has
+RUNS = re.compile("(?P<user>[\U000f0000-\U000fffff]+)|(?P<ids>[\U00100000-\U0010ffff])|[^\U000f0000-\U0010ffff]+")
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -39,66 +40,54 @@ class Piece(NamedTuple):
 
 
 class Marks:
-    """Marks write a request's texts and token ids as characters that no template has, and read them back.
+    """Marks write a request's texts and token ids as characters that no template has, and read them back."""
 
-    source: the template, whose characters are avoided.
-    """
-
-    def __init__(self, source: str):
-        avoided = set(map(ord, source))
-        self._free = (code for code in PRIVATE if code not in avoided)
-        self._mark_of: dict[str, str] = {}
-        self._user: dict[str, str] = {}
-        self._ids: dict[str, tuple[int, ...]] = {}
+    def __init__(self) -> None:
+        self._mark_of: dict[int, int] = {}  # code points
+        self._ids: list[tuple[int, ...]] = []
 
     def text(self, user: str) -> str:
         """Return the marks of a user's text, one a character."""
         for character in set(user):
-            if character not in self._mark_of:
-                self._mark_of[character] = character if character.isspace() else self._next()
-                self._user[self._mark_of[character]] = character
-        return "".join(map(self._mark_of.__getitem__, user))
+            if ord(character) not in self._mark_of and not character.isspace():
+                self._mark_of[ord(character)] = USER + len(self._mark_of)
+        if len(self._mark_of) > MOST_MARKS:
+            raise InputError("prompt", f"{len(self._mark_of):,} different characters", f"at most {MOST_MARKS:,}")
+        return user.translate(self._mark_of)
 
     def ids(self, ids: Sequence[int]) -> str:
         """Return one mark for token ids; for none an empty text."""
         if not len(ids):
             return ""
-        mark = self._next()
-        self._ids[mark] = tuple(map(int, ids))
-        return mark
+        if len(self._ids) == MOST_MARKS:
+            raise InputError("prompt", f"more than {MOST_MARKS:,} items", "leave the oldest out")
+        self._ids.append(tuple(ids))
+        return chr(IDS + len(self._ids) - 1)
 
     def pieces(self, rendered: str) -> list[Piece]:
         """Return the pieces of what a template made of marks."""
+        user_of = {mark: character for character, mark in self._mark_of.items()}
         out: list[Piece] = []
-        for kind, characters in groupby(rendered, self._kind):
-            if kind == "ids":
-                out += [Piece("ids", ids=self._ids[one]) for one in characters]
-            elif kind == "user":
-                out.append(Piece("user", "".join(self._user[one] for one in characters)))
+        for run in RUNS.finditer(rendered):
+            if run.lastgroup == "ids":
+                out.append(Piece("ids", ids=self._ids[ord(run[0]) - IDS]))
+            elif run.lastgroup == "user":
+                out.append(Piece("user", run[0].translate(user_of)))
             else:
-                out.append(Piece("template", "".join(characters)))
+                out.append(Piece("template", run[0]))
         return out
-
-    def _kind(self, character: str) -> Literal["template", "user", "ids"]:
-        if character in self._ids:
-            return "ids"
-        return "user" if character in self._user and not character.isspace() else "template"
-
-    def _next(self) -> str:
-        try:
-            return chr(next(self._free))
-        except StopIteration:
-            raise InputError("messages", "...", f"has more than {len(PRIVATE):,} different characters") from None
 
 
 class Template:
     """A Template is jinja source with the helpers that transformers gives chat templates. where: its file, for errors.
 
-    Raises InputError for source that is no jinja.
+    Raises InputError for source that is no jinja, or has characters that stand for a user's here.
     """
 
     def __init__(self, source: str, where: str):
         self.source, self.where = source, where
+        if any(ord(character) >= USER for character in set(source)):
+            raise InputError("template", where, "holds characters of Unicode's private planes")
         try:
             self._template = _environment().from_string(source)
         except (TemplateError, RecursionError) as error:

@@ -15,6 +15,7 @@ from octorec.files import read_json
 from octorec.reading import folder_names, listed, require_folder, require_there
 
 CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
 VERSION = "octorec.json"  # beside config.json, which is Hugging Face's
 INDEX = "model.safetensors.index.json"
 SUFFIX = ".safetensors"
@@ -56,6 +57,13 @@ def require_checkpoint(path: str | Path, field: str = "checkpoint", bare: bool =
 def is_adapter(path: str | Path) -> bool:
     """Tell whether a folder holds a LoRA adapter: it then needs a base, whatever else lies there."""
     return isinstance(path, str | os.PathLike) and os.path.isfile(Path(path, ADAPTER_CONFIG))
+
+
+def require_inspectable(path: str | Path, field: str = "checkpoint") -> None:
+    """Refuse what is no folder with config.json, or with an adapter's; weights need not be there."""
+    if not os.path.lexists(Path(path, ADAPTER)):
+        require_folder(path, field, CONFIG)
+    _check_version(Path(path, VERSION))
 
 
 def write_version(folder: Path) -> None:

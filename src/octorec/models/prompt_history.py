@@ -39,13 +39,12 @@ class HistoryPrompts:
 
     def ids(self, histories: Histories, task: Task | None, texts: Mapping[str, str], domain: str) -> list[int]:
         """Return the token ids of a prompt, without a begin token that its template does not write."""
+        marks = Marks()
         if self.own is not None:
-            marks = Marks(self.own.source)
             lines = {name: self._items(marks, codes, domain) for name, codes in histories.by_name.items()}
             words = {name: marks.text(text) for name, text in texts.items()}
             variables = {"history": lines[MAIN], "histories": lines, "texts": words, "domain": domain}
             return self.tokens.encode(marks.pieces(self.own.render({**self.special, **variables})))
-        marks = Marks(self.template.source if self.template else "")
         if task is not None and self.template is not None:
             said = self._said(task, histories, texts, marks)
             return self.tokens.encode(marks.pieces(self.rendered(self.template, said)))
@@ -83,8 +82,13 @@ class HistoryPrompts:
         if separator is None:
             separator = SEPARATOR if self.layout.family == "minionerec" else ""
         before, after = self._form(domain).split(PLACE)
-        tokens = np.stack([ids[codes[:, level]] for level, ids in enumerate(self.tokens.sids.levels)], 1)
-        return separator.join(before + marks.ids(item) + after for item in tokens.tolist())
+        items = np.stack([ids[codes[:, level]] for level, ids in enumerate(self.tokens.sids.levels)], 1)
+        controls = [self.tokens.controls(part) for part in (before, after, separator)]
+        if None in controls:  # words among them, which are split into tokens with what is around
+            return separator.join(before + marks.ids(item) + after for item in items.tolist())
+        first, last, between = (np.tile(np.array(part, np.int64), (len(items), 1)) for part in controls)
+        rows = np.concatenate([between, first, items, last], 1)
+        return marks.ids(rows.reshape(-1)[between.shape[1] :].tolist())
 
     def _form(self, domain: str) -> str:
         """Return how an item of a domain stands in a history."""

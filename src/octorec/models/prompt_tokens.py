@@ -54,9 +54,18 @@ class PromptTokens:
                 text += part
                 continue
             out += self._words(text)
-            out.append(part)
+            out += part
             text = ""
         return out + self._words(text)
+
+    def controls(self, text: str) -> list[int] | None:
+        """Return the tokens of a text that added tokens alone make up; None where there are words in it."""
+        found: list[int] = []
+        for part in self._found(text):
+            if isinstance(part, str):
+                return None
+            found.append(part[0])
+        return found
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of tokens, control tokens included."""
@@ -75,24 +84,24 @@ class PromptTokens:
 
     def item_at(self, ids: Sequence[int | str], at: int) -> list[int] | None:
         """Return the codes of the semantic ID whose tokens begin at place `at`; None where none begins there."""
-        if at + len(self._code_of) > len(ids):
+        if ids[at] not in self._code_of[0] or at + len(self._code_of) > len(ids):
             return None
-        codes = [table.get(id) for table, id in zip(self._code_of, ids[at:], strict=False)]
-        return None if None in codes else codes  # type: ignore[return-value]
+        codes = [table.get(id, -1) for table, id in zip(self._code_of, ids[at : at + len(self._code_of)], strict=True)]
+        return None if -1 in codes else codes
 
     @cached_property
     def _code_of(self) -> list[dict[Any, int]]:
         """Return for each level the code of each token."""
         return [{int(id): code for code, id in enumerate(ids) if id >= 0} for ids in self.sids.levels]
 
-    def _parts(self, pieces: Sequence[Piece]) -> Iterator[str | int]:
+    def _parts(self, pieces: Sequence[Piece]) -> Iterator[str | tuple[int, ...]]:
         """Yield texts without tokens in them, and tokens."""
         for piece in pieces:
             if piece.kind == "ids":
-                yield from piece.ids
+                yield piece.ids
             elif piece.kind == "template":
                 found = self._remembered if len(piece.text) <= SHORT else self._found
-                yield from (part if isinstance(part, str) else part[0] for part in found(piece.text))
+                yield from (part if isinstance(part, str) else part[:1] for part in found(piece.text))
             else:
                 yield from self._of_user(list(self._found(piece.text)))
 
@@ -109,7 +118,7 @@ class PromptTokens:
         if at < len(text):
             yield text[at:]
 
-    def _of_user(self, parts: list[str | tuple[int, str]]) -> Iterator[str | int]:
+    def _of_user(self, parts: list[str | tuple[int, str]]) -> Iterator[str | tuple[int]]:
         """Yield a user's parts: tokens for whole semantic IDs and what belongs to them, texts for all others."""
         ids = [part if isinstance(part, str) else part[0] for part in parts]
         keep = [False] * len(parts)
@@ -127,7 +136,7 @@ class PromptTokens:
                 after += 1
             at = after
         for part, kept in zip(parts, keep, strict=True):
-            yield part if isinstance(part, str) else part[0] if kept else part[1]
+            yield part if isinstance(part, str) else part[:1] if kept else part[1]
 
     def _words(self, text: str) -> list[int]:
         """Return the tokens of a text in which no added token is looked for."""

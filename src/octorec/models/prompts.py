@@ -109,7 +109,7 @@ class Prompts:
                 "need a chat template, and the folder has none: add chat_template.jinja, or give text or input_ids"
             )
             raise InputError("messages", len(found), allowed)
-        marks = Marks(self._chat.source)
+        marks = Marks()
         rendered = self._histories.rendered(self._chat, laid_out(found, marks.text, REASONING in self._chat.source))
         return self._begun(self.tokens.encode(marks.pieces(rendered)), domain, longest)
 

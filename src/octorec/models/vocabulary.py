@@ -55,8 +55,8 @@ class Vocabulary:
         return max((*self.base.values(), *(token.id for token in self.added.values())))
 
     def text_of(self) -> dict[int, str]:
-        """Return the text of each token by its id."""
-        own = {id: text for text, id in self.base.items()}
+        """Return the text of each token by its id, as people read it."""
+        own = {id: readable(text) for text, id in self.base.items()}
         return own | {token.id: token.text for token in self.added.values()}
 
 
@@ -133,6 +133,14 @@ def _end(folder: Path) -> str | None:
 def byte_level(text: str) -> str:
     """Return `text` as the vocabulary of a byte-level tokenizer (GPT-2) writes it: a character for each byte."""
     return "".join(_characters()[byte] for byte in text.encode("utf-8", "replace"))
+
+
+def readable(form: str) -> str:
+    """Return the text that a byte-level vocabulary writes as `form`; `form` itself where it is no such text."""
+    try:
+        return bytes(map(_characters().index, form)).decode()
+    except ValueError:  # another character, or bytes that are a part of one
+        return form
 
 
 @cache
