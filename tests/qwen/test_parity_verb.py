@@ -1,6 +1,7 @@
 """The verb `octorec parity`: a folder's own prompts, from interactions to the outcome in words and in JSON."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 
+from octorec.errors import InputError
 from octorec.models.prompts import Prompts
+from octorec.parity.theirs import open_model, teacher_forced
 from tests.cli.test_cli import octorec
 from tests.qwen.made_models import Made
 
@@ -74,6 +79,34 @@ def test_a_model_that_reads_no_tokens_is_refused(
     folder = make_checkpoint(codebook_sizes=(32, 32, 32))
     done = octorec("parity", folder, "--data", data, "--catalog", catalog, *FEW, expect=2)
     assert "must be a language model, which transformers can run too" in done.stderr
+
+
+def test_an_adapter_is_compared_with_what_peft_merges(data: Path, made: Callable[[str], Made], tmp_path: Path) -> None:
+    one = made("onereason")
+    wrapped = get_peft_model(open_model(one.folder), LoraConfig(r=4, lora_alpha=16, target_modules="all-linear"))
+    torch.manual_seed(0)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    catalog = ("--catalog", one.folder / "catalog", "--base", one.folder, "--domain", "video", "--json")
+    done = octorec("parity", tmp_path / "adapter", "--data", data, *FEW, *catalog)
+    prompt, target = [one.layout.prompt(one.histories(1)[0])], one.targets(1)
+    with_it, without = (
+        teacher_forced(open_model(*where), prompt, target, one.layout.sids)
+        for where in ((tmp_path / "adapter", "cpu", one.folder), (one.folder,))
+    )
+    assert json.loads(done.stdout)["outcome"] == "parity"
+    assert abs(with_it - without).max() > 0.01
+
+
+def test_a_quantized_checkpoint_is_refused(made: Callable[[str], Made], tmp_path: Path) -> None:
+    folder = shutil.copytree(made("openonerec").folder, tmp_path / "fp8")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"is quantized \(quantization_config in config.json\)"):
+        open_model(folder)
 
 
 @pytest.mark.parametrize(("name", "domain"), [("openonerec", ""), ("onereason", "video"), ("minionerec", "")])

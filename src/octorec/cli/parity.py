@@ -1,5 +1,6 @@
 """The verb that compares a folder's scores and beams with those of transformers."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,6 +35,7 @@ def parity(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
+    base: Annotated[Path | None, typer.Option(help="Folder of the model that an adapter belongs to.")] = None,
     device: Device = DEVICE,
     as_json: Json = False,
 ) -> None:
@@ -53,13 +55,13 @@ def parity(
     from octorec.report.transformers_parity import render_comparison
 
     transformers.logging.disable_progress_bar()
-    opened = open_ours(checkpoint, catalog, device)
+    opened = open_ours(checkpoint, catalog, device, base)
     _, examples, _ = predicted(data, hold_out, table_format(sep, columns, time_format))
     chosen = _chosen(opened, examples, requests)
     prompts = [opened.prompt(example.history, domain) for example in chosen]
     targets = opened.codes([example.target for example in chosen])
     say(f"ahead: {len(prompts):,} requests to OctoRec on {device} and to transformers {transformers.__version__}")
-    theirs = open_model(checkpoint, device)
+    theirs = open_model(checkpoint, device, base)
     with counting("comparing", "searches") as progress:
         found = compare(
             opened.ours,

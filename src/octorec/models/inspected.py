@@ -50,7 +50,11 @@ def inspect_folder(folder: str | Path) -> Inspected:
     """
     require_inspectable(folder)
     folder = Path(folder)
-    raws = [read_json(folder / name, "checkpoint", infinite=True) for name in (CONFIG, ADAPTER_CONFIG) if _there(folder, name)]
+    raws = [
+        read_json(folder / name, "checkpoint", infinite=True)
+        for name in (CONFIG, ADAPTER_CONFIG)
+        if _there(folder, name)
+    ]
     config = {key: value for raw in raws for key, value in raw.items() if _is_short(value)}
     family = known_family(raws[0])
     layout, refused = None, None

@@ -13,6 +13,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.engine.model_folder import CATALOG
 from octorec.errors import InputError
 from octorec.kernels.device import open_device, ops_for
+from octorec.models.lora import open_checkpoint
 from octorec.models.prompts import Prompts
 from octorec.parity.free_search import NextLogits
 from octorec.parity.ours import Ours
@@ -46,18 +47,20 @@ class Opened:
         return catalog.codes[catalog.places(item_ids)].astype(np.int64)
 
 
-def open_ours(folder: Path, catalog: Path | None = None, device: str = "cpu") -> Opened:
+def open_ours(folder: Path, catalog: Path | None = None, device: str = "cpu", base: Path | None = None) -> Opened:
     """Open a folder on a device: in float32 on the CPU, else in bfloat16. catalog: None for the folder's own.
+
+    base: the folder of an adapter's base, as in `lora.open_checkpoint`.
 
     Raises InputError as the loaders of model, catalog and tokenizer do, and for a model that reads no tokens.
     """
     opened = open_device(device)
     ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
     items = Catalog.load(folder / CATALOG if catalog is None else catalog)
-    model = load_model(folder, ops, device, dtype)
+    model = load_model(folder, ops, device, dtype, base=base)
     if not hasattr(model.config, "sids"):
         raise InputError("checkpoint", str(folder), "must be a language model, which transformers can run too")
-    prompts = Prompts(folder, model.config.sids)
+    prompts = Prompts(open_checkpoint(folder, base).tokenizer_folder, model.config.sids)
     ids = prompts.layout.vocabulary.largest + 1
     return Opened(
         Ours(model, items, model.config.sids, ops, opened), whole_logits(model), ids, prompts, model.max_tokens

@@ -17,6 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octorec.errors import InputError
+from octorec.models.checkpoint_folder import is_adapter
+from octorec.models.lora import open_checkpoint
 from octorec.models.sid_tokens import SidTokens
 from octorec.parity.beams import Beam, counted, item_tokens, token_steps
 from octorec.parity.token_trie import TokenTrie
@@ -27,16 +30,24 @@ ROWS = 64  # sequences in one forward pass
 Processor = Callable[[Tensor, Tensor], Tensor]  # (ids [W, T + t], log-probabilities [W, V]) -> log-probabilities
 
 
-def open_model(folder: str | Path, device: str = "cpu") -> Any:
+def open_model(folder: str | Path, device: str = "cpu", base: str | Path | None = None) -> Any:
     """Return the folder's model as transformers reads it, in float32, with a generation configuration of no values.
 
-    No code of the folder runs.
+    base: the folder of an adapter's base, as in `lora.open_checkpoint`; PEFT merges the adapter. No code of a folder
+    runs. Raises InputError for a quantized checkpoint, and for a folder that OctoRec would not read.
     """
     from transformers import AutoModelForCausalLM, GenerationConfig
 
+    checkpoint = open_checkpoint(folder, base)
+    if checkpoint.quantized is not None:
+        raise InputError("checkpoint", str(folder), f"is quantized ({checkpoint.quantized}): compare the 16-bit one")
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, trust_remote_code=False, attn_implementation="eager"
+        checkpoint.folder, dtype=torch.float32, trust_remote_code=False, attn_implementation="eager"
     )
+    if is_adapter(folder):
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, folder).merge_and_unload()
     model.generation_config = GenerationConfig()
     return model.eval().to(device)
 
