@@ -33,7 +33,7 @@ LEAKS = {  # of a folder's generation_config.json: what a beam search must not b
 class Training:
     """A Training says how long a model learns. longest: items of a history."""
 
-    steps: int = 140
+    steps: int = 120
     batch: int = 32
     longest: int = 6
     learning_rate: float = 6e-3

@@ -66,10 +66,10 @@ def test_items_that_are_withdrawn_are_in_no_beam(made: Callable[[str], Made]) ->
     live = np.arange(len(one.catalog)) % 5 == 0
     gone = [item for item, stays in zip(one.catalog.item_ids, live, strict=True) if not stays]
     few = replace(one, catalog=withdraw(one.catalog, gone))
-    found = compared(few, model, model, beam_width=64, next_logits=None)
+    found = compared(few, model, model, beam_width=48, next_logits=None)
     assert found.outcome == "parity"
     alive = len(np.unique(one.catalog.codes[live], axis=0))
-    assert found.beams[0].beams == REQUESTS * min(64, alive)
+    assert found.beams[0].beams == REQUESTS * min(48, alive)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,14 @@ def close(found: list[Beam], expected: list[Beam], tolerance: float = 1e-4) -> b
     )
 
 
+def test_models_are_sharp(opened: tuple[Made, Any]) -> None:
+    one, model = opened
+    prompts = [one.layout.prompt(history) for history in one.histories(60)]
+    scores = teacher_forced(model, prompts, one.targets(60), one.layout.sids)
+    assert scores[:, :3].sum(1).mean() > -8  # three codes by chance: -10.4
+    assert (scores[:, 3:] > -0.3).all()  # what ends an item is learned
+
+
 def test_beams_of_all_width_are_all_items_teacher_forced(opened: tuple[Made, Any]) -> None:
     one, model = opened
     for history in one.histories(2):
