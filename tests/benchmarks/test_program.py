@@ -19,6 +19,7 @@ PROGRAMS = {
 }
 NEED_A_GPU = [name for name, text in PROGRAMS.items() if 'run(main, "cuda")' in text]
 GIVEN_ONE = {
+    "benchmarks.judging": ["bf16", "fp8", "--data", "d"],
     "benchmarks.online_replay": ["folder"],
     "benchmarks.serve_overhead": ["checkpoint"],
     "benchmarks.serve_soak": ["checkpoint"],
