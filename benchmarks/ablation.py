@@ -33,7 +33,8 @@ from octorec.kernels.ops import Ops, Variant
 from octorec.models.presets import preset
 
 PRESET, BATCH, BEAM, CONTEXT = "moe-4b-a0.5b", 32, 512, 512
-OPERATIONS = [name for name in ops.OPERATIONS if name != "causal_attention"]  # which training alone uses
+OTHERS = {"causal_attention", "rope", "prefill_attention", "beam_attention", "log_norm"}  # OneRec-V2's answers use none
+OPERATIONS = [name for name in ops.OPERATIONS if name not in OTHERS]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.stock import quantize_rows
-from octorec.kernels import fused, reference
+from octorec.kernels import fused, reference, stock
 from octorec.kernels.fp8 import GROUP, Granularity, Quantized
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, TrieLevel
 
 check_device, check_sizes, check_beams = reference.check_device, reference.check_sizes, reference.check_beams
 head, causal_attention = fused.head, fused.causal_attention  # each is one library call
+rope, prefill_attention, beam_attention = stock.rope, stock.prefill_attention, stock.beam_attention
+log_norm = fused.log_norm
 NEVER = float("-inf")
 
 

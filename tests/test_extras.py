@@ -23,6 +23,7 @@ MODULES = {
         (["serve", "."], "uvicorn", "octorec.serve.run", "serve"),
         (["serve", "."], "fastapi", "octorec.serve.run", "serve"),
         (["bench", "serve", "http://127.0.0.1:9", "--requests", "r.jsonl"], "aiohttp", "octorec.bench.run", "bench"),
+        (["parity", ".", "--data", "r.jsonl"], "transformers", "octorec.parity.theirs", "parity"),
     ],
 )
 def test_a_verb_says_what_to_install(

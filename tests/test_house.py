@@ -21,11 +21,12 @@ MAY_IMPORT = {
     "numerics": {"kernels", "models", "quant"},
     "engine": {"kernels", "models", "quant", "catalog"},
     "evaluate": {"engine", "catalog", "data"},
+    "parity": {"kernels", "models", "quant", "catalog", "engine"},
     "training": {"kernels", "models", "catalog", "data", "evaluate"},
     "serve": {"engine", "catalog", "evaluate"},
     "bench": {"engine"},
     "prove": {"data", "kernels", "quant", "numerics", "engine", "evaluate"},
-    "report": {"kernels", "models", "quant", "numerics", "engine", "evaluate", "prove"},
+    "report": {"kernels", "models", "quant", "numerics", "engine", "evaluate", "parity", "prove"},
 }
 VERBS = {"demo", "cli"}  # use many rooms, and what people see: progress_bar, terminal, extras
 

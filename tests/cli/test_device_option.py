@@ -16,6 +16,7 @@ VERBS = {
     "recommend": ["checkpoint", "--history", "i1"],
     "evaluate": ["one", "two", "--data", "d"],
     "prove": ["checkpoint", "--data", "d"],
+    "parity": ["checkpoint", "--data", "d"],
     "serve": ["."],
     "widths": ["checkpoint", "--data", "d"],
 }

@@ -71,6 +71,58 @@ def self_attention(heads: int, width: int) -> Given:
     return lambda at: reference.self_attention(qkv[at], [first[at], second[at]], [zero[at], zero[at]], None)
 
 
+def rope(heads: int, width: int, dtype: torch.dtype) -> Given:
+    qkv, positions, norms = rows(3 * heads * width, dtype), torch.arange(MOST), torch.rand(2, width)
+    turns = torch.randn(MOST, width)
+    return lambda at: reference.rope(qkv[at], turns, positions[at], heads, (norms[0], norms[1]), 1e-6)[0]
+
+
+def log_norm(width: int, vocabulary: int) -> Given:
+    x, weight = rows(width, torch.float32), torch.randn(vocabulary, width)
+    return lambda at: reference.log_norm(x[at], weight)
+
+
+def prefill_attention(heads: int, width: int, longest: int) -> Given:
+    """Rows are requests, padded to the longest of them all or of some."""
+    q, keys, values = torch.randn(3, MOST, longest, heads, width)
+    lengths = torch.randint(1, longest + 1, (MOST,))
+
+    def run(at: slice) -> Tensor:
+        most = int(lengths[at].max())
+        found = reference.prefill_attention(q[at, :most], keys[at, :most], values[at, :most], lengths[at], None)
+        assert isinstance(found, Tensor)
+        padded = found.view(len(lengths[at]), most, -1)
+        return torch.stack([row[length - 1] for row, length in zip(padded, lengths[at].tolist(), strict=True)])
+
+    return run
+
+
+def beam_attention(heads: int, width: int, context: int) -> Given:
+    """Rows are beams."""
+    q, k, v, first, second = torch.randn(5, 1, MOST, heads, width)
+    keys, values = torch.randn(2, 1, context, heads, width)
+    own, length = torch.arange(MOST)[None], torch.tensor([context - 1])
+    past = [(first, second), (second, first)]
+    return lambda at: reference.beam_attention(
+        q[:, at], k[:, at], v[:, at], past, [own[:, at], own[:, at]], keys, values, length, None
+    )
+
+
+def beam_attention_of_requests(heads: int, width: int, context: int) -> Given:
+    """Contexts are as long as the longest of them all or of some."""
+    q, k, v = torch.randn(3, MOST, 2, heads, width)
+    keys, values = torch.randn(2, MOST, context, heads, width)
+    lengths = torch.randint(1, context + 1, (MOST,))
+
+    def run(at: slice) -> Tensor:
+        most, some = int(lengths[at].max()), (q[at], k[at], v[at])
+        found = reference.beam_attention(*some, [], [], keys[at, :most], values[at, :most], lengths[at], None)
+        assert isinstance(found, Tensor)
+        return found.view(len(lengths[at]), -1)
+
+    return run
+
+
 def moe(width: int, hidden: int, fp8: bool) -> Given:
     """Rows are those of one expert: the first stays there, whatever rows come with it."""
     x = rows(width, torch.bfloat16)
@@ -105,6 +157,13 @@ CASES: dict[str, Callable[[], Given]] = {
     "cross-attention, one head": lambda: cross_attention(1, 128, 257),
     "cross-attention of requests": lambda: cross_attention_of_requests(2, 64, 20),
     "self-attention": lambda: self_attention(3, 33),
+    "rope": lambda: rope(3, 34, torch.float32),
+    "rope, 16 bit": lambda: rope(2, 128, torch.bfloat16),
+    "log-norm": lambda: log_norm(128, 2**14 + 37),
+    "attention over prompts": lambda: prefill_attention(3, 34, 40),
+    "attention of beams": lambda: beam_attention(3, 33, 53),
+    "attention of beams, wide": lambda: beam_attention(2, 128, 300),
+    "attention of requests' beams": lambda: beam_attention_of_requests(3, 34, 40),
     "moe": lambda: moe(1408, 16, fp8=False),
     "moe in FP8": lambda: moe(1408, 16, fp8=True),
     "moe, odd widths": lambda: moe(33, 29, fp8=False),

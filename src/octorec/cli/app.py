@@ -15,7 +15,9 @@ from octorec.cli.command import run
 from octorec.cli.data import data_app
 from octorec.cli.demo import demo
 from octorec.cli.import_checkpoint import import_checkpoint
+from octorec.cli.inspect import inspect
 from octorec.cli.judge import evaluate, prove
+from octorec.cli.parity import parity
 from octorec.cli.quantize import analyze, quantize
 from octorec.cli.recommend import recommend
 from octorec.cli.serve import bench_serve, serve
@@ -33,7 +35,8 @@ app.add_typer(bench_app, name="bench")
 for verb in (train, analyze, quantize, recommend, widths, serve):
     app.command()(verb)
 app.command("import")(import_checkpoint)
-for verb in (evaluate, prove, demo):
+app.command(no_args_is_help=True)(inspect)
+for verb in (evaluate, prove, parity, demo):
     app.command()(verb)
 
 

@@ -44,7 +44,7 @@ def ends_in_one_line() -> Iterator[None]:
             raise
         fail(said)
     except UsageError as error:
-        fail(one_line(error.format_message(), 2 * SHOWN) or "a verb is missing")
+        fail(one_line(error.format_message(), 2 * SHOWN) or "a verb or an argument is missing")
     except Interrupted as interrupted:
         say(f"interrupted: {interrupted}")
         sys.exit(INTERRUPTED)

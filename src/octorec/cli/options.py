@@ -17,7 +17,7 @@ from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K
 from octorec.evaluate.margin import check_margin
 from octorec.files import json_text
-from octorec.models.checkpoint_folder import require_checkpoint
+from octorec.models.checkpoint_folder import require_checkpoint, require_inspectable
 from octorec.models.context_file import CONTEXT_MODULE, require_module_file
 from octorec.models.presets import preset
 from octorec.output.claim import claimed_folder
@@ -42,6 +42,7 @@ A_TABLE, A_FILE = looked_at(require_there), looked_at(require_file)  # a table m
 A_CATALOG, A_CHECKPOINT = looked_at(require_catalog), looked_at(require_checkpoint)
 A_SHOWN = looked_at(lambda path, field: require_catalog(catalog_within(path), field))
 AN_ANALYZED = looked_at(partial(require_checkpoint, bare=True))
+AN_INSPECTED = looked_at(require_inspectable)
 
 
 def not_negative(param: typer.CallbackParam, value: int) -> int:

@@ -83,7 +83,7 @@ def needs_of(model: Model, catalog: Catalog, config: EngineConfig, ops: Ops, dev
     trie = DeviceCatalog(catalog, config.room(catalog), META)
     tables = [tensor for level in trie.levels for tensor in level if tensor is not None]
     buckets = config.buckets(len(model.codebook_sizes)).all()
-    weights, table = (sum(one.nbytes for one in each) for each in (model.state_dict().values(), tables))
+    weights, table = (sum(one.nbytes for one in each) for each in ([*model.parameters(), *model.buffers()], tables))
     if device.type != "cuda":
         return Needs(weights, table)
     try:

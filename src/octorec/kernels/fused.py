@@ -7,7 +7,7 @@ kernel cannot do is an InputError that says what to do: nothing falls back to th
 import torch
 from torch import Tensor
 
-from octorec.kernels import reference
+from octorec.kernels import reference, stock
 from octorec.kernels.beam_step import beam_step as beam_step
 from octorec.kernels.beam_tiling import check_beams as check_beams
 from octorec.kernels.cross_attention import cross_attention as cross_attention
@@ -25,6 +25,7 @@ from octorec.kernels.self_attention import self_attention as self_attention
 from octorec.kernels.swiglu import swiglu as swiglu
 
 causal_attention = reference.causal_attention  # torch's own fused kernel, and for training only
+rope, prefill_attention, beam_attention = stock.rope, stock.prefill_attention, stock.beam_attention
 
 
 def check_sizes(sizes: Sizes) -> None:
@@ -42,3 +43,9 @@ def head(x: Tensor, weight: Tensor) -> Tensor:
     if x.is_cuda and x.dtype != torch.float32:
         return torch.mm(x, weight.T, out_dtype=torch.float32)
     return reference.head(x, weight)
+
+
+def log_norm(x: Tensor, weight: Tensor) -> Tensor:
+    """Logits of a piece of the vocabulary are there at a time."""
+    pieces = weight.split(reference.VOCABULARY_PIECE)
+    return torch.stack([head(x, rows).logsumexp(-1) for rows in pieces], -1).logsumexp(-1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from triton import next_power_of_2
 
-from octorec.kernels import reference
+from octorec.kernels import reference, stock
 from octorec.kernels.beam_tiling import tiling_for
 from octorec.kernels.cast import empty_quantized
 from octorec.kernels.fp8 import GROUP, Granularity, values_of
@@ -67,6 +67,41 @@ class Shapes(Variant):
         """Earlier positions stay where they are."""
         batch, beams, _, heads, width = qkv.shape
         return _result(qkv, (batch * beams, heads * width), quantize_to)
+
+    def rope(
+        self, qkv: Tensor, turns: Tensor, positions: Tensor, heads: int, norms: tuple[Tensor, Tensor] | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Stock operations take what they take, of meta tensors too."""
+        return stock.rope(qkv, turns, positions, heads, norms, eps)
+
+    def prefill_attention(
+        self, q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
+    ) -> Operand:
+        """No score is kept by the fused attention of a GPU; torch's on meta tensors keeps all."""
+        batch, tokens, heads, width = q.shape
+        return self.maybe_quantize(_empty(q, (batch * tokens, heads * width)), quantize_to)
+
+    def beam_attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        past: list[tuple[Tensor, Tensor]],
+        ancestors: list[Tensor],
+        keys: Tensor,
+        values: Tensor,
+        lengths: Tensor,
+        quantize_to: Granularity | None,
+    ) -> Operand:
+        """It is computed by stock operations."""
+        found = stock.beam_attention(q, k, v, past, ancestors, keys, values, lengths, None)
+        assert isinstance(found, Tensor)
+        return self.maybe_quantize(found, quantize_to)
+
+    def log_norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Logits of a piece are there at a time, with their exponentials."""
+        pieces = [self.head(x, rows).logsumexp(-1) for rows in weight.split(reference.VOCABULARY_PIECE)]
+        return torch.stack(pieces, -1).logsumexp(-1)
 
     def route(self, x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> Routing:
         """Two tables of a row's experts are made."""

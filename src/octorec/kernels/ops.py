@@ -5,8 +5,9 @@ takes one as its argument `ops`. `ops_for(device)` in `kernels.device` gives the
 
 All products accumulate in float32 and return to the activations' type; logits stay float32.
 
-Letters: B requests, W beams, T = B * W rows, S context items, H heads, G KV groups, D head width, C = H * D model
-width, E experts, F expert width, V codes a level, N and K the output and input width of a weight [N, K].
+Letters: B requests, W beams, T = B * W rows, S context items (or tokens), H heads, G KV groups, D head width, C = H * D
+model width, P positions, E experts, F expert width, V codes a level, N and K the output and input width of a weight
+[N, K].
 """
 
 from collections.abc import Callable
@@ -156,6 +157,57 @@ class Ops(Protocol):
 
     def causal_attention(self, qkv: Tensor) -> Tensor:
         """Attend over all target positions at once, for training: qkv [B, L, 3, H, D] -> [B*L, C]."""
+        ...
+
+    def rope(
+        self, qkv: Tensor, turns: Tensor, positions: Tensor, heads: int, norms: tuple[Tensor, Tensor] | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Split each row into q, k and v, and turn the heads of q and k by the row's position (arXiv 2104.09864).
+
+        qkv [T, (H + 2G) * D] = [q | k | v]; positions [T] int64. turns [P, D] float32: of each position the cosines of
+        D / 2 angles, then their sines. Value d of a head turns with value d + D / 2: Hugging Face's convention.
+        norms: weights [D] of an RMS norm of each head of q, and of k, that comes first (Qwen3). It is all computed in
+        float32 and rounded once -> q [T, H, D], k [T, G, D], v [T, G, D].
+        """
+        ...
+
+    def prefill_attention(
+        self, q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
+    ) -> Operand:
+        """Attend with each token of a prompt over itself and the tokens before it.
+
+        q [B, S, H, D]; keys, values [B, S, G, D], head h reads group h * G // H; lengths [B] integers in 1..S
+        -> [B*S, C]. Rows from a request's length on are padding: what they get is finite, and not specified. Scores,
+        softmax and sums are float32.
+        """
+        ...
+
+    def beam_attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        past: list[tuple[Tensor, Tensor]],
+        ancestors: list[Tensor],
+        keys: Tensor,
+        values: Tensor,
+        lengths: Tensor,
+        quantize_to: Granularity | None,
+    ) -> Operand:
+        """Attend with each beam over its request's context, its own earlier positions and itself, in one softmax.
+
+        q [B, W, H, D]; k, v [B, W, G, D] of this position. past[s]: k and v [B, W_s, G, D] that position s left;
+        ancestors[s] [B, W] integers: which beam of position s each beam descends from. keys, values [B, S, G, D]: the
+        context, once a request; lengths [B] integers in 1..S. Head h reads group h * G // H -> [B*W, C]. Scores,
+        softmax and sums are float32.
+        """
+        ...
+
+    def log_norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the log-sum-exp of each row's logits over a whole vocabulary, without keeping the logits.
+
+        x [T, C] and weight [V, C] in 16 bit (or float32) -> [T] float32; the logits are those of `head`.
+        """
         ...
 
     def route(self, x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> Routing:

@@ -14,6 +14,8 @@ from octorec.kernels import fp8, steady
 from octorec.kernels.fp8 import Granularity, Quantized, dequantize, quantize
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, Sizes, TrieLevel
 
+VOCABULARY_PIECE = 2**14  # rows of a vocabulary whose logits are there at a time
+
 
 def check_device(device: torch.device) -> None:
     """The references run on every device."""
@@ -89,6 +91,78 @@ def causal_attention(qkv: Tensor) -> Tensor:
     q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))  # [B, H, L, D]
     out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     return out.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def rope(
+    qkv: Tensor, turns: Tensor, positions: Tensor, heads: int, norms: tuple[Tensor, Tensor] | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A head's norm stays in float32 until the head has turned."""
+    groups = (qkv.shape[1] // turns.shape[1] - heads) // 2
+    q, k, v = qkv.unflatten(1, (-1, turns.shape[1])).split([heads, groups, groups], 1)  # [T, heads, D]
+    cos, sin = turns[positions][:, None].chunk(2, -1)  # [T, 1, D / 2]
+    turned = []
+    for x, norm in zip((q, k), norms or (None, None), strict=True):
+        x32 = x.float() if norm is None else rms_norm(x.float(), norm, eps)
+        assert isinstance(x32, Tensor)
+        first, second = x32.chunk(2, -1)
+        turned.append(torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(qkv.dtype))
+    return turned[0], turned[1], v.contiguous()
+
+
+def prefill_attention(
+    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
+) -> Operand:
+    """Requests are computed one by one, each at its own length: so a row's bits depend on no other request."""
+    out = torch.zeros_like(q)
+    for request, length in enumerate(lengths.tolist()):
+        k, v = (_by_head(t[request, :length], q.shape[2]) for t in (keys, values))  # [1, H, length, D]
+        scores = _scores(q[request, :length], k)  # [1, H, length, length]
+        later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+        weights = scores.masked_fill(later, float("-inf")).softmax(-1)
+        out[request, :length] = steady.product(weights, v.mT)[0].transpose(0, 1).to(q.dtype)
+    return maybe_quantize(out.flatten(2).flatten(0, 1), quantize_to)
+
+
+def beam_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    past: list[tuple[Tensor, Tensor]],
+    ancestors: list[Tensor],
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor,
+    quantize_to: Granularity | None,
+) -> Operand:
+    """Requests are computed one by one, as in `prefill_attention`; own positions come after the context's."""
+    heads, out = q.shape[2], torch.empty_like(q)
+    for request, length in enumerate(lengths.tolist()):
+        earlier = [tuple(t[request, beams[request]] for t in left) for left, beams in zip(past, ancestors, strict=True)]
+        own = [_by_head(t, heads)[0] for pair in (*earlier, (k[request], v[request])) for t in pair]  # [H, W, D] each
+        context_k, context_v = (_by_head(t[request, :length], heads) for t in (keys, values))  # [1, H, length, D]
+        mine = q[request].float().transpose(0, 1)  # [H, W, D]
+        near = [(mine * each).sum(-1, keepdim=True) * q.shape[-1] ** -0.5 for each in own[::2]]
+        weights = torch.cat([_scores(q[request], context_k)[0], *near], -1).softmax(-1)  # [H, W, length + positions]
+        found = steady.product(weights[None, ..., :length].contiguous(), context_v.mT)[0]  # [H, W, D]
+        for place, each in enumerate(own[1::2]):
+            found = found + weights[..., length + place, None] * each
+        out[request] = found.transpose(0, 1).to(q.dtype)
+    return maybe_quantize(out.flatten(2).flatten(0, 1), quantize_to)
+
+
+def _by_head(rows: Tensor, heads: int) -> Tensor:
+    """Give each head its group's keys or values: rows [n, G, D] -> [1, H, n, D] float32."""
+    return rows.float().repeat_interleave(heads // rows.shape[1], 1).transpose(0, 1)[None].contiguous()
+
+
+def _scores(q: Tensor, keys: Tensor) -> Tensor:
+    """Return the scores [1, H, n, m] of rows q [n, H, D] for keys [1, H, m, D] float32."""
+    return steady.product(q.float().transpose(0, 1)[None].contiguous(), keys) * q.shape[-1] ** -0.5
+
+
+def log_norm(x: Tensor, weight: Tensor) -> Tensor:
+    """The vocabulary is taken in pieces."""
+    return torch.stack([head(x, rows).logsumexp(-1) for rows in weight.split(VOCABULARY_PIECE)], -1).logsumexp(-1)
 
 
 def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> Routing:

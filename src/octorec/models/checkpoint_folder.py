@@ -18,6 +18,7 @@ CONFIG = "config.json"
 VERSION = "octorec.json"  # beside config.json, which is Hugging Face's
 INDEX = "model.safetensors.index.json"
 SUFFIX = ".safetensors"
+ADAPTER_CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"  # of a LoRA adapter, PEFT's names
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 CONVERT = (
     "pickled files are not read, for unpickling runs the code inside: where you trust the file, "
@@ -35,7 +36,13 @@ def require_checkpoint(path: str | Path, field: str = "checkpoint", bare: bool =
         if Path(path).suffix in PICKLED:
             raise InputError(field, str(path), CONVERT)
         return
-    names = folder_names(path, field, "") if bare else require_folder(path, field, CONFIG)
+    adapter = is_adapter(path)
+    names = (
+        folder_names(path, field, "") if bare else require_folder(path, field, ADAPTER_CONFIG if adapter else CONFIG)
+    )
+    if adapter and ADAPTER not in names:
+        old = "adapter_model.bin" in names
+        raise InputError(field, str(path), CONVERT if old else f"has {ADAPTER_CONFIG} and no {ADAPTER}")
     _check_version(Path(path, VERSION))
     if INDEX in names or any(name.endswith(SUFFIX) for name in names):
         return
@@ -44,6 +51,18 @@ def require_checkpoint(path: str | Path, field: str = "checkpoint", bare: bool =
         raise InputError(field, str(Path(path, pickled[0])), CONVERT)
     found = f"this one holds {listed(names)}" if names else "this one is empty"
     raise InputError(field, str(path), f"must be a folder that holds {SUFFIX} files; {found}")
+
+
+def is_adapter(path: str | Path) -> bool:
+    """Tell whether a folder holds a LoRA adapter: it then needs a base, whatever else lies there."""
+    return isinstance(path, str | os.PathLike) and os.path.isfile(Path(path, ADAPTER_CONFIG))
+
+
+def require_inspectable(path: str | Path, field: str = "checkpoint") -> None:
+    """Refuse what is no folder with config.json, or with an adapter's; weights need not be there."""
+    if not os.path.lexists(Path(path, ADAPTER_CONFIG)):
+        require_folder(path, field, CONFIG)
+    _check_version(Path(path, VERSION))
 
 
 def write_version(folder: Path) -> None:

@@ -6,6 +6,7 @@ A new family costs a file beside this one, a recipe, and a row here.
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -27,25 +28,47 @@ class Family(NamedTuple):
     object into a configuration; `read_config(raw, shapes, where)` does so once the headers' shapes agree with it;
     `work(config, batch, beam, context)` says what a batch computes (`models.work`). A model keeps its configuration as
     `config`, whose `to_dict()` gives config.json's object.
+
+    Two more are optional. `complete(raw, folder)` returns config.json's object with what other files of the folder say
+    of it. `derive()` of a model makes what follows from its weights: it is called on the meta device, for the sizes,
+    and once the weights are there.
+    marked_by: the key of a completed object that tells a recommender from an ordinary language model of this type.
     """
 
     module: str
     name: str
     label: str
+    marked_by: str = "model_type"
 
 
-FAMILIES = {"onerec_v2": Family("octorec.models.onerec", "OneRecV2", "OneRec-V2")}
+FAMILIES = {
+    "onerec_v2": Family("octorec.models.onerec", "OneRecV2", "OneRec-V2"),
+    "qwen3": Family("octorec.models.qwen", "Qwen", "Qwen3", "sid_tokens"),
+    "qwen2": Family("octorec.models.qwen", "Qwen", "Qwen2", "sid_tokens"),
+}
 
 
 def known_family(raw: Mapping[str, Any]) -> Family | None:
-    """Return the family of a config.json's object; None where it is of none of ours."""
+    """Return the family of a config.json's object; None where it is of none of ours, or not completed."""
+    family = _family_of_type(raw)
+    return family if family is not None and family.marked_by in raw else None
+
+
+def _family_of_type(raw: Mapping[str, Any]) -> Family | None:
     kind = raw.get("model_type")
     return FAMILIES.get(kind) if isinstance(kind, str) else None
 
 
+def completed(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return config.json's object with what other files of its `folder` say of the model, as its family reads them."""
+    family = family_class(raw)
+    complete: dict[str, Any] = family.complete(raw, folder) if hasattr(family, "complete") else raw
+    return complete
+
+
 def family_class(raw: Mapping[str, Any]) -> Any:
     """Return the class of the family of a config.json's object; an InputError where it is of none of ours."""
-    family = known_family(raw)
+    family = _family_of_type(raw)
     if family is None:
         raise InputError("config.json: model_type", raw.get("model_type"), f"allowed: {', '.join(map(repr, FAMILIES))}")
     return getattr(import_module(family.module), family.name)
@@ -61,7 +84,8 @@ def read_config(checkpoint: Checkpoint) -> Any:
     MismatchError for other shapes than its config.json says.
     """
     shapes = {name: checkpoint.shape(name) for name in checkpoint.weights()}
-    return checked_config(checkpoint.config, shapes, f"checkpoint {checkpoint.folder}")
+    raw = completed(checkpoint.config, checkpoint.tokenizer_folder)
+    return checked_config(raw, shapes, f"checkpoint {checkpoint.folder}")
 
 
 def maker(checkpoint: Checkpoint, ops: Ops, context_module: ContextModule = None) -> Callable[[], nn.Module]:

@@ -63,6 +63,11 @@ class Checkpoint:
             check_block_sizes(self.config)
 
     @property
+    def tokenizer_folder(self) -> Path:
+        """Return the folder whose tokenizer belongs to the weights."""
+        return self.folder
+
+    @property
     def quantization(self) -> dict[str, Any] | None:
         """Return `quantization_config` of config.json; None where it is null or absent, as in a 16-bit checkpoint."""
         return self.config.get("quantization_config")

@@ -37,11 +37,13 @@ class Reading:
     codes [n, L] int64: of the newest items of the history, the newest last; one row of -1 for an empty history.
     user: a number for each of the model's user fields, as `UserField.encode` gives it.
     features: an array for each feature of a model that has `features`, as `Feature.encode` gives it.
+    tokens [n] int64: the whole prompt of a language model, a begin token last; None for models that read codes.
     """
 
     codes: np.ndarray
     user: Sequence[float]
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    tokens: np.ndarray | None = None
 
 
 class Logits(NamedTuple):

@@ -9,11 +9,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from octorec.errors import MismatchError
 from octorec.models.onerec_config import OneRecConfig
+from octorec.models.shapes import compare
 
 Named = Iterator[tuple[str, tuple[int, ...]]]
-SHOWN = 4  # names that an error lists at most
 
 
 def checked_config(raw: dict[str, Any], found: Mapping[str, tuple[int, ...]], where: str) -> OneRecConfig:
@@ -47,32 +46,11 @@ def disk_shapes(config: OneRecConfig) -> Named:
 
 
 def check_shapes(config: OneRecConfig, found: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Compare what `config` claims with the shapes `found` in a folder's headers, scales left out.
+    """Compare what `config` claims with the shapes `found`, as `shapes.compare` does.
 
-    Takes no longer than the headers are long, whatever the config says. where: how an error names the folder.
     Tensors of a context module of the user's are left to `weights.check_fits`, which has the module.
-    Raises MismatchError for a tensor that is missing, is of no part of the model, or has another shape.
     """
-    expected: set[str] = set()
-    missing: list[str] = []
-    for name, shape in disk_shapes(config):
-        expected.add(name)
-        if name not in found:
-            missing.append(name)
-            if len(missing) > SHOWN:
-                break
-        elif tuple(found[name]) != shape:
-            raise MismatchError(f"{where}: {name}", tuple(found[name]), f"its config.json says {shape}")
-    own = ("context.",) if config.context_module is not None else ()
-    others = (name for name in found if name not in expected and not name.startswith(own))
-    unexpected = [] if len(missing) > SHOWN else [*others]
-    if missing or unexpected:
-        said = f"missing {_some(missing)}; unexpected {_some(unexpected)}"
-        raise MismatchError(where, said, "its tensors must be those its config.json says")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (" and more" if len(names) > SHOWN else "") or "nothing"
+    compare(disk_shapes(config), found, where, ("context.",) if config.context_module is not None else ())
 
 
 def parameters(config: OneRecConfig) -> int:

@@ -16,6 +16,7 @@ from octorec.kernels.ops import Ops
 from octorec.models.families import ContextModule, maker
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.layers import Experts, Head, Linear, sizes_of
+from octorec.models.lora import open_checkpoint
 from octorec.models.names import disk_tensors, views
 from octorec.models.weights import check_fits, load_into
 from octorec.quant.format import from_quantization_config
@@ -34,17 +35,18 @@ def load_model(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     context_module: ContextModule = None,
+    base: str | Path | None = None,
 ) -> Any:
-    """Load the model of a checkpoint folder, 16 bit or FP8, on `device`.
+    """Load the model of a checkpoint folder, 16 bit or FP8, or of an adapter's, on `device`.
 
-    context_module: see `families.maker_of`.
+    context_module: see `families.maker_of`. base: see `lora.open_checkpoint`.
 
     `dtype` (bfloat16 or float32) is that of its 16-bit tensors and of its activations; the router's bias and all scales
     are float32, FP8 values E4M3. Needs memory for the model alone: shards are read as memory maps.
     Raises InputError for a folder that is no such checkpoint and for a NaN or infinity among its weights, MismatchError
     where config and tensors disagree.
     """
-    checkpoint = Checkpoint(folder)
+    checkpoint = open_checkpoint(folder, base)
     if checkpoint.quantization is not None:
         check_fp8(torch.device(device))
     model = empty_model(maker(checkpoint, ops, context_module), checkpoint.quantization, dtype)
@@ -94,7 +96,14 @@ def empty_model(make: Callable[[], M], quantization: dict[str, Any] | None, dtyp
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
+    _derive(model)
     return model
+
+
+def _derive(model: Any) -> None:
+    """Let a model make what follows from its weights, or find its sizes on the meta device."""
+    if hasattr(model, "derive"):
+        model.derive()
 
 
 def _filled(model: nn.Module, checkpoint: Checkpoint, device: str) -> nn.Module:
@@ -103,6 +112,7 @@ def _filled(model: nn.Module, checkpoint: Checkpoint, device: str) -> nn.Module:
     model.to_empty(device=device)
     load_into(model, checkpoint)
     _check_finite(model, checkpoint)
+    _derive(model)
     return model.eval()
 
 

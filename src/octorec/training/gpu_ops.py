@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from octorec.kernels import reference
+from octorec.kernels import reference, stock
 from octorec.kernels.fp8 import Granularity
 from octorec.kernels.ops import Operand, Routing
 from octorec.training import grouped
@@ -23,6 +23,7 @@ check_device, check_sizes, check_beams = reference.check_device, reference.check
 swiglu = reference.swiglu
 self_attention = reference.self_attention
 causal_attention = reference.causal_attention
+rope, prefill_attention, beam_attention = stock.rope, stock.prefill_attention, stock.beam_attention
 beam_step = reference.beam_step
 maybe_quantize = reference.maybe_quantize
 
@@ -43,6 +44,7 @@ def _without_autocast(operation: Callable[P, R]) -> Callable[P, R]:
 
 
 head = _without_autocast(reference.head)
+log_norm = _without_autocast(reference.log_norm)
 route = _without_autocast(reference.route)
 
 

@@ -1,0 +1,332 @@
+"""Qwen3 and Qwen2 (2.5) dense decoders that recommend by tokens of semantic IDs, readable from top to bottom.
+
+It keeps the promises of `models.model.Model`: `prefill` reads a batch's prompts once, `decode` goes on a token a beam.
+Letters as in `kernels.ops`; V counts the codes of a level, N the rows of the vocabulary.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from octorec.errors import InputError
+from octorec.kernels import reference
+from octorec.kernels.ops import Operand, Ops
+from octorec.models.layers import DenseFFN, Head, Linear, RMSNorm
+from octorec.models.model import Choose, Force, Inputs, InputSpec, Logits, Reading, Step
+from octorec.models.names import Parts
+from octorec.models.qwen_config import SID_TOKENS, QwenConfig, checked_config
+from octorec.models.qwen_work import batch_work
+from octorec.models.user import UserField
+from octorec.models.work import Work
+
+NO_TOKEN = -1e30  # the logit of a code that the vocabulary has no token for: finite, and counted as nothing
+
+
+@dataclass
+class PromptKV:
+    """A PromptKV holds what is kept of a batch between its steps.
+
+    hidden [B, C]: of each prompt's last token, normed. contexts: keys and values [B, S, G, D] of each layer, once a
+    request. lengths [B]. past[layer][place]: keys and values [B, W, G, D] that the beams of an earlier step left.
+    ancestors[place] [B, W]: the beam of that step which each present beam descends from.
+    """
+
+    hidden: Tensor
+    contexts: list[tuple[Tensor, Tensor]]
+    lengths: Tensor
+    past: list[list[tuple[Tensor, Tensor]]]
+    ancestors: list[Tensor] = field(default_factory=list)
+
+    def follow(self, parents: Tensor) -> None:
+        """Let `parents` [B, W] of the present beams take their place; a prompt's one beam left nothing of its own."""
+        if self.past[0]:
+            self.ancestors = [ancestor.gather(1, parents) for ancestor in self.ancestors] + [parents]
+
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Operand]  # layer, q [T, H, D], k and v [T, G, D] -> [T, H * D]
+
+
+class Bias(nn.Module):
+    """A Bias is added to a product of several parts on disk, apart from its weight, which may be in FP8."""
+
+    def __init__(self, parts: Parts):
+        super().__init__()
+        self.parts = parts
+        self.bias = nn.Parameter(torch.empty(sum(rows for _, rows in parts)))
+
+    def forward(self, rows: int) -> Tensor:
+        """Return [rows, N], for a product to be added to."""
+        return self.bias.repeat(rows, 1)
+
+
+class Attention(nn.Module):
+    """An Attention has q, k and v in one product, with norms of their heads (Qwen3) or biases (Qwen2)."""
+
+    def __init__(self, config: QwenConfig, ops: Ops):
+        super().__init__()
+        width, q, kv, eps = config.hidden_size, config.q_width, config.kv_width, config.rms_norm_eps
+        parts = ("q_proj", q), ("k_proj", kv), ("v_proj", kv)
+        self.qkv_proj = Linear(width, q + 2 * kv, ops, parts)
+        self.qkv_bias = Bias(parts) if config.biased else None
+        self.q_norm = RMSNorm(config.head_dim, eps, ops) if config.normed else None
+        self.k_norm = RMSNorm(config.head_dim, eps, ops) if config.normed else None
+        self.o_proj = Linear(q, width, ops)
+        self.heads, self.eps, self.ops = config.num_attention_heads, eps, ops
+
+    def forward(self, x: Operand, turns: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q [T, H, D], k and v [T, G, D] of x [T, C], with q and k turned by `positions` [T]."""
+        qkv = self.qkv_proj(x, None if self.qkv_bias is None else self.qkv_bias(len(positions)))
+        norms = None if self.q_norm is None or self.k_norm is None else (self.q_norm.weight, self.k_norm.weight)
+        return self.ops.rope(qkv, turns, positions, self.heads, norms, self.eps)
+
+
+class Layer(nn.Module):
+    """A Layer is attention and a SwiGLU, each on the norm of the residual stream."""
+
+    def __init__(self, config: QwenConfig, ops: Ops):
+        super().__init__()
+        width, eps = config.hidden_size, config.rms_norm_eps
+        self.input_layernorm = RMSNorm(width, eps, ops)
+        self.self_attn = Attention(config, ops)
+        self.post_attention_layernorm = RMSNorm(width, eps, ops)
+        self.mlp = DenseFFN(width, config.intermediate_size, ops)
+
+    def forward(self, h: Tensor, turns: Tensor, positions: Tensor, attend: Callable[..., Operand]) -> Tensor:
+        """Map the residual stream h [T, C] -> the same. attend(q, k, v): the attention's result [T, H * D]."""
+        attention = self.self_attn
+        x = self.input_layernorm(h, attention.qkv_proj.input_granularity)
+        h = attention.o_proj(attend(*attention(x, turns, positions)), h)
+        return self.mlp(self.post_attention_layernorm(h, self.mlp.input_granularity), h)
+
+
+class Decoder(nn.Module):
+    """A Decoder is all but the head. turns [P, D] float32: what `ops.rope` turns by; no file holds it."""
+
+    def __init__(self, config: QwenConfig, ops: Ops):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList([Layer(config, ops) for _ in range(config.num_hidden_layers)])
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, ops)
+        self.turns: Tensor
+        self.register_buffer("turns", torch.empty(0), persistent=False)
+
+    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """Return the residual stream [T, C] after the last layer, of tokens [T] at `positions` [T]."""
+        h = self.embed_tokens(tokens)
+        for place, layer in enumerate(self.layers):
+            h = layer(h, self.turns, positions, lambda *qkv, place=place: attend(place, *qkv))
+        return h
+
+
+class Level(nn.Module):
+    """A Level is the tokens that a step chooses from: one a code, and the head's rows of them. No file holds it."""
+
+    tokens: Tensor
+    missing: Tensor
+    head: Tensor
+
+    def __init__(self, tokens: np.ndarray):
+        """Take the token of each code, -1 where there is none."""
+        super().__init__()
+        self.ids = tokens
+        for name in ("tokens", "missing", "head"):
+            self.register_buffer(name, torch.empty(0), persistent=False)
+
+    def derive(self, head: Tensor) -> None:
+        """Copy the rows of the head [N, C]: tokens [V] int64, missing [V] bool, head [V, C]."""
+        ids = torch.from_numpy(self.ids).to(head.device)
+        self.tokens, self.missing = ids.clamp(min=0), ids < 0
+        self.head = head.detach()[self.tokens]
+
+
+class Qwen(nn.Module):
+    """Qwen is the whole model. `ops` are the operations it runs on; the references by default.
+
+    max_tokens: the longest prompt, in tokens.
+    """
+
+    codebook_fingerprint: str | None = None
+    user_fields: tuple[UserField, ...] = ()
+
+    def __init__(self, config: QwenConfig, ops: Ops = reference):
+        super().__init__()
+        sids = config.sids
+        self.config, self.ops = config, ops
+        self.model = Decoder(config, ops)
+        self.lm_head = None if config.tie_word_embeddings else Head(config.hidden_size, config.vocab_size, ops)
+        ends = [np.array([token.id], np.int64) for token in sids.end]
+        self.levels = nn.ModuleList([Level(tokens) for tokens in (*sids.levels, *ends)])  # one a step
+        scored = [token.scored and sids.scores_over == "vocabulary" for token in sids.end]
+        choices = [Choose(level) for level in range(len(sids.levels))]
+        self.steps: tuple[Step, ...] = (*choices, *(Force(0, each) for each in scored))
+        self.last_scored = max(number for number, each in enumerate([True] * len(choices) + scored) if each)
+
+    @staticmethod
+    def complete(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """Return config.json's object with `sid_tokens`, which the tokenizer's files in `folder` say."""
+        if SID_TOKENS in raw:
+            return {**raw}
+        from octorec.models.sid_tokens import read
+
+        return {**raw, SID_TOKENS: read(folder).to_dict()}
+
+    @staticmethod
+    def read_config(raw: dict[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str) -> QwenConfig:
+        """Read config.json's object; raises as `qwen_config.checked_config` does."""
+        return checked_config(raw, shapes, where)
+
+    @staticmethod
+    def parse(raw: dict[str, Any]) -> QwenConfig:
+        """Read config.json's object, without a look at the tensors."""
+        return QwenConfig.from_dict(raw)
+
+    @staticmethod
+    def work(config: QwenConfig, batch: int, beam: int, context: int) -> Work:
+        """Say what a batch computes; see `qwen_work`."""
+        return batch_work(config, batch, beam, context)
+
+    def derive(self) -> None:
+        """Make what follows from weights and configuration: a head shared where it is the embeddings, rows of the head
+        for each level, and the angles of all positions.
+        """
+        embedding = self.model.embed_tokens.weight
+        if self.lm_head is not None and not embedding.is_meta and self.lm_head.weight.equal(embedding):
+            self.lm_head = None
+        for level in self.levels:
+            assert isinstance(level, Level)
+            level.derive(self.head)
+        self.model.turns = _turns(self.config, embedding.device)
+
+    @property
+    def head(self) -> Tensor:
+        """Return the rows [N, C] that score the whole vocabulary."""
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return self.config.sids.codebook_sizes
+
+    @property
+    def max_tokens(self) -> int:
+        return self.config.max_position_embeddings - (len(self.steps) - 1)
+
+    @property
+    def max_history(self) -> int:
+        """Return how many items a prompt can hold at most."""
+        return max(1, self.max_tokens // len(self.codebook_sizes))
+
+    def inputs(self, longest: int) -> dict[str, InputSpec]:
+        """Describe a prompt of up to `longest` tokens; a row without a request is one token 0."""
+        return {"tokens": InputSpec((longest,), torch.int64), "lengths": InputSpec((), torch.int64, 1)}
+
+    def write(self, reading: Reading, put: Callable[[str, np.ndarray], None]) -> None:
+        """Write the prompt's tokens. Raises InputError for none, too many, and ids without a row."""
+        tokens = reading.tokens
+        if tokens is None or not 1 <= len(tokens) <= self.max_tokens:
+            found = 0 if tokens is None else len(tokens)
+            raise InputError("input_ids", f"{found} tokens", f"a prompt has 1 to {self.max_tokens:,} tokens here")
+        outside = tokens[(tokens < 0) | (tokens >= self.config.vocab_size)]
+        if len(outside):
+            raise InputError("input_ids", int(outside[0]), f"ids are 0 to {self.config.vocab_size - 1:,}")
+        put("tokens", tokens)
+        put("lengths", np.array(len(tokens), np.int64))
+
+    def prefill(self, inputs: Inputs) -> PromptKV:
+        tokens, lengths = _trimmed(inputs)
+        h, contexts = self._read(tokens, lengths)
+        last = h[torch.arange(len(h), device=h.device), lengths - 1]
+        return PromptKV(self.model.norm(last), contexts, lengths, past=[[] for _ in contexts])
+
+    def decode(self, step: int, codes: Tensor | None, parents: Tensor | None, state: PromptKV) -> Logits:
+        batch = len(state.lengths)
+        if codes is None or parents is None:
+            return self._logits(step, state.hidden, batch)
+        if step > self.last_scored:  # nothing reads these
+            return Logits(torch.zeros(*codes.shape, 1, device=codes.device))
+        state.follow(parents)
+
+        def attend(place: int, *qkv: Tensor) -> Operand:
+            q, k, v = (t.unflatten(0, (batch, -1)) for t in qkv)
+            quantize_to = self._attention(place).o_proj.input_granularity
+            past, context = state.past[place], state.contexts[place]
+            out = self.ops.beam_attention(q, k, v, past, state.ancestors, *context, state.lengths, quantize_to)
+            past.append((k, v))
+            return out
+
+        positions = (state.lengths[:, None] + (step - 1)).expand(codes.shape).flatten()
+        h = self.model(self._tokens(step - 1, codes).flatten(), positions, attend)
+        return self._logits(step, self.model.norm(h), batch)
+
+    def forced(self, inputs: Inputs, codes: Tensor) -> list[Logits]:
+        """Read each prompt with its item behind it, in one pass."""
+        tokens, lengths = _trimmed(inputs)
+        count = self.last_scored  # tokens of the item that are read
+        given = torch.cat([codes, torch.zeros_like(codes[:, :1]).expand(-1, len(self.steps))], 1)  # an end has code 0
+        item = torch.stack([self._tokens(step, given[:, step]) for step in range(count)], 1)
+        place = lengths[:, None] + torch.arange(count + 1, device=tokens.device) - 1  # of what tells each step
+        whole = F.pad(tokens, (0, count)).scatter(1, place[:, 1:], item)
+        h, _ = self._read(whole, lengths + count)
+        h = self.model.norm(h.gather(1, place[..., None].expand(-1, -1, h.shape[-1])))  # [B, count + 1, C]
+        found = [self._logits(step, h[:, step].contiguous(), len(h)) for step in range(count + 1)]
+        return found + [Logits(torch.zeros(len(h), 1, 1, device=h.device))] * (len(self.steps) - len(found))
+
+    def data_rows(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Tokens beyond a prompt and its item are padding."""
+        tokens, lengths = _trimmed(inputs)
+        places = torch.arange(tokens.shape[1] + self.last_scored, device=tokens.device)
+        rows = (places < lengths[:, None] + self.last_scored).flatten()
+        layers = [name for name, module in self.model.layers.named_modules() if isinstance(module, Linear)]
+        return {f"model.layers.{name}": rows for name in layers}
+
+    def _read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Return the residual stream [B, S, C] of tokens [B, S], and the keys and values of each layer."""
+        batch, longest = tokens.shape
+        contexts = []
+
+        def attend(place: int, *qkv: Tensor) -> Operand:
+            q, k, v = (t.unflatten(0, (batch, longest)) for t in qkv)
+            contexts.append((k, v))
+            return self.ops.prefill_attention(q, k, v, lengths, self._attention(place).o_proj.input_granularity)
+
+        positions = torch.arange(longest, device=tokens.device).repeat(batch)
+        return self.model(tokens.flatten(), positions, attend).unflatten(0, (batch, longest)), contexts
+
+    def _tokens(self, step: int, codes: Tensor) -> Tensor:
+        level = self.levels[step]
+        assert isinstance(level, Level)
+        return level.tokens[codes]
+
+    def _attention(self, place: int) -> Attention:
+        layer = self.model.layers[place]
+        assert isinstance(layer, Layer)
+        return layer.self_attn
+
+    def _logits(self, step: int, h: Tensor, batch: int) -> Logits:
+        """Return the logits of a step's tokens, given the normed stream h [B*W, C]."""
+        level = self.levels[step]
+        assert isinstance(level, Level)
+        values = self.ops.head(h, level.head).masked_fill(level.missing, NO_TOKEN).unflatten(0, (batch, -1))
+        if self.config.sids.scores_over == "level":
+            return Logits(values)
+        return Logits(values, self.ops.log_norm(h, self.head).unflatten(0, (batch, -1)))
+
+
+def _trimmed(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Return tokens and lengths; on a CPU, where no graph needs one shape, without padding that all prompts share."""
+    tokens, lengths = inputs["tokens"], inputs["lengths"]
+    return tokens[:, : int(lengths.max())] if tokens.device.type == "cpu" else tokens, lengths
+
+
+def _turns(config: QwenConfig, device: torch.device) -> Tensor:
+    """Return the cosines and sines [P, D] float32 of each position, in transformers' rounding."""
+    if device.type == "meta":
+        return torch.empty(config.max_position_embeddings, config.head_dim, device=device)
+    halves = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    angles = torch.arange(config.max_position_embeddings)[:, None] * (1.0 / config.rope_theta**halves)
+    return torch.cat([angles.cos(), angles.sin()], 1).to(device)

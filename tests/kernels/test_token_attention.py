@@ -1,0 +1,122 @@
+"""The operations of language models are those of plain loops, in the references and in stock PyTorch alike."""
+
+import math
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import unfused
+from octorec.kernels import fused, reference
+from octorec.kernels.fused_shapes import Shapes
+from octorec.kernels.products import card_with
+from octorec.training import gpu_ops
+
+B, S, H, G, D, W = 3, 11, 6, 2, 8, 5
+LENGTHS = torch.tensor([11, 4, 1])
+EVERY = pytest.mark.parametrize("ops", [reference, fused, gpu_ops, unfused], ids=lambda ops: ops.__name__)
+
+
+def attended(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """One head's query [D] over keys and values [n, D]."""
+    return (keys.double() @ q.double() / math.sqrt(D)).softmax(0) @ values.double()
+
+
+def turns(positions: int, theta: float = 100.0) -> Tensor:
+    angles = torch.arange(positions)[:, None] * theta ** (-torch.arange(0, D, 2) / D)
+    return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+@EVERY
+@pytest.mark.parametrize("normed", [False, True])
+def test_rope_turns_pairs_of_values_by_their_position(ops: ModuleType, normed: bool) -> None:
+    torch.manual_seed(0)
+    qkv, positions = torch.randn(4, (H + 2 * G) * D), torch.tensor([0, 3, 7, 3])
+    norms = (torch.rand(D) + 0.5, torch.rand(D) + 0.5) if normed else None
+    q, k, v = ops.rope(qkv, turns(9), positions, H, norms, 1e-6)
+    assert (q.shape, k.shape, v.shape) == ((4, H, D), (4, G, D), (4, G, D))
+    for row, position in enumerate(positions.tolist()):
+        heads = qkv[row].view(H + 2 * G, D)
+        assert v[row].equal(heads[H + G :])
+        for place, found in enumerate([*q[row], *k[row]]):
+            x = heads[place].double()
+            if norms is not None:
+                x = x / (x.square().mean() + 1e-6).sqrt() * norms[place >= H].double()
+            for d in range(D // 2):
+                angle = position * 100.0 ** (-2 * d / D)
+                turned = complex(x[d], x[d + D // 2]) * complex(math.cos(angle), math.sin(angle))
+                assert complex(found[d], found[d + D // 2]) == pytest.approx(turned, abs=1e-5)
+
+
+@EVERY
+def test_a_prompts_token_attends_to_itself_and_those_before_it(ops: ModuleType) -> None:
+    torch.manual_seed(0)
+    q, keys, values = torch.randn(B, S, H, D), torch.randn(B, S, G, D), torch.randn(B, S, G, D)
+    out = ops.prefill_attention(q, keys, values, LENGTHS, None).view(B, S, H, D)
+    assert out.isfinite().all()
+    for b, length in enumerate(LENGTHS.tolist()):
+        for s in range(length):
+            for h in range(H):
+                expected = attended(q[b, s, h], keys[b, : s + 1, h * G // H], values[b, : s + 1, h * G // H])
+                torch.testing.assert_close(out[b, s, h], expected.float(), atol=1e-5, rtol=1e-5)
+
+
+def beams(positions: int, dtype: torch.dtype = torch.float32) -> tuple[object, ...]:
+    """What a beam attends with and to, with `positions` of its own before it."""
+    torch.manual_seed(0)
+    pair = lambda *shape: (torch.randn(*shape).to(dtype), torch.randn(*shape).to(dtype))  # noqa: E731
+    past = [pair(B, place + 1, G, D) for place in range(positions)]
+    ancestors = [torch.randint(0, place + 1, (B, W)) for place in range(positions)]
+    return torch.randn(B, W, H, D).to(dtype), *pair(B, W, G, D), past, ancestors, *pair(B, S, G, D), LENGTHS, None
+
+
+@EVERY
+@pytest.mark.parametrize("positions", [0, 1, 3])
+def test_a_beam_attends_to_its_context_and_its_own_ancestors_in_one_softmax(ops: ModuleType, positions: int) -> None:
+    given = beams(positions)
+    q, k, v, past, ancestors, keys, values, lengths, _ = given
+    out = ops.beam_attention(*given).view(B, W, H, D)
+    for b in range(B):
+        for w in range(W):
+            for h in range(H):
+                g, n = h * G // H, lengths[b]
+                mine = [left[b, beam[b, w], g] for (left, _), beam in zip(past, ancestors, strict=True)] + [k[b, w, g]]
+                theirs = [left[b, beam[b, w], g] for (_, left), beam in zip(past, ancestors, strict=True)]
+                all_k = torch.cat([keys[b, :n, g], torch.stack(mine)])
+                all_v = torch.cat([values[b, :n, g], torch.stack([*theirs, v[b, w, g]])])
+                expected = attended(q[b, w, h], all_k, all_v).float()
+                torch.testing.assert_close(out[b, w, h], expected, atol=1e-5, rtol=1e-5)
+
+
+@EVERY
+def test_a_score_is_not_rounded_to_16_bit(ops: ModuleType) -> None:
+    given = beams(2, torch.bfloat16)
+    wide = [t.float() if isinstance(t, Tensor) and t.is_floating_point() else t for t in given]
+    wide[3] = [tuple(t.float() for t in pair) for pair in given[3]]
+    found, expected = ops.beam_attention(*given), reference.beam_attention(*wide)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=1e-2, rtol=2**-8)
+
+
+@EVERY
+@pytest.mark.parametrize("vocabulary", [1, 977, 2**14 + 3])
+def test_the_log_norm_is_of_the_whole_vocabulary(ops: ModuleType, vocabulary: int) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(7, 16), torch.randn(vocabulary, 16)
+    expected = (x.double() @ weight.double().T).logsumexp(-1).float()
+    torch.testing.assert_close(ops.log_norm(x, weight), expected, atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ops", [fused, Shapes(card_with((9, 0)))], ids=["fused", "Shapes"])
+def test_a_search_reads_no_value_on_the_host(ops: ModuleType) -> None:
+    """On meta tensors, which have none: so a CUDA graph can hold it, and its memory can be counted."""
+    given = beams(2)
+    meta = [t.to("meta") if isinstance(t, Tensor) else t for t in given]
+    meta[3] = [tuple(t.to("meta") for t in pair) for pair in given[3]]
+    meta[4] = [t.to("meta") for t in given[4]]
+    assert ops.beam_attention(*meta).shape == (B * W, H * D)
+    q, keys, values = meta[0].expand(B, W, H, D), meta[5], meta[6]
+    assert ops.prefill_attention(q, keys[:, :W], values[:, :W], meta[7], None).shape == (B * W, H * D)
+    x = torch.empty(4, (H + 2 * G) * D, device="meta")
+    assert ops.rope(x, torch.empty(9, D, device="meta"), x[:, 0].long(), H, None, 1e-6)[0].shape == (4, H, D)
