@@ -15,10 +15,10 @@ from octorec.files import read_json
 from octorec.reading import folder_names, listed, require_folder, require_there
 
 CONFIG = "config.json"
-ADAPTER = "adapter_config.json"
 VERSION = "octorec.json"  # beside config.json, which is Hugging Face's
 INDEX = "model.safetensors.index.json"
 SUFFIX = ".safetensors"
+ADAPTER_CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"  # of a LoRA adapter, PEFT's names
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 CONVERT = (
     "pickled files are not read, for unpickling runs the code inside: where you trust the file, "
@@ -49,7 +49,7 @@ def require_checkpoint(path: str | Path, field: str = "checkpoint", bare: bool =
 
 def require_inspectable(path: str | Path, field: str = "checkpoint") -> None:
     """Refuse what is no folder with config.json, or with an adapter's; weights need not be there."""
-    if not os.path.lexists(Path(path, ADAPTER)):
+    if not os.path.lexists(Path(path, ADAPTER_CONFIG)):
         require_folder(path, field, CONFIG)
     _check_version(Path(path, VERSION))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from octorec.errors import InputError
 from octorec.files import read_json
-from octorec.models.checkpoint_folder import ADAPTER, CONFIG, SUFFIX, require_inspectable
+from octorec.models.checkpoint_folder import ADAPTER_CONFIG, CONFIG, SUFFIX, require_inspectable
 from octorec.models.families import known_family
 from octorec.models.generation_config import ignored_generation
 from octorec.models.hf_folder import Checkpoint
@@ -50,15 +50,19 @@ def inspect_folder(folder: str | Path) -> Inspected:
     """
     require_inspectable(folder)
     folder = Path(folder)
-    raws = [read_json(folder / name, "checkpoint", infinite=True) for name in (CONFIG, ADAPTER) if _there(folder, name)]
+    raws = [
+        read_json(folder / name, "checkpoint", infinite=True)
+        for name in (CONFIG, ADAPTER_CONFIG)
+        if _there(folder, name)
+    ]
     config = {key: value for raw in raws for key, value in raw.items() if _is_short(value)}
-    family = known_family(raws[0])
     layout, refused = None, None
     if any(_there(folder, name) for name in (TOKENIZER, BASE, TOKENIZER_CONFIG)):
         try:
             layout = described(read_layout(folder))
         except InputError as error:
             refused = error
+    family = known_family(raws[0] if layout is None else {**raws[0], "sid_tokens": layout})
     return Inspected(
         str(folder),
         None if family is None else family.label,
