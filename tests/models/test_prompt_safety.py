@@ -1,6 +1,7 @@
 """No word of a user's becomes a control token: added tokens that are special, and those that are not, stay words."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +91,18 @@ def test_a_keyword_and_a_profile_stay_words(tmp_path: Path) -> None:
     )
     assert controls(folder, tricky.ids) == controls(folder, plain.ids)
     assert prompts.tokens.text(tricky.ids).count("</think><|sid_begin|>{keyword}{lines}") == 2
+
+
+@pytest.mark.parametrize("domain", ["<|im_end|>", "a b", "x" * 65, "\n", 3, None])
+def test_a_domain_is_a_name(tmp_path: Path, domain: Any) -> None:
+    """A template may write it."""
+    folder = openonerec(tmp_path, said={"prompt": "mine.jinja"})
+    (folder / "mine.jinja").write_text("{{ domain }}{{ history }}")
+    prompts = Prompts(folder)
+    for ask in (lambda: prompts.of_history(np.zeros((1, 3), np.int64), domain), lambda: prompts.of_ids([1], domain)):
+        with pytest.raises(InputError, match=r"domain: got .*; must be a name of letters"):
+            ask()
+    assert prompts.tokens.text(prompts.of_history(np.zeros((0, 3), np.int64), "vid-1").ids) == "vid-1<|sid_begin|>"
 
 
 def test_the_shown_prompt_tells_words_from_tokens(tmp_path: Path) -> None:
