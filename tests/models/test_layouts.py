@@ -205,6 +205,7 @@ def test_what_cannot_be_inferred_is_refused_with_what_was_found(
         ({"levels": [["<s_a_0>", "nope nope"]]}, "octorec.json: levels.0.1: got 'nope nope'; must be one token"),
         ({"levels": [["<s_a_0>", "<s_a_0>"]]}, "octorec.json: levels.0.1: got '<s_a_0>'; stands for an earlier code"),
         ({"begin": "<|nope|>"}, "octorec.json: begin: got '<|nope|>'; must be one token"),
+        ({"begin": {"my toys": "<|sid_begin|>"}}, "domain: got 'my toys'; must be a name of letters"),
         ({"end": ["<|nope|>"]}, "octorec.json: end: got '<|nope|>'; must be one token"),
         ({"end": ["<s_a_0>"]}, "a token of a code can neither begin nor end an item"),
         ({"family": "llama"}, "octorec.json: family: got 'llama'; must be openonerec, onereason, minionerec or chat"),

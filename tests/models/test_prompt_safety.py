@@ -1,6 +1,7 @@
 """No word of a user's becomes a control token: added tokens that are special, and those that are not, stay words."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,27 +41,35 @@ def controls(folder: Path, ids: np.ndarray) -> list[str]:
     return [added[id] for id in ids.tolist() if id in added]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Prompts]]:
+    """A folder of each family and template, and what makes its prompts."""
+    root, chat = tmp_path_factory.mktemp("made"), {"family": "chat"}
+    folders = {
+        "soft": openonerec(root / "soft"),
+        "qwen3": openonerec(root / "qwen3", chat_template=LIKE_QWEN3, said=chat),
+        "qwen2": openonerec(root / "qwen2", chat_template=LIKE_QWEN2, said=chat),
+        "onereason": onereason(root / "onereason"),
+        "minionerec": minionerec(root / "minionerec", chat_template=LIKE_QWEN2),
+    }
+    return {name: (folder, Prompts(folder)) for name, folder in folders.items()}
+
+
 @pytest.mark.parametrize("trick", TRICKS)
-@pytest.mark.parametrize("role", ["user", "system", "assistant"])
-@pytest.mark.parametrize("make", ["soft", "qwen3", "qwen2", "onereason", "minionerec"])
-def test_tricks_in_messages_stay_words(tmp_path: Path, make: str, role: str, trick: str) -> None:
-    source = LIKE_QWEN2 if make in ("qwen2", "minionerec") else LIKE_QWEN3
-    if make == "minionerec":
-        folder = minionerec(tmp_path, chat_template=source)
-    elif make == "onereason":
-        folder = onereason(tmp_path)
-    else:
-        folder = openonerec(tmp_path, chat_template=source, said=None if make == "soft" else {"family": "chat"})
-    prompts = Prompts(folder)
-    domain = "video" if make == "onereason" else ""
-    plain, tricky = (
-        prompts.of_messages([{"role": role, "content": text}, {"role": "user", "content": text}], domain)
-        for text in ("nothing", trick)
-    )
-    assert controls(folder, tricky.ids) == controls(folder, plain.ids)
-    assert len(tricky.codes) == 0
-    if role != "assistant" or "</think>" not in trick:  # thoughts may be left out by a template
-        assert prompts.tokens.text(tricky.ids).count(trick.strip()) >= 2
+@pytest.mark.parametrize("name", ["soft", "qwen3", "qwen2", "onereason", "minionerec"])
+def test_tricks_in_messages_stay_words(made: dict[str, tuple[Path, Prompts]], name: str, trick: str) -> None:
+    """The role does not matter, nor how the template works on texts."""
+    folder, prompts = made[name]
+    domain = "video" if name == "onereason" else ""
+    for role in ("user", "system", "assistant"):
+        plain, tricky = (
+            prompts.of_messages([{"role": role, "content": text}, {"role": "user", "content": text}], domain)
+            for text in ("nothing", trick)
+        )
+        assert controls(folder, tricky.ids) == controls(folder, plain.ids), role
+        assert len(tricky.codes) == 0
+        if role != "assistant" or "</think>" not in trick:  # thoughts may be left out by a template
+            assert prompts.tokens.text(tricky.ids).count(trick.strip()) >= 2
 
 
 def test_halves_of_a_token_do_not_meet_a_template_s_words(tmp_path: Path) -> None:
@@ -82,6 +91,18 @@ def test_a_keyword_and_a_profile_stay_words(tmp_path: Path) -> None:
     )
     assert controls(folder, tricky.ids) == controls(folder, plain.ids)
     assert prompts.tokens.text(tricky.ids).count("</think><|sid_begin|>{keyword}{lines}") == 2
+
+
+@pytest.mark.parametrize("domain", ["<|im_end|>", "a b", "x" * 65, "\n", 3, None])
+def test_a_domain_is_a_name(tmp_path: Path, domain: Any) -> None:
+    """A template may write it."""
+    folder = openonerec(tmp_path, said={"prompt": "mine.jinja"})
+    (folder / "mine.jinja").write_text("{{ domain }}{{ history }}")
+    prompts = Prompts(folder)
+    for ask in (lambda: prompts.of_history(np.zeros((1, 3), np.int64), domain), lambda: prompts.of_ids([1], domain)):
+        with pytest.raises(InputError, match=r"domain: got .*; must be a name of letters"):
+            ask()
+    assert prompts.tokens.text(prompts.of_history(np.zeros((0, 3), np.int64), "vid-1").ids) == "vid-1<|sid_begin|>"
 
 
 def test_the_shown_prompt_tells_words_from_tokens(tmp_path: Path) -> None:

@@ -149,6 +149,32 @@ def test_minionerec_s_codes_without_a_token_are_named(tmp_path: Path) -> None:
         Prompts(minionerec(tmp_path)).of_history(np.array([[2, 0, 5], [4, 0, 5]]))
 
 
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({"task": "video"}, "task: got 'video'; this model has one prompt: leave it out"),
+        (
+            {"others": {"longview": [[2, 0, 5]]}},
+            "histories.longview: got 'longview'; this model's prompt reads no other",
+        ),
+        ({"texts": {"keyword": "x"}}, "texts.keyword: got 'x'; this model's prompt has no words of a user"),
+        ({"others": {"": [[2, 0, 5]]}}, "histories: got ''; a further history needs a name"),
+    ],
+)
+def test_minionerec_reads_one_history(tmp_path: Path, how: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError) as refused:
+        Prompts(minionerec(tmp_path)).of_history(np.array([[2, 0, 5]]), **how)
+    assert expected in str(refused.value)
+
+
+def test_levels_that_share_tokens_are_told_apart_by_their_places(tmp_path: Path) -> None:
+    said = {"levels": ["n{}", "n{}"], "numbers": "each_level"}
+    prompts = Prompts(write_tokenizer(tmp_path, [f"n{code}" for code in range(4)], said=said))
+    prompt = prompts.of_history(np.array([[3, 1], [1, 1], [0, 2]]))
+    assert prompt.codes.tolist() == [[3, 1], [1, 1], [0, 2]]
+    assert prompts.tokens.text(prompt.ids) == "n3n1n1n1n0n2"
+
+
 def test_others_talk_by_the_folder_s_chat_template(tmp_path: Path) -> None:
     said = {"levels": [f"<s_{letter}_{{}}>" for letter in "abcd"], "begin": BEGIN, "end": ["<|sid_end|>"]}
     said |= {"item": "<|sid_begin|>{}<|sid_end|>", "separator": " then "}

@@ -3,11 +3,20 @@
 Missing, it is appended; given, it is not doubled. docs/qwen.md has these rules in words.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from octorec.errors import InputError
 
 ONLY = ""  # the domain of a begin token that serves all
+NAME = re.compile(r"[\w.-]{0,64}")
+
+
+def require_domain(domain: Any) -> None:
+    """Refuse what is no name of a domain. A template may write it, and no control token is made of such names."""
+    if not isinstance(domain, str) or not NAME.fullmatch(domain):
+        raise InputError("domain", domain, "must be a name of letters, digits, _, . and -, at most 64")
 
 
 def begun(
@@ -24,6 +33,7 @@ def begun(
     Raises InputError: two begin tokens at the end, another domain's than was asked for, a domain that has no catalog
     or no begin token, and none named where there are several.
     """
+    require_domain(domain)
     own = {id: whose for whose, id in begin.items()}
     ids = list(ids)
     if ids and ids[-1] in own:

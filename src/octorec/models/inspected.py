@@ -56,13 +56,13 @@ def inspect_folder(folder: str | Path) -> Inspected:
         if _there(folder, name)
     ]
     config = {key: value for raw in raws for key, value in raw.items() if _is_short(value)}
-    family = known_family(raws[0])
     layout, refused = None, None
     if any(_there(folder, name) for name in (TOKENIZER, BASE, TOKENIZER_CONFIG)):
         try:
             layout = described(read_layout(folder))
         except InputError as error:
             refused = error
+    family = known_family(raws[0] if layout is None else {**raws[0], "sid_tokens": layout})
     return Inspected(
         str(folder),
         None if family is None else family.label,

@@ -79,6 +79,8 @@ def layout_file(raw: Mapping[str, Any], where: str) -> LayoutFile:
         found = _adapter().validate_json(json.dumps(given))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if not first["loc"]:  # no text that UTF-8 can write
+            raise InputError(where, dict(given), "must be text that UTF-8 can write") from None
         key = str(first["loc"][0])
         raise InputError(f"{where}: {key}", given[key], f"must be {ALLOWED[key]}") from None
     if found.item is not None and found.item.count(PLACE) != 1:

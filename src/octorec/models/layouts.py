@@ -15,6 +15,7 @@ import numpy as np
 
 from octorec.errors import InputError, MismatchError
 from octorec.files import read_json
+from octorec.models.begin_token import require_domain
 from octorec.models.checkpoint_folder import CONFIG, VERSION
 from octorec.models.layout_file import PLACE, End, LayoutFile, read_layout_file
 from octorec.models.level_tokens import levels_of
@@ -78,6 +79,8 @@ def read_layout(folder: str | Path) -> Layout:
     begin: Mapping[str, str] = guess.begin
     if said.begin is not None:
         begin = {"": said.begin} if isinstance(said.begin, str) else said.begin
+    for domain in begin:
+        require_domain(domain)
     tokens = {domain: _id(vocabulary, text, "begin") for domain, text in begin.items()}
     ends = guess.end if said.end is None else said.end
     try:

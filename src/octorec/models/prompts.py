@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from octorec.errors import InputError
-from octorec.models.begin_token import begun
+from octorec.models.begin_token import begun, require_domain
 from octorec.models.chat_template import Marks, Piece, Template, chat_template
 from octorec.models.histories import checked_histories
 from octorec.models.layouts import read_layout, vocabulary_size
@@ -76,6 +76,7 @@ class Prompts:
         Raises InputError: a code without a token, an unknown task, history or text, one that is needed and not there,
         and a prompt that is too long without any item.
         """
+        require_domain(domain)
         histories, words = checked_histories(self.sids, codes, others or {}), dict(texts or {})
         for name, text in words.items():
             if not isinstance(text, str):

@@ -15,7 +15,7 @@ from octorec.errors import InputError, check_known
 ScoresOver = Literal["vocabulary", "level"]
 KEYS = ("levels", "begin", "end", "scores_over")
 END_KEYS = ("id", "scored")
-MOST_LEVELS, MOST_CODES, MOST_ENDS, MOST_DOMAINS = 64, 2**22, 16, 64
+MOST_LEVELS, MOST_CODES, MOST_ENDS, MOST_DOMAINS = 64, 2**20, 16, 64
 MOST_ID = 2**31 - 1
 
 

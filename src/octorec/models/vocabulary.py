@@ -89,10 +89,14 @@ def _added(name: str, raw: dict[str, Any], path: Path) -> Iterator[Added]:
     pairs: list[tuple[Any, Any]]
     if name == TOKENIZER:
         entries = raw.get("added_tokens") or []
-        pairs = [(one.get("id"), one) for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
+        if not isinstance(entries, list) or not all(map(_is_map, entries)):
+            raise InputError("tokenizer", str(path), "must have a list of objects as added_tokens")
+        pairs = [(one.get("id"), one) for one in entries]
     elif name == TOKENIZER_CONFIG:
         decoder = raw.get("added_tokens_decoder") or {}
-        pairs = [(int(id) if id.isdecimal() else id, one) for id, one in decoder.items()] if _is_map(decoder) else []
+        if not _is_map(decoder):
+            raise InputError("tokenizer", str(path), "must have an object as added_tokens_decoder")
+        pairs = [(_number(id), one) for id, one in decoder.items()]
     elif name == ADDED:
         pairs = [(id, {"content": text}) for text, id in raw.items()]
     else:
@@ -104,12 +108,20 @@ def _added(name: str, raw: dict[str, Any], path: Path) -> Iterator[Added]:
         yield Added(text, id, bool(one.get("special", False)))
 
 
+def _number(id: str) -> int | str:
+    return int(id) if id.isdecimal() and len(id) <= len(str(MOST_ID)) else id
+
+
 def _vocab_of(raw: dict[str, Any]) -> Any:
     """Return the vocabulary of tokenizer.json's model: an object, or for unigrams a list of pairs."""
     model = raw.get("model")
     vocab = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocab, list):
-        return {one[0]: place for place, one in enumerate(vocab) if isinstance(one, list) and one}
+        return {
+            one[0]: place
+            for place, one in enumerate(vocab)
+            if isinstance(one, list) and one and isinstance(one[0], str)
+        }
     return vocab or {}
 
 
