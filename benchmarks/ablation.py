@@ -70,7 +70,7 @@ class EagerEngine(Engine):
 
         def found() -> Found:
             scores, nodes, bounds = (column.cpu().numpy() for column in searched)
-            return Found(scores, nodes, bounds, first_leaf)
+            return Found(scores, nodes, bounds, first_leaf, self.catalog)
 
         return found
 

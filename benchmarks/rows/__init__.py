@@ -34,8 +34,9 @@ from benchmarks.rows.exact import (
     TemperatureRow,
 )
 from benchmarks.rows.families import FamilyRow
+from benchmarks.rows.host import HostRow, JudgingRow
 from benchmarks.rows.kernels import AttentionRow, KernelCeilings, KernelFailure, KernelRow, ProductFailure, ProductRow
-from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, RateRow
+from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, PrefillRow, RateRow
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
 from benchmarks.rows.serving import OverheadRow, ServeRow, SoakRow, StartRow
 from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
@@ -63,10 +64,12 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     ),
     "families.jsonl": (FamilyRow,),
     "headline.jsonl": (HeadlineBatch, HeadlineFailure, HeadlineBounds, HeadlineBoundsFailure, HeadlineCeilings),
+    "host.jsonl": (HostRow,),
+    "judging.jsonl": (JudgingRow,),
     "kernels.jsonl": (KernelRow, KernelCeilings, KernelFailure),
     "online_calibration.jsonl": (OnlineCellRow, SampleRatioRow),
     "online_replay.jsonl": (ReplayRow,),
-    "policies.jsonl": (PolicyRow, RateRow, AutoRow),
+    "policies.jsonl": (PolicyRow, RateRow, AutoRow, PrefillRow),
     "products.jsonl": (ProductRow, ProductFailure),
     "quality.jsonl": (TrainingRow, FloorRow, SetVerdict, PooledVerdict),
     "quantize.jsonl": (QuantizeRow,),

@@ -90,3 +90,18 @@ class MixedRow(Row):
     batches: float  # mean number of batches of a set
     device_ms: float  # mean time of a set on the device
     p50_ms: float  # of a set from the host to the host, median
+
+
+@dataclass(frozen=True)
+class PrefillRow(Row):
+    """The part of a search that a repeat with wider beams computes again, as it does not depend on beams."""
+
+    preset: str
+    precision: str  # bf16 or fp8
+    batch: int  # requests
+    beam_width: int  # beams at each level of the narrow search
+    context: int  # items of history a request
+    prefill_ms: float  # median on the device, from the inputs to the context's keys and values
+    search_ms: float  # median on the device of the whole narrow search
+    share: float  # prefill_ms / search_ms
+    context_mb: float  # megabytes of keys and values that the model keeps of the batch

@@ -116,6 +116,20 @@ def test_a_gpus_batch_is_the_largest_buckets(catalog: Catalog) -> None:
     assert 32 * needs(max_context=3).context == 8 * needs(batch_sizes=(32,)).context
 
 
+def test_the_last_levels_q_k_v_are_not_among_a_batchs_memory(catalog: Catalog) -> None:
+    """They are made for one block at a time; those of earlier levels stay for all blocks."""
+    shapes = Shapes(HOPPER)
+
+    def graphs(blocks: int, schedule: tuple[int, ...]) -> int:
+        model = empty_model(lambda: OneRecV2(preset("tiny", n_layer=blocks), shapes), None, torch.bfloat16)
+        limits = EngineConfig(batch_sizes=(4,), beam_widths=(schedule,), default_beam_width=schedule)
+        return needs_of(model, catalog, limits, shapes, CUDA).graphs
+
+    at_once = graphs(9, (2, 4, 8)) - graphs(5, (2, 4, 8))
+    assert at_once == graphs(9, (2, 4, 64)) - graphs(5, (2, 4, 64))
+    assert at_once == 4 * 4 * (1 + 2) * 3 * 32 * 2  # blocks, requests, rows of two levels, q and k and v, width, bytes
+
+
 class Peeking(TinyGRU):
     def prefill(self, inputs: Any) -> Any:
         assert inputs["bag"].sum().item() < 10**9

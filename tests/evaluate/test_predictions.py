@@ -134,3 +134,17 @@ def test_a_log_probability_that_is_no_number_is_refused(engine):
     engine.log_probs[1, 2, 0] = np.nan
     with pytest.raises(InputError, match="log-probabilities of 2 for user v"):
         predict(engine, [Example("u", ("1",), "3"), Example("v", ("1",), "2")])
+
+
+def test_an_engine_that_has_lists_is_asked_for_no_more() -> None:
+    class Lists(TableEngine):
+        def lists(self, requests):
+            return [answer.items for answer in super().recommend(requests)]
+
+        def recommend(self, requests):
+            raise AssertionError("answers hold more than is read")
+
+    table = random_table(np.random.default_rng(0))
+    examples = sampled_examples(np.random.default_rng(1), TableEngine(table), 30)
+    found, expected = (predict(engine, examples, 5) for engine in (Lists(table), TableEngine(table)))
+    np.testing.assert_array_equal(found.ranked, expected.ranked)

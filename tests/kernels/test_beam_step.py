@@ -1,12 +1,15 @@
 """The beam step: against a sort of all candidates in float64, and bit for bit against the reference on exact totals."""
 
+from dataclasses import replace
+
 import pytest
 import sm90
 import torch
 
 from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.beam_step import Tiling, beam_step, tiling_for
+from octorec.kernels.beam_step import beam_step
+from octorec.kernels.beam_tiling import Tiling, tiling_for
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, TrieLevel
 
 INF = float("inf")
@@ -318,9 +321,22 @@ def test_does_not_depend_on_the_tiling(device: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_of_the_tiles_give_what_all_at_once_give(parts: int, device: str) -> None:
+    """The last part is short, and wide enough to hold all of the best; where K is large, parts hold fewer than that."""
+    for width in (3, 30):
+        given = exact(2, 5, 40, trie_level(8, 40, 0.7), dead=1)
+        whole = run(given, [width, 2], width, None, device)
+        apart = run(given, [width, 2], width, None, device, replace(SMALL, parts=parts))
+        assert all(torch.equal(a, b) for a, b in zip(whole, apart, strict=True))
+        assert (whole.dropped > -INF).any()
+
+
 def test_tiles_grow_with_the_candidates_and_end_in_a_refusal() -> None:
-    assert tiling_for(512, 8192, 512).tile == 256
+    assert tiling_for(512, 8192, 512) == Tiling(tile=256)
     assert tiling_for(512, 16384, 512).tile == 512
+    assert tiling_for(1024, 8192, 1024) == Tiling(tile=256, parts=2)
+    assert tiling_for(1024, 16384, 1024) == Tiling(tile=256, parts=4)
     with pytest.raises(InputError, match="beam_width"):
         tiling_for(4096, 8192, 4096)
 
@@ -339,18 +355,19 @@ def launch(batch: int, beams: int, codes: int, last: bool) -> None:
     banned, first = meta(batch * 64, dtype=torch.int32), meta(batch + 1, dtype=longs)
     forbid = NodeFilter(banned, first, meta(batch, 2, dtype=longs), meta(batch, dtype=torch.bool))
     at = (meta(batch, beams, codes), meta(batch, beams), meta(batch, beams, dtype=longs))
-    beam_step(*at, level, meta(batch, dtype=longs), 512, forbid if last else None, last)
+    beam_step(*at, level, meta(batch, dtype=longs), max(beams, 512), forbid if last else None, last)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [90, 89])
 @pytest.mark.parametrize(
-    "shape", [(1, 8192, False), (512, 8192, False), (512, 8192, True), (512, 16384, True)], ids=str
+    "shape", [(1, 8192, False), (512, 8192, False), (512, 8192, True), (512, 16384, True), (1024, 8192, True)], ids=str
 )
 def test_machine_code(shape: tuple[int, int, bool], capability: int) -> None:
     found = sm90.compile_launches(launch, 32, *shape, capability=capability)
     assert [code.name for code in found] == [
-        "_scan_rows", "_choose_tiles", "_read_tiles", "_choose_candidates", *["_rank"] * shape[2]
+        "_scan_rows", "_choose_tiles", *["_choose_among_parts"] * (shape[0] == 1024), "_read_tiles",
+        "_choose_candidates", *["_rank"] * shape[2],
     ]  # fmt: skip
     for code in found:
         assert code.spills == 0, code
@@ -371,3 +388,10 @@ def test_replayed_in_a_graph_with_other_inputs(device: str) -> None:
         static.copy_(new)
     graph.replay()
     assert_best(Beams(*(field.cpu() for field in out)), after, [32] * 4)
+
+
+@pytest.mark.gpu
+def test_1024_beams_over_8192_codes_are_the_best(device: str) -> None:
+    given = exact(2, 1024, 8192, trie_level(1100, 8192, 0.3))
+    expected = reference.beam_step(*given, torch.tensor([1024, 700]), 1024)
+    assert_equal(run(given, [1024, 700], 1024, None, device, None), expected)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.route import Tiling, route
+from octorec.kernels.route import FEW, MANY, Tiling, route
 
 SMALL = Tiling(rows=16, columns=16)
 SHAPES = {  # T, C, E, top_k, n_shared
@@ -26,7 +26,7 @@ def inputs(rows: int, width: int, experts: int, device: str) -> tuple[Tensor, Te
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("tiling", [SMALL, Tiling()], ids=["small", "default"])
+@pytest.mark.parametrize("tiling", [SMALL, FEW, MANY], ids=["small", "few", "many"])
 def test_agrees_with_the_reference(shape: tuple[int, int, int, int, int], tiling: Tiling, device: str) -> None:
     rows, width, experts, top_k, n_shared = shape
     given = inputs(rows, width, experts, device)
@@ -61,6 +61,14 @@ def test_a_row_does_not_depend_on_its_neighbours(device: str) -> None:
     assert torch.equal(together.weights[33:34], alone.weights)
 
 
+@pytest.mark.gpu
+def test_wide_steps_have_the_same_bits() -> None:
+    given = inputs(16384, 1408, 53, "cuda")
+    few, many = (route(*given, 3, 1, tiling) for tiling in (FEW, MANY))
+    assert torch.equal(few.experts, many.experts)
+    assert torch.equal(few.weights, many.weights)
+
+
 def test_experts_stay_in_bounds_where_x_is_nan(device: str) -> None:
     x, gate, bias = inputs(3, 32, 5, device)
     x[1] = float("nan")
@@ -85,10 +93,10 @@ def launch(rows: int) -> None:
 
 
 @pytest.mark.parametrize("capability", sm90.CAPABILITIES)
-def test_machine_code(capability: int) -> None:
-    (code,) = sm90.compile_launches(launch, 16384, capability=capability)
+@pytest.mark.parametrize("rows", [64, 16384])
+def test_machine_code(rows: int, capability: int) -> None:
+    (code,) = sm90.compile_launches(launch, rows, capability=capability)
     assert code.uses("HGMMA" if capability == 90 else "HMMA")
     assert code.spills == 0
-    assert (
-        code.shared <= sm90.MAX_SHARED[capability] // 2
-    )  # two programs a multiprocessor hold the model's batch at once
+    at_once = 1 if rows == 64 else 2  # programs a multiprocessor hold the model's batch
+    assert code.shared <= sm90.MAX_SHARED[capability] // at_once

@@ -30,6 +30,7 @@ LAUNCHES: dict[str, Launch] = {
     },
     "self-attention": (test_self_attention.launch, (32, 512, 11, 128, (1, 512), "group")),
     "beam step": (test_beam_step.launch, (32, 512, 16384, True)),
+    "beam step, wide": (test_beam_step.launch, (4, 1024, 8192, True)),
     "route": (test_route.launch, (16384,)),
     "experts in 16 bit": (test_moe.launch, (None, 16384)),
     "experts by groups": (test_moe.launch, ("group", 16384)),

@@ -163,6 +163,18 @@ def test_beams_follow_their_parents() -> None:
         torch.testing.assert_close(logits[:, beam], model(batch, path)[2])
 
 
+def test_no_level_keeps_what_no_later_level_reads() -> None:
+    model = make("moe")
+    batch, codes = make_batch(model)
+    kv = model.encode_context(batch)
+    kept = []
+    for level in range(3):
+        before = (None, None) if level == 0 else (codes[:, level - 1 : level], torch.zeros(3, 1, dtype=torch.long))
+        model.decode_level(level, *before, kv)
+        kept.append([len(past) for past in kv.past])
+    assert kept == [[1] * 3, [2] * 3, [2] * 3]
+
+
 def test_context_from_a_module_of_ones_own() -> None:
     model = make("three kv layers")
     batch, codes = make_batch(model)

@@ -5,32 +5,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SLOTS = 2  # for each id
+EMPTY = np.iinfo(np.int64).max  # stands in a slot without a hash, so that a search always stops
+
 
 @dataclass(frozen=True, eq=False)
 class IdHashes:
-    """IdHashes hold every item id's 64-bit hash, ascending, the place of each, and where the hashes of
-    each bucket begin.
+    """IdHashes are a hash table of all item ids, with linear probing and hashes in ascending order.
 
-    hashes and places [n + 1] int64. One sentinel is appended: hash INT64_MAX, place -1, so that a search always stops.
-    first [buckets] int32: a bucket is
-    what a hash's first bits say, and holds 1 to 2 hashes on average.
+    hashes [slots] int64: a hash stands in the slot that its first bits say, or behind lower ones that fill the slots
+    from there on. places [slots] int32: the place of each hash's id, -1 in an empty slot. span: slots that first bits
+    can say; the others follow.
     """
 
     hashes: np.ndarray
     places: np.ndarray
-    first: np.ndarray
+    span: int
 
     @classmethod
     def of(cls, item_ids: Sequence[str]) -> "IdHashes":
         """Return the hashes of all ids of a catalog, in code order."""
-        hashes = _hashes(item_ids)
-        order = np.argsort(hashes)
-        hashes = hashes[order]
-        if (hashes[1:] == hashes[:-1]).any():  # once in n^2 / 2^65 processes
+        known = _hashes(item_ids)
+        order = np.argsort(known)
+        known = known[order]
+        if (known[1:] == known[:-1]).any():  # once in n^2 / 2^65 processes
             raise RuntimeError("two item ids have one hash in this process: start it with another PYTHONHASHSEED")
-        buckets = 1 << max(1, len(hashes).bit_length() - 1)
-        first = _bucket(hashes, buckets).searchsorted(np.arange(buckets)).astype(np.int32)
-        return cls(np.append(hashes, np.iinfo(np.int64).max), np.append(order, -1), first)
+        span, number = SLOTS * len(known), np.arange(len(known))
+        at = np.maximum.accumulate(_slot(known, span) - number) + number
+        hashes = np.full(max(span, int(at[-1]) + 1) + 1, EMPTY)
+        places = np.full(len(hashes), -1, np.int32)
+        hashes[at], places[at] = known, order
+        return cls(hashes, places, span)
 
     def find(self, item_ids: Sequence[str]) -> np.ndarray:
         """Return [m] int64: the place of each id, -1 where there is no such id.
@@ -40,20 +45,21 @@ class IdHashes:
         million.
         """
         wanted = _hashes(item_ids)
-        at = self.first.take(_bucket(wanted, len(self.first)))
+        at = _slot(wanted, self.span)
         found = self.hashes.take(at)
-        while (before := found < wanted).any():
-            at = at + before
-            found = self.hashes.take(at)
-        return np.where(found == wanted, self.places.take(at), -1)
+        lower = (found < wanted).nonzero()[0]
+        while len(lower):  # half of them at first
+            following = at[lower] + 1
+            at[lower], found[lower] = following, self.hashes.take(following)
+            lower = lower[found[lower] < wanted[lower]]
+        places = self.places.take(at).astype(np.int64)
+        places[found != wanted] = -1
+        return places
 
 
-def _bucket(hashes: np.ndarray, buckets: int) -> np.ndarray:
-    """Return the bucket of each hash [m] int64: the number that its first bits say; there are
-    `buckets`, a power of two above 1.
-    """
-    bits = buckets.bit_length() - 1
-    return (hashes >> (64 - bits)) + buckets // 2
+def _slot(hashes: np.ndarray, span: int) -> np.ndarray:
+    """Return the slot of each hash [m] int64, from 0 to span - 1; a higher hash has no lower one."""
+    return ((hashes >> 32) + 2**31) * span >> 32
 
 
 def _hashes(item_ids: Sequence[str]) -> np.ndarray:

@@ -3,8 +3,10 @@
 Letters: B requests, S context items, L levels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +22,8 @@ from octorec.errors import InputError
 from octorec.models.features import Features, encode_features
 from octorec.models.model import Inputs, Model, Reading, blank_inputs
 from octorec.models.user import UserField, encode_user
+
+AT_ONCE = 32  # requests whose histories are looked up together
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,25 @@ class Limits:
     features: Features = field(default_factory=dict)
 
 
-def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool = False) -> ParsedRequest:
+def parse_all(
+    requests: Sequence[Request], catalog: Catalog, limits: Limits, drop_unknown: bool = False
+) -> Iterator[ParsedRequest]:
+    """Yield what `parse` returns of each request; some histories are looked up at once, as a look-up each is slow."""
+    for start in range(0, len(requests), AT_ONCE):
+        chunk = requests[start : start + AT_ONCE]
+        places, end = catalog.places([*chain.from_iterable(request.history for request in chunk)]), 0
+        for request in chunk:
+            begin, end = end, end + len(request.history)
+            yield parse(request, catalog, limits, drop_unknown, places[begin:end])
+
+
+def parse(
+    request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool = False, places: np.ndarray | None = None
+) -> ParsedRequest:
     """Check a request against the catalog and the engine's limits, and look everything up.
 
     drop_unknown: leave ids that the catalog lacks out of history and exclude, with a note, instead of an InputError.
+    places: what `catalog.places` returns of the history; None: it is looked up.
     """
     widths = limits.policy.widths(request.beam_width, request.k)
     if len(request.exclude) > limits.max_exclude:
@@ -73,7 +92,7 @@ def parse(request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool
     features = encode_features(limits.features, request.features)
     notes: list[str] = []
     dropped = notes if drop_unknown else None
-    history = lookup(catalog, "history", request.history, dropped)
+    history = lookup(catalog, "history", request.history, dropped, places)
     exclude = lookup(catalog, "exclude", request.exclude, dropped)
     seen = history if (limits.exclude_seen and request.exclude_seen is None) or request.exclude_seen else history[:0]
     chosen = searched = item_filter(catalog, _both(exclude, seen), request.allow)
@@ -138,11 +157,11 @@ def model_inputs(
 ) -> Inputs:
     """Return what `model` reads of `parsed`, filled up to `size` requests; histories have at most `longest` items."""
     inputs = blank_inputs(model.inputs(longest), size)
+    rows = {name: tensor.view(size, -1).numpy() for name, tensor in inputs.items()}
+
+    def put(row: int, name: str, values: np.ndarray) -> None:
+        rows[name][row, : values.size] = values.ravel()
+
     for row, request in enumerate(parsed):
-
-        def put(name: str, values: np.ndarray, row: int = row) -> None:
-            part = inputs[name][row].view(-1).numpy()
-            part[: values.size] = values.ravel()
-
-        model.write(request.reading, put)
+        model.write(request.reading, partial(put, row))
     return {name: tensor.to(device) for name, tensor in inputs.items()}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from octorec.catalog.catalog import Catalog
-from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse
+from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse, parse_all
 from octorec.engine.buckets import Bucket
 from octorec.engine.config import EngineConfig as EngineConfig
 from octorec.engine.device_catalog import DeviceCatalog
@@ -157,12 +157,21 @@ class Engine:
         Where the model's scores of a request are NaN or infinity, a NonFiniteError says of which, and brings the
         others' answers.
         """
+        return self._each(requests, Ranked.answer)
+
+    @torch.inference_mode()
+    def lists(self, requests: Sequence[Request]) -> list[list[str]]:
+        """Return `items` of each answer of `recommend`, and make no more of it: codes and titles of long lists cost."""
+        return self._each(requests, Ranked.items)
+
+    def _each(self, requests: Sequence[Request], made_of: Callable[[Ranked], Any]) -> list[Any]:
+        """Search for each request, and return what `made_of` makes of the items that were found; see `recommend`."""
         requests = request_list(requests)
         answers: list[Any] = [None] * len(requests)
         broken: list[int] = []
-        again = self._searched_once(enumerate(map(self.parse, requests)), answers, broken)
+        again = self._searched_once(enumerate(self.parse_all(requests)), made_of, answers, broken)
         while again:
-            again = self._searched_once(again.items(), answers, broken)
+            again = self._searched_once(again.items(), made_of, answers, broken)
         if broken:
             broken.sort()
             whose = _whose(requests, broken[0])
@@ -170,7 +179,11 @@ class Engine:
         return answers
 
     def _searched_once(
-        self, todo: Iterable[tuple[int, ParsedRequest]], answers: list[Any], broken: list[int]
+        self,
+        todo: Iterable[tuple[int, ParsedRequest]],
+        made_of: Callable[[Ranked], Any],
+        answers: list[Any],
+        broken: list[int],
     ) -> dict[int, ParsedRequest]:
         """Search for each request once; put its answer into `answers`, or its number into `broken`.
 
@@ -185,13 +198,13 @@ class Engine:
                     continue
                 ranked = found.ranked(row, request)
                 if (wider := self.wider(ranked)) is None:
-                    answers[number] = ranked.answer()
+                    answers[number] = made_of(ranked)
                 else:
                     again[number] = wider
 
         running: tuple[Mapping[int, ParsedRequest], Callable[[], Found]] | None = None
         try:
-            for batch in self._batches(todo, answers):
+            for batch in self._batches(todo, made_of, answers):
                 done = None if running is None else (running[0], running[1]())
                 running = batch, self.launch([*batch.values()])
                 if done is not None:
@@ -205,7 +218,7 @@ class Engine:
         return again
 
     def _batches(
-        self, todo: Iterable[tuple[int, ParsedRequest]], answers: list[Any]
+        self, todo: Iterable[tuple[int, ParsedRequest]], made_of: Callable[[Ranked], Any], answers: list[Any]
     ) -> Iterator[dict[int, ParsedRequest]]:
         """Yield batches of requests that fit the same beams, by number, each as soon as it is full.
 
@@ -214,7 +227,7 @@ class Engine:
         buckets, waiting = self.policy.buckets, defaultdict[Widths, dict[int, ParsedRequest]](dict)
         for number, one in todo:
             if one.source == "popularity":
-                answers[number] = by_popularity(one).answer()
+                answers[number] = made_of(by_popularity(one))
                 continue
             beams = buckets.beams_of(one.widths)
             waiting[beams][number] = one
@@ -237,10 +250,15 @@ class Engine:
 
     def parse(self, request: Request, drop_unknown: bool = False) -> ParsedRequest:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
-        config = self.config
-        excluded = config.max_exclude, config.exclude_seen
-        limits = Limits(self.max_history, self.user_fields, self.policy, *excluded, self.features)
-        return parse(request, self.catalog, limits, drop_unknown)
+        return parse(request, self.catalog, self._limits(), drop_unknown)
+
+    def parse_all(self, requests: Sequence[Request]) -> Iterator[ParsedRequest]:
+        """Check requests one by one as they are taken, each as `parse` does."""
+        return parse_all(requests, self.catalog, self._limits())
+
+    def _limits(self) -> Limits:
+        excluded = self.config.max_exclude, self.config.exclude_seen
+        return Limits(self.max_history, self.user_fields, self.policy, *excluded, self.features)
 
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
         """Find the beams of the requests of one batch, parsed with the catalog that answers now.
@@ -254,7 +272,7 @@ class Engine:
         """Start a search, and get what waits for its end: one at a time. Without a GPU all the work is in the wait."""
         assert all(request.catalog is self.catalog for request in parsed), "parse again after replace_catalog"
         bucket = self.bucket_of(parsed)
-        first_leaf = self.device_catalog.first_nodes[-1]
+        searched_in = self.device_catalog.first_nodes[-1], self.catalog
         if self.device.type == "cuda":
             graph = self.captured(bucket)
             self._fill(graph.staging, parsed)
@@ -265,7 +283,7 @@ class Engine:
         def found() -> Found:
             searched = search()
             columns = searched.scores.numpy(), searched.nodes.numpy(), searched.bounds.numpy()
-            return Found(*columns, first_leaf, self.checkpoint, self.margin)
+            return Found(*columns, *searched_in, self.checkpoint, self.margin)
 
         return found
 
@@ -289,13 +307,13 @@ class Engine:
         targets: an item id for each request; as in a history, text, or integers that are read as text.
         Raises NonFiniteError where a level's log-probabilities, of the target or of another code, are not finite.
         """
-        requests, targets, size = request_list(requests), id_list("targets", targets), self.config.batch_sizes[-1]
+        requests, targets, size = request_list(requests), id_list("targets", targets), self._scored_at_once
         if len(targets) != len(requests):
             raise InputError("targets", f"{len(targets)} of {len(requests)} requests", "give one item id a request")
         out = [np.zeros((0, len(scored(self.model.steps))), dtype=np.float32)]
         for start in range(0, len(requests), size):
             chunk = requests[start : start + size]
-            room = next(room for room in self.config.batch_sizes if room >= len(chunk))
+            room = next(room for room in (*self.config.batch_sizes, size) if room >= len(chunk))
             inputs, codes = self.forced_batch(chunk, targets[start : start + size], room)
             out.append(score(self.model, inputs, codes)[: len(chunk)].cpu().numpy())
         scores = np.concatenate(out)
@@ -303,6 +321,19 @@ class Engine:
         if broken:
             raise NonFiniteError(self.checkpoint, broken, _whose(requests, broken[0]))
         return scores
+
+    @property
+    def _scored_at_once(self) -> int:
+        """Return how many requests `score` looks at together.
+
+        On a GPU, where Python launches each operation, as many as have no more rows than the largest batch of a search:
+        a request has one of each item of its history, and one of each beam, of which `score` has one.
+        """
+        most, longest = self.config.batch_sizes[-1], self.max_history
+        if not self.rows_are_fixed:
+            return most
+        rows = max(bucket.size * (longest + max(bucket.widths)) for bucket in self.buckets())
+        return max(1, rows // (longest + 1) // most) * most
 
     def forced_batch(
         self, requests: Sequence[Request], targets: Sequence[str], size: int | None = None
@@ -312,7 +343,7 @@ class Engine:
         The batch is filled up to `size` requests; None: as many as there are.
         """
         codes = self.catalog.codes[lookup(self.catalog, "targets", targets)].astype(np.int64)
-        parsed = [self.parse(request) for request in requests]
+        parsed = [*self.parse_all(requests)]
         if any(request.source != "model" for request in parsed):
             allowed = "nothing to score by: give at least one item, or user fields or features of the model"
             raise InputError("history", [], allowed)

@@ -28,15 +28,21 @@ class ItemFilter:
     sets: np.ndarray | None
 
 
-def lookup(catalog: Catalog, field: str, item_ids: Sequence[str], dropped: list[str] | None = None) -> np.ndarray:
+def lookup(
+    catalog: Catalog,
+    field: str,
+    item_ids: Sequence[str],
+    dropped: list[str] | None = None,
+    places: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the item indices of `item_ids`. One that the catalog lacks is an InputError naming `field`; with `dropped`
-    it is left out, and a note put there says how many were and which came first."""
+    it is left out, and a note put there says how many were and which came first. places: see `parse`."""
     if not len(item_ids):
         return NONE
-    item_indices = catalog.places(item_ids)
-    unknown = np.flatnonzero(item_indices < 0)
-    if not len(unknown):
+    item_indices = catalog.places(item_ids) if places is None else places
+    if item_indices.min() >= 0:
         return item_indices
+    unknown = np.flatnonzero(item_indices < 0)
     first = item_ids[unknown[0]]
     if dropped is None:
         raise InputError(field, first, "is no item of the catalog")
@@ -53,24 +59,38 @@ def item_filter(catalog: Catalog, excluded: np.ndarray, allow: Sequence[str]) ->
 
 def items_of(catalog: Catalog, leaves: np.ndarray, chosen: ItemFilter) -> tuple[np.ndarray, np.ndarray]:
     """Return the items of `leaves` that may be returned, in the leaves' order: (indices, position of each's leaf)."""
-    start = catalog.trie.leaf_items[leaves].astype(np.int64)
-    count = catalog.trie.leaf_items[leaves + 1] - start
+    items, position = live_items(catalog, leaves)
+    may = chosen_among(catalog, items, chosen)
+    return (items, position) if may is None else (items[may], position[may])
+
+
+def live_items(catalog: Catalog, leaves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the live items of `leaves`, in the leaves' order: (indices, position of each's leaf)."""
+    start = catalog.trie.leaf_items.take(leaves).astype(np.int64)
+    count = catalog.trie.leaf_items.take(leaves + 1) - start
     position = np.repeat(np.arange(len(leaves)), count)
     within = np.arange(len(position)) - np.repeat(np.cumsum(count) - count, count)
-    items = start[position] + within
-    may = returnable(catalog, items, chosen)
-    return items[may], position[may]
+    items = start.take(position) + within
+    live = catalog.live.take(items)
+    return items[live], position[live]
+
+
+def chosen_among(catalog: Catalog, items: np.ndarray, chosen: ItemFilter) -> np.ndarray | None:
+    """Say which of `items` [m] are of an allowed set and not excluded, [m] bool; None: all of them."""
+    may = None
+    if len(chosen.excluded):
+        may = ~np.isin(items, chosen.excluded)
+    if chosen.sets is not None:
+        assert catalog.item_sets is not None
+        allowed = (catalog.item_sets[items] & chosen.sets).any(1)
+        may = allowed if may is None else may & allowed
+    return may
 
 
 def returnable(catalog: Catalog, items: np.ndarray, chosen: ItemFilter) -> np.ndarray:
     """Say which of `items` [m] a request may be given, [m] bool: live ones, of an allowed set, not excluded."""
-    may = catalog.live[items]
-    if len(chosen.excluded):
-        may &= ~np.isin(items, chosen.excluded)
-    if chosen.sets is not None:
-        assert catalog.item_sets is not None
-        may &= (catalog.item_sets[items] & chosen.sets).any(1)
-    return may
+    may = chosen_among(catalog, items, chosen)
+    return catalog.live[items] if may is None else catalog.live[items] & may
 
 
 def banned_nodes(catalog: Catalog, chosen: ItemFilter) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.batch import ParsedRequest
-from octorec.engine.items import count_returnable, items_of
+from octorec.engine.items import chosen_among, count_returnable, live_items
 from octorec.engine.popularity import most_popular
 from octorec.engine.request import Answer
 from octorec.engine.widths import Width, as_width, shown
@@ -78,15 +78,13 @@ class Ranked:
     @property
     def codes(self) -> np.ndarray:
         """Return [n, levels] int32."""
-        return self.catalog.codes[self.item_indices]
+        return self.catalog.codes.take(self.item_indices, 0)
 
     def items(self) -> list[str]:
-        ids = self.catalog.item_ids
-        return [ids[index] for index in self.item_indices.tolist()]
+        return [*map(self.catalog.item_ids.__getitem__, self.item_indices.tolist())]
 
     def titles(self) -> list[str]:
-        titles = self.catalog.titles
-        return [titles[index] for index in self.item_indices.tolist()]
+        return [*map(self.catalog.titles.__getitem__, self.item_indices.tolist())]
 
     def answer(self) -> Answer:
         codes = list(zip(*self.codes.T.tolist(), strict=True))
@@ -113,14 +111,15 @@ class Found:
 
     scores [B, W] float32, -inf where a request has fewer beams, NaN throughout where the model gave a request scores
     that are not finite. nodes [B, W] int64: leaves as the device numbers them, from `first_leaf` on. bounds [B, 2]
-    float32: what bounds the beams that were dropped, see `search.Searched`. checkpoint: whose beams they are. margin:
-    see `Ranked`.
+    float32: what bounds the beams that were dropped, see `search.Searched`. catalog: that was searched. checkpoint:
+    whose beams they are. margin: see `Ranked`.
     """
 
     scores: np.ndarray
     nodes: np.ndarray
     bounds: np.ndarray
     first_leaf: int
+    catalog: Catalog
     checkpoint: str = "of this engine"
     margin: float = 0.0
 
@@ -139,10 +138,13 @@ class Found:
         return finite.tolist()
 
     @cached_property
-    def _live(self) -> list[int]:
-        """Count the beams of each request that are not dead: they are ranked, the dead ones last."""
-        live: np.ndarray = np.count_nonzero(np.isfinite(self.scores), axis=1)
-        return live.tolist()
+    def _items(self) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Return the items of all requests' live beams, best first, their scores, and where each request's begin."""
+        live = np.isfinite(self.scores)
+        row, beam = live.nonzero()
+        items, position = live_items(self.catalog, self.nodes[row, beam] - self.first_leaf)
+        begin = row.take(position).searchsorted(np.arange(len(live) + 1))
+        return items, self.scores[row, beam].take(position), begin.tolist()
 
     def ranked(self, row: int, request: ParsedRequest) -> Ranked:
         """Return the items of `request`, which was the batch's number `row`: its live beams' items, at most k of them.
@@ -153,8 +155,10 @@ class Found:
             return by_popularity(request)
         if not self.finite(row):
             raise NonFiniteError(self.checkpoint, [row], f"request {row + 1} of a batch")
-        live = self._live[row]
-        leaves, scores = self.nodes[row, :live] - self.first_leaf, self.scores[row, :live]
-        items, position = items_of(request.catalog, leaves, request.filter)
+        (items, scores, begin), k = self._items, request.k
+        own = slice(begin[row], begin[row + 1])
+        items, scores = items[own], scores[own]
+        if (may := chosen_among(request.catalog, items, request.filter)) is not None:
+            items, scores = items[may], scores[may]
         earlier, last = self.bounds[row].tolist()
-        return Ranked(request, items[: request.k], scores[position[: request.k]], (earlier, last), self.margin)
+        return Ranked(request, items[:k], scores[:k], (earlier, last), self.margin)

@@ -152,9 +152,10 @@ def request_list(requests: Any) -> list[Request]:
 
 def id_list(name: str, value: Any) -> tuple[str, ...]:
     """Return the ids or names of `value` as text; what is no list of them is an InputError about `name`."""
-    return tuple(
-        item if type(item) is str else _as_id(name, item) for item in _as_list(name, value)
-    )  # a call each is slow
+    items = value if type(value) in (list, tuple) else tuple(_as_list(name, value))
+    if set(map(type, items)) <= {str}:
+        return tuple(items)
+    return tuple(item if type(item) is str else _as_id(name, item) for item in items)
 
 
 def _as_list(name: str, value: Any) -> Iterable[Any]:

@@ -51,6 +51,7 @@ class Staging:
         self._arrays = {name: tensor.numpy() for name, tensor in self._tensors(self.block).items()}
         for name, array in blank.items():
             self._arrays[name][...] = array
+        self._row_bytes = {name: array[0].nbytes for name, array in self._arrays.items()}
         self._bytes = self.block.numpy().data
         self._blank = bytes(self._bytes[: self._first["banned"]])
         self._used = end
@@ -70,10 +71,10 @@ class Staging:
         arrays["roots"].fill(first_nodes[0])
         for row, request in enumerate(parsed):
             self._model.write(request.reading, partial(self._put, row))
-            arrays["widths"][:, row] = request.widths
             if request.filter.sets is not None:
                 arrays["sets"][row, : len(request.filter.sets)] = request.filter.sets
                 arrays["restricted"][row] = True
+        arrays["widths"][:, : len(parsed)] = np.array([request.widths for request in parsed]).T
         self._fill_banned(parsed, first_nodes[1:])
 
     def _fill_banned(self, parsed: Sequence[ParsedRequest], first_nodes: Sequence[int]) -> None:
@@ -106,8 +107,8 @@ class Staging:
 
     def _put(self, row: int, name: str, values: np.ndarray) -> None:
         """Write a request's part of an input, of the input's type, from its start on."""
-        array = self._arrays[name]
-        assert values.dtype == array.dtype, name
-        assert values.nbytes <= array[0].nbytes, name
-        first = self._first[name] + row * array[0].nbytes
+        room = self._row_bytes[name]
+        assert values.dtype == self._arrays[name].dtype, name
+        assert values.nbytes <= room, name
+        first = self._first[name] + row * room
         self._bytes[first : first + values.nbytes] = values.tobytes()

@@ -5,6 +5,7 @@ Imports no torch, so that settings can be checked before anything loads.
 
 from collections.abc import Sequence
 from numbers import Integral
+from operator import ge
 from typing import Any, Final, Literal
 
 from octorec.engine.limits import MOST_ROWS
@@ -64,7 +65,7 @@ def shown(width: BeamWidth) -> str:
 
 def holds(bucket: Widths, widths: Widths) -> bool:
     """Say whether a search with the beams of `bucket` has room for `widths`."""
-    return len(bucket) == len(widths) and all(room >= width for room, width in zip(bucket, widths, strict=True))
+    return len(bucket) == len(widths) and all(map(ge, bucket, widths))
 
 
 def by_cost(widths: Widths) -> tuple[int, Widths]:

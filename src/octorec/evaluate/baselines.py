@@ -106,21 +106,38 @@ class MarkovChain:
         shape = (len(histories), len(self.popularity.item_ids))
         weights = scipy.sparse.csr_matrix((self.decay ** ages.astype(float), (owner, seen)), shape=shape)
         scored = (weights @ self.transitions).tocoo()
-        popular = min(shape[1], k + lengths.max())  # enough when a whole history is popular
-        row = np.concatenate([scored.row.astype(np.int64), np.repeat(np.arange(len(histories)), popular)])
-        item = np.concatenate([scored.col.astype(np.int64), np.tile(np.arange(popular), len(histories))])
-        score = np.concatenate([scored.data, np.zeros(len(row) - scored.nnz)])
-        order = np.lexsort((item, -score, row))
-        if exclude_seen:
-            order = order[~np.isin(row[order] * shape[1] + item[order], owner * shape[1] + seen)]
+        gone = owner * shape[1] + seen if exclude_seen else seen[:0]
+        row, item = _best(scored.row.astype(np.int64), scored.col.astype(np.int64), scored.data, gone, shape, k)
+        short = np.flatnonzero(np.bincount(row, minlength=shape[0]) < k)
+        popular = np.minimum(shape[1], k + lengths[short])  # enough when a whole history is popular
+        of_more = np.repeat(short, popular)
+        more = np.arange(len(of_more)) - np.repeat(np.cumsum(popular) - popular, popular)
+        left = ~np.isin(of_more * shape[1] + more, np.append(gone, row * shape[1] + item))
+        row, item = np.append(row, of_more[left]), np.append(item, more[left])
+        order = np.argsort(row, kind="stable")
         return _first(row[order], item[order], shape[0], k)
 
 
+def _best(
+    row: np.ndarray, item: np.ndarray, score: np.ndarray, gone: np.ndarray, shape: tuple[int, int], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and items of the `k` highest scores of each row, and of what scores as the last of them: by row, then
+    the highest first. Only scores above 0 count. `row` ascends. gone: row * V + item of what no list may hold.
+    """
+    left = (score > 0) & ~np.isin(row * shape[1] + item, gone)
+    row, item, score = row[left], item[left], score[left]
+    count = np.bincount(row, minlength=shape[0])
+    least, ends = np.zeros(shape[0]), np.cumsum(count)
+    for one in np.flatnonzero(count > k):
+        least[one] = np.partition(score[ends[one] - count[one] : ends[one]], -k)[-k]
+    among = score >= least[row]
+    row, item, score = row[among], item[among], score[among]
+    order = np.lexsort((item, -score, row))
+    return row[order], item[order]
+
+
 def _first(row: np.ndarray, item: np.ndarray, rows: int, k: int) -> np.ndarray:
-    """Return the first `k` different items of each row, [rows, k], -1 behind the end. `row` ascends."""
-    _, first = np.unique(row * (item.max(initial=0) + 1) + item, return_index=True)
-    first.sort()  # a scored item stands again among the popular ones, behind
-    row, item = row[first], item[first]
+    """Return the first `k` items of each row, [rows, k], -1 behind the end. `row` ascends."""
     place = np.arange(len(row)) - np.searchsorted(row, row)
     out = np.full((rows, k), -1, dtype=np.int64)
     kept = place < k

@@ -12,6 +12,7 @@ from octorec.errors import InputError
 
 RankedItems = np.ndarray  # [n, k] object: str
 ABSENT = -1
+END = frozenset([""])
 
 
 def ranked_items(lists: Iterable[Sequence[str]], k: int) -> RankedItems:
@@ -48,7 +49,7 @@ def overlap(first: RankedItems, second: RankedItems) -> np.ndarray:
     """Return the share of the longer of two lists that the other holds too, order aside: [n] float64,
     1.0 where both are empty.
     """
-    pairs = ((set(a) - {""}, set(b) - {""}) for a, b in zip(first, second, strict=True))
+    pairs = ((set(a) - END, set(b) - END) for a, b in zip(first.tolist(), second.tolist(), strict=True))
     return np.array([len(a & b) / max(len(a), len(b)) if a or b else 1.0 for a, b in pairs])
 
 

@@ -7,6 +7,7 @@ Letters: n examples, k ranked items, L levels.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,7 +96,11 @@ class Predictions:
         """Return recall and NDCG of every target, [n] float64 each, under `recall@10` and the like;
         None: at `cutoffs`.
         """
-        return metrics_at(target_ranks(self.ranked, self.targets), self.cutoffs if cuts is None else cuts)
+        return metrics_at(self._ranks, self.cutoffs if cuts is None else cuts)
+
+    @cached_property
+    def _ranks(self) -> np.ndarray:
+        return target_ranks(self.ranked, self.targets)
 
     def at(self, rows: np.ndarray) -> "Predictions":
         """Return the predictions of the examples `rows` [m]."""
@@ -190,9 +195,9 @@ def predict(
             for row in rows
         }
         with _naming(examples, rows):
-            answers = engine.recommend(list(requests.values())) if rows else []
-        for row, answer in zip(rows, answers, strict=True):
-            lists[row] = answer.items
+            found = item_lists(engine, list(requests.values())) if rows else []
+        for row, items_found in zip(rows, found, strict=True):
+            lists[row] = items_found
         if at := [row for row in rows if known[row] and askable[row]]:
             with _naming(examples, at):
                 scores.append(engine.score([requests[row] for row in at], [examples[row].target for row in at]))
@@ -204,6 +209,13 @@ def predict(
     unknown = replace(unknown, by_popularity=no_history) if by_popularity else replace(unknown, not_asked=no_history)
     ranked = ranked_items(lists, asked[-1])
     return of_examples(examples, ranked, known, log_probs, asked, askable, unknown, exclude_seen)
+
+
+def item_lists(engine: Engine, requests: Sequence[Request]) -> list[list[str]]:
+    """Return the items of each answer of `engine`; one that has `lists`, as ours, makes no more than those."""
+    if lists := getattr(engine, "lists", None):
+        return [*lists(requests)]
+    return [answer.items for answer in engine.recommend(requests)]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from octorec.engine.request import UNKNOWN_ITEMS, Request
 from octorec.errors import InputError, MismatchError, NonFiniteError
 from octorec.evaluate.compare import Agreement
 from octorec.evaluate.metrics import overlap, ranked_items
-from octorec.evaluate.predictions import BATCH, Engine
+from octorec.evaluate.predictions import BATCH, Engine, item_lists
 from octorec.evaluate.unknown import NOTHING, Unknown, askable_requests
 from octorec.progress import Progress, silent
 
@@ -69,7 +69,7 @@ def shadow(
     for start in range(0, len(asked), batch):
         numbers, chunk = zip(*asked[start : start + batch], strict=True)
         with _naming(numbers):
-            answers = [[answer.items for answer in engine.recommend(chunk)] for engine in (baseline, candidate)]
+            answers = [item_lists(engine, chunk) for engine in (baseline, candidate)]
         longest = max(request.k for request in chunk)
         shared.append(overlap(*(ranked_items(lists, longest) for lists in answers)))
         drift += _drift(baseline, candidate, numbers, chunk, answers[0], batch)

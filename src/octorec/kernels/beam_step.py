@@ -7,7 +7,8 @@ three selections, each of k from a fixed number of keys that fit in registers, w
 
     children in tiles of 256 -> the k best tiles -> the k best subtiles of 16 in them -> the k best candidates
 
-A tile (and a subtile) is a run of consecutive candidates, represented by its best total.
+A tile (and a subtile) is a run of consecutive candidates, represented by its best total. Where a request has more tiles
+than a selection has room for, the k best of each part of them are chosen first, and of these the k best.
 
 Why this is exact. Order the tiles by (best total descending, position ascending), and choose the k first. Take any
 candidate c of a tile that was not chosen, and any chosen tile with best candidate m. Either m's total is above the best
@@ -21,7 +22,7 @@ rounding included. So a tile's best total is the total of its largest logit: the
 and the row's two statistics, and only the chosen tiles (k x 256 values a request) are read again.
 
 What is dropped. Each selection tells the largest of the keys that it leaves out, which are totals of candidates; the
-largest of the three is that of all candidates that are not among the k best.
+largest of all these is that of all candidates that are not among the k best.
 
 Which children count. The child with a tile's largest logit is looked up, and all of the tile only where that one has no
 live, permitted item. So a trie costs its codes (2 bytes a child) and about a sector a tile. Banned nodes are taken out
@@ -36,15 +37,14 @@ request alone, and the launches can be captured in a CUDA graph.
 Letters: B requests, W beams, V codes a level, K = out_width.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from octorec.errors import InputError
+from octorec.kernels.beam_tiling import MOST_KEYS, Tiling, tiling_for
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, TrieLevel
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.returnable import (
     filter_arguments,
     is_limited,
@@ -56,46 +56,6 @@ from octorec.kernels.returnable import (
 from octorec.kernels.selection import choose, sortable
 
 _DEAD = tl.constexpr(DEAD)
-MOST_KEYS = 16384  # keys that a selection holds in registers at most
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """A Tiling says how the candidates are cut up, in powers of two. The choice is exact with any; block and scan_warps
-    set the order in which a row's exponentials are summed, and so the last bits of its totals.
-
-    tile, subtile: candidates each. block: logits of a row in registers at once. chunk: children of a node looked up at
-    once; a node with no more than a tile of them takes a tile.
-    scan_warps, choose_warps: warps of a program of the pass over the rows, and of a selection.
-    """
-
-    tile: int = 256
-    subtile: int = 16
-    block: int = 8192
-    chunk: int = 2048
-    scan_warps: int = 8
-    choose_warps: int = 16
-
-    def keys(self, beams: int, vocabulary: int, out_width: int) -> tuple[int, int, int]:
-        """Return what the three selections hold: tiles, subtiles, candidates; powers of two."""
-        counts = (beams * triton.cdiv(vocabulary, self.tile), out_width * self.tile // self.subtile)
-        tiles, subtiles, candidates = map(triton.next_power_of_2, (*counts, out_width * self.subtile))
-        return tiles, subtiles, candidates
-
-
-def tiling_for(beams: int, vocabulary: int, out_width: int) -> Tiling:
-    """Return the smallest tiles whose selections fit in registers; InputError where none do."""
-    for tile in (256, 512, 1024):
-        tiling = Tiling(tile=tile)
-        if max(tiling.keys(beams, vocabulary, out_width)) <= MOST_KEYS:
-            return tiling
-    allowed = f"the beam kernel has no room for {out_width} of {beams} x {vocabulary} candidates: lower the beam width"
-    raise InputError("beam_width", out_width, allowed)
-
-
-def check_beams(beams: int, vocabulary: int, out_width: int) -> None:
-    """Raise InputError where there is no tiling for such a step."""
-    tiling_for(beams, vocabulary, out_width)
 
 
 def beam_step(
@@ -112,8 +72,8 @@ def beam_step(
     """Do what `Ops.beam_step` does: the same arguments, and the same result up to the rounding of the totals.
 
     logits [B, W, V] float32, scores [B, W] float32, nodes [B, W] int64, all contiguous; widths [B] integers in
-    1..out_width. 512 of 512 x 16384 candidates fit; what does not is an InputError. Moves 4 * B * W * V bytes and
-    little else, in four launches, five with `ranked`.
+    1..out_width. 1024 of 1024 x 16384 candidates fit; what does not is an InputError. Moves 4 * B * W * V bytes and
+    little else, in four launches, one more with `ranked` and one with parts.
     """
     batch, beams, vocabulary = logits.shape
     assert all(t.is_contiguous() for t in (logits, scores, nodes))
@@ -138,25 +98,33 @@ def beam_step(
         logits, scores, nodes, level.child_start, *trie, *rows, tile_best, beams, **shape,
         BLOCK=min(tiling.block, max(triton.next_power_of_2(vocabulary), tiling.tile)),
         CHUNK=max(tiling.chunk, tiling.tile), TILES_PAD=triton.next_power_of_2(tiles),
-        num_warps=tiling.scan_warps,
+        launch_pdl=overlaps(logits.device), num_warps=tiling.scan_warps,
     )  # fmt: skip
-    chosen, left, dropped = scratch(out_width, dtype=torch.int32), scratch(3), scratch()
-    _choose_tiles[(batch,)](
-        tile_best, widths, chosen, left, beams * tiles, out_width, KEYS=keys[0], SLOTS=slots,
-        num_warps=tiling.choose_warps,
+    chosen, left, dropped = scratch(out_width, dtype=torch.int32), scratch(tiling.lefts), scratch()
+    apart = chosen if tiling.parts == 1 else scratch(tiling.parts * out_width, dtype=torch.int32)
+    part = tiling.part(beams, vocabulary)
+    _choose_tiles[(batch, tiling.parts)](
+        tile_best, widths, apart, left, beams * tiles, part, out_width, KEYS=keys[0], SLOTS=slots, LEFTS=tiling.lefts,
+        launch_pdl=overlaps(logits.device), num_warps=tiling.choose_warps,
     )  # fmt: skip
+    if tiling.parts > 1:
+        _choose_among_parts[(batch,)](
+            tile_best, widths, apart, chosen, left, beams * tiles, part, out_width,
+            KEYS=triton.next_power_of_2(tiling.parts * out_width), SLOTS=slots, PARTS=tiling.parts, LEFTS=tiling.lefts,
+            launch_pdl=overlaps(logits.device), num_warps=tiling.choose_warps,
+        )  # fmt: skip
     totals, subtile_best = scratch(out_width, tiling.tile), scratch(out_width, subtiles)
     _read_tiles[(batch, out_width)](
         logits, scores, *rows, *trie, chosen, totals, subtile_best, beams, out_width, **shape, SUBTILE=tiling.subtile,
-        num_warps=max(1, tiling.tile // 256),
+        launch_pdl=overlaps(logits.device), num_warps=max(1, tiling.tile // 256),
     )  # fmt: skip
     out_nodes, parents, codes = (scratch(out_width, dtype=torch.int64) for _ in range(3))
     found = Beams(scratch(out_width), out_nodes, parents, codes, dropped)
     _choose_candidates[(batch,)](
         totals, subtile_best, widths, chosen, rows[2], level.child_code, scores, rows[1],
         scratch(2, out_width, dtype=torch.int32), *found[:-1], left, dropped, beams, out_width, TILE=tiling.tile,
-        TILES=tiles, SUBTILE=tiling.subtile, KEYS=keys[1], CANDIDATES=keys[2], SLOTS=slots,
-        BEAMS=triton.next_power_of_2(beams), num_warps=tiling.choose_warps,
+        TILES=tiles, SUBTILE=tiling.subtile, KEYS=keys[1], CANDIDATES=keys[2], SLOTS=slots, LEFTS=tiling.lefts,
+        BEAMS=triton.next_power_of_2(beams), launch_pdl=overlaps(logits.device), num_warps=tiling.choose_warps,
     )  # fmt: skip
     return _ranked(found) if ranked else found
 
@@ -165,9 +133,11 @@ def _ranked(found: Beams) -> Beams:
     """Sort beams by score descending, position ascending."""
     batch, width = found.scores.shape
     slots = triton.next_power_of_2(width)
-    part = min(32, slots)
+    part = min(32, slots, MOST_KEYS // slots)
     ranked = [torch.empty_like(field) for field in found[:-1]]
-    _rank[(batch, slots // part)](*found[:-1], *ranked, width, SLOTS=slots, PART=part, num_warps=4)
+    _rank[(batch, slots // part)](
+        *found[:-1], *ranked, width, SLOTS=slots, PART=part, launch_pdl=overlaps(found.scores.device), num_warps=4
+    )
     scores, nodes, parents, codes = ranked
     return Beams(scores, nodes, parents, codes, found.dropped)
 
@@ -183,6 +153,7 @@ def _scan_rows(
 
     The log sum exp is NaN where a log-probability of the row is not finite.
     """
+    wait_for_inputs()
     row = tl.program_id(0).to(tl.int64)
     request = row // W
     logits_ptr += row * V
@@ -259,17 +230,47 @@ def _best_of_tiles(
 
 @triton.jit
 def _choose_tiles(
-    tile_best_ptr, widths_ptr, chosen_ptr, left_ptr, tiles, K, KEYS: tl.constexpr, SLOTS: tl.constexpr
+    tile_best_ptr, widths_ptr, chosen_ptr, left_ptr, tiles, part, K,
+    KEYS: tl.constexpr, SLOTS: tl.constexpr, LEFTS: tl.constexpr,
 ):  # fmt: skip
-    """Write, a program a request, which of its W * TILES tiles may hold one of the best, ascending, then -1.
+    """Write, a program a part of a request, which of the part's tiles may hold one of the best, ascending, then -1.
 
-    left [B, 3]: the best total in the other tiles, and what the two choices after this one leave.
+    left [B, LEFTS]: the best total in the other tiles of the request, what the two choices after the tiles' leave, and
+    the best total in the other tiles of each part where there are several.
     """
-    request = tl.program_id(0).to(tl.int64)
+    wait_for_inputs()
+    request, nth = tl.program_id(0).to(tl.int64), tl.program_id(1)
     wanted = tl.minimum(tl.load(widths_ptr + request).to(tl.int32), K)
     index = tl.arange(0, KEYS)
-    best = tl.load(tile_best_ptr + request * tiles + index, mask=index < tiles, other=float("-inf"))
-    choose(best, wanted, chosen_ptr + request * K, left_ptr + request * 3, K, SLOTS)
+    inside = (index < part) & (nth * part + index < tiles)
+    best = tl.load(tile_best_ptr + request * tiles + nth * part + index, mask=inside, other=float("-inf"))
+    left_ptr += request * LEFTS + (3 + nth if LEFTS > 3 else 0)
+    choose(best, wanted, chosen_ptr + (request * tl.num_programs(1) + nth) * K, left_ptr, K, SLOTS)
+
+
+@triton.jit
+def _choose_among_parts(
+    tile_best_ptr, widths_ptr, apart_ptr, chosen_ptr, left_ptr, tiles, part, K,
+    KEYS: tl.constexpr, SLOTS: tl.constexpr, PARTS: tl.constexpr, LEFTS: tl.constexpr,
+):  # fmt: skip
+    """Write, a program a request, the best of the tiles that were chosen of its parts, ascending, then -1."""
+    wait_for_inputs()
+    request = tl.program_id(0).to(tl.int64)
+    wanted = tl.minimum(tl.load(widths_ptr + request).to(tl.int32), K)
+    apart_ptr += request * PARTS * K
+    chosen_ptr += request * K
+    index = tl.arange(0, KEYS)
+    tile = tl.load(apart_ptr + index, mask=index < PARTS * K, other=-1)
+    at = request * tiles + index // K * part + tile
+    best = tl.load(tile_best_ptr + at, mask=tile >= 0, other=float("-inf"))
+    choose(best, wanted, chosen_ptr, left_ptr + request * LEFTS, K, SLOTS)
+    tl.debug_barrier()
+
+    slot = tl.arange(0, SLOTS)
+    place = tl.load(chosen_ptr + slot, mask=slot < K, other=-1)  # among those of the parts
+    tile = tl.load(apart_ptr + place, mask=place >= 0, other=0) + place // K * part
+    tl.debug_barrier()
+    tl.store(chosen_ptr + slot, tl.where(place >= 0, tile, -1), mask=slot < K)
 
 
 @triton.jit
@@ -280,6 +281,7 @@ def _read_tiles(
     SUBTILE: tl.constexpr,
 ):  # fmt: skip
     """Write, a program a chosen tile, its candidates' totals, -inf for what is none, and the best of each subtile."""
+    wait_for_inputs()
     request = tl.program_id(0).to(tl.int64)
     tile = request * K + tl.program_id(1)
     chosen = tl.load(chosen_ptr + tile)
@@ -310,14 +312,15 @@ def _choose_candidates(
     totals_ptr, subtile_best_ptr, widths_ptr, chosen_ptr, start_ptr, child_code_ptr, scores_ptr, log_sum_ptr, best_ptr,
     out_scores_ptr, out_nodes_ptr, out_parents_ptr, out_codes_ptr, left_ptr, dropped_ptr, W, K,
     TILE: tl.constexpr, TILES: tl.constexpr, SUBTILE: tl.constexpr,
-    KEYS: tl.constexpr, CANDIDATES: tl.constexpr, SLOTS: tl.constexpr, BEAMS: tl.constexpr,
+    KEYS: tl.constexpr, CANDIDATES: tl.constexpr, SLOTS: tl.constexpr, LEFTS: tl.constexpr, BEAMS: tl.constexpr,
 ):  # fmt: skip
     """Write, a program a request, the best subtiles of the chosen tiles, their best candidates, and these as beams.
 
-    left [B, 3] holds the best total that each choice left out, dropped [B] gets the best of the three.
+    left [B, LEFTS] holds the best total that each choice left out, dropped [B] gets the best of these.
     best [B, 2, K] is where the two choices are put, so that each thread can read what others chose. All beams are dead
     and score NaN where a beam's score is NaN, or a live one's log sum exp.
     """
+    wait_for_inputs()
     request = tl.program_id(0).to(tl.int64)
     totals_ptr += request * K * TILE
     subtile_best_ptr += request * K * (TILE // SUBTILE)
@@ -327,14 +330,14 @@ def _choose_candidates(
     index = tl.arange(0, KEYS)
     inside = index < K * (TILE // SUBTILE)
     subtile_best = tl.load(subtile_best_ptr + index, mask=inside, other=float("-inf"))
-    choose(subtile_best, wanted, best_ptr, left_ptr + request * 3 + 1, K, SLOTS)
+    choose(subtile_best, wanted, best_ptr, left_ptr + request * LEFTS + 1, K, SLOTS)
     tl.debug_barrier()
 
     index = tl.arange(0, CANDIDATES)
     subtile = tl.load(best_ptr + index // SUBTILE, mask=index < K * SUBTILE, other=-1)
     candidate = subtile * SUBTILE + index % SUBTILE  # in totals [K, TILE]
     total = tl.load(totals_ptr + candidate, mask=subtile >= 0, other=float("-inf"))
-    choose(total, wanted, best_ptr + K, left_ptr + request * 3 + 2, K, SLOTS)
+    choose(total, wanted, best_ptr + K, left_ptr + request * LEFTS + 2, K, SLOTS)
     tl.debug_barrier()
 
     beam = tl.arange(0, BEAMS)
@@ -351,8 +354,8 @@ def _choose_candidates(
     code = tl.load(child_code_ptr + node, mask=real, other=0)
     out = request * K + slot
     score = tl.load(totals_ptr + candidate, mask=real, other=float("-inf"))
-    three = tl.arange(0, 4)
-    left = tl.load(left_ptr + request * 3 + three, mask=three < 3, other=float("-inf"))
+    choice = tl.arange(0, 8)
+    left = tl.load(left_ptr + request * LEFTS + choice, mask=choice < LEFTS, other=float("-inf"))
     tl.store(dropped_ptr + request, tl.where(finite, tl.max(left, 0), float("nan")))
     tl.store(out_scores_ptr + out, tl.where(finite, score, float("nan")), mask=slot < K)
     tl.store(out_nodes_ptr + out, tl.where(real, node, _DEAD).to(tl.int64), mask=slot < K)
@@ -366,6 +369,7 @@ def _rank(
     SLOTS: tl.constexpr, PART: tl.constexpr,
 ):  # fmt: skip
     """Sort PART of a request's beams a program: each goes where as many stand before it by score, then position."""
+    wait_for_inputs()
     first = tl.program_id(0).to(tl.int64) * K
     other, mine = tl.arange(0, SLOTS), tl.program_id(1) * PART + tl.arange(0, PART)
     key = sortable(tl.load(scores_ptr + first + other, mask=other < K, other=float("-inf")))[None, :]

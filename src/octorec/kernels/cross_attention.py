@@ -23,6 +23,7 @@ from octorec.kernels.device import card_of
 from octorec.kernels.fp8 import GROUP, Granularity
 from octorec.kernels.maybe_quantize import quantize
 from octorec.kernels.ops import Operand
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.products import Tiling
 from octorec.kernels.self_attention import check_head_width
 
@@ -70,7 +71,7 @@ def cross_attention(
             W=beams, S=keys.shape[1], H=heads, G=groups, softmax_scale=width**-0.5,
             scale_row=scale.stride(0), scale_group=scale.stride(1),
             D=width, ROWS=tiling.rows, ITEMS=tiling.items, SHARED=keys is values,
-            QUANTIZE=fused, num_warps=tiling.warps, num_stages=tiling.stages,
+            QUANTIZE=fused, launch_pdl=overlaps(q.device), num_warps=tiling.warps, num_stages=tiling.stages,
         )  # fmt: skip
     return out if fused or quantize_to is None else quantize(written, quantize_to)
 
@@ -81,6 +82,7 @@ def _cross_attention(
     D: tl.constexpr, ROWS: tl.constexpr, ITEMS: tl.constexpr, SHARED: tl.constexpr, QUANTIZE: tl.constexpr,
 ):  # fmt: skip
     """Attend with ROWS beams of a request and one head in each program."""
+    wait_for_inputs()
     head, request = tl.program_id(1), tl.program_id(2).to(tl.int64)
     beam = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = (beam < W)[:, None]

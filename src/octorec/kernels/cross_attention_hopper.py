@@ -31,6 +31,7 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octorec.kernels.device import processors
 from octorec.kernels.hopper import cast
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 
 WIDTH = 128  # of a head
 ITEMS = 128  # of a tile of the context; the bits of a result depend on it
@@ -54,7 +55,7 @@ def cross_attention_hopper(
         out_desc=_boxes(out.view(batch, beams, heads * WIDTH), 64), context_ptr=context, lengths_ptr=lengths,
         scale_ptr=scale, tiles=tiles, W=beams, S=items, softmax_scale=WIDTH**-0.5 * 1.4426950408889634,
         scale_row=scale.stride(0), scale_group=scale.stride(1), H=heads, G=groups,
-        QUANTIZE=quantize, ITEMS=ITEMS, STAGES=STAGES, CONSUMERS=consumers, num_warps=4,
+        QUANTIZE=quantize, ITEMS=ITEMS, STAGES=STAGES, CONSUMERS=consumers, launch_pdl=overlaps(q.device), num_warps=4,
     )  # fmt: skip
 
 
@@ -98,6 +99,7 @@ def _cross_attention_hopper(
         mbarrier.init(q_full.index(place), count=1)
         mbarrier.init(q_empty.index(place), count=CONSUMERS)
     fence_async_shared()
+    wait_for_inputs()
     loaded = (
         q_desc, context_desc, context_ptr, lengths_ptr, q_smem, context_smem, full, empty, q_full, q_empty,
         tiles, W, S,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from octorec.kernels import reference, stock
 from octorec.kernels.beam_step import beam_step as beam_step
-from octorec.kernels.beam_step import check_beams as check_beams
+from octorec.kernels.beam_tiling import check_beams as check_beams
 from octorec.kernels.cross_attention import cross_attention as cross_attention
 from octorec.kernels.device import check_device as check_device
 from octorec.kernels.linear import linear as linear

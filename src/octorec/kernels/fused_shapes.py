@@ -13,7 +13,7 @@ from torch import Tensor
 from triton import next_power_of_2
 
 from octorec.kernels import reference, stock
-from octorec.kernels.beam_step import tiling_for
+from octorec.kernels.beam_tiling import tiling_for
 from octorec.kernels.cast import empty_quantized
 from octorec.kernels.fp8 import GROUP, Granularity, values_of
 from octorec.kernels.ops import Beams, NodeFilter, Operand, Routing, TrieLevel, Variant
@@ -157,7 +157,9 @@ class Shapes(Variant):
         batch, beams, vocabulary = logits.shape
         tiling = tiling_for(beams, vocabulary, out_width)
         tiles, subtiles = -(-vocabulary // tiling.tile), tiling.tile // tiling.subtile
-        sizes = (4 * beams, beams * tiles, out_width, out_width * tiling.tile, out_width * subtiles, 2 * out_width, 3)
+        chosen = out_width if tiling.parts == 1 else out_width * (1 + tiling.parts)
+        read = (out_width * tiling.tile, out_width * subtiles)
+        sizes = (4 * beams, beams * tiles, chosen, *read, 2 * out_width, tiling.lefts)
         buffers = [logits.new_empty(batch, size) for size in sizes]
         found = _beams(logits, out_width)
         result = _beams(logits, out_width) if ranked else found

@@ -30,6 +30,7 @@ from octorec.kernels.cast import empty_quantized, to_e4m3
 from octorec.kernels.device import card_of, check_fp8, processors
 from octorec.kernels.fp8 import GROUP, Quantized, values_of
 from octorec.kernels.ops import Operand
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.products import Accumulate, Card, Fusion, Problem, Scales, Tile, product_for
 from octorec.kernels.swiglu import silu
 
@@ -100,7 +101,7 @@ def gemm(
         SPLIT=0 if plan is None else plan.block_m // tile.rows, SWIGLU=swiglu, QUANTIZE=fusion == "swiglu_cast",
         PROMOTE=sums == "float32" and scales == "rows", ADD=residual is not None, ROWS=tile.rows,
         COLUMNS=tile.columns, HALVES=tile.halves, DEPTH=tile.depth, BAND=tile.band,
-        num_warps=tile.warps, num_stages=tile.stages,
+        launch_pdl=overlaps(values.device), num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return result
 
@@ -181,6 +182,7 @@ def _gemm(
     x_scale_row, x_scale_group, out_scale_group: strides of the scales [P, G]. SPLIT: tiles of rows in one of the
     plan's, 0 without a plan.
     """
+    wait_for_inputs()
     WIDTH: tl.constexpr = N // 2 if SWIGLU else N
     SPAN: tl.constexpr = COLUMNS if SWIGLU else COLUMNS * HALVES
     RIGHT: tl.constexpr = WIDTH if SWIGLU else COLUMNS  # from a weight's row for `left` to its row for `right`

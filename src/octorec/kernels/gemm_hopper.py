@@ -33,6 +33,7 @@ from octorec.kernels.device import processors
 from octorec.kernels.fp8 import GROUP, Quantized
 from octorec.kernels.hopper import cast, rounded
 from octorec.kernels.ops import Operand
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.products import Fusion
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def gemm_hopper(
         n_tiles_ptr=x.values if plan is None else plan.n_tiles, rows=rows, scale_group=x_scale.stride(1),
         N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
         PLANNED=plan is not None, SWIGLU=swiglu, QUANTIZE=quantize, GROUPS=groups, ADD=residual is not None,
-        COLUMNS=columns, STAGES=4 if swiglu or (groups and residual is not None) else 5, num_warps=4,
+        COLUMNS=columns, STAGES=4 if swiglu or (groups and residual is not None) else 5,
+        launch_pdl=overlaps(x.values.device), num_warps=4,
     )  # fmt: skip
     return result
 
@@ -135,6 +137,7 @@ def _gemm_hopper(
         mbarrier.init(full.index(stage), count=1)
         mbarrier.init(empty.index(stage), count=2)
     fence_async_shared()
+    wait_for_inputs()
     down = gl.load(n_tiles_ptr) if PLANNED else (rows + 127) // 128
     gl.warp_specialize(
         [

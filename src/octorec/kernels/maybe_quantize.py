@@ -12,6 +12,7 @@ from torch import Tensor
 from octorec.kernels.cast import empty_quantized, to_e4m3
 from octorec.kernels.fp8 import E4M3, GROUP, Granularity, Quantized
 from octorec.kernels.ops import Operand
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.rows import load_tiles, row_tiles, store_quantized
 
 
@@ -30,7 +31,7 @@ def quantize(x: Tensor, granularity: Granularity) -> Quantized:
     tiles, groups, warps = row_tiles(x.shape[-1])
     _quantize_row[(len(rows),)](
         rows, out.values, out.scale, *out.scale.stride(), WIDTH=x.shape[-1], TILES=tiles, GROUPS=groups,
-        PER_GROUP=granularity == "group", num_warps=warps,
+        PER_GROUP=granularity == "group", launch_pdl=overlaps(x.device), num_warps=warps,
     )  # fmt: skip
     return Quantized(out.values.view(x.shape), _leading(out.scale, x.shape[:-1]), granularity, x.dtype)
 
@@ -41,6 +42,7 @@ def _quantize_row(
     WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
     """Quantize one row in each program."""
+    wait_for_inputs()
     row = tl.program_id(0).to(tl.int64)
     x = load_tiles(x_ptr + row * WIDTH, WIDTH, TILES, GROUPS)
     at = scale_ptr + row * scale_row
@@ -54,13 +56,16 @@ def _quantize_blocks(x: Tensor) -> Quantized:
     values = torch.empty(x.shape, dtype=E4M3, device=x.device)
     scale = torch.empty(*x.shape[:-2], *blocks, dtype=torch.float32, device=x.device)
     matrices = x.numel() // (height * width)
-    _quantize_block[(blocks[1], blocks[0], matrices)](x, values, scale, height, width, num_warps=8)
+    _quantize_block[(blocks[1], blocks[0], matrices)](
+        x, values, scale, height, width, launch_pdl=overlaps(x.device), num_warps=8
+    )
     return Quantized(values, scale, "block", x.dtype)
 
 
 @triton.jit
 def _quantize_block(x_ptr, values_ptr, scale_ptr, height, width):
     """Quantize one block in each program: program (k, n, matrix)."""
+    wait_for_inputs()
     k, n, matrix = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     row = n * 128 + tl.arange(0, 128)[:, None]
     column = k * 128 + tl.arange(0, 128)[None, :]

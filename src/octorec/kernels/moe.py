@@ -20,6 +20,7 @@ from octorec.kernels.fp8 import GROUP, Granularity, Quantized
 from octorec.kernels.gemm import gemm
 from octorec.kernels.maybe_quantize import quantize
 from octorec.kernels.ops import Operand, Routing
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.plan import ExpertPlan, plan_experts
 from octorec.kernels.rows import load_tiles, quantize_tiles, row_tiles, store_tiles, write_quantized
 from octorec.kernels.swiglu import swiglu
@@ -76,7 +77,8 @@ def dispatch(x: Tensor, plan: ExpertPlan, quantize_to: Granularity | None) -> Op
     tiles, groups, warps = row_tiles(width)
     _dispatch[(rows,)](
         x, plan.slot_of, out, scale, *scale.stride(), R=plan.slot_of.shape[1], WIDTH=width, TILES=tiles, GROUPS=groups,
-        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=warps,
+        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group",
+        launch_pdl=overlaps(x.device), num_warps=warps,
     )  # fmt: skip
     return slots
 
@@ -96,7 +98,7 @@ def combine(parts: Tensor, plan: ExpertPlan, weights: Tensor, residual: Tensor |
     _combine[(rows,)](
         parts, plan.slot_of, weights, parts if residual is None else residual, out,
         R=per_row, SLOTS=triton.next_power_of_2(per_row), WIDTH=width, TILES=tiles, GROUPS=groups,
-        ADD=residual is not None, num_warps=warps,
+        ADD=residual is not None, launch_pdl=overlaps(parts.device), num_warps=warps,
         enable_fp_fusion=False,  # products rounded before they are added, as the reference does
     )  # fmt: skip
     return out
@@ -109,6 +111,7 @@ def _dispatch(
     QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
     """Copy one row into its slots in each program."""
+    wait_for_inputs()
     row = tl.program_id(0).to(tl.int64)
     x = load_tiles(x_ptr + row * WIDTH, WIDTH, TILES, GROUPS)
     if QUANTIZE:
@@ -130,6 +133,7 @@ def _combine(
     ADD: tl.constexpr,
 ):  # fmt: skip
     """Sum one row, held as tiles, in each program."""
+    wait_for_inputs()
     row = tl.program_id(0).to(tl.int64)
     r = tl.arange(0, SLOTS)
     slots = tl.load(slot_of_ptr + row * R + r, r < R, other=2**31 - 1)

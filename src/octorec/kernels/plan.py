@@ -15,6 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octorec.kernels.overlap import overlaps, wait_for_inputs
+
 CHUNK = 256  # entries a program
 
 
@@ -57,13 +59,16 @@ def plan_experts(experts: Tensor, n_expert: int, block_m: int) -> ExpertPlan:
         torch.empty(shape, dtype=torch.int32, device=experts.device)
         for shape in (experts.shape, (tiles,), (tiles,), (1,), (chunks, bins))
     )
-    _count[(chunks,)](experts, counts, experts.numel(), n_expert, CHUNK=CHUNK, BINS=bins)
+    if chunks > 1:
+        _count[(chunks,)](
+            experts, counts, experts.numel(), n_expert, CHUNK=CHUNK, BINS=bins, launch_pdl=overlaps(experts.device)
+        )
     _place[(chunks,)](
-        experts_ptr=experts, counts_ptr=counts, slot_of_ptr=slot_of, tile_expert_ptr=tile_expert,
-        tile_rows_ptr=tile_rows, n_tiles_ptr=n_tiles, entries=experts.numel(), n_expert=n_expert, tiles=tiles,
-        block_m=block_m,
+        experts_ptr=experts, counts_ptr=counts if chunks > 1 else None, slot_of_ptr=slot_of,
+        tile_expert_ptr=tile_expert, tile_rows_ptr=tile_rows, n_tiles_ptr=n_tiles, entries=experts.numel(),
+        n_expert=n_expert, tiles=tiles, block_m=block_m,
         CHUNK=CHUNK, BINS=bins, CHUNKS=min(triton.next_power_of_2(chunks), 16384 // bins),
-        num_warps=8,
+        launch_pdl=overlaps(experts.device), num_warps=8,
     )  # fmt: skip
     return ExpertPlan(slot_of, tile_expert, tile_rows, n_tiles, block_m)
 
@@ -78,10 +83,15 @@ def _chunk(experts_ptr, entries, n_expert, CHUNK: tl.constexpr):
 @triton.jit
 def _count(experts_ptr, counts_ptr, entries, n_expert, CHUNK: tl.constexpr, BINS: tl.constexpr):
     """Count how many entries of the chunk go to each expert: counts [chunks, BINS]."""
+    wait_for_inputs()
     expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
-    bins = tl.arange(0, BINS)
-    count = tl.histogram(expert, BINS)
-    tl.store(counts_ptr + tl.program_id(0) * BINS + bins, tl.where(bins < n_expert, count, 0))
+    tl.store(counts_ptr + tl.program_id(0) * BINS + tl.arange(0, BINS), _counted(expert, n_expert, BINS))
+
+
+@triton.jit
+def _counted(expert, n_expert, BINS: tl.constexpr):
+    """Return how many of the entries go to each expert [BINS]."""
+    return tl.where(tl.arange(0, BINS) < n_expert, tl.histogram(expert, BINS), 0)
 
 
 @triton.jit
@@ -90,24 +100,32 @@ def _place(
     entries, n_expert, tiles, block_m,
     CHUNK: tl.constexpr, BINS: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
-    """Return an entry's slot: its expert's first, and the number of entries before it that go there too."""
+    """Return an entry's slot: its expert's first, and the number of entries before it that go there too.
+
+    counts: None where there is one chunk, which counts its own.
+    """
+    wait_for_inputs()
     chunk, chunks = tl.program_id(0), tl.num_programs(0)
     bins = tl.arange(0, BINS)
-    total = tl.zeros((BINS,), tl.int32)  # entries of each expert
-    before = tl.zeros((BINS,), tl.int32)  # those of them in earlier chunks
-    for first in range(0, chunks, CHUNKS):
-        other = first + tl.arange(0, CHUNKS)[:, None]
-        count = tl.load(counts_ptr + other * BINS + bins[None, :], other < chunks, other=0)
-        total += tl.sum(count, 0)
-        before += tl.sum(tl.where(other < chunk, count, 0), 0)
+    expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
+    before = tl.zeros((BINS,), tl.int32)  # entries of each expert in earlier chunks
+    if counts_ptr is None:
+        count = _counted(expert, n_expert, BINS)
+        total = count
+    else:
+        count = tl.load(counts_ptr + chunk * BINS + bins)
+        total = tl.zeros((BINS,), tl.int32)  # entries of each expert
+        for first in range(0, chunks, CHUNKS):
+            other = first + tl.arange(0, CHUNKS)[:, None]
+            counts = tl.load(counts_ptr + other * BINS + bins[None, :], other < chunks, other=0)
+            total += tl.sum(counts, 0)
+            before += tl.sum(tl.where(other < chunk, counts, 0), 0)
     tiles_of = (total + block_m - 1) // block_m
     end = tl.cumsum(tiles_of, 0)  # of each expert's tiles
 
-    expert = _chunk(experts_ptr, entries, n_expert, CHUNK)
     place = tl.arange(0, CHUNK)
     ordered = tl.sort(expert * CHUNK + place)  # an expert's entries together, as they came
     expert = ordered // CHUNK
-    count = tl.load(counts_ptr + chunk * BINS + bins)
     begin = (end - tiles_of) * block_m  # each expert's first slot
     slot = tl.gather(begin + before - (tl.cumsum(count, 0) - count), expert, 0) + place
     tl.store(slot_of_ptr + chunk * CHUNK + ordered % CHUNK, slot, expert < n_expert)

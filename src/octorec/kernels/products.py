@@ -72,6 +72,11 @@ class Card:
     attention: Tiling
     warp_groups: bool = False
 
+    @property
+    def overlaps(self) -> bool:
+        """Tell whether a kernel's programs may start before the kernel before it has ended."""
+        return self.capabilities >= ((9, 0),)
+
 
 LARGE, SMALL = Tile(), Tile(rows=32, stages=3)  # these ask for 224 and 80 KB of shared memory
 SQUARE = Tiling(rows=64, items=64, warps=4, stages=3)  # a third faster than rows of 128 at B 32, W 512, S 512

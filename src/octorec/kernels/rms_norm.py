@@ -12,6 +12,7 @@ from torch import Tensor
 from octorec.kernels.cast import empty_quantized
 from octorec.kernels.fp8 import Granularity
 from octorec.kernels.ops import Operand
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.rows import load_tiles, row_tiles, store_quantized, store_tiles
 
 
@@ -33,7 +34,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | N
     tiles, groups, warps = row_tiles(width)
     _rms_norm[(x.numel() // width,)](
         x, weight, out, scale, eps, *scale.stride()[:2], WIDTH=width, TILES=tiles, GROUPS=groups,
-        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=warps,
+        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group",
+        launch_pdl=overlaps(x.device), num_warps=warps,
     )  # fmt: skip
     return normed
 
@@ -48,6 +50,7 @@ def _rms_norm(
 
     Weights are loaded last, when the row needs fewer registers.
     """
+    wait_for_inputs()
     row = tl.program_id(0).to(tl.int64)
     out_ptr += row * WIDTH
     x = load_tiles(x_ptr + row * WIDTH, WIDTH, TILES, GROUPS)

@@ -14,7 +14,9 @@ import triton.language as tl
 from torch import Tensor
 
 from octorec.errors import InputError
+from octorec.kernels.device import card_of, processors
 from octorec.kernels.ops import Routing
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 
 MOST_EXPERTS, MOST_CHOSEN = 256, 8
 
@@ -23,7 +25,8 @@ MOST_EXPERTS, MOST_CHOSEN = 256, 8
 class Tiling:
     """A Tiling lays out the kernel.
 
-    rows of a program, columns of x at a time (powers of two); warps; stages of its loads.
+    rows of a program, columns of x at a time (powers of two); warps; stages of its loads. Columns do not change a
+    result: tensor cores sum 16 at a time, in their order.
     """
 
     rows: int = 64
@@ -31,11 +34,15 @@ class Tiling:
     warps: int = 4
     stages: int = 4
 
+    def shared(self, experts: int) -> int:
+        """Return the bytes that a program's loads of `experts`, a power of two, hold in shared memory at most."""
+        return self.stages * (self.rows + experts) * self.columns * 2
 
-TILING = Tiling()
+
+FEW, MANY = Tiling(columns=256, stages=3), Tiling()
 
 
-def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tiling: Tiling = TILING) -> Routing:
+def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tiling: Tiling | None = None) -> Routing:
     """Compute `Ops.route`: x [T, C], gate [E, C] of one 16-bit type, bias [E] float32 -> experts, weights [T, R].
 
     E up to 256, top_k up to 8. A tie of biased scores goes to the lower expert. One launch.
@@ -48,15 +55,23 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tili
     assert x.is_contiguous()
     assert gate.is_contiguous()
     assert x.dtype == gate.dtype
+    padded = max(16, triton.next_power_of_2(experts))
+    tiling = tiling or _tiling(x.device, rows, padded)
     chosen = torch.empty(rows, top_k + n_shared, dtype=torch.int64, device=x.device)
     weights = torch.empty(rows, top_k + n_shared, dtype=torch.float32, device=x.device)
     _route[(triton.cdiv(rows, tiling.rows),)](
         x, gate, bias, chosen, weights, rows, width, E=experts, TOP_K=top_k, SHARED=n_shared, ROWS=tiling.rows,
-        COLUMNS=tiling.columns, EXPERTS=max(16, triton.next_power_of_2(experts)),
+        COLUMNS=tiling.columns, EXPERTS=padded,
         SLOTS=triton.next_power_of_2(top_k + n_shared),
-        num_warps=tiling.warps, num_stages=tiling.stages,
+        launch_pdl=overlaps(x.device), num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
     return Routing(chosen, weights)
+
+
+def _tiling(device: torch.device, rows: int, experts: int) -> Tiling:
+    """Return wide steps where all programs run at once with them: so few rows wait for memory, and then less often."""
+    at_once = triton.cdiv(rows, FEW.rows) <= processors(device)
+    return FEW if at_once and FEW.shared(experts) <= card_of(device).shared else MANY
 
 
 def check_experts(experts: int, top_k: int) -> None:
@@ -74,6 +89,7 @@ def _route(
     EXPERTS: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
     """Route ROWS rows in each program: scores [ROWS, EXPERTS], then TOP_K times the best that is left."""
+    wait_for_inputs()
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     expert = tl.arange(0, EXPERTS)
     column = tl.arange(0, COLUMNS)

@@ -17,6 +17,7 @@ from octorec.errors import InputError
 from octorec.kernels.cast import empty_quantized
 from octorec.kernels.fp8 import Granularity
 from octorec.kernels.ops import Operand
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.rows import row_groups, store_quantized
 
 HEAD_WIDTHS = (16, 32, 64, 128)
@@ -45,7 +46,8 @@ def self_attention(
         qkv_ptr=qkv, past_ptrs=tuple(past), ancestor_ptrs=tuple(ancestors), out_ptr=values, scale_ptr=scale,
         W=beams, past_widths=tuple(level.shape[1] for level in past), C=columns, softmax_scale=width**-0.5,
         scale_row=scale.stride(0), scale_group=scale.stride(1), WIDTH=columns, P=len(past), D=width, GROUPS=groups,
-        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=4 if groups <= 16 else 8,
+        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group",
+        launch_pdl=overlaps(qkv.device), num_warps=4 if groups <= 16 else 8,
     )  # fmt: skip
     return out
 
@@ -68,6 +70,7 @@ def _self_attention(
 
     C = WIDTH comes a second time as a number that the compiler does not know, or it would load less at once.
     """
+    wait_for_inputs()
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, GROUPS * 128 // D)[:, None] * D + tl.arange(0, D)[None, :]
     inside = column < C

@@ -12,6 +12,7 @@ from torch import Tensor
 from octorec.kernels.cast import empty_quantized
 from octorec.kernels.fp8 import Granularity
 from octorec.kernels.ops import Operand
+from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.rows import load_tiles, row_tiles, store_quantized, store_tiles
 
 
@@ -33,7 +34,8 @@ def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
     tiles, groups, warps = row_tiles(width)
     _swiglu[(rows,)](
         gate_up, out, scale, *scale.stride(), WIDTH=width, TILES=tiles, GROUPS=groups,
-        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group", num_warps=warps,
+        QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group",
+        launch_pdl=overlaps(gate_up.device), num_warps=warps,
     )  # fmt: skip
     return hidden
 
@@ -50,6 +52,7 @@ def _swiglu(
     WIDTH: tl.constexpr, TILES: tl.constexpr, GROUPS: tl.constexpr, QUANTIZE: tl.constexpr, PER_GROUP: tl.constexpr,
 ):  # fmt: skip
     """Compute one row in each program."""
+    wait_for_inputs()
     row = tl.program_id(0).to(tl.int64)
     gate_ptr = gate_up_ptr + row * (2 * WIDTH)
     gate = load_tiles(gate_ptr, WIDTH, TILES, GROUPS)

@@ -36,8 +36,8 @@ class ContextKV:
     """A ContextKV holds what is kept of a batch between its levels.
 
     keys, values: a tensor [B, S, G, D] for each KV layer (the same one twice when S_kv = 1). lengths [B].
-    past[block][level] [B, W_level, 3, H, D]: the q, k, v each level left. ancestors[level] [B, W]: the beam of that
-    level which each present beam descends from.
+    past[block][level] [B, W_level, 3, H, D]: the q, k, v each level left for later ones; the last level leaves none.
+    ancestors[level] [B, W]: the beam of that level which each present beam descends from.
     """
 
     keys: list[Tensor]
@@ -214,9 +214,10 @@ class OneRecV2(nn.Module):
             kv.follow(parents)
             h = self.code_embed[level - 1](codes)
         h = (h + self.position[level]).flatten(0, 1)  # [B*W, C]
+        keep = level + 1 < len(self.codebook_sizes)
         for block, past in zip(self.blocks, kv.past, strict=True):
             assert isinstance(block, Block)
-            h = block(h, kv, partial(_step, block.self_attn, kv, past))
+            h = block(h, kv, partial(_step, block.self_attn, kv, past, keep))
         return self._logits(level, h).unflatten(0, (batch, -1))
 
     def forward(self, batch: ContextBatch, codes: Tensor) -> list[Tensor]:
@@ -242,10 +243,11 @@ def _batch(inputs: Inputs) -> ContextBatch:
     return ContextBatch(inputs["lengths"], inputs["codes"], inputs["user"], features=features)
 
 
-def _step(attention: SelfAttention, kv: ContextKV, past: list[Tensor], x: Operand, h: Tensor) -> Tensor:
-    """Run one level of a block's self-attention, which leaves its q, k, v in `past`."""
+def _step(attention: SelfAttention, kv: ContextKV, past: list[Tensor], keep: bool, x: Operand, h: Tensor) -> Tensor:
+    """Run one level of a block's self-attention, which leaves its q, k, v in `past` where a later level reads them."""
     h, qkv = attention.step(x, h, len(kv.lengths), past, kv.ancestors)
-    past.append(qkv)
+    if keep:
+        past.append(qkv)
     return h
 
 

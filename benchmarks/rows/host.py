@@ -1,0 +1,41 @@
+"""Rows of what the host does: `benchmarks.host` and `benchmarks.judging`."""
+
+from dataclasses import dataclass
+
+from benchmarks.records import Row
+
+
+@dataclass(frozen=True)
+class HostRow(Row):
+    """What one thread of Python takes for one batch of requests, without the device's search."""
+
+    batch: int  # requests
+    context: int  # items of history a request
+    beam_width: int
+    k: int  # items a request
+    n_items: int  # of the catalog
+    parse_ms: float  # CPU time of a batch, the best of several: item ids become codes
+    stage_ms: float  # they are written where the device takes them from
+    rank_ms: float  # beams become items
+    answer_ms: float  # items become answers
+    ms: float  # the sum
+    runs: int
+    cpu_model: str
+
+
+@dataclass(frozen=True)
+class JudgingRow(Row):
+    """One evaluation of two checkpoints on the same targets, as `octorec evaluate` does it."""
+
+    device: str  # cpu or cuda
+    data: str  # the file's name
+    baseline: str  # the checkpoint's name
+    candidate: str
+    targets: int
+    items: int  # of the catalog
+    k: int  # items a list
+    beam_width: int
+    seconds: float  # from reading the data to the verdict, kernels compiled on the way
+    parts: dict[str, float]  # seconds of each part
+    verdict: str
+    cpu_model: str
