@@ -120,3 +120,36 @@ def test_a_search_reads_no_value_on_the_host(ops: ModuleType) -> None:
     assert ops.prefill_attention(q, keys[:, :W], values[:, :W], meta[7], None).shape == (B * W, H * D)
     x = torch.empty(4, (H + 2 * G) * D, device="meta")
     assert ops.rope(x, torch.empty(9, D, device="meta"), x[:, 0].long(), H, None, 1e-6)[0].shape == (4, H, D)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_they_run_in_a_graph_and_agree_with_the_references() -> None:
+    given = beams(2, torch.bfloat16)
+    there = [t.cuda() if isinstance(t, Tensor) else t for t in given]
+    there[3], there[4] = [tuple(t.cuda() for t in pair) for pair in given[3]], [t.cuda() for t in given[4]]
+    keys, values, weight = there[5], there[6], torch.randn(2**14 + 3, H * D, device="cuda").bfloat16()
+    q = torch.randn(B, S, H, D, device="cuda").bfloat16()
+    qkv, positions = torch.randn(S, (H + 2 * G) * D, device="cuda").bfloat16(), torch.arange(S, device="cuda")
+
+    def run() -> list[Tensor]:
+        out = fused.beam_attention(*there)
+        prompts = fused.prefill_attention(q, keys, values, there[7], None)
+        return [out, prompts, fused.log_norm(out, weight), *fused.rope(qkv, angles, positions, H, None, 1e-6)]
+
+    angles = turns(S).cuda()
+    eager, graph = run(), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = run()
+    graph.replay()
+    for found, expected in zip(captured, eager, strict=True):
+        assert found.equal(expected)
+    inside = torch.arange(S) < LENGTHS[:, None]
+    theirs = reference.prefill_attention(q.cpu(), keys.cpu(), values.cpu(), LENGTHS, None).view(B, S, -1)[inside]
+    torch.testing.assert_close(eager[1].cpu().view(B, S, -1)[inside], theirs, atol=2e-2, rtol=2**-7)
+    torch.testing.assert_close(eager[0].cpu(), reference.beam_attention(*given), atol=2e-2, rtol=2**-7)
+    log_norm = reference.log_norm(eager[0].cpu(), weight.cpu())
+    torch.testing.assert_close(eager[2].cpu(), log_norm, atol=1e-3, rtol=1e-4)
+    for found, expected in zip(
+        eager[3:], reference.rope(qkv.cpu(), turns(S), torch.arange(S), H, None, 1e-6), strict=True
+    ):
+        torch.testing.assert_close(found.cpu(), expected, atol=1e-2, rtol=2**-7)

@@ -43,10 +43,10 @@ def reference_model(kind: str, tied: bool = True, seed: int = 0, **changes: Any)
     return model
 
 
-def save(model: Any, folder: Path, sids: SidTokens = SIDS, **save: Any) -> Path:
-    """What `save_pretrained` writes, with `sid_tokens` in config.json."""
+def save(model: Any, folder: Path, sids: SidTokens | None = SIDS, **save: Any) -> Path:
+    """What `save_pretrained` writes, with `sid_tokens` in config.json; None: the folder's tokenizer says them."""
     model.save_pretrained(folder, **save)
-    change_config(folder, sid_tokens=sids.to_dict())
+    change_config(folder, sid_tokens=... if sids is None else sids.to_dict())
     return folder
 
 

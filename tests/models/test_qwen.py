@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer as TextTokenizer
 from torch import Tensor
 
 from octorec.catalog.catalog import Catalog
@@ -27,6 +28,7 @@ from octorec.models.names import disk_tensors
 from octorec.models.sid_tokens import EndToken
 from octorec.numerics.activations import activation_stats
 from octorec.quant.load import empty_model, load_model
+from tests.models.made_tokenizers import minionerec
 from tests.models.qwen_made import BEGIN, EOS, NEWLINE, ROWS, SIDS, change_config, expected, item_tokens
 from tests.models.qwen_made import reference_model as made
 from tests.models.qwen_made import save as saved
@@ -56,7 +58,10 @@ def catalog() -> Catalog:
 
 
 @torch.no_grad()
-def searched(model: Any, prompts: list[list[int]], width: int) -> tuple[Searched, list[list[tuple[int, ...]]]]:
+def searched(
+    model: Any, prompts: list[list[int]], width: int, room: int | None = None
+) -> tuple[Searched, list[list[tuple[int, ...]]]]:
+    """What a search finds with beams of `width`, where there is room for more; and the items."""
     trie, count = DeviceCatalog(catalog(), 100, torch.device("cpu")), len(prompts)
     none = NodeFilter(
         torch.zeros(0, dtype=torch.int32), torch.zeros(count + 1, dtype=torch.int64),
@@ -64,7 +69,7 @@ def searched(model: Any, prompts: list[list[int]], width: int) -> tuple[Searched
     )  # fmt: skip
     roots = torch.full((count, 1), trie.first_nodes[0])
     batch = SearchBatch(batch_of(model, prompts), roots, torch.full((3, count), width), (none,) * 3)
-    found = search(model, trie.levels, batch, (width,) * 3, reference)
+    found = search(model, trie.levels, batch, (room or width,) * 3, reference)
     return found, [[ITEMS[node] for node in row if node != DEAD] for row in found.nodes.tolist()]
 
 
@@ -126,6 +131,9 @@ def test_a_request_has_the_same_bits_alone_and_among_longer_prompts(kind: str, t
         alone, own = searched(model, [prompt], 7)
         assert alone.scores[0].equal(together.scores[row])
         assert own[0] == leaves[row]
+    roomy, same = searched(model, PROMPTS, 7, room=20)
+    assert roomy.scores[:, :7].equal(together.scores)
+    assert same == leaves
 
 
 def test_the_stock_operations_of_a_gpu_give_the_same_answers(tmp_path: Path) -> None:
@@ -159,6 +167,24 @@ def test_an_end_counts_where_it_is_scored_and_is_read_by_what_follows(tmp_path: 
     assert float(found.scores[0, 2]) == pytest.approx(float(log_p[[0, 1, 2, 4]].sum()), abs=1e-4)
     steps = model.forced(batch_of(model, PROMPTS[:1]), torch.tensor([ITEMS[0]]))
     assert [step.values.shape[2] for step in steps] == [5, 4, 3, 1, 1, 1]
+
+
+def test_the_tokenizer_beside_the_weights_says_which_tokens_are_codes(tmp_path: Path) -> None:
+    tokenizer = TextTokenizer.from_file(str(minionerec(tmp_path) / "tokenizer.json"))
+    theirs = made("qwen2", vocab_size=tokenizer.get_vocab_size() + 3)
+    model = load_model(saved(theirs, tmp_path, None))
+    sids = model.config.sids
+    item = [int(np.flatnonzero(level >= 0)[-1]) for level in sids.levels]
+    text = "".join(f"<{letter}_{code}>" for letter, code in zip("abc", item, strict=True))
+    tokens = [*tokenizer.encode(text, add_special_tokens=False).ids, *(end.id for end in sids.end)]
+    assert tokens == item_tokens(item, sids)
+    assert len(tokens) == 5
+    log_p = expected(theirs, [1, 2, 3], tokens).gather(1, torch.tensor(tokens)[:, None])[:, 0]
+    found = score(model, batch_of(model, [[1, 2, 3]]), torch.tensor([item]))
+    torch.testing.assert_close(found[0], log_p, atol=1e-4, rtol=0)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="tokenizer"):
+        load_model(tmp_path)
 
 
 def test_no_tokens_after_the_codes_are_no_steps(tmp_path: Path) -> None:

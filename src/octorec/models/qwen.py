@@ -1,6 +1,7 @@
-"""Qwen3 and Qwen2 (2.5) dense decoders that recommend by tokens of semantic IDs, readable from top to bottom.
+"""Qwen3 and Qwen2 (2.5) dense decoders recommend by tokens of semantic IDs.
 
-It keeps the promises of `models.model.Model`: `prefill` reads a batch's prompts once, `decode` goes on a token a beam.
+Qwen keeps the promises of `models.model.Model`: `prefill` reads a batch's prompts once, `decode` goes on a token a
+beam. Its layers are in `models.qwen_layers`.
 Letters as in `kernels.ops`; V counts the codes of a level, N the rows of the vocabulary.
 """
 
@@ -17,10 +18,10 @@ from torch import Tensor, nn
 from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.ops import Operand, Ops
-from octorec.models.layers import DenseFFN, Head, Linear, RMSNorm
+from octorec.models.layers import Head, Linear
 from octorec.models.model import Choose, Force, Inputs, InputSpec, Logits, Reading, Step
-from octorec.models.names import Parts
 from octorec.models.qwen_config import SID_TOKENS, QwenConfig, checked_config
+from octorec.models.qwen_layers import Attention, Decoder, Layer, Level, turns_of
 from octorec.models.qwen_work import batch_work
 from octorec.models.user import UserField
 from octorec.models.work import Work
@@ -47,102 +48,6 @@ class PromptKV:
         """Let `parents` [B, W] of the present beams take their place; a prompt's one beam left nothing of its own."""
         if self.past[0]:
             self.ancestors = [ancestor.gather(1, parents) for ancestor in self.ancestors] + [parents]
-
-
-Attend = Callable[[int, Tensor, Tensor, Tensor], Operand]  # layer, q [T, H, D], k and v [T, G, D] -> [T, H * D]
-
-
-class Bias(nn.Module):
-    """A Bias is added to a product of several parts on disk, apart from its weight, which may be in FP8."""
-
-    def __init__(self, parts: Parts):
-        super().__init__()
-        self.parts = parts
-        self.bias = nn.Parameter(torch.empty(sum(rows for _, rows in parts)))
-
-    def forward(self, rows: int) -> Tensor:
-        """Return [rows, N], for a product to be added to."""
-        return self.bias.repeat(rows, 1)
-
-
-class Attention(nn.Module):
-    """An Attention has q, k and v in one product, with norms of their heads (Qwen3) or biases (Qwen2)."""
-
-    def __init__(self, config: QwenConfig, ops: Ops):
-        super().__init__()
-        width, q, kv, eps = config.hidden_size, config.q_width, config.kv_width, config.rms_norm_eps
-        parts = ("q_proj", q), ("k_proj", kv), ("v_proj", kv)
-        self.qkv_proj = Linear(width, q + 2 * kv, ops, parts)
-        self.qkv_bias = Bias(parts) if config.biased else None
-        self.q_norm = RMSNorm(config.head_dim, eps, ops) if config.normed else None
-        self.k_norm = RMSNorm(config.head_dim, eps, ops) if config.normed else None
-        self.o_proj = Linear(q, width, ops)
-        self.heads, self.eps, self.ops = config.num_attention_heads, eps, ops
-
-    def forward(self, x: Operand, turns: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return q [T, H, D], k and v [T, G, D] of x [T, C], with q and k turned by `positions` [T]."""
-        qkv = self.qkv_proj(x, None if self.qkv_bias is None else self.qkv_bias(len(positions)))
-        norms = None if self.q_norm is None or self.k_norm is None else (self.q_norm.weight, self.k_norm.weight)
-        return self.ops.rope(qkv, turns, positions, self.heads, norms, self.eps)
-
-
-class Layer(nn.Module):
-    """A Layer is attention and a SwiGLU, each on the norm of the residual stream."""
-
-    def __init__(self, config: QwenConfig, ops: Ops):
-        super().__init__()
-        width, eps = config.hidden_size, config.rms_norm_eps
-        self.input_layernorm = RMSNorm(width, eps, ops)
-        self.self_attn = Attention(config, ops)
-        self.post_attention_layernorm = RMSNorm(width, eps, ops)
-        self.mlp = DenseFFN(width, config.intermediate_size, ops)
-
-    def forward(self, h: Tensor, turns: Tensor, positions: Tensor, attend: Callable[..., Operand]) -> Tensor:
-        """Map the residual stream h [T, C] -> the same. attend(q, k, v): the attention's result [T, H * D]."""
-        attention = self.self_attn
-        x = self.input_layernorm(h, attention.qkv_proj.input_granularity)
-        h = attention.o_proj(attend(*attention(x, turns, positions)), h)
-        return self.mlp(self.post_attention_layernorm(h, self.mlp.input_granularity), h)
-
-
-class Decoder(nn.Module):
-    """A Decoder is all but the head. turns [P, D] float32: what `ops.rope` turns by; no file holds it."""
-
-    def __init__(self, config: QwenConfig, ops: Ops):
-        super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList([Layer(config, ops) for _ in range(config.num_hidden_layers)])
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, ops)
-        self.turns: Tensor
-        self.register_buffer("turns", torch.empty(0), persistent=False)
-
-    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """Return the residual stream [T, C] after the last layer, of tokens [T] at `positions` [T]."""
-        h = self.embed_tokens(tokens)
-        for place, layer in enumerate(self.layers):
-            h = layer(h, self.turns, positions, lambda *qkv, place=place: attend(place, *qkv))
-        return h
-
-
-class Level(nn.Module):
-    """A Level is the tokens that a step chooses from: one a code, and the head's rows of them. No file holds it."""
-
-    tokens: Tensor
-    missing: Tensor
-    head: Tensor
-
-    def __init__(self, tokens: np.ndarray):
-        """Take the token of each code, -1 where there is none."""
-        super().__init__()
-        self.ids = tokens
-        for name in ("tokens", "missing", "head"):
-            self.register_buffer(name, torch.empty(0), persistent=False)
-
-    def derive(self, head: Tensor) -> None:
-        """Copy the rows of the head [N, C]: tokens [V] int64, missing [V] bool, head [V, C]."""
-        ids = torch.from_numpy(self.ids).to(head.device)
-        self.tokens, self.missing = ids.clamp(min=0), ids < 0
-        self.head = head.detach()[self.tokens]
 
 
 class Qwen(nn.Module):
@@ -201,7 +106,7 @@ class Qwen(nn.Module):
         for level in self.levels:
             assert isinstance(level, Level)
             level.derive(self.head)
-        self.model.turns = _turns(self.config, embedding.device)
+        self.model.turns = turns_of(self.config, embedding.device)
 
     @property
     def head(self) -> Tensor:
@@ -321,12 +226,3 @@ def _trimmed(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Return tokens and lengths; on a CPU, where no graph needs one shape, without padding that all prompts share."""
     tokens, lengths = inputs["tokens"], inputs["lengths"]
     return tokens[:, : int(lengths.max())] if tokens.device.type == "cpu" else tokens, lengths
-
-
-def _turns(config: QwenConfig, device: torch.device) -> Tensor:
-    """Return the cosines and sines [P, D] float32 of each position, in transformers' rounding."""
-    if device.type == "meta":
-        return torch.empty(config.max_position_embeddings, config.head_dim, device=device)
-    halves = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    angles = torch.arange(config.max_position_embeddings)[:, None] * (1.0 / config.rope_theta**halves)
-    return torch.cat([angles.cos(), angles.sin()], 1).to(device)
