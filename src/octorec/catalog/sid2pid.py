@@ -58,7 +58,7 @@ def _read(path: Path) -> SidRows:
 def _parsed(path: Path) -> tuple[list[Any], list[tuple[str, Any]], str]:
     """Return the id and both counts of all entries in one list; the keys with their lists of READ; the id's name.
 
-    Objects are taken apart as they are read: as dictionaries, millions of them would take gigabytes.
+    Of an object only its values are kept as it is read: millions of dictionaries would take gigabytes.
     """
     values: list[Any] = []
 
