@@ -55,5 +55,7 @@ def test_what_is_no_catalog_is_refused_before_anything_is_read(file: Path, tmp_p
     (tmp_path / "x.csv").write_text("item_id\n7\n")
     said = octorec("catalog", "show", tmp_path / "x.txt", "7", expect=2).stderr
     assert "must begin as one of: sid2pid.json" in said
-    said = octorec("catalog", "withdraw", file, "--items", tmp_path / "x.csv", "--out", tmp_path / "new", expect=2).stderr
+    said = octorec(
+        "catalog", "withdraw", file, "--items", tmp_path / "x.csv", "--out", tmp_path / "new", expect=2
+    ).stderr
     assert "must be a folder that holds catalog.json, and is a file" in said
