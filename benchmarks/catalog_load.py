@@ -54,7 +54,7 @@ def write(form: str, path: Path, sids: int, items: int, seed: int = 0) -> None:
 
 
 def measure(form: str, path: Path) -> CatalogLoadRow:
-    """Read the file as an engine does, then make the look-ups that a server makes; in a process that has done no more."""
+    """Read the file as an engine does, then make the look-ups that a server makes, in a process of its own."""
     load = os.getloadavg()[0]
     cpu, start = time.process_time(), time.perf_counter()
     catalog = read(path, SIZES)

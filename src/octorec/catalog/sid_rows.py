@@ -103,10 +103,10 @@ def _without(rows: SidRows, left: np.ndarray, what: str) -> SidRows:
 
 def _repeated(rows: SidRows, where: str) -> np.ndarray:
     """Return [n] bool: rows of an item that stands before; an InputError where its SID differs."""
-    encoded = rows.ids.dictionary_encode()
     repeated = np.zeros(len(rows.codes), bool)
-    if len(encoded.dictionary) == len(repeated):
+    if pc.count_distinct(rows.ids).as_py() == len(repeated):
         return repeated
+    encoded = rows.ids.dictionary_encode()
     number = np.asarray(encoded.indices)
     _, first = np.unique(number, return_index=True)  # of each item, as dictionaries are numbered by appearance
     repeated[:] = True
