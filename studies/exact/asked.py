@@ -1,12 +1,11 @@
-"""Requests that are parsed once and asked of many engines, by any policy, in large batches.
+"""Requests that are parsed once for every engine over a catalog, and the answers to them as arrays.
 
 Letters: n requests, k items a list.
 """
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,9 +14,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.data.splits import Example
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine
-from octorec.engine.rank import Found
 from octorec.engine.request import Request
-from octorec.engine.widths import AUTO, BeamWidth, Widths
 from octorec.evaluate.predictions import Predictions, of_examples
 
 NO_ITEM = -1
@@ -91,58 +88,16 @@ class Asked:
         return Asked(self.catalog, self.examples[rows], self.parsed[rows])
 
 
-def parse_all(engine: Engine, examples: Sequence[Example], deadline: Deadline) -> Asked:
-    """Parse a request for each example."""
-    parsed = []
+def parse_all(
+    engine: Engine, examples: Sequence[Example], deadline: Deadline, known: dict[Example, ParsedRequest] | None = None
+) -> Asked:
+    """Parse a request for each example. known: what was parsed of them before, to which this adds."""
+    known = {} if known is None else known
     for example in examples:
         deadline.check()
-        parsed.append(engine.parse(Request(example.history, k=1, beam_width=1, exclude_seen=True)))
-    return Asked(engine.catalog, examples, parsed)
-
-
-def ask(engine: Engine, asked: Asked, width: BeamWidth, k: int, deadline: Deadline) -> Lists:
-    """Ask for the k best items of every request. The answers are those of `Engine.recommend`."""
-    widths = engine.policy.widths(width, k)
-    todo = {n: replace(one, k=k, widths=widths, auto=width == AUTO) for n, one in enumerate(asked.parsed)}
-    size = len(asked)
-    lists = Lists(
-        np.full((size, k), NO_ITEM, np.int32), np.full((size, k), -np.inf, np.float32), np.full(size, -np.inf),
-        np.zeros(size, bool), np.zeros(size, bool), np.zeros(size, np.int64),
-    )  # fmt: skip
-    while todo:
-        again: dict[int, ParsedRequest] = {}
-        for numbers, found in _searched(engine, todo):
-            deadline.check()
-            for row, number in enumerate(numbers):
-                ranked = found.ranked(row, todo[number])
-                if (wider := engine.wider(ranked)) is not None:
-                    again[number] = wider
-                    lists.repeated[number] = True
-                    continue
-                n = len(ranked.item_indices)
-                lists.places[number, :n], lists.scores[number, :n] = ranked.item_indices, ranked.scores
-                lists.bounds[number], lists.exact[number] = max(ranked.bounds), ranked.exact
-                lists.width[number] = todo[number].widths[-1]
-        todo = again
-    return lists
-
-
-def _searched(engine: Engine, todo: Mapping[int, ParsedRequest]) -> Iterator[tuple[list[int], Found]]:
-    """The numbers of each batch's requests and their beams; while one is looked at, the device runs the next."""
-    groups = defaultdict[Widths, list[int]](list)
-    for number, one in todo.items():
-        groups[engine.policy.buckets.beams_of(one.widths)].append(number)
-    before = None
-    for beams, numbers in groups.items():
-        most = engine.policy.buckets.most(beams)
-        for start in range(0, len(numbers), most):
-            batch = numbers[start : start + most]
-            wait = engine.launch([todo[number] for number in batch])
-            if before is not None:
-                yield before
-            before = batch, wait()
-    if before is not None:
-        yield before
+        if example not in known:
+            known[example] = engine.parse(Request(example.history, k=1, beam_width=1, exclude_seen=True))
+    return Asked(engine.catalog, examples, [known[example] for example in examples])
 
 
 def predictions(asked: Asked, lists: Lists, k: int, log_probs: np.ndarray) -> Predictions:

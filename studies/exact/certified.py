@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.rows.exact import CertifiedRow, StartsRow
+from octorec.engine.engine import Engine
 from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.evaluate.beam_starts import measure_widths
 from octorec.evaluate.metrics import recall_at
-from studies.exact.asked import Asked, Deadline, Lists, ask, ranks_of
+from studies.exact.asked import Asked, Deadline, Lists, ranks_of
+from studies.exact.searches import ask
 from studies.exact.settings import KS, WIDEST, WIDTHS
 from studies.exact.subject import Subject
 
@@ -27,17 +29,15 @@ def beam_starts(subject: Subject, asked: Asked, deadline: Deadline) -> None:
     print(f"  {subject.name}: starts {starts}, ms {ms}", flush=True)
 
 
-def certified(subject: Subject, asked: Asked, ks: Sequence[int], deadline: Deadline) -> None:
-    """Count what each width certifies, at every k that it can give.
+def certified(subject: Subject, engine: Engine, asked: Asked, ks: Sequence[int], deadline: Deadline) -> None:
+    """Count what each width certifies, at every k that it can give. engine: the subject's, over what is asked of.
 
     The widest may be more than the beam kernel has room for beside large codebooks: that is said, and it is left out.
     """
-    same = asked.catalog is subject.engine.catalog
-    serving = subject.engine if same else subject.over(asked.catalog, *WIDTHS)
     for width in (*WIDTHS, WIDEST):
         try:
-            engine = serving if width in WIDTHS else subject.over(asked.catalog, width)
-            lists = ask(engine, asked, width, min(width, ks[-1]), deadline)
+            asking = engine if width in WIDTHS else subject.over(asked.catalog, width)
+            lists = ask(asking, asked, width, min(width, ks[-1]), deadline)
         except InputError as error:
             print(f"  {subject.name}, {width} beams: {error}", flush=True)
         else:

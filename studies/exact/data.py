@@ -1,4 +1,4 @@
-"""The three shops of the proof of quality as one: interactions.csv, its catalog, and a model's config.json.
+"""The three shops of the proof of quality as one: interactions.csv, its catalog, config.json, and moe.json beside it.
 
     python -m studies.exact.data --data FOLDER --out runs/union
 
@@ -8,6 +8,7 @@ two newest items of each user. A few minutes on two CPU cores.
 """
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,8 +79,17 @@ def dimensions(catalog: Catalog) -> OneRecConfig:
     return preset("0.5b", codebook_sizes=sizes, codebook_fingerprint=fingerprint, **small)
 
 
+def moe_form(dense: OneRecConfig) -> OneRecConfig:
+    """Return the mixture of experts beside a dense model: as wide and deep, and as many parameters take part in a row.
+
+    A row goes to three of 16 routed experts and to a shared one, each a quarter of the dense FFN; the first two blocks
+    stay dense, as in the paper's.
+    """
+    return dataclasses.replace(dense, n_dense=2, n_expert=16, n_shared=1, top_k=3, d_expert=dense.ffn_width // 4)
+
+
 def write(shops: Sequence[Shop], out: Path, codebook_sizes: Sequence[int] = CODEBOOK_SIZES) -> Catalog:
-    """Write `interactions.csv`, `catalog/` and `config.json` into `out`, over what stands there."""
+    """Write `interactions.csv`, `catalog/`, `config.json` and `moe.json` into `out`, over what stands there."""
     interactions, items = union(shops)
     out.mkdir(parents=True, exist_ok=True)
     with new_file(out / "interactions.csv") as scratch:
@@ -87,8 +97,10 @@ def write(shops: Sequence[Shop], out: Path, codebook_sizes: Sequence[int] = CODE
         pyarrow.csv.write_csv(interactions.table, scratch, options)
     catalog = build_catalog(interactions, items, codebook_sizes, seed=0, unique=True, progress=_say, hold_out=HOLD_OUT)
     catalog.save(out / "catalog", force=True)
-    with new_file(out / "config.json") as scratch:
-        scratch.write_text(json_text(dimensions(catalog).to_dict(), indent=1) + "\n")
+    dense = dimensions(catalog)
+    for name, model in (("config.json", dense), ("moe.json", moe_form(dense))):
+        with new_file(out / name) as scratch:
+            scratch.write_text(json_text(model.to_dict(), indent=1) + "\n")
     return catalog
 
 

@@ -14,7 +14,8 @@ from octorec.engine.request import Request
 from octorec.engine.widths import AUTO, BeamWidth, shown
 from octorec.evaluate.compare import compare_predictions
 from octorec.evaluate.metrics import ndcg_at, recall_at
-from studies.exact.asked import Asked, Deadline, Lists, ask, predictions, ranks_of
+from studies.exact.asked import Asked, Deadline, Lists, predictions, ranks_of
+from studies.exact.searches import Searches
 from studies.exact.settings import CUTOFFS, MARGIN, NEAR, REFERENCE, SCHEDULES, TIMED, Policy
 from studies.exact.subject import Subject
 from studies.exact.temperature import target_log_probs
@@ -38,11 +39,12 @@ class Side:
 
 def policies(subject: Subject, engine: Engine, asked: Asked, which: Sequence[Policy], deadline: Deadline) -> None:
     """Ask `engine`, the subject's or one over a larger catalog, by every policy; record each beside the reference."""
-    reference = Side(REFERENCE, REFERENCE, ask(engine, asked, REFERENCE, REFERENCE, deadline))
+    searches = Searches(engine, asked)
+    reference = Side(REFERENCE, REFERENCE, searches.lists(REFERENCE, REFERENCE, deadline))
     _record(subject, asked, reference, reference)
     log_probs = target_log_probs(engine, asked, deadline)
     for width, k in which:
-        side = Side(width, k, ask(engine, asked, width, k, deadline))
+        side = Side(width, k, searches.lists(width, k, deadline))
         _record(subject, asked, side, reference)
         if width == AUTO:
             found = differences(side.lists, reference.lists, k)

@@ -5,6 +5,9 @@
 The first folder is a BF16 checkpoint that `octorec train --hold-out 2` wrote with its catalog, the second what `octorec
 quantize` made of it. Every stage ends when its time is up (`--STAGE-seconds`), and rows are written as they are made.
 A few minutes on an H200.
+
+Stages can be done one by one: `--stages million --run 1 --temperature 1.045` adds to the rows of run 1. `auto` begins
+as the stage `starts` of the same call says, or else as a row of an earlier one in the file does.
 """
 
 import argparse
@@ -26,6 +29,8 @@ from benchmarks.rows.exact import TemperatureRow
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import read_interactions
 from octorec.data.splits import Example
+from octorec.engine.batch import ParsedRequest
+from octorec.errors import InputError
 from octorec.kernels.device import open_device
 from studies.exact import render, settings
 from studies.exact.asked import Asked, Deadline, OutOfTime, parse_all
@@ -50,7 +55,8 @@ class Study:
         self.failed: list[str] = []
         self.catalog = Catalog.load(options.bf16 / "catalog")
         self.targets = Targets.of(read_interactions(options.data))
-        self.about = {"run": datetime.now().isoformat(timespec="seconds"), "model": options.model}
+        self.about = {"run": options.run, "model": options.model}
+        self.parsed: dict[Example, ParsedRequest] = {}
         self.plain = {name: self.open(folder, name, 1.0) for name, folder in self.folders.items()}
         self.calibrated: dict[str, Subject] = {}
 
@@ -61,7 +67,13 @@ class Study:
     @property
     def subjects(self) -> list[Subject]:
         """Calibrated ones first: where time runs out, as trained is what is missing."""
-        return [*self.calibrated.values(), *self.plain.values()]
+        plain = [] if self.options.calibrated_only and self.calibrated else self.plain.values()
+        return [*self.calibrated.values(), *plain]
+
+    @property
+    def served(self) -> list[Subject]:
+        """The calibrated ones, which would be served; as trained where there are none."""
+        return [*self.calibrated.values()] or [*self.plain.values()]
 
     def open(self, folder: Path, precision: str, temperature: float) -> Subject:
         about: dict[str, Any] = {**self.about, "precision": precision, "temperature": temperature}
@@ -70,7 +82,7 @@ class Study:
     def stage(self, name: str, work: Stage) -> None:
         """Do a part of the study within its time; one that fails does not cost the others."""
         seconds = getattr(self.options, f"{name}_seconds")
-        if seconds <= 0:
+        if seconds <= 0 or name not in self.options.stages:
             return
         print(f"{time.perf_counter() - self.start:6.1f} s  {name}, at most {seconds:g} s", flush=True)
         try:
@@ -83,8 +95,21 @@ class Study:
         release()
 
     def asked(self, examples: Sequence[Example], most: int, deadline: Deadline) -> Asked:
-        """Parse the requests of at most so many examples, once for all subjects."""
-        return parse_all(self.plain["bf16"].engine, spread(examples, most), deadline)
+        """Parse the requests of at most so many examples, once for all subjects and stages."""
+        return parse_all(self.plain["bf16"].engine, spread(examples, most), deadline, self.parsed)
+
+    def calibrate(self, scratch: Path) -> None:
+        """Open the calibrated subjects: at the temperature that is measured now, or was before."""
+        if "temperature" in self.options.stages:
+            self.stage("temperature", lambda deadline: self.temperature(deadline, scratch))
+        elif self.options.temperature is not None:
+            for name in self.plain:
+                self.calibrated[name] = self.tempered(name, self.options.temperature, scratch)
+        for subject in self.subjects:
+            subject.recall_starts()
+
+    def tempered(self, name: str, temperature: float, scratch: Path) -> Subject:
+        return self.open(tempered(self.folders[name], scratch / name, temperature), name, temperature)
 
     def temperature(self, deadline: Deadline, scratch: Path) -> None:
         """Choose the temperature of BF16 on validation targets; both precisions get it."""
@@ -96,7 +121,7 @@ class Study:
             found = nll(logits, codes), nll(logits, codes, chosen)
             del logits
             print(f"  {subject.name}: validation NLL {found[0]:.4f}, {found[1]:.4f} at {chosen}", flush=True)
-            other = self.open(tempered(self.folders[name], scratch / name, chosen), name, chosen)
+            other = self.tempered(name, chosen, scratch)
             other.row(TemperatureRow, asked, validation_nll=found[0], validation_nll_calibrated=found[1])
             self.calibrated[name] = other
 
@@ -108,7 +133,7 @@ class Study:
     def certified(self, deadline: Deadline) -> None:
         asked = self.asked(self.targets.test, self.options.certified_users, deadline)
         for subject in self.subjects:
-            certified(subject, asked, settings.KS, deadline)
+            certified(subject, subject.engine, asked, settings.KS, deadline)
             release()
 
     def policies(self, deadline: Deadline) -> None:
@@ -117,14 +142,15 @@ class Study:
             policies(subject, subject.engine, asked, settings.POLICIES, deadline)
 
     def times(self, deadline: Deadline) -> None:
-        asked = self.asked(self.targets.test, self.options.certified_users, deadline)
-        for subject in self.calibrated.values() or self.plain.values():
+        asked = self.asked(self.targets.test, self.options.timed_users, deadline)
+        for subject in self.served:
             times(subject, asked, self.options.batches, deadline)
 
     def shops(self, deadline: Deadline) -> None:
         of_shops = by_shop(spread(self.targets.test, self.options.shop_users))
         chains = {shop: markov_chain(self.targets.train, shop, examples) for shop, examples in of_shops.items()}
         asked = {shop: self.asked(examples, len(examples), deadline) for shop, examples in of_shops.items()}
+        print("  chains are learned, requests are parsed", flush=True)
         for subject in self.subjects:
             for shop, chain in chains.items():
                 beside_markov(subject, shop, asked[shop], chain, deadline)
@@ -134,12 +160,12 @@ class Study:
         print(f"  {len(many):,} items, {len(many) - len(self.catalog):,} of them made up", flush=True)
         examples = spread(self.targets.test, self.options.certified_users)
         asked = parse_all(self.plain["bf16"].over(many, settings.REFERENCE), examples, deadline)
+        release()
         for subject in self.subjects:
-            certified(subject, asked, (10,), deadline)
-            release()
-        for subject in self.subjects:
-            engine = subject.over(many, settings.REFERENCE, *settings.SCHEDULES)
-            policies(subject, engine, asked, settings.OF_MANY, deadline)
+            engine = subject.over(many, *settings.WIDTHS, *settings.SCHEDULES)
+            certified(subject, engine, asked, settings.KS, deadline)
+            if subject in self.served:
+                policies(subject, engine, asked, settings.OF_MANY, deadline)
             del engine
             release()
 
@@ -151,6 +177,15 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
+def names(text: str) -> list[str]:
+    """Read the names of stages, between commas."""
+    found = text.split(",")
+    for name in found:
+        if name not in SECONDS:
+            raise InputError("--stages", name, f"allowed: {', '.join(SECONDS)}")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bf16", type=Path)
@@ -158,10 +193,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the interactions that both learned from")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--model", default="dense 0.5B, three shops", help="how rows name it")
+    now = datetime.now().isoformat(timespec="seconds")
+    parser.add_argument("--run", default=now, help="whose rows these are; tables show the newest run")
+    stages = ",".join(SECONDS)
+    parser.add_argument("--stages", type=names, default=[*SECONDS], help=f"these alone, of {stages}")
     parser.add_argument("--validation", type=int, default=5000, help="targets that choose the temperature")
     parser.add_argument("--temperature", type=float, help="instead of the one that validation chooses")
+    parser.add_argument("--calibrated-only", action="store_true", help="leave the models as trained out")
     parser.add_argument("--start-requests", type=int, default=640)
-    parser.add_argument("--certified-users", type=int, default=1280, help="whose answers are certified and timed")
+    parser.add_argument("--certified-users", type=int, default=1280, help="whose answers are certified")
+    parser.add_argument("--timed-users", type=int, default=640)
     parser.add_argument("--users", type=int, default=8000, help="whose answers are compared by policy")
     parser.add_argument("--shop-users", type=int, default=24000, help="whose answers stand beside the chain's")
     parser.add_argument("--batches", type=int, default=100, help="that are timed of each policy")
@@ -173,7 +214,7 @@ def main() -> None:
     open_device(options.device)
     study = Study(options)
     with tempfile.TemporaryDirectory() as scratch:
-        study.stage("temperature", lambda deadline: study.temperature(deadline, Path(scratch)))
+        study.calibrate(Path(scratch))
         for name in list(SECONDS)[1:]:
             study.stage(name, getattr(study, name))
     print(f"done in {time.perf_counter() - study.start:.0f} s\n\n{render.summary(options.out)}", flush=True)

@@ -12,8 +12,9 @@ from octorec.data.splits import Example
 from octorec.engine.widths import BeamWidth, shown
 from octorec.evaluate.compare import difference, evaluate_baselines
 from octorec.evaluate.predictions import Predictions
-from studies.exact.asked import Asked, Deadline, ask, predictions
+from studies.exact.asked import Asked, Deadline, predictions
 from studies.exact.data import shop_of
+from studies.exact.searches import ask
 from studies.exact.subject import Subject
 from studies.exact.temperature import target_log_probs
 

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks import records
-from benchmarks.rows.exact import ExactRow
+from benchmarks.rows import FILES
+from benchmarks.rows.exact import ExactRow, StartsRow
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions
 from octorec.data.splits import Example, leave_last_out
@@ -55,6 +56,15 @@ class Subject:
     def starting(self, starts: BeamStarts) -> None:
         """Let `auto` begin as `starts` says."""
         self.engine.policy = replace(self.engine.policy, starts=starts)
+
+    def recall_starts(self) -> None:
+        """Let `auto` begin as the file's newest row of this run, model, precision and temperature says."""
+        if not self.out.exists():
+            return
+        mine = [row for row in records.read(self.out, *FILES["exact.jsonl"]) if isinstance(row, StartsRow)]
+        mine = [row for row in mine if all(getattr(row, name) == value for name, value in self.about.items())]
+        if mine:
+            self.starting(BeamStarts({int(k): width for k, width in mine[-1].starts.items()}))
 
     def row(self, kind: type[R], asked: Asked, **found: Any) -> R:
         """Append a row of `kind` on these requests to the file of results."""

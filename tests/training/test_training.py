@@ -13,6 +13,7 @@ from octorec.data.interactions import Interactions
 from octorec.errors import InputError, MismatchError
 from octorec.models.families import read_config
 from octorec.models.hf_folder import Checkpoint
+from octorec.models.layers import MoE
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.onerec_context import ContextBatch
 from octorec.models.onerec_shapes import parameters
@@ -23,7 +24,8 @@ from octorec.training import trainer as trainer_module
 from octorec.training.config import TrainConfig
 from octorec.training.examples import drop_items, training_set
 from octorec.training.run import new_model, train
-from octorec.training.trainer import Trainer, learning_rate, nll
+from octorec.training.schedule import bias_rate, learning_rate
+from octorec.training.trainer import Trainer, nll
 
 N_ITEMS = 40
 
@@ -178,6 +180,37 @@ def test_balancing_moves_the_bias_against_the_load(catalog: Catalog) -> None:
     torch.testing.assert_close(load.sum(1), torch.ones(2))
     bias = torch.stack([moe.router.bias for moe in subject.balance.moes])
     torch.testing.assert_close(bias, 0.01 * torch.sign(1 / 3 - load))
+
+
+@pytest.mark.parametrize("rate", [0.0, TrainConfig().bias_rate])
+def test_24_experts_share_the_rows_where_biases_move(catalog: Catalog, rate: float) -> None:
+    """Three experts begin ahead of the others by as much as a wide model's router prefers some."""
+    config = preset("tiny", codebook_fingerprint=catalog.fingerprint, n_layer=2, n_expert=24, top_k=3, d_expert=8)
+    model = OneRecV2(config)
+    initialize(model, seed=0)
+    for moe in (module for module in model.modules() if isinstance(module, MoE)):
+        moe.router.bias[:3] = 0.2
+    settings = TrainConfig(steps=120, batch_size=32, warmup=5, bias_rate=rate, validate_every=40)
+    subject = Trainer(model, training_set(walk(30, 8), catalog), settings)
+    subject.run()
+    largest = 24 * max(subject.history[-1]["expert_load"][0])
+    assert largest < 1.5 if rate else largest > 4
+
+
+def test_the_rate_of_biases_falls_to_a_tenth_and_the_step_alone_decides_it(catalog: Catalog) -> None:
+    config = TrainConfig(steps=100, bias_rate=0.02)
+    rates = [bias_rate(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.02)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0.002, rel=0.01)
+    subject = trainer(catalog, steps=4, bias_rate=0.02)
+    before = torch.stack([moe.router.bias.clone() for moe in subject.balance.moes])
+    for step in range(3):
+        subject.one_step()
+        after = torch.stack([moe.router.bias.clone() for moe in subject.balance.moes])
+        moved = (after - before).abs()
+        assert moved.max().item() == pytest.approx(bias_rate(step, subject.config), rel=1e-4)
+        before = after
 
 
 @pytest.mark.slow

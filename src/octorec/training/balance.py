@@ -11,12 +11,12 @@ from octorec.models.onerec import OneRecV2
 
 
 class ExpertBalance:
-    """An ExpertBalance counts the rows each routed expert receives and corrects `router.bias` by `rate`
-    a step, up or down.
+    """An ExpertBalance counts the rows each routed expert receives and corrects `router.bias` by `rate` a step, up or
+    down. rate: float32, a scalar on the model's device, so that a CUDA graph reads what it is at its step.
     """
 
-    def __init__(self, model: OneRecV2, rate: float):
-        self.rate = rate
+    def __init__(self, model: OneRecV2):
+        self.rate = torch.zeros((), device=next(model.parameters()).device)
         self.moes = [module for module in model.modules() if isinstance(module, MoE)]
         self.counts = [torch.zeros_like(moe.router.bias) for moe in self.moes]  # since the last `load`
         self._step_counts = [torch.zeros_like(moe.router.bias) for moe in self.moes]

@@ -15,7 +15,7 @@ Positive = Annotated[float, Interval(gt=0, le=LARGE)]
 class TrainConfig:
     """A TrainConfig says how to train.
 
-    steps of batch_size examples each; warmup and *_every count steps. bias_rate: see `balance`.
+    steps of batch_size examples each; warmup and *_every count steps. bias_rate: see `balance`; the highest one.
 
     dropout: see `dropout`. history_drop: share of context items left out of an example, see `examples.drop_items`.
     codebook_start: begin with the codebook's centroids, see `warm_start`.
@@ -29,7 +29,7 @@ class TrainConfig:
     weight_decay: Rate = setting(0.05, "AdamW's weight decay, on matrices.")
     label_smoothing: Share = setting(0.0, "Of the codes' cross-entropy.")
     clip_norm: Positive = 1.0
-    bias_rate: Rate = 1e-3
+    bias_rate: Rate = 1e-2
     dropout: Share = setting(0.0, "Share of values dropped.")
     history_drop: Share = setting(0.0, "Share of history items left out.")
     codebook_start: bool = setting(False, "Start from the codebook's centroids.")

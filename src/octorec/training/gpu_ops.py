@@ -1,7 +1,7 @@
 """A training on a GPU uses these operations: `kernels.reference` with static shapes and without waiting for the host.
 
 This module is an `Ops`. Under autocast products run in bfloat16; the router and the heads stay
-in float32. Every expert computes every row, which costs E / R of the routed work and lets a step be one CUDA graph.
+in float32. Nothing waits for the host, so that a step is one CUDA graph.
 
 Letters as in `kernels.ops`.
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 from octorec.kernels import reference
 from octorec.kernels.fp8 import Granularity
 from octorec.kernels.ops import Operand, Routing
+from octorec.training import grouped
 
 check_device, check_sizes, check_beams = reference.check_device, reference.check_sizes, reference.check_beams
 swiglu = reference.swiglu
@@ -78,17 +79,25 @@ def moe(
     quantize_to: Granularity | None,
     into: Tensor | None = None,
 ) -> Tensor:
-    """Compute two products over all experts at once: x [T, C], gate_up [E, 2F, C], down [E, C, F], 16 bit -> [T, C].
+    """Compute routed rows alone where torch has a grouped product for these operands, else every row by every expert.
 
-    Rows that were not routed to an expert weigh 0 there.
+    x [T, C], gate_up [E, 2F, C], down [E, C, F] -> [T, C].
     """
-    assert quantize_to is None, "training is in 16 bit"
+    assert quantize_to is None, "training is in 16 bit or float32"
     assert isinstance(gate_up, Tensor)
     assert isinstance(down, Tensor)
+    compute = grouped.moe if grouped.runs_on(x, gate_up, down) else dense_moe
+    out = compute(x, routing, gate_up, down)
+    return out if into is None else into + out
+
+
+def dense_moe(x: Tensor, routing: Routing, gate_up: Tensor, down: Tensor) -> Tensor:
+    """Compute two products over all experts at once: E / R of the routed work. Rows that were not routed to an expert
+    weigh 0 there.
+    """
     n_expert, width = len(gate_up), down.shape[1]
     gates = x.new_zeros(len(x), n_expert, dtype=torch.float32).scatter(1, routing.experts, routing.weights)  # [T, E]
     hidden = F.linear(x, gate_up.flatten(0, 1)).unflatten(1, (n_expert, -1))  # [T, E, 2F]
     gate, up = hidden.chunk(2, -1)
     hidden = F.silu(gate) * up * gates[..., None].to(hidden.dtype)  # [T, E, F]
-    out = F.linear(hidden.flatten(1), down.transpose(0, 1).reshape(width, -1)).to(x.dtype)
-    return out if into is None else into + out
+    return F.linear(hidden.flatten(1), down.transpose(0, 1).reshape(width, -1)).to(x.dtype)

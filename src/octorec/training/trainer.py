@@ -7,7 +7,6 @@ On a GPU a step is one CUDA graph: the host hands over the examples' numbers and
 """
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
@@ -29,6 +28,7 @@ from octorec.training.balance import ExpertBalance
 from octorec.training.config import TrainConfig
 from octorec.training.dropout import add_dropout
 from octorec.training.examples import TrainingSet, drop_items
+from octorec.training.schedule import bias_rate, learning_rate
 
 OnStep = Callable[[dict[str, Any]], None]  # called with what was measured after a step
 STATE = "state.json"  # says what `state.safetensors` beside it holds
@@ -50,7 +50,7 @@ class Trainer:
             fused=True,
             capturable=on_gpu,
         )
-        self.balance = ExpertBalance(model, config.bias_rate)
+        self.balance = ExpertBalance(model)
         if config.dropout:
             add_dropout(model, config.dropout)
         self.history: list[dict[str, Any]] = []
@@ -97,6 +97,7 @@ class Trainer:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
+        self.balance.rate.fill_(bias_rate(self.step, self.config))
         self._index.copy_(self._examples())
         if self.config.dropout or self.config.history_drop:
             torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # a graph's replay follows it too
@@ -232,14 +233,6 @@ def nll(logits: list[Tensor], codes: Tensor, label_smoothing: float = 0.0) -> Te
     """
     losses = [F.cross_entropy(level, codes[:, i], label_smoothing=label_smoothing) for i, level in enumerate(logits)]
     return torch.stack(losses).mean()
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Return the rate of a linear warm-up, then of a cosine down to a tenth."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
 
 
 def _parameter_groups(model: OneRecV2, weight_decay: float) -> list[dict[str, Any]]:

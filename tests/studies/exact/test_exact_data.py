@@ -11,6 +11,8 @@ from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import read_interactions
 from octorec.errors import InputError
 from octorec.models.onerec_config import OneRecConfig
+from octorec.models.onerec_shapes import parameters
+from octorec.training.run import BYTES
 from studies.exact import data
 from studies.exact.million import with_neighbours
 from studies.exact.subject import Targets
@@ -68,6 +70,16 @@ def test_the_model_is_the_dense_one_of_the_paper_for_these_codes(folder: Path) -
     catalog = Catalog.load(folder / "out" / "catalog")
     assert (config.d_model, config.n_layer, config.n_expert, config.max_context) == (1408, 14, 0, 20)
     assert (config.codebook_sizes, config.codebook_fingerprint) == (SIZES, catalog.fingerprint)
+
+
+def test_the_moe_form_has_the_dense_models_work_a_row_and_trains_in_the_memory_of_one_card(folder: Path) -> None:
+    dense, moe = (
+        OneRecConfig.from_dict(json.loads((folder / "out" / name).read_text())) for name in ("config.json", "moe.json")
+    )
+    assert (moe.d_model, moe.n_layer, moe.codebook_fingerprint) == (1408, 14, dense.codebook_fingerprint)
+    idle = (moe.n_layer - moe.dense_blocks) * (moe.n_expert - moe.top_k) * 3 * moe.d_model * moe.expert_width
+    assert parameters(moe) - idle == pytest.approx(parameters(dense), rel=1e-3)
+    assert BYTES * parameters(moe) < 60e9
 
 
 def test_neighbours_keep_the_real_items_and_share_their_prefixes(folder: Path) -> None:

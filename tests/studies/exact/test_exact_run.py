@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from benchmarks.rows.exact import (
 )
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import read_interactions
+from octorec.data.splits import Example
+from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.policy import BeamStarts
@@ -33,8 +36,10 @@ from octorec.models.weights import save
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from studies.exact import data, render, run, settings
-from studies.exact.asked import Deadline, ask, parse_all
+from studies.exact.asked import Deadline, parse_all
 from studies.exact.certified import certified
+from studies.exact.run import Study
+from studies.exact.searches import Searches, ask
 from studies.exact.subject import Subject, Targets, opened, spread
 
 SIZES = (16, 16, 32)
@@ -102,6 +107,42 @@ def test_asking_gives_the_answers_of_recommend(folder: Path, small: None, tmp_pa
     assert 0 < found.repeated.mean() < 1
 
 
+def test_what_was_searched_is_not_searched_again(
+    folder: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = opened(folder / "bf16", Catalog.load(folder / "catalog"), "cpu", {}, tmp_path / "rows.jsonl")
+    subject.starting(BeamStarts({5: 12}))
+    deadline = Deadline.within("test", 600)
+    examples = spread(Targets.of(read_interactions(folder / "interactions.csv")).test, 24)
+    searches = Searches(subject.engine, parse_all(subject.engine, examples, deadline))
+    searched: list[tuple[int, ...]] = []
+    launch = Engine.launch
+
+    def counted(self: Engine, parsed: Sequence[ParsedRequest]) -> object:
+        searched.extend(one.widths for one in parsed)
+        return launch(self, parsed)
+
+    monkeypatch.setattr(Engine, "launch", counted)
+    widest = searches.lists(32, 32, deadline)
+    narrow = searches.lists(12, 10, deadline)
+    assert searched == [(32,) * 3] * 24 + [(12,) * 3] * 24
+    auto = searches.lists("auto", 5, deadline)
+    assert set(searched[48:]) <= {(16,) * 3, (24,) * 3}  # the narrow ones and the widest are there
+    assert np.array_equal(auto.places[~auto.repeated], narrow.places[~auto.repeated, :5])
+    wide = auto.width == 32
+    assert wide.any()
+    assert np.array_equal(auto.places[wide], widest.places[wide, :5])
+
+
+def test_a_request_is_parsed_once(folder: Path, small: None, tmp_path: Path) -> None:
+    subject = opened(folder / "bf16", Catalog.load(folder / "catalog"), "cpu", {}, tmp_path / "rows.jsonl")
+    examples = Targets.of(read_interactions(folder / "interactions.csv")).test
+    known: dict[Example, ParsedRequest] = {}
+    first, second = (parse_all(subject.engine, spread(examples, n), Deadline.within("x", 60), known) for n in (9, 30))
+    assert {id(one) for one in first.parsed} & {id(one) for one in second.parsed}
+    assert len(known) == len({one.user_id for one in (*first.examples, *second.examples)})
+
+
 def test_a_width_that_the_kernel_has_no_room_for_is_left_out(
     folder: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,7 +155,7 @@ def test_a_width_that_the_kernel_has_no_room_for_is_left_out(
     subject = opened(folder / "bf16", Catalog.load(folder / "catalog"), "cpu", about, out)
     examples = spread(Targets.of(read_interactions(folder / "interactions.csv")).test, 8)
     deadline = Deadline.within("test", 600)
-    certified(subject, parse_all(subject.engine, examples, deadline), (2, 10), deadline)
+    certified(subject, subject.engine, parse_all(subject.engine, examples, deadline), (2, 10), deadline)
     assert [row.beam_width for row in read(out, CertifiedRow)] == [12, 16, 24, 32]
     assert "64 beams: beam_width: got 64; the beam kernel has no room" in capsys.readouterr().out
 
@@ -165,3 +206,30 @@ def test_a_stage_without_time_leaves_the_others_their_rows(
     assert kinds == {"TemperatureRow", "ShopRow"}
     assert "certified: its 1e-09 s are over" in capsys.readouterr().out
     assert all(json.loads(line)["format"] == 1 for line in out.read_text().splitlines())
+
+
+def test_a_stage_done_alone_adds_to_the_run_and_begins_as_was_measured(
+    folder: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "exact.jsonl"
+    call = ["run", str(folder / "bf16"), str(folder / "fp8"), "--data", str(folder / "interactions.csv")]
+    counts = ["--start-requests", "16", "--certified-users", "30", "--items", "600", "--device", "cpu"]
+    again = [*call, *counts, "--run", "1", "--temperature", "1.25", "--out", str(out)]
+    begins: list[BeamStarts] = []
+    monkeypatch.setattr(
+        Study, "million", lambda self, _: begins.extend(one.engine.policy.starts for one in self.served)
+    )
+    for stages in ("starts", "million"):
+        monkeypatch.setattr(sys, "argv", [*again, "--calibrated-only", "--stages", stages])
+        run.main()
+    rows = [row for row in read(out, *FILES["exact.jsonl"]) if isinstance(row, StartsRow)]
+    assert {row.run for row in rows} == {"1"}
+    assert {row.temperature for row in rows} == {1.25}
+    measured = [{int(k): width for k, width in row.starts.items()} for row in rows]
+    assert [dict(one.widths) for one in begins] == measured
+    assert len(measured) == 2
+
+
+def test_a_stage_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"--stages: got 'milion'; allowed: temperature, starts, .*million"):
+        run.names("shops,milion")
