@@ -108,21 +108,32 @@ def stock_model(row: Wanted) -> tuple[StockOneRec, Tensor]:
         return model, torch.randn(row.batch, row.context, 4 * config.embed_dim, dtype=dtype)
 
 
-def measure_stock(row: Wanted, runs: int) -> Measured:
+def stock_run(row: Wanted) -> tuple[Callable[[], Any], Tensor, float | None]:
+    """A batch of the yardstick as a call that gives codes and scores, the features it reads, and `route`'s load."""
     model, features = stock_model(row)
     run: Callable[[], Any] = lambda: model(features, row.beam)  # noqa: E731
     load = route(model, run, row)
     if row.system == "stock graph":
         model.compile()
         run = captured(run)
+    return run, features, load
+
+
+def from_host(run: Callable[[], Any], features: Tensor, k: int | None = None) -> Callable[[], None]:
+    """The same from features on the host to the best k codes and scores there; None: to those of all beams."""
     given = features.cpu().pin_memory()
 
-    def from_host() -> None:
+    def call() -> None:
         features.copy_(given, non_blocking=True)
         for tensor in run():
-            tensor.cpu()
+            tensor[:, :k].cpu()
 
-    return Measured(time_gpu(run, runs), host_to_host(from_host, samples(row)), load)
+    return call
+
+
+def measure_stock(row: Wanted, runs: int) -> Measured:
+    run, features, load = stock_run(row)
+    return Measured(time_gpu(run, runs), host_to_host(from_host(run, features), samples(row)), load)
 
 
 def captured(run: Callable[[], Any]) -> Callable[[], Any]:

@@ -1,6 +1,7 @@
-"""What beam widths cost, and where scores keep their bits, as tables for docs/exact.md."""
+"""What beam widths and `auto` cost, and where scores keep their bits, as tables for docs/exact.md."""
 
-from benchmarks.rows import PolicyRow, ProductBits, SearchBits, recorded
+from benchmarks.rows import AutoRow, PolicyRow, ProductBits, SearchBits, recorded
+from benchmarks.speed_report import nothing, where
 from benchmarks.tables import newest, table
 from octorec.engine.widths import shown
 
@@ -26,6 +27,30 @@ def _times(row: PolicyRow | None) -> str:
         return ""
     rate = f"**{row.requests_per_s:,.0f}/s**, MFU {row.mfu:.2f}"
     return f"{row.ms_per_batch:.1f} ms, {rate}; {row.p50_ms:.1f} ms"
+
+
+def auto_cost() -> str:
+    """The newest row of each precision and table: the same requests with the widest beams and with `auto`."""
+    found = newest(recorded("policies.jsonl", AutoRow), lambda row: (row.precision, not row.table))
+    if not found:
+        return nothing("auto_cost")
+    lines = [
+        [
+            row.precision.upper(),
+            f'"{row.table[str(row.k)]} beams"' if row.table else "none",
+            f"{row.certified:.0%}",
+            f"{row.repeated:.0%}",
+            f"{row.fixed_ms:.0f} ({row.fixed_p99_ms:.0f})",
+            f"{row.auto_ms:.0f} ({row.auto_p99_ms:.0f})",
+            f"**{row.ratio:.3f}x**",
+        ]
+        for row in found
+    ]
+    first = found[0]
+    heads = ["", f"the table says of k {first.k}", f"certified by {first.beam_width} beams", "repeated",
+             f"{first.beam_width} beams, ms (p99)", "`auto`, ms (p99)", "ratio"]  # fmt: skip
+    said = f"{first.requests} requests a call in batches of {first.batch}, from host to host, by turns."
+    return f"{table(heads, lines)}\n\n{said} {where(found[-1])}"
 
 
 def bits() -> str:

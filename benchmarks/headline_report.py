@@ -1,7 +1,5 @@
 """The rows of the newest `headline` as a table, as sentences, and as one figure of what bounds a batch."""
 
-import io
-import json
 from typing import Any
 
 import matplotlib as mpl
@@ -10,7 +8,7 @@ from matplotlib.figure import Figure
 from benchmarks.records import RESULTS
 from benchmarks.rows import HeadlineBatch, HeadlineBounds, HeadlineBoundsFailure, HeadlineFailure, recorded
 from benchmarks.rows.engine import HeadlineRow
-from benchmarks.speed_figure import HATCHES, Bars
+from benchmarks.speed_figure import HATCHES, Bars, svg
 from benchmarks.speed_report import nothing, where
 from benchmarks.tables import table
 from octorec.report.plots import COLOURS, STYLE, WIDTH
@@ -123,7 +121,4 @@ def draw(rows: list[HeadlineRow]) -> str:
             title=f"What bounds a batch, {rows[0].environment.card}",
         )
         axes.legend(loc="lower right")
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Description": json.dumps(found)})
-    text = file.getvalue()
-    return text[text.index("<svg") :]
+        return svg(figure, found)

@@ -8,6 +8,7 @@ Random weights with balanced routers and a catalog of a million items; k is 512 
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -30,29 +31,29 @@ PRESET = "moe-4b-a0.5b"
 CONTEXT = 512
 SCHEDULES = ((128, 256, 512), (64, 128, 512), (32, 64, 512))
 BATCHES: tuple[tuple[int, Width], ...] = (
-    (32, 512), *((32, widths) for widths in SCHEDULES), (32, 128), (32, 64), (64, 64), (128, 64), (32, 32), (128, 32),
-    (256, 32), (1, 512), (1, 64), (1, 32),
+    (32, 512), *((32, widths) for widths in SCHEDULES), (32, 256), (32, 128), (64, 128), (32, 64), (64, 64), (128, 64),
+    (32, 32), (128, 32), (256, 32), (1, 512), (1, 64), (1, 32),
 )  # fmt: skip
-WIDTHS: tuple[Width, ...] = (32, 64, 128, 512, *SCHEDULES)
+WIDTHS: tuple[Width, ...] = (32, 64, 128, 256, 512, *SCHEDULES)
+SIZES = tuple(sorted({batch for batch, _ in BATCHES}))
 MOST_ROWS = 2**14  # of a bucket
 
 
-def engine_of(precision: str) -> Engine:
+def engine_of(precision: str, sizes: Sequence[int] = SIZES, widths: Sequence[Width] = WIDTHS) -> Engine:
     """The engine with all buckets, of which one is captured when it is asked for; its routers balanced."""
     config = preset(PRESET)
-    sizes = tuple(sorted({batch for batch, _ in BATCHES}))
-    limits = EngineConfig(CONTEXT, sizes, WIDTHS, default_beam_width=512, max_rows=MOST_ROWS)
+    limits = EngineConfig(CONTEXT, tuple(sizes), tuple(widths), default_beam_width=512, max_rows=MOST_ROWS)
     model = random_model(config, precision, ops=fused)
     engine = Engine(model, random_catalog(config, N_ITEMS), limits, "cuda", fused)
     skew(model, eager(engine, asked(32, 512)), EXPONENTS["balanced"])
     return engine
 
 
-def asked(batch: int, width: Width) -> list[Request]:
-    """The requests of a batch."""
+def asked(batch: int, width: Width, k: int | None = None) -> list[Request]:
+    """The requests of a batch. k: items of each; None: 512 where so many beams end, else 10."""
     last = width if isinstance(width, int) else width[-1]
     drawn = random_requests(batch, N_ITEMS, CONTEXT, last)
-    k = last if last >= 512 else 10
+    k = (last if last >= 512 else 10) if k is None else k
     return [Request(request.history, k=k, beam_width=width) for request in drawn]
 
 

@@ -17,8 +17,10 @@ from benchmarks import (
     catalog_load_report,
     exact_report,
     headline_report,
+    mixed_report,
     online_calibration_report,
     online_replay_report,
+    rates_report,
     semantic_ids_report,
     serve_report,
     speed_figure,
@@ -153,12 +155,16 @@ def _jobs(row: SteadyRow, alone: SteadyRow) -> list[str]:
 
 RENDER: dict[str, Callable[[], str]] = {
     "analyze": analyze,
+    "exact-auto": exact_report.auto_cost,
+    "exact-composed": rates_report.composed,
     "exact-cost": exact_report.cost,
     "exact-bits": exact_report.bits,
     "exact-certified": exact.certified,
     "exact-policies": exact.policies,
     "exact-recall": exact.recall,
     "families": families,
+    "mixed": mixed_report.mixed,
+    "rates": rates_report.rates,
     "demo": demo,
     "quantize": quantize,
     "headline": headline_report.headline,
@@ -200,6 +206,12 @@ def figures() -> Iterator[tuple[Path, speed_figure.Bars, Callable[[], str]]]:
     yield FIGURE, bars, lambda: speed_figure.draw(bars)
     if rows := headline_report.newest_run():
         yield headline_report.FIGURE, headline_report.bars(rows), lambda: headline_report.draw(rows)
+    if timed := rates_report.newest_run():
+        lines = rates_report.series(timed)
+        yield rates_report.FIGURE, lines, lambda: rates_report.draw(lines)
+    if both := mixed_report.newest_run():
+        sides = mixed_report.lines_of(both)
+        yield mixed_report.FIGURE, sides, lambda: mixed_report.draw(sides)
 
 
 def main() -> None:

@@ -33,9 +33,13 @@ def draw(bars: Bars) -> str:
             axes.set_xlim(0, 1.28 * max(panel.values()))
             axes.grid(axis="y", visible=False)
             axes.set(title=shape, xlabel="requests/s")
-        file = io.StringIO()
-        metadata = {"Date": None, "Creator": None, "Description": json.dumps(bars)}
-        figure.savefig(file, format="svg", metadata=metadata)
+        return svg(figure, bars)
+
+
+def svg(figure: Figure, data: Bars) -> str:
+    """The figure as SVG that carries its data; the same figure gives the same text."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Description": json.dumps(data)})
     text = file.getvalue()
     return text[text.index("<svg") :]
 

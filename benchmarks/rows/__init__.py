@@ -20,7 +20,6 @@ from benchmarks.rows.engine import (
     HeadlineBoundsFailure,
     HeadlineCeilings,
     HeadlineFailure,
-    PolicyRow,
     ProductBits,
     SearchBits,
 )
@@ -36,6 +35,7 @@ from benchmarks.rows.exact import (
 )
 from benchmarks.rows.families import FamilyRow
 from benchmarks.rows.kernels import AttentionRow, KernelCeilings, KernelFailure, KernelRow, ProductFailure, ProductRow
+from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, RateRow
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
 from benchmarks.rows.serving import OverheadRow, ServeRow, SoakRow, StartRow
 from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
@@ -46,7 +46,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "ablation.jsonl": (AblationRow, AblationFailure),
     "analyze.jsonl": (AnalyzeRow,),
     "attention_and_beam.jsonl": (AttentionRow,),
-    "before_after.jsonl": (EngineRow,),
+    "before_after.jsonl": (EngineRow, MixedRow),
     "calibration.jsonl": (PopulationRow, NllRow),
     "catalog_load.jsonl": (CatalogLoadRow,),
     "correctness.jsonl": (EngineCheck, LayerCheck),
@@ -67,7 +67,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "kernels.jsonl": (KernelRow, KernelCeilings, KernelFailure),
     "online_calibration.jsonl": (OnlineCellRow, SampleRatioRow),
     "online_replay.jsonl": (ReplayRow,),
-    "policies.jsonl": (PolicyRow,),
+    "policies.jsonl": (PolicyRow, RateRow, AutoRow),
     "products.jsonl": (ProductRow, ProductFailure),
     "quality.jsonl": (TrainingRow, FloorRow, SetVerdict, PooledVerdict),
     "quantize.jsonl": (QuantizeRow,),

@@ -75,29 +75,6 @@ class EngineFailure(Wanted, Row):
 
 
 @dataclass(frozen=True)
-class PolicyRow(Row):
-    """One batch of ours in a bucket of its own: how wide its beams are, and what that costs."""
-
-    preset: str
-    precision: str  # bf16 or fp8
-    batch: int  # requests
-    beam_width: int | tuple[int, ...]  # beams at each level, or by level
-    k: int  # items a request
-    context: int  # items of history a request
-    requests_per_s: float  # batch / ms_per_batch
-    ms_per_batch: float  # median on the device
-    ms_p20: float  # 20th and 80th percentile on the device
-    ms_p80: float
-    p50_ms: float  # one batch from the host to the host, median and 99th percentile
-    p99_ms: float
-    host_requests_per_s: float  # a call of 256 requests, in the largest batches that the engine has for these beams
-    tflops: float  # floating-point operations a second, in 10^12
-    mfu: float  # tflops as a share of the peak in the card's data sheet
-    capture_s: float  # seconds to compile and capture the bucket
-    n_items: int  # of the catalog
-
-
-@dataclass(frozen=True)
 class ProductBits(Row):
     """Whether the first rows of a product have the same bits, whatever number of rows stands below them."""
 

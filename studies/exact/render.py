@@ -1,4 +1,4 @@
-"""The newest run of `studies.exact.run` as tables for docs/exact.md; `benchmarks.report` calls these."""
+"""The newest run of `studies.exact.run` of each model as tables for docs/exact.md; `benchmarks.report` calls these."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,13 +26,17 @@ R = TypeVar("R", bound=ExactRow)
 
 
 def rows() -> list[ExactRow]:
-    """The rows of the newest run."""
+    """The rows of each model's newest run."""
     return newest_run(recorded("exact.jsonl", ExactRow))
 
 
 def newest_run(found: Sequence[ExactRow]) -> list[ExactRow]:
-    last = max((row.run for row in found), default="")
-    return [row for row in found if row.run == last]
+    """Return the rows of each model's newest run, the models in the order of those runs."""
+    newest: dict[str, str] = {}
+    for row in found:
+        newest[row.model] = max(newest.get(row.model, ""), row.run)
+    ordered = sorted(newest, key=lambda model: newest[model])
+    return [row for model in ordered for row in found if row.model == model and row.run == newest[model]]
 
 
 def certified() -> str:
@@ -135,8 +139,9 @@ def _recall(found: Sequence[ExactRow]) -> str:
         table(["model", "policy", "k", *(f"recall / NDCG / overlap at {cut}" for cut in cuts)], lines) if lines else "",
         table([*columns, "lead, recall@10", "lead, NDCG@10"], beside) if beside else "",
         *(
-            f"{row.precision.upper()}: NLL of {row.requests:,} validation targets {row.validation_nll:.3f} as trained, "
-            f"{row.validation_nll_calibrated:.3f} at a temperature of {row.temperature:g}."
+            f"{row.model}, {row.precision.upper()}: NLL of {row.requests:,} validation targets "
+            f"{row.validation_nll:.3f} as trained, {row.validation_nll_calibrated:.3f} at a temperature of "
+            f"{row.temperature:g}."
             for row in _of(found, TemperatureRow)
         ),
         _measured(of_run or shops),
@@ -178,14 +183,16 @@ def _subject(row: ExactRow) -> str:
 
 
 def _model(row: ExactRow) -> str:
-    return f"{row.precision.upper()}, T {row.temperature:g}"
+    return f"{row.model}, {row.precision.upper()}, T {row.temperature:g}"
 
 
 def _measured(found: Sequence[ExactRow]) -> str:
-    row, here = found[-1], found[-1].environment
-    return (
-        f"{row.model} ({row.parameters / 1e6:,.0f} M parameters), {row.requests:,} users a row, {here.card}, "
-        f"{here.date}, torch {here.torch}, commit {here.commit}."
+    """Say how many took part in what was measured, of each model."""
+    last = {row.model: row for row in found}
+    return " ".join(
+        f"{row.model} ({row.parameters / 1e6:,.0f} M parameters), {row.requests:,} users a row, "
+        f"{here.card}, {here.date}, torch {here.torch}, commit {here.commit}."
+        for row, here in ((row, row.environment) for row in last.values())
     )
 
 

@@ -42,7 +42,7 @@ from studies.exact.subject import Subject, Targets, opened, spread
 from studies.exact.temperature import calibrated, forced_logits, nll, tempered
 
 OUT = records.RESULTS / "exact.jsonl"
-SECONDS = {"temperature": 90, "starts": 45, "certified": 75, "policies": 170, "times": 45, "shops": 60, "million": 75}
+SECONDS = {"temperature": 90, "starts": 45, "shops": 90, "certified": 75, "policies": 170, "times": 90, "million": 160}
 Stage = Callable[[Deadline], None]
 
 

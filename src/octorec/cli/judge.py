@@ -38,7 +38,7 @@ from octorec.engine.model_folder import require_model
 from octorec.engine.request import check_unknown_items, read_requests
 from octorec.engine.widths import of_one, read_for
 from octorec.errors import InputError
-from octorec.evaluate.cutoffs import K, lengths
+from octorec.evaluate.cutoffs import K, read_lengths
 from octorec.evaluate.margin import MARGIN
 from octorec.progress_bar import counting
 from octorec.prove.config import ProveConfig
@@ -76,7 +76,7 @@ def evaluate(
     """Judge CANDIDATE against BASELINE on the same targets. Exit code 0 not inferior, 3 inferior, 4 inconclusive.
 
     An error ends with 2. With --requests answers are compared without a verdict: exit code 0."""
-    asked = _lengths(k)
+    asked = _asked(k)
     width = None if beam_width is None else read_for(asked[-1], "beam_width", beam_width)
     check_unknown_items(unknown_items)
     check_hold_out(hold_out)
@@ -166,7 +166,7 @@ def prove(
     """Prove a model in FP8: layers, answers, on a GPU speed, and last the verdict as in `evaluate`.
 
     Exit code 0 not inferior, 3 inferior or a fault in the numbers, 4 inconclusive, 2 an error."""
-    config = ProveConfig(k=_lengths(k), **given(flags))
+    config = ProveConfig(k=_asked(k), **given(flags))
     require_model(checkpoint)
     check_hold_out(hold_out)
     if out is not None:
@@ -208,9 +208,6 @@ def warned(origin: Any) -> Any:
     return origin
 
 
-def _lengths(texts: list[str] | None) -> tuple[int, ...]:
-    """Return what --k asks for."""
-    try:
-        return lengths([int(part) for text in texts or [str(K)] for part in text.split(",")])
-    except ValueError:
-        raise InputError("k", ",".join(texts or []), "must be integers above 0 with commas") from None
+def _asked(texts: list[str] | None) -> tuple[int, ...]:
+    """Return what --k asks for, once or several times."""
+    return read_lengths(",".join(texts or [str(K)]))

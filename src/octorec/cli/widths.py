@@ -11,8 +11,7 @@ from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import checkpoint_version, require_model
 from octorec.engine.starts_file import claimed_starts, write_starts
 from octorec.engine.widths import choices
-from octorec.errors import InputError
-from octorec.evaluate.cutoffs import lengths
+from octorec.evaluate.cutoffs import read_lengths
 from octorec.progress_bar import counting
 from octorec.settings import DEVICE
 from octorec.terminal import say
@@ -42,7 +41,7 @@ def widths(
 ) -> None:
     """Measure how wide beams must be for exact answers; a file beside CHECKPOINT says where `auto` then begins."""
     require_model(checkpoint, catalog)
-    asked = _numbers(k)
+    asked = read_lengths(k)
     given = choices(asked, beam_widths)
     command.with_resource(claimed_starts(checkpoint))
     form = table_format(sep, columns, time_format)
@@ -78,12 +77,3 @@ def _lines(measured: "MeasuredWidths", ks: tuple[int, ...], device: str) -> list
         shares = (f"{one.certified[k]:>7.1%}" if k in one.certified else f"{'-':>7}" for k in ks)
         lines.append(f"{one.beam_width:>10}  {one.ms:>10.1f}  {'  '.join(shares)}")
     return lines + [f"auto begins k {k} with {width} beams" for k, width in measured.starts.widths.items()]
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """Return the numbers of "10,50", ascending."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in parts):
-        raise InputError("k", text, "must be integers above 0, with commas")
-    numbers: Any = [int(part) for part in parts]
-    return lengths(numbers)

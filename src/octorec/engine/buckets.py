@@ -45,6 +45,10 @@ class Buckets:
         made = [Bucket(size, beams) for beams in self.beams for size in self.sizes_of(beams)]
         return sorted(made, key=lambda bucket: (bucket.rows, bucket), reverse=True)
 
+    def ends(self) -> list[Bucket]:
+        """Return the buckets of fewest and of most requests for each beams, the one of most rows first."""
+        return [bucket for bucket in self.all() if bucket.size in (self.sizes[0], self.most(bucket.widths))]
+
     def sizes_of(self, beams: Widths) -> tuple[int, ...]:
         """Return the batch sizes that there are for some beams, ascending."""
         if self.max_rows is None:

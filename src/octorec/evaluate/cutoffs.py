@@ -25,6 +25,14 @@ def lengths(k: Lengths) -> tuple[int, ...]:
     return tuple(sorted(set(asked)))
 
 
+def read_lengths(text: str) -> tuple[int, ...]:
+    """Return the lengths that `10,50` asks for, ascending; InputError for what is none."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 7 for part in parts):
+        raise InputError("k", text, "must be integers above 0, with commas")
+    return lengths([int(part) for part in parts])
+
+
 def cutoffs(asked: Collection[int]) -> tuple[int, ...]:
     """Return where lists are cut: at every length `asked`, the longest being the lists' own, and below
     that at 5 and 10.

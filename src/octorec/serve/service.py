@@ -177,10 +177,10 @@ class Service:
 
     async def warm_up(self, engine: Engine) -> None:
         """Make every bucket of `engine` ready; on a GPU one by one between batches, as nothing may run beside a
-        capture."""
+        capture. Elsewhere nothing is captured, and the smallest and the largest batches run."""
         elsewhere = self.batcher.between_batches if engine.device.type == "cuda" else asyncio.to_thread
         slowest = 0.0
-        for bucket in engine.buckets():
+        for bucket in engine.buckets() if engine.rows_are_fixed else engine.policy.buckets.ends():
             seconds = await elsewhere(partial(warm_up, engine, bucket))
             slowest = max(slowest, seconds)
             _log_bucket(engine, bucket, seconds)
