@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import (
     calibration_report,
+    catalog_load_report,
     exact_report,
     headline_report,
     mixed_report,
@@ -181,6 +182,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "serve_overhead": serve_report.overhead,
     "serve_settings": serve_report.settings,
     "serve_soak": serve_report.soak,
+    "catalog_load": catalog_load_report.loads,
     "semantic_ids": semantic_ids_report.fits,
     "semantic_ids_recall": semantic_ids_report.recall,
     "calibration": calibration_report.page,

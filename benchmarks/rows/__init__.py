@@ -9,7 +9,7 @@ from typing import TypeVar
 from benchmarks import records
 from benchmarks.records import Row
 from benchmarks.rows.checks import EngineCheck, LayerCheck
-from benchmarks.rows.cpu import AnalyzeRow, CodebookRecall, CodebookRow, QuantizeRow, SteadyRow
+from benchmarks.rows.cpu import AnalyzeRow, CatalogLoadRow, CodebookRecall, CodebookRow, QuantizeRow, SteadyRow
 from benchmarks.rows.engine import (
     AblationFailure,
     AblationRow,
@@ -49,6 +49,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "attention_and_beam.jsonl": (AttentionRow,),
     "before_after.jsonl": (EngineRow, MixedRow),
     "calibration.jsonl": (PopulationRow, NllRow),
+    "catalog_load.jsonl": (CatalogLoadRow,),
     "correctness.jsonl": (EngineCheck, LayerCheck),
     "demo.jsonl": (DemoRow,),
     "engine.jsonl": (EngineRow, EngineFailure),

@@ -1,4 +1,4 @@
-"""Rows of programs on a CPU: `benchmarks.quantize`, `analyze`, `steady` and `semantic_ids`."""
+"""Rows of programs on a CPU: `benchmarks.quantize`, `analyze`, `steady`, `semantic_ids` and `catalog_load`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -51,6 +51,22 @@ class SteadyRow(Row):
     requests: float  # seconds of 96 requests
     training: float  # seconds of 20 training steps
     evaluate: float  # seconds of evaluating 100 users
+
+
+@dataclass(frozen=True)
+class CatalogLoadRow(Row):
+    """One made-up file of semantic IDs read as a catalog, in a process of its own."""
+
+    form: str  # sid2pid or pid2sid
+    megabytes: float  # of the file, 10^6 bytes
+    sids: int
+    items: int
+    seconds: float  # of reading it, up to the trie
+    cpu_seconds: float  # of these, those of the process
+    look_up_seconds: float  # of the look-ups that a server makes then
+    peak_rss_mb: int  # 2^20 bytes
+    cores: int
+    load_before: float  # the machine's load average when it began
 
 
 @dataclass(frozen=True)

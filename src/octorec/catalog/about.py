@@ -19,7 +19,7 @@ ABOUT = {  # keys of catalog.json
     "unique": bool,
     "attributes": bool,
 }
-OPTIONAL = (CATALOG.key, "learned", "extends")  # keys that older catalogs lack
+OPTIONAL = (CATALOG.key, "learned", "extends", "as_given")  # keys that older catalogs lack
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -34,7 +34,8 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise InputError(str(path), unknown[0], f"unknown key; known: {', '.join(known)}")
     for key, kind in ABOUT.items():
         _check_type(f"{path}: {key}", about.get(key), kind)
-    _check_type(f"{path}: extends", about.get("extends", False), bool)
+    for flag in ("extends", "as_given"):
+        _check_type(f"{path}: {flag}", about.get(flag, False), bool)
     for size in about["codebook_sizes"]:
         _check_type(f"{path}: codebook_sizes", size, int)
     return about

@@ -32,7 +32,7 @@ NAMES_SHOWN = 20  # named sets that an error shows
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """A Catalog holds items in code order: by code tuple, those of one tuple by id.
+    """A Catalog holds items in code order: by code tuple, those of one tuple by id, or `as_given`.
 
     Make one with `of_items`, `build_catalog`, `load`.
 
@@ -42,6 +42,7 @@ class Catalog:
     codebook: None where the codes came from elsewhere. attribute_map: None where no item has attributes.
     given_vectors: whether the codebook is over vectors that the item table brought. unique: no tuple has two items.
     learned: which interactions the codebook is over; None where that is not known, or where they were given as vectors.
+    as_given: items of one tuple lie in the order in which they were given, new ones last.
     extends: an imported catalog whose fingerprint is that of the catalog before it (see `catalog.index_json`).
     """
 
@@ -57,6 +58,7 @@ class Catalog:
     given_vectors: bool = False
     unique: bool = False
     learned: Learned | None = None
+    as_given: bool = False
     extends: bool = False
 
     @classmethod
@@ -69,23 +71,25 @@ class Catalog:
         given_vectors: bool = False,
         unique: bool = False,
         learned: Learned | None = None,
+        as_given: bool = False,
     ) -> "Catalog":
         """Return a catalog of a checked item table (`data.items.check_items`) with codes, in any order.
 
-        title is "", sets are none and live is true where the table lacks the column.
+        title is "", sets are none and live is true where the table lacks the column. as_given: items of one tuple keep
+        the table's order, where they else go by id.
         """
         sizes = tuple(codebook_sizes)
         check_codes(items, sizes)
         counts = [COUNTS] if COUNTS in items.column_names else []
         items = with_defaults(items).select(COLUMNS + counts)
         codes = matrix(items["codes"])
-        order = code_order(codes, sizes, id_rank(one_array(items["item_id"])))
+        order = code_order(codes, sizes, None if as_given else id_rank(one_array(items["item_id"])))
         items, codes = items.take(order).combine_chunks(), codes[order]
         names = distinct_sets(items["sets"])
         bits = set_bits(items["sets"], names)
         trie = build_trie(codes, sizes, np.asarray(items["live"]), bits)
         fingerprint = codebook.fingerprint if codebook else digest(sizes, codes, as_json(items["item_id"]))
-        about = codebook, attribute_map, given_vectors, unique, learned
+        about = codebook, attribute_map, given_vectors, unique, learned, as_given
         return cls(items, codes, sizes, fingerprint, names, bits, trie, *about)
 
     def __len__(self) -> int:
@@ -209,7 +213,7 @@ class Catalog:
         that do not belong together."""
         found = read_folder(folder)
         about = found.about
-        flags = about["given_vectors"], about["unique"], found.learned
+        flags = about["given_vectors"], about["unique"], found.learned, about.get("as_given", False)
         catalog = cls.of_items(found.items, about["codebook_sizes"], found.codebook, found.attribute_map, *flags)
         if about.get("extends"):
             catalog = catalog.as_version_of(about["fingerprint"])
@@ -229,7 +233,8 @@ class Catalog:
             "attributes": self.attribute_map is not None,
             "learned": self.learned and self.learned.to_dict(),
         }
-        return {**about, "extends": True} if self.extends else about
+        flags = {"as_given": self.as_given, "extends": self.extends}
+        return {**about, **{name: value for name, value in flags.items() if value}}
 
     def as_version_of(self, fingerprint: str) -> "Catalog":
         """Return this imported catalog with the fingerprint of the one before it."""

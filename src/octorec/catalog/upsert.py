@@ -131,7 +131,14 @@ def _merged(catalog: Catalog, changed: pa.Table, places: np.ndarray) -> Catalog:
     order[places[known]] = n + np.flatnonzero(known)
     order = np.append(order, n + np.flatnonzero(~known))
     items = pa.concat_tables([catalog.items, changed]).take(pa.array(order))
-    about = catalog.codebook, catalog.attribute_map, catalog.given_vectors, catalog.unique, catalog.learned
+    about = (
+        catalog.codebook,
+        catalog.attribute_map,
+        catalog.given_vectors,
+        catalog.unique,
+        catalog.learned,
+        catalog.as_given,
+    )
     made = Catalog.of_items(items, catalog.codebook_sizes, *about)
     return made if made.fingerprint == catalog.fingerprint else made.as_version_of(catalog.fingerprint)
 

@@ -9,7 +9,7 @@ import typer
 from octorec.catalog.sizes import CODEBOOK_SIZES
 from octorec.cli import leads
 from octorec.cli.items import items_app
-from octorec.cli.options import A_CATALOG, A_FILE, A_SHOWN, A_TABLE, Force, HoldOut, Json, claim, show
+from octorec.cli.options import A_CATALOG_FOLDER, A_FILE, A_SHOWN, A_TABLE, Force, HoldOut, Json, claim, show
 from octorec.cli.tables import Columns, Sep, TimeFormat, items_format, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import catalog_within
@@ -87,7 +87,7 @@ def catalog_build(
 @catalog_app.command("assign")
 def catalog_assign(
     command: typer.Context,
-    catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.", callback=A_CATALOG)],
+    catalog: Annotated[Path, typer.Option(help="Catalog folder to start from.", callback=A_CATALOG_FOLDER)],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     items: Annotated[
         Path | None, typer.Option(help="New items: item_id and any of title, sets, vector.", callback=A_TABLE)
@@ -118,7 +118,7 @@ def catalog_assign(
 @catalog_app.command("import")
 def catalog_import(
     command: typer.Context,
-    index: Annotated[Path, typer.Option(help="A MiniOneRec or LETTER .index.json.", callback=A_FILE)],
+    index: Annotated[Path, typer.Option(help="An .index.json, sid2pid.json, pid2sid Parquet, ...", callback=A_FILE)],
     out: Annotated[Path, typer.Option(help="Catalog folder to write.")],
     items: Annotated[Path | None, typer.Option(help="Titles and sets of the items.", callback=A_TABLE)] = None,
     codebook_sizes: Annotated[
@@ -127,7 +127,7 @@ def catalog_import(
     base: Annotated[
         Path | None,
         typer.Option(
-            help="Imported catalog before this one: models that answer from it take both.", callback=A_CATALOG
+            help="Imported catalog before this one: models that answer from it take both.", callback=A_CATALOG_FOLDER
         ),
     ] = None,
     sep: Sep = None,
@@ -140,19 +140,21 @@ def catalog_import(
     sizes = _sizes(codebook_sizes) if codebook_sizes else None
 
     from octorec.catalog.catalog import Catalog
-    from octorec.catalog.index_json import read_index
+    from octorec.catalog.foreign import import_catalog
     from octorec.data.items import read_items
 
     before = Catalog.load(base) if base else None
     form = items_format(table_format(sep, columns, None, items=True))
-    made = read_index(index, read_items(items, form) if items else None, sizes, before)
+    made = import_catalog(index, read_items(items, form) if items else None, sizes, before)
     made.save(out, force)
     show_catalog(as_json, made, out)
 
 
 @catalog_app.command("show")
 def catalog_show(
-    catalog: Annotated[Path, typer.Argument(help="Catalog folder, or a checkpoint with one.", callback=A_SHOWN)],
+    catalog: Annotated[
+        Path, typer.Argument(help="Catalog folder or file, or a checkpoint with one.", callback=A_SHOWN)
+    ],
     items: Annotated[list[str], typer.Argument(help="Item ids, or words of a title that one item has.")],
     neighbours: Annotated[int, typer.Option(help="Items to name that share most codes with each.")] = 5,
     as_json: Json = False,
@@ -161,10 +163,10 @@ def catalog_show(
     if neighbours < 0:
         raise InputError("neighbours", neighbours, "must be 0 or more")
 
-    from octorec.catalog.catalog import Catalog
+    from octorec.catalog.foreign import open_catalog
     from octorec.catalog.show import about_item, find_item
 
-    loaded = Catalog.load(catalog_within(catalog))
+    loaded = open_catalog(catalog_within(catalog))
     found = [about_item(loaded, find_item(loaded, item), neighbours) for item in items]
     lines = [line for about in found for line in ("", *about.lines())][1:]
     show(as_json, {"items": [about.to_dict() for about in found]}, *lines)

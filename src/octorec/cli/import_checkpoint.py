@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli.options import A_CATALOG, A_FILE, AN_ANALYZED, ContextModule, Force, Json, claim, show
+from octorec.cli.options import A_CATALOG_FOLDER, A_FILE, AN_ANALYZED, ContextModule, Force, Json, claim, show
 from octorec.engine.model_folder import CATALOG
 from octorec.errors import InputError
 from octorec.files import read_json
@@ -28,7 +28,7 @@ def import_checkpoint(
         Path | None, typer.Option(help="Our config.json; the folder's own if not given.", callback=A_FILE)
     ] = None,
     catalog: Annotated[
-        Path | None, typer.Option(help="Catalog of its codes, to be copied along.", callback=A_CATALOG)
+        Path | None, typer.Option(help="Catalog of its codes, to be copied along.", callback=A_CATALOG_FOLDER)
     ] = None,
     context_module: ContextModule = None,
     parity: Annotated[

@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from octorec.cli.options import A_CATALOG, A_TABLE, Force, Json, claim, show
+from octorec.cli.options import A_CATALOG_FOLDER, A_TABLE, Force, Json, claim, show
 from octorec.cli.tables import Columns, Sep, items_format, table_format
 from octorec.data.table_format import TableFormat
 from octorec.errors import InputError
 
 items_app = typer.Typer()
 
-Folder = Annotated[Path, typer.Argument(help="Catalog folder to start from.", callback=A_CATALOG)]
+Folder = Annotated[Path, typer.Argument(help="Catalog folder to start from.", callback=A_CATALOG_FOLDER)]
 Ids = Annotated[
     Path, typer.Option("--items", help="Parquet, CSV or JSON lines with a column item_id.", callback=A_TABLE)
 ]

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
+from octorec.catalog.about import ABOUT_FILE
 from octorec.engine.model_folder import catalog_within, require_catalog
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K
@@ -23,7 +24,7 @@ from octorec.models.presets import preset
 from octorec.output.claim import claimed_folder
 from octorec.output.refuse import refuse_within
 from octorec.quant.shipped import require_recipe
-from octorec.reading import require_file, require_there
+from octorec.reading import require_file, require_folder, require_there
 from octorec.terminal import UNWATCHED_WIDTH, PlainConsole, fitting
 
 
@@ -40,6 +41,7 @@ def looked_at(look: Callable[[Path, str], object]) -> Callable[..., Path | None]
 
 A_TABLE, A_FILE = looked_at(require_there), looked_at(require_file)  # a table may be a folder of files
 A_CATALOG, A_CHECKPOINT = looked_at(require_catalog), looked_at(require_checkpoint)
+A_CATALOG_FOLDER = looked_at(partial(require_folder, holding=ABOUT_FILE))
 A_SHOWN = looked_at(lambda path, field: require_catalog(catalog_within(path), field))
 AN_ANALYZED = looked_at(partial(require_checkpoint, bare=True))
 AN_INSPECTED = looked_at(require_inspectable)
@@ -101,7 +103,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder, 16 bit or FP8.", callback=A_CHECKPOINT)]
 OtherCatalog = Annotated[
     Path | None,
-    typer.Option("--catalog", help="Catalog folder; the checkpoint's own if not given.", callback=A_CATALOG),
+    typer.Option(
+        "--catalog",
+        help="Catalog folder, or a file of semantic IDs such as sid2pid.json; the checkpoint's own if not given.",
+        callback=A_CATALOG,
+    ),
 ]
 HoldOut = Annotated[
     int,

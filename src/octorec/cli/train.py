@@ -10,7 +10,7 @@ from octorec.cli.command import kept
 from octorec.cli.flags import with_flags
 from octorec.cli.inputs import known_users
 from octorec.cli.options import (
-    A_CATALOG,
+    A_CATALOG_FOLDER,
     A_FILE,
     Device,
     Force,
@@ -34,7 +34,9 @@ from octorec.training.config import TrainConfig
 def train(
     command: typer.Context,
     data: Interactions,
-    catalog: Annotated[Path, typer.Option(help="Catalog folder whose codes the model learns.", callback=A_CATALOG)],
+    catalog: Annotated[
+        Path, typer.Option(help="Catalog folder whose codes the model learns.", callback=A_CATALOG_FOLDER)
+    ],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
     preset: Annotated[
         str, typer.Option(help="Model dimensions by name; codebook sizes are the catalog's.", callback=a_preset)

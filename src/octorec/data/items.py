@@ -46,7 +46,7 @@ def check_items(table: pa.Table, source: str = "items") -> pa.Table:
     if table.num_rows == 0:
         raise InputError(source, "no rows", "must have at least one row")
     out = {"item_id": unique_text_column(table, "item_id", source)}
-    checks = {"title": _titles, "codes": _codes, "sets": _sets, "vector": vectors, "live": _live}
+    checks = {"title": _titles, "codes": code_lists, "sets": _sets, "vector": vectors, "live": _live}
     checks["interactions"] = _counts
     for name, check in checks.items():
         if name in table.column_names:
@@ -72,7 +72,8 @@ def _titles(column: pa.Array, where: str) -> pa.Array:
     return column.cast(pa.string()).fill_null("")
 
 
-def _codes(column: pa.Array, where: str) -> pa.Array:
+def code_lists(column: pa.Array, where: str) -> pa.Array:
+    """Return a plain column of lists as list<int32>: codes of 0 or more, as many in each row; else an InputError."""
     values = _even_lists(column, where, pa.types.is_integer, "lists of integers, one code a level")
     refuse_rows(_any_in_row(column, np.asarray(values) < 0), where, "a negative code", "codes are 0 or more")
     try:

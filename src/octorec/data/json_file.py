@@ -30,7 +30,7 @@ class JsonFile:
             allowed = "must be JSON lines, an object a line; with jq: jq -c '.[]' old.json > new.jsonl"
             raise InputError(str(path), "a JSON array", allowed)
         self.names: list[str] = list(
-            dict.fromkeys(name for row in islice(self._rows(), None if every else SEEN) for name in row)
+            dict.fromkeys(name for row in islice(self.rows(), None if every else SEEN) for name in row)
         )
         if len(self.names) > MOST_COLUMNS:
             raise InputError(f"{path}: columns", len(self.names), f"at most {MOST_COLUMNS}")
@@ -38,7 +38,7 @@ class JsonFile:
     def read(self, columns: Collection[str]) -> pa.Table:
         """Return the `columns`, null where a row lacks them."""
         parts, size = [], 0
-        rows = self._rows()
+        rows = self.rows()
         while some := list(islice(rows, ROWS)):
             size += VALUE * len(some) * len(columns)
             refuse_beyond(self.path, size, f"{self.path}: its rows and columns")
@@ -61,7 +61,8 @@ class JsonFile:
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise InputError(str(self.path), str(error), "a column must hold values of one kind") from error
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the object of each line that is not blank; what is none is an InputError with its line."""
         with self._text.open() as file:
             number = 0
             while line := file.readline(LONGEST + 1):

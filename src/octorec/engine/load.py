@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from octorec.catalog.catalog import Catalog
+from octorec.catalog.foreign import open_catalog
 from octorec.catalog.same_codebook import difference
 from octorec.engine.config import EngineConfig
 from octorec.engine.engine import Engine
@@ -37,9 +38,10 @@ def load(
 ) -> Engine:
     """Open a 16-bit or FP8 checkpoint folder as an engine.
 
-    catalog: a catalog or its folder; None for the one inside the checkpoint folder. On the CPU the arithmetic around
-    the FP8 products is float32, on a GPU bfloat16. context_module: where the checkpoint has a context module of yours,
-    the file and class that have it (`FILE.py:CLASS`, which is run) or the class.
+    catalog: a catalog, its folder, or a file of semantic IDs (`catalog.foreign`), which then has the model's codebook
+    sizes; None for the one inside the checkpoint folder. On the CPU the arithmetic around the FP8 products is float32,
+    on a GPU bfloat16. context_module: where the checkpoint has a context module of yours, the file and class that have
+    it (`FILE.py:CLASS`, which is run) or the class.
     engine: fields of EngineConfig to set (`batch_sizes`, ...).
     progress: is told once what the engine takes in memory, before its weights are read.
     Raises InputError for a folder that holds no checkpoint or no catalog, for a configuration that model, operations or
@@ -51,31 +53,24 @@ def load(
         require_model(checkpoint, catalog)
     folder = Path(checkpoint)
     opened = open_device(device)
-    if not isinstance(catalog, Catalog):
-        catalog = Catalog.load(folder / CATALOG if catalog is None else catalog)
     ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
-    config = engine_config(engine)
-    _check_before(folder, catalog, config, opened, dtype, progress, context_module)
+    config, source = engine_config(engine), Checkpoint(folder)
+    without: Any = empty_model(maker(source, shapes_for(opened), context_module), source.quantization, dtype)
+    if not isinstance(catalog, Catalog):
+        catalog = open_catalog(folder / CATALOG if catalog is None else catalog, without.codebook_sizes)
+    _check_before(folder, without, catalog, config, opened, progress)
     starts = read_starts(folder)
     model = load_model(folder, ops, device, dtype, context_module)
     return Engine(model, catalog, config, device, ops, str(folder), starts)
 
 
 def _check_before(
-    folder: Path,
-    catalog: Catalog,
-    config: EngineConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-    progress: Progress,
-    context_module: ContextModule,
+    folder: Path, model: Any, catalog: Catalog, config: EngineConfig, device: torch.device, progress: Progress
 ) -> None:
     """Refuse all that can be refused before weights are read, and tell `progress` what the engine will take."""
-    checkpoint, shapes = Checkpoint(folder), shapes_for(device)
-    model: Any = empty_model(maker(checkpoint, shapes, context_module), checkpoint.quantization, dtype)
     check_codebook(model, catalog, folder)
     config.check(model, ops_for(device))
-    needs, free = needs_of(model, catalog, config, shapes, device), free_bytes(str(device))
+    needs, free = needs_of(model, catalog, config, shapes_for(device), device), free_bytes(str(device))
     progress(0, 1, f"memory: {needs.words()}; {readable(free)} free")
     needs.check(free)
     for said in config.thin(catalog):
@@ -86,13 +81,13 @@ def check_codebook(model: Model, catalog: Catalog, folder: Path) -> None:
     """Raise MismatchError where `model` and `catalog` have codes of different codebooks: answers would be garbage.
 
     Where a fingerprint differs because items of an imported catalog came or went, the catalog inside the checkpoint
-    folder decides.
+    folder decides. A model without a fingerprint says nothing of its codes but their sizes.
     """
     if tuple(model.codebook_sizes) != tuple(catalog.codebook_sizes):
         hint = "" if catalog.codebook else ": import the index with the model's sizes"
         allowed = f"the catalog's are {tuple(catalog.codebook_sizes)}{hint}"
         raise MismatchError(f"checkpoint {folder}: codebook_sizes", model.codebook_sizes, allowed)
-    if model.codebook_fingerprint == catalog.fingerprint:
+    if model.codebook_fingerprint in (None, catalog.fingerprint):
         return
     own = Catalog.load(folder / CATALOG) if (folder / CATALOG).is_dir() else None
     if own is None or own.fingerprint != model.codebook_fingerprint:

@@ -1,14 +1,16 @@
 """A look at the folders that an engine is loaded from, which takes a moment and imports no torch."""
 
+import stat
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
 from octorec.catalog.about import ABOUT_FILE
+from octorec.catalog.foreign_kinds import kind_of
 from octorec.errors import InputError
 from octorec.models.checkpoint_folder import CONFIG, SUFFIX, require_checkpoint
 from octorec.models.context_file import CONTEXT_MODULE, require_module_file
-from octorec.reading import require_folder
+from octorec.reading import require_folder, require_there
 
 __all__ = ["CONTEXT_MODULE", "require_checkpoint", "require_module_file"]  # of models, re-exported for serve
 CATALOG = "catalog"
@@ -18,7 +20,7 @@ DIGITS = 12  # hexadecimal digits of a checkpoint's version
 def require_model(checkpoint: Any, catalog: Any = None, field: str = "checkpoint") -> None:
     """Refuse paths that hold no checkpoint or no catalog, with an InputError that says what was found.
 
-    catalog: its folder; None for the one inside the checkpoint's folder.
+    catalog: its folder or file; None for the one inside the checkpoint's folder.
     """
     require_checkpoint(checkpoint, field)
     if catalog is None:
@@ -30,8 +32,11 @@ def require_model(checkpoint: Any, catalog: Any = None, field: str = "checkpoint
 
 
 def require_catalog(path: Any, field: str = "catalog") -> None:
-    """Refuse what is no folder of a catalog."""
-    require_folder(path, field, ABOUT_FILE)
+    """Refuse what is neither a folder of a catalog nor a file of semantic IDs (`catalog.foreign_kinds`)."""
+    if stat.S_ISREG(require_there(path, field).st_mode):
+        kind_of(path, field)
+    else:
+        require_folder(path, field, ABOUT_FILE)
 
 
 def catalog_within(path: Path) -> Path:

@@ -57,7 +57,7 @@ class EngineOptions:
     """EngineOptions say what is loaded, onto which device, and what its engine is built for."""
 
     device: Literal["cpu", "cuda"] = setting(DEVICE, "cpu or cuda; of several GPUs CUDA_VISIBLE_DEVICES chooses one.")
-    catalog: str | None = setting(None, "Catalog folder; the checkpoint's own if not given.")
+    catalog: str | None = setting(None, "Catalog folder or file; the checkpoint's own if not given.")
     batch_sizes: tuple[Rows, ...] | None = setting(None, "Batch sizes to capture, ascending; the engine's default.")
     beam_widths: tuple[Any, ...] | None = setting(  # each a `Width`
         None,
