@@ -19,7 +19,9 @@ def cost() -> str:
     here = found[-1].environment
     columns = ["k", "beams", "requests a batch", "FP8: device, host to host", "BF16"]
     said = f"{found[-1].preset}, context {found[-1].context}, {found[-1].n_items:,} items; {here.gpu}, {here.date}"
-    return f"{table(columns, lines)}\n\n{said}, torch {here.torch}, `{here.command}`, commit {here.commit}."
+    commits = {row.precision: row.environment.commit for row in found}
+    measured = " and ".join(f"{precision.upper()} at {commits[precision]}" for precision in ("fp8", "bf16"))
+    return f"{table(columns, lines)}\n\n{said}, torch {here.torch}, `python -m benchmarks.policies`, {measured}."
 
 
 def _times(row: PolicyRow | None) -> str:
