@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from octorec.catalog.sid_text import SID
+from octorec.catalog.sid_pattern import SID
 from octorec.errors import InputError
 from octorec.reading import reason, require_file
 

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octorec.cli.inputs import check_hold_out, predicted
-from octorec.cli.options import Checkpoint, Device, Interactions, Json, OtherCatalog, Predicted, one_or_more, show
+from octorec.cli.options import (
+    A_CHECKPOINT,
+    Checkpoint,
+    Device,
+    Interactions,
+    Json,
+    OtherCatalog,
+    Predicted,
+    one_or_more,
+    show,
+)
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import require_model
@@ -35,7 +45,9 @@ def parity(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
-    base: Annotated[Path | None, typer.Option(help="Folder of the model that an adapter belongs to.")] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder of the model that an adapter belongs to.", callback=A_CHECKPOINT)
+    ] = None,
     device: Device = DEVICE,
     as_json: Json = False,
 ) -> None:
