@@ -59,7 +59,7 @@ def new_model(tokenizer: Tokenizer, shape: dict[str, Any], seed: int) -> Any:
     rope = {"rope_type": "default", "rope_theta": settings.ROPE_THETA}
     config = Qwen3Config(
         vocab_size=rows_of(tokenizer), rope_parameters=rope, max_position_embeddings=settings.POSITIONS,
-        tie_word_embeddings=True, attn_implementation="sdpa", **shape,
+        tie_word_embeddings=True, **shape,
     )  # fmt: skip
     return Qwen3ForCausalLM(config)
 

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -78,7 +79,9 @@ class Learner:
         return loss.detach()
 
 
-def steps_within(study: Study, catalog: Catalog, sids: SidTokens, train: Interactions, device: str, seconds: float) -> int:
+def steps_within(
+    study: Study, catalog: Catalog, sids: SidTokens, train: Interactions, device: str, seconds: float
+) -> int:
     """Return how many steps, of those that the training wants, fit `seconds`: a model is tried and thrown away."""
     learner = Learner(study, catalog, sids, train, device)
     start = 0.0
@@ -114,6 +117,20 @@ def train(study: Study, catalog: Catalog, sids: SidTokens, interactions: Interac
 def planned(study: Study, steps: int) -> Study:
     """Return the study with so many steps."""
     return replace(study, training=replace(study.training, steps=steps))
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Let the same steps on the same card give the same weights, as far as PyTorch can."""
+    memory: Any = torch.utils.deterministic  # a module whose one setting mypy does not know
+    before, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = filled
 
 
 def synchronize(device: torch.device) -> None:
