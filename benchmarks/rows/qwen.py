@@ -60,7 +60,8 @@ class QwenCertifiedRow(QwenRow):
     requests: int
     beam_width: int
     certified: float  # share of requests whose first ten items no wider beam can change
-    exact: float  # the same, with the engine's margin for what scores differ by between batches
+    exact: float  # the same, where no score within `margin` of the bound counts
+    margin: float  # nats: twice what scores differ by between batches
     mass: float  # mean probability that the model gives its ten
     recall_10: float
     seconds: float  # of the searches of all requests

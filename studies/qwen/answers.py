@@ -4,22 +4,26 @@ Letters: n requests, L levels.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.compute as pc
+import torch
 
 from benchmarks import records
 from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenRow
 from benchmarks.rows.verdicts import Interval
 from octorec.data.interactions import Interactions
 from octorec.data.splits import Example
-from octorec.engine.config import EngineConfig
+from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine
+from octorec.engine.load import load
+from octorec.engine.rank import Found
 from octorec.engine.request import Request
+from octorec.engine.search import search
 from octorec.evaluate.compare import difference, evaluate_baselines
 from octorec.evaluate.metrics import recall_at
 from octorec.evaluate.predictions import Predictions
@@ -70,7 +74,7 @@ class Answering:
         row = self._row(
             QwenCertifiedRow, split=split, requests=len(asked), beam_width=width, mass=round(mass, 6),
             certified=round(float(lists.certified(k).mean()), 6), exact=round(float(lists.exact.mean()), 6),
-            recall_10=round(recall, 6), seconds=round(seconds, 3),
+            recall_10=round(recall, 6), margin=self.engine.margin, seconds=round(seconds, 3),
         )  # fmt: skip
         print(f"  {split}, {width} beams: certified {row.certified:.4f}, exact {row.exact:.4f}, mass {mass:.4f}, "
               f"recall@{k} {recall:.4f} ({seconds:.1f} s)", flush=True)  # fmt: skip
@@ -81,7 +85,7 @@ class Answering:
         own = Asked(asked.catalog, examples, [asked.parsed[row] for row in at])
         of_shop = Lists(*(column[at] for column in vars(lists).values()))
         systems = {SYSTEM: predictions(own, of_shop, k, log_probs[at]), **floors(self.train, shop, examples, k)}
-        self.outcomes[f"{shop}-{split}"] = outcomes_of(systems)
+        self.outcomes[shop] = outcomes_of(systems)
         values = {name: _means(found, k) for name, found in systems.items()}
         leads = [
             Interval(**difference(systems[SYSTEM], systems["markov"], f"{one}@{k}").to_dict())
@@ -105,14 +109,50 @@ class Answering:
         return row
 
 
+class Ungraphed(Engine):
+    """An Ungraphed engine searches without CUDA graphs: for a card, or a version of PyTorch, that captures none."""
+
+    @classmethod
+    def like(cls, engine: Engine) -> "Ungraphed":
+        """Return one with all that `engine` has."""
+        what = engine.model, engine.catalog, engine.config, engine.device, engine.ops, engine.checkpoint
+        return cls(*what, prompts=engine.prompts)
+
+    @torch.inference_mode()
+    def launch(self, parsed: Sequence[ParsedRequest]) -> Callable[[], Found]:
+        bucket = self.bucket_of(parsed)
+        staging = self.staged(parsed, bucket.size)
+        batch = staging.batch(staging.block.to(self.device))
+        found = search(self.model, self.device_catalog.levels, batch, bucket.widths, self.ops)
+        where = self.device_catalog.first_nodes[-1], self.catalog, self.checkpoint, self.margin
+
+        def waited() -> Found:
+            scores, nodes, bounds = (column.cpu().numpy() for column in found)
+            return Found(scores, nodes, bounds, *where)
+
+        return waited
+
+
+def opened(folder: Path, study: Study, device: str, graphs: bool) -> Engine:
+    """Open a folder; on a GPU, measure by how much scores differ between batches."""
+    engine = load(folder, device=device, **engine_settings(study))
+    if not graphs:
+        engine = Ungraphed.like(engine)
+        engine.measure_margin()
+    else:
+        engine.warm_up()
+    print(f"  margin {engine.margin:.3g} nats", flush=True)
+    return engine
+
+
 def engine_settings(study: Study) -> dict[str, Any]:
     """Return an engine's settings: large batches, and no item of the history is an answer."""
     sizes = sorted({max(1, study.most_beams // width) for width in study.widths})
-    fields = EngineConfig(
-        batch_sizes=tuple(sizes), beam_widths=study.widths, default_beam_width=study.widths[-1],
-        max_rows=study.most_beams, exclude_seen=True,
-    )  # fmt: skip
-    return {name: getattr(fields, name) for name in vars(fields)}
+    return {
+        "batch_sizes": tuple(sizes), "beam_widths": study.widths, "default_beam_width": study.widths[-1],
+        "max_rows": study.most_beams, "exclude_seen": True, "max_context": study.longest,
+        "max_tokens": study.longest * (len(study.codebook_sizes) + 1) + 1,
+    }  # fmt: skip
 
 
 def floors(train: Interactions, shop: str, examples: Sequence[Example], k: int) -> dict[str, Predictions]:

@@ -26,7 +26,6 @@ from benchmarks.program import run
 from benchmarks.rows.qwen import QwenTrainingRow
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import read_interactions
-from octorec.engine.load import load
 from octorec.errors import InputError
 from octorec.kernels.device import open_device
 from octorec.models.hf_folder import Checkpoint
@@ -34,7 +33,7 @@ from octorec.models.sid_tokens import read as read_sids
 from studies.exact.asked import Deadline
 from studies.exact.subject import Targets, spread
 from studies.qwen import beside, folder
-from studies.qwen.answers import Answering, engine_settings
+from studies.qwen.answers import Answering, opened
 from studies.qwen.settings import Study
 from studies.qwen.train import Trained, deterministic, planned, steps_within, train
 
@@ -104,11 +103,12 @@ class Running:
     def answers(self, split: str, users: int, deadline: Deadline) -> None:
         """Ask an engine over the folder for the held-out items of so many users."""
         study, examples = self.study, spread(getattr(self.targets, split), users)
-        engine = load(self.options.folder, device=self.options.device, **engine_settings(study))
+        engine = opened(self.options.folder, study, self.options.device, not self.options.without_graphs)
         asking = Answering(engine, study, self.targets.train, self.about(), self.options.out)
         asking.measure(examples, split, deadline)
-        for name, outcomes in asking.outcomes.items():
-            outcomes.save(self.options.out.with_name(f"outcomes-{name}.parquet"))
+        if split == "test":
+            for shop, outcomes in asking.outcomes.items():
+                outcomes.save(self.options.out.with_name(f"outcomes-{shop}.parquet"))
 
     def validation(self, deadline: Deadline) -> None:
         self.answers("validation", self.options.validation_users, deadline)
@@ -156,6 +156,7 @@ def main(study: Study = STUDY) -> None:
     parser.add_argument("--seed", type=int, default=training.seed)
     parser.add_argument("--validation-users", type=int, default=study.validation_users)
     parser.add_argument("--users", type=int, default=12_000, help="whose test targets are asked for")
+    parser.add_argument("--without-graphs", action="store_true", help="search without CUDA graphs")
     parser.add_argument("--device", default="cuda")
     for name, seconds in SECONDS.items():
         parser.add_argument(f"--{name}-seconds", type=float, default=seconds)

@@ -12,11 +12,13 @@ from benchmarks import records
 from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenTrainingRow
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions, read_interactions
+from octorec.engine.request import Request
 from octorec.models.prompts import Prompts
 from octorec.models.sid_tokens import SidTokens, read
 from studies.exact.subject import Targets
 from studies.quality.outcomes import Outcomes
 from studies.qwen import folder, learning
+from studies.qwen.answers import opened
 from studies.qwen.batches import Histories, epoch, item_tokens, left_out
 from studies.qwen.run import main
 from studies.qwen.train import Learner, planned, train
@@ -70,8 +72,14 @@ def test_the_study_leaves_every_kind_of_row(
     exact = pairs["OctoRec float32", "transformers float32"]
     assert exact.identical == exact.prompts == STUDY.parity_prompts
     assert max(exact.score_difference, exact.beam_difference) < exact.tolerance
+    again = opened(tmp_path / "model", STUDY, device, graphs=False)
+    asked = [Request(one.history, k=5) for one in Targets.of(read_interactions(data / "interactions.csv")).test[:20]]
+    graphed = opened(tmp_path / "model", STUDY, device, graphs=True).recommend(asked)
+    assert [one.items for one in again.recommend(asked)] == [one.items for one in graphed]
     for (split, shop), row in answers.items():
-        outcomes = Outcomes.load(tmp_path / f"outcomes-{shop}-{split}.parquet")
+        if split != "test":
+            continue
+        outcomes = Outcomes.load(tmp_path / f"outcomes-{shop}.parquet")
         assert outcomes.values("qwen")["recall@10"].mean() == pytest.approx(row.recall_10, abs=1e-6)
         assert outcomes.values("markov")["recall@10"].mean() == pytest.approx(row.markov_recall_10, abs=1e-6)
         assert outcomes.values("qwen")["nll"].mean() == pytest.approx(row.nll, abs=1e-4)
