@@ -31,8 +31,8 @@ class Training:
 
     steps: int = 2400
     batch: int = 8192
-    learning_rate: float = 1e-3
-    warmup: int = 100
+    learning_rate: float = 8e-4
+    warmup: int = 150
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0
@@ -47,7 +47,7 @@ class Training:
 class Study:
     """A Study says what is trained, and what is asked of it. widths: beams; the first is that of validation.
 
-    most_beams: rows of a batch of searches. certified_k: items whose certificates are counted.
+    most_beams: rows of a batch of searches. k: items a list.
     """
 
     shape: Mapping[str, Any] = field(default_factory=lambda: SHAPE)
