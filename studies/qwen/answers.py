@@ -4,26 +4,22 @@ Letters: n requests, L levels.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.compute as pc
-import torch
 
 from benchmarks import records
 from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenRow
 from benchmarks.rows.verdicts import Interval
 from octorec.data.interactions import Interactions
 from octorec.data.splits import Example
-from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
-from octorec.engine.rank import Found
 from octorec.engine.request import Request
-from octorec.engine.search import search
 from octorec.evaluate.compare import difference, evaluate_baselines
 from octorec.evaluate.metrics import recall_at
 from octorec.evaluate.predictions import Predictions
@@ -109,38 +105,10 @@ class Answering:
         return row
 
 
-class Ungraphed(Engine):
-    """An Ungraphed engine searches without CUDA graphs: for a card, or a version of PyTorch, that captures none."""
-
-    @classmethod
-    def like(cls, engine: Engine) -> "Ungraphed":
-        """Return one with all that `engine` has."""
-        what = engine.model, engine.catalog, engine.config, engine.device, engine.ops, engine.checkpoint
-        return cls(*what, prompts=engine.prompts)
-
-    @torch.inference_mode()
-    def launch(self, parsed: Sequence[ParsedRequest]) -> Callable[[], Found]:
-        bucket = self.bucket_of(parsed)
-        staging = self.staged(parsed, bucket.size)
-        batch = staging.batch(staging.block.to(self.device))
-        found = search(self.model, self.device_catalog.levels, batch, bucket.widths, self.ops)
-        where = self.device_catalog.first_nodes[-1], self.catalog, self.checkpoint, self.margin
-
-        def waited() -> Found:
-            scores, nodes, bounds = (column.cpu().numpy() for column in found)
-            return Found(scores, nodes, bounds, *where)
-
-        return waited
-
-
-def opened(folder: Path, study: Study, device: str, graphs: bool) -> Engine:
+def opened(folder: Path, study: Study, device: str) -> Engine:
     """Open a folder; on a GPU, measure by how much scores differ between batches."""
     engine = load(folder, device=device, **engine_settings(study))
-    if not graphs:
-        engine = Ungraphed.like(engine)
-        engine.measure_margin()
-    else:
-        engine.warm_up()
+    engine.warm_up()
     print(f"  margin {engine.margin:.3g} nats", flush=True)
     return engine
 

@@ -32,7 +32,7 @@ from octorec.models.hf_folder import Checkpoint
 from octorec.models.sid_tokens import read as read_sids
 from studies.exact.asked import Deadline
 from studies.exact.subject import Targets, spread
-from studies.qwen import beside, folder
+from studies.qwen import beside, folder, render
 from studies.qwen.answers import Answering, opened
 from studies.qwen.settings import Study
 from studies.qwen.train import Trained, deterministic, planned, steps_within, train
@@ -101,9 +101,9 @@ class Running:
         return row
 
     def answers(self, split: str, users: int, deadline: Deadline) -> None:
-        """Ask an engine over the folder for the held-out items of so many users."""
+        """Ask an engine over the folder for a held-out item of each of some users."""
         study, examples = self.study, spread(getattr(self.targets, split), users)
-        engine = opened(self.options.folder, study, self.options.device, not self.options.without_graphs)
+        engine = opened(self.options.folder, study, self.options.device)
         asking = Answering(engine, study, self.targets.train, self.about(), self.options.out)
         asking.measure(examples, split, deadline)
         if split == "test":
@@ -156,7 +156,6 @@ def main(study: Study = STUDY) -> None:
     parser.add_argument("--seed", type=int, default=training.seed)
     parser.add_argument("--validation-users", type=int, default=study.validation_users)
     parser.add_argument("--users", type=int, default=12_000, help="whose test targets are asked for")
-    parser.add_argument("--without-graphs", action="store_true", help="search without CUDA graphs")
     parser.add_argument("--device", default="cuda")
     for name, seconds in SECONDS.items():
         parser.add_argument(f"--{name}-seconds", type=float, default=seconds)
@@ -166,6 +165,8 @@ def main(study: Study = STUDY) -> None:
     running = Running(options, replace(study, training=own))
     for name in SECONDS:
         running.stage(name, getattr(running, name))
+    if options.out.exists():
+        print(render.summary(options.out), flush=True)
     if running.failed:
         sys.exit(f"failed: {', '.join(running.failed)}")
 

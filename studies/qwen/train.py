@@ -19,7 +19,7 @@ from studies.qwen.learning import add_dropout, groups, loss_of, rate, start_from
 from studies.qwen.settings import Study, Training
 
 SAID = 20  # times that a training says how it goes
-TIMED, FIRST = 24, 6  # steps that are run to learn how long one takes, and those of them that are not timed
+TIMED, FIRST = 46, 6  # steps that are run to learn how long one takes, and those of them that are not timed
 
 
 class Trained(NamedTuple):
