@@ -5,6 +5,7 @@ prompt is the history alone.
 """
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from octorec.catalog.catalog import Catalog
+from octorec.models.sid_tokens import SidTokens, read
 from octorec.output.write import new_folder
 from studies.qwen import settings
 
@@ -48,6 +50,13 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(tokens, indent=1))
     (folder / PROMPT).write_text("{{ history }}")
     (folder / "octorec.json").write_text(json.dumps({"item": ITEM, "prompt": PROMPT}, indent=1))
+
+
+def sids_of(tokenizer: Tokenizer) -> SidTokens:
+    """Return the tokens of semantic IDs as they are recognised in a folder of this tokenizer."""
+    with tempfile.TemporaryDirectory() as scratch:
+        write_tokenizer(Path(scratch), tokenizer)
+        return read(scratch)
 
 
 def new_model(tokenizer: Tokenizer, shape: dict[str, Any], seed: int) -> Any:

@@ -29,7 +29,6 @@ from octorec.data.interactions import read_interactions
 from octorec.errors import InputError
 from octorec.kernels.device import open_device
 from octorec.models.hf_folder import Checkpoint
-from octorec.models.sid_tokens import read as read_sids
 from studies.exact.asked import Deadline
 from studies.exact.subject import Targets, spread
 from studies.qwen import beside, folder, render
@@ -75,10 +74,7 @@ class Running:
         """Train the folder: as many steps as the settings want, or as fit the stage's seconds."""
         study, device, tokenizer = self.study, self.options.device, folder.made_tokenizer(self.catalog.codebook_sizes)
         study = replace(study, codebook_sizes=self.catalog.codebook_sizes)
-        where = self.options.folder.with_name(f"{self.options.folder.name}.tokenizer")
-        where.mkdir(parents=True, exist_ok=True)
-        folder.write_tokenizer(where, tokenizer)
-        sids = read_sids(where)
+        sids = folder.sids_of(tokenizer)
         asked = study, self.catalog, sids, self.targets.train, device
         with deterministic():
             steps = self.options.steps or steps_within(*asked, self.options.train_seconds)

@@ -13,7 +13,7 @@ from benchmarks.rows.qwen import QwenAnswersRow, QwenParityRow, QwenTrainingRow
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions, read_interactions
 from octorec.models.prompts import Prompts
-from octorec.models.sid_tokens import SidTokens, read
+from octorec.models.sid_tokens import SidTokens
 from studies.exact.subject import Targets
 from studies.quality.outcomes import Outcomes
 from studies.qwen import folder, learning, render
@@ -31,10 +31,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sids(tmp_path_factory: pytest.TempPathFactory) -> SidTokens:
-    where = tmp_path_factory.mktemp("tokenizer")
-    folder.write_tokenizer(where, folder.made_tokenizer(SIZES))
-    return read(where)
+def sids() -> SidTokens:
+    return folder.sids_of(folder.made_tokenizer(SIZES))
 
 
 @pytest.fixture(scope="module")
