@@ -13,7 +13,7 @@ SHAPE = {
     "num_key_value_heads": 2, "head_dim": 16,
 }  # fmt: skip
 TRAINING = Training(
-    steps=40, batch=128, learning_rate=1e-2, warmup=5, dropout=0.1, history_drop=0.2, smoothing=0.05, embedding_std=0.2
+    steps=200, batch=128, learning_rate=1e-2, warmup=5, dropout=0.1, history_drop=0.2, smoothing=0.05, embedding_std=0.2
 )
 STUDY = Study(
     SHAPE, TRAINING, SIZES, widths=(12, 16, 32), longest=6, most_beams=256, validation_users=30, parity_prompts=3,

@@ -64,7 +64,8 @@ def test_the_study_leaves_every_kind_of_row(
     assert training.losses[-1] < 0.6 * training.losses[0]
     answers = {(row.split, row.shop): row for row in rows if isinstance(row, QwenAnswersRow)}
     assert len(answers) == 6
-    assert np.mean([row.recall_10 for row in answers.values()]) > 10 / 60  # of 60 items a shop, ten at random
+    ours, chain = (np.mean([getattr(row, f"{of}recall_10") for row in answers.values()]) for of in ("", "markov_"))
+    assert ours > 0.5 * chain  # ten of 60 items at random would be a fifth of it
     pairs = {(row.one, row.other): row for row in rows if isinstance(row, QwenParityRow)}
     assert len(pairs) == 6
     assert not torch.are_deterministic_algorithms_enabled()
