@@ -1,6 +1,7 @@
 """Several verbs read these inputs: users, interactions to predict, requests to measure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from octorec.data.table_format import OURS, TableFormat
 from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.progress import Progress, silent
-from octorec.terminal import say
+from octorec.terminal import console, say
 
 
 def measured_requests(
@@ -105,6 +106,56 @@ def _check_values(path: Path, fields: Mapping[str, Any], users: Mapping[str, Map
 def check_hold_out(hold_out: int) -> None:
     if hold_out < 1:
         raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
+
+
+def warned(origin: Any) -> Any:
+    """Return `origin` after its warnings were said on stderr."""
+    from octorec.report.verdict import warning
+
+    for sentence in origin.warnings:
+        console.print(warning(sentence), soft_wrap=True)
+    return origin
+
+
+@dataclass(frozen=True)
+class ToPredict:
+    """A ToPredict is what an evaluation predicts. interactions: None where the file has a benchmark's rows, of `name`.
+
+    train: what floors learn from, if anything. sample: which users are asked, if not all.
+    """
+
+    interactions: Any
+    examples: Sequence[Any]
+    train: Any = None
+    sample: Any = None
+    name: str = ""
+
+    def origin(self, hold_out: int, sides: Mapping[str, Any]) -> Any:
+        """Return where the targets come from, and whether `sides` had learned from them."""
+        from octorec.evaluate.origin import Origin, origin_of
+
+        if self.interactions is not None:
+            return origin_of(self.interactions, hold_out, sides, self.sample)
+        sentence = f"whether the {' and the '.join(sides)} learned from these rows of {self.name} cannot be told"
+        return Origin(0, 0, {}, (sentence,), self.sample)
+
+
+def to_predict(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> ToPredict:
+    """Return the newest interactions of each user, see `predicted`; or the rows of a benchmark."""
+    from octorec.data.benchmark import read_benchmark
+    from octorec.data.splits import training_part
+
+    rows = read_benchmark(data, form, limit)
+    if rows is None:
+        interactions, examples, sample = predicted(data, hold_out, form, limit)
+        return ToPredict(interactions, examples, training_part(interactions, hold_out), sample)
+    users = f", {rows.sample.line('users')}" if rows.sample else ""
+    say(f"to predict: {len(rows.examples):,} rows of {rows.name}{users}")
+    if rows.train is None:
+        say("note: these rows have no histories of items for floors to learn from")
+    else:
+        say("note: floors learn from the shortest history of each user in the file")
+    return ToPredict(None, rows.examples, rows.train, rows.sample, rows.name)
 
 
 def predicted(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> tuple[Any, Any, Any]:

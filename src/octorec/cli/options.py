@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from octorec.catalog.about import ABOUT_FILE
 from octorec.engine.model_folder import catalog_within, require_catalog
 from octorec.errors import InputError
-from octorec.evaluate.cutoffs import K
+from octorec.evaluate.cutoffs import K, read_lengths
 from octorec.evaluate.margin import check_margin
 from octorec.files import json_text
 from octorec.models.checkpoint_folder import require_checkpoint, require_inspectable
@@ -166,6 +166,11 @@ Interactions = Annotated[
         "--data", help="Interactions (Parquet, CSV, JSON lines): user_id, item_id, timestamp.", callback=A_TABLE
     ),
 ]
+
+
+def asked_lengths(texts: list[str] | None) -> tuple[int, ...]:
+    """Return what --k asks for, once or several times."""
+    return read_lengths(",".join(texts or [str(K)]))
 
 
 def claim(command: typer.Context, out: Path, force: bool, *inputs: Path | str | None, in_place: bool = False) -> None:
