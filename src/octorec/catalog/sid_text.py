@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from octorec.catalog.foreign_kinds import AROUND
 from octorec.errors import InputError
 
 TOKEN = re.compile(r"<(?:s_)?([a-z])_([0-9]{1,9})>")
-AROUND = r"(?:<\|[a-z_]+\|>)?"
-SID = re.compile(rf"{AROUND}(?:<(?:s_)?[a-z]_[0-9]{{1,9}}>)+{AROUND}")
 SHAPE = (
     "must be a semantic ID such as '<a_1><b_7><c_3>' or '<s_a_1><s_b_7><s_c_3>', with the letters a, b, ... in order"
 )

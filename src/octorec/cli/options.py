@@ -109,6 +109,9 @@ OtherCatalog = Annotated[
         callback=A_CATALOG,
     ),
 ]
+Base = Annotated[
+    Path | None, typer.Option(help="Folder of the model that an adapter belongs to.", callback=A_CHECKPOINT)
+]
 HoldOut = Annotated[
     int,
     typer.Option(

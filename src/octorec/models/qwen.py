@@ -23,6 +23,7 @@ from octorec.models.model import Choose, Force, Inputs, InputSpec, Logits, Readi
 from octorec.models.qwen_config import SID_TOKENS, QwenConfig, checked_config
 from octorec.models.qwen_layers import Attention, Decoder, Layer, Level, turns_of
 from octorec.models.qwen_work import batch_work
+from octorec.models.sid_tokens import SidTokens
 from octorec.models.user import UserField
 from octorec.models.work import Work
 
@@ -116,6 +117,11 @@ class Qwen(nn.Module):
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         return self.config.sids.codebook_sizes
+
+    @property
+    def sids(self) -> SidTokens:
+        """Return how the vocabulary writes items."""
+        return self.config.sids
 
     @property
     def max_tokens(self) -> int:
