@@ -179,6 +179,11 @@ class Engine:
         """Return `items` of each answer of `recommend`, and make no more of it: codes and titles of long lists cost."""
         return self._each(requests, Ranked.items)
 
+    @torch.inference_mode()
+    def lists_with_sids(self, requests: Sequence[Request]) -> list[tuple[list[str], list[tuple[int, ...]]]]:
+        """Return `lists`, each with the codes of the k best semantic IDs of its search, whose items may be beyond k."""
+        return self._each(requests, lambda ranked: (ranked.items(), ranked.sids()))
+
     def _each(self, requests: Sequence[Request], made_of: Callable[[Ranked], Any]) -> list[Any]:
         """Search for each request, and return what `made_of` makes of the items that were found; see `recommend`."""
         requests = request_list(requests)
