@@ -22,7 +22,7 @@ from octorec.engine.items import lookup
 from octorec.engine.limits import MOST_SEEN
 from octorec.engine.policy import BeamStarts, Policy
 from octorec.engine.probe import any_request, measured_margin
-from octorec.engine.prompted import Prompting, domain_of
+from octorec.engine.prompted import domain_of, prompting
 from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, id_list, request_list
 from octorec.engine.search import SearchBatch, Searched, score, scored, search
@@ -32,7 +32,7 @@ from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
 from octorec.kernels.ops import Ops
 from octorec.models.features import Features, features_of
-from octorec.models.model import Inputs, Model
+from octorec.models.model import Inputs, Model, max_tokens
 from octorec.models.prompts import Prompts
 from octorec.models.user import UserField
 
@@ -128,11 +128,13 @@ class Engine:
 
     @torch.inference_mode()
     def warm_up(self) -> list[BucketCost]:
-        """Compile and capture every bucket, so that no request waits for it. On the CPU there is nothing to do."""
-        if self.device.type != "cuda":
-            return []
-        costs = [self.captured(bucket).cost for bucket in self.buckets()]
-        self.measure_margin()
+        """Compile and capture every bucket, so that no request waits for it. On the CPU there is nothing to do.
+
+        A model that reads tokens is not captured: its prompts are of any length.
+        """
+        costs = [self.captured(bucket).cost for bucket in self.buckets()] if self.rows_are_fixed else []
+        if self.device.type == "cuda":
+            self.measure_margin()
         return costs
 
     def measure_margin(self) -> None:
@@ -288,14 +290,7 @@ class Engine:
 
     def _limits(self) -> Limits:
         excluded = self.config.max_exclude, self.config.exclude_seen
-        return Limits(self.max_history, self.user_fields, self.policy, *excluded, self.features, self._prompting())
-
-    def _prompting(self) -> Prompting | None:
-        if self.prompts is None:
-            return None
-        catalogs = {id(one.catalog): one.catalog for one in (self, *self.domains.values())}
-        own = frozenset(self.own_domains) if self.domains else None
-        return Prompting(self.prompts, self.longest, tuple(catalogs.values()), own)
+        return Limits(self.max_history, self.user_fields, self.policy, *excluded, self.features, prompting(self))
 
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
         """Find the beams of the requests of one batch, parsed with the catalog that answers now.
@@ -310,7 +305,7 @@ class Engine:
         assert all(request.catalog is self.catalog for request in parsed), "parse again after replace_catalog"
         bucket = self.bucket_of(parsed)
         searched_in = self.device_catalog.first_nodes[-1], self.catalog
-        if self.device.type == "cuda":
+        if self.rows_are_fixed:
             graph = self.captured(bucket)
             self._fill(graph.staging, parsed)
             search = graph.launch()
@@ -319,15 +314,15 @@ class Engine:
 
         def found() -> Found:
             searched = search()
-            columns = searched.scores.numpy(), searched.nodes.numpy(), searched.bounds.numpy()
-            return Found(*columns, *searched_in, self.checkpoint, self.margin)
+            scores, nodes, bounds = (column.cpu().numpy() for column in searched)
+            return Found(scores, nodes, bounds, *searched_in, self.checkpoint, self.margin)
 
         return found
 
     @property
     def rows_are_fixed(self) -> bool:
-        """Say whether a batch takes as long with fewer requests than its bucket holds: with graphs, not on a CPU."""
-        return self.device.type == "cuda"
+        """Say whether a batch takes as long with fewer requests than its bucket holds: with graphs alone."""
+        return self.device.type == "cuda" and max_tokens(self.model) is None
 
     def bucket_of(self, parsed: Sequence[ParsedRequest]) -> Bucket:
         """Return the shape of the batch that these requests make: on a GPU the smallest bucket, else what they take."""
@@ -384,11 +379,11 @@ class Engine:
 
     def staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
         """Return the tensors of a batch of up to `size` requests, on the host."""
-        on_gpu = self.device.type == "cuda"  # a GPU's staging serves all batches, a CPU's this one alone
+        fixed = self.rows_are_fixed  # a graph's staging serves all batches, another this one alone
         most = size * (self.config.max_exclude + MOST_SEEN)
-        room = most if on_gpu else sum(len(nodes) for request in parsed for nodes in request.banned)
+        room = most if fixed else sum(len(nodes) for request in parsed for nodes in request.banned)
         set_words = self.device_catalog.set_words
-        staging = Staging(self.model, self.longest, size, room, set_words, pinned=on_gpu)
+        staging = Staging(self.model, self.longest, size, room, set_words, pinned=fixed)
         self._fill(staging, parsed)
         return staging
 
@@ -401,7 +396,7 @@ class Engine:
     @torch.inference_mode()
     def _searched(self, staging: Staging, widths: Widths) -> Searched:
         """Run the search of a staged batch without a graph."""
-        return self._search(staging.batch(), widths)
+        return self._search(staging.batch(staging.block.to(self.device)), widths)
 
 
 def _whose(requests: Sequence[Request], number: int) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.models.messages import refuse_thinking
 from octorec.models.prompts import Prompt, Prompts
+
+if TYPE_CHECKING:
+    from octorec.engine.engine import Engine
 
 HISTORY_ONLY = ("task", "histories", "user")  # what goes into the words around a history
 
@@ -30,14 +33,17 @@ class Prompting:
     own: frozenset[str] | None = None
 
 
+def prompting(engine: "Engine") -> Prompting | None:
+    """Return what an engine knows of its model's prompts; None for a model that reads codes."""
+    if engine.prompts is None:
+        return None
+    catalogs = {id(one.catalog): one.catalog for one in (engine, *engine.domains.values())}
+    own = frozenset(engine.own_domains) if engine.domains else None
+    return Prompting(engine.prompts, engine.longest, tuple(catalogs.values()), own)
+
+
 def prompt_of(
-    request: Request,
-    prompting: Prompting,
-    catalog: Catalog,
-    history: np.ndarray,
-    most: int,
-    notes: list[str],
-    drop: bool,
+    request: Request, known: Prompting, catalog: Catalog, history: np.ndarray, most: int, notes: list[str], drop: bool
 ) -> Prompt | None:
     """Return a request's prompt; None where it tells nothing of its user, so that popularity answers.
 
@@ -46,24 +52,24 @@ def prompt_of(
     Raises InputError as `Prompts` does, for fields that do not go together, and for semantic IDs in messages that no
     catalog has.
     """
-    prompts, longest = prompting.prompts, prompting.longest
+    prompts, longest = known.prompts, known.longest
     if request.enable_thinking:
         refuse_thinking((), request.enable_thinking)
     if request.prompted is None:
         if not len(history) and not request.user and not request.histories:
             return None
-        prompt = _of_history(request, prompting, catalog, history[-most:], notes if drop else None)
+        prompt = _of_history(request, known, catalog, history[-most:], notes if drop else None)
         if left_out := prompt.left_out + max(0, len(history) - most):
             notes.append(f"history: the {left_out} oldest items are left out of the prompt of {len(prompt.ids)} tokens")
     else:
         _refuse_beside(request)
         if request.messages is not None:
             prompt = prompts.of_messages(request.messages, request.domain, request.enable_thinking, longest)
-            _check_known(prompt.codes, prompting, notes if drop else None)
+            _check_known(prompt.codes, known, notes if drop else None)
         else:
             prompt = _whole(request, prompts, longest)
-    if prompting.own is not None and prompt.domain not in prompting.own:
-        raise InputError("domain", prompt.domain, f"this engine answers for {', '.join(sorted(prompting.own))}")
+    if known.own is not None and prompt.domain not in known.own:
+        raise InputError("domain", prompt.domain, f"this engine answers for {', '.join(sorted(known.own))}")
     return prompt
 
 
@@ -112,15 +118,15 @@ def _whole(request: Request, prompts: Prompts, longest: int | None) -> Prompt:
 
 
 def _of_history(
-    request: Request, prompting: Prompting, catalog: Catalog, history: np.ndarray, dropped: list[str] | None
+    request: Request, known: Prompting, catalog: Catalog, history: np.ndarray, dropped: list[str] | None
 ) -> Prompt:
     others = {
         name: _codes(catalog, lookup(catalog, f"histories.{name}", items, dropped))
         for name, items in request.histories.items()
     }
-    how: Mapping[str, Any] = {"others": others, "texts": request.user, "longest": prompting.longest}
+    how: Mapping[str, Any] = {"others": others, "texts": request.user, "longest": known.longest}
     return _in_our_words(
-        lambda: prompting.prompts.of_history(_codes(catalog, history), request.domain, request.task, **how)
+        lambda: known.prompts.of_history(_codes(catalog, history), request.domain, request.task, **how)
     )
 
 
@@ -145,13 +151,13 @@ def _refuse_beside(request: Request) -> None:
             raise InputError(name, value, f"goes with a history; {request.prompted} is a whole prompt: leave it out")
 
 
-def _check_known(codes: np.ndarray, prompting: Prompting, dropped: list[str] | None) -> None:
+def _check_known(codes: np.ndarray, known: Prompting, dropped: list[str] | None) -> None:
     """Refuse semantic IDs that no item has, or note them in `dropped`."""
-    known = [any(_leaf(catalog, row) is not None for catalog in prompting.catalogs) for row in codes.tolist()]
-    unknown = codes[~np.array(known, bool)]
+    has = [any(_leaf(catalog, row) is not None for catalog in known.catalogs) for row in codes.tolist()]
+    unknown = codes[~np.array(has, bool)]
     if not len(unknown):
         return
-    said = prompting.prompts.shown(unknown[0])
+    said = known.prompts.shown(unknown[0])
     if dropped is None:
         raise InputError("messages", said, f"is no item of the catalog, as {len(unknown)} of {len(codes)} are")
     dropped.append(f"messages: {len(unknown)} of {len(codes)} semantic IDs are of no item, such as {said}")

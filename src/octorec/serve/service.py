@@ -184,7 +184,7 @@ class Service:
             seconds = await elsewhere(partial(warm_up, engine, bucket))
             slowest = max(slowest, seconds)
             _log_bucket(engine, bucket, seconds)
-        if engine.rows_are_fixed:
+        if engine.device.type == "cuda":
             await elsewhere(engine.measure_margin)
         self.batcher.stuck_after_s = max(self.config.batch.stuck_after_s, SLOWER_THAN_WARM_UP * slowest)
 
