@@ -87,7 +87,7 @@ def evaluate(
         raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
     if candidate is None and requests is not None:
         raise InputError("candidate", None, "--requests compares the answers of two checkpoints: give both")
-    folders = {"baseline": baseline, **({} if candidate is None else {"candidate": candidate})}
+    folders = {"checkpoint": baseline} if candidate is None else {"baseline": baseline, "candidate": candidate}
     for name, folder in folders.items():
         require_model(folder, catalog, name)
 

@@ -21,7 +21,7 @@ from octorec.report.verdict import (
 
 def render_evaluation(found: Evaluation) -> RenderableType:
     """Render metrics with their intervals, what was counted as a miss, and the floors."""
-    table = Table(title=said_targets(found), title_justify="left", box=SIMPLE_HEAD, padding=0)
+    table = Table(box=SIMPLE_HEAD, padding=0)
     table.add_column("metric", no_wrap=True)
     for name in ("value", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -34,4 +34,4 @@ def render_evaluation(found: Evaluation) -> RenderableType:
     if found.floors:
         sides = {"checkpoint": {name: value.value for name, value in found.metrics.items()}}
         notes += beside_floors("The checkpoint", sides, found.floors, f"recall@{found.k}")
-    return Group(table, *notes)
+    return Group(said_targets(found), table, *notes)
