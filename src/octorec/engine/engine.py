@@ -305,7 +305,7 @@ class Engine:
         assert all(request.catalog is self.catalog for request in parsed), "parse again after replace_catalog"
         bucket = self.bucket_of(parsed)
         searched_in = self.device_catalog.first_nodes[-1], self.catalog
-        if self.rows_are_fixed:
+        if self.device.type == "cuda" and self.rows_are_fixed:
             graph = self.captured(bucket)
             self._fill(graph.staging, parsed)
             search = graph.launch()
@@ -383,7 +383,7 @@ class Engine:
         most = size * (self.config.max_exclude + MOST_SEEN)
         room = most if fixed else sum(len(nodes) for request in parsed for nodes in request.banned)
         set_words = self.device_catalog.set_words
-        staging = Staging(self.model, self.longest, size, room, set_words, pinned=fixed)
+        staging = Staging(self.model, self.longest, size, room, set_words, pinned=self.device.type == "cuda")
         self._fill(staging, parsed)
         return staging
 
