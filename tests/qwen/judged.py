@@ -11,6 +11,7 @@ import pyarrow.parquet
 from octorec.catalog.catalog import Catalog
 from tests.qwen.made_models import Made
 
+COLUMNS = ["user_id", "history_item_title", "item_title", "history_item_id", "item_id", "history_item_sid", "item_sid"]
 TOKENS = {"openonerec": "<s_{}_{}>", "onereason": "<s_{}_{}>", "minionerec": "<{}_{}>"}
 
 
@@ -54,13 +55,12 @@ def write_recif(path: Path, rows: list[dict[str, str]]) -> Path:
 
 def write_minionerec(path: Path, made: Made, users: int, changed: dict[str, str] | None = None) -> Path:
     """Write a row a user: the newest item is the target."""
-    names = ["user_id", "history_item_title", "item_title", "history_item_id", "item_id", "history_item_sid", "item_sid"]
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for user, items in list(made.interactions.histories().items())[:users]:
             *history, target = items
             sids = [sid_text(codes, "minionerec") for codes in made.codes(items).tolist()]
-            row = dict(zip(names, [user, str(history), "t", str(history), target, str(sids[:-1]), sids[-1]], strict=True))
-            writer.writerow(row | (changed or {}))
+            values = [user, str(history), "t", str(history), target, str(sids[:-1]), sids[-1]]
+            writer.writerow(dict(zip(COLUMNS, values, strict=True)) | (changed or {}))
     return path

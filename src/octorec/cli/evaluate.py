@@ -11,10 +11,12 @@ from octorec.cli.options import (
     A_CHECKPOINT,
     A_FILE,
     A_TABLE,
+    Base,
     BeamWidths,
     Checkpoint,
     ContextModule,
     Device,
+    Domain,
     ExcludeSeen,
     Json,
     Ks,
@@ -70,8 +72,9 @@ def evaluate(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
-    domain: Annotated[str, typer.Option(help="Language models: whose catalog answers, where they have several.")] = "",
+    domain: Domain = "",
     task: Annotated[str | None, typer.Option(help="Language models: which of the family's prompts.")] = None,
+    base: Base = None,
     context_module: ContextModule = None,
     device: Device = DEVICE,
     as_json: Json = False,
@@ -105,14 +108,14 @@ def evaluate(
 
     def engines(**options: Any) -> list[Engine]:
         options |= {"exclude_seen": exclude_seen, "progress": said_of_gpu(device), "context_module": context_module}
-        return [load(path, catalog, device, **options) for path in folders.values()]
+        return [load(path, catalog, device, base=base, **options) for path in folders.values()]
 
     if requests is not None:
         wide = {} if width is None else {"default_beam_width": width}
         _shadow(requests, limit, device, unknown_items, lambda: engines(**wide), as_json)
         return
     assert data is not None
-    found = to_predict(data, hold_out, form, limit)
+    found = to_predict(data, hold_out, form, limit, floors=True)
     whom = "each of two checkpoints" if candidate else "the checkpoint"
     then = "the floors and the verdict" if candidate else "the floors"
     say(f"ahead: {len(found.examples):,} requests to {whom} on {device}; then {then}")

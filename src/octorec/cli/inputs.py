@@ -9,7 +9,6 @@ from octorec.cli import leads
 from octorec.cli.tables import users_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.data.table_format import OURS, TableFormat
-from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.progress import Progress, silent
 from octorec.terminal import console, say
@@ -24,23 +23,27 @@ def measured_requests(
     unknown_items: str,
     form: TableFormat,
     context_module: str | None = None,
+    domain: str = "",
 ) -> tuple[Any, list[str]]:
-    """Return the newest interaction of `count` users as requests with their true answers, as a model reads them.
+    """Return the newest interaction of `count` users as requests with their true answers, as a model reads them; or
+    `count` rows of a benchmark.
 
     And what was left out of them, in words.
     """
     from octorec.engine.load import load
+    from octorec.evaluate.asked import Asked, engine_of
     from octorec.evaluate.unknown import askable
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
-    engine = load(checkpoint, catalog, context_module=context_module)
+    engine = engine_of(load(checkpoint, catalog, context_module=context_module), domain)
     without_features(engine.features)
-    _, every, _ = predicted(data, HOLD_OUT, form)
+    every = to_predict(data, HOLD_OUT, form).examples
     known = known_users(users, engine.user_fields, (example.user_id for example in every), form)
     examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
     sample = examples[:: max(1, len(examples) // count)][:count]
-    requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
+    asked = Asked(engine, {}, known, domain)
+    requests = [asked.request(example, example.history) for example in sample]
     return engine.forced_batch(requests, [example.target for example in sample]), unknown.lines()
 
 
@@ -140,8 +143,13 @@ class ToPredict:
         return Origin(0, 0, {}, (sentence,), self.sample)
 
 
-def to_predict(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> ToPredict:
-    """Return the newest interactions of each user, see `predicted`; or the rows of a benchmark."""
+def to_predict(
+    data: Path, hold_out: int, form: TableFormat, limit: int | None = None, floors: bool = False
+) -> ToPredict:
+    """Return the newest interactions of each user, see `predicted`; or the rows of a benchmark.
+
+    floors: say what floors learn from.
+    """
     from octorec.data.benchmark import read_benchmark
     from octorec.data.splits import training_part
 
@@ -151,6 +159,8 @@ def to_predict(data: Path, hold_out: int, form: TableFormat, limit: int | None =
         return ToPredict(interactions, examples, training_part(interactions, hold_out), sample)
     users = f", {rows.sample.line('users')}" if rows.sample else ""
     say(f"to predict: {len(rows.examples):,} rows of {rows.name}{users}")
+    if not floors:
+        return ToPredict(None, rows.examples, rows.train, rows.sample, rows.name)
     if rows.train is None:
         say("note: these rows have no histories of items for floors to learn from")
     else:

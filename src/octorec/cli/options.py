@@ -163,6 +163,9 @@ ExcludeSeen = Annotated[
         help="Return no item of the history; leave it off where people come back to an item.",
     ),
 ]
+Domain = Annotated[
+    str, typer.Option("--domain", help="Language models: whose catalog answers, where they have several.")
+]
 Interactions = Annotated[
     Path,
     typer.Option(

@@ -13,6 +13,7 @@ from octorec.cli.options import (
     A_TABLE,
     AN_ANALYZED,
     ContextModule,
+    Domain,
     Force,
     Json,
     OtherCatalog,
@@ -50,6 +51,7 @@ def analyze(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
+    domain: Domain = "",
     context_module: ContextModule = None,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     every: Annotated[bool, typer.Option("--all", help="Print every table, of each tensor too.")] = False,
@@ -73,7 +75,7 @@ def analyze(
     batch, about = None, list[str]()
     if data:
         of_data = data, users, catalog, requests, unknown_items, form
-        batch, about = measured_requests(checkpoint, *of_data, context_module)
+        batch, about = measured_requests(checkpoint, *of_data, context_module, domain)
     with counting("analyzing", "tensors") as progress:
         found = analyze(checkpoint, out, batch, force, progress, workload, about, context_module)
     show(as_json, found.to_dict(), *([render_all(found)] if every else []), *render(found, out))

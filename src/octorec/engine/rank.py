@@ -85,12 +85,12 @@ class Ranked:
     def items(self) -> list[str]:
         return [*map(self.catalog.item_ids.__getitem__, self.item_indices.tolist())]
 
-    def sids(self) -> list[tuple[int, ...]]:
-        """Return the codes of the best semantic IDs with an item that the request may have: at most k, each once."""
+    def items_and_sids(self) -> tuple[list[str], list[tuple[int, ...]]]:
+        """Return `items`, and the codes of the k best semantic IDs of the search, whose items may be beyond k."""
         items = self.item_indices if self.every is None else self.every
         leaves = self.catalog.item_leaf[items]
         first = np.flatnonzero(np.diff(leaves, prepend=-1))[: self.request.k]  # items of a beam lie together
-        return list(map(tuple, self.catalog.codes.take(items[first], 0).tolist()))
+        return self.items(), list(map(tuple, self.catalog.codes.take(items[first], 0).tolist()))
 
     def titles(self) -> list[str]:
         return [*map(self.catalog.titles.__getitem__, self.item_indices.tolist())]

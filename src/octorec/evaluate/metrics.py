@@ -47,12 +47,12 @@ def ranks_of(ranked: RankedItems, targets: Sequence[Sequence[str]]) -> np.ndarra
 
 def recall_at(ranks: np.ndarray, k: int) -> np.ndarray:
     """Return the share of a row's targets that stand among the first `k`: [n] float64. ranks: [n] or [n, T]."""
-    return _found(ranks, k).sum(1) / np.maximum(_given(ranks), 1)
+    return np.asarray(_found(ranks, k).sum(1) / np.maximum(_given(ranks), 1))
 
 
 def pass_at(ranks: np.ndarray, k: int) -> np.ndarray:
     """Return 1.0 where one of a row's targets stands among the first `k`: [n] float64."""
-    return _found(ranks, k).any(1).astype(np.float64)
+    return np.asarray(_found(ranks, k).any(1), np.float64)
 
 
 def ndcg_at(ranks: np.ndarray, k: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def ndcg_at(ranks: np.ndarray, k: int) -> np.ndarray:
     found = _found(ranks, k)
     gains = np.where(found, 1 / np.log2(np.maximum(_columns(ranks), 0) + 2.0), 0.0).sum(1)
     ideal = np.cumsum(1 / np.log2(np.arange(max(found.shape[1], 1)) + 2.0))  # of 1, 2, ... targets in front
-    return gains / ideal[np.clip(np.minimum(_given(ranks), k), 1, None) - 1]
+    return np.asarray(gains / ideal[np.clip(np.minimum(_given(ranks), k), 1, None) - 1])
 
 
 def metrics_at(ranks: np.ndarray, cutoffs: Iterable[int]) -> dict[str, np.ndarray]:

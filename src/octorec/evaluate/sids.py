@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from octorec.data.splits import Example
+from octorec.engine.rank import Ranked
 from octorec.engine.request import Request
 from octorec.errors import MismatchError
 from octorec.evaluate.metrics import RankedItems, ranked_items, ranks_of
@@ -45,7 +46,7 @@ class BySid:
 def sids_wanted(engine: Any, examples: Sequence[Example]) -> bool:
     """Say whether an engine's lists of semantic IDs are not its lists of items, or the rows say the targets' SIDs."""
     shared = getattr(engine.catalog, "n_sharing", 0) > 0 or any(example.sids for example in examples)
-    return shared and hasattr(engine, "lists_with_sids")
+    return shared and hasattr(engine, "lists")
 
 
 def ask(engine: Any, requests: Sequence[Request], sids: bool) -> list[tuple[list[str], list[Codes]]]:
@@ -54,7 +55,7 @@ def ask(engine: Any, requests: Sequence[Request], sids: bool) -> list[tuple[list
     An engine that has `lists`, as ours, makes no more than those.
     """
     if sids:
-        return [*engine.lists_with_sids(requests)]
+        return [*engine.lists(requests, Ranked.items_and_sids)]
     if lists := getattr(engine, "lists", None):
         return [(items, []) for items in lists(requests)]
     return [(answer.items, []) for answer in engine.recommend(requests)]

@@ -76,15 +76,20 @@ def known_ids(
 def askable(
     examples: Sequence[Example], item_ids: Iterable[str], users: Mapping[str, Mapping[str, Any]], policy: str = "drop"
 ) -> tuple[list[Example], Unknown]:
-    """Return the examples that can be asked and whose target can be scored, their histories without unknown items.
+    """Return the examples that can be asked and have a target that can be scored, its first, without unknown items in
+    their histories.
 
     Raises InputError where there is none.
     """
     items = frozenset(item_ids)
     histories, unknown = known_ids(((example.user_id, example.history) for example in examples), items, policy)
     cleaned = [replace(example, history=kept) for example, kept in zip(examples, histories, strict=True)]
-    asked = [example for example in cleaned if example.history or users.get(example.user_id)]
-    found = [example for example in asked if example.target in items]
+    asked = [example for example in cleaned if example.history or example.messages or users.get(example.user_id)]
+    found = [
+        replace(example, target=target)
+        for example in asked
+        if (target := next((target for target in example.targets if target in items), None)) is not None
+    ]
     if examples and not found:
         raise InputError("examples", len(examples), "of none of them are the target and an item of the history known")
     return found, replace(unknown, not_asked=len(examples) - len(asked))

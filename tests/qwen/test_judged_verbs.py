@@ -1,0 +1,62 @@
+"""The verbs `analyze` and `prove` know a folder of a language model that recommends."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_cli import octorec
+from tests.qwen.judged import write_minionerec
+from tests.qwen.made_models import Made
+
+
+def test_analyze_knows_the_family_and_measures_activations(made: Callable[[str], Made], tmp_path: Path) -> None:
+    of = made("minionerec")
+    data = write_minionerec(tmp_path / "test.csv", of, 12)
+    options = ("--data", data, "--requests", "8", "--out", tmp_path / "out", "--json")
+    found = json.loads(octorec("analyze", of.folder, *options).stdout)
+    assert found["family"] == "Qwen2"
+    measured = {row["name"].rpartition(".")[2] for row in found["activations"]}
+    assert {"o_proj", "down_proj"} <= measured
+    assert {"attention", "heads of levels", "beam step"} <= {row["name"] for row in found["speed"]["parts"]}
+    assert not any("ordinary" in note for note in found["notes"])
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_analyze_takes_a_tokenizer_without_items_for_an_ordinary_model(
+    made: Callable[[str], Made], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(made("openonerec").folder, tmp_path / "plain")
+    (folder / "tokenizer.json").unlink()
+    found = json.loads(octorec("analyze", folder, "--out", tmp_path / "out", "--json").stdout)
+    assert found["family"] == "decoder"
+    assert found["notes"][0].startswith("Read as an ordinary language model, without items: ")
+
+
+def test_analyze_asks_for_the_domain_where_a_model_has_several(made: Callable[[str], Made], tmp_path: Path) -> None:
+    of = made("onereason")
+    data = write_minionerec(tmp_path / "test.csv", of, 12)
+    ask = ("analyze", of.folder, "--data", data, "--requests", "4", "--out")
+    assert "error: domain: got ''; must be named" in octorec(*ask, tmp_path / "a", expect=2).stderr
+    octorec(*ask, tmp_path / "b", "--domain", "video")
+
+
+def test_prove_prints_its_plan_and_says_that_there_is_no_fp8(made: Callable[[str], Made], tmp_path: Path) -> None:
+    of = made("minionerec")
+    data = write_minionerec(tmp_path / "test.csv", of, 30)
+    ask = ("prove", of.folder, "--data", data, "--k", "5", "--margin", "0.1")
+    done = octorec(*ask, expect=2)
+    assert "30 targets of 30 users" in done.stdout
+    assert "beside the floors" in done.stdout
+    assert (
+        "Plan: a margin of 10 % needs 37 hits of 16 bit by recall@5, where FP8 moves 5 % of them: about" in done.stdout
+    )
+    assert "error: checkpoint: got " in done.stderr
+    assert "a language model is not quantized by this version, so that the proof ends with its plan" in done.stderr
+    assert "ahead: 30 requests in 16 bit on cpu; then the floors and the plan of a proof" in done.stderr
+    found = json.loads(octorec(*ask, "--json", expect=2).stdout)
+    hits = round(found["evaluation"]["metrics"]["recall@5"]["value"] * 30)
+    assert hits > 0
+    assert found["plan"]["users_needed"] == pytest.approx(max(10, 37 / hits * 30), abs=1)
