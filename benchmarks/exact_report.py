@@ -1,7 +1,7 @@
 """What beam widths and `auto` cost, and where scores keep their bits, as tables for docs/exact.md."""
 
 from benchmarks.rows import AutoRow, PolicyRow, ProductBits, SearchBits, recorded
-from benchmarks.speed_report import nothing, where
+from benchmarks.speed_report import commits, nothing, where
 from benchmarks.tables import newest, table
 from octorec.engine.widths import shown
 
@@ -19,7 +19,7 @@ def cost() -> str:
     here = found[-1].environment
     columns = ["k", "beams", "requests a batch", "FP8: device, host to host", "BF16"]
     said = f"{found[-1].preset}, context {found[-1].context}, {found[-1].n_items:,} items; {here.gpu}, {here.date}"
-    return f"{table(columns, lines)}\n\n{said}, torch {here.torch}, `{here.command}`, commit {here.commit}."
+    return f"{table(columns, lines)}\n\n{said}, torch {here.torch}, `python -m benchmarks.policies`, {commits(found)}."
 
 
 def _times(row: PolicyRow | None) -> str:

@@ -12,7 +12,7 @@ from benchmarks.composed import KS, Composed, compose, shares
 from benchmarks.records import RESULTS
 from benchmarks.rows import PolicyRow, RateRow, recorded
 from benchmarks.speed_figure import Bars, svg
-from benchmarks.speed_report import nothing, where
+from benchmarks.speed_report import commits, nothing, where
 from benchmarks.tables import newest, table
 from octorec.engine.widths import Width, shown
 from octorec.report.plots import COLOURS, MARKERS, STYLE, WIDTH
@@ -139,7 +139,9 @@ def composed() -> str:
     if not lines:
         return nothing("policies")
     heads = ["k", "precision", "requests a batch", "begins with", "certified there", "requests/s, composed"]
-    return f"{table(heads, sorted(lines, key=lambda line: line[0]))}\n\n{where(found[-1])}"
+    here = found[-1].environment
+    times = f"Times: {here.card}, torch {here.torch}, `python -m benchmarks.policies`, {commits(found)}."
+    return f"{table(heads, sorted(lines, key=lambda line: line[0]))}\n\n{times}"
 
 
 def _composed_lines(rows: list[PolicyRow], precision: str, k: int) -> list[list[Any]]:

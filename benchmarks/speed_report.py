@@ -1,5 +1,8 @@
 """The rows of `engine`, `kernels`, `products`, `ablation`, `start` and `correctness` as tables, and one figure."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from benchmarks.records import Row
 from benchmarks.rows import (
     AblationRow,
@@ -246,6 +249,12 @@ def layers() -> str:
 
 def nothing(program: str) -> str:
     return f"Not measured yet: `python -m benchmarks.{program}`."
+
+
+def commits(rows: Sequence[Any]) -> str:
+    """The commit of the newest row of each precision: FP8 at a1b2c3d and BF16 at d4e5f6a."""
+    newest = {row.precision: row.environment.commit for row in rows}
+    return " and ".join(f"{precision.upper()} at {commit}" for precision, commit in newest.items())
 
 
 def where(row: Row) -> str:

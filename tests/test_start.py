@@ -67,6 +67,8 @@ LATER = {  # the first path is there, a later one or a value is not what it must
     "import --least-db -1": "{model} --map {file} --out new",
     "import --parity nope": "{model} --map {file} --out new",
     "inspect": "{catalog}",
+    "parity --tolerance -1": "{model} --data {file} --catalog {catalog}",
+    "parity --base nope": "{model} --data {file} --catalog {catalog}",
     "quantize --recipe fp9": "{model} --out new",
     "quantize": "{model} --out {file}",
     "recommend": "{model} --history 1",

@@ -22,7 +22,7 @@ class PolicyRow(Row):
     ms_p80: float
     p50_ms: float  # one batch from the host to the host, median and 99th percentile
     p99_ms: float
-    host_requests_per_s: float  # a call of 256 requests, in the largest batches that the engine has for these beams
+    host_requests_per_s: float  # of 16 batches in one call (rows before 03a2351: of 256 requests)
     tflops: float  # floating-point operations a second, in 10^12
     mfu: float  # tflops as a share of the peak in the card's data sheet
     capture_s: float  # seconds to compile and capture the bucket

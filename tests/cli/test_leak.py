@@ -168,5 +168,5 @@ def test_one_number_has_one_name_and_one_default() -> None:
     group = typer.main.get_command(app)
     verbs = {**group.commands, **group.commands["catalog"].commands}  # type: ignore[attr-defined]
     found = {name: option for name, verb in verbs.items() for option in verb.params if "--hold-out" in option.opts}
-    assert set(found) == {"train", "build", "evaluate", "prove", "parity"}
+    assert set(found) == {"train", "build", "evaluate", "parity", "prove"}
     assert {option.default for option in found.values()} == {HOLD_OUT}

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import sm90
+import torch
 from test_shared_memory import LAUNCHES
 
 from octorec import kernels
-from octorec.kernels.products import CARDS, INTERPRETER
+from octorec.kernels import overlap
+from octorec.kernels.products import CARDS, HOPPER, INTERPRETER
 
 TREES = [ast.parse(file.read_text()) for file in Path(*kernels.__path__).glob("*.py")]
 MEMORY = ("LDG", "LD", "STG", "ST", "UTMALDG", "UTMASTG", "ATOMG", "RED")
@@ -57,3 +59,9 @@ def test_an_older_card_knows_no_wait() -> None:
     call, given = LAUNCHES["norm"]
     (code,) = sm90.compile_launches(call, *given, capability=89)
     assert not code.uses("ACQBULK")
+
+
+def test_kernels_over_many_rows_start_when_the_last_one_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "card_of", lambda device: HOPPER)
+    assert overlap.overlaps(torch.device("cuda"), overlap.FEW_ROWS - 1)
+    assert not overlap.overlaps(torch.device("cuda"), overlap.FEW_ROWS)

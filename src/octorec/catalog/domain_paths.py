@@ -1,4 +1,4 @@
-"""Which catalog is of which domain is told by what is typed, or by names of files. Imports no numpy.
+"""Catalogs are told apart by domain: by what is typed, or by names of files. Imports no numpy.
 
 Domains have the names that prompts have (`models.layouts`): `product` for `<|prod_begin|>`.
 """
@@ -38,6 +38,11 @@ def domains_of(path: str | Path) -> tuple[str, ...]:
     return DOMAINS.get(MAPS.sub("", word).strip("_"), ())
 
 
+def is_named(text: str) -> bool:
+    """Tell whether a text is `domain=path`, and no path alone."""
+    return re.match(r"[a-z_]+=", text) is not None
+
+
 def domain_paths(given: Sequence[str]) -> dict[str, Path]:
     """Return the path of each domain of what was typed: `domain=path`, or a path of a file or folder.
 
@@ -47,8 +52,8 @@ def domain_paths(given: Sequence[str]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     other: dict[str, Path] = {}
     for text in given:
-        domain, equals, path = text.partition("=")
-        if equals and re.fullmatch(r"[a-z_]+", domain):
+        domain, _, path = text.partition("=")
+        if is_named(text):
             _put(named, SAME.get(domain, domain), Path(path))
             continue
         for domain, found in within(Path(text)).items():

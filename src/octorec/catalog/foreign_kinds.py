@@ -5,12 +5,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from octorec.catalog.sid_pattern import SID
 from octorec.errors import InputError
 from octorec.reading import reason, require_file
 
 Kind = Literal["sid2pid", "index", "lines", "info", "parquet"]
-AROUND = r"(?:<\|[a-z_]+\|>)?"
-SID = re.compile(rf"{AROUND}(?:<(?:s_)?[a-z]_[0-9]{{1,9}}>)+{AROUND}")  # as text, see `sid_text`
 HEAD = 2**16  # bytes of a file that are looked at
 ALLOWED = (
     "must begin as one of: sid2pid.json, an object of SIDs with lists of items; .index.json, an object of items with "

@@ -3,16 +3,13 @@
 It may stand between a begin and an end token, such as `<|sid_begin|>` and `<|sid_end|>`.
 """
 
-import re
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from octorec.catalog.foreign_kinds import AROUND
+from octorec.catalog.sid_pattern import AROUND, TOKEN
 from octorec.errors import InputError
 
-TOKEN = re.compile(r"<(?:s_)?([a-z])_([0-9]{1,9})>")
 SHAPE = (
     "must be a semantic ID such as '<a_1><b_7><c_3>' or '<s_a_1><s_b_7><s_c_3>', with the letters a, b, ... in order"
 )

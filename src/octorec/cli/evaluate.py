@@ -13,6 +13,7 @@ from octorec.cli.options import (
     A_TABLE,
     Base,
     BeamWidths,
+    Catalogs,
     Checkpoint,
     ContextModule,
     Device,
@@ -22,11 +23,11 @@ from octorec.cli.options import (
     Ks,
     Limit,
     Margin,
-    OtherCatalog,
     Predicted,
     UnknownItems,
     Users,
     asked_lengths,
+    one_or_several,
     show,
 )
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
@@ -71,7 +72,7 @@ def evaluate(
     sep: Sep = None,
     columns: Columns = None,
     time_format: TimeFormat = None,
-    catalog: OtherCatalog = None,
+    catalog: Catalogs = None,
     domain: Domain = "",
     task: Annotated[str | None, typer.Option(help="Language models: which of the family's prompts.")] = None,
     base: Base = None,
@@ -91,8 +92,9 @@ def evaluate(
     if candidate is None and requests is not None:
         raise InputError("candidate", None, "--requests compares the answers of two checkpoints: give both")
     folders = {"checkpoint": baseline} if candidate is None else {"baseline": baseline, "candidate": candidate}
+    named = one_or_several(catalog)
     for name, folder in folders.items():
-        require_model(folder, catalog, name)
+        require_model(folder, named, name)
 
     from octorec.data.learned import read_learned
     from octorec.engine.engine import Engine
@@ -108,7 +110,7 @@ def evaluate(
 
     def engines(**options: Any) -> list[Engine]:
         options |= {"exclude_seen": exclude_seen, "progress": said_of_gpu(device), "context_module": context_module}
-        return [load(path, catalog, device, base=base, **options) for path in folders.values()]
+        return [load(path, named, device, base=base, **options) for path in folders.values()]
 
     if requests is not None:
         wide = {} if width is None else {"default_beam_width": width}

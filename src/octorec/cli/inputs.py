@@ -18,7 +18,7 @@ def measured_requests(
     checkpoint: Path,
     data: Path,
     users: Path | None,
-    catalog: Path | None,
+    catalog: str | list[str] | None,
     count: int,
     unknown_items: str,
     form: TableFormat,

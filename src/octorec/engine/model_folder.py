@@ -10,12 +10,17 @@ from octorec.catalog.about import ABOUT_FILE
 from octorec.catalog.domain_paths import domain_paths
 from octorec.catalog.foreign_kinds import kind_of
 from octorec.errors import InputError
-from octorec.models.checkpoint_folder import CONFIG, SUFFIX, require_checkpoint
+from octorec.models.checkpoint_folder import CONFIG, SUFFIX, is_adapter, require_checkpoint
 from octorec.models.context_file import CONTEXT_MODULE, require_module_file
 from octorec.reading import require_folder, require_there
 
-__all__ = ["CONTEXT_MODULE", "require_checkpoint", "require_module_file"]  # of models, re-exported for serve
+__all__ = ["CONTEXT_MODULE", "is_adapter", "require_checkpoint", "require_module_file"]  # for serve
 CATALOG = "catalog"
+CATALOGS = (  # how a flag says it
+    "Catalog folder, or a file of semantic IDs such as sid2pid.json; of a model with several domains a folder of "
+    "several, or DOMAIN=PATH, repeated; the checkpoint's own if not given."
+)
+BASE = "Folder of the model that an adapter belongs to."
 DIGITS = 12  # hexadecimal digits of a checkpoint's version
 
 

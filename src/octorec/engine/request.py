@@ -202,12 +202,13 @@ def id_list(name: str, value: Any) -> tuple[str, ...]:
 def _as_list(name: str, value: Any) -> Iterable[Any]:
     """Return the ids or names that `value` holds."""
     found = value
+    kind = "history" if name.startswith("histories.") else name
     if getattr(value, "ndim", 1) == 1:
         method = next((method for method in TO_LIST if hasattr(value, method)), None)
         found = value if method is None or isinstance(value, memoryview) else getattr(value, method)()
-    no_list = (*NO_LISTS, Set) if name in ORDERED else NO_LISTS
+    no_list = (*NO_LISTS, Set) if kind in ORDERED else NO_LISTS
     if not isinstance(found, Iterable) or isinstance(found, no_list) or getattr(value, "ndim", 1) != 1:
-        raise InputError(name, value, f"must be a list of {EXAMPLES[name]}")
+        raise InputError(name, value, f"must be a list of {EXAMPLES[kind]}")
     return found
 
 

@@ -100,7 +100,7 @@ def askable_requests(
 ) -> tuple[list[tuple[int, Request]], Unknown]:
     """Return requests without unknown ids in history and exclude, each with its number from 1.
 
-    Those of whose history nothing is left, and that have neither user fields nor features, are not asked.
+    Those of whose history nothing is left, and that have neither user fields nor features nor a prompt, are not asked.
     """
     named = [(f"request {number}", request) for number, request in enumerate(requests, 1)]
     histories, _ = known_ids(((name, request.history) for name, request in named), items, policy)
@@ -113,6 +113,6 @@ def askable_requests(
     asked = [
         (number, request)
         for number, request in enumerate(cleaned, 1)
-        if request.history or request.user or request.features
+        if request.history or request.user or request.features or request.prompted or request.histories
     ]
     return asked, replace(unknown, not_asked=len(requests) - len(asked))

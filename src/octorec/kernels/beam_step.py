@@ -98,25 +98,25 @@ def beam_step(
         logits, scores, nodes, level.child_start, *trie, *rows, tile_best, beams, **shape,
         BLOCK=min(tiling.block, max(triton.next_power_of_2(vocabulary), tiling.tile)),
         CHUNK=max(tiling.chunk, tiling.tile), TILES_PAD=triton.next_power_of_2(tiles),
-        launch_pdl=overlaps(logits.device), num_warps=tiling.scan_warps,
+        launch_pdl=overlaps(logits.device, batch * beams), num_warps=tiling.scan_warps,
     )  # fmt: skip
     chosen, left, dropped = scratch(out_width, dtype=torch.int32), scratch(tiling.lefts), scratch()
     apart = chosen if tiling.parts == 1 else scratch(tiling.parts * out_width, dtype=torch.int32)
     part = tiling.part(beams, vocabulary)
     _choose_tiles[(batch, tiling.parts)](
         tile_best, widths, apart, left, beams * tiles, part, out_width, KEYS=keys[0], SLOTS=slots, LEFTS=tiling.lefts,
-        launch_pdl=overlaps(logits.device), num_warps=tiling.choose_warps,
+        launch_pdl=overlaps(logits.device, batch * beams), num_warps=tiling.choose_warps,
     )  # fmt: skip
     if tiling.parts > 1:
         _choose_among_parts[(batch,)](
             tile_best, widths, apart, chosen, left, beams * tiles, part, out_width,
             KEYS=triton.next_power_of_2(tiling.parts * out_width), SLOTS=slots, PARTS=tiling.parts, LEFTS=tiling.lefts,
-            launch_pdl=overlaps(logits.device), num_warps=tiling.choose_warps,
+            launch_pdl=overlaps(logits.device, batch * beams), num_warps=tiling.choose_warps,
         )  # fmt: skip
     totals, subtile_best = scratch(out_width, tiling.tile), scratch(out_width, subtiles)
     _read_tiles[(batch, out_width)](
         logits, scores, *rows, *trie, chosen, totals, subtile_best, beams, out_width, **shape, SUBTILE=tiling.subtile,
-        launch_pdl=overlaps(logits.device), num_warps=max(1, tiling.tile // 256),
+        launch_pdl=overlaps(logits.device, batch * beams), num_warps=max(1, tiling.tile // 256),
     )  # fmt: skip
     out_nodes, parents, codes = (scratch(out_width, dtype=torch.int64) for _ in range(3))
     found = Beams(scratch(out_width), out_nodes, parents, codes, dropped)
@@ -124,7 +124,8 @@ def beam_step(
         totals, subtile_best, widths, chosen, rows[2], level.child_code, scores, rows[1],
         scratch(2, out_width, dtype=torch.int32), *found[:-1], left, dropped, beams, out_width, TILE=tiling.tile,
         TILES=tiles, SUBTILE=tiling.subtile, KEYS=keys[1], CANDIDATES=keys[2], SLOTS=slots, LEFTS=tiling.lefts,
-        BEAMS=triton.next_power_of_2(beams), launch_pdl=overlaps(logits.device), num_warps=tiling.choose_warps,
+        BEAMS=triton.next_power_of_2(beams),
+        launch_pdl=overlaps(logits.device, batch * beams), num_warps=tiling.choose_warps,
     )  # fmt: skip
     return _ranked(found) if ranked else found
 
@@ -136,8 +137,9 @@ def _ranked(found: Beams) -> Beams:
     part = min(32, slots, MOST_KEYS // slots)
     ranked = [torch.empty_like(field) for field in found[:-1]]
     _rank[(batch, slots // part)](
-        *found[:-1], *ranked, width, SLOTS=slots, PART=part, launch_pdl=overlaps(found.scores.device), num_warps=4
-    )
+        *found[:-1], *ranked, width, SLOTS=slots, PART=part,
+        launch_pdl=overlaps(found.scores.device, batch * width), num_warps=4,
+    )  # fmt: skip
     scores, nodes, parents, codes = ranked
     return Beams(scores, nodes, parents, codes, found.dropped)
 

@@ -71,7 +71,8 @@ def cross_attention(
             W=beams, S=keys.shape[1], H=heads, G=groups, softmax_scale=width**-0.5,
             scale_row=scale.stride(0), scale_group=scale.stride(1),
             D=width, ROWS=tiling.rows, ITEMS=tiling.items, SHARED=keys is values,
-            QUANTIZE=fused, launch_pdl=overlaps(q.device), num_warps=tiling.warps, num_stages=tiling.stages,
+            QUANTIZE=fused, launch_pdl=overlaps(q.device, batch * beams),
+            num_warps=tiling.warps, num_stages=tiling.stages,
         )  # fmt: skip
     return out if fused or quantize_to is None else quantize(written, quantize_to)
 

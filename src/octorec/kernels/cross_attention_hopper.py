@@ -55,7 +55,8 @@ def cross_attention_hopper(
         out_desc=_boxes(out.view(batch, beams, heads * WIDTH), 64), context_ptr=context, lengths_ptr=lengths,
         scale_ptr=scale, tiles=tiles, W=beams, S=items, softmax_scale=WIDTH**-0.5 * 1.4426950408889634,
         scale_row=scale.stride(0), scale_group=scale.stride(1), H=heads, G=groups,
-        QUANTIZE=quantize, ITEMS=ITEMS, STAGES=STAGES, CONSUMERS=consumers, launch_pdl=overlaps(q.device), num_warps=4,
+        QUANTIZE=quantize, ITEMS=ITEMS, STAGES=STAGES, CONSUMERS=consumers,
+        launch_pdl=overlaps(q.device, batch * beams), num_warps=4,
     )  # fmt: skip
 
 

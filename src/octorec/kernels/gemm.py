@@ -101,7 +101,7 @@ def gemm(
         SPLIT=0 if plan is None else plan.block_m // tile.rows, SWIGLU=swiglu, QUANTIZE=fusion == "swiglu_cast",
         PROMOTE=sums == "float32" and scales == "rows", ADD=residual is not None, ROWS=tile.rows,
         COLUMNS=tile.columns, HALVES=tile.halves, DEPTH=tile.depth, BAND=tile.band,
-        launch_pdl=overlaps(values.device), num_warps=tile.warps, num_stages=tile.stages,
+        launch_pdl=overlaps(values.device, rows), num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return result
 

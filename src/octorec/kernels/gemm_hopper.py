@@ -78,7 +78,7 @@ def gemm_hopper(
         N=n, K=k, KIND=getattr(gl, str(x.dtype).removeprefix("torch.")),
         PLANNED=plan is not None, SWIGLU=swiglu, QUANTIZE=quantize, GROUPS=groups, ADD=residual is not None,
         COLUMNS=columns, STAGES=4 if swiglu or (groups and residual is not None) else 5,
-        launch_pdl=overlaps(x.values.device), num_warps=4,
+        launch_pdl=overlaps(x.values.device, rows), num_warps=4,
     )  # fmt: skip
     return result
 

@@ -31,7 +31,7 @@ def quantize(x: Tensor, granularity: Granularity) -> Quantized:
     tiles, groups, warps = row_tiles(x.shape[-1])
     _quantize_row[(len(rows),)](
         rows, out.values, out.scale, *out.scale.stride(), WIDTH=x.shape[-1], TILES=tiles, GROUPS=groups,
-        PER_GROUP=granularity == "group", launch_pdl=overlaps(x.device), num_warps=warps,
+        PER_GROUP=granularity == "group", launch_pdl=overlaps(x.device, len(rows)), num_warps=warps,
     )  # fmt: skip
     return Quantized(out.values.view(x.shape), _leading(out.scale, x.shape[:-1]), granularity, x.dtype)
 
@@ -57,7 +57,7 @@ def _quantize_blocks(x: Tensor) -> Quantized:
     scale = torch.empty(*x.shape[:-2], *blocks, dtype=torch.float32, device=x.device)
     matrices = x.numel() // (height * width)
     _quantize_block[(blocks[1], blocks[0], matrices)](
-        x, values, scale, height, width, launch_pdl=overlaps(x.device), num_warps=8
+        x, values, scale, height, width, launch_pdl=overlaps(x.device, matrices * height), num_warps=8
     )
     return Quantized(values, scale, "block", x.dtype)
 

@@ -78,7 +78,7 @@ def dispatch(x: Tensor, plan: ExpertPlan, quantize_to: Granularity | None) -> Op
     _dispatch[(rows,)](
         x, plan.slot_of, out, scale, *scale.stride(), R=plan.slot_of.shape[1], WIDTH=width, TILES=tiles, GROUPS=groups,
         QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group",
-        launch_pdl=overlaps(x.device), num_warps=warps,
+        launch_pdl=overlaps(x.device, rows), num_warps=warps,
     )  # fmt: skip
     return slots
 
@@ -98,7 +98,7 @@ def combine(parts: Tensor, plan: ExpertPlan, weights: Tensor, residual: Tensor |
     _combine[(rows,)](
         parts, plan.slot_of, weights, parts if residual is None else residual, out,
         R=per_row, SLOTS=triton.next_power_of_2(per_row), WIDTH=width, TILES=tiles, GROUPS=groups,
-        ADD=residual is not None, launch_pdl=overlaps(parts.device), num_warps=warps,
+        ADD=residual is not None, launch_pdl=overlaps(parts.device, rows), num_warps=warps,
         enable_fp_fusion=False,  # products rounded before they are added, as the reference does
     )  # fmt: skip
     return out

@@ -61,14 +61,20 @@ def plan_experts(experts: Tensor, n_expert: int, block_m: int) -> ExpertPlan:
     )
     if chunks > 1:
         _count[(chunks,)](
-            experts, counts, experts.numel(), n_expert, CHUNK=CHUNK, BINS=bins, launch_pdl=overlaps(experts.device)
+            experts,
+            counts,
+            experts.numel(),
+            n_expert,
+            CHUNK=CHUNK,
+            BINS=bins,
+            launch_pdl=overlaps(experts.device, rows),
         )
     _place[(chunks,)](
         experts_ptr=experts, counts_ptr=counts if chunks > 1 else None, slot_of_ptr=slot_of,
         tile_expert_ptr=tile_expert, tile_rows_ptr=tile_rows, n_tiles_ptr=n_tiles, entries=experts.numel(),
         n_expert=n_expert, tiles=tiles, block_m=block_m,
         CHUNK=CHUNK, BINS=bins, CHUNKS=min(triton.next_power_of_2(chunks), 16384 // bins),
-        launch_pdl=overlaps(experts.device), num_warps=8,
+        launch_pdl=overlaps(experts.device, rows), num_warps=8,
     )  # fmt: skip
     return ExpertPlan(slot_of, tile_expert, tile_rows, n_tiles, block_m)
 

@@ -32,10 +32,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, quantize_to: Granularity | N
         normed = empty_quantized((len(x), width), quantize_to, x.dtype, x.device)
         out, scale = normed.values, normed.scale
     tiles, groups, warps = row_tiles(width)
-    _rms_norm[(x.numel() // width,)](
+    rows = x.numel() // width
+    _rms_norm[(rows,)](
         x, weight, out, scale, eps, *scale.stride()[:2], WIDTH=width, TILES=tiles, GROUPS=groups,
         QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group",
-        launch_pdl=overlaps(x.device), num_warps=warps,
+        launch_pdl=overlaps(x.device, rows), num_warps=warps,
     )  # fmt: skip
     return normed
 

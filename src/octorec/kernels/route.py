@@ -63,7 +63,7 @@ def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int, tili
         x, gate, bias, chosen, weights, rows, width, E=experts, TOP_K=top_k, SHARED=n_shared, ROWS=tiling.rows,
         COLUMNS=tiling.columns, EXPERTS=padded,
         SLOTS=triton.next_power_of_2(top_k + n_shared),
-        launch_pdl=overlaps(x.device), num_warps=tiling.warps, num_stages=tiling.stages,
+        launch_pdl=overlaps(x.device, rows), num_warps=tiling.warps, num_stages=tiling.stages,
     )  # fmt: skip
     return Routing(chosen, weights)
 

@@ -47,7 +47,7 @@ def self_attention(
         W=beams, past_widths=tuple(level.shape[1] for level in past), C=columns, softmax_scale=width**-0.5,
         scale_row=scale.stride(0), scale_group=scale.stride(1), WIDTH=columns, P=len(past), D=width, GROUPS=groups,
         QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group",
-        launch_pdl=overlaps(qkv.device), num_warps=4 if groups <= 16 else 8,
+        launch_pdl=overlaps(qkv.device, rows), num_warps=4 if groups <= 16 else 8,
     )  # fmt: skip
     return out
 

@@ -35,7 +35,7 @@ def swiglu(gate_up: Tensor, quantize_to: Granularity | None) -> Operand:
     _swiglu[(rows,)](
         gate_up, out, scale, *scale.stride(), WIDTH=width, TILES=tiles, GROUPS=groups,
         QUANTIZE=quantize_to is not None, PER_GROUP=quantize_to == "group",
-        launch_pdl=overlaps(gate_up.device), num_warps=warps,
+        launch_pdl=overlaps(gate_up.device, rows), num_warps=warps,
     )  # fmt: skip
     return hidden
 

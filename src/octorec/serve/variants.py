@@ -81,6 +81,8 @@ def read_variants(checkpoint: str | Path, config: ServeConfig) -> Variants:
     assert config.ab.experiment is not None
     experiment = read_experiment(config.ab.experiment)
     check_server(experiment, config)
+    if not isinstance(config.engine.catalog, str | None):
+        raise InputError("experiment", config.ab.experiment, "is not run with several catalogs: give one")
     own = Folders(Path(checkpoint).resolve(), Path(config.engine.catalog or Path(checkpoint) / CATALOG).resolve())
     folders = {name: _folders(variant, own, config) for name, variant in experiment.variants.items()}
     for part in ("checkpoint", "catalog"):
@@ -180,7 +182,7 @@ def _check_memory(experiment: Experiment, folders: Mapping[str, Folders], config
     for name, one in folders.items():
         if one.checkpoint not in models:
             with about_variant(config, experiment.variants[name], "checkpoint"):
-                models[one.checkpoint] = model_bytes(one.checkpoint, config.engine.device)
+                models[one.checkpoint] = model_bytes(one.checkpoint, config.engine.device, config.engine.base)
     catalogs = {one.catalog: folder_bytes(one.catalog) for one in folders.values()}
     needed, free = sum(models.values()) + sum(catalogs.values()), free_bytes(config.engine.device)
     if needed > free:
