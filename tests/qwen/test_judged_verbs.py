@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_cli import octorec
-from tests.qwen.judged import write_minionerec
+from tests.qwen.judged import recif_row, shared_catalog, write_minionerec, write_recif
 from tests.qwen.made_models import Made
 
 
@@ -60,3 +60,38 @@ def test_prove_prints_its_plan_and_says_that_there_is_no_fp8(made: Callable[[str
     hits = round(found["evaluation"]["metrics"]["recall@5"]["value"] * 30)
     assert hits > 0
     assert found["plan"]["users_needed"] == pytest.approx(max(10, 37 / hits * 30), abs=1)
+
+
+def test_prove_takes_a_catalog_that_was_imported_into_the_folder(made: Callable[[str], Made], tmp_path: Path) -> None:
+    of = made("openonerec")
+    folder = shutil.copytree(of.folder, tmp_path / "model")
+    shutil.rmtree(folder / "catalog")
+    shared_catalog(of, tmp_path)
+    codes = of.codes(next(iter(of.interactions.histories().values()))).tolist()
+    rows = [recif_row(row, codes[:3], codes[3:5], [1 + row, 2]) for row in range(12)]
+    data = write_recif(tmp_path / "video_test.parquet", [row | _without_answer(row) for row in rows])
+    said = octorec("prove", folder, "--data", data, expect=2).stderr
+    assert "has no folder 'catalog': name a catalog" in said
+    importing = ("catalog", "import", "--index", tmp_path / "sid2pid.json", "--codebook-sizes", "32,32,32")
+    octorec(*importing, "--out", folder / "catalog")
+    assert "12 rows of 12 users with" in octorec("prove", folder, "--data", data, expect=2).stdout
+
+
+def _without_answer(row: dict[str, str]) -> dict[str, str]:
+    """A row's metadata without semantic IDs: those of its items in the catalog count."""
+    about = json.loads(row["metadata"])
+    del about["answer"]
+    return {"metadata": json.dumps(about)}
+
+
+def test_requests_with_prompts_are_compared_without_labels(made: Callable[[str], Made], tmp_path: Path) -> None:
+    of = made("openonerec")
+    shared_catalog(of, tmp_path)
+    codes = of.codes(next(iter(of.interactions.histories().values()))).tolist()
+    messages = json.loads(recif_row(1, codes[:3], [], [])["messages"])
+    lines = [{"messages": messages, "k": 3}, {"history": ["1", "3"], "k": 3}]
+    (tmp_path / "requests.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    options = ("--requests", tmp_path / "requests.jsonl", "--catalog", tmp_path / "sid2pid.json", "--json")
+    found = json.loads(octorec("evaluate", of.folder, of.folder, *options).stdout)
+    assert (found["requests"], found["answers"], found["agreement"]["overlap"]) == (2, 6, 1)
+    assert "give both" in octorec("evaluate", of.folder, *options, expect=2).stderr
