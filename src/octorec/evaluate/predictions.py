@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 
 from octorec.data.splits import Example
 from octorec.engine.request import UNKNOWN_ITEMS, Answer, Request
@@ -22,19 +20,10 @@ from octorec.errors import InputError, NonFiniteError
 from octorec.evaluate.asked import Asked, engine_of
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, lengths
 from octorec.evaluate.metrics import RankedItems, metrics_at, ranked_items, ranks_of
-from octorec.evaluate.saved import (
-    asked_in,
-    exclude_seen_in,
-    metadata,
-    read_column,
-    read_matrix,
-    read_table,
-    read_tuples,
-    tuples,
-)
+from octorec.evaluate.saved import metadata, tuples
+from octorec.evaluate.saved_predictions import read_predictions, write_predictions
 from octorec.evaluate.sids import BySid, Codes, ask, by_sid, sids_wanted
 from octorec.evaluate.unknown import NOTHING, Unknown, known_ids
-from octorec.output.write import new_file
 from octorec.progress import Progress, silent
 
 BATCH = 256  # requests handed to an engine at a time, which makes its own batches of them
@@ -164,39 +153,15 @@ class Predictions:
 
     def save(self, path: str | Path) -> None:
         """Write one Parquet file, replacing what is there. Lists by semantic ID are not saved."""
-        columns: dict[str, Any] = {
-            "user_id": self.user_ids,
-            "target": self.targets,
-            "known": self.known,
-            "seen": self.seen,
-        }
-        columns["askable"] = self.askable
-        if self.others is not None:
-            columns["others"] = pa.array(map(list, self.others), pa.list_(pa.string()))
-        columns["ranked"] = pa.FixedSizeListArray.from_arrays(pa.array(self.ranked.ravel(), pa.string()), self.k)
-        if self.log_probs is not None:
-            values = pa.array(self.log_probs.ravel(), pa.float32())
-            columns["log_probs"] = pa.FixedSizeListArray.from_arrays(values, self.log_probs.shape[1])
-        table = pa.table(columns).replace_schema_metadata(metadata(self.asked, self.exclude_seen))
-        with new_file(path) as scratch:
-            pyarrow.parquet.write_table(table, scratch, compression="zstd")
+        columns = {"user_id": self.user_ids, "target": self.targets, "known": self.known, "seen": self.seen}
+        lists = {"ranked": self.ranked, "log_probs": self.log_probs}
+        about = metadata(self.asked, self.exclude_seen) | ({"prompted": "true"} if self.prompted else {})
+        write_predictions(path, columns | {"askable": self.askable}, self.others, lists, about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictions":
         """Read what `save` wrote; anything else is an InputError."""
-        table = read_table(path, "Predictions", {"user_id", "target", "known", "seen", "ranked"})
-        where = f"predictions {path}"
-        user_ids = read_column(where, table, "user_id", None)
-        targets = read_column(where, table, "target", pa.string())
-        has = set(table.column_names)
-        known, seen = (read_column(where, table, name, pa.bool_()) for name in ("known", "seen"))
-        askable = read_column(where, table, "askable", pa.bool_()) if "askable" in has else None
-        log_probs = read_matrix(where, table, "log_probs", pa.float32()) if "log_probs" in has else None
-        ranked = read_matrix(where, table, "ranked", pa.string())
-        asked = asked_in(where, table, ranked.shape[1])
-        columns = user_ids, targets, ranked, known, seen, log_probs, asked, askable
-        others = read_tuples(where, table, "others") if "others" in has else None
-        return cls(*columns, exclude_seen=exclude_seen_in(where, table), others=others)
+        return cls(**read_predictions(path))
 
 
 def predict(
