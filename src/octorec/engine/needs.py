@@ -27,7 +27,7 @@ META = torch.device("meta")
 MEASURED = 3  # largest buckets to measure: one of them takes the most memory, and one the second most
 REMEDIES = {
     "weights": "take the FP8 checkpoint or a smaller model",
-    "context": "lower max_context or batch_sizes",
+    "context": "lower max_context, max_tokens or batch_sizes",
     "graphs": "lower beam_widths or batch_sizes",
     "catalog": "lower max_items",
 }

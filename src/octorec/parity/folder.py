@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octorec.catalog.catalog import Catalog
+from octorec.catalog.foreign import open_catalog
+from octorec.catalog.tokens import check_tokens
 from octorec.engine.model_folder import CATALOG
 from octorec.errors import InputError
 from octorec.kernels.device import open_device, ops_for
@@ -56,10 +57,12 @@ def open_ours(folder: Path, catalog: Path | None = None, device: str = "cpu", ba
     """
     opened = open_device(device)
     ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
-    items = Catalog.load(folder / CATALOG if catalog is None else catalog)
     model = load_model(folder, ops, device, dtype, base=base)
     if not hasattr(model.config, "sids"):
         raise InputError("checkpoint", str(folder), "must be a language model, which transformers can run too")
+    where = folder / CATALOG if catalog is None else catalog
+    items = open_catalog(where, levels=model.config.sids.levels)
+    check_tokens(items, model.config.sids.levels, str(where))
     prompts = Prompts(open_checkpoint(folder, base).tokenizer_folder, model.config.sids)
     ids = prompts.layout.vocabulary.largest + 1
     return Opened(

@@ -79,10 +79,10 @@ def read_variants(checkpoint: str | Path, config: ServeConfig) -> Variants:
     Raises InputError for a file, folder or field that cannot be, and for too little memory.
     """
     assert config.ab.experiment is not None
-    experiment = read_experiment(config.ab.experiment)
-    check_server(experiment, config)
     if not isinstance(config.engine.catalog, str | None):
         raise InputError("experiment", config.ab.experiment, "is not run with several catalogs: give one")
+    experiment = read_experiment(config.ab.experiment)
+    check_server(experiment, config)
     own = Folders(Path(checkpoint).resolve(), Path(config.engine.catalog or Path(checkpoint) / CATALOG).resolve())
     folders = {name: _folders(variant, own, config) for name, variant in experiment.variants.items()}
     for part in ("checkpoint", "catalog"):
