@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from peft import LoraConfig, get_peft_model
 
+from octorec.parity.theirs import open_model
 from tests.cli.test_cli import octorec
 from tests.qwen.judged import recif_row, shared_catalog, write_minionerec, write_recif
 from tests.qwen.made_models import Made
@@ -95,3 +97,19 @@ def test_requests_with_prompts_are_compared_without_labels(made: Callable[[str],
     found = json.loads(octorec("evaluate", of.folder, of.folder, *options).stdout)
     assert (found["requests"], found["answers"], found["agreement"]["overlap"]) == (2, 6, 1)
     assert "give both" in octorec("evaluate", of.folder, *options, expect=2).stderr
+
+
+def test_an_adapter_that_changes_nothing_is_as_good_as_its_base(made: Callable[[str], Made], tmp_path: Path) -> None:
+    of = made("openonerec")
+    adapter = get_peft_model(open_model(of.folder), LoraConfig(r=2, target_modules=["q_proj"]))
+    adapter.save_pretrained(tmp_path / "adapter")
+    shared_catalog(of, tmp_path)
+    users = list(of.interactions.histories().values())[:12]
+    codes = [of.codes(items).tolist() for items in users]
+    rows = [recif_row(user, row[-6:-1], row[-1:], [1]) for user, row in enumerate(codes)]
+    data = write_recif(tmp_path / "video_test.parquet", [row | _without_answer(row) for row in rows])
+    options = ("--catalog", tmp_path / "sid2pid.json", "--data", data, "--k", "5", "--json")
+    alone = json.loads(octorec("evaluate", of.folder, *options).stdout)["metrics"]
+    merged = json.loads(octorec("evaluate", tmp_path / "adapter", "--base", of.folder, *options).stdout)["metrics"]
+    assert merged["recall@5"] == alone["recall@5"]
+    assert merged["nll"]["value"] == pytest.approx(alone["nll"]["value"], abs=1e-4)
