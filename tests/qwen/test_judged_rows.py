@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,3 +141,29 @@ def test_a_domain_is_named_where_a_model_has_several(made: Callable[[str], Made]
     assert "error: domain: got ''; must be named" in octorec(*ask, expect=2).stderr
     found = json.loads(octorec(*ask, "--domain", "video", "--json").stdout)
     assert found["metrics"]["recall@3"]["value"] > 0
+
+
+def test_the_commands_of_the_page_run(
+    made: Callable[[str], Made], rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "qwen.md").read_text()
+    commands = re.findall(r"^octorec (evaluate .*)$", page[page.index("## Judge it") :], re.M)
+    mini = made("minionerec")
+    monkeypatch.chdir(tmp_path)
+    for name in ("Industrial_ckpt", "FOLDER", "OTHER"):
+        Path(name).symlink_to(mini.folder)
+    Path("OneRec-1.7B").symlink_to(made("openonerec").folder)
+    for name, file in {"sid2pid": "sid2pid", "sid2iid": "sid2pid"}.items():
+        Path(f"{name}.json").symlink_to(rows / f"{file}.json")
+    for task in ("video", "product"):
+        Path(f"{task}_test.parquet").symlink_to(rows / "video_test.parquet")
+    codes = zip(mini.catalog.item_ids, mini.catalog.codes.tolist(), strict=True)
+    tokens = {item: [f"<{'abc'[level]}_{code}>" for level, code in enumerate(row)] for item, row in codes}
+    Path("Industrial_and_Scientific.index.json").write_text(json.dumps(tokens))
+    write_minionerec(Path("test.csv"), mini, 12)
+    _as_interactions(mini, 12, Path("interactions.parquet"))
+    assert len(commands) == 4
+    for line in commands:
+        arguments = shlex.split(line.replace("--device cuda", ""), comments=True)
+        done = octorec(*arguments, expect=4 if "OTHER" in arguments else 0)
+        assert "recall@" in done.stdout
