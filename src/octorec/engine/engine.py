@@ -177,9 +177,9 @@ class Engine:
         return self._each(requests, Ranked.answer)
 
     @torch.inference_mode()
-    def lists(self, requests: Sequence[Request]) -> list[list[str]]:
+    def lists(self, requests: Sequence[Request], of: Callable[[Ranked], Any] = Ranked.items) -> list[Any]:
         """Return `items` of each answer of `recommend`, and make no more of it: codes and titles of long lists cost."""
-        return self._each(requests, Ranked.items)
+        return self._each(requests, of)
 
     def _each(self, requests: Sequence[Request], made_of: Callable[[Ranked], Any]) -> list[Any]:
         """Search for each request, and return what `made_of` makes of the items that were found; see `recommend`."""
