@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octorec.catalog.catalog import Catalog
+from octorec.catalog.foreign import open_catalog
+from octorec.catalog.tokens import check_tokens
 from octorec.engine.model_folder import CATALOG
 from octorec.errors import InputError
 from octorec.kernels.device import open_device, ops_for
@@ -48,18 +49,21 @@ class Opened:
 
 
 def open_ours(folder: Path, catalog: Path | None = None, device: str = "cpu", base: Path | None = None) -> Opened:
-    """Open a folder on a device: in float32 on the CPU, else in bfloat16. catalog: None for the folder's own.
+    """Open a folder on a device: in float32 on the CPU, else in bfloat16.
 
-    base: the folder of an adapter's base, as in `lora.open_checkpoint`.
-
-    Raises InputError as the loaders of model, catalog and tokenizer do, and for a model that reads no tokens.
+    catalog: a folder, or a file that another project made; None for the folder's own. base: the folder of an adapter's
+    base, as in `lora.open_checkpoint`.
+    Raises InputError as the loaders of model, catalog and tokenizer do, for a model that reads no tokens, and for an
+    item with a code without a token.
     """
     opened = open_device(device)
     ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
-    items = Catalog.load(folder / CATALOG if catalog is None else catalog)
     model = load_model(folder, ops, device, dtype, base=base)
     if not hasattr(model.config, "sids"):
         raise InputError("checkpoint", str(folder), "must be a language model, which transformers can run too")
+    where, levels = folder / CATALOG if catalog is None else catalog, model.config.sids.levels
+    items = open_catalog(where, levels=levels)
+    check_tokens(items, levels, str(where))
     prompts = Prompts(open_checkpoint(folder, base).tokenizer_folder, model.config.sids)
     ids = prompts.layout.vocabulary.largest + 1
     return Opened(
