@@ -29,6 +29,7 @@ SID_BEGIN, SID_END = "<|sid_begin|>", "<|sid_end|>"
 DOMAINS = {"prod": "product", "living": "live"}  # OneReason's words for domains, where catalogs have others
 OPENONEREC_LEVELS = 3
 SHOWN = 6  # tokens in an error
+OF_TOKENS = {"levels", "numbers", "codebook_sizes", "begin", "end"}  # keys of octorec.json whose tokens are looked for
 SAY = f"docs/qwen.md has examples of what {VERSION} beside {CONFIG} may say"
 
 
@@ -73,14 +74,15 @@ def read_layout(folder: str | Path) -> Layout:
     folder = Path(folder)
     vocabulary, said = read_vocabulary(folder), read_layout_file(folder)
     guess = Guess(said.family or "chat", ()) if said.levels is not None else recognise(vocabulary)
-    source = VERSION if said.levels is not None else f"tokenizer {folder}"
+    own = [key for key in LayoutFile.__dataclass_fields__ if getattr(said, key) is not None]
+    source = VERSION if OF_TOKENS & {*own} else f"tokenizer {folder}"
     patterns = guess.levels if said.levels is None else said.levels
     levels = levels_of(vocabulary, patterns, said.numbers, said.codebook_sizes, source)
     begin: Mapping[str, str] = guess.begin
     if said.begin is not None:
         begin = {"": said.begin} if isinstance(said.begin, str) else said.begin
     for domain in begin:
-        require_domain(domain)
+        require_domain(domain, f"{VERSION}: begin")
     tokens = {domain: _id(vocabulary, text, "begin") for domain, text in begin.items()}
     ends = guess.end if said.end is None else said.end
     try:
@@ -88,7 +90,6 @@ def read_layout(folder: str | Path) -> Layout:
     except InputError as error:
         raise InputError(f"{source}: {error.field}", error.value, error.allowed) from None
     _check_size(folder, sids, vocabulary)
-    own = [key for key in LayoutFile.__dataclass_fields__ if getattr(said, key) is not None]
     recognised = f"{guess.family}, by its added tokens" if said.levels is None else VERSION
     if own and said.levels is None:
         recognised += f"; {', '.join(own)}: {VERSION}"
