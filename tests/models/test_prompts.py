@@ -1,5 +1,6 @@
 """Each family's prompt is made of items' codes, letter by letter as it was trained, with one begin token at its end."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -428,3 +429,20 @@ def test_tokens_that_only_another_file_names_are_found_in_text(tmp_path: Path) -
     largest = max(AutoTokenizer.from_pretrained(folder).get_added_vocab().values())
     (folder / "added_tokens.json").write_text(f'{{"<|more|>": {largest + 1}}}')
     assert Prompts(folder).of_text("a<|more|>").ids[1] == largest + 1
+
+
+def test_tokens_that_only_another_file_names_may_come_before_those_of_the_tokenizer(tmp_path: Path) -> None:
+    folder = openonerec(tmp_path)
+    whole = Prompts(folder).of_text("<s_a_3><s_b_2><s_c_1>").ids
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    codes = [one for one in raw["added_tokens"] if one["content"].startswith("<s_")]
+    raw["added_tokens"] = [one for one in raw["added_tokens"] if one not in codes]
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    (folder / "added_tokens.json").write_text(json.dumps({one["content"]: one["id"] for one in codes}))
+    np.testing.assert_array_equal(Prompts(folder).of_text("<s_a_3><s_b_2><s_c_1>").ids, whole)
+
+
+@pytest.mark.parametrize("ids", [[-1], [10**9], [1.5], np.array([2**40])])
+def test_what_is_no_token_id_is_not_shown(tmp_path: Path, ids: Any) -> None:
+    with pytest.raises(InputError, match=r"input_ids\.0"):
+        Prompts(openonerec(tmp_path)).describe(ids)

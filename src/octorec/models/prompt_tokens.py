@@ -18,7 +18,7 @@ from octorec.errors import InputError
 from octorec.files import read_json
 from octorec.models.chat_template import Piece
 from octorec.models.sid_tokens import SidTokens
-from octorec.models.vocabulary import FILE_BYTES, TOKENIZER, Added, Vocabulary
+from octorec.models.vocabulary import FILE_BYTES, TOKENIZER, Vocabulary
 
 REMEMBERED, SHORT = 1024, 400  # pieces of templates that come again with each item and request; characters of one
 
@@ -150,16 +150,18 @@ class PromptTokens:
 
 
 def _with_missing(raw: dict[str, Any], vocabulary: Vocabulary) -> list[Any]:
-    """Return the added tokens of tokenizer.json and, after them, those that only other files name."""
+    """Return the added tokens of tokenizer.json and those that only other files name, by id, as the library asks."""
     entries = raw.get("added_tokens") or []
     there = {entry.get("content") for entry in entries}
-    missing = sorted((token for token in vocabulary.added.values() if token.text not in there), key=_by_id)
+    missing = [token for token in vocabulary.added.values() if token.text not in there]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return [*entries, *({"id": one.id, "content": one.text, **flags, "special": one.special} for one in missing)]
+    others = [{"id": one.id, "content": one.text, **flags, "special": one.special} for one in missing]
+    return sorted([*entries, *others], key=_id)
 
 
-def _by_id(token: Added) -> int:
-    return token.id
+def _id(entry: dict[str, Any]) -> int:
+    found: int = entry["id"]
+    return found
 
 
 def _tokenizer(raw: dict[str, Any], path: Path) -> Tokenizer:
