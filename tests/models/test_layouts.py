@@ -247,3 +247,11 @@ def test_broken_files_are_refused_by_name(tmp_path: Path, name: str, raw: str) -
     folder = openonerec(tmp_path)
     (folder / name).write_text(raw)
     assert name in refused(folder)
+
+
+def test_an_end_of_text_that_is_no_token_is_the_tokenizer_s_fault(tmp_path: Path) -> None:
+    config = minionerec(tmp_path) / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token": "<|nope|>"}))
+    said = refused(tmp_path)
+    assert f"tokenizer {tmp_path}: eos_token: got '<|nope|>'; must be one token of the vocabulary" in said
+    assert "octorec.json" not in said

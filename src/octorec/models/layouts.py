@@ -83,10 +83,13 @@ def read_layout(folder: str | Path) -> Layout:
         begin = {"": said.begin} if isinstance(said.begin, str) else said.begin
     for domain in begin:
         require_domain(domain, f"{VERSION}: begin")
-    tokens = {domain: _id(vocabulary, text, "begin") for domain, text in begin.items()}
-    ends = guess.end if said.end is None else said.end
+    tokens = {domain: _id(vocabulary, text, f"{VERSION}: begin") for domain, text in begin.items()}
+    if said.end is not None:
+        ends = _ends(vocabulary, said.end, f"{VERSION}: end")
+    else:
+        ends = _ends(vocabulary, guess.end, f"tokenizer {folder}: eos_token")
     try:
-        sids = SidTokens(levels, tokens, _ends(vocabulary, ends), said.scores_over or "vocabulary")
+        sids = SidTokens(levels, tokens, ends, said.scores_over or "vocabulary")
     except InputError as error:
         raise InputError(f"{source}: {error.field}", error.value, error.allowed) from None
     _check_size(folder, sids, vocabulary)
@@ -184,18 +187,16 @@ def _refused(vocabulary: Vocabulary, why: str) -> InputError:
     )
 
 
-def _ends(vocabulary: Vocabulary, said: tuple[str | End, ...]) -> tuple[EndToken, ...]:
+def _ends(vocabulary: Vocabulary, said: tuple[str | End, ...], where: str) -> tuple[EndToken, ...]:
     ends = [End(one) if isinstance(one, str) else one for one in said]
-    return tuple(EndToken(_id(vocabulary, one.token, "end"), one.scored) for one in ends)
+    return tuple(EndToken(_id(vocabulary, one.token, where), one.scored) for one in ends)
 
 
-def _id(vocabulary: Vocabulary, text: str, key: str) -> int:
+def _id(vocabulary: Vocabulary, text: str, where: str) -> int:
     """Return the id of a token by its text; an InputError where the text is no single token."""
     id = vocabulary.find(text)
     if id is None:
-        raise InputError(
-            f"{VERSION}: {key}", text, f"must be one token of the vocabulary ({', '.join(vocabulary.files)})"
-        )
+        raise InputError(where, text, f"must be one token of the vocabulary ({', '.join(vocabulary.files)})")
     return id
 
 

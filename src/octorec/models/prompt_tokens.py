@@ -40,6 +40,7 @@ class PromptTokens:
         self.sids, self.closers = sids, {found for text in closers if (found := vocabulary.find(text)) is not None}
         self._all = _tokenizer({**raw, "added_tokens": _with_missing(raw, vocabulary)}, path)
         self._plain = _tokenizer({**raw, "added_tokens": [], "post_processor": None}, path)
+        self._unknown = _unknown(raw["model"], self._plain)
         self._remembered = lru_cache(REMEMBERED)(lambda text: tuple(self._found(text)))
         for token in vocabulary.added.values():
             if self._all.token_to_id(token.text) != token.id:
@@ -111,6 +112,8 @@ class PromptTokens:
         for id, (start, end) in zip(coded.ids, coded.offsets, strict=True):
             if id not in self.added or start < at:
                 continue
+            if id == self._unknown and self.added[id].text not in text[start:end]:  # a word, and no token's text
+                continue
             if start > at:
                 yield text[at:start]
             yield id, text[start:end]
@@ -144,7 +147,7 @@ class PromptTokens:
             return []
         ids = list(_encoded(self._plain, text).ids)
         for id in ids:
-            if id in self.added:
+            if id in self.added and id != self._unknown:
                 raise InputError("prompt", self.added[id].text, "would become a token of its own: leave it out")
         return ids
 
@@ -161,6 +164,13 @@ def _with_missing(raw: dict[str, Any], vocabulary: Vocabulary) -> list[Any]:
 
 def _id(entry: dict[str, Any]) -> int:
     found: int = entry["id"]
+    return found
+
+
+def _unknown(model: dict[str, Any], tokenizer: Tokenizer) -> int | None:
+    """Return the id that stands for a word which the tokenizer does not know; None where it knows all, by bytes."""
+    text, place = model.get("unk_token"), model.get("unk_id")
+    found: int | None = place if text is None else tokenizer.token_to_id(text)
     return found
 
 
