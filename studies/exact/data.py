@@ -3,8 +3,8 @@
     python -m studies.exact.data --data FOLDER --out runs/union
 
 A user or an item of Beauty is called b12, one of Sports s12, one of Toys t12. The position in a history is its time.
-The catalog has 3 x 8192 codes and a tuple for every item; it comes from attributes, and from co-occurrence without the
-two newest items of each user. A few minutes on two CPU cores.
+The catalog has 3 x 8192 codes unless others are asked for, and a tuple for every item; it comes from attributes, and
+from co-occurrence without the two newest items of each user. A few minutes on two CPU cores.
 """
 
 import argparse
@@ -112,9 +112,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--codebook-sizes", type=int, nargs="+", default=CODEBOOK_SIZES)
     options = parser.parse_args()
     start = time.perf_counter()
-    catalog = write([read_shop(options.data, name) for name in SETS], options.out)
+    catalog = write([read_shop(options.data, name) for name in SETS], options.out, options.codebook_sizes)
     print(f"{len(catalog):,} items, {time.perf_counter() - start:.0f} s", flush=True)
 
 

@@ -37,13 +37,13 @@ def folder(tmp_path: Path) -> Path:
     [
         ("sid2pid_video_ad.json", ("video", "ad")),
         ("video_ad_pid2sid.parquet", ("video", "ad")),
-        ("product_pid2sid.parquet", ("prod",)),
-        ("sid2pid_product.json", ("prod",)),
-        ("sid2pid_live.json", ("living",)),
+        ("product_pid2sid.parquet", ("product",)),
+        ("sid2pid_product.json", ("product",)),
+        ("sid2pid_live.json", ("live",)),
         ("sid2pid.json", ("sid",)),
-        ("sid2iid.json", ("prod",)),
+        ("sid2iid.json", ("product",)),
         ("video", ("video",)),
-        ("living.jsonl", ("living",)),
+        ("living.jsonl", ("live",)),
         ("Industrial_and_Scientific.index.json", ()),
         ("catalog", ()),
         ("roadmap.json", ()),
@@ -56,10 +56,10 @@ def test_a_name_says_its_domains(name: str, domains: tuple[str, ...]) -> None:
 def test_a_folder_gives_each_domain_its_catalog(folder: Path) -> None:
     catalogs = read_domains(folder, SIZES)
     assert {domain: one.item_ids for domain, one in catalogs.items()} == {
-        "video": ["1"], "ad": ["1"], "prod": ["2"], "living": ["3"],
+        "video": ["1"], "ad": ["1"], "product": ["2"], "live": ["3"],
     }  # fmt: skip
     assert catalogs["video"] is catalogs["ad"]  # read once
-    assert catalogs["prod"].codebook_sizes == SIZES
+    assert catalogs["product"].codebook_sizes == SIZES
 
 
 def test_a_saved_catalog_of_a_domains_name_is_one_too(folder: Path) -> None:
@@ -72,22 +72,22 @@ def test_what_is_typed_with_its_domain_wins(folder: Path) -> None:
     other = sid2pid(folder / "other.json", 8)
     paths = domain_paths([f"ad={other}", str(folder), f"extra={other}"])
     assert {domain: path.name for domain, path in paths.items()} == {
-        "video": "sid2pid_video_ad.json", "ad": "other.json", "prod": "sid2pid_product.json",
-        "living": "sid2pid_live.json", "extra": "other.json",
+        "video": "sid2pid_video_ad.json", "ad": "other.json", "product": "sid2pid_product.json",
+        "live": "sid2pid_live.json", "extra": "other.json",
     }  # fmt: skip
     assert read_domains(paths)["ad"].item_ids == ["8"]
 
 
 def test_a_catalog_whose_name_says_nothing_is_the_only_one(folder: Path) -> None:
     assert domain_paths([str(folder / "other.json")]) == {"": folder / "other.json"}
-    assert domain_paths([str(folder / "sid2pid_live.json")]) == {"living": folder / "sid2pid_live.json"}
+    assert domain_paths([str(folder / "sid2pid_live.json")]) == {"live": folder / "sid2pid_live.json"}
     read(folder / "sid2pid_live.json").save(folder / "saved")
     assert list(read_domains(folder / "saved")) == [""]
 
 
 def test_two_catalogs_of_one_domain_are_refused(folder: Path) -> None:
     pyarrow.parquet.write_table(pa.table({"pid": [1], "sid": [5]}), folder / "product_pid2sid.parquet")
-    with pytest.raises(InputError, match=r"domain prod: got .*product_pid2sid.* and .*sid2pid_product.*as prod=PATH"):
+    with pytest.raises(InputError, match=r"domain product: got .*pid2sid.* and .*sid2pid_.*as product=PATH"):
         read_domains(folder)
     assert read_domains({"prod": folder / "product_pid2sid.parquet"})["prod"].item_ids == ["1"]
     with pytest.raises(InputError, match="domain ad: got"):

@@ -38,7 +38,7 @@ def test_requests_are_read_with_every_line_break_and_mark(tmp_path: Path) -> Non
         (b'{"history": ["1"], "k": NaN}', "NaN is no number of JSON"),
         (b'{"history": ["1"], "k": 3, "k": 4}', "'k' stands twice"),
         (b'{"history": ["1"], "k": 3, "beam_width": 2}', "at most beam_width = 2"),
-        (b'{"history": ["1"], "kk": 3}', "must be an object with history and any of k"),
+        (b'{"history": ["1"], "kk": 3}', "must be an object with history (or messages, text, input_ids) and any of k"),
         (b'{"k": 3}', "must be an object with history"),
         (b"[1]", "must hold an object"),
         (b"[" * 100_000, "nested too deeply"),

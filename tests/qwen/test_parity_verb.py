@@ -17,6 +17,7 @@ from octorec.models.prompts import Prompts
 from octorec.parity.theirs import open_model, teacher_forced
 from tests.cli.test_cli import octorec
 from tests.qwen.made_models import Made
+from tests.qwen.sid2pid_files import sid2pid
 
 FEW = ("--requests", "3", "--beam-width", "8", "--hold-out", "1")
 
@@ -39,6 +40,16 @@ def test_a_folder_has_parity(data: Path, made: Callable[[str], Made]) -> None:
     assert "free beams, length penalty 1" in found.stdout
     assert "parity: no score differs by more than 0.0001 nats" in found.stdout
     assert "ahead: 3 requests to OctoRec on cpu and to transformers" in found.stderr
+
+
+def test_a_folder_has_parity_over_a_sid2pid_file(made: Callable[[str], Made], tmp_path: Path) -> None:
+    one = made("openonerec")
+    rows = [("u", str(1000 + item), time) for time, item in enumerate((3, 4, 9, 8))]
+    columns = dict(zip(("user_id", "item_id", "timestamp"), map(list, zip(*rows, strict=True)), strict=True))
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "data.parquet")
+    catalog = sid2pid(tmp_path / "sid2pid.json", one.catalog, range(100), 1000)
+    asked = ("parity", one.folder, "--data", tmp_path / "data.parquet", *FEW, "--no-free", "--json")
+    assert json.loads(octorec(*asked, "--catalog", catalog).stdout)["outcome"] == "parity"
 
 
 def test_json_says_what_differs(data: Path, made: Callable[[str], Made]) -> None:

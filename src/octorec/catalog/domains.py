@@ -1,62 +1,16 @@
-"""A model of several domains answers from one catalog each, which the prompt's begin token chooses.
+"""A model of several domains answers from one catalog each, which the prompt's begin token chooses."""
 
-A domain has the word of its begin token: `video` for `<|video_begin|>`.
-"""
-
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from octorec.catalog.about import ABOUT_FILE
 from octorec.catalog.catalog import Catalog
+from octorec.catalog.domain_paths import DOMAINS, within
+from octorec.catalog.domain_paths import domain_paths as domain_paths
+from octorec.catalog.domain_paths import domains_of as domains_of
 from octorec.catalog.foreign import open_catalog
-from octorec.catalog.foreign_kinds import kind_of
 from octorec.errors import InputError
-from octorec.reading import folder_names
-
-DOMAINS: dict[str, tuple[str, ...]] = {  # of a file's name, without endings and without sid2pid and its like
-    "": ("sid",),
-    "sid": ("sid",),
-    "video": ("video",),
-    "ad": ("ad",),
-    "video_ad": ("video", "ad"),
-    "prod": ("prod",),
-    "product": ("prod",),
-    "live": ("living",),
-    "living": ("living",),
-}
-MAPS = re.compile(r"(?:^|_)(sid2pid|sid2iid|pid2sid|iid2sid)(?=_|$)")
-
-
-def domains_of(path: str | Path) -> tuple[str, ...]:
-    """Return the domains that a file or folder is of by its name; none where the name says nothing.
-
-    sid2pid_video_ad.json is of video and ad, product_pid2sid.parquet and sid2iid.json of prod, sid2pid.json of sid.
-    """
-    word = Path(path).name.partition(".")[0].lower()
-    if word in ("sid2iid", "iid2sid"):
-        return ("prod",)
-    return DOMAINS.get(MAPS.sub("", word).strip("_"), ())
-
-
-def domain_paths(given: Sequence[str]) -> dict[str, Path]:
-    """Return the path of each domain of what was typed: `domain=path`, or a path of a file or folder.
-
-    A folder that holds several catalogs gives each domain its own; of a path, its name says the domains, or else it is
-    the only catalog: domain "". What is typed with its domain wins. Raises InputError where two give one domain.
-    """
-    named: dict[str, Path] = {}
-    other: dict[str, Path] = {}
-    for text in given:
-        domain, equals, path = text.partition("=")
-        if equals and re.fullmatch(r"[a-z_]+", domain):
-            _put(named, domain, Path(path))
-            continue
-        for domain, found in _within(Path(text)).items():
-            _put(other, domain, found)
-    return {**other, **named}
 
 
 def read_domains(
@@ -69,7 +23,7 @@ def read_domains(
     given: paths by domain, or one path, as `domain_paths` reads it. Raises InputError where there is none.
     """
     paths = (
-        {domain: Path(path) for domain, path in given.items()} if isinstance(given, Mapping) else _within(Path(given))
+        {domain: Path(path) for domain, path in given.items()} if isinstance(given, Mapping) else within(Path(given))
     )
     if not paths:
         raise InputError(
@@ -77,35 +31,3 @@ def read_domains(
         )
     catalogs = {path: open_catalog(path, codebook_sizes, levels) for path in dict.fromkeys(paths.values())}
     return {domain: catalogs[path] for domain, path in paths.items()}
-
-
-def _within(path: Path) -> dict[str, Path]:
-    """Return the path of each domain of a file, of a catalog's folder, or of a folder that holds several."""
-    if not path.is_dir() or (path / ABOUT_FILE).is_file():
-        return dict.fromkeys(domains_of(path) or ("",), path)
-    paths: dict[str, Path] = {}
-    for name in folder_names(path, "catalog", "must be a folder of catalogs"):
-        inside = path / name
-        if domains_of(inside) and _is_catalog(inside):
-            for domain in domains_of(inside):
-                _put(paths, domain, inside)
-    return paths
-
-
-def _is_catalog(path: Path) -> bool:
-    """Tell whether a path of a domain's name is a catalog; a damaged sid2pid is refused when it is read."""
-    if path.is_dir():
-        return (path / ABOUT_FILE).is_file()
-    if MAPS.search(path.name.partition(".")[0].lower()):
-        return True
-    try:
-        return bool(kind_of(path))
-    except InputError:
-        return False
-
-
-def _put(paths: dict[str, Path], domain: str, path: Path) -> None:
-    if domain in paths:
-        both = f"{paths[domain]} and {path}"
-        raise InputError(f"catalog of domain {domain}", both, f"give one of them, as {domain}=PATH")
-    paths[domain] = path

@@ -14,10 +14,11 @@ from octorec.cli.catalog import catalog_app
 from octorec.cli.command import run
 from octorec.cli.data import data_app
 from octorec.cli.demo import demo
+from octorec.cli.evaluate import evaluate
 from octorec.cli.import_checkpoint import import_checkpoint
 from octorec.cli.inspect import inspect
-from octorec.cli.judge import evaluate, prove
 from octorec.cli.parity import parity
+from octorec.cli.prove import prove
 from octorec.cli.quantize import analyze, quantize
 from octorec.cli.recommend import recommend
 from octorec.cli.serve import bench_serve, serve

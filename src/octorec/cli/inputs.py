@@ -1,6 +1,7 @@
 """Several verbs read these inputs: users, interactions to predict, requests to measure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,38 +9,41 @@ from octorec.cli import leads
 from octorec.cli.tables import users_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.data.table_format import OURS, TableFormat
-from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.progress import Progress, silent
-from octorec.terminal import say
+from octorec.terminal import console, say
 
 
 def measured_requests(
     checkpoint: Path,
     data: Path,
     users: Path | None,
-    catalog: Path | None,
+    catalog: str | list[str] | None,
     count: int,
     unknown_items: str,
     form: TableFormat,
     context_module: str | None = None,
+    domain: str = "",
 ) -> tuple[Any, list[str]]:
-    """Return the newest interaction of `count` users as requests with their true answers, as a model reads them.
+    """Return the newest interaction of `count` users as requests with their true answers, as a model reads them; or
+    `count` rows of a benchmark.
 
     And what was left out of them, in words.
     """
     from octorec.engine.load import load
+    from octorec.evaluate.asked import Asked, engine_of
     from octorec.evaluate.unknown import askable
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
-    engine = load(checkpoint, catalog, context_module=context_module)
+    engine = engine_of(load(checkpoint, catalog, context_module=context_module), domain)
     without_features(engine.features)
-    _, every, _ = predicted(data, HOLD_OUT, form)
+    every = to_predict(data, HOLD_OUT, form).examples
     known = known_users(users, engine.user_fields, (example.user_id for example in every), form)
     examples, unknown = askable(every, engine.catalog.item_ids, known, unknown_items)
     sample = examples[:: max(1, len(examples) // count)][:count]
-    requests = [Request(example.history, user=known.get(example.user_id, {})) for example in sample]
+    asked = Asked(engine, {}, known, domain)
+    requests = [asked.request(example, example.history) for example in sample]
     return engine.forced_batch(requests, [example.target for example in sample]), unknown.lines()
 
 
@@ -105,6 +109,63 @@ def _check_values(path: Path, fields: Mapping[str, Any], users: Mapping[str, Map
 def check_hold_out(hold_out: int) -> None:
     if hold_out < 1:
         raise InputError("hold_out", hold_out, "must be 1 or more: at least one interaction of each user is predicted")
+
+
+def warned(origin: Any) -> Any:
+    """Return `origin` after its warnings were said on stderr."""
+    from octorec.report.verdict import warning
+
+    for sentence in origin.warnings:
+        console.print(warning(sentence), soft_wrap=True)
+    return origin
+
+
+@dataclass(frozen=True)
+class ToPredict:
+    """A ToPredict is what an evaluation predicts. interactions: None where the file has a benchmark's rows, of `name`.
+
+    train: what floors learn from, if anything. sample: which users are asked, if not all.
+    """
+
+    interactions: Any
+    examples: Sequence[Any]
+    train: Any = None
+    sample: Any = None
+    name: str = ""
+
+    def origin(self, hold_out: int, sides: Mapping[str, Any]) -> Any:
+        """Return where the targets come from, and whether `sides` had learned from them."""
+        from octorec.evaluate.origin import Origin, origin_of
+
+        if self.interactions is not None:
+            return origin_of(self.interactions, hold_out, sides, self.sample)
+        sentence = f"whether the {' and the '.join(sides)} learned from these rows of {self.name} cannot be told"
+        return Origin(0, 0, {}, (sentence,), self.sample)
+
+
+def to_predict(
+    data: Path, hold_out: int, form: TableFormat, limit: int | None = None, floors: bool = False
+) -> ToPredict:
+    """Return the newest interactions of each user, see `predicted`; or the rows of a benchmark.
+
+    floors: say what floors learn from.
+    """
+    from octorec.data.benchmark import read_benchmark
+    from octorec.data.splits import training_part
+
+    rows = read_benchmark(data, form, limit)
+    if rows is None:
+        interactions, examples, sample = predicted(data, hold_out, form, limit)
+        return ToPredict(interactions, examples, training_part(interactions, hold_out), sample)
+    users = f", {rows.sample.line('users')}" if rows.sample else ""
+    say(f"to predict: {len(rows.examples):,} rows of {rows.name}{users}")
+    if not floors:
+        return ToPredict(None, rows.examples, rows.train, rows.sample, rows.name)
+    if rows.train is None:
+        say("note: these rows have no histories of items for floors to learn from")
+    else:
+        say("note: floors learn from the shortest history of each user in the file")
+    return ToPredict(None, rows.examples, rows.train, rows.sample, rows.name)
 
 
 def predicted(data: Path, hold_out: int, form: TableFormat, limit: int | None = None) -> tuple[Any, Any, Any]:

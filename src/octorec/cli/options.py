@@ -13,9 +13,10 @@ import typer
 from rich.console import RenderableType
 
 from octorec.catalog.about import ABOUT_FILE
-from octorec.engine.model_folder import catalog_within, require_catalog
+from octorec.catalog.domain_paths import is_named
+from octorec.engine.model_folder import BASE, CATALOGS, catalog_within, require_catalog
 from octorec.errors import InputError
-from octorec.evaluate.cutoffs import K
+from octorec.evaluate.cutoffs import K, read_lengths
 from octorec.evaluate.margin import check_margin
 from octorec.files import json_text
 from octorec.models.checkpoint_folder import require_checkpoint, require_inspectable
@@ -109,6 +110,8 @@ OtherCatalog = Annotated[
         callback=A_CATALOG,
     ),
 ]
+Catalogs = Annotated[list[str] | None, typer.Option("--catalog", help=CATALOGS)]
+Base = Annotated[Path | None, typer.Option(help=BASE, callback=A_CHECKPOINT)]
 HoldOut = Annotated[
     int,
     typer.Option(
@@ -160,12 +163,27 @@ ExcludeSeen = Annotated[
         help="Return no item of the history; leave it off where people come back to an item.",
     ),
 ]
+Domain = Annotated[
+    str, typer.Option("--domain", help="Language models: whose catalog answers, where they have several.")
+]
 Interactions = Annotated[
     Path,
     typer.Option(
         "--data", help="Interactions (Parquet, CSV, JSON lines): user_id, item_id, timestamp.", callback=A_TABLE
     ),
 ]
+
+
+def asked_lengths(texts: list[str] | None) -> tuple[int, ...]:
+    """Return what --k asks for, once or several times."""
+    return read_lengths(",".join(texts or [str(K)]))
+
+
+def one_or_several(catalogs: list[str] | None) -> str | list[str] | None:
+    """Return what --catalog names, for `octorec.load`."""
+    if not catalogs:
+        return None
+    return catalogs[0] if len(catalogs) == 1 and not is_named(catalogs[0]) else catalogs
 
 
 def claim(command: typer.Context, out: Path, force: bool, *inputs: Path | str | None, in_place: bool = False) -> None:

@@ -1,22 +1,11 @@
 """The verb that compares a folder's scores and beams with those of transformers."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from octorec.cli.inputs import check_hold_out, predicted
-from octorec.cli.options import (
-    A_CHECKPOINT,
-    Checkpoint,
-    Device,
-    Interactions,
-    Json,
-    OtherCatalog,
-    Predicted,
-    one_or_more,
-    show,
-)
+from octorec.cli.options import Base, Checkpoint, Device, Interactions, Json, OtherCatalog, Predicted, one_or_more, show
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import require_model
@@ -45,9 +34,7 @@ def parity(
     columns: Columns = None,
     time_format: TimeFormat = None,
     catalog: OtherCatalog = None,
-    base: Annotated[
-        Path | None, typer.Option(help="Folder of the model that an adapter belongs to.", callback=A_CHECKPOINT)
-    ] = None,
+    base: Base = None,
     device: Device = DEVICE,
     as_json: Json = False,
 ) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from octorec.catalog.domain_paths import domain_paths
 from octorec.cli import leads
 from octorec.cli.flags import with_flags
 from octorec.cli.inputs import measured_requests
@@ -12,14 +13,16 @@ from octorec.cli.options import (
     A_CHECKPOINT,
     A_TABLE,
     AN_ANALYZED,
+    Catalogs,
     ContextModule,
+    Domain,
     Force,
     Json,
-    OtherCatalog,
     RecipeName,
     UnknownItems,
     Users,
     claim,
+    one_or_several,
     show,
 )
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
@@ -49,7 +52,8 @@ def analyze(
     sep: Sep = None,
     columns: Columns = None,
     time_format: TimeFormat = None,
-    catalog: OtherCatalog = None,
+    catalog: Catalogs = None,
+    domain: Domain = "",
     context_module: ContextModule = None,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     every: Annotated[bool, typer.Option("--all", help="Print every table, of each tensor too.")] = False,
@@ -60,10 +64,11 @@ def analyze(
     """Measure weights, and activations on real requests: advice on FP8 for each layer, and whether speed follows.
 
     Advice is no verdict, and its exit code is 0 whatever it says: `prove` and `evaluate` judge."""
-    claim(command, out, force, checkpoint, data, users, catalog)
+    claim(command, out, force, checkpoint, data, users, *domain_paths(catalog or []).values())
+    named = one_or_several(catalog)
     workload = Workload(**given(flags))
     if data:
-        require_model(checkpoint, catalog)
+        require_model(checkpoint, named)
         check_unknown_items(unknown_items)
 
     from octorec.report.analysis import analyze
@@ -72,8 +77,8 @@ def analyze(
     form = table_format(sep, columns, time_format)
     batch, about = None, list[str]()
     if data:
-        of_data = data, users, catalog, requests, unknown_items, form
-        batch, about = measured_requests(checkpoint, *of_data, context_module)
+        of_data = data, users, named, requests, unknown_items, form
+        batch, about = measured_requests(checkpoint, *of_data, context_module, domain)
     with counting("analyzing", "tensors") as progress:
         found = analyze(checkpoint, out, batch, force, progress, workload, about, context_module)
     show(as_json, found.to_dict(), *([render_all(found)] if every else []), *render(found, out))

@@ -8,7 +8,7 @@ import typer
 from octorec.bench.config import BenchConfig
 from octorec.bench.output import claimed_outputs
 from octorec.cli.flags import with_flags
-from octorec.cli.options import A_FILE, Checkpoint, Json, known_device, show
+from octorec.cli.options import A_FILE, Catalogs, Checkpoint, Json, known_device, one_or_several, show
 from octorec.engine.model_folder import require_model
 from octorec.progress_bar import counting
 from octorec.serve.config import ServeConfig, read_config
@@ -16,7 +16,7 @@ from octorec.settings import given
 from octorec.terminal import say
 
 
-@with_flags(ServeConfig)
+@with_flags(ServeConfig, catalog=Catalogs)
 def serve(
     checkpoint: Checkpoint,
     config: Annotated[
@@ -25,7 +25,7 @@ def serve(
     **flags: Any,
 ) -> None:
     """Serve a checkpoint over HTTP: POST /v1/recommend, /docs, /v2/health/ready, /metrics. Needs the extra `serve`."""
-    settings = read_config(config, flags)
+    settings = read_config(config, {**flags, "catalog": one_or_several(flags["catalog"])})
     settings.look_at_paths()
     known_device(settings.engine.device)
     require_model(checkpoint, settings.engine.catalog)

@@ -9,6 +9,7 @@ from typing import Any
 from octorec.errors import InputError
 
 COMMAS = "ids are written with commas, such as 50,181,172"
+LONGEST_ID = 12  # digits of a token id
 BETWEEN = " \t\n;|'\"[]()"  # characters that people put between ids or around them
 
 
@@ -56,3 +57,25 @@ def user_fields(given: list[str], kinds: dict[str, str]) -> dict[str, Any]:
         except ValueError:
             raise InputError(f"user.{name}", value, "must be a number") from None
     return out
+
+
+def token_ids(text: str | None) -> list[int] | None:
+    """Return the token ids of a text such as `151669,12`; None where none is given."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for part in parts:
+        if not part.isdecimal() or len(part) > LONGEST_ID:
+            raise InputError("input_ids", part, "token ids are written with commas, such as 151669,12")
+    return [*map(int, parts)]
+
+
+def messages_of(text: str | None) -> Any:
+    """Return the messages of a JSON list; None where none is given."""
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        allowed = 'must be a JSON list such as [{"role": "user", "content": "..."}]'
+        raise InputError("messages", text, allowed) from None

@@ -10,11 +10,24 @@ from octorec.errors import InputError
 
 @dataclass(frozen=True)
 class Example:
-    """An Example is one prediction to make: `history`, oldest first, then `target`."""
+    """An Example is one prediction to make: `history`, oldest first, then `target`.
+
+    A row of a benchmark may have several targets, `others` after the first, or none: target "". sids: codes of the
+    targets' semantic IDs where the row says them, each once. messages: of a chat, each an object of role and content,
+    where the row brings a prompt instead of a history.
+    """
 
     user_id: str
     history: tuple[str, ...]
     target: str
+    others: tuple[str, ...] = ()
+    sids: tuple[tuple[int, ...], ...] = ()
+    messages: tuple[dict[str, str], ...] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Return all targets; none where there is none."""
+        return (self.target, *self.others) if self.target else ()
 
 
 def leave_last_out(interactions: Interactions, last: int = 1) -> tuple[Interactions, list[Example]]:

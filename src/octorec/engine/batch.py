@@ -16,11 +16,13 @@ from octorec.catalog.catalog import Catalog
 from octorec.engine.items import ItemFilter, banned_nodes, item_filter, lookup
 from octorec.engine.limits import MOST_SEEN
 from octorec.engine.policy import Policy
+from octorec.engine.prompted import Prompting, items_with, prompt_of, refuse_prompt
 from octorec.engine.request import Request
 from octorec.engine.widths import AUTO, Widths
 from octorec.errors import InputError
 from octorec.models.features import Features, encode_features
 from octorec.models.model import Inputs, Model, Reading, blank_inputs
+from octorec.models.prompts import Prompt
 from octorec.models.user import UserField, encode_user
 
 AT_ONCE = 32  # requests whose histories are looked up together
@@ -33,6 +35,7 @@ class ParsedRequest:
     codes [1..max_history, L] int64 (-1 for an empty history), user [fields], features [*shape] by name. banned: by
     level, the nodes that its exclusions empty. widths: beams at each level. source: what answers, model or popularity.
     auto: whether a search with wider beams follows where this one is not certified.
+    tokens [n] int64: the whole prompt, for a model that reads tokens.
     """
 
     catalog: Catalog
@@ -46,16 +49,20 @@ class ParsedRequest:
     source: Literal["model", "popularity"] = "model"
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
     auto: bool = False
+    tokens: np.ndarray | None = None
 
     @property
     def reading(self) -> Reading:
         """Return what the model is given of it."""
-        return Reading(self.codes, self.user, self.features)
+        return Reading(self.codes, self.user, self.features, self.tokens)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits are what an engine can take of one request. See `EngineConfig`."""
+    """Limits are what an engine can take of one request. See `EngineConfig`.
+
+    prompting: of a model that reads tokens; None: it reads codes.
+    """
 
     max_history: int
     fields: tuple[UserField, ...]
@@ -63,6 +70,7 @@ class Limits:
     max_exclude: int
     exclude_seen: bool
     features: Features = field(default_factory=dict)
+    prompting: Prompting | None = None
 
 
 def parse_all(
@@ -88,24 +96,27 @@ def parse(
     widths = limits.policy.widths(request.beam_width, request.k)
     if len(request.exclude) > limits.max_exclude:
         raise InputError("exclude", f"{len(request.exclude)} ids", f"at most max_exclude = {limits.max_exclude}")
-    user = encoded_user(limits.fields, request.user)
+    user = encoded_user(limits.fields, request.user) if limits.prompting is None else []
     features = encode_features(limits.features, request.features)
     notes: list[str] = []
     dropped = notes if drop_unknown else None
     history = lookup(catalog, "history", request.history, dropped, places)
+    prompt = _prompt(request, limits, catalog, history, notes, drop_unknown)
+    met = history if prompt is None or request.prompted is None else items_with(catalog, prompt.codes)
     exclude = lookup(catalog, "exclude", request.exclude, dropped)
-    seen = history if (limits.exclude_seen and request.exclude_seen is None) or request.exclude_seen else history[:0]
+    seen = met if (limits.exclude_seen and request.exclude_seen is None) or request.exclude_seen else met[:0]
     chosen = searched = item_filter(catalog, _both(exclude, seen), request.allow)
     if len(seen) > MOST_SEEN:
         searched = item_filter(catalog, _both(exclude, seen[-MOST_SEEN:]), request.allow)
-    if len(history) > limits.max_history:
+    if len(history) > limits.max_history and prompt is None:
         also = ", and all of them are excluded" if len(seen) else ""
         notes.append(f"history has {len(history)} items: the newest {limits.max_history} are used{also}")
-    if len(history) or request.user or request.features:
+    if len(history) or request.user or request.features or prompt is not None:
         codes, banned = _codes(catalog, history[-limits.max_history :]), banned_nodes(catalog, searched)
         auto = (request.beam_width or limits.policy.default) == AUTO
         what = catalog, codes, user, chosen, banned, request.k, widths, notes
-        return ParsedRequest(*what, features=features, auto=auto)
+        tokens = None if prompt is None else prompt.ids
+        return ParsedRequest(*what, features=features, auto=auto, tokens=tokens)
     _require_counts(catalog, limits, notes)
     notes.append(
         f"{'no item of the history is known' if request.history else 'history is empty'}: answered by popularity"
@@ -114,6 +125,16 @@ def parse(
     return ParsedRequest(
         catalog, _codes(catalog, history), user, chosen, nothing, request.k, widths, notes, "popularity"
     )
+
+
+def _prompt(
+    request: Request, limits: Limits, catalog: Catalog, history: np.ndarray, notes: list[str], drop: bool
+) -> Prompt | None:
+    """Return the prompt for a model that reads tokens."""
+    if limits.prompting is None:
+        refuse_prompt(request)
+        return None
+    return prompt_of(request, limits.prompting, catalog, history, limits.max_history, notes, drop)
 
 
 def _both(exclude: np.ndarray, seen: np.ndarray) -> np.ndarray:

@@ -1,15 +1,26 @@
 """EngineConfig says what an engine is built for, and checks that its model and operations can serve that."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from octorec.catalog.catalog import Catalog
-from octorec.engine.buckets import Buckets
-from octorec.engine.limits import DEFAULT_BEAM_WIDTH, DEFAULT_EXCLUDE, Context, Excluded, Items, MostRows, Rows
+from octorec.engine.buckets import Bucket, Buckets
+from octorec.engine.limits import (
+    DEFAULT_BEAM_WIDTH,
+    DEFAULT_EXCLUDE,
+    DEFAULT_TOKENS,
+    Context,
+    Excluded,
+    Items,
+    MostRows,
+    Rows,
+    Tokens,
+)
 from octorec.engine.widths import check_default_width, read_beam_width, read_widths, shown
 from octorec.errors import InputError
 from octorec.kernels.ops import Ops
-from octorec.models.model import Choose, Model
+from octorec.models.model import Choose, Model, max_tokens
 from octorec.settings import check_ascending, check_types
 
 
@@ -29,6 +40,7 @@ class EngineConfig:
     exclude_seen: bool = False  # whether requests that do not say are given no item of their history
     max_items: Items | None = None  # room for a catalog that grows; None: a tenth more than it has
     max_rows: MostRows | None = None
+    max_tokens: Tokens | None = None  # of a prompt, of models that read tokens; None: as the model, at most 4096
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -41,9 +53,25 @@ class EngineConfig:
         """Return every shape of a batch of a model with `levels` levels."""
         return Buckets.of(self.batch_sizes, self.beam_widths, levels, self.max_rows)
 
-    def longest(self, model: Model) -> int:
-        """Return how many items of a history `model` is given, the newest."""
+    def max_history(self, model: Model) -> int:
+        """Return how many items of a history are read, the newest."""
         return model.max_history if self.max_context is None else self.max_context
+
+    def longest(self, model: Model) -> int:
+        """Return how much `model` is given of a request: items of a history, or tokens where it reads these."""
+        if (most := max_tokens(model)) is None:
+            return self.max_history(model)
+        return min(most, DEFAULT_TOKENS) if self.max_tokens is None else self.max_tokens
+
+    def scored_at_once(self, longest: int, buckets: Sequence[Bucket]) -> int:
+        """Return how many requests of `longest` items are scored together on a GPU, where Python launches operations.
+
+        They have no more rows than the largest batch of a search: a row of each item of a history, and of each beam,
+        of which a request that is scored has one.
+        """
+        rows = max(bucket.size * (longest + max(bucket.widths)) for bucket in buckets)
+        most = self.batch_sizes[-1]
+        return max(1, rows // (longest + 1) // most) * most
 
     def room(self, catalog: Catalog) -> int:
         """Return how many items a version of `catalog` may have."""
@@ -68,6 +96,11 @@ class EngineConfig:
         if self.max_context is not None and self.max_context > model.max_history:
             allowed = f"at most the model's max_history, {model.max_history}: it reads no older items"
             raise InputError("max_context", self.max_context, allowed)
+        if self.max_tokens is not None:
+            most = max_tokens(model)
+            if most is None or self.max_tokens > most:
+                allowed = "this model reads no tokens" if most is None else f"at most the model's positions, {most:,}"
+                raise InputError("max_tokens", self.max_tokens, allowed)
         for widths in self.buckets(len(model.codebook_sizes)).beams:
             beams = 1
             for step in model.steps:

@@ -3,7 +3,6 @@
 The same code runs on the CPU through the reference operations and on a GPU through the kernels.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,25 +21,29 @@ from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
 from octorec.engine.limits import MOST_SEEN
 from octorec.engine.policy import BeamStarts, Policy
+from octorec.engine.probe import any_request, measured_margin
+from octorec.engine.prompted import domain_of, prompting
 from octorec.engine.rank import Found, Ranked, by_popularity
 from octorec.engine.request import Answer, Request, id_list, request_list
 from octorec.engine.search import SearchBatch, Searched, score, scored, search
 from octorec.engine.staging import Staging
-from octorec.engine.widths import Width, Widths, as_width
+from octorec.engine.widths import Width, Widths
 from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
 from octorec.kernels.ops import Ops
-from octorec.models.features import Features, any_features, features_of
-from octorec.models.model import Inputs, Model
+from octorec.models.features import Features, features_of
+from octorec.models.model import Inputs, Model, max_tokens
+from octorec.models.prompts import Prompts
 from octorec.models.user import UserField
-
-LOOKED_AT = 16  # requests whose scores are compared between buckets
 
 
 class Engine:
     """An Engine answers requests with `model` over `catalog`. `octorec.load` makes one from a checkpoint folder.
 
     checkpoint: how errors name the model, its folder. starts: how wide `auto` begins; None: nothing was measured.
+    prompts: of a model that reads tokens; None: it reads codes.
+    domains: engines by domain, where a model has several catalogs: this one and others of the same weights. `recommend`
+    of any of them asks the one that a request is for.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Engine:
         ops: Ops = reference,
         checkpoint: str = "of this engine",
         starts: BeamStarts | None = None,
+        prompts: Prompts | None = None,
     ):
         self.model, self.config, self.ops, self.checkpoint = model, config, ops, checkpoint
         self.device = torch.device(device)
@@ -62,10 +66,17 @@ class Engine:
         self.policy = Policy(buckets, config.default_beam_width, starts or BeamStarts())
         self._graphs: dict[Bucket, GraphedSearch] = {}
         self.margin = 0.0
+        self.prompts = prompts
+        self.domains: Mapping[str, Engine] = {}
 
     @property
     def max_history(self) -> int:
         """Return how many items of a history are read, the newest."""
+        return self.config.max_history(self.model)
+
+    @property
+    def longest(self) -> int:
+        """Return how much the model is given of a request: items of a history, or tokens of a prompt."""
         return self.config.longest(self.model)
 
     @property
@@ -88,6 +99,21 @@ class Engine:
         """Say whether requests that do not say are given no item of their history."""
         return self.config.exclude_seen
 
+    def of(self, request: Request) -> "Engine":
+        """Return the engine whose catalog answers a request; this one where there are no others.
+
+        Raises InputError for a request that names no domain where one must be named, or one without a catalog.
+        """
+        if not self.domains:
+            return self
+        assert self.prompts is not None
+        return self.domains[domain_of(request, self.prompts)]
+
+    @property
+    def own_domains(self) -> list[str]:
+        """Return the domains that this engine's catalog answers, where there are several engines."""
+        return [domain for domain, engine in self.domains.items() if engine is self]
+
     def check_catalog(self, catalog: Catalog) -> None:
         """Raise what `replace_catalog` would, and change nothing."""
         self.device_catalog.check(catalog)
@@ -102,11 +128,13 @@ class Engine:
 
     @torch.inference_mode()
     def warm_up(self) -> list[BucketCost]:
-        """Compile and capture every bucket, so that no request waits for it. On the CPU there is nothing to do."""
-        if self.device.type != "cuda":
-            return []
-        costs = [self.captured(bucket).cost for bucket in self.buckets()]
-        self.measure_margin()
+        """Compile and capture every bucket, so that no request waits for it. On the CPU there is nothing to do.
+
+        A model that reads tokens is not captured: its prompts are of any length.
+        """
+        costs = [self.captured(bucket).cost for bucket in self.buckets()] if self.rows_are_fixed else []
+        if self.device.type == "cuda":
+            self.measure_margin()
         return costs
 
     def measure_margin(self) -> None:
@@ -115,19 +143,8 @@ class Engine:
         `margin` becomes twice the largest difference of a code tuple's score, among the beams that some items of the
         catalog as histories get in every bucket. It is 0 where products give a row the same bits in every batch.
         """
-        ids, any_request = self.catalog.item_ids, self.any_request()
-        histories = ids[:: max(1, len(ids) // LOOKED_AT)][:LOOKED_AT]
-        first: list[dict[int, float]] = [{} for _ in histories]
-        most, self.margin = 0.0, 0.0
-        for bucket in self.buckets():
-            asked = replace(any_request, beam_width=as_width(bucket.widths))
-            parsed = [self.parse(replace(asked, history=[item])) for item in histories[: bucket.size]]
-            found = self.search([parsed[row % len(parsed)] for row in range(bucket.size)])
-            for row, known in enumerate(first[: len(parsed)]):
-                for node, total in zip(found.nodes[row].tolist(), found.scores[row].tolist(), strict=True):
-                    if total > -math.inf:
-                        most = max(most, abs(known.setdefault(node, total) - total))
-        self.margin = 2 * most
+        self.margin = 0.0
+        self.margin = measured_margin(self)
 
     def captured(self, bucket: Bucket) -> GraphedSearch:
         """Return the search of a bucket as a CUDA graph, on a GPU alone; it is captured now if it was not."""
@@ -160,23 +177,34 @@ class Engine:
         return self._each(requests, Ranked.answer)
 
     @torch.inference_mode()
-    def lists(self, requests: Sequence[Request]) -> list[list[str]]:
+    def lists(self, requests: Sequence[Request], of: Callable[[Ranked], Any] = Ranked.items) -> list[Any]:
         """Return `items` of each answer of `recommend`, and make no more of it: codes and titles of long lists cost."""
-        return self._each(requests, Ranked.items)
+        return self._each(requests, of)
 
     def _each(self, requests: Sequence[Request], made_of: Callable[[Ranked], Any]) -> list[Any]:
         """Search for each request, and return what `made_of` makes of the items that were found; see `recommend`."""
         requests = request_list(requests)
         answers: list[Any] = [None] * len(requests)
         broken: list[int] = []
-        again = self._searched_once(enumerate(self.parse_all(requests)), made_of, answers, broken)
-        while again:
-            again = self._searched_once(again.items(), made_of, answers, broken)
+        for engine, numbers in self._by_engine(requests).items():
+            parsed = engine.parse_all([requests[number] for number in numbers])
+            again = engine._searched_once(zip(numbers, parsed, strict=True), made_of, answers, broken)
+            while again:
+                again = engine._searched_once(again.items(), made_of, answers, broken)
         if broken:
             broken.sort()
             whose = _whose(requests, broken[0])
             raise NonFiniteError(self.checkpoint, broken, whose, answers)
         return answers
+
+    def _by_engine(self, requests: Sequence[Request]) -> "dict[Engine, Sequence[int]]":
+        """Return the numbers of the requests that each engine answers."""
+        if not self.domains:
+            return {self: range(len(requests))}
+        found = defaultdict[Engine, list[int]](list)
+        for number, request in enumerate(requests):
+            found[self.of(request)].append(number)
+        return {**found}
 
     def _searched_once(
         self,
@@ -245,8 +273,7 @@ class Engine:
 
     def any_request(self, beam_width: Width = 1) -> Request:
         """Make a request that the engine can surely answer: the first item, and zeros for what must be given."""
-        features = any_features(self.features)
-        return Request([self.catalog.item_ids[0]], k=1, beam_width=beam_width, features=features)
+        return any_request(self, beam_width)
 
     def parse(self, request: Request, drop_unknown: bool = False) -> ParsedRequest:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
@@ -258,7 +285,7 @@ class Engine:
 
     def _limits(self) -> Limits:
         excluded = self.config.max_exclude, self.config.exclude_seen
-        return Limits(self.max_history, self.user_fields, self.policy, *excluded, self.features)
+        return Limits(self.max_history, self.user_fields, self.policy, *excluded, self.features, prompting(self))
 
     def search(self, parsed: Sequence[ParsedRequest]) -> Found:
         """Find the beams of the requests of one batch, parsed with the catalog that answers now.
@@ -273,7 +300,7 @@ class Engine:
         assert all(request.catalog is self.catalog for request in parsed), "parse again after replace_catalog"
         bucket = self.bucket_of(parsed)
         searched_in = self.device_catalog.first_nodes[-1], self.catalog
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and self.rows_are_fixed:
             graph = self.captured(bucket)
             self._fill(graph.staging, parsed)
             search = graph.launch()
@@ -282,15 +309,15 @@ class Engine:
 
         def found() -> Found:
             searched = search()
-            columns = searched.scores.numpy(), searched.nodes.numpy(), searched.bounds.numpy()
-            return Found(*columns, *searched_in, self.checkpoint, self.margin)
+            scores, nodes, bounds = (column.cpu().numpy() for column in searched)
+            return Found(scores, nodes, bounds, *searched_in, self.checkpoint, self.margin)
 
         return found
 
     @property
     def rows_are_fixed(self) -> bool:
-        """Say whether a batch takes as long with fewer requests than its bucket holds: with graphs, not on a CPU."""
-        return self.device.type == "cuda"
+        """Say whether a batch takes as long with fewer requests than its bucket holds: with graphs alone."""
+        return self.device.type == "cuda" and max_tokens(self.model) is None
 
     def bucket_of(self, parsed: Sequence[ParsedRequest]) -> Bucket:
         """Return the shape of the batch that these requests make: on a GPU the smallest bucket, else what they take."""
@@ -307,7 +334,7 @@ class Engine:
         targets: an item id for each request; as in a history, text, or integers that are read as text.
         Raises NonFiniteError where a level's log-probabilities, of the target or of another code, are not finite.
         """
-        requests, targets, size = request_list(requests), id_list("targets", targets), self._scored_at_once
+        requests, targets, size = request_list(requests), id_list("targets", targets), self._scored_at_once()
         if len(targets) != len(requests):
             raise InputError("targets", f"{len(targets)} of {len(requests)} requests", "give one item id a request")
         out = [np.zeros((0, len(scored(self.model.steps))), dtype=np.float32)]
@@ -322,18 +349,10 @@ class Engine:
             raise NonFiniteError(self.checkpoint, broken, _whose(requests, broken[0]))
         return scores
 
-    @property
     def _scored_at_once(self) -> int:
-        """Return how many requests `score` looks at together.
-
-        On a GPU, where Python launches each operation, as many as have no more rows than the largest batch of a search:
-        a request has one of each item of its history, and one of each beam, of which `score` has one.
-        """
-        most, longest = self.config.batch_sizes[-1], self.max_history
         if not self.rows_are_fixed:
-            return most
-        rows = max(bucket.size * (longest + max(bucket.widths)) for bucket in self.buckets())
-        return max(1, rows // (longest + 1) // most) * most
+            return self.config.batch_sizes[-1]
+        return self.config.scored_at_once(self.longest, self.buckets())
 
     def forced_batch(
         self, requests: Sequence[Request], targets: Sequence[str], size: int | None = None
@@ -350,16 +369,16 @@ class Engine:
         size = len(parsed) if size is None else size
         forced = np.zeros((size, codes.shape[1]), dtype=np.int64)
         forced[: len(codes)] = codes
-        inputs = model_inputs(self.model, parsed, size, self.max_history, self.device)
+        inputs = model_inputs(self.model, parsed, size, self.longest, self.device)
         return inputs, torch.from_numpy(forced).to(self.device)
 
     def staged(self, parsed: Sequence[ParsedRequest], size: int) -> Staging:
         """Return the tensors of a batch of up to `size` requests, on the host."""
-        on_gpu = self.device.type == "cuda"  # a GPU's staging serves all batches, a CPU's this one alone
+        fixed = self.rows_are_fixed  # a graph's staging serves all batches, another this one alone
         most = size * (self.config.max_exclude + MOST_SEEN)
-        room = most if on_gpu else sum(len(nodes) for request in parsed for nodes in request.banned)
+        room = most if fixed else sum(len(nodes) for request in parsed for nodes in request.banned)
         set_words = self.device_catalog.set_words
-        staging = Staging(self.model, self.max_history, size, room, set_words, pinned=on_gpu)
+        staging = Staging(self.model, self.longest, size, room, set_words, pinned=self.device.type == "cuda")
         self._fill(staging, parsed)
         return staging
 
@@ -372,7 +391,7 @@ class Engine:
     @torch.inference_mode()
     def _searched(self, staging: Staging, widths: Widths) -> Searched:
         """Run the search of a staged batch without a graph."""
-        return self._search(staging.batch(), widths)
+        return self._search(staging.batch(staging.block.to(self.device)), widths)
 
 
 def _whose(requests: Sequence[Request], number: int) -> str:

@@ -2,14 +2,15 @@
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from octorec.catalog.catalog import Catalog
-from octorec.catalog.foreign import open_catalog
 from octorec.catalog.same_codebook import difference
+from octorec.engine.catalogs import ALL, Catalogs, open_catalogs
 from octorec.engine.config import EngineConfig
 from octorec.engine.engine import Engine
 from octorec.engine.memory import free_bytes
@@ -20,8 +21,10 @@ from octorec.errors import InputError, MismatchError
 from octorec.kernels.device import open_device, ops_for, shapes_for
 from octorec.models.checkpoint_folder import require_checkpoint
 from octorec.models.families import ContextModule, maker
-from octorec.models.hf_folder import Checkpoint
-from octorec.models.model import Model
+from octorec.models.generation_config import ignored_generation_line
+from octorec.models.lora import open_checkpoint
+from octorec.models.model import Model, max_tokens
+from octorec.models.prompts import Prompts
 from octorec.progress import Progress, silent
 from octorec.quant.load import empty_model, load_model
 
@@ -30,18 +33,21 @@ logger = logging.getLogger(__name__)
 
 def load(
     checkpoint: str | Path,
-    catalog: str | Path | Catalog | None = None,
+    catalog: Catalogs | None = None,
     device: str = "cpu",
     context_module: ContextModule = None,
     progress: Progress = silent,
+    base: str | Path | None = None,
     **engine: Any,
 ) -> Engine:
-    """Open a 16-bit or FP8 checkpoint folder as an engine.
+    """Open a 16-bit or FP8 checkpoint folder, or that of a LoRA adapter, as an engine.
 
     catalog: a catalog, its folder, or a file of semantic IDs (`catalog.foreign`), which then has the model's codebook
-    sizes; None for the one inside the checkpoint folder. On the CPU the arithmetic around the FP8 products is float32,
-    on a GPU bfloat16. context_module: where the checkpoint has a context module of yours, the file and class that have
-    it (`FILE.py:CLASS`, which is run) or the class.
+    sizes; None for the one inside the checkpoint folder. A model that reads tokens may have one a domain: paths by
+    domain, texts such as `video=a.json`, or a folder of several (`catalog.domains`).
+    On the CPU the arithmetic around the FP8 products is float32, on a GPU bfloat16.
+    context_module: where the checkpoint has a context module of yours, the file and class that have
+    it (`FILE.py:CLASS`, which is run) or the class. base: the folder of an adapter's base, see `lora.open_checkpoint`.
     engine: fields of EngineConfig to set (`batch_sizes`, ...).
     progress: is told once what the engine takes in memory, before its weights are read.
     Raises InputError for a folder that holds no checkpoint or no catalog, for a configuration that model, operations or
@@ -54,27 +60,47 @@ def load(
     folder = Path(checkpoint)
     opened = open_device(device)
     ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
-    config, source = engine_config(engine), Checkpoint(folder)
+    config, source = engine_config(engine), open_checkpoint(folder, base)
     without: Any = empty_model(maker(source, shapes_for(opened), context_module), source.quantization, dtype)
-    if not isinstance(catalog, Catalog):
-        catalog = open_catalog(folder / CATALOG if catalog is None else catalog, without.codebook_sizes)
-    _check_before(folder, without, catalog, config, opened, progress)
+    catalogs = open_catalogs(catalog, folder, without)
+    prompts = _prompts(source.tokenizer_folder, without, catalogs)
+    _check_before(folder, without, [*catalogs.values()], config, opened, progress)
     starts = read_starts(folder)
-    model = load_model(folder, ops, device, dtype, context_module)
-    return Engine(model, catalog, config, device, ops, str(folder), starts)
+    model = load_model(folder, ops, device, dtype, context_module, base)
+    engines: dict[int, Engine] = {}
+    for one in catalogs.values():
+        if id(one) not in engines:
+            engines[id(one)] = Engine(model, one, config, device, ops, str(folder), starts, prompts)
+    if ALL not in catalogs or len(catalogs) > 1:
+        domains = {domain: engines[id(one)] for domain, one in catalogs.items()}
+        for made in engines.values():
+            made.domains = domains
+    return next(iter(engines.values()))
+
+
+def _prompts(folder: Path, model: Any, catalogs: Mapping[str, Catalog]) -> Prompts | None:
+    """Return what makes the prompts of a model that reads tokens; a line says what of its folder takes no part."""
+    if max_tokens(model) is None:
+        return None
+    if (said := ignored_generation_line(folder)) is not None:
+        logger.info(said)
+    return Prompts(folder, model.sids, None if [*catalogs] == [ALL] else [*catalogs])
 
 
 def _check_before(
-    folder: Path, model: Any, catalog: Catalog, config: EngineConfig, device: torch.device, progress: Progress
+    folder: Path, model: Any, catalogs: list[Catalog], config: EngineConfig, device: torch.device, progress: Progress
 ) -> None:
     """Refuse all that can be refused before weights are read, and tell `progress` what the engine will take."""
-    check_codebook(model, catalog, folder)
+    if max_tokens(model) is None:
+        check_codebook(model, catalogs[0], folder)
     config.check(model, ops_for(device))
-    needs, free = needs_of(model, catalog, config, shapes_for(device), device), free_bytes(str(device))
+    first, *others = {id(one): one for one in catalogs}.values()
+    needs, free = needs_of(model, first, config, shapes_for(device), device, others), free_bytes(str(device))
     progress(0, 1, f"memory: {needs.words()}; {readable(free)} free")
     needs.check(free)
-    for said in config.thin(catalog):
-        logger.warning(said)
+    for catalog in catalogs:
+        for said in config.thin(catalog):
+            logger.warning(said)
 
 
 def check_codebook(model: Model, catalog: Catalog, folder: Path) -> None:

@@ -5,18 +5,21 @@ from pathlib import Path
 
 import torch
 
-from octorec.models.hf_folder import Checkpoint
+from octorec.models.checkpoint_folder import is_adapter
+from octorec.models.lora import open_checkpoint
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 LIMITS = ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
 UNLIMITED = 2**62
 
 
-def model_bytes(checkpoint: Path, device: str) -> int:
+def model_bytes(checkpoint: Path, device: str, base: str | None = None) -> int:
     """Return the bytes that a checkpoint's tensors take at least, each in the type that `engine.load` gives it: 8-bit
-    weights keep their size, others are float32 on a CPU and have 16 bits on a GPU. Reads the headers alone."""
+    weights keep their size, others are float32 on a CPU and have 16 bits on a GPU. Reads the headers alone.
+
+    base: of an adapter."""
     wide = 2 if torch.device(device).type == "cuda" else 4
-    headers = Checkpoint(checkpoint).headers.values()
+    headers = open_checkpoint(checkpoint, base if is_adapter(checkpoint) else None).headers.values()
     return sum(prod(header.shape) * (1 if "8" in header.dtype.partition("_")[0] else wide) for header in headers)
 
 

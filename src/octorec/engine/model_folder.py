@@ -1,34 +1,52 @@
 """A look at the folders that an engine is loaded from, which takes a moment and imports no torch."""
 
 import stat
+from collections.abc import Mapping
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
 from octorec.catalog.about import ABOUT_FILE
+from octorec.catalog.domain_paths import domain_paths
 from octorec.catalog.foreign_kinds import kind_of
 from octorec.errors import InputError
-from octorec.models.checkpoint_folder import CONFIG, SUFFIX, require_checkpoint
+from octorec.models.checkpoint_folder import CONFIG, SUFFIX, is_adapter, require_checkpoint
 from octorec.models.context_file import CONTEXT_MODULE, require_module_file
 from octorec.reading import require_folder, require_there
 
-__all__ = ["CONTEXT_MODULE", "require_checkpoint", "require_module_file"]  # of models, re-exported for serve
+__all__ = ["CONTEXT_MODULE", "is_adapter", "require_checkpoint", "require_module_file"]  # for serve
 CATALOG = "catalog"
+CATALOGS = (  # how a flag says it
+    "Catalog folder, or a file of semantic IDs such as sid2pid.json; of a model with several domains a folder of "
+    "several, or DOMAIN=PATH, repeated; the checkpoint's own if not given."
+)
+BASE = "Folder of the model that an adapter belongs to."
 DIGITS = 12  # hexadecimal digits of a checkpoint's version
 
 
 def require_model(checkpoint: Any, catalog: Any = None, field: str = "checkpoint") -> None:
     """Refuse paths that hold no checkpoint or no catalog, with an InputError that says what was found.
 
-    catalog: its folder or file; None for the one inside the checkpoint's folder.
+    catalog: its folder or file, or several as `octorec.load` takes them; None for the one inside the checkpoint.
     """
     require_checkpoint(checkpoint, field)
+    if isinstance(catalog, Mapping | list | tuple):
+        paths = catalog if isinstance(catalog, Mapping) else domain_paths(catalog)
+        for path in paths.values():
+            if isinstance(path, str | Path):
+                require_catalog(path)
+        return
     if catalog is None:
         if not Path(checkpoint, CATALOG).exists():
             allowed = f"has no folder {CATALOG!r}: name a catalog (in Python catalog=, on the command line --catalog)"
             raise InputError(field, str(checkpoint), allowed)
         catalog = Path(checkpoint, CATALOG)
-    require_catalog(catalog)
+    if not isinstance(catalog, str | Path) or Path(catalog, ABOUT_FILE).exists() or not _holds_several(catalog):
+        require_catalog(catalog)
+
+
+def _holds_several(path: str | Path) -> bool:
+    return Path(path).is_dir() and bool(domain_paths([str(path)]))
 
 
 def require_catalog(path: Any, field: str = "catalog") -> None:

@@ -5,6 +5,7 @@ what the kernels do. So this is right for every family whose prefill and decode 
 graph asks for anyway.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ META = torch.device("meta")
 MEASURED = 3  # largest buckets to measure: one of them takes the most memory, and one the second most
 REMEDIES = {
     "weights": "take the FP8 checkpoint or a smaller model",
-    "context": "lower max_context or batch_sizes",
+    "context": "lower max_context, max_tokens or batch_sizes",
     "graphs": "lower beam_widths or batch_sizes",
     "catalog": "lower max_items",
 }
@@ -77,21 +78,26 @@ def readable(size: int) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 10**8 else f"{size / 1e6:,.1f} MB"
 
 
-def needs_of(model: Model, catalog: Catalog, config: EngineConfig, ops: Ops, device: torch.device) -> Needs:
-    """Measure what an engine on `device` takes. model: on the meta device, made with `ops`, `shapes_for(device)`'s."""
+def needs_of(
+    model: Model, catalog: Catalog, config: EngineConfig, ops: Ops, device: torch.device, others: Sequence[Catalog] = ()
+) -> Needs:
+    """Measure what an engine on `device` takes. model: on the meta device, made with `ops`, `shapes_for(device)`'s.
+
+    others: the catalogs of further domains.
+    """
     assert isinstance(model, nn.Module)
-    trie = DeviceCatalog(catalog, config.room(catalog), META)
-    tables = [tensor for level in trie.levels for tensor in level if tensor is not None]
+    trie, *more = [DeviceCatalog(catalog, config.room(catalog), META) for catalog in (catalog, *others)]
+    tables = [tensor for one in (trie, *more) for level in one.levels for tensor in level if tensor is not None]
     buckets = config.buckets(len(model.codebook_sizes)).all()
     weights, table = (sum(one.nbytes for one in each) for each in ([*model.parameters(), *model.buffers()], tables))
     if device.type != "cuda":
         return Needs(weights, table)
     try:
-        first, *others = [_Search(model, trie, config, ops, bucket) for bucket in buckets[:MEASURED]]
+        first, *next_ones = [_Search(model, trie, config, ops, bucket) for bucket in buckets[:MEASURED]]
     except Exception:  # a kernel of the user's raises what it likes
         return Needs(weights, table)
     inputs = first.inputs * sum(bucket.size for bucket in buckets) // buckets[0].size
-    beside = max((other.most for other in others), default=0)
+    beside = max((other.most for other in next_ones), default=0)
     return Needs(weights, table, first.context, first.most - first.context + inputs + beside)
 
 

@@ -21,7 +21,8 @@ class Ranked:
 
     item_indices [n] int64: in the order of `catalog`, the version that answered. scores [n] float32. bounds: the
     highest score that the search dropped before its last scored step, and at that step; -inf where it dropped nothing.
-    margin: by how much a score may differ in a search of another width.
+    margin: by how much a score may differ in a search of another width. every [m >= n] int64: the items of all beams;
+    None: they are item_indices.
     """
 
     request: ParsedRequest
@@ -29,6 +30,7 @@ class Ranked:
     scores: np.ndarray
     bounds: tuple[float, float] = (-math.inf, -math.inf)
     margin: float = 0.0
+    every: np.ndarray | None = None
 
     @property
     def catalog(self) -> Catalog:
@@ -82,6 +84,13 @@ class Ranked:
 
     def items(self) -> list[str]:
         return [*map(self.catalog.item_ids.__getitem__, self.item_indices.tolist())]
+
+    def items_and_sids(self) -> tuple[list[str], list[tuple[int, ...]]]:
+        """Return `items`, and the codes of the k best semantic IDs of the search, whose items may be beyond k."""
+        items = self.item_indices if self.every is None else self.every
+        leaves = self.catalog.item_leaf[items]
+        first = np.flatnonzero(np.diff(leaves, prepend=-1))[: self.request.k]  # items of a beam lie together
+        return self.items(), list(map(tuple, self.catalog.codes.take(items[first], 0).tolist()))
 
     def titles(self) -> list[str]:
         return [*map(self.catalog.titles.__getitem__, self.item_indices.tolist())]
@@ -161,4 +170,4 @@ class Found:
         if (may := chosen_among(request.catalog, items, request.filter)) is not None:
             items, scores = items[may], scores[may]
         earlier, last = self.bounds[row].tolist()
-        return Ranked(request, items[:k], scores[:k], (earlier, last), self.margin)
+        return Ranked(request, items[:k], scores[:k], (earlier, last), self.margin, items)

@@ -24,6 +24,7 @@ EXAMPLE = 'write [octorec.Request(history=["50", "181"], k=10)]'
 NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)
 TO_LIST = ("tolist", "to_pylist", "to_list")  # methods of NumPy and torch, of Arrow, of other tables
 ORDERED = ("history", "targets")  # their order counts, so that a set is refused
+PROMPTS = ("messages", "text", "input_ids")  # fields that hold a whole prompt
 UnknownItems = Literal["drop", "refuse"]  # what to do with item ids that the catalog lacks
 UNKNOWN_ITEMS: UnknownItems = "drop"  # the default
 
@@ -39,11 +40,16 @@ class Request:
     allow: named item sets to return from, their union; empty for every item. user: values of the model's user fields.
     exclude_seen: whether no item of the whole history is returned; None for the engine's default.
     features: by name, what the model's context module declares: numbers, lists of them in lists, or arrays.
+    What follows is for models that read a prompt's tokens (docs/qwen.md). At most one of history, messages, text and
+    input_ids is given. messages: of a chat, objects of role and content. text, input_ids: a whole prompt. domain: whose
+    catalog answers; "" where there is one, or the prompt's begin token says it. task: which of the family's prompts a
+    history gets. histories: further ones by name, item ids as in history. user then has the words that a task's prompt
+    holds, such as `keyword`. enable_thinking: true is refused, as no stage of thoughts is run.
     Ids are text; integers, NumPy's too, are read as text. A list may be an array or a column of one dimension, a tuple
     or a generator; exclude and allow may be sets too.
     """
 
-    history: Sequence[str]
+    history: Sequence[str] = ()
     k: int = 10
     beam_width: BeamWidth | None = None
     exclude: Sequence[str] = ()
@@ -51,6 +57,13 @@ class Request:
     user: Mapping[str, Any] = field(default_factory=dict)
     exclude_seen: bool | None = None
     features: Mapping[str, Any] = field(default_factory=dict)
+    messages: Sequence[Mapping[str, Any]] | None = None
+    text: str | None = None
+    input_ids: Sequence[int] | None = None
+    domain: str = ""
+    task: str | None = None
+    histories: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    enable_thinking: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("history", "exclude", "allow"):
@@ -63,9 +76,33 @@ class Request:
         object.__setattr__(self, "exclude_seen", _plain(self.exclude_seen))
         if self.exclude_seen is not None and not isinstance(self.exclude_seen, bool):
             raise InputError("exclude_seen", self.exclude_seen, "must be true or false; leave it out for the default")
+        self._check_prompt()
         object.__setattr__(self, "k", _positive("k", self.k))
         if self.beam_width is not None:
             object.__setattr__(self, "beam_width", read_for(self.k, "beam_width", self.beam_width))
+
+    @property
+    def prompted(self) -> str | None:
+        """Return the name of the field that holds a whole prompt; None for a history."""
+        return next((name for name in PROMPTS if getattr(self, name) is not None), None)
+
+    def _check_prompt(self) -> None:
+        ids: Any = self.input_ids
+        object.__setattr__(self, "input_ids", ids.tolist() if hasattr(ids, "tolist") else ids)
+        given = ["history"] if self.history else []
+        given += [name for name in PROMPTS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InputError(given[1], getattr(self, given[1]), f"give it or {given[0]}, not both")
+        if isinstance(self.histories, Mapping):
+            named = {name: id_list(f"histories.{name}", ids) for name, ids in self.histories.items()}
+            object.__setattr__(self, "histories", named)
+        else:
+            raise InputError("histories", self.histories, "must be an object of names and lists of item ids")
+        for name, value in {"domain": self.domain, "task": self.task or ""}.items():
+            if not isinstance(value, str):
+                raise InputError(name, value, "must be a name, as text; leave it out for the default")
+        if self.enable_thinking is not None and not isinstance(self.enable_thinking, bool):
+            raise InputError("enable_thinking", self.enable_thinking, "must be true or false; leave it out")
 
 
 @dataclass(frozen=True)
@@ -96,7 +133,10 @@ class Answer:
 
 
 def read_requests(path: str | Path) -> list[Request]:
-    """Read requests from JSON lines in UTF-8, each an object with fields of `Request`; only `history` is required."""
+    """Read requests from JSON lines in UTF-8, each an object with fields of `Request`; one prompt is required.
+
+    That is `history`, `messages`, `text` or `input_ids`.
+    """
     require_file(path, "requests")
     try:
         with Path(path).open("rb") as file:
@@ -121,8 +161,9 @@ def _request(where: str, line: bytes) -> Request:
     if len(line) > MOST_LINE:
         raise InputError(where, f"more than {MOST_LINE} bytes", "is too long for a request")
     raw = parse_json(line, where, line[:MOST_SHOWN].decode(errors="replace"))
-    if "history" not in raw or set(raw) - set(known):
-        raise InputError(where, raw, f"must be an object with history and any of {', '.join(known[1:])}")
+    if not {"history", *PROMPTS} & set(raw) or set(raw) - set(known):
+        asked = f"history (or {', '.join(PROMPTS)})"
+        raise InputError(where, raw, f"must be an object with {asked} and any of {', '.join(known[1:])}")
     try:
         return Request(**raw)
     except InputError as error:
@@ -161,12 +202,13 @@ def id_list(name: str, value: Any) -> tuple[str, ...]:
 def _as_list(name: str, value: Any) -> Iterable[Any]:
     """Return the ids or names that `value` holds."""
     found = value
+    kind = "history" if name.startswith("histories.") else name
     if getattr(value, "ndim", 1) == 1:
         method = next((method for method in TO_LIST if hasattr(value, method)), None)
         found = value if method is None or isinstance(value, memoryview) else getattr(value, method)()
-    no_list = (*NO_LISTS, Set) if name in ORDERED else NO_LISTS
+    no_list = (*NO_LISTS, Set) if kind in ORDERED else NO_LISTS
     if not isinstance(found, Iterable) or isinstance(found, no_list) or getattr(value, "ndim", 1) != 1:
-        raise InputError(name, value, f"must be a list of {EXAMPLES[name]}")
+        raise InputError(name, value, f"must be a list of {EXAMPLES[kind]}")
     return found
 
 

@@ -63,10 +63,12 @@ class Comparison:
     """A Comparison sets a candidate beside its baseline.
 
     k: items a list, whose recall and NDCG give the verdict. cutoffs: where the lists are cut for the metrics.
+    targets: rows to predict, each with one target; or with several, `answers` in all.
     baseline, candidate: `recall@10` and the like and `nll` (mean over the targets both know, in nats).
-    differences: relative difference of each recall and NDCG. nll: mean difference, candidate - baseline.
+    differences: relative difference of each metric of lists. nll: mean difference, candidate - baseline.
     not_in_catalog: targets that each side's catalog lacks, counted as misses. exclude_seen: whether the lists hold no
-    item of the history. in_history: targets that stand in their own history: with exclude_seen misses for both.
+    item of the history. in_history: targets that stand in their own history: with exclude_seen misses for both; None
+    where rows bring prompts.
     origin: where the targets come from, where that was looked up. unknown: what each side left out of the histories.
     floors: by name, `popularity` and `markov`; none where nothing was given to learn them from.
     """
@@ -76,7 +78,7 @@ class Comparison:
     users: int
     targets: int
     not_in_catalog: tuple[int, int]
-    in_history: int
+    in_history: int | None
     baseline: dict[str, float]
     candidate: dict[str, float]
     differences: dict[str, Estimate]
@@ -87,6 +89,7 @@ class Comparison:
     unknown: tuple[Unknown, Unknown] = (NOTHING, NOTHING)
     exclude_seen: bool = False
     floors: Mapping[str, Floor] = field(default_factory=dict)
+    answers: int | None = None  # None: as many as targets
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
@@ -95,6 +98,7 @@ class Comparison:
             "cutoffs": list(self.cutoffs),
             "users": self.users,
             "targets": self.targets,
+            **({} if self.answers is None else {"answers": self.answers}),
             "targets_not_in_catalog": dict(zip(("baseline", "candidate"), self.not_in_catalog, strict=True)),
             "exclude_seen": self.exclude_seen,
             "targets_in_history": self.in_history,
@@ -125,16 +129,18 @@ def compare(
     unknown_items: str = UNKNOWN_ITEMS,
     exclude_seen: bool | None = None,
     train: Interactions | None = None,
+    domain: str = "",
+    task: str | None = None,
 ) -> Comparison:
     """Ask both engines for every example and judge the candidate; see `predict` and `compare_predictions`.
 
     k: items a list, or several lengths: metrics are given at each, and the largest gives the verdict. train: what the
-    floors learn from.
+    floors learn from. domain, task: of the prompts of a model that reads them.
     """
     check_margin(margin)
     require_examples(examples)
     total = 2 * len(examples)
-    what, how = (examples, k, beam_width, users, batch), (unknown_items, exclude_seen)
+    what, how = (examples, k, beam_width, users, batch), (unknown_items, exclude_seen, domain, task)
     before = predict(baseline, *what, part(progress, 0, total), *how)
     after = predict(candidate, *what, part(progress, len(examples), total), *how)
     floors = evaluate_baselines(train, examples, k, before.exclude_seen) if train else None
@@ -162,7 +168,7 @@ def compare_predictions(
         users=len(set(baseline.user_ids)),
         targets=len(baseline),
         not_in_catalog=(int((~baseline.known).sum()), int((~candidate.known).sum())),
-        in_history=int(baseline.seen.sum()),
+        in_history=baseline.in_history,
         baseline={name: float(np.nanmean(values)) for name, values in before.items()},
         candidate={name: float(np.nanmean(values)) for name, values in after.items()},
         differences=estimates,
@@ -171,8 +177,16 @@ def compare_predictions(
         verdict=decide({name: estimates[name] for name in decisive(baseline.k)}, margin),
         unknown=(baseline.unknown, candidate.unknown),
         exclude_seen=baseline.exclude_seen,
-        floors={name: _floor(floor, baseline, cuts) for name, floor in (floors or {}).items()},
+        floors=compared_floors(baseline, floors or {}, cuts),
+        answers=None if baseline.others is None else baseline.n_targets,
     )
+
+
+def compared_floors(
+    predictions: Predictions, floors: Mapping[str, Predictions], cuts: Sequence[int]
+) -> dict[str, Floor]:
+    """Return the metrics of floors at `cuts`, by item, each with how far `predictions` lead it."""
+    return {name: _floor(floor, predictions, cuts) for name, floor in floors.items()}
 
 
 def _floor(floor: Predictions, baseline: Predictions, cuts: Sequence[int]) -> Floor:
@@ -208,7 +222,7 @@ def evaluate_baselines(
     require_examples(examples)
     markov = MarkovChain.fit(train)
     items = set(markov.popularity.item_ids)
-    known = np.array([example.target in items for example in examples])
+    known = np.array([not items.isdisjoint(example.targets) for example in examples])
     floors: dict[str, Popularity | MarkovChain] = {"popularity": markov.popularity, "markov": markov}
     asked = lengths(k)
     ranked = {name: floor.rank(examples, asked[-1], exclude_seen) for name, floor in floors.items()}
@@ -230,7 +244,7 @@ def difference(predictions: Predictions, floor: Predictions, metric: str | None 
 
 
 def _require_same_targets(baseline: Predictions, candidate: Predictions) -> None:
-    for name in ("user_ids", "targets"):
+    for name in ("user_ids", "targets", "others"):
         if not np.array_equal(getattr(baseline, name), getattr(candidate, name)):
             raise MismatchError(f"predictions: {name}", len(candidate), f"must be the baseline's {len(baseline)}")
     if baseline.k != candidate.k:

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 
 from octorec.data.splits import Example
 from octorec.engine.request import UNKNOWN_ITEMS, Answer, Request
 from octorec.engine.widths import BeamWidth
 from octorec.errors import InputError, NonFiniteError
+from octorec.evaluate.asked import Asked, engine_of
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, lengths
-from octorec.evaluate.metrics import RankedItems, metrics_at, ranked_items, target_ranks
-from octorec.evaluate.saved import asked_in, exclude_seen_in, metadata, read_column, read_matrix, read_table
+from octorec.evaluate.metrics import RankedItems, metrics_at, ranked_items, ranks_of
+from octorec.evaluate.saved import metadata, tuples
+from octorec.evaluate.saved_predictions import read_predictions, write_predictions
+from octorec.evaluate.sids import BySid, Codes, ask, by_sid, sids_wanted
 from octorec.evaluate.unknown import NOTHING, Unknown, known_ids
-from octorec.output.write import new_file
 from octorec.progress import Progress, silent
 
 BATCH = 256  # requests handed to an engine at a time, which makes its own batches of them
@@ -52,12 +52,15 @@ class Predictions:
     """Predictions are an engine's or a floor's answers, row by row those of the examples.
 
     user_ids, targets [n] object. ranked [n, k] as `metrics.ranked_items` lays it.
-    known [n] bool: the target is an item of the catalog; an unknown one is a miss.
+    others [n] object: a tuple of further targets a row, whose first target may be ""; None where each row has one.
+    by_sid: lists of semantic IDs beside those of items, where the two are not one; None elsewhere, and for a floor.
+    known [n] bool: a target of the row is an item of the catalog; an unknown one is a miss.
     seen [n] bool: the target stands in its own history: with exclude_seen a miss for everyone.
-    log_probs [n, L] float32: teacher-forced log-probabilities of the target's codes, NaN where it is unknown or not
-    askable; None for a floor. asked: lengths of list to report beside the longest, k, and the usual ones.
-    askable [n] bool: there was something to ask a model, see `Unknown`. unknown: what was left out of the histories; it
-    is not saved. exclude_seen: whether the lists hold no item of the history.
+    log_probs [n, L] float32: teacher-forced log-probabilities of the codes of the row's first known target, NaN where
+    there is none or nothing was askable; None for a floor. asked: lengths of list to report beside the longest, k, and
+    the usual ones. prompted: rows bring prompts, so that `seen` says nothing. askable [n] bool: there was something to
+    ask a model, see `Unknown`. unknown: what was left out of the histories; it is not saved. exclude_seen: whether the
+    lists hold no item of the history.
     """
 
     user_ids: np.ndarray
@@ -70,6 +73,9 @@ class Predictions:
     askable: np.ndarray | None = None  # None: all were
     unknown: Unknown = NOTHING
     exclude_seen: bool = False
+    others: np.ndarray | None = None
+    by_sid: BySid | None = None
+    prompted: bool = False
 
     def __post_init__(self) -> None:
         if self.askable is None:
@@ -93,14 +99,38 @@ class Predictions:
         return self.known & self.askable
 
     def values(self, cuts: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-        """Return recall and NDCG of every target, [n] float64 each, under `recall@10` and the like;
-        None: at `cutoffs`.
+        """Return the metrics of every row, [n] float64 each, under `recall@10` and the like, and behind each the same
+        by semantic ID, `sid_recall@10`; cuts None: at `cutoffs`.
         """
-        return metrics_at(self._ranks, self.cutoffs if cuts is None else cuts)
+        cuts = self.cutoffs if cuts is None else cuts
+        items = metrics_at(self._ranks, cuts)
+        if self.by_sid is None:
+            return items
+        sids = metrics_at(self.by_sid.ranks, cuts)
+        names = dict.fromkeys([*items, *sids])
+        sides = [(name, side) for name in names for side in ((name, items), (f"sid_{name}", sids)) if name in side[1]]
+        return {label: side[name] for name, (label, side) in sides}
+
+    @property
+    def in_history(self) -> int | None:
+        """Return how many rows have a target that stands in its own history; None where that is not known."""
+        return None if self.prompted else int(self.seen.sum())
+
+    @property
+    def every_target(self) -> list[tuple[str, ...]]:
+        """Return the targets of each row; none where it has none."""
+        if self.others is None:
+            return [(target,) for target in self.targets]
+        return [(first, *more) if first else () for first, more in zip(self.targets, self.others, strict=True)]
+
+    @property
+    def n_targets(self) -> int:
+        """Return the number of targets of all rows."""
+        return len(self) if self.others is None else sum(map(len, self.every_target))
 
     @cached_property
     def _ranks(self) -> np.ndarray:
-        return target_ranks(self.ranked, self.targets)
+        return ranks_of(self.ranked, self.every_target)
 
     def at(self, rows: np.ndarray) -> "Predictions":
         """Return the predictions of the examples `rows` [m]."""
@@ -109,40 +139,29 @@ class Predictions:
         assert self.askable is not None
         known, seen, askable = self.known[rows], self.seen[rows], self.askable[rows]
         of_rows = user_ids, targets, ranked, known, seen, log_probs
-        return Predictions(*of_rows, self.asked, askable, exclude_seen=self.exclude_seen)
+        others = None if self.others is None else self.others[rows]
+        sids = None if self.by_sid is None else self.by_sid.at(rows)
+        return Predictions(
+            *of_rows,
+            self.asked,
+            askable,
+            exclude_seen=self.exclude_seen,
+            others=others,
+            by_sid=sids,
+            prompted=self.prompted,
+        )
 
     def save(self, path: str | Path) -> None:
-        """Write one Parquet file, replacing what is there."""
-        columns: dict[str, Any] = {
-            "user_id": self.user_ids,
-            "target": self.targets,
-            "known": self.known,
-            "seen": self.seen,
-        }
-        columns["askable"] = self.askable
-        columns["ranked"] = pa.FixedSizeListArray.from_arrays(pa.array(self.ranked.ravel(), pa.string()), self.k)
-        if self.log_probs is not None:
-            values = pa.array(self.log_probs.ravel(), pa.float32())
-            columns["log_probs"] = pa.FixedSizeListArray.from_arrays(values, self.log_probs.shape[1])
-        table = pa.table(columns).replace_schema_metadata(metadata(self.asked, self.exclude_seen))
-        with new_file(path) as scratch:
-            pyarrow.parquet.write_table(table, scratch, compression="zstd")
+        """Write one Parquet file, replacing what is there. Lists by semantic ID are not saved."""
+        columns = {"user_id": self.user_ids, "target": self.targets, "known": self.known, "seen": self.seen}
+        lists = {"ranked": self.ranked, "log_probs": self.log_probs}
+        about = metadata(self.asked, self.exclude_seen) | ({"prompted": "true"} if self.prompted else {})
+        write_predictions(path, columns | {"askable": self.askable}, self.others, lists, about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Predictions":
         """Read what `save` wrote; anything else is an InputError."""
-        table = read_table(path, "Predictions", {"user_id", "target", "known", "seen", "ranked"})
-        where = f"predictions {path}"
-        user_ids = read_column(where, table, "user_id", None)
-        targets = read_column(where, table, "target", pa.string())
-        has = set(table.column_names)
-        known, seen = (read_column(where, table, name, pa.bool_()) for name in ("known", "seen"))
-        askable = read_column(where, table, "askable", pa.bool_()) if "askable" in has else None
-        log_probs = read_matrix(where, table, "log_probs", pa.float32()) if "log_probs" in has else None
-        ranked = read_matrix(where, table, "ranked", pa.string())
-        asked = asked_in(where, table, ranked.shape[1])
-        columns = user_ids, targets, ranked, known, seen, log_probs, asked, askable
-        return cls(*columns, exclude_seen=exclude_seen_in(where, table))
+        return cls(**read_predictions(path))
 
 
 def predict(
@@ -155,6 +174,8 @@ def predict(
     progress: Progress = silent,
     unknown_items: str = UNKNOWN_ITEMS,
     exclude_seen: bool | None = None,
+    domain: str = "",
+    task: str | None = None,
 ) -> Predictions:
     """Ask `engine` for `k` items for every example, as it would serve them, and for its target's log-probabilities.
 
@@ -162,60 +183,57 @@ def predict(
     users: what is known about each user id; a user who is not there sends no fields. batch: requests handed to the
     engine at a time. progress: called after each batch with the examples done and their number. unknown_items: drop
     leaves ids that the catalog lacks out of histories and counts them, refuse is an InputError that names one.
-    exclude_seen: whether the lists hold no item of the history; None for the engine's default.
+    exclude_seen: whether the lists hold no item of the history; None for the engine's default. domain, task: of the
+    prompts of a model that reads them, see `Request`.
     Raises NonFiniteError with the user whose scores are NaN or infinity.
     """
     require_examples(examples)
     if batch < 1:
         raise InputError("batch", batch, "must be 1 or more")
-    asked = lengths(k)
+    asked, engine = lengths(k), engine_of(engine, domain)
     users, items = users or {}, frozenset(engine.catalog.item_ids)
     histories, unknown = known_ids(((example.user_id, example.history) for example in examples), items, unknown_items)
     exclude_seen = engine.exclude_seen if exclude_seen is None else exclude_seen
     by_popularity = engine.catalog.interactions is not None
-    askable = np.array([bool(h or users.get(e.user_id)) for h, e in zip(histories, examples, strict=True)])
-    known = np.array([example.target in items for example in examples])
+    askable = np.array(
+        [bool(h or users.get(e.user_id) or e.messages) for h, e in zip(histories, examples, strict=True)]
+    )
+    scored = [next((target for target in example.targets if target in items), None) for example in examples]
+    known = np.array([target is not None for target in scored])
     if not known.any():
         raise InputError("targets", examples[0].target, f"none of the {len(examples)} targets is in the catalog")
     if not (known & askable).any():
         allowed = "no target in the catalog has a history with an item of it"
         raise InputError("examples", len(examples), allowed)
-    lists: list[list[str]] = [[] for _ in examples]
+    fields = {"k": asked[-1], "beam_width": beam_width, "exclude_seen": exclude_seen}
+    ask_for = Asked(engine, fields, users, domain, task)
+    by_sids = sids_wanted(engine, examples)
+    lists: list[tuple[list[str], list[Codes]]] = [([], []) for _ in examples]
     scores: list[np.ndarray] = []
     for start in range(0, len(examples), batch):
         rows = [row for row in range(start, min(start + batch, len(examples))) if askable[row] or by_popularity]
-        requests = {
-            row: Request(
-                histories[row],
-                k=asked[-1],
-                beam_width=beam_width,
-                user=users.get(examples[row].user_id, {}),
-                exclude_seen=exclude_seen,
-            )
-            for row in rows
-        }
+        requests = {row: ask_for.request(examples[row], histories[row]) for row in rows}
         with _naming(examples, rows):
-            found = item_lists(engine, list(requests.values())) if rows else []
-        for row, items_found in zip(rows, found, strict=True):
-            lists[row] = items_found
+            found = ask(engine, list(requests.values()), by_sids) if rows else []
+        for row, answer in zip(rows, found, strict=True):
+            lists[row] = answer
         if at := [row for row in rows if known[row] and askable[row]]:
             with _naming(examples, at):
-                scores.append(engine.score([requests[row] for row in at], [examples[row].target for row in at]))
+                scores.append(engine.score([requests[row] for row in at], [str(scored[row]) for row in at]))
         progress(min(start + batch, len(examples)), len(examples))
     log_probs = np.full((len(examples), scores[0].shape[1]), np.nan, dtype=np.float32)
     log_probs[known & askable] = np.concatenate(scores)
     _refuse_infinite(examples, known & askable, log_probs)
     no_history = int((~askable).sum())
     unknown = replace(unknown, by_popularity=no_history) if by_popularity else replace(unknown, not_asked=no_history)
-    ranked = ranked_items(lists, asked[-1])
-    return of_examples(examples, ranked, known, log_probs, asked, askable, unknown, exclude_seen)
+    ranked = ranked_items([items_found for items_found, _ in lists], asked[-1])
+    sids = by_sid(engine, examples, [found for _, found in lists], asked[-1]) if by_sids else None
+    return of_examples(examples, ranked, known, log_probs, asked, askable, unknown, exclude_seen, sids)
 
 
 def item_lists(engine: Engine, requests: Sequence[Request]) -> list[list[str]]:
-    """Return the items of each answer of `engine`; one that has `lists`, as ours, makes no more than those."""
-    if lists := getattr(engine, "lists", None):
-        return [*lists(requests)]
-    return [answer.items for answer in engine.recommend(requests)]
+    """Return the items of each answer of `engine`."""
+    return [items for items, _ in ask(engine, requests, sids=False)]
 
 
 @contextmanager
@@ -238,13 +256,19 @@ def of_examples(
     askable: np.ndarray | None = None,
     unknown: Unknown = NOTHING,
     exclude_seen: bool = False,
+    sids: BySid | None = None,
 ) -> Predictions:
     """Put the answers to `examples` beside their users and targets; the rest is as in `Predictions`."""
     assert len(ranked) == len(examples), f"{len(ranked)} answers to {len(examples)} examples"
     user_ids = np.array([example.user_id for example in examples], dtype=object)
     targets = np.array([example.target for example in examples], dtype=object)
-    seen = np.array([example.target in example.history for example in examples], dtype=bool)
-    return Predictions(user_ids, targets, ranked, known, seen, log_probs, asked, askable, unknown, exclude_seen)
+    seen = np.array([not {*example.history}.isdisjoint(example.targets) for example in examples], dtype=bool)
+    others = None
+    if any(len(example.targets) != 1 for example in examples):
+        others = tuples([example.others for example in examples])
+    prompted = any(example.messages for example in examples)
+    about = log_probs, asked, askable, unknown, exclude_seen, others, sids, prompted
+    return Predictions(user_ids, targets, ranked, known, seen, *about)
 
 
 def require_examples(examples: Sequence[Example]) -> None:

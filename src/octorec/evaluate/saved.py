@@ -1,5 +1,6 @@
 """Evaluation reads a Parquet file of its own strictly, as a wrong rank would give a wrong verdict."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,22 @@ def read_matrix(where: str, table: pa.Table, name: str, kind: pa.DataType) -> np
     if column.null_count or values.null_count:
         raise InputError(f"{where}: column {name}", "nulls", "must have a value in every row")
     return values.to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+
+
+def read_tuples(where: str, table: pa.Table, name: str) -> np.ndarray:
+    """Read a column of lists of text as tuples, [n] object."""
+    column = table.column(name)
+    if column.type != pa.list_(pa.string()) or column.null_count:
+        raise InputError(f"{where}: column {name}", str(column.type), "must hold a list of text in every row")
+    return tuples([tuple(row) for row in column.to_pylist()])
+
+
+def tuples(rows: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """Return tuples as [n] object, also where all have one length."""
+    out = np.empty(len(rows), object)
+    for place, row in enumerate(rows):
+        out[place] = row
+    return out
 
 
 def asked_in(where: str, table: pa.Table, k: int) -> tuple[int, ...]:

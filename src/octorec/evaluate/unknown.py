@@ -76,15 +76,20 @@ def known_ids(
 def askable(
     examples: Sequence[Example], item_ids: Iterable[str], users: Mapping[str, Mapping[str, Any]], policy: str = "drop"
 ) -> tuple[list[Example], Unknown]:
-    """Return the examples that can be asked and whose target can be scored, their histories without unknown items.
+    """Return the examples that can be asked and have a target that can be scored, its first, without unknown items in
+    their histories.
 
     Raises InputError where there is none.
     """
     items = frozenset(item_ids)
     histories, unknown = known_ids(((example.user_id, example.history) for example in examples), items, policy)
     cleaned = [replace(example, history=kept) for example, kept in zip(examples, histories, strict=True)]
-    asked = [example for example in cleaned if example.history or users.get(example.user_id)]
-    found = [example for example in asked if example.target in items]
+    asked = [example for example in cleaned if example.history or example.messages or users.get(example.user_id)]
+    found = [
+        replace(example, target=target)
+        for example in asked
+        if (target := next((target for target in example.targets if target in items), None)) is not None
+    ]
     if examples and not found:
         raise InputError("examples", len(examples), "of none of them are the target and an item of the history known")
     return found, replace(unknown, not_asked=len(examples) - len(asked))
@@ -95,7 +100,7 @@ def askable_requests(
 ) -> tuple[list[tuple[int, Request]], Unknown]:
     """Return requests without unknown ids in history and exclude, each with its number from 1.
 
-    Those of whose history nothing is left, and that have neither user fields nor features, are not asked.
+    Those of whose history nothing is left, and that have neither user fields nor features nor a prompt, are not asked.
     """
     named = [(f"request {number}", request) for number, request in enumerate(requests, 1)]
     histories, _ = known_ids(((name, request.history) for name, request in named), items, policy)
@@ -108,6 +113,6 @@ def askable_requests(
     asked = [
         (number, request)
         for number, request in enumerate(cleaned, 1)
-        if request.history or request.user or request.features
+        if request.history or request.user or request.features or request.prompted or request.histories
     ]
     return asked, replace(unknown, not_asked=len(requests) - len(asked))

@@ -66,6 +66,19 @@ def completed(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     return complete
 
 
+def completed_or_plain(raw: dict[str, Any], folder: Path) -> tuple[dict[str, Any], InputError | None]:
+    """Return config.json's object as `completed` does; or as it is, where its type is also that of ordinary models and
+    the folder's files do not tell a recommender: then with what they lack.
+    """
+    family = _family_of_type(raw)
+    if family is None or family.marked_by in raw:
+        return raw, None
+    try:
+        return completed(raw, folder), None
+    except InputError as error:
+        return raw, error
+
+
 def family_class(raw: Mapping[str, Any]) -> Any:
     """Return the class of the family of a config.json's object; an InputError where it is of none of ours."""
     family = _family_of_type(raw)

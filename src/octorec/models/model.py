@@ -46,6 +46,12 @@ class Reading:
     tokens: np.ndarray | None = None
 
 
+def max_tokens(model: object) -> int | None:
+    """Return how many tokens of a prompt a model reads; None for a model that reads codes."""
+    found: int | None = getattr(model, "max_tokens", None)
+    return found
+
+
 class Logits(NamedTuple):
     """Logits are scores of the next code: values [B, W, V] float32.
 
@@ -85,6 +91,8 @@ class Model(Protocol):
     codebook_sizes: V of each level. codebook_fingerprint: of the codebook that it was trained on; None: not known.
     max_history: items of a history that it reads at most, the newest. user_fields: what it reads of a user.
     steps: of decoding one item; each level is chosen once, in order.
+    A model that reads tokens of a prompt says as `max_tokens` how many, and as `sids` (`models.sid_tokens`) which of
+    them write items; others have neither.
     A model that reads named features of a request says which as `features` (see `models.features`); others need not.
     """
 

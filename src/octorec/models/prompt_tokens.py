@@ -9,16 +9,18 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from octorec.errors import InputError
 from octorec.files import read_json
 from octorec.models.chat_template import Piece
 from octorec.models.sid_tokens import SidTokens
 from octorec.models.vocabulary import FILE_BYTES, TOKENIZER, Vocabulary
+
+if TYPE_CHECKING:  # an extra brings it, which models that read codes do not need
+    from tokenizers import Tokenizer
 
 REMEMBERED, SHORT = 1024, 400  # pieces of templates that come again with each item and request; characters of one
 
@@ -174,7 +176,9 @@ def _unknown(model: dict[str, Any], tokenizer: Tokenizer) -> int | None:
     return found
 
 
-def _tokenizer(raw: dict[str, Any], path: Path) -> Tokenizer:
+def _tokenizer(raw: dict[str, Any], path: Path) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
     try:
         made = Tokenizer.from_str(json.dumps(raw))
     except Exception as error:  # the library raises Exception itself
@@ -184,7 +188,7 @@ def _tokenizer(raw: dict[str, Any], path: Path) -> Tokenizer:
     return made
 
 
-def _encoded(tokenizer: Tokenizer, text: str) -> Any:
+def _encoded(tokenizer: "Tokenizer", text: str) -> Any:
     try:
         return tokenizer.encode(text, add_special_tokens=False)
     except TypeError:  # lone surrogates, which UTF-8 has not

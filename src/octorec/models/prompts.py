@@ -128,6 +128,14 @@ class Prompts:
         self._check_ids(found)
         return self._begun(found, domain, longest)
 
+    def domain_of(self, domain: str = "") -> str:
+        """Return the domain whose catalog answers where `domain` is asked for; raises InputError as a prompt would."""
+        return begun((), self.sids.begin, domain, self.domains, self.tokens.text)[1]
+
+    def shown(self, codes: np.ndarray) -> str:
+        """Return the tokens of one item's codes [L], as text."""
+        return self.tokens.text([int(ids[code]) for ids, code in zip(self.sids.levels, codes, strict=True)])
+
     def describe(self, ids: Sequence[int] | np.ndarray) -> str:
         """Say what a prompt holds, a line each: tokens that were added, items, and between them words in quotes.
 

@@ -23,6 +23,7 @@ from octorec.models.model import Choose, Force, Inputs, InputSpec, Logits, Readi
 from octorec.models.qwen_config import SID_TOKENS, QwenConfig, checked_config
 from octorec.models.qwen_layers import Attention, Decoder, Layer, Level, turns_of
 from octorec.models.qwen_work import batch_work
+from octorec.models.sid_tokens import SidTokens
 from octorec.models.user import UserField
 from octorec.models.work import Work
 
@@ -118,6 +119,11 @@ class Qwen(nn.Module):
         return self.config.sids.codebook_sizes
 
     @property
+    def sids(self) -> SidTokens:
+        """Return how the vocabulary writes items."""
+        return self.config.sids
+
+    @property
     def max_tokens(self) -> int:
         return self.config.max_position_embeddings - (len(self.steps) - 1)
 
@@ -182,25 +188,45 @@ class Qwen(nn.Module):
         return found + [Logits(torch.zeros(len(h), 1, 1, device=h.device))] * (len(self.steps) - len(found))
 
     def data_rows(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Tokens beyond a prompt and its item are padding."""
+        """Tokens beyond a prompt and its item are padding, where they are not left out."""
         tokens, lengths = _trimmed(inputs)
+        if self._packs(tokens):
+            return {}
         places = torch.arange(tokens.shape[1] + self.last_scored, device=tokens.device)
         rows = (places < lengths[:, None] + self.last_scored).flatten()
         layers = [name for name, module in self.model.layers.named_modules() if isinstance(module, Linear)]
         return {f"model.layers.{name}": rows for name in layers}
 
     def _read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Return the residual stream [B, S, C] of tokens [B, S], and the keys and values of each layer."""
+        """Return the residual stream [B, S, C] of tokens [B, S], and the keys and values of each layer.
+
+        Packed: everything but attention is computed of data alone, in rows [T] of all prompts one after the other.
+        """
         batch, longest = tokens.shape
+        positions = torch.arange(longest, device=tokens.device)
+        packed = (positions < lengths[:, None]).flatten().nonzero()[:, 0] if self._packs(tokens) else None
         contexts = []
 
-        def attend(place: int, *qkv: Tensor) -> Operand:
-            q, k, v = (t.unflatten(0, (batch, longest)) for t in qkv)
-            contexts.append((k, v))
-            return self.ops.prefill_attention(q, k, v, lengths, self._attention(place).o_proj.input_granularity)
+        def padded(rows: Tensor) -> Tensor:
+            if packed is not None:
+                rows = rows.new_zeros(batch * longest, *rows.shape[1:]).index_copy(0, packed, rows)
+            return rows.unflatten(0, (batch, longest))
 
-        positions = torch.arange(longest, device=tokens.device).repeat(batch)
-        return self.model(tokens.flatten(), positions, attend).unflatten(0, (batch, longest)), contexts
+        def attend(place: int, *qkv: Tensor) -> Operand:
+            q, k, v = map(padded, qkv)
+            contexts.append((k, v))
+            out = self.ops.prefill_attention(q, k, v, lengths, self._attention(place).o_proj.input_granularity)
+            return out[packed] if isinstance(out, Tensor) and packed is not None else out
+
+        ids, positions = tokens.flatten(), positions.repeat(batch)
+        if packed is not None:
+            ids, positions = ids[packed], positions[packed]
+        return padded(self.model(ids, positions, attend)), contexts
+
+    def _packs(self, tokens: Tensor) -> bool:
+        """Say whether prompts are packed: not on the meta device, and not where attention quantizes its result."""
+        layers = range(len(self.model.layers))
+        return not tokens.is_meta and all(self._attention(each).o_proj.input_granularity is None for each in layers)
 
     def _tokens(self, step: int, codes: Tensor) -> Tensor:
         level = self.levels[step]
@@ -223,6 +249,6 @@ class Qwen(nn.Module):
 
 
 def _trimmed(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Return tokens and lengths; on a CPU, where no graph needs one shape, without padding that all prompts share."""
+    """Return tokens and lengths without padding that all prompts share."""
     tokens, lengths = inputs["tokens"], inputs["lengths"]
-    return tokens[:, : int(lengths.max())] if tokens.device.type == "cpu" else tokens, lengths
+    return tokens if tokens.is_meta else tokens[:, : int(lengths.max())], lengths

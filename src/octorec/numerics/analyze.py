@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.models.families import ContextModule, checked_config, known_family
+from octorec.models.families import ContextModule, checked_config, completed_or_plain, known_family
 from octorec.models.model import Inputs
 from octorec.numerics.activations import ActivationStats, activation_stats
 from octorec.numerics.advice import judge
@@ -38,21 +38,23 @@ def measure(
     `progress` is called after each tensor. Raises InputError as `CheckpointFiles` does; NaN and Inf are counted.
     """
     files = CheckpointFiles(path)
-    kind = family(files.names(), files.config)
+    config, lacking = completed_or_plain(files.config, files.tokenizer_folder)
+    kind = family(files.names(), config)
     if not files.names():
         raise InputError("checkpoint", str(path), "holds no tensor")
-    if known_family(files.config) is not None or requests is not None:  # refuse now what would be refused after minutes
+    if known_family(config) is not None or requests is not None:  # refuse now what would be refused after minutes
         shapes = {name: files.shape(name) for name in files.names()}
-        checked_config(files.config, shapes, f"checkpoint {files.path}")
+        checked_config(config, shapes, f"checkpoint {files.path}")
     weights = weight_stats(files, progress)
-    notes = [*_notes(files, weights), *about_requests]
+    plain = [] if lacking is None else [f"Read as an ordinary language model, without items: {lacking}"]
+    notes = [*plain, *_notes(files, weights), *about_requests]
     broken = any(stats.distribution and stats.distribution.nan + stats.distribution.inf for stats in weights)
     activations: list[ActivationStats] = []
     if requests is not None and broken:
         notes.append("Activations were not measured: with NaN or Inf among the weights they would mean nothing.")
     elif requests is not None:
         activations = activation_stats(load_dequantized(path, context_module=context_module), *requests)
-    advice = judge(weights, activations, active_shares(weights, files.config))
+    advice = judge(weights, activations, active_shares(weights, config))
     return Analysis(
         checkpoint=files.path.name,
         family=kind,
@@ -60,7 +62,7 @@ def measure(
         activations=tuple(activations),
         advice=advice,
         recipe=None if files.quantized else recipe_text(advice),
-        speed=speed(weights, files.config, advice, workload or Workload()),
+        speed=speed(weights, config, advice, workload or Workload()),
         notes=tuple(notes),
     )
 

@@ -61,9 +61,9 @@ def open_ours(folder: Path, catalog: Path | None = None, device: str = "cpu", ba
     model = load_model(folder, ops, device, dtype, base=base)
     if not hasattr(model.config, "sids"):
         raise InputError("checkpoint", str(folder), "must be a language model, which transformers can run too")
-    where, levels = folder / CATALOG if catalog is None else catalog, model.config.sids.levels
-    items = open_catalog(where, levels=levels)
-    check_tokens(items, levels, str(where))
+    where = folder / CATALOG if catalog is None else catalog
+    items = open_catalog(where, levels=model.config.sids.levels)
+    check_tokens(items, model.config.sids.levels, str(where))
     prompts = Prompts(open_checkpoint(folder, base).tokenizer_folder, model.config.sids)
     ids = prompts.layout.vocabulary.largest + 1
     return Opened(

@@ -144,9 +144,10 @@ def free_beams(
     """
 
     def with_a_token(_: Tensor, log_p: Tensor) -> Tensor:
-        return (
-            log_p if vocabulary is None else log_p.index_fill(1, torch.arange(vocabulary, log_p.shape[1]), -torch.inf)
-        )
+        if vocabulary is None:
+            return log_p
+        ids = torch.arange(log_p.shape[1], device=log_p.device)
+        return log_p.masked_fill(ids >= vocabulary, -torch.inf)
 
     return _beams(model, prompt, [with_a_token], steps, beam_width, length_penalty, stop)
 

@@ -1,19 +1,22 @@
 """Render comparisons as tables for a terminal."""
 
 import math
+from collections.abc import Iterable, Mapping
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from octorec.evaluate.compare import Agreement, Comparison
+from octorec.evaluate.compare import Agreement, Comparison, Floor
 from octorec.evaluate.margin import percent
 from octorec.evaluate.origin import Origin
 from octorec.evaluate.paired import Estimate
 from octorec.evaluate.shadow import Shadow
+from octorec.evaluate.single import Evaluation
 from octorec.evaluate.verdict import Outcome
 
+SID = "sid_"  # before the name of a metric by semantic ID
 FLOORS = {"popularity": "popularity", "markov": "Markov chain"}
 COLORS: dict[Outcome, str] = {"not_inferior": "green", "inferior": "red", "inconclusive": "yellow"}
 
@@ -42,8 +45,28 @@ def headline(outcome: Outcome, said: str) -> Text:
     return Text.assemble((outcome.replace("_", " "), f"bold {COLORS[outcome]}"), said)
 
 
+def said_metric(name: str) -> str:
+    """Return the name of a metric as people read it: `recall@10`, or `recall@10 by SID`."""
+    return f"{name.removeprefix(SID)} by SID" if name.startswith(SID) else name
+
+
+def said_targets(result: Comparison | Evaluation) -> str:
+    """Return what was predicted, such as `500 targets of 300 users, seen items excluded`."""
+    count = f"{result.targets:,} targets" if result.answers is None else f"{result.targets:,} rows"
+    several = "" if result.answers is None else f" with {result.answers:,} targets"
+    return f"{count} of {result.users:,} users{several}, {_seen(result.exclude_seen)}"
+
+
+def said_names(names: Iterable[str], several: bool) -> list[RenderableType]:
+    """Return lines that say what metrics are, and their other names."""
+    one = "With one target a row, recall@k is also pass@k and HR@k"
+    more = "recall@k is the share of a row's targets among the first k; pass@k, also HR@k, whether one is"
+    by_sid = "by SID: of the k best semantic IDs, whichever items share them; the other rows are by item"
+    return [more if several else one, *([by_sid] if any(name.startswith(SID) for name in names) else [])]
+
+
 def _metrics(comparison: Comparison) -> Table:
-    title = f"{comparison.targets:,} targets of {comparison.users:,} users, {_seen(comparison.exclude_seen)}"
+    title = said_targets(comparison)
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("metric", no_wrap=True)
     for name in ("baseline", "candidate", "difference", "95 % interval", "differ"):
@@ -56,7 +79,13 @@ def _metrics(comparison: Comparison) -> Table:
 
 def _row(table: Table, name: str, comparison: Comparison, difference: Estimate, form: str) -> None:
     sides = [f"{side[name]:.4f}" for side in (comparison.baseline, comparison.candidate)]
-    table.add_row(name, *sides, said_value(difference, form), said_ends(difference, form), f"{difference.discordant:,}")
+    table.add_row(
+        said_metric(name),
+        *sides,
+        said_value(difference, form),
+        said_ends(difference, form),
+        f"{difference.discordant:,}",
+    )
 
 
 def said_value(difference: Estimate, form: str) -> str:
@@ -71,11 +100,12 @@ def said_ends(difference: Estimate, form: str) -> str:
 
 
 def _notes(comparison: Comparison) -> list[RenderableType]:
-    notes: list[RenderableType] = _origin(comparison.origin) if comparison.origin else []
+    notes = said_names(comparison.differences, comparison.answers is not None)
+    notes += said_origin(comparison.origin)
     if any(comparison.not_in_catalog):
         of_baseline, of_candidate = comparison.not_in_catalog
-        notes.append(f"Targets not in the catalog, counted as misses: baseline {of_baseline}, candidate {of_candidate}")
-    notes.append(_in_history(comparison))
+        notes.append(f"{missing(comparison)}: baseline {of_baseline}, candidate {of_candidate}")
+    notes += in_history(comparison)
     baseline, candidate = comparison.unknown
     sides = {"": baseline} if baseline == candidate else {"Baseline: ": baseline, "Candidate: ": candidate}
     notes += [Text(f"{side}{line}") for side, unknown in sides.items() for line in unknown.lines()]
@@ -86,9 +116,18 @@ def _seen(excluded: bool) -> str:
     return "seen items excluded" if excluded else "seen items not excluded"
 
 
-def _in_history(comparison: Comparison) -> RenderableType:
-    """Say what excluding seen items costs these targets, or would cost them."""
-    count = comparison.in_history
+def missing(result: Comparison | Evaluation) -> str:
+    """Return the words that go before a count of targets that a catalog lacks."""
+    what = "Targets" if result.answers is None else "Rows with targets that are all"
+    return f"{what} not in the catalog, counted as misses"
+
+
+def in_history(comparison: Comparison | Evaluation) -> list[RenderableType]:
+    """Say what excluding seen items costs these targets, or would cost them; nothing where that is not known."""
+    return [] if comparison.in_history is None else [_in_history(comparison, comparison.in_history)]
+
+
+def _in_history(comparison: Comparison | Evaluation, count: int) -> RenderableType:
     said = (
         f"{count:,} of the {comparison.targets:,} targets ({count / comparison.targets:.1%}) stand in their own history"
     )
@@ -99,6 +138,11 @@ def _in_history(comparison: Comparison) -> RenderableType:
     if count:
         return f"{said}: excluding seen items would lose them"
     return "No target stands in its own history: nobody comes back to an item here, see --exclude-seen"
+
+
+def said_origin(origin: Origin | None) -> list[RenderableType]:
+    """Return what a reader must know of where targets come from; nothing where that was not looked up."""
+    return [] if origin is None else _origin(origin)
 
 
 def _origin(origin: Origin) -> list[RenderableType]:
@@ -129,15 +173,21 @@ def _floors(comparison: Comparison) -> list[RenderableType]:
     """Return the floors' metrics below those of both sides, and in words whether the baseline beats them."""
     if not comparison.floors:
         return []
+    sides = {"baseline": comparison.baseline, "candidate": comparison.candidate}
+    return beside_floors("The baseline", sides, comparison.floors, comparison.verdict.metrics[0])
+
+
+def beside_floors(
+    who: str, sides: Mapping[str, Mapping[str, float]], floors: Mapping[str, Floor], metric: str
+) -> list[RenderableType]:
+    """Return a table of the metrics of `sides` and floors by item, and whether `who` beats each floor by `metric`."""
     table = Table("beside the floors", box=SIMPLE_HEAD, padding=0)
-    for name in comparison.differences:
+    names = list(next(iter(floors.values())).values)
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    floors = {FLOORS[name]: floor.values for name, floor in comparison.floors.items()}
-    for name, values in {"baseline": comparison.baseline, "candidate": comparison.candidate, **floors}.items():
-        table.add_row(name, *(f"{values[metric]:.4f}" for metric in comparison.differences))
-    metric = comparison.verdict.metrics[0]
-    said = [said_lead("The baseline", name, metric, floor.lead) for name, floor in comparison.floors.items()]
-    return [table, *map(Text, said)]
+    for side, values in {**sides, **{FLOORS[name]: floor.values for name, floor in floors.items()}}.items():
+        table.add_row(side, *(f"{values[name]:.4f}" for name in names))
+    return [table, *(Text(said_lead(who, name, metric, floor.lead)) for name, floor in floors.items())]
 
 
 def said_lead(who: str, floor: str, metric: str, lead: Estimate) -> str:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from octorec.engine.limits import DEFAULT_EXCLUDE, Excluded, Items, MostRows, Rows
-from octorec.engine.model_folder import CONTEXT_MODULE, require_module_file
+from octorec.catalog.domain_paths import is_named
+from octorec.engine.limits import DEFAULT_EXCLUDE, DEFAULT_TOKENS, Excluded, Items, MostRows, Rows, Tokens
+from octorec.engine.model_folder import BASE, CATALOGS, CONTEXT_MODULE, require_module_file
 from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
 from octorec.engine.widths import check_default_width, read_beam_width, read_widths
 from octorec.errors import InputError, check_known
@@ -47,6 +48,7 @@ class HttpOptions:
     keep_alive_s: Seconds = setting(75.0, "How long an idle connection stays open; set it above the gateway's.")
     body_timeout_s: Seconds = setting(10.0, "How long a body may take to arrive; 408 after that.")
     log_requests: bool = setting(True, "Log a line a request.")
+    show_prompt: bool = setting(False, "Log each prompt of a model that reads tokens: its text and token ids.")
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -57,7 +59,7 @@ class EngineOptions:
     """EngineOptions say what is loaded, onto which device, and what its engine is built for."""
 
     device: Literal["cpu", "cuda"] = setting(DEVICE, "cpu or cuda; of several GPUs CUDA_VISIBLE_DEVICES chooses one.")
-    catalog: str | None = setting(None, "Catalog folder or file; the checkpoint's own if not given.")
+    catalog: Any = setting(None, CATALOGS)  # text, several, or an object of paths by domain
     batch_sizes: tuple[Rows, ...] | None = setting(None, "Batch sizes to capture, ascending; the engine's default.")
     beam_widths: tuple[Any, ...] | None = setting(  # each a `Width`
         None,
@@ -80,9 +82,14 @@ class EngineOptions:
     max_rows: MostRows | None = setting(
         None, "Most rows of a batch, requests times beams: larger buckets are not made; off makes all of them."
     )
+    base: str | None = setting(None, BASE)
+    max_tokens: Tokens | None = setting(
+        None, f"Longest prompt, of models that read tokens; as the model, at most {DEFAULT_TOKENS}, if not given."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
+        object.__setattr__(self, "catalog", _catalogs(self.catalog))
         check_ascending(self, "batch_sizes")
         if self.beam_widths is not None:
             object.__setattr__(self, "beam_widths", read_widths("beam_widths", self.beam_widths))
@@ -95,8 +102,17 @@ class EngineOptions:
     def of_engine(self) -> dict[str, Any]:
         """Return the fields of `EngineConfig` that are set."""
         shapes = ("batch_sizes", "beam_widths", "default_beam_width", "max_rows")
-        names = (*shapes, "max_items", "max_exclude", "exclude_seen")
+        names = (*shapes, "max_items", "max_exclude", "exclude_seen", "max_tokens")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+def _catalogs(given: Any) -> Any:
+    """Check what names catalogs; a list of one path is that path."""
+    paths = given.values() if isinstance(given, Mapping) else given if isinstance(given, tuple) else (given,)
+    if given is not None and (not paths or not all(isinstance(path, str) and path for path in paths)):
+        allowed = "must be a path, texts such as video=PATH, or an object of paths by domain"
+        raise InputError("catalog", given, allowed)
+    return given[0] if isinstance(given, tuple) and len(given) == 1 and not is_named(given[0]) else given
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ def encode_answer(ranked: Ranked, model: str, titles: bool, request_id: str) -> 
         "source": ranked.request.source,
         "notes": ranked.notes,
     }
+    if ranked.request.tokens is not None:
+        about["prompt_tokens"] = len(ranked.request.tokens)
     about |= {"model": model, "catalog": ranked.catalog.version}
     return orjson.dumps({**columns, **about, "request_id": request_id}, option=orjson.OPT_SERIALIZE_NUMPY)
 

@@ -52,6 +52,8 @@ class ModelMetadata(BaseModel):
     versions: list[str] = Field(description="The checkpoint that answers; none while it is loaded.")
     platform: Literal["octorec"] = "octorec"
     inputs: list[ModelInput] = Field(description="The model's features; none while it is loaded.")
+    max_tokens: int | None = Field(default=None, description="Of models that read tokens: the longest prompt.")
+    domains: dict[str, str] = Field(default={}, description="Of a model with several domains: catalogs' versions.")
     outputs: list[str] = Field(default=[], description="Always empty.")
 
 
@@ -83,8 +85,14 @@ def health_routes(service: Service) -> APIRouter:
         """Say what is served under this name."""
         _refuse_unknown(service, name)
         serving = service.batcher.serving
-        inputs = [_input(*feature) for feature in serving.engine.features.items()] if serving else []
-        return ModelMetadata(name=name, versions=[serving.model] if serving else [], inputs=inputs)
+        if serving is None:
+            return ModelMetadata(name=name, versions=[], inputs=[])
+        engine = serving.engine
+        inputs = [_input(*feature) for feature in engine.features.items()]
+        domains = {domain: one.catalog.version for domain, one in engine.domains.items()}
+        longest = None if engine.prompts is None else engine.longest
+        versions = [serving.model]
+        return ModelMetadata(name=name, versions=versions, inputs=inputs, max_tokens=longest, domains=domains)
 
     @routes.get("/v2/models/{name}/ready", responses=problems(*NAMED, 503))
     def model_ready(name: str) -> ModelReady:

@@ -60,7 +60,7 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
         logger.warning("experiment has ended: take it out of the settings", extra={"experiment": config.ab.experiment})
         variants = None
     model = Path(checkpoint).resolve().name
-    service = Service(lambda: load_engine(checkpoint, config.engine.catalog, config), model, config, variants)
+    service = Service(lambda: load_engine(checkpoint, config.engine.catalog, config, own=True), model, config, variants)
     uvloop.run(_serve(service, config, sockets))  # hands requests over faster than asyncio's own loop
     if service.error is not None:
         raise service.error

@@ -1,10 +1,11 @@
 """OpenAPI documents requests and answers by these classes. Answers are encoded from columns, not through them."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, StringConstraints, ValidationError
 
-from octorec.engine.request import Request
+from octorec.engine.request import PROMPTS, Request
 from octorec.serve.config import ServeConfig
 from octorec.serve.refusal import Refusal
 
@@ -14,6 +15,7 @@ FeatureValue = int | Annotated[float, Field(allow_inf_nan=False)] | list[Any] | 
 UserValue = str | int | Annotated[float, Field(allow_inf_nan=False)] | None
 
 
+PROMPTED = ("messages", "text", "input_ids", "domain", "task", "histories", "enable_thinking")
 ID_LISTS = ("history", "exclude", "allow", "items", "withdraw", "restore")  # of both ports
 
 
@@ -23,10 +25,11 @@ class RecommendRequest(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     history: list[ItemId] = Field(
+        [],
         description="Item ids, oldest first, as many as the body holds; integers are read as text, and an item may "
         "occur again. Of more than the model's context the newest are used, and `notes` says so. Where it is empty or "
         "none of it is known, and neither user fields nor features are given, popularity answers, as `source` and "
-        "`notes` say."
+        "`notes` say.",
     )
     k: int = Field(Request.k, ge=1, description="Items to return, at most beam_width.")
     beam_width: StrictInt | list[StrictInt] | StrictStr | None = Field(
@@ -48,6 +51,15 @@ class RecommendRequest(BaseModel):
     exclude_seen: bool | None = Field(
         None, description="Whether no item of the whole history is returned; the server's default if not given."
     )
+    messages: list[dict[str, Any]] | None = Field(
+        None, description="In the place of a history, for models that read tokens: a chat of role and content."
+    )
+    text: str | None = Field(None, description="In the place of a history: a whole prompt as text.")
+    input_ids: list[StrictInt] | None = Field(None, description="In the place of a history: a whole prompt.")
+    domain: str = Field("", description="Whose catalog answers, of a model that has several.")
+    task: str | None = Field(None, description="Which of the prompts a history gets, of a model that has several.")
+    histories: dict[str, list[ItemId]] = Field({}, description="Further histories that the task's prompt holds.")
+    enable_thinking: bool | None = Field(None, description="true is refused: no stage of thoughts is run.")
     deadline_ms: float | None = Field(
         None, gt=0, le=3_600_000, description="Answer 504 after so long; the server's default if not given."
     )
@@ -55,6 +67,13 @@ class RecommendRequest(BaseModel):
     request_id: RequestId | None = Field(
         None, description="Comes back in the answer and stands in the log; else header X-Request-ID, else a new one."
     )
+
+    def request(self, width: Any, user: Mapping[str, Any]) -> Request:
+        """Return it for an engine, with the beam width and the user fields that are given; an InputError as Request."""
+        names = ("k", "exclude", "allow", "exclude_seen", "features", *PROMPTED)
+        given = {name: getattr(self, name) for name in names}
+        lists: Any = self.history  # of text or integers, which Request reads as text
+        return Request(lists, beam_width=width, user=user, **given)
 
 
 class Timings(BaseModel):
@@ -90,6 +109,7 @@ class Recommendations(BaseModel):
     beam_width: int | list[int] | None = Field(
         description="Beams of the search that found the items, at each level or by level; null by popularity."
     )
+    prompt_tokens: int | None = Field(None, description="Of models that read tokens: how many the prompt had.")
     source: Literal["model", "popularity"] = Field(
         description="What answered: popularity where the request tells nothing of its user."
     )
@@ -137,6 +157,8 @@ def in_words(kind: str, message: str, field: str) -> str:
         return "values are text, numbers or null"
     if len(names) > 1 and names[0] == "features":
         return "values are numbers, lists of numbers or null"
+    if len(names) == 3 and names[0] == "histories":
+        return "ids are text, or integers, which are read as text"
     if (len(names) == 2 and names[0] in ID_LISTS) or (names[-1] == "item_id" and kind != "missing"):
         return "ids are text, or integers, which are read as text"
     if names[0] == "beam_width":
@@ -152,6 +174,8 @@ def checked(raw: Any, config: ServeConfig) -> RecommendRequest:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         field = ".".join(str(part)[:100] for part in first["loc"] if part not in ("str", "int")) or "body"
         raise Refusal("invalid", f"{field}: {in_words(first['type'], first['msg'], field)}", field) from None
+    if not {"history", *PROMPTS} & request.model_fields_set:
+        raise Refusal("invalid", "history: is required", "history")
     if len(request.exclude) > config.engine.max_exclude:
         said = f"exclude: got {len(request.exclude)} ids; at most max_exclude = {config.engine.max_exclude}"
         raise Refusal("invalid", said, "exclude")

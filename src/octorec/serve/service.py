@@ -12,7 +12,6 @@ from typing import Any, Literal
 from octorec.engine.buckets import Bucket
 from octorec.engine.engine import Engine
 from octorec.engine.rank import by_popularity
-from octorec.engine.request import Request
 from octorec.engine.widths import as_width
 from octorec.errors import InputError
 from octorec.serve.batcher import Batcher, Pending, Serving
@@ -61,6 +60,7 @@ class Service:
         self.variants = variants
         self.running: Running | None = None
         self.guard: GuardTask | None = None
+        self.domains: dict[Engine, Serving] = {}  # what answers for further domains of a model
         self._make_engine = make_engine
         self._ends_at: float | None = None  # when draining is to be done
 
@@ -127,7 +127,7 @@ class Service:
             self.accepted -= 1
 
     async def _answer(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None) -> bytes:
-        pending = self._accept(asked, exposure)
+        pending = self._accept(asked, request_id, exposure)
         if pending.parsed.source == "popularity":
             before = pending.started = pending.finished = time.monotonic()
             ranked = await asyncio.to_thread(by_popularity, pending.parsed)  # may look at every item of a catalog
@@ -147,10 +147,11 @@ class Service:
         milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
         return with_timings(answer, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3})
 
-    def _accept(self, asked: RecommendRequest, exposure: Exposure | None) -> Pending:
+    def _accept(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None) -> Pending:
         """Check a request against what answers now, unless the queue is full."""
         self.batcher.refuse_if_full()
         arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
+        engine = serving.engine
         width: Any = asked.beam_width
         user = asked.user
         if exposure is not None:
@@ -159,12 +160,14 @@ class Service:
         try:
             if self.config.ab.unit_field in user:
                 user = without_unit(user, self.config, serving.engine)
-            lists: Any = asked  # of text or integers, which Request reads as text
-            what = lists.history, asked.k, width, lists.exclude, lists.allow, user
-            request = Request(*what, asked.exclude_seen, asked.features)
+            request = asked.request(width, user)
+            serving = self.domains.get(engine.of(request), serving) if self.domains else serving
             parsed = serving.engine.parse(request, self.batcher.drop_unknown)
         except InputError as error:
             raise invalid(error) from None
+        if self.config.http.show_prompt and parsed.tokens is not None and engine.prompts is not None:
+            shown = {"request_id": request_id, "prompt": engine.prompts.describe(parsed.tokens)}
+            logger.info("prompt", extra=shown)
         deadline = arrived + (asked.deadline_ms or self.config.batch.default_deadline_ms) / 1e3
         future = asyncio.get_running_loop().create_future()
         return Pending(request, serving, parsed, deadline, future, arrived, arrived)
@@ -184,7 +187,7 @@ class Service:
             seconds = await elsewhere(partial(warm_up, engine, bucket))
             slowest = max(slowest, seconds)
             _log_bucket(engine, bucket, seconds)
-        if engine.rows_are_fixed:
+        if engine.device.type == "cuda":
             await elsewhere(engine.measure_margin)
         self.batcher.stuck_after_s = max(self.config.batch.stuck_after_s, SLOWER_THAN_WARM_UP * slowest)
 
@@ -193,11 +196,14 @@ class Service:
             engine, max_batch = await asyncio.to_thread(self._loaded_engine)
             serving = Serving(engine, self.model)
             answering = {} if self.variants is None else await asyncio.to_thread(self.variants.load, serving)
+            self.domains = {one: Serving(one, self.model) for one in engine.domains.values() if one is not engine}
             others = tuple(dict.fromkeys(one.serving for one in answering.values() if one.serving is not serving))
+            others += tuple(self.domains.values())
             self.metrics.watch(lambda: self.batcher.running, lambda: self.batcher.waiting, engine.device.type == "cuda")
             self.batcher.start(serving, max_batch, asyncio.get_running_loop(), others)
             self.now_serving(serving)
-            await self.warm_up(engine)
+            for one in (engine, *self.domains):
+                await self.warm_up(one)
             if self.variants is not None:
                 await self._begin(self.variants, answering)
         except Exception as error:
@@ -230,6 +236,8 @@ class Service:
         max_batch = largest if self.config.batch.max_batch_size is None else self.config.batch.max_batch_size
         if max_batch > largest:
             raise InputError("max_batch_size", max_batch, f"at most the engine's largest batch size {largest}")
+        if len({*engine.domains.values()}) > 1 and self.config.admin.admin_port is not None:
+            raise InputError("admin_port", self.config.admin.admin_port, "items of several domains are not changed")
         share = self.config.batch.audit_share
         if share and not engine.policy.buckets.fixed:
             raise InputError("audit_share", share, "this engine has schedules alone: give it a fixed width too")

@@ -79,6 +79,8 @@ def read_variants(checkpoint: str | Path, config: ServeConfig) -> Variants:
     Raises InputError for a file, folder or field that cannot be, and for too little memory.
     """
     assert config.ab.experiment is not None
+    if not isinstance(config.engine.catalog, str | None):
+        raise InputError("experiment", config.ab.experiment, "is not run with several catalogs: give one")
     experiment = read_experiment(config.ab.experiment)
     check_server(experiment, config)
     own = Folders(Path(checkpoint).resolve(), Path(config.engine.catalog or Path(checkpoint) / CATALOG).resolve())
@@ -180,7 +182,7 @@ def _check_memory(experiment: Experiment, folders: Mapping[str, Folders], config
     for name, one in folders.items():
         if one.checkpoint not in models:
             with about_variant(config, experiment.variants[name], "checkpoint"):
-                models[one.checkpoint] = model_bytes(one.checkpoint, config.engine.device)
+                models[one.checkpoint] = model_bytes(one.checkpoint, config.engine.device, config.engine.base)
     catalogs = {one.catalog: folder_bytes(one.catalog) for one in folders.values()}
     needed, free = sum(models.values()) + sum(catalogs.values()), free_bytes(config.engine.device)
     if needed > free:

@@ -3,10 +3,13 @@
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 from octorec.catalog.catalog import Catalog
+from octorec.engine.catalogs import Catalogs
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
+from octorec.engine.model_folder import is_adapter
 from octorec.errors import InputError
 from octorec.serve.config import ServeConfig
 
@@ -55,11 +58,16 @@ def prepare(catalog: Catalog) -> None:
         getattr(catalog, name)
 
 
-def load_engine(checkpoint: str | Path, catalog: str | Path | Catalog | None, config: ServeConfig) -> Engine:
-    """Load an engine and make every look-up of its catalog; errors are those of `engine.load.load`."""
-    options = {**config.engine.of_engine(), "context_module": config.engine.context_module}
-    engine = load(checkpoint, catalog, config.engine.device, progress=_logged, **options)
-    prepare(engine.catalog)
+def load_engine(checkpoint: str | Path, catalog: Catalogs | None, config: ServeConfig, own: bool = False) -> Engine:
+    """Load an engine and make every look-up of its catalogs; errors are those of `engine.load.load`.
+
+    own: whether the checkpoint is the one that the server was started with, of which `base` may be said.
+    """
+    options: dict[str, Any] = {**config.engine.of_engine(), "context_module": config.engine.context_module}
+    base = config.engine.base if own or is_adapter(checkpoint) else None
+    engine = load(checkpoint, catalog, config.engine.device, progress=_logged, base=base, **options)
+    for one in (engine, *engine.domains.values()):
+        prepare(one.catalog)
     return engine
 
 

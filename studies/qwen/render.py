@@ -1,0 +1,111 @@
+"""The newest run of each model of `studies.qwen.run` as tables.
+
+python -m studies.qwen.render results/qwen.jsonl
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks import records
+from benchmarks.program import run
+from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenRow, QwenTrainingRow
+from benchmarks.rows.verdicts import Interval
+from benchmarks.tables import table
+
+KINDS = (QwenTrainingRow, QwenAnswersRow, QwenCertifiedRow, QwenParityRow)
+R = TypeVar("R", bound=QwenRow)
+
+
+def read(path: Path) -> list[QwenRow]:
+    """Return the rows of each model's newest run."""
+    found = records.read(path, *KINDS)
+    newest = {row.model: row.run for row in sorted(found, key=lambda row: row.run)}
+    return [row for row in found if row.run == newest[row.model]]
+
+
+def summary(path: Path) -> str:
+    """Return all tables of a file of rows."""
+    rows = read(path)
+    parts = training(_of(rows, QwenTrainingRow)), answers(_of(rows, QwenAnswersRow))
+    return "\n\n".join([*parts, certified(_of(rows, QwenCertifiedRow)), parity(_of(rows, QwenParityRow))])
+
+
+def training(rows: Sequence[QwenTrainingRow]) -> str:
+    """Return what was trained for how long."""
+    columns = ["model", "parameters", "codes", "steps", "items, millions", "loss of a code", "ms a step", "TFLOP/s"]
+    lines = [
+        [row.model, f"{row.parameters / 1e6:.1f} M", " x ".join(map(str, row.codebook_sizes)), row.training["steps"],
+         f"{row.items / 1e6:.1f}", f"{row.losses[0]:.3f} -> {row.losses[-1]:.3f}", f"{row.ms:.1f}", f"{row.tflops:.0f}"]
+        for row in rows
+    ]  # fmt: skip
+    return table([*columns, "seconds"], [[*line, f"{row.seconds:.0f}"] for line, row in zip(lines, rows, strict=True)])
+
+
+def answers(rows: Sequence[QwenAnswersRow]) -> str:
+    """Return each shop's recall and NDCG beside the floors'."""
+    columns = ["shop", "model", "targets", "NLL", "recall@10 (Markov chain, popularity)", "NDCG@10 (the same)"]
+    lines = [
+        [f"{row.shop}, {row.split}", row.model, f"{row.requests:,}", f"{row.nll:.3f}",
+         _three(row.recall_10, row.markov_recall_10, row.popularity_recall_10),
+         _three(row.ndcg_10, row.markov_ndcg_10, row.popularity_ndcg_10), _ends(row.recall_lead), _ends(row.ndcg_lead)]
+        for row in rows
+    ]  # fmt: skip
+    return table([*columns, "lead over the chain, recall@10", "lead, NDCG@10"], lines)
+
+
+def certified(rows: Sequence[QwenCertifiedRow]) -> str:
+    """Return what share of answers each width certifies."""
+    columns = [
+        "model",
+        "split",
+        "requests",
+        "beams",
+        "certified",
+        "exact",
+        "margin, nats",
+        "mass",
+        "recall@10",
+        "seconds",
+    ]
+    lines = [
+        [row.model, row.split, f"{row.requests:,}", row.beam_width, f"{row.certified:.4f}", f"{row.exact:.4f}",
+         f"{row.margin:.2g}", f"{row.mass:.4f}", f"{row.recall_10:.4f}", f"{row.seconds:.1f}"]
+        for row in rows
+    ]  # fmt: skip
+    return table(columns, lines)
+
+
+def parity(rows: Sequence[QwenParityRow]) -> str:
+    """Return how programs and precisions differ."""
+    columns = ["one", "other", "prompts", "beams", "scores differ, nats", "beams differ, nats", "overlap", "identical"]
+    lines = [
+        [row.one, row.other, row.prompts, row.beam_width, f"{row.score_difference:.2g}", f"{row.beam_difference:.2g}",
+         f"{row.overlap:.4f}", row.identical]
+        for row in rows
+    ]  # fmt: skip
+    return table(columns, lines)
+
+
+def _three(own: float, markov: float, popularity: float) -> str:
+    return f"{own:.4f} ({markov:.4f}, {popularity:.4f})"
+
+
+def _ends(lead: Interval) -> str:
+    low, high = ("unbounded" if end is None else f"{end:+.4f}" for end in (lead.low, lead.high))
+    return f"{lead.value:+.4f} ({low} .. {high})"
+
+
+def _of(rows: Iterable[QwenRow], kind: type[R]) -> list[R]:
+    return [row for row in rows if isinstance(row, kind)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=Path)
+    print(summary(parser.parse_args().rows))
+
+
+if __name__ == "__main__":
+    run(main)
