@@ -125,7 +125,7 @@ RESIZED: list[dict[str, Any]] = [
 def test_tables_are_read_as_peft_writes_them_where_new_tokens_resized_a_folder_s(
     config: dict[str, Any], tied: bool, tmp_path: Path
 ) -> None:
-    """Of a base read from a folder PEFT sees the new size, and writes tables under several names."""
+    """PEFT sees the new size of a base that was read from a folder, and writes tables under several names."""
     from transformers import AutoModelForCausalLM
 
     save(made("qwen3", tied), tmp_path / "base")

@@ -459,7 +459,7 @@ def test_what_is_no_token_id_is_not_shown(tmp_path: Path, ids: Any) -> None:
 
 
 def test_a_word_that_the_tokenizer_does_not_know_is_its_unknown_token(tmp_path: Path) -> None:
-    """As of T5's and older Llama's tokenizers, which have no token for each byte."""
+    """Tokenizers such as T5's have no token for each byte."""
     folder = openonerec(tmp_path)
     made = Tokenizer(WordLevel({"<unk>": 0, "seen": 1}, unk_token="<unk>"))
     made.normalizer, made.pre_tokenizer = Prepend("_ "), Whitespace()

@@ -169,7 +169,7 @@ def _id(entry: dict[str, Any]) -> int:
     return found
 
 
-def _unknown(model: dict[str, Any], tokenizer: Tokenizer) -> int | None:
+def _unknown(model: dict[str, Any], tokenizer: "Tokenizer") -> int | None:
     """Return the id that stands for a word which the tokenizer does not know; None where it knows all, by bytes."""
     text, place = model.get("unk_token"), model.get("unk_id")
     found: int | None = place if text is None else tokenizer.token_to_id(text)
