@@ -243,6 +243,7 @@ def test_an_index_has_the_titles_of_the_info_of_its_name(place: str, tmp_path: P
         (INFO + "<a_3><b_1><c_1>\tx\t", "line 4"),
         (INFO + "<a_3><b_1><c_1>\tx\t10", "item_id '10': got 'the SIDs"),
         (INFO.encode() + b"\xff", "cannot be read"),
+        (INFO.replace("\n", "\r"), "line 1: got .* has a carriage return inside"),
     ],
 )
 def test_what_is_no_info_is_refused_by_line(content: str | bytes, said: str, tmp_path: Path) -> None:
@@ -294,8 +295,10 @@ def test_a_kind_is_told_by_content_and_not_by_name(kind: str, name: str, tmp_pat
         ('{"5": 3}', "must begin as one of"),
         ('{"5": [3]}', "must begin as one of"),
         ("user_id,item_id\n1,2\n", "must begin as one of"),
-        (b"\xff\xfe{\x00", "must begin as one of"),
-        (b"\x1f\x8b\x08", "must begin as one of"),
+        (b"\xff\xfe{\x00", "is UTF-16 and must be UTF-8: iconv -f UTF-16"),
+        (b"\x1f\x8b\x08", "a gzip file"),
+        ("version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS'; .*git lfs pull"),
+        ("<!DOCTYPE html>", "a web page"),
         ("{" * 100_000, "must begin as one of"),
     ],
 )

@@ -94,6 +94,11 @@ def test_a_folder_of_onerec_v2_reads_codes(tmp_path: Path) -> None:
     assert "d_model 16" in said
 
 
+def test_a_language_model_without_a_tokenizer_is_not_said_to_read_codes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3", "vocab_size": 100}')
+    assert "has no tokenizer's files, which say what tokens stand for codes" in printed(tmp_path)
+
+
 def test_an_adapter_s_folder_shows_its_settings(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"r": 16, "base_model_name_or_path": "/home/x/base"}')
     said = printed(tmp_path)

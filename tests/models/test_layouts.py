@@ -205,7 +205,9 @@ def test_what_cannot_be_inferred_is_refused_with_what_was_found(
         ({"levels": [["<s_a_0>", "nope nope"]]}, "octorec.json: levels.0.1: got 'nope nope'; must be one token"),
         ({"levels": [["<s_a_0>", "<s_a_0>"]]}, "octorec.json: levels.0.1: got '<s_a_0>'; stands for an earlier code"),
         ({"begin": "<|nope|>"}, "octorec.json: begin: got '<|nope|>'; must be one token"),
-        ({"begin": {"my toys": "<|sid_begin|>"}}, "domain: got 'my toys'; must be a name of letters"),
+        ({"numbers": "run_on"}, "octorec.json: codebook_sizes: got None; is needed where numbers run on"),
+        ({"codebook_sizes": [4, 16, 16]}, "octorec.json: levels.0: got '<s_a_4>'; numbers of this level's tokens are"),
+        ({"begin": {"my toys": "<|sid_begin|>"}}, "octorec.json: begin: got 'my toys'; must be a name of letters"),
         ({"end": ["<|nope|>"]}, "octorec.json: end: got '<|nope|>'; must be one token"),
         ({"end": ["<s_a_0>"]}, "a token of a code can neither begin nor end an item"),
         ({"family": "llama"}, "octorec.json: family: got 'llama'; must be openonerec, onereason, minionerec or chat"),
@@ -245,3 +247,11 @@ def test_broken_files_are_refused_by_name(tmp_path: Path, name: str, raw: str) -
     folder = openonerec(tmp_path)
     (folder / name).write_text(raw)
     assert name in refused(folder)
+
+
+def test_an_end_of_text_that_is_no_token_is_the_tokenizer_s_fault(tmp_path: Path) -> None:
+    config = minionerec(tmp_path) / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token": "<|nope|>"}))
+    said = refused(tmp_path)
+    assert f"tokenizer {tmp_path}: eos_token: got '<|nope|>'; must be one token of the vocabulary" in said
+    assert "octorec.json" not in said

@@ -111,6 +111,40 @@ def test_tables_that_an_adapter_changes_are_those_of_peft(config: dict[str, Any]
     assert (ours.lm_head is None) == same
 
 
+RESIZED: list[dict[str, Any]] = [
+    {},
+    {"modules_to_save": ["embed_tokens", "lm_head"]},
+    {"modules_to_save": ["embed_tokens"]},
+    {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
+    {"trainable_token_indices": [3, *range(ROWS, ROWS + 5)]},
+]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("config", RESIZED, ids=lambda config: "-".join(map(str, config)) or "plain")
+def test_tables_are_read_as_peft_writes_them_where_new_tokens_resized_a_folder_s(
+    config: dict[str, Any], tied: bool, tmp_path: Path
+) -> None:
+    """PEFT sees the new size of a base that was read from a folder, and writes tables under several names."""
+    from transformers import AutoModelForCausalLM
+
+    save(made("qwen3", tied), tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    base.resize_token_embeddings(ROWS + 5, mean_resizing=False)
+    theirs = adapted(base, tmp_path / "adapter", **config)
+    ours = load_model(tmp_path / "adapter", base=tmp_path / "base")
+    assert len(ours.head) == ROWS + 5
+    assert_answers_are_those_of(theirs, ours)
+
+
+def test_a_table_that_is_written_twice_with_other_values_is_refused(tmp_path: Path) -> None:
+    both(tmp_path, modules_to_save=["embed_tokens"])
+    table = torch.zeros(ROWS, 48)
+    change(tmp_path, **{"base_model.model.model.embed_tokens.modules_to_save.weight": table})
+    with pytest.raises(InputError, match=r"embed_tokens\.modules_to_save\.weight: .* meets no weight of the base"):
+        load_model(tmp_path / "adapter", base=tmp_path / "base")
+
+
 @pytest.mark.parametrize("table", ["embed_tokens", "lm_head"])
 def test_a_product_for_a_table_is_merged_unless_the_base_is_tied(table: str, tmp_path: Path) -> None:
     assert_answers_are_those_of(*both(tmp_path / "untied", tied=False, target_modules=["q_proj", table]))

@@ -1,16 +1,27 @@
 """Each family's prompt is made of items' codes, letter by letter as it was trained, with one begin token at its end."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Prepend
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoTokenizer
 
 from octorec.errors import InputError
 from octorec.models.prompts import Prompt, Prompts
-from tests.models.made_tokenizers import minionerec, onereason, onerec_think_tokens, openonerec, write_tokenizer
+from tests.models.made_tokenizers import (
+    minionerec,
+    onereason,
+    onerec_think_tokens,
+    openonerec,
+    openonerec_tokens,
+    write_tokenizer,
+)
 from tests.models.test_chat_template import LIKE_QWEN3
 
 TWO = np.array([[1, 2, 3], [4, 5, 15]])
@@ -428,3 +439,35 @@ def test_tokens_that_only_another_file_names_are_found_in_text(tmp_path: Path) -
     largest = max(AutoTokenizer.from_pretrained(folder).get_added_vocab().values())
     (folder / "added_tokens.json").write_text(f'{{"<|more|>": {largest + 1}}}')
     assert Prompts(folder).of_text("a<|more|>").ids[1] == largest + 1
+
+
+def test_tokens_that_only_another_file_names_may_come_before_those_of_the_tokenizer(tmp_path: Path) -> None:
+    folder = openonerec(tmp_path)
+    whole = Prompts(folder).of_text("<s_a_3><s_b_2><s_c_1>").ids
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    codes = [one for one in raw["added_tokens"] if one["content"].startswith("<s_")]
+    raw["added_tokens"] = [one for one in raw["added_tokens"] if one not in codes]
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    (folder / "added_tokens.json").write_text(json.dumps({one["content"]: one["id"] for one in codes}))
+    np.testing.assert_array_equal(Prompts(folder).of_text("<s_a_3><s_b_2><s_c_1>").ids, whole)
+
+
+@pytest.mark.parametrize("ids", [[-1], [10**9], [1.5], np.array([2**40])])
+def test_what_is_no_token_id_is_not_shown(tmp_path: Path, ids: Any) -> None:
+    with pytest.raises(InputError, match=r"input_ids\.0"):
+        Prompts(openonerec(tmp_path)).describe(ids)
+
+
+def test_a_word_that_the_tokenizer_does_not_know_is_its_unknown_token(tmp_path: Path) -> None:
+    """Tokenizers such as T5's have no token for each byte."""
+    folder = openonerec(tmp_path)
+    made = Tokenizer(WordLevel({"<unk>": 0, "seen": 1}, unk_token="<unk>"))
+    made.normalizer, made.pre_tokenizer = Prepend("_ "), Whitespace()
+    made.add_special_tokens(["<unk>"])
+    made.add_tokens([AddedToken(one, normalized=False) for one in openonerec_tokens()])
+    made.save(str(folder / "tokenizer.json"))
+    prompts = Prompts(folder)
+    item = prompts.of_text("<s_a_3><s_b_2><s_c_1>").ids.tolist()
+    assert prompts.of_text("seen 用户<s_a_3><s_b_2><s_c_1>").ids.tolist() == [0, 1, 0, *item]
+    said = prompts.of_messages([{"role": "user", "content": "<|sid_end|> 用户"}])
+    assert made.token_to_id("<|sid_end|>") not in said.ids

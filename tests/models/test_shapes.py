@@ -52,6 +52,9 @@ def test_a_missing_tensor_and_another_shape_are_named() -> None:
         MismatchError, match="checkpoint f: got 'missing bos; unexpected nothing'; its tensors must be those"
     ):
         check_shapes(config, shapes, "checkpoint f")
+    others = {f"model.{name}": shape for name, shape in disk_shapes(config)}
+    with pytest.raises(MismatchError, match=r"missing .* and more; there are model\..* and more'"):
+        check_shapes(config, others, "checkpoint f")
 
 
 @pytest.mark.parametrize(

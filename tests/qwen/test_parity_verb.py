@@ -71,7 +71,8 @@ def test_a_domain_is_named_where_there_are_several(data: Path, made: Callable[[s
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--beam-width", "0"), "beam_width: got 0; must be 1 or more"),
+        (("--beam-width", "0"), "beam_width: got 0; must be 2 or more"),
+        (("--beam-width", "1"), "beam_width: got 1; must be 2 or more: of one beam transformers tells no score"),
         (("--tolerance", "2"), "tolerance: got 2.0; must be above 0 and below 1, in nats"),
         (("--requests", "0"), "requests: got 0; must be 1 or more"),
         (("--hold-out", "0"), "hold_out: got 0; must be 1 or more"),
@@ -126,3 +127,47 @@ def test_test_models_learn_the_prompts_that_are_asked(name: str, domain: str, ma
     for history in one.histories(3):
         asked = Prompts(one.folder).of_history(history, domain).ids
         np.testing.assert_array_equal(asked, one.layout.prompt(history, domain))
+
+
+def test_a_file_of_semantic_ids_is_a_catalog(data: Path, made: Callable[[str], Made], tmp_path: Path) -> None:
+    one = made("minionerec")
+    rows = zip(one.catalog.item_ids, one.catalog.codes.tolist(), strict=True)
+    index = {item: [f"<{letter}_{code}>" for letter, code in zip("abc", codes, strict=True)] for item, codes in rows}
+    (tmp_path / "x.index.json").write_text(json.dumps(index))
+    ask = ("parity", one.folder, "--data", data, *FEW, "--no-free", "--json")
+    assert octorec(*ask, "--catalog", tmp_path / "x.index.json").stdout == octorec(*ask).stdout
+
+
+def test_an_item_whose_code_has_no_token_is_named(data: Path, made: Callable[[str], Made], tmp_path: Path) -> None:
+    folder = made("minionerec").folder
+    (tmp_path / "x.index.json").write_text('{"m1": ["<a_1>", "<b_1>", "<c_33>"], "m2": ["<a_1>", "<b_1>", "<c_1>"]}')
+    ask = ("parity", folder, "--data", data, "--catalog", tmp_path / "x.index.json", *FEW)
+    said = "codes of level c: got '1 codes that the level lacks (33), of 1 items'"
+    assert said in octorec(*ask, expect=2).stderr
+
+
+def test_an_adapter_with_rows_for_new_tokens_is_compared(
+    data: Path, made: Callable[[str], Made], tmp_path: Path
+) -> None:
+    one = made("openonerec")
+    base, adapter = shutil.copytree(one.folder, tmp_path / "base"), tmp_path / "adapter"
+    model, whole = open_model(one.folder), open_model(one.folder)
+    model.resize_token_embeddings(300)
+    model.save_pretrained(base)
+    modules = ["embed_tokens", "lm_head"]
+    wrapped = get_peft_model(whole, LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=modules))
+    wrapped.save_pretrained(adapter)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(one.folder / name, adapter)
+        (base / name).unlink()
+    options = ("--catalog", one.folder / "catalog", "--base", base, "--no-free", "--json")
+    found = json.loads(octorec("parity", adapter, "--data", data, *FEW, *options).stdout)
+    assert found["outcome"] == "parity"
+
+
+def test_what_transformers_refuses_is_one_line(made: Callable[[str], Made], tmp_path: Path) -> None:
+    folder = shutil.copytree(made("openonerec").folder, tmp_path / "odd")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "initializer_range": None}))
+    with pytest.raises(InputError, match=r"is not read by transformers \(.*initializer_range"):
+        open_model(folder)

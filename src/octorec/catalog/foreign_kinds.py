@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from octorec.catalog.sid_pattern import SID
+from octorec.data.text_file import UTF16, UTF32, refuse_others
 from octorec.errors import InputError
 from octorec.reading import reason, require_file
 
@@ -31,6 +32,10 @@ def kind_of(path: str | Path, field: str = "catalog") -> Kind:
         raise InputError(field, str(path), f"is empty; {ALLOWED}")
     if head.startswith(b"PAR1"):
         return "parquet"
+    refuse_others(Path(path), head)
+    if head.startswith((*UTF16, *UTF32)):
+        kind = "UTF-32" if head.startswith(UTF32) else "UTF-16"
+        raise InputError(field, str(path), f"is {kind} and must be UTF-8: iconv -f {kind} -t UTF-8 OLD > NEW")
     text = head.decode("utf-8-sig", "replace")
     if _is_line(text):
         return "lines"

@@ -11,6 +11,7 @@ from octorec.reading import read_text
 
 MOST_BYTES = 2**29
 LINE = "must be SID, title and item_id with tabs between them"
+ENDS = "has a carriage return inside: lines end with \\n or \\r\\n"
 
 
 def read_info(path: str | Path) -> SidRows:
@@ -22,6 +23,8 @@ def read_info(path: str | Path) -> SidRows:
             continue
         sid, _, rest = line.rstrip("\r").partition("\t")
         title, tab, item = rest.rpartition("\t")  # a title may hold tabs
+        if "\r" in line.rstrip("\r"):
+            raise InputError(f"{path}: line {number}", line, ENDS)
         if not tab or not item.strip():
             raise InputError(f"{path}: line {number}", line, LINE)
         sids.append(sid.strip())

@@ -16,6 +16,8 @@ from octorec.data.json_file import JsonFile
 from octorec.data.tables import readable
 from octorec.errors import InputError
 
+TOKENS_OF = "are read beside the model whose tokens they are: as --catalog of a verb that is given its folder"
+
 
 def read_token_lines(path: str | Path, levels: Sequence[np.ndarray] | None) -> SidRows:
     """Return the items of a file, in its order; a title is the text `title` of an item's metadata.
@@ -25,7 +27,7 @@ def read_token_lines(path: str | Path, levels: Sequence[np.ndarray] | None) -> S
     """
     path = Path(path)
     if levels is None:
-        raise InputError(str(path), "token ids", "are read beside the model whose tokens they are: give its folder too")
+        raise InputError(str(path), "token ids", TOKENS_OF)
     ids, titles, tokens = [], [], []
     with readable(path):
         for row, line in enumerate(JsonFile(path).rows(), 1):

@@ -13,10 +13,10 @@ ONLY = ""  # the domain of a begin token that serves all
 NAME = re.compile(r"[\w.-]{0,64}")
 
 
-def require_domain(domain: Any) -> None:
+def require_domain(domain: Any, field: str = "domain") -> None:
     """Refuse what is no name of a domain. A template may write it, and no control token is made of such names."""
     if not isinstance(domain, str) or not NAME.fullmatch(domain):
-        raise InputError("domain", domain, "must be a name of letters, digits, _, . and -, at most 64")
+        raise InputError(field, domain, "must be a name of letters, digits, _, . and -, at most 64")
 
 
 def begun(

@@ -29,6 +29,7 @@ SID_BEGIN, SID_END = "<|sid_begin|>", "<|sid_end|>"
 DOMAINS = {"prod": "product", "living": "live"}  # OneReason's words for domains, where catalogs have others
 OPENONEREC_LEVELS = 3
 SHOWN = 6  # tokens in an error
+OF_TOKENS = {"levels", "numbers", "codebook_sizes", "begin", "end"}  # keys of octorec.json whose tokens are looked for
 SAY = f"docs/qwen.md has examples of what {VERSION} beside {CONFIG} may say"
 
 
@@ -73,22 +74,25 @@ def read_layout(folder: str | Path) -> Layout:
     folder = Path(folder)
     vocabulary, said = read_vocabulary(folder), read_layout_file(folder)
     guess = Guess(said.family or "chat", ()) if said.levels is not None else recognise(vocabulary)
-    source = VERSION if said.levels is not None else f"tokenizer {folder}"
+    own = [key for key in LayoutFile.__dataclass_fields__ if getattr(said, key) is not None]
+    source = VERSION if OF_TOKENS & {*own} else f"tokenizer {folder}"
     patterns = guess.levels if said.levels is None else said.levels
     levels = levels_of(vocabulary, patterns, said.numbers, said.codebook_sizes, source)
     begin: Mapping[str, str] = guess.begin
     if said.begin is not None:
         begin = {"": said.begin} if isinstance(said.begin, str) else said.begin
     for domain in begin:
-        require_domain(domain)
-    tokens = {domain: _id(vocabulary, text, "begin") for domain, text in begin.items()}
-    ends = guess.end if said.end is None else said.end
+        require_domain(domain, f"{VERSION}: begin")
+    tokens = {domain: _id(vocabulary, text, f"{VERSION}: begin") for domain, text in begin.items()}
+    if said.end is not None:
+        ends = _ends(vocabulary, said.end, f"{VERSION}: end")
+    else:
+        ends = _ends(vocabulary, guess.end, f"tokenizer {folder}: eos_token")
     try:
-        sids = SidTokens(levels, tokens, _ends(vocabulary, ends), said.scores_over or "vocabulary")
+        sids = SidTokens(levels, tokens, ends, said.scores_over or "vocabulary")
     except InputError as error:
         raise InputError(f"{source}: {error.field}", error.value, error.allowed) from None
     _check_size(folder, sids, vocabulary)
-    own = [key for key in LayoutFile.__dataclass_fields__ if getattr(said, key) is not None]
     recognised = f"{guess.family}, by its added tokens" if said.levels is None else VERSION
     if own and said.levels is None:
         recognised += f"; {', '.join(own)}: {VERSION}"
@@ -183,18 +187,16 @@ def _refused(vocabulary: Vocabulary, why: str) -> InputError:
     )
 
 
-def _ends(vocabulary: Vocabulary, said: tuple[str | End, ...]) -> tuple[EndToken, ...]:
+def _ends(vocabulary: Vocabulary, said: tuple[str | End, ...], where: str) -> tuple[EndToken, ...]:
     ends = [End(one) if isinstance(one, str) else one for one in said]
-    return tuple(EndToken(_id(vocabulary, one.token, "end"), one.scored) for one in ends)
+    return tuple(EndToken(_id(vocabulary, one.token, where), one.scored) for one in ends)
 
 
-def _id(vocabulary: Vocabulary, text: str, key: str) -> int:
+def _id(vocabulary: Vocabulary, text: str, where: str) -> int:
     """Return the id of a token by its text; an InputError where the text is no single token."""
     id = vocabulary.find(text)
     if id is None:
-        raise InputError(
-            f"{VERSION}: {key}", text, f"must be one token of the vocabulary ({', '.join(vocabulary.files)})"
-        )
+        raise InputError(where, text, f"must be one token of the vocabulary ({', '.join(vocabulary.files)})")
     return id
 
 

@@ -28,9 +28,11 @@ LOW = {  # how a tensor's name ends -> which matrix of its module it is
     ".lora_embedding_A": "a",
     ".lora_embedding_B": "b",
     ".token_adapter.trainable_tokens_delta": "rows",
+    ".token_adapter.base_layer.weight": "whole",
     ".base_layer.weight": "whole",
 }
 TOKENIZER = "tokenizer.json"
+ORIGINAL, SAVED = ".original_module.weight", ".modules_to_save.weight"  # what PEFT writes too of a resized table
 
 
 @dataclass
@@ -80,6 +82,7 @@ class LoraCheckpoint(Checkpoint):
         if EMBEDDING not in self.headers:
             raise InputError("base", str(self.folder), f"has no {EMBEDDING}: adapters of language models are merged")
         self._share_equal_head()
+        self._leave_out_copies()
         self._parts = _Planner(adapter / ADAPTER, lora, self.headers, self._tied, self._tensors).parts()
         self._take_shapes()
 
@@ -111,10 +114,23 @@ class LoraCheckpoint(Checkpoint):
         if both and torch.equal(super().load(HEAD), super().load(EMBEDDING)):
             del self.headers[HEAD], self._files[HEAD]
 
+    def _leave_out_copies(self) -> None:
+        """Leave out what PEFT writes beside a table that new tokens resized: as it was before training, and the same
+        values under a second name, that of its wrapper or of a tied head.
+        """
+        for name in list(self._tensors):
+            second = name.removesuffix(SAVED) + ".weight" if name.endswith(SAVED) else name
+            if self._tied and name.startswith(f"{PREFIX}lm_head.token_adapter."):
+                second = name.replace("lm_head", "model.embed_tokens", 1)
+            copied = second != name and second in self._tensors
+            if name.endswith(ORIGINAL) or (copied and torch.equal(self._tensor(name), self._tensor(second))):
+                del self._tensors[name]
+
     def _take_shapes(self) -> None:
         """Give merged tensors their type and shape; a head of its own where the adapter unties it."""
         base = self.headers[EMBEDDING]
-        if self._tied and EMBEDDING in self._parts and self._parts[EMBEDDING].whole is not None:
+        own = self._parts.get(EMBEDDING, Part())
+        if self._tied and own.whole is not None and own.rows is None:  # a head stays tied to trained rows
             self._parts.setdefault(HEAD, Part())
         for name, part in self._parts.items():
             shape = (self._tensors[part.whole] if part.whole else self.headers.get(name, base)).shape

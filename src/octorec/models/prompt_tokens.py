@@ -17,7 +17,7 @@ from octorec.errors import InputError
 from octorec.files import read_json
 from octorec.models.chat_template import Piece
 from octorec.models.sid_tokens import SidTokens
-from octorec.models.vocabulary import FILE_BYTES, TOKENIZER, Added, Vocabulary
+from octorec.models.vocabulary import FILE_BYTES, TOKENIZER, Vocabulary
 
 if TYPE_CHECKING:  # an extra brings it, which models that read codes do not need
     from tokenizers import Tokenizer
@@ -42,6 +42,7 @@ class PromptTokens:
         self.sids, self.closers = sids, {found for text in closers if (found := vocabulary.find(text)) is not None}
         self._all = _tokenizer({**raw, "added_tokens": _with_missing(raw, vocabulary)}, path)
         self._plain = _tokenizer({**raw, "added_tokens": [], "post_processor": None}, path)
+        self._unknown = _unknown(raw["model"], self._plain)
         self._remembered = lru_cache(REMEMBERED)(lambda text: tuple(self._found(text)))
         for token in vocabulary.added.values():
             if self._all.token_to_id(token.text) != token.id:
@@ -113,6 +114,8 @@ class PromptTokens:
         for id, (start, end) in zip(coded.ids, coded.offsets, strict=True):
             if id not in self.added or start < at:
                 continue
+            if id == self._unknown and self.added[id].text not in text[start:end]:  # a word, and no token's text
+                continue
             if start > at:
                 yield text[at:start]
             yield id, text[start:end]
@@ -146,22 +149,31 @@ class PromptTokens:
             return []
         ids = list(_encoded(self._plain, text).ids)
         for id in ids:
-            if id in self.added:
+            if id in self.added and id != self._unknown:
                 raise InputError("prompt", self.added[id].text, "would become a token of its own: leave it out")
         return ids
 
 
 def _with_missing(raw: dict[str, Any], vocabulary: Vocabulary) -> list[Any]:
-    """Return the added tokens of tokenizer.json and, after them, those that only other files name."""
+    """Return the added tokens of tokenizer.json and those that only other files name, by id, as the library asks."""
     entries = raw.get("added_tokens") or []
     there = {entry.get("content") for entry in entries}
-    missing = sorted((token for token in vocabulary.added.values() if token.text not in there), key=_by_id)
+    missing = [token for token in vocabulary.added.values() if token.text not in there]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return [*entries, *({"id": one.id, "content": one.text, **flags, "special": one.special} for one in missing)]
+    others = [{"id": one.id, "content": one.text, **flags, "special": one.special} for one in missing]
+    return sorted([*entries, *others], key=_id)
 
 
-def _by_id(token: Added) -> int:
-    return token.id
+def _id(entry: dict[str, Any]) -> int:
+    found: int = entry["id"]
+    return found
+
+
+def _unknown(model: dict[str, Any], tokenizer: "Tokenizer") -> int | None:
+    """Return the id that stands for a word which the tokenizer does not know; None where it knows all, by bytes."""
+    text, place = model.get("unk_token"), model.get("unk_id")
+    found: int | None = place if text is None else tokenizer.token_to_id(text)
+    return found
 
 
 def _tokenizer(raw: dict[str, Any], path: Path) -> "Tokenizer":

@@ -125,9 +125,7 @@ class Prompts:
         found = ids.tolist() if isinstance(ids, np.ndarray) else ids
         if not isinstance(found, list | tuple) or not 1 <= len(found) <= MOST_IDS:
             raise InputError("input_ids", found, f"must be a list of 1 to {MOST_IDS:,} token ids")
-        for place, one in enumerate(found):
-            if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < self._rows:
-                raise InputError(f"input_ids.{place}", one, f"must be a token id from 0 to {self._rows - 1:,}")
+        self._check_ids(found)
         return self._begun(found, domain, longest)
 
     def domain_of(self, domain: str = "") -> str:
@@ -139,8 +137,18 @@ class Prompts:
         return self.tokens.text([int(ids[code]) for ids, code in zip(self.sids.levels, codes, strict=True)])
 
     def describe(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Say what a prompt holds, a line each: tokens that were added, items, and between them words in quotes."""
-        return "\n".join(shown_prompt(self.tokens, list(map(int, ids))))
+        """Say what a prompt holds, a line each: tokens that were added, items, and between them words in quotes.
+
+        Raises InputError for what is no token id.
+        """
+        found = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        self._check_ids(found)
+        return "\n".join(shown_prompt(self.tokens, found))
+
+    def _check_ids(self, ids: Sequence[Any]) -> None:
+        for place, one in enumerate(ids):
+            if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < self._rows:
+                raise InputError(f"input_ids.{place}", one, f"must be a token id from 0 to {self._rows - 1:,}")
 
     def _begun(self, ids: Sequence[int], domain: str, longest: int | None) -> Prompt:
         """Return a prompt with its one begin token."""

@@ -29,11 +29,12 @@ def compare(
                 break
         elif tuple(found[name]) != shape:
             raise MismatchError(f"{where}: {name}", tuple(found[name]), f"its config.json says {shape}")
-    unknown = (name for name in found if name not in expected and not name.startswith(others))
-    unexpected = [] if len(missing) > SHOWN else [*unknown]
+    own = "its tensors must be those its config.json says"
+    if len(missing) > SHOWN:  # what was claimed after them was not looked at
+        raise MismatchError(where, f"missing {_some(missing)}; there are {_some([*found])}", own)
+    unexpected = [name for name in found if name not in expected and not name.startswith(others)]
     if missing or unexpected:
-        said = f"missing {_some(missing)}; unexpected {_some(unexpected)}"
-        raise MismatchError(where, said, "its tensors must be those its config.json says")
+        raise MismatchError(where, f"missing {_some(missing)}; unexpected {_some(unexpected)}", own)
 
 
 def _some(names: list[str]) -> str:

@@ -49,11 +49,12 @@ class Opened:
 
 
 def open_ours(folder: Path, catalog: Path | None = None, device: str = "cpu", base: Path | None = None) -> Opened:
-    """Open a folder on a device: in float32 on the CPU, else in bfloat16. catalog: None for the folder's own.
+    """Open a folder on a device: in float32 on the CPU, else in bfloat16.
 
-    base: the folder of an adapter's base, as in `lora.open_checkpoint`.
-
-    Raises InputError as the loaders of model, catalog and tokenizer do, and for a model that reads no tokens.
+    catalog: a folder, or a file that another project made; None for the folder's own. base: the folder of an adapter's
+    base, as in `lora.open_checkpoint`.
+    Raises InputError as the loaders of model, catalog and tokenizer do, for a model that reads no tokens, and for an
+    item with a code without a token.
     """
     opened = open_device(device)
     ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32

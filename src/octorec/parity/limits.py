@@ -8,9 +8,9 @@ LENGTH_PENALTIES = (0.0, 1.0)
 
 
 def check_beam_width(beam_width: int) -> None:
-    """Raise InputError unless there is a beam."""
-    if beam_width < 1:
-        raise InputError("beam_width", beam_width, "must be 1 or more")
+    """Raise InputError for fewer than two beams, of which transformers makes no beam search."""
+    if beam_width < 2:
+        raise InputError("beam_width", beam_width, "must be 2 or more: of one beam transformers tells no score")
 
 
 def check_tolerance(tolerance: float) -> None:

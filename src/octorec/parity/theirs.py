@@ -19,10 +19,12 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.models.checkpoint_folder import is_adapter
-from octorec.models.lora import open_checkpoint
+from octorec.models.hf_folder import Checkpoint
+from octorec.models.lora import EMBEDDING, open_checkpoint
 from octorec.models.sid_tokens import SidTokens
 from octorec.parity.beams import Beam, counted, item_tokens, token_steps
 from octorec.parity.token_trie import TokenTrie
+from octorec.reading import reason
 
 NO_PATH = -1e6  # below this a score is no sum of log-probabilities but a row that fills up
 ROWS = 64  # sequences in one forward pass
@@ -34,22 +36,41 @@ def open_model(folder: str | Path, device: str = "cpu", base: str | Path | None 
     """Return the folder's model as transformers reads it, in float32, with a generation configuration of no values.
 
     base: the folder of an adapter's base, as in `lora.open_checkpoint`; PEFT merges the adapter. No code of a folder
-    runs. Raises InputError for a quantized checkpoint, and for a folder that OctoRec would not read.
+    runs. Raises InputError for a quantized checkpoint, for a folder that OctoRec would not read, and for one that
+    transformers or PEFT does not.
     """
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import GenerationConfig
 
     checkpoint = open_checkpoint(folder, base)
     if checkpoint.quantized is not None:
         raise InputError("checkpoint", str(folder), f"is quantized ({checkpoint.quantized}): compare the 16-bit one")
+    try:
+        model = _read(checkpoint, Path(folder))
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:  # whatever they raise for a stranger's folder
+        raise InputError("checkpoint", str(folder), f"is not read by transformers ({reason(error)})") from error
+    model.generation_config = GenerationConfig()
+    return model.eval().to(device)
+
+
+def _read(checkpoint: Checkpoint, folder: Path) -> Any:
+    """Return what transformers reads, and PEFT merges. An adapter with rows for new tokens needs a base that has as
+    many: they are replaced by the adapter's.
+    """
+    from transformers import AutoModelForCausalLM
+
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint.folder, dtype=torch.float32, trust_remote_code=False, attn_implementation="eager"
     )
-    if is_adapter(folder):
-        from peft import PeftModel
+    if not is_adapter(folder):
+        return model
+    from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, folder).merge_and_unload()
-    model.generation_config = GenerationConfig()
-    return model.eval().to(device)
+    rows = checkpoint.shape(EMBEDDING)[0]
+    if rows != model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    return PeftModel.from_pretrained(model, folder).merge_and_unload()
 
 
 @torch.inference_mode()

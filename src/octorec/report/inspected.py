@@ -17,10 +17,10 @@ def render(found: Inspected) -> list[RenderableType]:
     out: list[RenderableType] = [f"{found.folder}: {family}"]
     if found.layout is not None:
         out += [_levels(found.layout), *_around(found.layout)]
+    elif isinstance(sizes := found.config.get("codebook_sizes"), list):
+        out.append(f"reads codes, not tokens: {', '.join(map(str, sizes))} codes a level")
     elif found.refused is None:
-        sizes = found.config.get("codebook_sizes")
-        codes = f": {', '.join(map(str, sizes))} codes a level" if isinstance(sizes, list) else ""
-        out.append(f"reads codes, not tokens{codes}")
+        out.append("has no tokenizer's files, which say what tokens stand for codes")
     return [*out, *_weights(found), *_config(found.config), *_ignored(found.ignored)]
 
 
