@@ -121,7 +121,8 @@ def borrowed(path: Path, inner: set[str]) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             used += [alias.name for alias in node.names]
-    return [name for name in used if name in inner - inner_names(tree)]
+    others = inner - inner_names(tree)
+    return [name for name in used if name in others]
 
 
 def test_what_measures_uses_public_names_of_the_package() -> None:

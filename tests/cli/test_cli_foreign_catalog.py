@@ -30,6 +30,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_file_is_shown_converted_and_answered_from(file: Path, make_checkpoint: Callable[..., Path]) -> None:
     shown = json.loads(octorec("catalog", "show", file, "7", "--json").stdout)["items"][0]
     assert (shown["item_id"], shown["codes"], shown["interactions"]) == ("7", [1, 1, 1], 13)

@@ -51,7 +51,9 @@ def by_score(engine: Engine, request: Request) -> list[tuple[str, float]]:
     return [(catalog.item_ids[place], float(scores[place])) for place in order]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [name if name == "onereason" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 def test_certified_answers_are_the_best_of_all_items(name: str, opened: Callable[[str], tuple[Made, Engine]]) -> None:
     """Scores are over the whole vocabulary; those of MiniOneRec count its forced end too."""
     one, engine = opened(name)
