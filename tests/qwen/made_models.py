@@ -114,6 +114,7 @@ def new_model(name: str, layout: Layout, shape: dict[str, Any], seed: int = 0) -
     return Qwen3ForCausalLM(Qwen3Config(**common, head_dim=16, tie_word_embeddings=name == "openonerec"))
 
 
+@torch.enable_grad()
 def learn(model: Any, layout: Layout, catalog: Catalog, interactions: Interactions, training: Training) -> None:
     """Train on windows of histories: the prompt's items and the answer with what ends it are to be predicted."""
     torch.manual_seed(training.seed)
