@@ -11,17 +11,15 @@ as the stage `starts` of the same call says, or else as a row of an earlier one 
 """
 
 import argparse
-import gc
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from benchmarks import records
 from benchmarks.program import run
@@ -30,7 +28,6 @@ from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import read_interactions
 from octorec.data.splits import Example
 from octorec.engine.batch import ParsedRequest
-from octorec.errors import InputError
 from octorec.kernels.device import open_device
 from studies.exact import render, settings
 from studies.exact.asked import Asked, Deadline, OutOfTime, parse_all
@@ -40,6 +37,7 @@ from studies.exact.policies import policies, times
 from studies.exact.shops import beside_markov, by_shop, markov_chain
 from studies.exact.subject import Subject, Targets, opened, spread
 from studies.exact.temperature import calibrated, forced_logits, nll, tempered
+from studies.stages import release, stage_names
 
 OUT = records.RESULTS / "exact.jsonl"
 SECONDS = {"temperature": 90, "starts": 45, "shops": 90, "certified": 75, "policies": 170, "times": 90, "million": 160}
@@ -170,22 +168,6 @@ class Study:
             release()
 
 
-def release() -> None:
-    """Give back the GPU memory of engines that are no longer used: their graphs hold gigabytes."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def names(text: str) -> list[str]:
-    """Read the names of stages, between commas."""
-    found = text.split(",")
-    for name in found:
-        if name not in SECONDS:
-            raise InputError("--stages", name, f"allowed: {', '.join(SECONDS)}")
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bf16", type=Path)
@@ -196,7 +178,8 @@ def main() -> None:
     now = datetime.now().isoformat(timespec="seconds")
     parser.add_argument("--run", default=now, help="whose rows these are; tables show the newest run")
     stages = ",".join(SECONDS)
-    parser.add_argument("--stages", type=names, default=[*SECONDS], help=f"these alone, of {stages}")
+    read = partial(stage_names, known=SECONDS)
+    parser.add_argument("--stages", type=read, default=[*SECONDS], help=f"these alone, of {stages}")
     parser.add_argument("--validation", type=int, default=5000, help="targets that choose the temperature")
     parser.add_argument("--temperature", type=float, help="instead of the one that validation chooses")
     parser.add_argument("--calibrated-only", action="store_true", help="leave the models as trained out")

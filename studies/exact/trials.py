@@ -33,9 +33,9 @@ from octorec.training.examples import TrainingSet, training_set
 from octorec.training.run import model_config, new_trainer
 from octorec.training.trainer import Trainer
 from studies.exact.data import HOLD_OUT, moe_form
-from studies.exact.run import release
 from studies.exact.temperature import calibrated, nll
 from studies.quality.sweep import parsed
+from studies.stages import release
 
 BASE = TrainConfig(
     batch_size=1024, learning_rate=1e-3, warmup=60, weight_decay=0.1, label_smoothing=0.1, dropout=0.2,

@@ -9,24 +9,21 @@ they are made; the outcomes of all targets lie beside them, a Parquet file a sho
 """
 
 import argparse
-import gc
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from benchmarks import records
 from benchmarks.program import run
 from benchmarks.rows.qwen import QwenTrainingRow
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import read_interactions
-from octorec.errors import InputError
 from octorec.kernels.device import open_device
 from octorec.models.hf_folder import Checkpoint
 from studies.exact.asked import Deadline
@@ -35,6 +32,7 @@ from studies.qwen import beside, folder, render
 from studies.qwen.answers import Answering, opened
 from studies.qwen.settings import Study
 from studies.qwen.train import Trained, deterministic, planned, steps_within, train
+from studies.stages import release, stage_names
 
 OUT = records.RESULTS / "qwen.jsonl"
 SECONDS = {"train": 240, "validation": 60, "test": 90, "parity": 60}
@@ -120,22 +118,6 @@ class Running:
         )  # fmt: skip
 
 
-def release() -> None:
-    """Give back the GPU memory of what is no longer used."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def names(text: str) -> list[str]:
-    """Read the names of stages, between commas."""
-    found = text.split(",")
-    for name in found:
-        if name not in SECONDS:
-            raise InputError("--stages", name, f"allowed: {', '.join(SECONDS)}")
-    return found
-
-
 def main(study: Study = STUDY) -> None:
     training = study.training
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -145,7 +127,8 @@ def main(study: Study = STUDY) -> None:
     parser.add_argument("--model", default=MODEL, help="how rows name it")
     now = datetime.now().isoformat(timespec="seconds")
     parser.add_argument("--run", default=now, help="whose rows these are")
-    parser.add_argument("--stages", type=names, default=[*SECONDS], help=f"these alone, of {','.join(SECONDS)}")
+    read = partial(stage_names, known=SECONDS)
+    parser.add_argument("--stages", type=read, default=[*SECONDS], help=f"these alone, of {','.join(SECONDS)}")
     parser.add_argument("--steps", type=int, help="of the training; without it as many as fit its seconds")
     parser.add_argument("--dropout", type=float, default=training.dropout)
     parser.add_argument("--learning-rate", type=float, default=training.learning_rate)

@@ -41,6 +41,7 @@ from studies.exact.certified import certified
 from studies.exact.run import Study
 from studies.exact.searches import Searches, ask
 from studies.exact.subject import Subject, Targets, opened, spread
+from studies.stages import stage_names
 
 SIZES = (16, 16, 32)
 
@@ -232,4 +233,4 @@ def test_a_stage_done_alone_adds_to_the_run_and_begins_as_was_measured(
 
 def test_a_stage_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"--stages: got 'milion'; allowed: temperature, starts, .*million"):
-        run.names("shops,milion")
+        stage_names("shops,milion", run.SECONDS)
