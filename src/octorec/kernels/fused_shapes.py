@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from triton import next_power_of_2
 
-from octorec.kernels import reference, stock
+from octorec.kernels import reference
 from octorec.kernels.beam_tiling import tiling_for
 from octorec.kernels.cast import empty_quantized
 from octorec.kernels.fp8 import GROUP, Granularity, values_of
-from octorec.kernels.ops import Beams, NodeFilter, Operand, Routing, TrieLevel, Variant
+from octorec.kernels.log_norm import tile_for
+from octorec.kernels.ops import Beams, Kept, NodeFilter, Operand, Routing, Spans, TrieLevel, Variant
 from octorec.kernels.plan import CHUNK, most_tiles
 from octorec.kernels.products import Card
 
@@ -55,11 +56,13 @@ class Shapes(Variant):
         self, q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
     ) -> Operand:
         """Heads of 128 are quantized by group as they are written, others by a second launch."""
-        batch, beams, heads, width = q.shape
-        shape = (batch * beams, heads * width)
-        if quantize_to is None or (quantize_to == "group" and width == GROUP):
-            return _result(q, shape, quantize_to)
-        return self.maybe_quantize(_empty(q, shape), quantize_to)
+        return self._attended(q, quantize_to)
+
+    def _attended(self, q: Tensor, quantize_to: Granularity | None) -> Operand:
+        rows = q.flatten(-2).flatten(0, -2)
+        if quantize_to is None or (quantize_to == "group" and q.shape[-1] == GROUP):
+            return _result(q, rows.shape, quantize_to)
+        return self.maybe_quantize(_empty(q, tuple(rows.shape)), quantize_to)
 
     def self_attention(
         self, qkv: Tensor, past: list[Tensor], ancestors: list[Tensor], quantize_to: Granularity | None
@@ -69,17 +72,26 @@ class Shapes(Variant):
         return _result(qkv, (batch * beams, heads * width), quantize_to)
 
     def rope(
-        self, qkv: Tensor, turns: Tensor, positions: Tensor, heads: int, norms: tuple[Tensor, Tensor] | None, eps: float
+        self,
+        qkv: Tensor,
+        turns: Tensor,
+        positions: Tensor,
+        heads: int,
+        norms: tuple[Tensor, Tensor] | None,
+        eps: float,
+        kept: Kept | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Stock operations take what they take, of meta tensors too."""
-        return stock.rope(qkv, turns, positions, heads, norms, eps)
+        """What is kept takes no room here."""
+        rows, width = len(qkv), turns.shape[1]
+        groups = (qkv.shape[1] // width - heads) // 2
+        k, v = kept[:2] if kept is not None else (_empty(qkv, (rows, groups, width)) for _ in range(2))
+        return _empty(qkv, (rows, heads, width)), k, v
 
     def prefill_attention(
-        self, q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
+        self, q: Tensor, keys: Tensor, values: Tensor, spans: Spans, quantize_to: Granularity | None
     ) -> Operand:
-        """No score is kept by the fused attention of a GPU; torch's on meta tensors keeps all."""
-        batch, tokens, heads, width = q.shape
-        return self.maybe_quantize(_empty(q, (batch * tokens, heads * width)), quantize_to)
+        """Its result is laid out as that of `cross_attention`."""
+        return self._attended(q, quantize_to)
 
     def beam_attention(
         self,
@@ -90,18 +102,19 @@ class Shapes(Variant):
         ancestors: list[Tensor],
         keys: Tensor,
         values: Tensor,
+        first: Tensor,
         lengths: Tensor,
         quantize_to: Granularity | None,
     ) -> Operand:
-        """It is computed by stock operations."""
-        found = stock.beam_attention(q, k, v, past, ancestors, keys, values, lengths, None)
-        assert isinstance(found, Tensor)
-        return self.maybe_quantize(found, quantize_to)
+        """Its result is laid out as that of `cross_attention`."""
+        return self._attended(q, quantize_to)
 
     def log_norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Logits of a piece are there at a time, with their exponentials."""
-        pieces = [self.head(x, rows).logsumexp(-1) for rows in weight.split(reference.VOCABULARY_PIECE)]
-        return torch.stack(pieces, -1).logsumexp(-1)
+        """Each tile of the vocabulary has a number for each row."""
+        parts = x.new_empty(-(-len(weight) // tile_for(self.card).columns), len(x), dtype=torch.float32)
+        out = parts.new_empty(len(x))
+        del parts  # they live until the result is there
+        return out
 
     def route(self, x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> Routing:
         """Two tables of a row's experts are made."""
