@@ -22,6 +22,7 @@ from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
 from octorec.engine.limits import MOST_SEEN
 from octorec.engine.policy import BeamStarts, Policy
+from octorec.engine.prefix_cache import PrefixCache
 from octorec.engine.probe import any_request, measured_margin
 from octorec.engine.prompted import domain_of, prompting
 from octorec.engine.rank import Found, Ranked
@@ -88,6 +89,11 @@ class Engine:
     def most_tokens(self) -> int:
         """Return how many tokens the prompts of a batch have at most; 0 for a model that reads codes."""
         return 0 if max_tokens(self.model) is None else self.config.most_tokens(self.model)
+
+    @property
+    def prefixes(self) -> PrefixCache | None:
+        """Return what keeps the beginnings of prompts; None where nothing does."""
+        return None if self.reader is None else self.reader.cache
 
     @property
     def user_fields(self) -> tuple[UserField, ...]:

@@ -175,4 +175,4 @@ class Found:
             items, scores = items[may], scores[may]
         earlier, last = self.bounds[row].tolist()
         cached = self.cached[row] if self.cached else 0
-        return Ranked(request, items[:k], scores[:k], (earlier, last), self.margin, items, cached)
+        return Ranked(request, items[:k], scores[:k], (earlier, last), self.margin, items, cached_tokens=cached)
