@@ -38,6 +38,7 @@ from benchmarks.rows.host import HostRow, JudgingRow
 from benchmarks.rows.kernels import AttentionRow, KernelCeilings, KernelFailure, KernelRow, ProductFailure, ProductRow
 from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, PrefillRow, RateRow
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
+from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenTrainingRow, QwenVerdictRow
 from benchmarks.rows.serving import OverheadRow, ServeRow, SoakRow, StartRow
 from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
 
@@ -74,6 +75,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "products.jsonl": (ProductRow, ProductFailure),
     "quality.jsonl": (TrainingRow, FloorRow, SetVerdict, PooledVerdict),
     "quantize.jsonl": (QuantizeRow,),
+    "qwen.jsonl": (QwenTrainingRow, QwenAnswersRow, QwenCertifiedRow, QwenVerdictRow, QwenParityRow),
     "same_bits.jsonl": (ProductBits, SearchBits),
     "semantic_ids.jsonl": (CodebookRow, CodebookRecall),
     "serve.jsonl": (ServeRow,),
