@@ -14,12 +14,11 @@ import dataclasses
 import gc
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,7 +32,6 @@ from benchmarks.rows.qwen_speed import QwenSpeedFailure, QwenSpeedRow, QwenWante
 from benchmarks.timer import Timing, time_on
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.kernels.device import ops_for
-from octorec.kernels.ops import Ops
 from octorec.models.qwen import Qwen
 
 BATCHES, CONTEXTS, BEAMS, BEAM = (8, 4, 2, 1), (1000, 5000), (64, 128, 512), 256
@@ -71,24 +69,22 @@ def rows() -> list[QwenWanted]:
 
 
 @lru_cache(maxsize=1)
-def model_of(model: str, precision: str, ops: Any, device: str, dtype: torch.dtype = torch.bfloat16) -> Qwen:
-    """A model with random weights on an Ops, kept until another one is asked for."""
-    return random_qwen(config_of(model), precision, ops=ops, device=device, dtype=dtype)
+def model_of(model: str, precision: str, device: str) -> Qwen:
+    """A model with random weights on the operations that serve on a device, kept until another one is asked for."""
+    return random_qwen(config_of(model), precision, ops=ops_for(torch.device(device)), device=device)
 
 
-def engine_of(row: QwenWanted, device: str, ops: Ops | None = None) -> Engine:
-    """Our engine for the shape of a row."""
-    ops = ops_for(torch.device(device)) if ops is None else ops
+def engine_of(row: QwenWanted, model: Qwen, device: str) -> Engine:
+    """Our engine for the shape of a row, on the operations of a model."""
     longest = max(lengths_of(row))
     limits = EngineConfig(
         batch_sizes=(row.batch,), beam_widths=(row.beam,), default_beam_width=row.beam, max_tokens=longest,
     )  # fmt: skip
-    model = model_of(row.model, row.precision, ops, device)
-    return Engine(model, catalog_of(row.model), limits, device, ops, prompts=prompts_of(row.model))
+    return Engine(model, catalog_of(row.model), limits, device, model.ops, prompts=prompts_of(row.model))
 
 
 def measure_octorec(row: QwenWanted, runs: int, device: str = "cuda") -> Measured:
-    engine = engine_of(row, device)
+    engine = engine_of(row, model_of(row.model, row.precision, device), device)
     config = config_of(row.model)
     engine.warm_up()
     count = 3 * (runs + HOST_RUNS) if row.prefix == "miss" else 1  # of batches, none of which a cache may hold
@@ -143,13 +139,13 @@ def tried(row: QwenWanted, name: str, runs: int, measure: Measure) -> QwenSpeedR
 
 
 def recorded_rows(
-    wanted: Iterable[QwenWanted], runs: int, out: Path, measures: dict[str, Measure]
+    wanted: Iterable[QwenWanted], runs: int, out: Path, measures: Mapping[str, Measure]
 ) -> Iterator[QwenSpeedRow | QwenSpeedFailure]:
     """Measure each batch, append its row, print and yield it. measures: how, by the first word of a system's name."""
     name = time.strftime("%Y-%m-%dT%H:%M:%S")
     for row in wanted:
         start = time.perf_counter()
-        done = tried(row, name, runs, measures[row.system.split()[0]])
+        done = tried(row, name, runs, measures[row.system.split()[0].rstrip(",")])
         records.append(out, done)
         print(f"{line(done)} ({time.perf_counter() - start:.0f} s)", flush=True)
         yield done
