@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from octorec.kernels import reference, steady
 from octorec.kernels.fp8 import quantize
-from octorec.kernels.ops import Routing
+from octorec.kernels.ops import Routing, Spans
 
 MOST = 203  # rows
 PARTS = (slice(0, 1), slice(202, 203), slice(7, 40), slice(73, 203))
@@ -83,16 +84,17 @@ def log_norm(width: int, vocabulary: int) -> Given:
 
 
 def prefill_attention(heads: int, width: int, longest: int) -> Given:
-    """Rows are requests, padded to the longest of them all or of some."""
-    q, keys, values = torch.randn(3, MOST, longest, heads, width)
+    """Rows are requests, whose last tokens are told; a third of a context is not new."""
     lengths = torch.randint(1, longest + 1, (MOST,))
+    q, keys, values = torch.randn(3, int(lengths.sum()), heads, width)
+    first, new = F.pad(lengths.cumsum(0), (1, 0)), lengths - lengths // 3
 
     def run(at: slice) -> Tensor:
-        most = int(lengths[at].max())
-        found = reference.prefill_attention(q[at, :most], keys[at, :most], values[at, :most], lengths[at], None)
+        queries = F.pad(new[at].cumsum(0), (1, 0))
+        asked = torch.cat([q[end - count : end] for end, count in zip(first[1:][at], new[at], strict=True)])
+        found = reference.prefill_attention(asked, keys, values, Spans(queries, first[:-1][at], lengths[at]), None)
         assert isinstance(found, Tensor)
-        padded = found.view(len(lengths[at]), most, -1)
-        return torch.stack([row[length - 1] for row, length in zip(padded, lengths[at].tolist(), strict=True)])
+        return found[queries[1:] - 1]
 
     return run
 
@@ -100,23 +102,22 @@ def prefill_attention(heads: int, width: int, longest: int) -> Given:
 def beam_attention(heads: int, width: int, context: int) -> Given:
     """Rows are beams."""
     q, k, v, first, second = torch.randn(5, 1, MOST, heads, width)
-    keys, values = torch.randn(2, 1, context, heads, width)
-    own, length = torch.arange(MOST)[None], torch.tensor([context - 1])
+    keys, values = torch.randn(2, context, heads, width)
+    own, first_row, length = torch.arange(MOST)[None], torch.tensor([1]), torch.tensor([context - 1])
     past = [(first, second), (second, first)]
     return lambda at: reference.beam_attention(
-        q[:, at], k[:, at], v[:, at], past, [own[:, at], own[:, at]], keys, values, length, None
+        q[:, at], k[:, at], v[:, at], past, [own[:, at], own[:, at]], keys, values, first_row, length, None
     )
 
 
 def beam_attention_of_requests(heads: int, width: int, context: int) -> Given:
-    """Contexts are as long as the longest of them all or of some."""
     q, k, v = torch.randn(3, MOST, 2, heads, width)
-    keys, values = torch.randn(2, MOST, context, heads, width)
     lengths = torch.randint(1, context + 1, (MOST,))
+    keys, values = torch.randn(2, int(lengths.sum()), heads, width)
+    first = lengths.cumsum(0) - lengths
 
     def run(at: slice) -> Tensor:
-        most, some = int(lengths[at].max()), (q[at], k[at], v[at])
-        found = reference.beam_attention(*some, [], [], keys[at, :most], values[at, :most], lengths[at], None)
+        found = reference.beam_attention(q[at], k[at], v[at], [], [], keys, values, first[at], lengths[at], None)
         assert isinstance(found, Tensor)
         return found.view(len(lengths[at]), -1)
 

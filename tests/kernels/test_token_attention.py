@@ -10,17 +10,24 @@ from torch import Tensor
 from benchmarks import unfused
 from octorec.kernels import fused, reference
 from octorec.kernels.fused_shapes import Shapes
+from octorec.kernels.ops import Kept, Spans
 from octorec.kernels.products import card_with
 from octorec.training import gpu_ops
 
-B, S, H, G, D, W = 3, 11, 6, 2, 8, 5
-LENGTHS = torch.tensor([11, 4, 1])
+B, H, G, D, W = 3, 6, 2, 8, 5
+R = 21  # rows of the pool, which belong to requests or to none
+FIRST, LENGTHS = torch.tensor([9, 0, 6], dtype=torch.int32), torch.tensor([11, 4, 1], dtype=torch.int32)
 EVERY = pytest.mark.parametrize("ops", [reference, fused, gpu_ops, unfused], ids=lambda ops: ops.__name__)
 
 
 def attended(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """One head's query [D] over keys and values [n, D]."""
     return (keys.double() @ q.double() / math.sqrt(D)).softmax(0) @ values.double()
+
+
+def spans(new: list[int]) -> Spans:
+    """The last new[b] tokens of each context are asked for."""
+    return Spans(torch.tensor([0, *new]).cumsum(0).int(), FIRST, LENGTHS)
 
 
 def turns(positions: int, theta: float = 100.0) -> Tensor:
@@ -50,16 +57,33 @@ def test_rope_turns_pairs_of_values_by_their_position(ops: ModuleType, normed: b
 
 
 @EVERY
-def test_a_prompts_token_attends_to_itself_and_those_before_it(ops: ModuleType) -> None:
+def test_keys_and_values_are_kept_in_rows_of_a_pool(ops: ModuleType) -> None:
     torch.manual_seed(0)
-    q, keys, values = torch.randn(B, S, H, D), torch.randn(B, S, G, D), torch.randn(B, S, G, D)
-    out = ops.prefill_attention(q, keys, values, LENGTHS, None).view(B, S, H, D)
+    qkv, positions, rows = torch.randn(4, (H + 2 * G) * D), torch.tensor([0, 3, 7, 3]), torch.tensor([5, 2, 9, 0])
+    pools = torch.full((11, G, D), 7.0), torch.full((11, G, D), 8.0)
+    q, k, v = ops.rope(qkv, turns(9), positions, H, None, 1e-6)
+    found = ops.rope(qkv, turns(9), positions, H, None, 1e-6, Kept(*pools, rows))
+    assert found[0].equal(q)
+    for pool, returned, new, before in zip(pools, found[1:], (k, v), (7.0, 8.0), strict=True):
+        assert returned is pool
+        assert pool[rows].equal(new)
+        assert pool.index_fill(0, rows, before).eq(before).all()
+
+
+@EVERY
+@pytest.mark.parametrize("new", [[11, 4, 1], [3, 4, 1], [10, 1, 1], [0, 2, 0]], ids=str)
+def test_a_prompts_token_attends_to_itself_and_those_before_it(ops: ModuleType, new: list[int]) -> None:
+    torch.manual_seed(0)
+    q, keys, values = torch.randn(sum(new) + 2, H, D), torch.randn(R, G, D), torch.randn(R, G, D)  # two are padding
+    out = ops.prefill_attention(q, keys, values, spans(new), None).view(-1, H, D)
     assert out.isfinite().all()
-    for b, length in enumerate(LENGTHS.tolist()):
-        for s in range(length):
+    row = 0
+    for first, length, count in zip(FIRST.tolist(), LENGTHS.tolist(), new, strict=True):
+        for end in range(first + length - count + 1, first + length + 1):
             for h in range(H):
-                expected = attended(q[b, s, h], keys[b, : s + 1, h * G // H], values[b, : s + 1, h * G // H])
-                torch.testing.assert_close(out[b, s, h], expected.float(), atol=1e-5, rtol=1e-5)
+                expected = attended(q[row, h], keys[first:end, h * G // H], values[first:end, h * G // H])
+                torch.testing.assert_close(out[row, h], expected.float(), atol=1e-5, rtol=1e-5)
+            row += 1
 
 
 def beams(positions: int, dtype: torch.dtype = torch.float32) -> tuple[object, ...]:
@@ -68,23 +92,24 @@ def beams(positions: int, dtype: torch.dtype = torch.float32) -> tuple[object, .
     pair = lambda *shape: (torch.randn(*shape).to(dtype), torch.randn(*shape).to(dtype))  # noqa: E731
     past = [pair(B, place + 1, G, D) for place in range(positions)]
     ancestors = [torch.randint(0, place + 1, (B, W)) for place in range(positions)]
-    return torch.randn(B, W, H, D).to(dtype), *pair(B, W, G, D), past, ancestors, *pair(B, S, G, D), LENGTHS, None
+    q, own, pools = torch.randn(B, W, H, D).to(dtype), pair(B, W, G, D), pair(R, G, D)
+    return q, *own, past, ancestors, *pools, FIRST, LENGTHS, None
 
 
 @EVERY
 @pytest.mark.parametrize("positions", [0, 1, 3])
 def test_a_beam_attends_to_its_context_and_its_own_ancestors_in_one_softmax(ops: ModuleType, positions: int) -> None:
     given = beams(positions)
-    q, k, v, past, ancestors, keys, values, lengths, _ = given
+    q, k, v, past, ancestors, keys, values, *_ = given
     out = ops.beam_attention(*given).view(B, W, H, D)
     for b in range(B):
         for w in range(W):
             for h in range(H):
-                g, n = h * G // H, lengths[b]
+                g, there = h * G // H, slice(FIRST[b], FIRST[b] + LENGTHS[b])
                 mine = [left[b, beam[b, w], g] for (left, _), beam in zip(past, ancestors, strict=True)] + [k[b, w, g]]
                 theirs = [left[b, beam[b, w], g] for (_, left), beam in zip(past, ancestors, strict=True)]
-                all_k = torch.cat([keys[b, :n, g], torch.stack(mine)])
-                all_v = torch.cat([values[b, :n, g], torch.stack([*theirs, v[b, w, g]])])
+                all_k = torch.cat([keys[there, g], torch.stack(mine)])
+                all_v = torch.cat([values[there, g], torch.stack([*theirs, v[b, w, g]])])
                 expected = attended(q[b, w, h], all_k, all_v).float()
                 torch.testing.assert_close(out[b, w, h], expected, atol=1e-5, rtol=1e-5)
 
@@ -116,8 +141,6 @@ def test_a_search_reads_no_value_on_the_host(ops: ModuleType) -> None:
     meta[3] = [tuple(t.to("meta") for t in pair) for pair in given[3]]
     meta[4] = [t.to("meta") for t in given[4]]
     assert ops.beam_attention(*meta).shape == (B * W, H * D)
-    q, keys, values = meta[0].expand(B, W, H, D), meta[5], meta[6]
-    assert ops.prefill_attention(q, keys[:, :W], values[:, :W], meta[7], None).shape == (B * W, H * D)
     x = torch.empty(4, (H + 2 * G) * D, device="meta")
     assert ops.rope(x, torch.empty(9, D, device="meta"), x[:, 0].long(), H, None, 1e-6)[0].shape == (4, H, D)
 
@@ -127,29 +150,23 @@ def test_on_a_gpu_they_run_in_a_graph_and_agree_with_the_references() -> None:
     given = beams(2, torch.bfloat16)
     there = [t.cuda() if isinstance(t, Tensor) else t for t in given]
     there[3], there[4] = [tuple(t.cuda() for t in pair) for pair in given[3]], [t.cuda() for t in given[4]]
-    keys, values, weight = there[5], there[6], torch.randn(2**14 + 3, H * D, device="cuda").bfloat16()
-    q = torch.randn(B, S, H, D, device="cuda").bfloat16()
-    qkv, positions = torch.randn(S, (H + 2 * G) * D, device="cuda").bfloat16(), torch.arange(S, device="cuda")
+    weight = torch.randn(2**14 + 3, H * D, device="cuda").bfloat16()
+    qkv, positions = torch.randn(11, (H + 2 * G) * D, device="cuda").bfloat16(), torch.arange(11, device="cuda")
 
     def run() -> list[Tensor]:
         out = fused.beam_attention(*there)
-        prompts = fused.prefill_attention(q, keys, values, there[7], None)
-        return [out, prompts, fused.log_norm(out, weight), *fused.rope(qkv, angles, positions, H, None, 1e-6)]
+        return [out, fused.log_norm(out, weight), *fused.rope(qkv, angles, positions, H, None, 1e-6)]
 
-    angles = turns(S).cuda()
+    angles = turns(11).cuda()
     eager, graph = run(), torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         captured = run()
     graph.replay()
     for found, expected in zip(captured, eager, strict=True):
         assert found.equal(expected)
-    inside = torch.arange(S) < LENGTHS[:, None]
-    theirs = reference.prefill_attention(q.cpu(), keys.cpu(), values.cpu(), LENGTHS, None).view(B, S, -1)[inside]
-    torch.testing.assert_close(eager[1].cpu().view(B, S, -1)[inside], theirs, atol=2e-2, rtol=2**-7)
     torch.testing.assert_close(eager[0].cpu(), reference.beam_attention(*given), atol=2e-2, rtol=2**-7)
     log_norm = reference.log_norm(eager[0].cpu(), weight.cpu())
-    torch.testing.assert_close(eager[2].cpu(), log_norm, atol=1e-3, rtol=1e-4)
-    for found, expected in zip(
-        eager[3:], reference.rope(qkv.cpu(), turns(S), torch.arange(S), H, None, 1e-6), strict=True
-    ):
+    torch.testing.assert_close(eager[1].cpu(), log_norm, atol=1e-3, rtol=1e-4)
+    theirs = reference.rope(qkv.cpu(), turns(11), torch.arange(11), H, None, 1e-6)
+    for found, expected in zip(eager[2:], theirs, strict=True):
         torch.testing.assert_close(found.cpu(), expected, atol=1e-2, rtol=2**-7)

@@ -16,7 +16,7 @@ from octorec.kernels import reference, stock
 from octorec.kernels.beam_tiling import tiling_for
 from octorec.kernels.cast import empty_quantized
 from octorec.kernels.fp8 import GROUP, Granularity, values_of
-from octorec.kernels.ops import Beams, NodeFilter, Operand, Routing, TrieLevel, Variant
+from octorec.kernels.ops import Beams, Kept, NodeFilter, Operand, Routing, Spans, TrieLevel, Variant
 from octorec.kernels.plan import CHUNK, most_tiles
 from octorec.kernels.products import Card
 
@@ -69,17 +69,23 @@ class Shapes(Variant):
         return _result(qkv, (batch * beams, heads * width), quantize_to)
 
     def rope(
-        self, qkv: Tensor, turns: Tensor, positions: Tensor, heads: int, norms: tuple[Tensor, Tensor] | None, eps: float
+        self,
+        qkv: Tensor,
+        turns: Tensor,
+        positions: Tensor,
+        heads: int,
+        norms: tuple[Tensor, Tensor] | None,
+        eps: float,
+        kept: Kept | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Stock operations take what they take, of meta tensors too."""
-        return stock.rope(qkv, turns, positions, heads, norms, eps)
+        return stock.rope(qkv, turns, positions, heads, norms, eps, kept)
 
     def prefill_attention(
-        self, q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
+        self, q: Tensor, keys: Tensor, values: Tensor, spans: Spans, quantize_to: Granularity | None
     ) -> Operand:
-        """No score is kept by the fused attention of a GPU; torch's on meta tensors keeps all."""
-        batch, tokens, heads, width = q.shape
-        return self.maybe_quantize(_empty(q, (batch * tokens, heads * width)), quantize_to)
+        """No score is kept."""
+        return self.maybe_quantize(_empty(q, (len(q), q.shape[1] * q.shape[2])), quantize_to)
 
     def beam_attention(
         self,
@@ -90,11 +96,12 @@ class Shapes(Variant):
         ancestors: list[Tensor],
         keys: Tensor,
         values: Tensor,
+        first: Tensor,
         lengths: Tensor,
         quantize_to: Granularity | None,
     ) -> Operand:
-        """It is computed by stock operations."""
-        found = stock.beam_attention(q, k, v, past, ancestors, keys, values, lengths, None)
+        """It is what stock operations return."""
+        found = stock.beam_attention(q, k, v, past, ancestors, keys, values, first, lengths, None)
         assert isinstance(found, Tensor)
         return self.maybe_quantize(found, quantize_to)
 

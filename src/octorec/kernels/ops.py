@@ -5,9 +5,9 @@ takes one as its argument `ops`. `ops_for(device)` in `kernels.device` gives the
 
 All products accumulate in float32 and return to the activations' type; logits stay float32.
 
-Letters: B requests, W beams, T = B * W rows, S context items (or tokens), H heads, G KV groups, D head width, C = H * D
-model width, P positions, E experts, F expert width, V codes a level, N and K the output and input width of a weight
-[N, K].
+Letters: B requests, W beams, T = B * W rows (or tokens), S context items, H heads, G KV groups, D head width, C = H * D
+model width, P positions, R rows of a pool of contexts, E experts, F expert width, V codes a level, N and K the output
+and input width of a weight [N, K].
 """
 
 from collections.abc import Callable
@@ -20,6 +20,27 @@ from octorec.kernels.fp8 import Granularity, Quantized
 
 Operand = Tensor | Quantized
 DEAD = 2**31 - 1  # the trie node of a dead beam: larger than every node, so that beams stay ascending
+
+
+class Spans(NamedTuple):
+    """Spans say which rows of packed tensors belong to each request.
+
+    queries [B + 1] int32, ascending: request b's new tokens are rows queries[b] .. queries[b + 1] - 1 of q. first [B]
+    int32: the row of keys and values at which its context begins. lengths [B] int32: tokens of its context, the new
+    ones last.
+    """
+
+    queries: Tensor
+    first: Tensor
+    lengths: Tensor
+
+
+class Kept(NamedTuple):
+    """A Kept says where keys and values of tokens go: the pools keys, values [R, G, D], and rows [T] int64."""
+
+    keys: Tensor
+    values: Tensor
+    rows: Tensor
 
 
 class Routing(NamedTuple):
@@ -160,25 +181,33 @@ class Ops(Protocol):
         ...
 
     def rope(
-        self, qkv: Tensor, turns: Tensor, positions: Tensor, heads: int, norms: tuple[Tensor, Tensor] | None, eps: float
+        self,
+        qkv: Tensor,
+        turns: Tensor,
+        positions: Tensor,
+        heads: int,
+        norms: tuple[Tensor, Tensor] | None,
+        eps: float,
+        kept: Kept | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Split each row into q, k and v, and turn the heads of q and k by the row's position (arXiv 2104.09864).
 
         qkv [T, (H + 2G) * D] = [q | k | v]; positions [T] int64. turns [P, D] float32: of each position the cosines of
         D / 2 angles, then their sines. Value d of a head turns with value d + D / 2: Hugging Face's convention.
         norms: weights [D] of an RMS norm of each head of q, and of k, that comes first (Qwen3). It is all computed in
-        float32 and rounded once -> q [T, H, D], k [T, G, D], v [T, G, D].
+        float32 and rounded once -> q [T, H, D], k [T, G, D], v [T, G, D]. With `kept`, k and v are written to its rows,
+        and its pools [R, G, D] are returned in their place.
         """
         ...
 
     def prefill_attention(
-        self, q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
+        self, q: Tensor, keys: Tensor, values: Tensor, spans: Spans, quantize_to: Granularity | None
     ) -> Operand:
         """Attend with each token of a prompt over itself and the tokens before it.
 
-        q [B, S, H, D]; keys, values [B, S, G, D], head h reads group h * G // H; lengths [B] integers in 1..S
-        -> [B*S, C]. Rows from a request's length on are padding: what they get is finite, and not specified. Scores,
-        softmax and sums are float32.
+        q [T, H, D]; keys, values [R, G, D], head h reads group h * G // H -> [T, C]. Of a request's n new tokens,
+        token i sees the first lengths[b] - n + i + 1 rows of its context. Rows of q from queries[B] on are padding:
+        what they get is finite, and not specified. Scores, softmax and sums are float32.
         """
         ...
 
@@ -191,15 +220,16 @@ class Ops(Protocol):
         ancestors: list[Tensor],
         keys: Tensor,
         values: Tensor,
+        first: Tensor,
         lengths: Tensor,
         quantize_to: Granularity | None,
     ) -> Operand:
         """Attend with each beam over its request's context, its own earlier positions and itself, in one softmax.
 
         q [B, W, H, D]; k, v [B, W, G, D] of this position. past[s]: k and v [B, W_s, G, D] that position s left;
-        ancestors[s] [B, W] integers: which beam of position s each beam descends from. keys, values [B, S, G, D]: the
-        context, once a request; lengths [B] integers in 1..S. Head h reads group h * G // H -> [B*W, C]. Scores,
-        softmax and sums are float32.
+        ancestors[s] [B, W] integers: which beam of position s each beam descends from. keys, values [R, G, D]: the
+        contexts, once a request: lengths[b] >= 1 rows from first[b] on, both [B] integers. Head h reads group
+        h * G // H -> [B*W, C]. Scores, softmax and sums are float32.
         """
         ...
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from octorec.kernels import fp8, steady
 from octorec.kernels.fp8 import Granularity, Quantized, dequantize, quantize
-from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, Sizes, TrieLevel
+from octorec.kernels.ops import DEAD, Beams, Kept, NodeFilter, Operand, Routing, Sizes, Spans, TrieLevel
 
 VOCABULARY_PIECE = 2**14  # rows of a vocabulary whose logits are there at a time
 
@@ -94,7 +94,13 @@ def causal_attention(qkv: Tensor) -> Tensor:
 
 
 def rope(
-    qkv: Tensor, turns: Tensor, positions: Tensor, heads: int, norms: tuple[Tensor, Tensor] | None, eps: float
+    qkv: Tensor,
+    turns: Tensor,
+    positions: Tensor,
+    heads: int,
+    norms: tuple[Tensor, Tensor] | None,
+    eps: float,
+    kept: Kept | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A head's norm stays in float32 until the head has turned."""
     groups = (qkv.shape[1] // turns.shape[1] - heads) // 2
@@ -106,21 +112,25 @@ def rope(
         assert isinstance(x32, Tensor)
         first, second = x32.chunk(2, -1)
         turned.append(torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(qkv.dtype))
-    return turned[0], turned[1], v.contiguous()
+    if kept is None:
+        return turned[0], turned[1], v.contiguous()
+    return turned[0], kept.keys.index_copy_(0, kept.rows, turned[1]), kept.values.index_copy_(0, kept.rows, v)
 
 
 def prefill_attention(
-    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
+    q: Tensor, keys: Tensor, values: Tensor, spans: Spans, quantize_to: Granularity | None
 ) -> Operand:
     """Requests are computed one by one, each at its own length: so a row's bits depend on no other request."""
-    out = torch.zeros_like(q)
-    for request, length in enumerate(lengths.tolist()):
-        k, v = (_by_head(t[request, :length], q.shape[2]) for t in (keys, values))  # [1, H, length, D]
-        scores = _scores(q[request, :length], k)  # [1, H, length, length]
-        later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+    out, queries = torch.zeros_like(q), spans.queries.tolist()
+    for begin, end, first, length in zip(
+        queries, queries[1:], spans.first.tolist(), spans.lengths.tolist(), strict=False
+    ):
+        k, v = (_by_head(t[first : first + length], q.shape[1]) for t in (keys, values))  # [1, H, length, D]
+        scores = _scores(q[begin:end], k)  # [1, H, end - begin, length]
+        later = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).triu(length - (end - begin) + 1)
         weights = scores.masked_fill(later, float("-inf")).softmax(-1)
-        out[request, :length] = steady.product(weights, v.mT)[0].transpose(0, 1).to(q.dtype)
-    return maybe_quantize(out.flatten(2).flatten(0, 1), quantize_to)
+        out[begin:end] = steady.product(weights, v.mT)[0].transpose(0, 1).to(q.dtype)
+    return maybe_quantize(out.flatten(1), quantize_to)
 
 
 def beam_attention(
@@ -131,15 +141,16 @@ def beam_attention(
     ancestors: list[Tensor],
     keys: Tensor,
     values: Tensor,
+    first: Tensor,
     lengths: Tensor,
     quantize_to: Granularity | None,
 ) -> Operand:
     """Requests are computed one by one, as in `prefill_attention`; own positions come after the context's."""
     heads, out = q.shape[2], torch.empty_like(q)
-    for request, length in enumerate(lengths.tolist()):
+    for request, (begin, length) in enumerate(zip(first.tolist(), lengths.tolist(), strict=True)):
         earlier = [tuple(t[request, beams[request]] for t in left) for left, beams in zip(past, ancestors, strict=True)]
         own = [_by_head(t, heads)[0] for pair in (*earlier, (k[request], v[request])) for t in pair]  # [H, W, D] each
-        context_k, context_v = (_by_head(t[request, :length], heads) for t in (keys, values))  # [1, H, length, D]
+        context_k, context_v = (_by_head(t[begin : begin + length], heads) for t in (keys, values))  # [1, H, length, D]
         mine = q[request].float().transpose(0, 1)  # [H, W, D]
         near = [(mine * each).sum(-1, keepdim=True) * q.shape[-1] ** -0.5 for each in own[::2]]
         weights = torch.cat([_scores(q[request], context_k)[0], *near], -1).softmax(-1)  # [H, W, length + positions]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from octorec.errors import InputError
 from octorec.kernels import reference
-from octorec.kernels.ops import Operand, Ops
-from octorec.models.layers import Head, Linear
+from octorec.kernels.ops import Kept, Operand, Ops, Spans
+from octorec.models.layers import Head
 from octorec.models.model import Choose, Force, Inputs, InputSpec, Logits, Reading, Step
 from octorec.models.qwen_config import SID_TOKENS, QwenConfig, checked_config
 from octorec.models.qwen_layers import Attention, Decoder, Layer, Level, turns_of
@@ -34,13 +34,14 @@ NO_TOKEN = -1e30  # the logit of a code that the vocabulary has no token for: fi
 class PromptKV:
     """A PromptKV holds what is kept of a batch between its steps.
 
-    hidden [B, C]: of each prompt's last token, normed. contexts: keys and values [B, S, G, D] of each layer, once a
-    request. lengths [B]. past[layer][place]: keys and values [B, W, G, D] that the beams of an earlier step left.
-    ancestors[place] [B, W]: the beam of that step which each present beam descends from.
+    hidden [B, C]: of each prompt's last token, normed. pools: keys and values [R, G, D] of each layer, once a request:
+    lengths [B] rows from first [B] on. past[layer][place]: keys and values [B, W, G, D] that the beams of an earlier
+    step left. ancestors[place] [B, W]: the beam of that step which each present beam descends from.
     """
 
     hidden: Tensor
-    contexts: list[tuple[Tensor, Tensor]]
+    pools: list[tuple[Tensor, Tensor]]
+    first: Tensor
     lengths: Tensor
     past: list[list[tuple[Tensor, Tensor]]]
     ancestors: list[Tensor] = field(default_factory=list)
@@ -149,10 +150,9 @@ class Qwen(nn.Module):
         put("lengths", np.array(len(tokens), np.int64))
 
     def prefill(self, inputs: Inputs) -> PromptKV:
-        tokens, lengths = _trimmed(inputs)
-        h, contexts = self._read(tokens, lengths)
-        last = h[torch.arange(len(h), device=h.device), lengths - 1]
-        return PromptKV(self.model.norm(last), contexts, lengths, past=[[] for _ in contexts])
+        h, pools, spans = self._read(inputs["tokens"], inputs["lengths"])
+        last = h[spans.queries[1:] - 1]
+        return PromptKV(self.model.norm(last), pools, spans.first, spans.lengths, past=[[] for _ in pools])
 
     def decode(self, step: int, codes: Tensor | None, parents: Tensor | None, state: PromptKV) -> Logits:
         batch = len(state.lengths)
@@ -165,68 +165,52 @@ class Qwen(nn.Module):
         def attend(place: int, *qkv: Tensor) -> Operand:
             q, k, v = (t.unflatten(0, (batch, -1)) for t in qkv)
             quantize_to = self._attention(place).o_proj.input_granularity
-            past, context = state.past[place], state.contexts[place]
-            out = self.ops.beam_attention(q, k, v, past, state.ancestors, *context, state.lengths, quantize_to)
+            past, context = state.past[place], (*state.pools[place], state.first, state.lengths)
+            out = self.ops.beam_attention(q, k, v, past, state.ancestors, *context, quantize_to)
             past.append((k, v))
             return out
 
-        positions = (state.lengths[:, None] + (step - 1)).expand(codes.shape).flatten()
+        positions = (state.lengths.long()[:, None] + (step - 1)).expand(codes.shape).flatten()
         h = self.model(self._tokens(step - 1, codes).flatten(), positions, attend)
         return self._logits(step, self.model.norm(h), batch)
 
     def forced(self, inputs: Inputs, codes: Tensor) -> list[Logits]:
         """Read each prompt with its item behind it, in one pass."""
-        tokens, lengths = _trimmed(inputs)
+        tokens, lengths = inputs["tokens"], inputs["lengths"]
         count = self.last_scored  # tokens of the item that are read
         given = torch.cat([codes, torch.zeros_like(codes[:, :1]).expand(-1, len(self.steps))], 1)  # an end has code 0
         item = torch.stack([self._tokens(step, given[:, step]) for step in range(count)], 1)
         place = lengths[:, None] + torch.arange(count + 1, device=tokens.device) - 1  # of what tells each step
         whole = F.pad(tokens, (0, count)).scatter(1, place[:, 1:], item)
-        h, _ = self._read(whole, lengths + count)
-        h = self.model.norm(h.gather(1, place[..., None].expand(-1, -1, h.shape[-1])))  # [B, count + 1, C]
+        h, _, spans = self._read(whole, lengths + count)
+        h = self.model.norm(h[spans.queries[:-1, None] + place])  # [B, count + 1, C]
         found = [self._logits(step, h[:, step].contiguous(), len(h)) for step in range(count + 1)]
         return found + [Logits(torch.zeros(len(h), 1, 1, device=h.device))] * (len(self.steps) - len(found))
 
     def data_rows(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Tokens beyond a prompt and its item are padding, where they are not left out."""
-        tokens, lengths = _trimmed(inputs)
-        if self._packs(tokens):
-            return {}
-        places = torch.arange(tokens.shape[1] + self.last_scored, device=tokens.device)
-        rows = (places < lengths[:, None] + self.last_scored).flatten()
-        layers = [name for name, module in self.model.layers.named_modules() if isinstance(module, Linear)]
-        return {f"model.layers.{name}": rows for name in layers}
+        """There is no padding: rows are tokens of prompts and items alone."""
+        return {}
 
-    def _read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Return the residual stream [B, S, C] of tokens [B, S], and the keys and values of each layer.
-
-        Packed: everything but attention is computed of data alone, in rows [T] of all prompts one after the other.
+    def _read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]], Spans]:
+        """Return the residual stream [T, C] of tokens [B, S], packed; the keys and values [T, G, D] of each layer,
+        which are pools; and where each prompt lies in both.
         """
-        batch, longest = tokens.shape
-        positions = torch.arange(longest, device=tokens.device)
-        packed = (positions < lengths[:, None]).flatten().nonzero()[:, 0] if self._packs(tokens) else None
-        contexts = []
+        ids, positions = _packed(tokens, lengths)
+        queries = F.pad(lengths.cumsum(0), (1, 0)).int()
+        spans = Spans(queries, queries[:-1], lengths.int())
+        kept = [self._pool(ids) for _ in self.model.layers]
 
-        def padded(rows: Tensor) -> Tensor:
-            if packed is not None:
-                rows = rows.new_zeros(batch * longest, *rows.shape[1:]).index_copy(0, packed, rows)
-            return rows.unflatten(0, (batch, longest))
+        def attend(place: int, q: Tensor, keys: Tensor, values: Tensor) -> Operand:
+            return self.ops.prefill_attention(q, keys, values, spans, self._attention(place).o_proj.input_granularity)
 
-        def attend(place: int, *qkv: Tensor) -> Operand:
-            q, k, v = map(padded, qkv)
-            contexts.append((k, v))
-            out = self.ops.prefill_attention(q, k, v, lengths, self._attention(place).o_proj.input_granularity)
-            return out[packed] if isinstance(out, Tensor) and packed is not None else out
+        h = self.model(ids, positions, attend, kept)
+        return h, [(each.keys, each.values) for each in kept], spans
 
-        ids, positions = tokens.flatten(), positions.repeat(batch)
-        if packed is not None:
-            ids, positions = ids[packed], positions[packed]
-        return padded(self.model(ids, positions, attend)), contexts
-
-    def _packs(self, tokens: Tensor) -> bool:
-        """Say whether prompts are packed: not on the meta device, and not where attention quantizes its result."""
-        layers = range(len(self.model.layers))
-        return not tokens.is_meta and all(self._attention(each).o_proj.input_granularity is None for each in layers)
+    def _pool(self, ids: Tensor) -> Kept:
+        """Return room for the keys and values of one layer: a row for each of the tokens `ids` [T]."""
+        embeddings, shape = self.model.embed_tokens.weight, (self.config.num_key_value_heads, self.config.head_dim)
+        keys, values = (embeddings.new_empty(len(ids), *shape) for _ in range(2))
+        return Kept(keys, values, torch.arange(len(ids), device=ids.device))
 
     def _tokens(self, step: int, codes: Tensor) -> Tensor:
         level = self.levels[step]
@@ -248,7 +232,12 @@ class Qwen(nn.Module):
         return Logits(values, self.ops.log_norm(h, self.head).unflatten(0, (batch, -1)))
 
 
-def _trimmed(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Return tokens and lengths without padding that all prompts share."""
-    tokens, lengths = inputs["tokens"], inputs["lengths"]
-    return tokens if tokens.is_meta else tokens[:, : int(lengths.max())], lengths
+def _packed(tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the tokens [T] of all prompts one after the other, and their positions; on the meta device, which has no
+    lengths, with padding.
+    """
+    positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    if tokens.is_meta:
+        return tokens.flatten(), positions.flatten()
+    inside = positions < lengths[:, None]
+    return tokens[inside], positions[inside]

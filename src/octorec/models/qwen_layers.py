@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from octorec.kernels.ops import Operand, Ops
+from octorec.kernels.ops import Kept, Operand, Ops
 from octorec.models.layers import DenseFFN, Linear, RMSNorm
 from octorec.models.names import Parts
 from octorec.models.qwen_config import QwenConfig
 
-Attend = Callable[[int, Tensor, Tensor, Tensor], Operand]  # layer, q [T, H, D], k and v [T, G, D] -> [T, H * D]
+Attend = Callable[[int, Tensor, Tensor, Tensor], Operand]  # layer, and what `Attention` returns -> [T, H * D]
 
 
 class Bias(nn.Module):
@@ -44,11 +44,14 @@ class Attention(nn.Module):
         self.o_proj = Linear(q, width, ops)
         self.heads, self.eps, self.ops = config.num_attention_heads, eps, ops
 
-    def forward(self, x: Operand, turns: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return q [T, H, D], k and v [T, G, D] of x [T, C], with q and k turned by `positions` [T]."""
+    def forward(self, x: Operand, turns: Tensor, positions: Tensor, kept: Kept | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q [T, H, D], k and v [T, G, D] of x [T, C], with q and k turned by `positions` [T].
+
+        With `kept`, k and v are written there, and its pools are returned in their place.
+        """
         qkv = self.qkv_proj(x, None if self.qkv_bias is None else self.qkv_bias(len(positions)))
         norms = None if self.q_norm is None or self.k_norm is None else (self.q_norm.weight, self.k_norm.weight)
-        return self.ops.rope(qkv, turns, positions, self.heads, norms, self.eps)
+        return self.ops.rope(qkv, turns, positions, self.heads, norms, self.eps, kept)
 
 
 class Layer(nn.Module):
@@ -62,11 +65,13 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(width, eps, ops)
         self.mlp = DenseFFN(width, config.intermediate_size, ops)
 
-    def forward(self, h: Tensor, turns: Tensor, positions: Tensor, attend: Callable[..., Operand]) -> Tensor:
+    def forward(
+        self, h: Tensor, turns: Tensor, positions: Tensor, attend: Callable[..., Operand], kept: Kept | None
+    ) -> Tensor:
         """Map the residual stream h [T, C] -> the same. attend(q, k, v): the attention's result [T, H * D]."""
         attention = self.self_attn
         x = self.input_layernorm(h, attention.qkv_proj.input_granularity)
-        h = attention.o_proj(attend(*attention(x, turns, positions)), h)
+        h = attention.o_proj(attend(*attention(x, turns, positions, kept)), h)
         return self.mlp(self.post_attention_layernorm(h, self.mlp.input_granularity), h)
 
 
@@ -81,11 +86,15 @@ class Decoder(nn.Module):
         self.turns: Tensor
         self.register_buffer("turns", torch.empty(0), persistent=False)
 
-    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """Return the residual stream [T, C] after the last layer, of tokens [T] at `positions` [T]."""
+    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend, kept: list[Kept] | None = None) -> Tensor:
+        """Return the residual stream [T, C] after the last layer, of tokens [T] at `positions` [T].
+
+        kept: where each layer keeps the tokens' keys and values; None: nowhere but in what `attend` gets.
+        """
         h = self.embed_tokens(tokens)
         for place, layer in enumerate(self.layers):
-            h = layer(h, self.turns, positions, lambda *qkv, place=place: attend(place, *qkv))
+            attend_there = lambda *qkv, place=place: attend(place, *qkv)  # noqa: E731
+            h = layer(h, self.turns, positions, attend_there, None if kept is None else kept[place])
         return h
 
 
