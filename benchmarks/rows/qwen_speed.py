@@ -67,3 +67,33 @@ class QwenStepRow(QwenSpeedRow):
     """A batch with some operations replaced by our kernels."""
 
     replaced: tuple[str, ...] = field(kw_only=True)  # operations that are kernels of ours
+
+
+@dataclass(frozen=True)
+class ProbeWanted:
+    """One operation of a Qwen model at one shape, computed in one way."""
+
+    operation: str
+    model: str  # whose dimensions: 1.7b or 8b
+    shape: str  # what differs between calls, such as requests x tokens
+    by: str  # ours, torch's way in words, or reference
+    precision: str  # bf16; rows or groups: FP8 with scales by token and channel, or by group and block
+
+
+@dataclass(frozen=True)
+class ProbeRow(ProbeWanted, Row):
+    """What one call takes."""
+
+    us: float  # microseconds of a call: median, 20th and 80th percentile
+    us_p20: float
+    us_p80: float
+    tflops: float  # TFLOP/s of what must be computed: of causal attention, half
+    gb_s: float  # GB/s of the fewest bytes that must move
+    error: float | None  # relative, against the reference in float32; None: the way leaves some of the work out
+
+
+@dataclass(frozen=True)
+class ProbeFailure(ProbeWanted, Row):
+    """A way that was refused."""
+
+    failure: str  # class and message of the exception
