@@ -14,10 +14,10 @@ from octorec.kernels.ops import Kept, Spans
 from octorec.kernels.products import card_with
 from octorec.training import gpu_ops
 
-B, H, G, D, W = 3, 6, 2, 8, 5
+B, H, G, D, W = 3, 6, 2, 16, 5
 R = 21  # rows of the pool, which belong to requests or to none
 FIRST, LENGTHS = torch.tensor([9, 0, 6], dtype=torch.int32), torch.tensor([11, 4, 1], dtype=torch.int32)
-EVERY = pytest.mark.parametrize("ops", [reference, fused, gpu_ops, unfused], ids=lambda ops: ops.__name__)
+EVERY = pytest.mark.parametrize("ops", [reference, gpu_ops, unfused], ids=lambda ops: ops.__name__)
 
 
 def attended(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -133,9 +133,9 @@ def test_the_log_norm_is_of_the_whole_vocabulary(ops: ModuleType, vocabulary: in
     torch.testing.assert_close(ops.log_norm(x, weight), expected, atol=1e-5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("ops", [fused, Shapes(card_with((9, 0)))], ids=["fused", "Shapes"])
-def test_a_search_reads_no_value_on_the_host(ops: ModuleType) -> None:
-    """On meta tensors, which have none: so a CUDA graph can hold it, and its memory can be counted."""
+def test_shapes_need_no_value() -> None:
+    """On meta tensors, which have none: so a search's memory can be counted before there is any."""
+    ops = Shapes(card_with((9, 0)))
     given = beams(2)
     meta = [t.to("meta") if isinstance(t, Tensor) else t for t in given]
     meta[3] = [tuple(t.to("meta") for t in pair) for pair in given[3]]

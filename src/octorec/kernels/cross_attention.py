@@ -12,20 +12,16 @@ At the model's shape that is 4 * T * S * C operations on 4 * T * C bytes and a s
 Letters: B requests, W beams, T = B * W rows, S context items, H heads, G KV groups, D head width, C = H * D.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from octorec.errors import InputError
-from octorec.kernels.cast import empty_quantized, to_e4m3
+from octorec.kernels.attend import attend, check_attention, empty_result, finished, store_heads
 from octorec.kernels.device import card_of
-from octorec.kernels.fp8 import GROUP, Granularity
-from octorec.kernels.maybe_quantize import quantize
+from octorec.kernels.fp8 import Granularity
 from octorec.kernels.ops import Operand
 from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.products import Tiling
-from octorec.kernels.self_attention import check_head_width
 
 
 def cross_attention(
@@ -45,20 +41,8 @@ def cross_attention(
     """
     batch, beams, heads, width = q.shape
     groups = keys.shape[2]
-    check_head_width(width)
-    if q.dtype not in (torch.bfloat16, torch.float16):
-        raise InputError("dtype", q.dtype, "cross-attention takes bfloat16 or float16")
-    assert q.is_contiguous()
-    assert keys.is_contiguous()
-    assert values.is_contiguous()
-    assert heads % groups == 0
-    fused = quantize_to == "group" and width == GROUP
-    out: Operand
-    if fused:
-        out = empty_quantized((batch * beams, heads * width), "group", q.dtype, q.device)
-        written, scale = out.values, out.scale
-    else:
-        out = written = scale = torch.empty(batch * beams, heads * width, dtype=q.dtype, device=q.device)
+    check_attention(q, keys, values)
+    out, written, scale, fused = empty_result(q, batch * beams, quantize_to)
     card = card_of(q.device)
     if tiling is None and keys is values and width == 128 and card.warp_groups:
         from octorec.kernels.cross_attention_hopper import cross_attention_hopper
@@ -74,7 +58,7 @@ def cross_attention(
             QUANTIZE=fused, launch_pdl=overlaps(q.device, batch * beams),
             num_warps=tiling.warps, num_stages=tiling.stages,
         )  # fmt: skip
-    return out if fused or quantize_to is None else quantize(written, quantize_to)
+    return finished(out, quantize_to)
 
 
 @triton.jit
@@ -101,47 +85,17 @@ def _cross_attention(
     scale = softmax_scale * 1.4426950408889634  # exp(x) = exp2(x * log2(e))
     full = length // ITEMS * ITEMS
     if full < length:  # first, so that it is read together with q
-        top, total, out = _attend(
-            q, keys_ptr + full * (G * D), values_ptr + full * (G * D), length - full, scale, top, total, out,
-            ITEMS, SHARED, True,
+        top, total, out = attend(
+            q, keys_ptr + full * (G * D), values_ptr + full * (G * D), length - full, length - full, scale, top, total,
+            out, ITEMS, SHARED, True,
         )  # fmt: skip
     for first in range(0, full, ITEMS):
-        top, total, out = _attend(
-            q, keys_ptr + first * (G * D), values_ptr + first * (G * D), ITEMS, scale, top, total, out,
+        top, total, out = attend(
+            q, keys_ptr + first * (G * D), values_ptr + first * (G * D), ITEMS, ITEMS, scale, top, total, out,
             ITEMS, SHARED, False,
         )  # fmt: skip
-    x = (out / total[:, None]).to(q_ptr.dtype.element_ty)
-    if QUANTIZE:
-        x = x.to(tl.float32)
-        absmax = tl.max(tl.abs(x), 1, keep_dims=True)
-        values, group_scale = to_e4m3(x, absmax)
-        tl.store(out_ptr + at, values, inside)
-        row = (request * W + beam)[:, None]
-        tl.store(scale_ptr + row * scale_row + head * scale_group, group_scale, inside)
-    else:
-        tl.store(out_ptr + at, x, inside)
-
-
-@triton.jit
-def _attend(
-    q, keys_ptr, values_ptr, count, scale, top, total, out,
-    ITEMS: tl.constexpr, SHARED: tl.constexpr, MASKED: tl.constexpr,
-):  # fmt: skip
-    """Take the `count` items of a tile into the running maximum [ROWS], sum [ROWS] and output [ROWS, D]."""
-    item = tl.arange(0, ITEMS)
-    keys = tl.load(keys_ptr, (item < count)[:, None], other=0.0) if MASKED else tl.load(keys_ptr)
-    scores = tl.dot(q, keys.T)  # [ROWS, ITEMS]
-    if MASKED:
-        scores = tl.where((item < count)[None, :], scores, float("-inf"))
-    higher = tl.maximum(top, tl.max(scores, 1) * scale)
-    weights = tl.exp2(scores * scale - higher[:, None])
-    shrink = tl.exp2(top - higher)
-    total = total * shrink + tl.sum(weights, 1)
-    if SHARED:
-        values = keys
-    elif MASKED:
-        values = tl.load(values_ptr, (item < count)[:, None], other=0.0)
-    else:
-        values = tl.load(values_ptr)
-    out = tl.dot(weights.to(values.dtype), values, out * shrink[:, None])
-    return higher, total, out
+    row = (request * W + beam)[:, None]
+    store_heads(
+        out / total[:, None], at, row, head, inside, out_ptr, scale_ptr, scale_row, scale_group,
+        q_ptr.dtype.element_ty, QUANTIZE,
+    )  # fmt: skip

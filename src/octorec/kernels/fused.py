@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from octorec.kernels import reference, stock
+from octorec.kernels.attend import check_head_width
+from octorec.kernels.beam_attention import beam_attention as beam_attention
 from octorec.kernels.beam_step import beam_step as beam_step
 from octorec.kernels.beam_tiling import check_beams as check_beams
 from octorec.kernels.cross_attention import cross_attention as cross_attention
@@ -20,12 +22,11 @@ from octorec.kernels.rms_norm import rms_norm as rms_norm
 from octorec.kernels.route import check_experts
 from octorec.kernels.route import route as route
 from octorec.kernels.rows import row_groups
-from octorec.kernels.self_attention import check_head_width
 from octorec.kernels.self_attention import self_attention as self_attention
 from octorec.kernels.swiglu import swiglu as swiglu
 
 causal_attention = reference.causal_attention  # torch's own fused kernel, and for training only
-rope, prefill_attention, beam_attention = stock.rope, stock.prefill_attention, stock.beam_attention
+rope, prefill_attention = stock.rope, stock.prefill_attention
 
 
 def check_sizes(sizes: Sizes) -> None:

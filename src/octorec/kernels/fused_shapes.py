@@ -55,11 +55,13 @@ class Shapes(Variant):
         self, q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, quantize_to: Granularity | None
     ) -> Operand:
         """Heads of 128 are quantized by group as they are written, others by a second launch."""
-        batch, beams, heads, width = q.shape
-        shape = (batch * beams, heads * width)
-        if quantize_to is None or (quantize_to == "group" and width == GROUP):
-            return _result(q, shape, quantize_to)
-        return self.maybe_quantize(_empty(q, shape), quantize_to)
+        return self._attended(q, quantize_to)
+
+    def _attended(self, q: Tensor, quantize_to: Granularity | None) -> Operand:
+        rows = q.flatten(-2).flatten(0, -2)
+        if quantize_to is None or (quantize_to == "group" and q.shape[-1] == GROUP):
+            return _result(q, rows.shape, quantize_to)
+        return self.maybe_quantize(_empty(q, tuple(rows.shape)), quantize_to)
 
     def self_attention(
         self, qkv: Tensor, past: list[Tensor], ancestors: list[Tensor], quantize_to: Granularity | None
@@ -84,8 +86,8 @@ class Shapes(Variant):
     def prefill_attention(
         self, q: Tensor, keys: Tensor, values: Tensor, spans: Spans, quantize_to: Granularity | None
     ) -> Operand:
-        """No score is kept."""
-        return self.maybe_quantize(_empty(q, (len(q), q.shape[1] * q.shape[2])), quantize_to)
+        """Its result is laid out as that of `cross_attention`."""
+        return self._attended(q, quantize_to)
 
     def beam_attention(
         self,
@@ -100,10 +102,8 @@ class Shapes(Variant):
         lengths: Tensor,
         quantize_to: Granularity | None,
     ) -> Operand:
-        """It is what stock operations return."""
-        found = stock.beam_attention(q, k, v, past, ancestors, keys, values, first, lengths, None)
-        assert isinstance(found, Tensor)
-        return self.maybe_quantize(found, quantize_to)
+        """Its result is laid out as that of `cross_attention`."""
+        return self._attended(q, quantize_to)
 
     def log_norm(self, x: Tensor, weight: Tensor) -> Tensor:
         """Logits of a piece are there at a time, with their exponentials."""

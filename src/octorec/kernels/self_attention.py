@@ -13,14 +13,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from octorec.errors import InputError
+from octorec.kernels.attend import check_head_width
 from octorec.kernels.cast import empty_quantized
 from octorec.kernels.fp8 import Granularity
 from octorec.kernels.ops import Operand
 from octorec.kernels.overlap import overlaps, wait_for_inputs
 from octorec.kernels.rows import row_groups, store_quantized
-
-HEAD_WIDTHS = (16, 32, 64, 128)
 
 
 def self_attention(
@@ -28,7 +26,7 @@ def self_attention(
 ) -> Operand:
     """Compute `Ops.self_attention`: qkv [B, W, 3, H, D], past[p] [B, W_p, 3, H, D], ancestors[p] [B, W] -> [B*W, C].
 
-    Contiguous, of one 16-bit type or float32; D one of HEAD_WIDTHS. One launch, a program a row: all heads of a row are
+    Contiguous, of one 16-bit type or float32; D as `attend` takes it. One launch, a program a row: all heads of a row are
     at hand, so that a scale a token costs no second pass. Scores, softmax and sums are float32.
     """
     batch, beams, _, heads, width = qkv.shape
@@ -50,12 +48,6 @@ def self_attention(
         launch_pdl=overlaps(qkv.device, rows), num_warps=4 if groups <= 16 else 8,
     )  # fmt: skip
     return out
-
-
-def check_head_width(width: int) -> None:
-    """Refuse heads that no tile of the attention kernels holds."""
-    if width not in HEAD_WIDTHS:
-        raise InputError("d_head", width, f"the attention kernels take {', '.join(map(str, HEAD_WIDTHS))}")
 
 
 @triton.jit
