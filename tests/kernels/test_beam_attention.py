@@ -131,9 +131,7 @@ def test_agrees_at_real_sizes(shape: tuple, device: str) -> None:
     requests, beams = slice(0, 1), slice(shape[1] // 2, shape[1] // 2 + 8)
     some = of(given, requests, beams)
     assert_close(got[requests, beams].flatten(0, 1).cpu(), exact(some))
-    assert torch.equal(
-        beam_attention(*some, None), got[requests, beams].flatten(0, 1)
-    )  # the same bits, in another tile
+    assert torch.equal(beam_attention(*some, None), got[requests, beams].flatten(0, 1))  # from another tile
     last = slice(shape[0] - 1, shape[0])
     assert torch.equal(beam_attention(*of(given, last, slice(None)), None), got[-1])
 

@@ -85,9 +85,9 @@ def attend(
 
 @triton.jit
 def store_heads(x, at, row, head, inside, out_ptr, scale_ptr, scale_row, scale_group, KIND, QUANTIZE: tl.constexpr):
-    """Write float32 x [ROWS, D] of one head a row to `at`, rounded to KIND; QUANTIZE: and then by group, which a head is.
+    """Write float32 x [ROWS, D], a head a row, to `at`: rounded to KIND, and then by group with QUANTIZE.
 
-    row, head, inside: [ROWS, 1] or a number.
+    row, head, inside: [ROWS, 1], or a number.
     """
     x = x.to(KIND)
     if QUANTIZE:

@@ -124,7 +124,7 @@ def _own(
     for p in tl.static_range(P + 1):
         k = tl.load(k_ptrs[p] + places[p], inside[:, None], other=0.0)
         scores += (tl.sum(q * k.to(tl.float32), 1),)  # type: ignore[assignment]
-    top = scores[0]
+    top = scores[0]  # type: ignore[misc]
     for p in tl.static_range(P):
         top = tl.maximum(top, scores[p + 1])
     total = tl.zeros_like(top)

@@ -19,6 +19,7 @@ from octorec.kernels.maybe_quantize import maybe_quantize as maybe_quantize
 from octorec.kernels.moe import moe as moe
 from octorec.kernels.ops import Sizes
 from octorec.kernels.rms_norm import rms_norm as rms_norm
+from octorec.kernels.rope import rope as rope
 from octorec.kernels.route import check_experts
 from octorec.kernels.route import route as route
 from octorec.kernels.rows import row_groups
@@ -26,7 +27,7 @@ from octorec.kernels.self_attention import self_attention as self_attention
 from octorec.kernels.swiglu import swiglu as swiglu
 
 causal_attention = reference.causal_attention  # torch's own fused kernel, and for training only
-rope, prefill_attention = stock.rope, stock.prefill_attention
+prefill_attention = stock.prefill_attention
 
 
 def check_sizes(sizes: Sizes) -> None:

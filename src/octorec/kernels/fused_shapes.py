@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from triton import next_power_of_2
 
-from octorec.kernels import reference, stock
+from octorec.kernels import reference
 from octorec.kernels.beam_tiling import tiling_for
 from octorec.kernels.cast import empty_quantized
 from octorec.kernels.fp8 import GROUP, Granularity, values_of
@@ -80,8 +80,11 @@ class Shapes(Variant):
         eps: float,
         kept: Kept | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Stock operations take what they take, of meta tensors too."""
-        return stock.rope(qkv, turns, positions, heads, norms, eps, kept)
+        """What is kept takes no room here."""
+        rows, width = len(qkv), turns.shape[1]
+        groups = (qkv.shape[1] // width - heads) // 2
+        k, v = kept[:2] if kept is not None else (_empty(qkv, (rows, groups, width)) for _ in range(2))
+        return _empty(qkv, (rows, heads, width)), k, v
 
     def prefill_attention(
         self, q: Tensor, keys: Tensor, values: Tensor, spans: Spans, quantize_to: Granularity | None

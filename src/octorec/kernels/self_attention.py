@@ -26,8 +26,8 @@ def self_attention(
 ) -> Operand:
     """Compute `Ops.self_attention`: qkv [B, W, 3, H, D], past[p] [B, W_p, 3, H, D], ancestors[p] [B, W] -> [B*W, C].
 
-    Contiguous, of one 16-bit type or float32; D as `attend` takes it. One launch, a program a row: all heads of a row are
-    at hand, so that a scale a token costs no second pass. Scores, softmax and sums are float32.
+    Contiguous, of one 16-bit type or float32; D as `attend` takes it. One launch, a program a row: all heads of a row
+    are at hand, so that a scale a token costs no second pass. Scores, softmax and sums are float32.
     """
     batch, beams, _, heads, width = qkv.shape
     check_head_width(width)
