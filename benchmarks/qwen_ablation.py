@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,13 @@ def run(shape: QwenWanted, steps: Sequence[int], with_engine: bool, runs: int, o
             model = random_qwen(config_of(row.model), step.precision, ops=mixture, device=device)
             engine, precision = engine_of(row, model, device), step.precision
         assert engine is not None
-        one, times = engine, FEW if step.base is reference else runs
-        report(out, row, name, replaced(number), lambda row, one=one, times=times: measure(one, row, times, device))
+        times = FEW if step.base is reference else runs
+        report(out, row, name, replaced(number), partial(measure, engine, runs=times, device=device))
     engine = None
     gc.collect()
     if with_engine:
-        row = replace(shape, system="octorec")
-        report(out, replace(row, system=ENGINE), name, OPERATIONS, lambda _: measure_octorec(row, runs, device))
+        row = replace(shape, system=ENGINE)
+        report(out, row, name, OPERATIONS, partial(measure_octorec, runs=runs, device=device))
 
 
 def report(
