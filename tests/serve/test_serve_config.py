@@ -4,6 +4,7 @@ import json
 import logging
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.testing
@@ -49,6 +50,7 @@ def test_flags_go_before_the_file_and_the_file_before_defaults(tmp_path: Path, m
     expected = ServeConfig.of(port=9001, max_list=5, batch_sizes=(1, 4), beam_widths=(8, 16), log_requests=False)
     assert seen == [expected]
     options = {"batch_sizes": (1, 4), "beam_widths": (8, 16), "max_exclude": 10_000, "exclude_seen": False}
+    options["prefix_cache_bytes"] = 250_000_000
     assert seen[0].engine.of_engine() == options
     assert read_config(None, {}) == ServeConfig()
     assert ServeConfig().http.host == "127.0.0.1"
@@ -96,8 +98,26 @@ max_repeat_share: 0.25
 audit_share: 0.01
 base: parent
 max_tokens: 2048
+batch_tokens: 8192
+prefix_cache: false
+prefix_cache_bytes: 1000000
+prefix_shared: true
 show_prompt: true
 """
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [
+        ({}, 250_000_000),
+        ({"device": "cuda"}, 4_000_000_000),
+        ({"prefix_cache_bytes": 7}, 7),
+        ({"prefix_cache_bytes": 0}, 0),
+        ({"prefix_cache": False, "prefix_cache_bytes": 7}, 0),
+    ],
+)
+def test_beginnings_of_prompts_are_kept_in_the_memory_that_is_given(given: dict[str, Any], size: int) -> None:
+    assert ServeConfig.of(**given).engine.of_engine()["prefix_cache_bytes"] == size
 
 
 def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
@@ -120,6 +140,10 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
                 4096,
                 "parent",
                 2048,
+                8192,
+                False,
+                1000000,
+                True,
             )
         ),
         BatchOptions(8, 2.0, 100, 500.0, 3.0, 0.25, 0.01),

@@ -35,7 +35,7 @@ class ParsedRequest:
     codes [1..max_history, L] int64 (-1 for an empty history), user [fields], features [*shape] by name. banned: by
     level, the nodes that its exclusions empty. widths: beams at each level. source: what answers, model or popularity.
     auto: whether a search with wider beams follows where this one is not certified.
-    tokens [n] int64: the whole prompt, for a model that reads tokens.
+    tokens [n] int64: the whole prompt, for a model that reads tokens. scope: as `Request` has it.
     """
 
     catalog: Catalog
@@ -50,6 +50,7 @@ class ParsedRequest:
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
     auto: bool = False
     tokens: np.ndarray | None = None
+    scope: str = ""
 
     @property
     def reading(self) -> Reading:
@@ -116,7 +117,7 @@ def parse(
         auto = (request.beam_width or limits.policy.default) == AUTO
         what = catalog, codes, user, chosen, banned, request.k, widths, notes
         tokens = None if prompt is None else prompt.ids
-        return ParsedRequest(*what, features=features, auto=auto, tokens=tokens)
+        return ParsedRequest(*what, features=features, auto=auto, tokens=tokens, scope=request.scope)
     _require_counts(catalog, limits, notes)
     notes.append(
         f"{'no item of the history is known' if request.history else 'history is empty'}: answered by popularity"

@@ -7,9 +7,11 @@ from typing import Any
 from octorec.catalog.catalog import Catalog
 from octorec.engine.buckets import Bucket, Buckets
 from octorec.engine.limits import (
+    DEFAULT_BATCH_TOKENS,
     DEFAULT_BEAM_WIDTH,
     DEFAULT_EXCLUDE,
     DEFAULT_TOKENS,
+    CacheBytes,
     Context,
     Excluded,
     Items,
@@ -41,6 +43,8 @@ class EngineConfig:
     max_items: Items | None = None  # room for a catalog that grows; None: a tenth more than it has
     max_rows: MostRows | None = None
     max_tokens: Tokens | None = None  # of a prompt, of models that read tokens; None: as the model, at most 4096
+    batch_tokens: Tokens | None = None  # of a batch's prompts; None: 32,768, or max_tokens if these are more
+    prefix_cache_bytes: CacheBytes = 0  # of the beginnings of prompts that are kept on the device; 0: none are
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -62,6 +66,10 @@ class EngineConfig:
         if (most := max_tokens(model)) is None:
             return self.max_history(model)
         return min(most, DEFAULT_TOKENS) if self.max_tokens is None else self.max_tokens
+
+    def most_tokens(self, model: Model) -> int:
+        """Return how many tokens the prompts of a batch have at most, for a model that reads tokens."""
+        return max(self.longest(model), DEFAULT_BATCH_TOKENS) if self.batch_tokens is None else self.batch_tokens
 
     def scored_at_once(self, longest: int, buckets: Sequence[Bucket]) -> int:
         """Return how many requests of `longest` items are scored together on a GPU, where Python launches operations.
@@ -96,17 +104,26 @@ class EngineConfig:
         if self.max_context is not None and self.max_context > model.max_history:
             allowed = f"at most the model's max_history, {model.max_history}: it reads no older items"
             raise InputError("max_context", self.max_context, allowed)
-        if self.max_tokens is not None:
-            most = max_tokens(model)
-            if most is None or self.max_tokens > most:
-                allowed = "this model reads no tokens" if most is None else f"at most the model's positions, {most:,}"
-                raise InputError("max_tokens", self.max_tokens, allowed)
+        self._check_tokens(model)
         for widths in self.buckets(len(model.codebook_sizes)).beams:
             beams = 1
             for step in model.steps:
                 if isinstance(step, Choose):
                     self._check_step(ops, beams, model.codebook_sizes[step.level], widths[step.level])
                     beams = widths[step.level]
+
+    def _check_tokens(self, model: Model) -> None:
+        most = max_tokens(model)
+        for name in ("max_tokens", "batch_tokens"):
+            if most is None and getattr(self, name) is not None:
+                raise InputError(name, getattr(self, name), "this model reads no tokens")
+        if most is None:
+            return
+        if self.max_tokens is not None and self.max_tokens > most:
+            raise InputError("max_tokens", self.max_tokens, f"at most the model's positions, {most:,}")
+        if self.batch_tokens is not None and self.batch_tokens < (longest := self.longest(model)):
+            allowed = f"at least the longest prompt's, {longest:,}; lower max_tokens, or raise it"
+            raise InputError("batch_tokens", self.batch_tokens, allowed)
 
     def _check_step(self, ops: Ops, beams: int, vocabulary: int, width: int) -> None:
         try:

@@ -4,7 +4,7 @@ The same code runs on the CPU through the reference operations and on a GPU thro
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse, parse_all
+from octorec.engine.batches import fitting, searched_once
 from octorec.engine.buckets import Bucket
 from octorec.engine.config import EngineConfig as EngineConfig
 from octorec.engine.device_catalog import DeviceCatalog
@@ -21,18 +22,20 @@ from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
 from octorec.engine.limits import MOST_SEEN
 from octorec.engine.policy import BeamStarts, Policy
+from octorec.engine.prefix_cache import PrefixCache
 from octorec.engine.probe import any_request, measured_margin
 from octorec.engine.prompted import domain_of, prompting
-from octorec.engine.rank import Found, Ranked, by_popularity
+from octorec.engine.rank import Found, Ranked
+from octorec.engine.reader import Memory, Reader
 from octorec.engine.request import Answer, Request, id_list, request_list
-from octorec.engine.search import SearchBatch, Searched, score, scored, search
+from octorec.engine.search import SearchBatch, Searched, score, scored, search, searched
 from octorec.engine.staging import Staging
 from octorec.engine.widths import Width, Widths
 from octorec.errors import InputError, NonFiniteError
 from octorec.kernels import reference
 from octorec.kernels.ops import Ops
 from octorec.models.features import Features, features_of
-from octorec.models.model import Inputs, Model, max_tokens
+from octorec.models.model import Inputs, Model, max_tokens, token_model
 from octorec.models.prompts import Prompts
 from octorec.models.user import UserField
 
@@ -41,7 +44,8 @@ class Engine:
     """An Engine answers requests with `model` over `catalog`. `octorec.load` makes one from a checkpoint folder.
 
     checkpoint: how errors name the model, its folder. starts: how wide `auto` begins; None: nothing was measured.
-    prompts: of a model that reads tokens; None: it reads codes.
+    prompts: of a model that reads tokens; None: it reads codes. reader: another engine's of the same weights; None
+    makes one, where the model reads prompts in parts.
     domains: engines by domain, where a model has several catalogs: this one and others of the same weights. `recommend`
     of any of them asks the one that a request is for.
     """
@@ -56,6 +60,7 @@ class Engine:
         checkpoint: str = "of this engine",
         starts: BeamStarts | None = None,
         prompts: Prompts | None = None,
+        reader: Reader | None = None,
     ):
         self.model, self.config, self.ops, self.checkpoint = model, config, ops, checkpoint
         self.device = torch.device(device)
@@ -67,6 +72,7 @@ class Engine:
         self._graphs: dict[Bucket, GraphedSearch] = {}
         self.margin = 0.0
         self.prompts = prompts
+        self.reader = self._new_reader() if reader is None else reader
         self.domains: Mapping[str, Engine] = {}
 
     @property
@@ -78,6 +84,16 @@ class Engine:
     def longest(self) -> int:
         """Return how much the model is given of a request: items of a history, or tokens of a prompt."""
         return self.config.longest(self.model)
+
+    @property
+    def most_tokens(self) -> int:
+        """Return how many tokens the prompts of a batch have at most; 0 for a model that reads codes."""
+        return 0 if max_tokens(self.model) is None else self.config.most_tokens(self.model)
+
+    @property
+    def prefixes(self) -> PrefixCache | None:
+        """Return what keeps the beginnings of prompts; None where nothing does."""
+        return None if self.reader is None else self.reader.cache
 
     @property
     def user_fields(self) -> tuple[UserField, ...]:
@@ -128,13 +144,13 @@ class Engine:
 
     @torch.inference_mode()
     def warm_up(self) -> list[BucketCost]:
-        """Compile and capture every bucket, so that no request waits for it. On the CPU there is nothing to do.
-
-        A model that reads tokens is not captured: its prompts are of any length.
-        """
-        costs = [self.captured(bucket).cost for bucket in self.buckets()] if self.rows_are_fixed else []
-        if self.device.type == "cuda":
-            self.measure_margin()
+        """Compile and capture every bucket, so that no request waits for it. On the CPU there is nothing to do."""
+        if not self.rows_are_fixed:
+            return []
+        costs = [self.captured(bucket).cost for bucket in self.buckets()]
+        for room in reversed(self.rooms):
+            self.capture_room(room)
+        self.measure_margin()
         return costs
 
     def measure_margin(self) -> None:
@@ -149,11 +165,23 @@ class Engine:
     def captured(self, bucket: Bucket) -> GraphedSearch:
         """Return the search of a bucket as a CUDA graph, on a GPU alone; it is captured now if it was not."""
         if bucket not in self._graphs:
-            pool = next((graph.graph.pool() for graph in self._graphs.values()), None)
+            first = None if self.reader is None else self.reader.graph_pool
+            pool = next((graph.graph.pool() for graph in self._graphs.values()), first)
             example = self.staged([self.parse(self.any_request())], bucket.size)
             run = partial(self._search, widths=bucket.widths)
             self._graphs[bucket] = GraphedSearch(run, bucket, example, self.device, pool)
         return self._graphs[bucket]
+
+    @property
+    def rooms(self) -> tuple[int, ...]:
+        """Return for how many tokens of a batch's prompts a CUDA graph is captured, ascending; of most engines none."""
+        return () if self.reader is None else self.reader.rooms
+
+    @torch.inference_mode()
+    def capture_room(self, room: int) -> None:
+        """Make the CUDA graph that reads `room` tokens, one of `rooms`, if it is not there."""
+        assert self.reader is not None
+        self.reader.capture(room)
 
     def cost(self, bucket: Bucket) -> BucketCost | None:
         """Return what capturing a bucket cost; None where nothing was captured, as on the CPU."""
@@ -188,9 +216,9 @@ class Engine:
         broken: list[int] = []
         for engine, numbers in self._by_engine(requests).items():
             parsed = engine.parse_all([requests[number] for number in numbers])
-            again = engine._searched_once(zip(numbers, parsed, strict=True), made_of, answers, broken)
+            again = searched_once(engine, zip(numbers, parsed, strict=True), made_of, answers, broken)
             while again:
-                again = engine._searched_once(again.items(), made_of, answers, broken)
+                again = searched_once(engine, again.items(), made_of, answers, broken)
         if broken:
             broken.sort()
             whose = _whose(requests, broken[0])
@@ -206,62 +234,9 @@ class Engine:
             found[self.of(request)].append(number)
         return {**found}
 
-    def _searched_once(
-        self,
-        todo: Iterable[tuple[int, ParsedRequest]],
-        made_of: Callable[[Ranked], Any],
-        answers: list[Any],
-        broken: list[int],
-    ) -> dict[int, ParsedRequest]:
-        """Search for each request once; put its answer into `answers`, or its number into `broken`.
-
-        Returns, by number, the requests whose search is to be repeated with wider beams.
-        """
-        again: dict[int, ParsedRequest] = {}
-
-        def answer(batch: Mapping[int, ParsedRequest], found: Found) -> None:
-            for row, (number, request) in enumerate(batch.items()):
-                if not found.finite(row):
-                    broken.append(number)
-                    continue
-                ranked = found.ranked(row, request)
-                if (wider := self.wider(ranked)) is None:
-                    answers[number] = made_of(ranked)
-                else:
-                    again[number] = wider
-
-        running: tuple[Mapping[int, ParsedRequest], Callable[[], Found]] | None = None
-        try:
-            for batch in self._batches(todo, made_of, answers):
-                done = None if running is None else (running[0], running[1]())
-                running = batch, self.launch([*batch.values()])
-                if done is not None:
-                    answer(*done)
-        except BaseException:
-            if running is not None and self.rows_are_fixed:
-                running[1]()  # the device still reads what is staged
-            raise
-        if running is not None:
-            answer(running[0], running[1]())
-        return again
-
-    def _batches(
-        self, todo: Iterable[tuple[int, ParsedRequest]], made_of: Callable[[Ranked], Any], answers: list[Any]
-    ) -> Iterator[dict[int, ParsedRequest]]:
-        """Yield batches of requests that fit the same beams, by number, each as soon as it is full.
-
-        What popularity answers is answered here.
-        """
-        buckets, waiting = self.policy.buckets, defaultdict[Widths, dict[int, ParsedRequest]](dict)
-        for number, one in todo:
-            if one.source == "popularity":
-                answers[number] = made_of(by_popularity(one))
-                continue
-            beams = buckets.beams_of(one.widths)
-            waiting[beams][number] = one
-            if len(waiting[beams]) == buckets.most(beams):
-                yield waiting.pop(beams)
-        yield from waiting.values()
+    def fitting(self, parsed: Sequence[ParsedRequest]) -> int:
+        """Return how many of the first of some requests a batch has room for, by their prompts: one at least."""
+        return fitting(parsed, self.most_tokens)
 
     def wider(self, ranked: Ranked) -> ParsedRequest | None:
         """Return the same request with wider beams, where it asks for an exact answer and this one is not certified."""
@@ -300,24 +275,26 @@ class Engine:
         assert all(request.catalog is self.catalog for request in parsed), "parse again after replace_catalog"
         bucket = self.bucket_of(parsed)
         searched_in = self.device_catalog.first_nodes[-1], self.catalog
-        if self.device.type == "cuda" and self.rows_are_fixed:
+        if self.device.type == "cuda":
             graph = self.captured(bucket)
+            _, cached = self._read(parsed)
             self._fill(graph.staging, parsed)
-            search = graph.launch()
+            wait = graph.launch()
+            search = lambda: (wait(), cached)  # noqa: E731
         else:
-            search = partial(self._searched, self.staged(parsed, bucket.size), bucket.widths)
+            search = partial(self._searched, self.staged(parsed, bucket.size), parsed, bucket.widths)
 
         def found() -> Found:
-            searched = search()
+            searched, cached = search()
             scores, nodes, bounds = (column.cpu().numpy() for column in searched)
-            return Found(scores, nodes, bounds, *searched_in, self.checkpoint, self.margin)
+            return Found(scores, nodes, bounds, *searched_in, self.checkpoint, self.margin, cached)
 
         return found
 
     @property
     def rows_are_fixed(self) -> bool:
         """Say whether a batch takes as long with fewer requests than its bucket holds: with graphs alone."""
-        return self.device.type == "cuda" and max_tokens(self.model) is None
+        return self.device.type == "cuda"
 
     def bucket_of(self, parsed: Sequence[ParsedRequest]) -> Bucket:
         """Return the shape of the batch that these requests make: on a GPU the smallest bucket, else what they take."""
@@ -350,9 +327,10 @@ class Engine:
         return scores
 
     def _scored_at_once(self) -> int:
-        if not self.rows_are_fixed:
-            return self.config.batch_sizes[-1]
-        return self.config.scored_at_once(self.longest, self.buckets())
+        most = self.config.batch_sizes[-1]
+        if max_tokens(self.model) is not None:
+            return min(most, max(1, self.most_tokens // self.longest))
+        return most if not self.rows_are_fixed else self.config.scored_at_once(self.longest, self.buckets())
 
     def forced_batch(
         self, requests: Sequence[Request], targets: Sequence[str], size: int | None = None
@@ -378,20 +356,40 @@ class Engine:
         most = size * (self.config.max_exclude + MOST_SEEN)
         room = most if fixed else sum(len(nodes) for request in parsed for nodes in request.banned)
         set_words = self.device_catalog.set_words
-        staging = Staging(self.model, self.longest, size, room, set_words, pinned=self.device.type == "cuda")
+        how = {"pinned": self.device.type == "cuda", "prompts": self.reader is not None}
+        staging = Staging(self.model, self.longest, size, room, set_words, **how)
         self._fill(staging, parsed)
         return staging
 
     def _fill(self, staging: Staging, parsed: Sequence[ParsedRequest]) -> None:
         staging.fill(parsed, self.device_catalog.first_nodes)
 
-    def _search(self, batch: SearchBatch, widths: Widths) -> Searched:
-        return search(self.model, self.device_catalog.levels, batch, widths, self.ops)
+    def _new_reader(self) -> Reader | None:
+        if (model := token_model(self.model)) is None:
+            return None
+        most = self.config.batch_sizes[-1], self.most_tokens
+        return Reader(model, self.device, *most, self.config.prefix_cache_bytes)
+
+    def _read(self, parsed: Sequence[ParsedRequest]) -> tuple[Memory | None, Sequence[int]]:
+        """Read the prompts of a batch, where the model is read in parts; how much of each was there already."""
+        if self.reader is None:
+            return None, ()
+        prompts = [request.tokens for request in parsed if request.tokens is not None]
+        return self.reader.read(prompts, [request.scope for request in parsed])
+
+    def _search(self, batch: SearchBatch, widths: Widths, memory: Memory | None = None) -> Searched:
+        trie, how = self.device_catalog.levels, (batch, widths, self.ops)
+        if self.reader is None:
+            return search(self.model, trie, *how)
+        return searched(self.model, self.reader.state(memory, len(batch.roots)), trie, *how)
 
     @torch.inference_mode()
-    def _searched(self, staging: Staging, widths: Widths) -> Searched:
+    def _searched(
+        self, staging: Staging, parsed: Sequence[ParsedRequest], widths: Widths
+    ) -> tuple[Searched, Sequence[int]]:
         """Run the search of a staged batch without a graph."""
-        return self._search(staging.batch(staging.block.to(self.device)), widths)
+        memory, cached = self._read(parsed)
+        return self._search(staging.batch(staging.block.to(self.device)), widths, memory), cached
 
 
 def _whose(requests: Sequence[Request], number: int) -> str:

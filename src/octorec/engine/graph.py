@@ -41,15 +41,7 @@ class GraphedSearch:
         self.staging, self._inputs = staging, staging.block.to(device)
         batch = staging.batch(self._inputs)
         start, before = time.perf_counter(), torch.cuda.memory_reserved()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            run(batch)  # compiles every kernel and lets libraries allocate, outside of the capture
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool):
-            self.searched = run(batch)
-        torch.cuda.synchronize()
+        self.graph, self.searched = captured(lambda: run(batch), pool)
         megabytes = (torch.cuda.memory_reserved() - before) / 2**20
         self.cost = BucketCost(bucket.size, as_width(bucket.widths), time.perf_counter() - start, megabytes)
 
@@ -70,6 +62,20 @@ class GraphedSearch:
             return found
 
         return wait
+
+
+def captured(run: Callable[[], Any], pool: Any) -> tuple[torch.cuda.CUDAGraph, Any]:
+    """Return `run` as a CUDA graph, and what it returned, which a replay writes over. pool: as in `GraphedSearch`."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        run()  # compiles every kernel and lets libraries allocate, outside of the capture
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        returned = run()
+    torch.cuda.synchronize()
+    return graph, returned
 
 
 def on_host(tensor: Tensor) -> Tensor:

@@ -68,9 +68,11 @@ def load(
     starts = read_starts(folder)
     model = load_model(folder, ops, device, dtype, context_module, base)
     engines: dict[int, Engine] = {}
+    reader = None
     for one in catalogs.values():
         if id(one) not in engines:
-            engines[id(one)] = Engine(model, one, config, device, ops, str(folder), starts, prompts)
+            made = Engine(model, one, config, device, ops, str(folder), starts, prompts, reader)
+            engines[id(one)], reader = made, made.reader
     if ALL not in catalogs or len(catalogs) > 1:
         domains = {domain: engines[id(one)] for domain, one in catalogs.items()}
         for made in engines.values():

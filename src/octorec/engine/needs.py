@@ -5,8 +5,9 @@ what the kernels do. So this is right for every family whose prefill and decode 
 graph asks for anyway.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,19 +18,21 @@ from octorec.engine.config import EngineConfig
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.limits import MOST_SEEN
 from octorec.engine.live_bytes import LiveBytes
-from octorec.engine.search import search
+from octorec.engine.reader import CHUNK, memory_of
+from octorec.engine.search import search, searched
 from octorec.engine.staging import Staging
 from octorec.errors import InputError
 from octorec.kernels.ops import Ops
-from octorec.models.model import Model
+from octorec.models.model import Model, TokenModel, token_model
 
 META = torch.device("meta")
 MEASURED = 3  # largest buckets to measure: one of them takes the most memory, and one the second most
 REMEDIES = {
     "weights": "take the FP8 checkpoint or a smaller model",
-    "context": "lower max_context, max_tokens or batch_sizes",
+    "context": "lower max_context, batch_tokens or batch_sizes",
     "graphs": "lower beam_widths or batch_sizes",
     "catalog": "lower max_items",
+    "prefixes": "lower prefix_cache_bytes",
 }
 
 
@@ -39,15 +42,18 @@ class Needs:
 
     weights: parameters, FP8 values and scales. catalog: both sets of the trie, with room for `max_items`. context: what
     the model keeps of a batch's requests, such as keys and values. graphs: all else that a batch takes, inputs too.
+    prefixes: the beginnings of prompts that are kept.
     The batch is the largest bucket's: CUDA graphs keep its memory, with the inputs of every bucket, and the second
     largest is computed beside it once. Both are 0 where they are not known: on a CPU, which keeps nothing between
-    batches, and with code of the user's that does not run on meta tensors.
+    batches, and with code of the user's that does not run on meta tensors. Of a model that is read in parts context is
+    the pool of all its prompts' tokens, and what reading a chunk of them takes counts as well.
     """
 
     weights: int
     catalog: int
     context: int = 0
     graphs: int = 0
+    prefixes: int = 0
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -60,7 +66,7 @@ class Needs:
 
     def words(self) -> str:
         """Write the parts as `weights 4.2 GB, context KV 1.9 GB, graphs 0.8 GB, catalog 0.3 GB`."""
-        names = {"context": "context KV"}
+        names = {"context": "context KV", "prefixes": "prefix cache"}
         return ", ".join(f"{names.get(name, name)} {readable(size)}" for name, size in self.sizes.items())
 
     def check(self, free: int) -> None:
@@ -90,33 +96,51 @@ def needs_of(
     tables = [tensor for one in (trie, *more) for level in one.levels for tensor in level if tensor is not None]
     buckets = config.buckets(len(model.codebook_sizes)).all()
     weights, table = (sum(one.nbytes for one in each) for each in ([*model.parameters(), *model.buffers()], tables))
+    prefixes = 0 if token_model(model) is None else config.prefix_cache_bytes
     if device.type != "cuda":
-        return Needs(weights, table)
+        return Needs(weights, table, prefixes=prefixes)
     try:
         first, *next_ones = [_Search(model, trie, config, ops, bucket) for bucket in buckets[:MEASURED]]
     except Exception:  # a kernel of the user's raises what it likes
-        return Needs(weights, table)
+        return Needs(weights, table, prefixes=prefixes)
     inputs = first.inputs * sum(bucket.size for bucket in buckets) // buckets[0].size
-    beside = max((other.most for other in next_ones), default=0)
-    return Needs(weights, table, first.context, first.most - first.context + inputs + beside)
+    beside = max(first.chunk, *(other.eager for other in next_ones), 0)
+    return Needs(weights, table, first.context, first.graph + inputs + beside, prefixes)
 
 
 class _Search:
     """A _Search is one search of a bucket, measured.
 
-    context: bytes of the model's state after prefill; most: of all that lived at once.
+    inputs: bytes of what requests write. context: of what is kept of their histories or prompts. graph: of all else
+    that lives at once in a graph. eager: of all that does without one. chunk: of reading a part of the prompts.
     """
 
     def __init__(self, model: Model, trie: DeviceCatalog, config: EngineConfig, ops: Ops, bucket: Bucket):
-        banned = bucket.size * (config.max_exclude + MOST_SEEN)
-        staging = Staging(model, config.longest(model), bucket.size, banned, trie.set_words, pinned=False)
-        batch = staging.batch(staging.block.to(META))
-        self.inputs = staging.block.nbytes
+        banned, read = bucket.size * (config.max_exclude + MOST_SEEN), token_model(model)
+        how = {"pinned": False, "prompts": read is not None}
+        staging = Staging(model, config.longest(model), bucket.size, banned, trie.set_words, **how)
+        batch, self.inputs, self.chunk = staging.batch(staging.block.to(META)), staging.block.nbytes, 0
+        rest = trie.levels, batch, bucket.widths, ops
         with torch.no_grad():
+            if read is not None:
+                self._in_parts(read, config, bucket.size, lambda state: searched(model, state, *rest))
+                return
             with LiveBytes() as live:
                 state = model.prefill(batch.inputs)
                 self.context = live.now
             del state
             with LiveBytes() as live:
-                search(model, trie.levels, batch, bucket.widths, ops)
-            self.most = live.most
+                search(model, *rest)
+            self.graph, self.eager = live.most - self.context, live.most
+
+    def _in_parts(self, model: TokenModel, config: EngineConfig, size: int, search: Callable[[Any], Any]) -> None:
+        """Measure with a pool for the prompts of all batches."""
+        most = config.most_tokens(model)
+        memory = memory_of(model, META, config.batch_sizes[-1], most)
+        self.context = memory.nbytes
+        with LiveBytes() as live:
+            model.read(memory.packed(most, 0, min(CHUNK, most), 0), memory.pool, memory.hidden)
+        self.chunk = live.most
+        with LiveBytes() as live:
+            search(memory.state(model, size))
+        self.graph = self.eager = live.most

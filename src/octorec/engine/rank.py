@@ -1,6 +1,7 @@
 """The beams of a batch become each request's items, on the host."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +23,7 @@ class Ranked:
     item_indices [n] int64: in the order of `catalog`, the version that answered. scores [n] float32. bounds: the
     highest score that the search dropped before its last scored step, and at that step; -inf where it dropped nothing.
     margin: by how much a score may differ in a search of another width. every [m >= n] int64: the items of all beams;
-    None: they are item_indices.
+    None: they are item_indices. cached_tokens: of its prompt, that were read before.
     """
 
     request: ParsedRequest
@@ -31,6 +32,7 @@ class Ranked:
     bounds: tuple[float, float] = (-math.inf, -math.inf)
     margin: float = 0.0
     every: np.ndarray | None = None
+    cached_tokens: int = 0
 
     @property
     def catalog(self) -> Catalog:
@@ -99,7 +101,7 @@ class Ranked:
         codes = list(zip(*self.codes.T.tolist(), strict=True))
         columns = self.items(), self.scores.tolist(), codes, self.titles()
         about = self.complete, self.exact, self.bound, self.width
-        return Answer(*columns, *about, near_tie=self.near_tie, notes=self.notes, source=self.request.source)
+        return Answer(*columns, *about, self.near_tie, self.notes, self.request.source, self.cached_tokens)
 
     def _why_short(self) -> str:
         found, request = len(self.item_indices), self.request
@@ -121,7 +123,8 @@ class Found:
     scores [B, W] float32, -inf where a request has fewer beams, NaN throughout where the model gave a request scores
     that are not finite. nodes [B, W] int64: leaves as the device numbers them, from `first_leaf` on. bounds [B, 2]
     float32: what bounds the beams that were dropped, see `search.Searched`. catalog: that was searched. checkpoint:
-    whose beams they are. margin: see `Ranked`.
+    whose beams they are. margin: see `Ranked`. cached: tokens of each request's prompt that were read before; empty
+    for a model that reads codes.
     """
 
     scores: np.ndarray
@@ -131,6 +134,7 @@ class Found:
     catalog: Catalog
     checkpoint: str = "of this engine"
     margin: float = 0.0
+    cached: Sequence[int] = ()
 
     @property
     def leaves(self) -> np.ndarray:
@@ -170,4 +174,5 @@ class Found:
         if (may := chosen_among(request.catalog, items, request.filter)) is not None:
             items, scores = items[may], scores[may]
         earlier, last = self.bounds[row].tolist()
-        return Ranked(request, items[:k], scores[:k], (earlier, last), self.margin, items)
+        cached = self.cached[row] if self.cached else 0
+        return Ranked(request, items[:k], scores[:k], (earlier, last), self.margin, items, cached_tokens=cached)

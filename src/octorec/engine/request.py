@@ -44,7 +44,8 @@ class Request:
     input_ids is given. messages: of a chat, objects of role and content. text, input_ids: a whole prompt. domain: whose
     catalog answers; "" where there is one, or the prompt's begin token says it. task: which of the family's prompts a
     history gets. histories: further ones by name, item ids as in history. user then has the words that a task's prompt
-    holds, such as `keyword`. enable_thinking: true is refused, as no stage of thoughts is run.
+    holds, such as `keyword`. enable_thinking: true is refused, as no stage of thoughts is run. scope: whose requests
+    may use the beginnings of prompts that this one leaves on the device, and leave some for it: those of the same text.
     Ids are text; integers, NumPy's too, are read as text. A list may be an array or a column of one dimension, a tuple
     or a generator; exclude and allow may be sets too.
     """
@@ -64,6 +65,7 @@ class Request:
     task: str | None = None
     histories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     enable_thinking: bool | None = None
+    scope: str = ""
 
     def __post_init__(self) -> None:
         for name in ("history", "exclude", "allow"):
@@ -98,7 +100,7 @@ class Request:
             object.__setattr__(self, "histories", named)
         else:
             raise InputError("histories", self.histories, "must be an object of names and lists of item ids")
-        for name, value in {"domain": self.domain, "task": self.task or ""}.items():
+        for name, value in {"domain": self.domain, "task": self.task or "", "scope": self.scope}.items():
             if not isinstance(value, str):
                 raise InputError(name, value, "must be a name, as text; leave it out for the default")
         if self.enable_thinking is not None and not isinstance(self.enable_thinking, bool):
@@ -116,7 +118,7 @@ class Answer:
     number or one a level; None where there was none. near_tie: not called exact only because scores differ a little
     between beam widths on this device, by more than what certifies it. notes: what was done to the request that its
     sender may not expect. source: model, or popularity for a request that tells nothing of its user: scores are then
-    logs of the items' shares of all interactions.
+    logs of the items' shares of all interactions. cached_tokens: of its prompt, that were on the device already.
     """
 
     items: list[str]
@@ -130,6 +132,7 @@ class Answer:
     near_tie: bool = False
     notes: list[str] = field(default_factory=list)
     source: str = "model"
+    cached_tokens: int = 0
 
 
 def read_requests(path: str | Path) -> list[Request]:

@@ -10,7 +10,7 @@ Letters: B requests, W beams, S context items, L levels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,7 +51,13 @@ class Searched(NamedTuple):
 
 def search(model: Model, trie: tuple[TrieLevel, ...], batch: SearchBatch, widths: Widths, ops: Ops) -> Searched:
     """Find the best code tuples of each request. widths: room for beams, by level; no request asks for more."""
-    state = model.prefill(batch.inputs)
+    return searched(model, model.prefill(batch.inputs), trie, batch, widths, ops)
+
+
+def searched(
+    model: Model, state: Any, trie: tuple[TrieLevel, ...], batch: SearchBatch, widths: Widths, ops: Ops
+) -> Searched:
+    """Do what `search` does of requests that were read: `state` is what the model goes on from."""
     scores = torch.zeros(batch.roots.shape, device=batch.roots.device)
     earlier = dropped = torch.full_like(scores[:, 0], -torch.inf)
     beams = Beams(scores, batch.roots, None, None, dropped)  # type: ignore[arg-type]  # the root extends nothing

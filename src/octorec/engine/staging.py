@@ -27,12 +27,16 @@ class Staging:
     busy thread each of these waits for its turn again, and a batch of 32 takes 19 ms to write instead of half a one.
     """
 
-    def __init__(self, model: Model, longest: int, size: int, room: int, set_words: int, pinned: bool):
-        """Lay out the block. longest: items of a history. room: banned nodes that fit, of all requests and levels."""
-        self._model, levels = model, len(model.codebook_sizes)
-        blank: dict[str, np.ndarray] = {
-            name: tensor.numpy() for name, tensor in blank_inputs(model.inputs(longest), size).items()
-        }
+    def __init__(
+        self, model: Model, longest: int, size: int, room: int, set_words: int, pinned: bool, prompts: bool = False
+    ):
+        """Lay out the block. longest: items of a history. room: banned nodes that fit, of all requests and levels.
+
+        prompts: whether a `reader.Reader` reads what the model is given, so that nothing of it is here.
+        """
+        self._model, self._prompts, levels = model, prompts, len(model.codebook_sizes)
+        specs = {} if prompts else model.inputs(longest)
+        blank: dict[str, np.ndarray] = {name: tensor.numpy() for name, tensor in blank_inputs(specs, size).items()}
         self._names = tuple(blank)  # what the model reads
         assert not blank.keys() & OURS, "an input of the model has a name of the search's"
         blank |= {
@@ -70,7 +74,8 @@ class Staging:
         arrays = self._arrays
         arrays["roots"].fill(first_nodes[0])
         for row, request in enumerate(parsed):
-            self._model.write(request.reading, partial(self._put, row))
+            if not self._prompts:
+                self._model.write(request.reading, partial(self._put, row))
             if request.filter.sets is not None:
                 arrays["sets"][row, : len(request.filter.sets)] = request.filter.sets
                 arrays["restricted"][row] = True

@@ -5,12 +5,13 @@ Letters: B requests, W beams, L levels of an item's codes, V codes of a level.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from octorec.kernels.ops import Spans
 from octorec.models.user import UserField
 
 
@@ -92,7 +93,7 @@ class Model(Protocol):
     max_history: items of a history that it reads at most, the newest. user_fields: what it reads of a user.
     steps: of decoding one item; each level is chosen once, in order.
     A model that reads tokens of a prompt says as `max_tokens` how many, and as `sids` (`models.sid_tokens`) which of
-    them write items; others have neither.
+    them write items; others have neither. It may be a `TokenModel`, which offers more.
     A model that reads named features of a request says which as `features` (see `models.features`); others need not.
     """
 
@@ -133,3 +134,53 @@ class Model(Protocol):
     def data_rows(self, inputs: Inputs) -> Mapping[str, Tensor]:
         """Say which rows [T] bool of a module's input are data and which are padding, where it has padding."""
         ...
+
+
+class Packed(NamedTuple):
+    """A Packed holds tokens of several prompts, one prompt after the other, without padding between them.
+
+    tokens [T] int64; positions [T] int64: of each in its prompt; rows [T] int64: of a pool, where its keys and values
+    are to lie. spans: which tokens and which rows are whose.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    rows: Tensor
+    spans: Spans
+
+
+class TokenModel(Model, Protocol):
+    """A TokenModel reads prompts in parts, into a pool that outlives a batch. `prefill` need not be asked then.
+
+    max_tokens: of a prompt. Nothing here reads a value on the host, so that it can be a CUDA graph.
+    """
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    def pool(self, rows: int) -> Tensor:
+        """Return room [layers, 2, rows, G, D] for the keys and values of tokens, not written yet."""
+        ...
+
+    def hidden(self, size: int) -> Tensor:
+        """Return room [size, C] for what the last token of each prompt leaves, not written yet."""
+        ...
+
+    def read(self, packed: Packed, pool: Tensor, hidden: Tensor) -> None:
+        """Read tokens [T] with all that is in `pool` of the same prompts; write their keys and values there.
+
+        What the last token here of each request leaves is written to `hidden`; without a token here it stays.
+        """
+        ...
+
+    def begun(self, hidden: Tensor, pool: Tensor, first: Tensor, lengths: Tensor) -> Any:
+        """Return the state that `decode` goes on from, of prompts that lie in `pool`, each from its row `first` [B] on.
+
+        lengths [B]: tokens of each prompt, all of which were read.
+        """
+        ...
+
+
+def token_model(model: object) -> TokenModel | None:
+    """Return a model that reads prompts in parts; None for any other."""
+    return cast(TokenModel, model) if hasattr(model, "begun") else None

@@ -19,7 +19,7 @@ from octorec.errors import InputError
 from octorec.kernels import reference
 from octorec.kernels.ops import Kept, Operand, Ops, Spans
 from octorec.models.layers import Head
-from octorec.models.model import Choose, Force, Inputs, InputSpec, Logits, Reading, Step
+from octorec.models.model import Choose, Force, Inputs, InputSpec, Logits, Packed, Reading, Step
 from octorec.models.qwen_config import SID_TOKENS, QwenConfig, checked_config
 from octorec.models.qwen_layers import Attention, Decoder, Layer, Level, turns_of
 from octorec.models.qwen_work import batch_work
@@ -150,9 +150,28 @@ class Qwen(nn.Module):
         put("lengths", np.array(len(tokens), np.int64))
 
     def prefill(self, inputs: Inputs) -> PromptKV:
-        h, pools, spans = self._read(inputs["tokens"], inputs["lengths"])
-        last = h[spans.queries[1:] - 1]
-        return PromptKV(self.model.norm(last), pools, spans.first, spans.lengths, past=[[] for _ in pools])
+        packed = _packed(inputs["tokens"], inputs["lengths"])
+        pool, hidden = self.pool(len(packed.tokens)), self.hidden(len(inputs["lengths"]))
+        self.read(packed, pool, hidden)
+        return self.begun(hidden, pool, packed.spans.first, packed.spans.lengths)
+
+    def pool(self, rows: int) -> Tensor:
+        """Return room [layers, 2, rows, G, D]: of each layer keys, then values."""
+        shape = self.config.num_key_value_heads, self.config.head_dim
+        return self.model.embed_tokens.weight.new_empty(len(self.model.layers), 2, rows, *shape)
+
+    def hidden(self, size: int) -> Tensor:
+        """Return room for the residual stream of the last tokens."""
+        return self.model.embed_tokens.weight.new_empty(size, self.config.hidden_size)
+
+    def read(self, packed: Packed, pool: Tensor, hidden: Tensor) -> None:
+        h, queries = self._stream(packed, pool), packed.spans.queries
+        last = h[(queries[1:] - 1).clamp(min=0)]
+        hidden.copy_(torch.where((queries[1:] > queries[:-1])[:, None], last, hidden))
+
+    def begun(self, hidden: Tensor, pool: Tensor, first: Tensor, lengths: Tensor) -> PromptKV:
+        pools = _by_layer(pool)
+        return PromptKV(self.model.norm(hidden), pools, first, lengths, past=[[] for _ in pools])
 
     def decode(self, step: int, codes: Tensor | None, parents: Tensor | None, state: PromptKV) -> Logits:
         batch = len(state.lengths)
@@ -182,8 +201,9 @@ class Qwen(nn.Module):
         item = torch.stack([self._tokens(step, given[:, step]) for step in range(count)], 1)
         place = lengths[:, None] + torch.arange(count + 1, device=tokens.device) - 1  # of what tells each step
         whole = F.pad(tokens, (0, count)).scatter(1, place[:, 1:], item)
-        h, _, spans = self._read(whole, lengths + count)
-        h = self.model.norm(h[spans.queries[:-1, None] + place])  # [B, count + 1, C]
+        packed = _packed(whole, lengths + count)
+        h = self._stream(packed, self.pool(len(packed.tokens)))
+        h = self.model.norm(h[packed.spans.queries[:-1, None] + place])  # [B, count + 1, C]
         found = [self._logits(step, h[:, step].contiguous(), len(h)) for step in range(count + 1)]
         return found + [Logits(torch.zeros(len(h), 1, 1, device=h.device))] * (len(self.steps) - len(found))
 
@@ -191,26 +211,15 @@ class Qwen(nn.Module):
         """There is no padding: rows are tokens of prompts and items alone."""
         return {}
 
-    def _read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]], Spans]:
-        """Return the residual stream [T, C] of tokens [B, S], packed; the keys and values [T, G, D] of each layer,
-        which are pools; and where each prompt lies in both.
-        """
-        ids, positions = _packed(tokens, lengths)
-        queries = F.pad(lengths.cumsum(0), (1, 0)).int()
-        spans = Spans(queries, queries[:-1], lengths.int())
-        kept = [self._pool(ids) for _ in self.model.layers]
+    def _stream(self, packed: Packed, pool: Tensor) -> Tensor:
+        """Return the residual stream [T, C] of tokens, whose keys and values are written to `pool`."""
 
         def attend(place: int, q: Tensor, keys: Tensor, values: Tensor) -> Operand:
-            return self.ops.prefill_attention(q, keys, values, spans, self._attention(place).o_proj.input_granularity)
+            quantize_to = self._attention(place).o_proj.input_granularity
+            return self.ops.prefill_attention(q, keys, values, packed.spans, quantize_to)
 
-        h = self.model(ids, positions, attend, kept)
-        return h, [(each.keys, each.values) for each in kept], spans
-
-    def _pool(self, ids: Tensor) -> Kept:
-        """Return room for the keys and values of one layer: a row for each of the tokens `ids` [T]."""
-        embeddings, shape = self.model.embed_tokens.weight, (self.config.num_key_value_heads, self.config.head_dim)
-        keys, values = (embeddings.new_empty(len(ids), *shape) for _ in range(2))
-        return Kept(keys, values, torch.arange(len(ids), device=ids.device))
+        kept = [Kept(keys, values, packed.rows) for keys, values in _by_layer(pool)]
+        return self.model(packed.tokens, packed.positions, attend, kept)
 
     def _tokens(self, step: int, codes: Tensor) -> Tensor:
         level = self.levels[step]
@@ -232,12 +241,18 @@ class Qwen(nn.Module):
         return Logits(values, self.ops.log_norm(h, self.head).unflatten(0, (batch, -1)))
 
 
-def _packed(tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the tokens [T] of all prompts one after the other, and their positions; on the meta device, which has no
-    lengths, with padding.
+def _by_layer(pool: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return each layer's keys and values [R, G, D] in a pool."""
+    return [(pool[layer, 0], pool[layer, 1]) for layer in range(len(pool))]
+
+
+def _packed(tokens: Tensor, lengths: Tensor) -> Packed:
+    """Pack the tokens [B, S] of whole prompts, each of which has rows of a pool of its own; on the meta device, which
+    has no lengths, with padding.
     """
     positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-    if tokens.is_meta:
-        return tokens.flatten(), positions.flatten()
-    inside = positions < lengths[:, None]
-    return tokens[inside], positions[inside]
+    inside = slice(None) if tokens.is_meta else positions < lengths[:, None]
+    queries = F.pad(lengths.cumsum(0), (1, 0)).int()
+    ids, places = tokens[inside].flatten(), positions[inside].flatten()
+    rows = torch.arange(len(ids), device=tokens.device)
+    return Packed(ids, places, rows, Spans(queries, queries[:-1], lengths.int()))

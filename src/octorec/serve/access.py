@@ -4,6 +4,7 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from hashlib import sha256
 
 import orjson
@@ -14,6 +15,8 @@ from octorec.errors import InputError
 from octorec.reading import read_text
 from octorec.serve.refusal import Refusal
 
+CALLER: ContextVar[str] = ContextVar("CALLER", default="")  # whose request a task answers; "": nobody is asked
+
 
 class Tokens:
     """Tokens are the bearer tokens of a file, one a line; without a file nobody is asked for one."""
@@ -22,7 +25,11 @@ class Tokens:
         self._digests = [] if path is None else [_digest(token) for token in _read(path)]
 
     def check(self, request: Request) -> None:
-        """Refuse a request without a token of the file. Takes as long for a wrong token as for a right one."""
+        """Refuse a request without a token of the file. Takes as long for a wrong token as for a right one.
+
+        `CALLER` is the digest of its token from then on.
+        """
+        CALLER.set("")
         if not self._digests:
             return
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -30,6 +37,7 @@ class Tokens:
         matches = [hmac.compare_digest(given, known) for known in self._digests]
         if scheme.lower() != "bearer" or not any(matches):
             raise Refusal("unauthorized", "Authorization: Bearer TOKEN is missing or wrong", "authorization")
+        CALLER.set(given.hex())
 
 
 async def read_body(request: Request, most: int, timeout_s: float) -> bytes:

@@ -233,10 +233,12 @@ class Batcher:
         alike = [one for one in self._queue if not self.others or self._answering(one) is serving]
         wide = [one for one in alike if buckets.beams_of(one.parsed.widths) == beams]
         batch = wide[: min(self.max_batch, buckets.most(beams))]
+        batch = batch[: serving.engine.fitting([one.parsed for one in batch])]
         empty = min(self.max_batch, buckets.size_of(len(batch), beams)) - len(batch)
         if empty and serving.engine.rows_are_fixed:
             taken = set(wide)
             batch += [one for one in alike if one not in taken and holds(beams, one.parsed.widths)][:empty]
+            batch = batch[: serving.engine.fitting([one.parsed for one in batch])]
         for pending in batch:
             pending.started = now
             del self._queue[pending]
@@ -294,14 +296,16 @@ class Batcher:
                 return self._failed(batch, error)
             if serving is self.serving:
                 self.broken = None
-            self._count(found, parsed)
+            self._count(serving, found, parsed)
             return {pending: (found, row) for row, pending in enumerate(batch)}
 
         return outcomes
 
-    def _count(self, found: Found, parsed: list[ParsedRequest]) -> None:
+    def _count(self, serving: Serving, found: Found, parsed: list[ParsedRequest]) -> None:
         try:
             self.metrics.batch_ran(len(parsed), self.max_batch, found, sum(request.widths[-1] for request in parsed))
+            if serving.engine.prefixes is not None:
+                self.metrics.prompts_read([len(one.tokens) for one in parsed if one.tokens is not None], found.cached)
         except Exception as error:  # of counting alone: the answers are there
             logger.error("a batch was not counted", exc_info=error)
 

@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from octorec.catalog.domain_paths import is_named
-from octorec.engine.limits import DEFAULT_EXCLUDE, DEFAULT_TOKENS, Excluded, Items, MostRows, Rows, Tokens
+from octorec.engine.limits import (
+    DEFAULT_BATCH_TOKENS,
+    DEFAULT_EXCLUDE,
+    DEFAULT_TOKENS,
+    CacheBytes,
+    Excluded,
+    Items,
+    MostRows,
+    Rows,
+    Tokens,
+)
 from octorec.engine.model_folder import BASE, CATALOGS, CONTEXT_MODULE, require_module_file
 from octorec.engine.request import UNKNOWN_ITEMS, UnknownItems
 from octorec.engine.widths import check_default_width, read_beam_width, read_widths
@@ -27,6 +37,7 @@ from octorec.settings import (
 )
 
 LONGEST_MS = 3_600_000  # a deadline, as of one request
+GPU_PREFIXES, CPU_PREFIXES = 4 * 10**9, 250 * 10**6  # bytes for beginnings of prompts where no setting says how many
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Port = Annotated[int, Interval(ge=0, le=2**16 - 1)]
@@ -87,6 +98,21 @@ class EngineOptions:
         None, f"Longest prompt, of models that read tokens; as the model, at most {DEFAULT_TOKENS}, if not given."
     )
 
+    batch_tokens: Tokens | None = setting(
+        None,
+        "Tokens of the prompts of a batch at most, of models that read tokens; "
+        f"{DEFAULT_BATCH_TOKENS}, or as many as the longest prompt has, if not given.",
+    )
+    prefix_cache: bool = setting(
+        True, "Whether the beginnings of prompts stay on the device, so that one that begins alike is read faster."
+    )
+    prefix_cache_bytes: CacheBytes | None = setting(
+        None, f"Memory for them; {GPU_PREFIXES} on a GPU and {CPU_PREFIXES} on a CPU if not given."
+    )
+    prefix_shared: bool = setting(
+        False, "Whether clients with different bearer tokens share them; answering times tell what others asked."
+    )
+
     def __post_init__(self) -> None:
         check_types(self)
         object.__setattr__(self, "catalog", _catalogs(self.catalog))
@@ -102,8 +128,14 @@ class EngineOptions:
     def of_engine(self) -> dict[str, Any]:
         """Return the fields of `EngineConfig` that are set."""
         shapes = ("batch_sizes", "beam_widths", "default_beam_width", "max_rows")
-        names = (*shapes, "max_items", "max_exclude", "exclude_seen", "max_tokens")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        names = (*shapes, "max_items", "max_exclude", "exclude_seen", "max_tokens", "batch_tokens")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return given | {"prefix_cache_bytes": self._prefix_bytes()}
+
+    def _prefix_bytes(self) -> int:
+        most = GPU_PREFIXES if self.device == "cuda" else CPU_PREFIXES
+        most = most if self.prefix_cache_bytes is None else self.prefix_cache_bytes
+        return most if self.prefix_cache else 0
 
 
 def _catalogs(given: Any) -> Any:

@@ -20,7 +20,7 @@ def encode_answer(ranked: Ranked, model: str, titles: bool, request_id: str) -> 
         "notes": ranked.notes,
     }
     if ranked.request.tokens is not None:
-        about["prompt_tokens"] = len(ranked.request.tokens)
+        about |= {"prompt_tokens": len(ranked.request.tokens), "cached_tokens": ranked.cached_tokens}
     about |= {"model": model, "catalog": ranked.catalog.version}
     return orjson.dumps({**columns, **about, "request_id": request_id}, option=orjson.OPT_SERIALIZE_NUMPY)
 

@@ -1,7 +1,7 @@
 """`/metrics` shows these metrics; each server has a registry of its own."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -42,13 +42,19 @@ class Metrics:
         self.waste = Histogram(
             "padding_waste_ratio", "Share of a batch's beams that no request asked for.", buckets=SHARES, **of
         )
+        self.prefixes = Counter("prefix_lookups", "Prompts by whether their beginning was kept.", ["outcome"], **of)
+        self.prefix_tokens = Counter("prefix_tokens", "Tokens of prompts, cached or computed.", ["source"], **of)
         self.operations = Counter("admin_operations", "Operations by outcome.", ["operation", "outcome"], **of)
         self.version = Gauge("version_info", "1 for what answers now.", ["model", "catalog"], **of)
         self._age = Gauge("catalog_age_seconds", "Since the catalog version that answers was put in place.", **of)
         self._of = of
 
-    def watch(self, running: Callable[[], int], waiting: Callable[[], int], on_gpu: bool) -> None:
+    def watch(
+        self, running: Callable[[], int], waiting: Callable[[], int], prefix_bytes: Callable[[], int], on_gpu: bool
+    ) -> None:
         """Add gauges that are read when asked for."""
+        kept = Gauge("prefix_cache_bytes", "Memory of the beginnings of prompts that are kept.", **self._of)
+        kept.set_function(prefix_bytes)
         Gauge("num_requests_running", "Requests on the device.", **self._of).set_function(running)
         Gauge("num_requests_waiting", "Requests in the queue.", **self._of).set_function(waiting)
         if on_gpu:
@@ -66,6 +72,13 @@ class Metrics:
         self.batches.inc()
         self.fill.observe(requests / max_batch)
         self.waste.observe(1 - beams / found.scores.size)
+
+    def prompts_read(self, tokens: Sequence[int], cached: Sequence[int]) -> None:
+        """Count prompts of an engine that keeps their beginnings. tokens, cached: how many of each, and of those."""
+        for one in cached:
+            self.prefixes.labels("hit" if one else "miss").inc()
+        self.prefix_tokens.labels("cached").inc(sum(cached))
+        self.prefix_tokens.labels("computed").inc(sum(tokens) - sum(cached))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

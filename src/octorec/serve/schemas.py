@@ -110,6 +110,9 @@ class Recommendations(BaseModel):
         description="Beams of the search that found the items, at each level or by level; null by popularity."
     )
     prompt_tokens: int | None = Field(None, description="Of models that read tokens: how many the prompt had.")
+    cached_tokens: int | None = Field(
+        None, description="Of models that read tokens: how many of the prompt's the device had already."
+    )
     source: Literal["model", "popularity"] = Field(
         description="What answered: popularity where the request tells nothing of its user."
     )

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.rank import by_popularity
 from octorec.engine.widths import as_width
 from octorec.errors import InputError
+from octorec.serve.access import CALLER
 from octorec.serve.batcher import Batcher, Pending, Serving
 from octorec.serve.config import ServeConfig
 from octorec.serve.encode import encode_answer, with_timings
@@ -160,7 +162,8 @@ class Service:
         try:
             if self.config.ab.unit_field in user:
                 user = without_unit(user, self.config, serving.engine)
-            request = asked.request(width, user)
+            scope = "" if self.config.engine.prefix_shared else CALLER.get()
+            request = replace(asked.request(width, user), scope=scope)
             serving = self.domains.get(engine.of(request), serving) if self.domains else serving
             parsed = serving.engine.parse(request, self.batcher.drop_unknown)
         except InputError as error:
@@ -183,6 +186,8 @@ class Service:
         capture. Elsewhere nothing is captured, and the smallest and the largest batches run."""
         elsewhere = self.batcher.between_batches if engine.device.type == "cuda" else asyncio.to_thread
         slowest = 0.0
+        for room in reversed(engine.rooms):
+            await elsewhere(partial(engine.capture_room, room))
         for bucket in engine.buckets() if engine.rows_are_fixed else engine.policy.buckets.ends():
             seconds = await elsewhere(partial(warm_up, engine, bucket))
             slowest = max(slowest, seconds)
@@ -199,7 +204,8 @@ class Service:
             self.domains = {one: Serving(one, self.model) for one in engine.domains.values() if one is not engine}
             others = tuple(dict.fromkeys(one.serving for one in answering.values() if one.serving is not serving))
             others += tuple(self.domains.values())
-            self.metrics.watch(lambda: self.batcher.running, lambda: self.batcher.waiting, engine.device.type == "cuda")
+            waits = lambda: self.batcher.running, lambda: self.batcher.waiting
+            self.metrics.watch(*waits, self._prefix_bytes, engine.device.type == "cuda")
             self.batcher.start(serving, max_batch, asyncio.get_running_loop(), others)
             self.now_serving(serving)
             for one in (engine, *self.domains):
@@ -213,6 +219,10 @@ class Service:
         if self.state == "loading":
             self.state = "ready"
             logger.info("ready", extra={"model": self.model, "catalog": engine.catalog.version})
+
+    def _prefix_bytes(self) -> int:
+        kept = self.serving.engine.prefixes
+        return 0 if kept is None else kept.nbytes
 
     async def _begin(self, variants: Variants, answering: Mapping[str, Answering]) -> None:
         """Make every variant's engine ready, then begin the experiment, or go on with it."""
