@@ -30,7 +30,8 @@ from octorec.models.onerec_config import OneRecConfig
 from octorec.models.presets import PRESETS
 from octorec.models.weights import disk_tensors, stored
 from octorec.output.write import new_folder
-from octorec.quant.convert import REPORT, quantize_checkpoint
+from octorec.quant.carried import REPORT
+from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import empty_model
 from octorec.quant.shipped import shipped_recipes
 

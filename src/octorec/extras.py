@@ -4,7 +4,8 @@ EXTRA_OF = {
     "fastapi": "serve", "fastapi_offline": "serve", "starlette": "serve",
     "uvicorn": "serve", "uvloop": "serve",
     "httptools": "serve", "prometheus_client": "serve", "orjson": "serve", "aiohttp": "bench",
-    "transformers": "parity", "peft": "parity", "tokenizers": "qwen", "gguf": "families", "accelerate": "families",
+    "transformers": "parity", "peft": "parity", "compressed_tensors": "parity",
+    "tokenizers": "qwen", "gguf": "families", "accelerate": "families",
     "deep_gemm": "deepgemm",
 }  # fmt: skip
 

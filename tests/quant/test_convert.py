@@ -22,8 +22,9 @@ from octorec.formats import CATALOG_FILES
 from octorec.kernels.fp8 import E4M3, quantize
 from octorec.models.checkpoint_folder import INDEX
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
-from octorec.quant import convert
-from octorec.quant.convert import REPORT, quantize_checkpoint
+from octorec.quant import carried
+from octorec.quant.carried import REPORT
+from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
 from octorec.quant.recipe import Group, Recipe
 
@@ -143,7 +144,7 @@ def test_twice_is_the_same(make_checkpoint: Any, tmp_path: Path) -> None:
 def test_catalog_and_small_files_come_along(
     make_checkpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convert, "COPIED_BYTES", 10)
+    monkeypatch.setattr(carried, "COPIED_BYTES", 10)
     source = make_checkpoint("demo")
     (source / "catalog" / "deep").mkdir(parents=True)
     (source / "catalog" / "items.parquet").write_bytes(b"items, more than ten bytes")
@@ -301,7 +302,8 @@ def test_quantized_already(make_checkpoint: Any, tmp_path: Path) -> None:
 def test_unknown_recipe_and_recipe_of_another_model(make_checkpoint: Any, tmp_path: Path) -> None:
     assert "fp8, fp8-block, fp8-channel" in refused(make_checkpoint("demo"), tmp_path / "out", "fp9")
     source = plain_folder(tmp_path / "another", {"a.weight": torch.ones(4, 4)})
-    assert "matches nothing of a checkpoint with a" in refused(source, tmp_path / "out")
+    message = refused(source, tmp_path / "out")
+    assert "quantizes nothing of a checkpoint with a: recipes that come with OctoRec are for OneRec-V2" in message
 
 
 def test_out_exists(make_checkpoint: Any, tmp_path: Path) -> None:

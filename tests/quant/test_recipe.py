@@ -63,7 +63,6 @@ def test_shipped_recipes_fit_every_shape_and_name_every_matrix(
     chosen.check_matches(shapes)
     left = {matrix for matrix in matrices(shapes) if matrix not in chosen.assign(matrices(shapes))}
     assert all(any(word in matrix for word in ("head", "router", "embed", "context.proj")) for matrix in left)
-    assert not Recipe("all", (Group((".*",), "channel", "token"),), chosen.ignore).assign(left)  # all under ignore
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,11 @@ def of_training(interactions: "Interactions", hold_out: int) -> None:
     say(f"to learn from: {len(interactions) - held_out:,} interactions{said}")
 
 
-def of_quantizing(checkpoint: Path, recipe: str) -> None:
+def of_quantizing(checkpoint: Path, recipe: str, base: Path | None = None) -> None:
     """Say how much is read."""
-    from octorec.models.hf_folder import Checkpoint
+    from octorec.models.lora import open_checkpoint
 
-    headers = Checkpoint(checkpoint).headers
+    headers = open_checkpoint(checkpoint, base).headers
     size = sum(header.nbytes for header in headers.values()) / 1e6
     say(f"{checkpoint}: {len(headers):,} tensors, {size:,.1f} MB; ahead: recipe {recipe}, tensor by tensor")
 

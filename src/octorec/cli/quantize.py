@@ -13,6 +13,7 @@ from octorec.cli.options import (
     A_CHECKPOINT,
     A_TABLE,
     AN_ANALYZED,
+    Base,
     Catalogs,
     ContextModule,
     Domain,
@@ -86,21 +87,25 @@ def analyze(
 
 def quantize(
     command: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="16-bit checkpoint folder.", callback=A_CHECKPOINT)],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="16-bit checkpoint folder, or an adapter's, which is merged.", callback=A_CHECKPOINT)
+    ],
     out: Annotated[Path, typer.Option(help="FP8 checkpoint folder to write.")],
     recipe: RecipeName = ProveConfig.recipe,
     context_module: ContextModule = None,
+    base: Base = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Quantize a checkpoint to FP8, tensor by tensor, without building the model."""
-    claim(command, out, force, checkpoint, *recipe_file(recipe))
-    leads.of_quantizing(checkpoint, recipe)
+    claim(command, out, force, checkpoint, base, *recipe_file(recipe))
+    leads.of_quantizing(checkpoint, recipe, base)
 
     from octorec.quant.convert import quantize_checkpoint
 
     with counting("quantizing", "MB") as progress:
-        report = quantize_checkpoint(checkpoint, out, recipe, force, megabytes(progress), context_module=context_module)
+        more: dict[str, Any] = {"context_module": context_module, "base": base}
+        report = quantize_checkpoint(checkpoint, out, recipe, force, megabytes(progress), **more)
     before, after = (f"{size / 1e6:,.1f} MB" for size in (report.total_bytes_before, report.total_bytes_after))
     ratio = f"the {len(report.tensors)} quantized matrices take {report.quantized_ratio:.3f} of their bytes in 16 bit"
     lines = [f"wrote {out}: {after} instead of {before}; {ratio}"]

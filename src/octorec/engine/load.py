@@ -20,13 +20,13 @@ from octorec.engine.starts_file import read_starts
 from octorec.errors import InputError, MismatchError
 from octorec.kernels.device import open_device, ops_for, shapes_for
 from octorec.models.checkpoint_folder import require_checkpoint
-from octorec.models.families import ContextModule, maker
+from octorec.models.families import ContextModule
 from octorec.models.generation_config import ignored_generation_line
 from octorec.models.lora import open_checkpoint
 from octorec.models.model import Model, max_tokens
 from octorec.models.prompts import Prompts
 from octorec.progress import Progress, silent
-from octorec.quant.load import empty_model, load_model
+from octorec.quant.load import empty_like, load_model
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def load(
     opened = open_device(device)
     ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
     config, source = engine_config(engine), open_checkpoint(folder, base)
-    without: Any = empty_model(maker(source, shapes_for(opened), context_module), source.quantization, dtype)
+    without: Any = empty_like(source, shapes_for(opened), dtype, context_module)
     catalogs = open_catalogs(catalog, folder, without)
     prompts = _prompts(source.tokenizer_folder, without, catalogs)
     _check_before(folder, without, [*catalogs.values()], config, opened, progress)

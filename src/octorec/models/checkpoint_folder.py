@@ -6,7 +6,9 @@ Imports no torch, so that a wrong path is refused before anything is loaded. `hf
 import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import octorec
 from octorec import formats
@@ -65,9 +67,9 @@ def require_inspectable(path: str | Path, field: str = "checkpoint") -> None:
     _check_version(Path(path, VERSION))
 
 
-def write_version(folder: Path) -> None:
-    """Say in `folder` which format it has and which OctoRec wrote it."""
-    about = {**formats.CHECKPOINT.stamp(), "written_by": octorec.__version__}
+def write_version(folder: Path, kept: Mapping[str, Any] | None = None) -> None:
+    """Say in `folder` which format it has and which OctoRec wrote it. kept: what else its octorec.json says."""
+    about = {**(kept or {}), **formats.CHECKPOINT.stamp(), "written_by": octorec.__version__}
     (folder / VERSION).write_text(json.dumps(about, indent=1))
 
 

@@ -7,7 +7,7 @@ nothing is read before it is known to be there; contents are memory-mapped. Noth
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,10 @@ class Checkpoint:
             checked_scale(f"checkpoint {self.path}: {name}", tensor, self.headers[self._weights[name]])
         return tensor
 
+    def as_stored(self, name: str, tensor: Tensor) -> Tensor:
+        """Return what `load` gave of a tensor, in the type that a copy of the checkpoint keeps it in."""
+        return tensor
+
     def load_scale(self, weight: str) -> tuple[Tensor, Granularity]:
         """Read the scale of an 8-bit weight [N, K] as a float32 matrix, and say which values share one of its numbers.
 
@@ -117,6 +121,10 @@ class Checkpoint:
         name = self.scales[weight]
         scale, kind = self.load(name).float(), granularity(name, self.shape(name), self.shape(weight))
         return scale.reshape(-1, 1) if kind in ("tensor", "channel") else scale, kind
+
+    def scale_names(self) -> dict[str, str]:
+        """Return the names of the scales of 8-bit weights on disk, by the weight's name and `_scale`."""
+        return {f"{weight}_scale": scale for weight, scale in self.scales.items()}
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
         for name in self.names():
@@ -239,12 +247,12 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_byt
     return total
 
 
-def write_config(folder: Path, config: dict[str, Any]) -> None:
+def write_config(folder: Path, config: dict[str, Any], kept: Mapping[str, Any] | None = None) -> None:
     """Write config.json; NaN and Infinity of another program stay what they are (see `files.read_json`).
 
-    The format's version goes into a file beside it.
+    The format's version goes into a file beside it, octorec.json, with the other keys that are `kept` there.
     """
-    write_version(folder)
+    write_version(folder, kept)
     (folder / CONFIG).write_text(json.dumps(config, indent=1))
 
 

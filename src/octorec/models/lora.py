@@ -32,6 +32,7 @@ LOW = {  # how a tensor's name ends -> which matrix of its module it is
     ".base_layer.weight": "whole",
 }
 TOKENIZER = "tokenizer.json"
+TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 ORIGINAL, SAVED = ".original_module.weight", ".modules_to_save.weight"  # what PEFT writes too of a resized table
 
 
@@ -84,6 +85,7 @@ class LoraCheckpoint(Checkpoint):
         self._share_equal_head()
         self._leave_out_copies()
         self._parts = _Planner(adapter / ADAPTER, lora, self.headers, self._tied, self._tensors).parts()
+        self._types = {name: header.dtype for name, header in self.headers.items()}
         self._take_shapes()
 
     @property
@@ -103,6 +105,11 @@ class LoraCheckpoint(Checkpoint):
             product = self._tensor(part.b).float() @ self._tensor(part.a).float()
             weight = weight + part.scale * (product.T if ".lora_embedding_" in part.a else product)
         return weight
+
+    def as_stored(self, name: str, tensor: Tensor) -> Tensor:
+        """Return a tensor in the base's type: a merged one comes in float32."""
+        kind = self._types.get(name, self._types[EMBEDDING])
+        return tensor.to(TYPES[kind]) if name in self._parts and kind in TYPES else tensor
 
     @property
     def _tied(self) -> bool:
@@ -136,6 +143,8 @@ class LoraCheckpoint(Checkpoint):
             shape = (self._tensors[part.whole] if part.whole else self.headers.get(name, base)).shape
             self.headers[name] = Header("F32", shape, 4 * math.prod(shape))
         self.config = {**self.config, "vocab_size": self.headers[EMBEDDING].shape[0]}
+        if HEAD in self._parts:
+            self.config["tie_word_embeddings"] = False
 
     def _tensor(self, name: str) -> Tensor:
         found: Tensor = self._adapter.get_tensor(name)

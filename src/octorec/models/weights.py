@@ -35,8 +35,9 @@ def stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Copy every tensor of `checkpoint` into `model`, after `check_fits`."""
     check_fits(model, checkpoint)
+    stored_as = checkpoint.scale_names()
     for name, tensor in disk_tensors(model).items():
-        values = checkpoint.load(name)
+        values = checkpoint.load(stored_as.get(name, name))
         tensor.copy_(values.view(-1, 1) if _serves_channels(name, tuple(values.shape), tensor) else values)
 
 
@@ -46,19 +47,22 @@ def check_fits(model: nn.Module, checkpoint: Checkpoint) -> None:
     Reads headers alone; the model may be on the meta device.
     """
     wanted, where = disk_tensors(model), f"checkpoint {checkpoint.folder}"
-    present = set(checkpoint.names())
+    stored_as = checkpoint.scale_names()
+    own_name = {scale: name for name, scale in stored_as.items()}
+    present = {own_name.get(name, name) for name in checkpoint.names()}
     for name in (name for name in wanted if name in present):
         fp8 = wanted[name].dtype == E4M3
         types = ("F8_E4M3",) if fp8 else (SCALE_TYPES if name.endswith("_scale") else PLAIN)
-        if checkpoint.dtype(name) not in types:
+        found = checkpoint.dtype(stored_as.get(name, name))
+        if found not in types:
             allowed = f"its config.json says {'FP8' if fp8 else '16 bit'}: {', '.join(types)}"
-            raise MismatchError(f"{where}: {name}", checkpoint.dtype(name), allowed)
+            raise MismatchError(f"{where}: {name}", found, allowed)
     missing, foreign = sorted(set(wanted) - present), sorted(present - set(wanted))
     if missing or foreign:
         found = f"missing {_some(missing)}; unexpected {_some(foreign)}"
         raise MismatchError(where, found, "its tensors must be those its config.json says")
     for name, tensor in wanted.items():
-        shape = checkpoint.shape(name)
+        shape = checkpoint.shape(stored_as.get(name, name))
         if shape != tuple(tensor.shape) and not _serves_channels(name, shape, tensor):
             raise MismatchError(f"{where}: {name}", shape, f"its config.json says {tuple(tensor.shape)}")
 

@@ -24,6 +24,7 @@ from octorec.models.lora import EMBEDDING, open_checkpoint
 from octorec.models.sid_tokens import SidTokens
 from octorec.parity.beams import Beam, counted, item_tokens, token_steps
 from octorec.parity.token_trie import TokenTrie
+from octorec.quant.format import METHOD
 from octorec.reading import reason
 
 NO_PATH = -1e6  # below this a score is no sum of log-probabilities but a row that fills up
@@ -36,14 +37,15 @@ def open_model(folder: str | Path, device: str = "cpu", base: str | Path | None 
     """Return the folder's model as transformers reads it, in float32, with a generation configuration of no values.
 
     base: the folder of an adapter's base, as in `lora.open_checkpoint`; PEFT merges the adapter. No code of a folder
-    runs. Raises InputError for a quantized checkpoint, for a folder that OctoRec would not read, and for one that
-    transformers or PEFT does not.
+    runs. An FP8 folder in compressed-tensors' form runs by that library, which quantizes activations too.
+    Raises InputError for another quantized one, for a folder that OctoRec would not read, and for one that transformers
+    or PEFT does not.
     """
     from transformers import GenerationConfig
 
     checkpoint = open_checkpoint(folder, base)
     if checkpoint.quantized is not None:
-        raise InputError("checkpoint", str(folder), f"is quantized ({checkpoint.quantized}): compare the 16-bit one")
+        _check_quantized(checkpoint)
     try:
         model = _read(checkpoint, Path(folder))
     except (MemoryError, ImportError):
@@ -52,6 +54,15 @@ def open_model(folder: str | Path, device: str = "cpu", base: str | Path | None 
         raise InputError("checkpoint", str(folder), f"is not read by transformers ({reason(error)})") from error
     model.generation_config = GenerationConfig()
     return model.eval().to(device)
+
+
+def _check_quantized(checkpoint: Checkpoint) -> None:
+    """Refuse an FP8 folder that transformers does not read on every device."""
+    method = (checkpoint.quantization or {}).get("quant_method")
+    if method != METHOD:
+        allowed = f"transformers runs quant_method {METHOD} on every device, and {method!r} not: compare the 16-bit one"
+        raise InputError(f"checkpoint {checkpoint.path}", checkpoint.quantized, allowed)
+    import compressed_tensors  # noqa: F401 (the error of a missing one says how to install it)
 
 
 def _read(checkpoint: Checkpoint, folder: Path) -> Any:

@@ -5,9 +5,7 @@ Reads memory-mapped shards and holds one output shard at a time, so that a folde
 
 import dataclasses
 import math
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +15,17 @@ import torch
 from torch import Tensor
 
 from octorec.errors import InputError
-from octorec.files import is_own_file, json_text
-from octorec.formats import CATALOG_FILES
+from octorec.files import json_text
 from octorec.kernels import reference
-from octorec.models.checkpoint_folder import INDEX, SUFFIX, VERSION
-from octorec.models.families import ContextModule, known_family, maker
+from octorec.models.families import ContextModule, completed_or_plain, known_family, maker
 from octorec.models.hf_folder import Checkpoint, write_config, write_tensors
+from octorec.models.lora import EMBEDDING, HEAD, open_checkpoint
 from octorec.models.names import views
 from octorec.models.weights import check_fits
-from octorec.output.marker import MARKER
 from octorec.output.refuse import refuse_folder, refuse_full
 from octorec.output.write import new_folder
 from octorec.progress import Progress, silent
+from octorec.quant.carried import REPORT, copy_rest, layout_of
 from octorec.quant.format import to_quantization_config
 from octorec.quant.load import empty_model
 from octorec.quant.products import unit, width_faults
@@ -36,9 +33,7 @@ from octorec.quant.recipe import ActivationGranularity, Group, Recipe, WeightGra
 from octorec.quant.rounding import Rounded, absmax, one_thread, round_weight
 from octorec.quant.shipped import recipe_file
 
-REPORT = "quantization.json"
 SHARD_BYTES = 5 * 10**8  # half of what a shard may have: older safetensors copy a shard while they write it
-COPIED_BYTES = 2**26  # other files up to this size come along; what is larger is training state
 
 
 @dataclass(frozen=True)
@@ -95,10 +90,12 @@ def quantize_checkpoint(
     progress: Progress = silent,
     shard_bytes: int = SHARD_BYTES,
     context_module: ContextModule = None,
+    base: str | Path | None = None,
 ) -> QuantizationReport:
     """Write the FP8 form of the checkpoint `folder` to `out`, as `recipe` (a name, a path or a Recipe) says.
 
-    Any folder of 2-D safetensors will do; the recipe's patterns choose by name. `progress` is called after each tensor.
+    An adapter's folder is merged into its base (see `lora.open_checkpoint`), and the whole is written. Any other folder
+    of 2-D safetensors will do; the recipe's patterns choose by name. `progress` is called after each tensor.
     shard_bytes: the most that a file of tensors holds, unless one tensor alone is larger.
     context_module: see `families.maker_of`.
     A matrix whose N or K no FP8 product takes stays in 16 bit, with those that one product computes with it.
@@ -106,26 +103,30 @@ def quantize_checkpoint(
     recipe, a pattern that matches nothing, a recipe that quantizes nothing, a checkpoint that is quantized already or
     does not suit FP8 modules, NaN or Inf in a tensor. Nothing is left at `out` then.
     """
-    read = [folder, *([] if isinstance(recipe, Recipe) else recipe_file(recipe))]
+    read = [folder, *([] if isinstance(recipe, Recipe) else recipe_file(recipe)), *([] if base is None else [base])]
     refuse_folder(Path(out), force, read)
-    checkpoint = Checkpoint(folder)
+    checkpoint = open_checkpoint(folder, base)
+    if checkpoint.folder != checkpoint.path:  # the base that the adapter itself names
+        refuse_folder(Path(out), force, [checkpoint.folder])
     chosen = load_recipe(recipe)
     shapes = {name: checkpoint.shape(name) for name in checkpoint.names()}
     _check_plain(checkpoint)
     chosen.check_matches(shapes)
-    kept = _kept(chosen, shapes, _product_of(checkpoint, context_module))
-    chosen = dataclasses.replace(chosen, ignore=(*chosen.ignore, *(re.escape(_module(each.name)) for each in kept)))
+    ours = known_family(completed_or_plain(checkpoint.config, checkpoint.tokenizer_folder)[0]) is not None
+    kept = _kept(chosen, shapes, _product_of(checkpoint, context_module) if ours else unit)
+    left = [re.escape(_module(each.name)) for each in kept] + _tied_head(shapes)
+    chosen = dataclasses.replace(chosen, ignore=(*chosen.ignore, *left))
     config = {**checkpoint.config, "quantization_config": to_quantization_config(chosen, matrices(shapes))}
-    if known_family(config) is not None:  # refuse now what could not be loaded later
+    if ours:  # refuse now what could not be loaded later
         empty_model(maker(checkpoint, reference, context_module), config["quantization_config"], torch.bfloat16)
     assigned = chosen.assign(matrices(shapes))
     refuse_full(Path(out), _bytes_after(checkpoint, assigned))
     with new_folder(out, force, read) as scratch, one_thread():
         work = _Conversion(checkpoint, assigned, progress)
         written = write_tensors(scratch, work.tensors(), shard_bytes)
-        left_behind = _copy_rest(checkpoint.folder, scratch)
+        left_behind = copy_rest(checkpoint, scratch)
         report = work.report(chosen.name, kept, written, left_behind)
-        write_config(scratch, config)
+        write_config(scratch, config, layout_of(checkpoint))
         (scratch / REPORT).write_text(json_text(report.to_dict(), indent=1))
     return report
 
@@ -145,9 +146,10 @@ class _Conversion:
         for name, tensor in self.checkpoint.items():
             group = self.assigned.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
             if group is None:
-                if tensor.is_floating_point():
-                    _check_finite(name, tensor, absmax(tensor))
-                yield name, tensor
+                kept = self.checkpoint.as_stored(name, tensor)
+                if kept.is_floating_point():
+                    _check_finite(name, kept, absmax(kept))
+                yield name, kept
             else:
                 rounded = self._round(name, tensor, group)
                 yield name, rounded.values
@@ -185,12 +187,7 @@ class _Conversion:
 
 
 def _product_of(checkpoint: Checkpoint, context_module: ContextModule) -> Callable[[str], str]:
-    """Return which product computes a matrix: as the family's modules have it, else as names say.
-
-    Raises as `check_fits`.
-    """
-    if known_family(checkpoint.config) is None:
-        return unit
+    """Return which product computes a matrix, as the modules of its family have it. Raises as `check_fits`."""
     model = empty_model(maker(checkpoint, reference, context_module), None, torch.bfloat16)
     check_fits(model, checkpoint)
     known = views(model)
@@ -211,6 +208,11 @@ def _kept(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]], product_of: Cal
 
 def _module(name: str) -> str:
     return name.removesuffix(".weight")
+
+
+def _tied_head(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Return the head of a language model that has no tensor of its own: other programs make a module of it."""
+    return ["lm_head"] if EMBEDDING in shapes and HEAD not in shapes else []
 
 
 def _bytes_after(checkpoint: Checkpoint, assigned: Mapping[str, Group]) -> int:
@@ -234,35 +236,3 @@ def _check_finite(name: str, tensor: Tensor, largest: float) -> None:
         raise InputError(
             f"weight {name}", found, "must be finite in float32; `octorec analyze` lists every such tensor"
         )
-
-
-def _copy_rest(folder: Path, scratch: Path) -> list[str]:
-    """Copy the catalog and small files along; return the names of those left behind. No link leads out of `folder`."""
-    left_behind = _copy_catalog(folder / "catalog", scratch / "catalog")
-    not_copied = ("catalog", INDEX, "config.json", VERSION, REPORT, MARKER)
-    for path in sorted(folder.iterdir()):
-        if path.name in not_copied or path.suffix == SUFFIX or os.path.realpath(path) == os.path.realpath(scratch):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            left_behind.append(f"{path.name}/")
-        elif is_own_file(path) and path.stat().st_size <= COPIED_BYTES:
-            shutil.copyfile(path, scratch / path.name)
-        else:
-            left_behind.append(path.name)
-    return left_behind
-
-
-def _copy_catalog(folder: Path, out: Path) -> list[str]:
-    """Copy the files of a catalog by name, where there is one; return the names of what lies beside them."""
-    if not os.path.lexists(folder):
-        return []
-    if folder.is_symlink() or not folder.is_dir():
-        return [folder.name]
-    out.mkdir()
-    left_behind = []
-    for path in sorted(folder.iterdir()):
-        if path.name in CATALOG_FILES and is_own_file(path):
-            shutil.copyfile(path, out / path.name)
-        elif path.name != MARKER:
-            left_behind.append(f"{folder.name}/{path.name}{'/' * (path.is_dir() and not path.is_symlink())}")
-    return left_behind

@@ -1,21 +1,25 @@
 """Recipes are written in the form of compressed-tensors: `quantization_config` of a checkpoint's `config.json`.
 
 There a target is a name, or `re:` and an expression that must match from a name's beginning, or a class of modules.
-Groups have no order, so a later group's target excludes what an earlier group took.
+Groups have no order, so a later group's target excludes what an earlier group took. `quant.fp8_format` is another form
+that is read.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from octorec.errors import InputError
 from octorec.kernels.fp8 import GROUP
-from octorec.quant.patterns import from_beginning, matching, parts, plain_name
+from octorec.quant import fp8_format
+from octorec.quant.fp8_format import PRODUCTS, WHERE
+from octorec.quant.patterns import from_beginning, matching, named, parts, plain_name
 from octorec.quant.recipe import Group, Recipe
 
 METHOD, FORMAT = "compressed-tensors", "float-quantized"
-WHERE = "config.json: quantization_config"
-CLASSES = {"Linear": "(?!.*embed).*"}  # torch class -> pattern of its modules: what is no embedding is a product
+FORMATS = (FORMAT, "naive-quantized")  # names of one way to store FP8
+MIXED = "mixed-precision"  # each group says its own
+CLASSES = {"Linear": PRODUCTS}  # torch class -> pattern of its modules
 
 
 def to_quantization_config(recipe: Recipe, matrices: list[str]) -> dict[str, Any]:
@@ -46,22 +50,41 @@ def to_quantization_config(recipe: Recipe, matrices: list[str]) -> dict[str, Any
     }
 
 
-def from_quantization_config(raw: Any) -> Recipe:
-    """Read it back; an InputError for what OctoRec's FP8 modules cannot do."""
+def from_quantization_config(raw: Any, modules: Iterable[str] = ()) -> Recipe:
+    """Read it back, or that of another writer; an InputError for what OctoRec's FP8 modules cannot do.
+
+    modules: names of the checkpoint's, so that parts of names under `ignore` are understood.
+    """
+    methods = f"{METHOD} or {fp8_format.METHOD}"
     if not isinstance(raw, dict):
-        raise InputError(WHERE, raw, f"must be an object with quant_method {METHOD}")
-    _require(raw.get("quant_method") == METHOD, "quant_method", raw.get("quant_method"), METHOD)
-    _require(raw.get("format") == FORMAT, "format", raw.get("format"), FORMAT)
+        raise InputError(WHERE, raw, f"must be an object with quant_method {methods}")
+    method = raw.get("quant_method")
+    _require(method in (METHOD, fp8_format.METHOD), "quant_method", method, methods)
+    _require(not raw.get("kv_cache_scheme"), "kv_cache_scheme", raw.get("kv_cache_scheme"), "null: keys stay in 16 bit")
+    if method == fp8_format.METHOD:
+        weights, activations, names = fp8_format.read(raw)
+        groups: tuple[Group, ...] = (Group((PRODUCTS,), weights, activations),)
+        left = _patterns("modules_to_not_convert", names)
+    else:
+        groups, names = _read_groups(raw), raw.get("ignore") or []
+        left = _patterns("ignore", raw.get("ignore"))
+    name = raw.get("recipe")
+    name = name if isinstance(name, str) and name else "of the checkpoint"
+    left += tuple(map(re.escape, named((each for each in names if not each.startswith("re:")), modules)))
+    return Recipe(name, groups, left)
+
+
+def _read_groups(raw: dict[str, Any]) -> tuple[Group, ...]:
+    """Return the groups of compressed-tensors' object. Each may say its format, for all that do not."""
+    kind = raw.get("format")
+    _require(kind in (None, MIXED, *FORMATS), "format", kind, f"{', '.join(FORMATS)}, {MIXED} or null")
     groups = raw.get("config_groups")
     _require(isinstance(groups, dict) and bool(groups), "config_groups", groups, "at least one group")
     assert isinstance(groups, dict)
     parsed = tuple(_read_group(f"config_groups.{name}", group) for name, group in groups.items())
     for key in ("sparsity_config", "transform_config"):
         _require(not raw.get(key), key, raw.get(key), "null: weights are read as they lie there")
-    _require(not raw.get("kv_cache_scheme"), "kv_cache_scheme", raw.get("kv_cache_scheme"), "null: keys stay in 16 bit")
-    name = raw.get("recipe")
-    name = name if isinstance(name, str) and name else "of the checkpoint"
-    return Recipe(name, parsed, _patterns("ignore", raw.get("ignore")))
+    return parsed
 
 
 def _weights(group: Group) -> dict[str, Any]:
@@ -109,7 +132,7 @@ def _read_group(where: str, raw: Any) -> Group:
     weights = _checked(f"{where}.weights", raw.get("weights"), dynamic=False)
     activations = _checked(f"{where}.input_activations", raw.get("input_activations"), dynamic=True)
     kind, output = raw.get("format"), raw.get("output_activations")
-    _require(kind in (None, FORMAT), f"{where}.format", kind, f"{FORMAT} or null")
+    _require(kind in (None, *FORMATS), f"{where}.format", kind, f"{', '.join(FORMATS)} or null")
     _require(output is None, f"{where}.output_activations", output, "null: results of products stay in 16 bit")
     if weights["strategy"] == "block":
         structure = weights.get("block_structure")
@@ -141,9 +164,11 @@ def _checked(where: str, args: Any, dynamic: bool) -> dict[str, Any]:
     _require(isinstance(args, dict), where, args, "FP8 weights with FP8 activations")
     # defaults of compressed-tensors
     defaults = {"num_bits": 8, "type": "int", "strategy": "tensor", "symmetric": True, "dynamic": False}
-    found = {**defaults, **args}
+    # null is as good as absent
+    found = {**defaults, **{key: value for key, value in args.items() if value is not None or key not in defaults}}
+    why = "; one scale for all rows, stored beforehand, is not computed" if dynamic else ""
     for key, value in {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": dynamic}.items():
-        _require(found[key] == value, f"{where}.{key}", found[key], str(value))
+        _require(found[key] == value, f"{where}.{key}", found[key], f"{value}{why if key == 'dynamic' else ''}")
     return found
 
 

@@ -1,7 +1,7 @@
 """Load checkpoints into models, 16 bit and FP8 alike, each tensor straight into the memory it will be used from."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from octorec.models.weights import check_fits, load_into
 from octorec.quant.format import from_quantization_config
 from octorec.quant.modules import FP8Experts, FP8Linear, WeightInMemory
 from octorec.quant.products import ACTIVATIONS, width_fault
-from octorec.quant.recipe import Group, Recipe, matrices
+from octorec.quant.recipe import Group, matrices
 
 EXPERT_WIDTH = 8  # widths of experts in 16 bit must be multiples of it: rows of 16 bytes
 M = TypeVar("M", bound=nn.Module)
@@ -49,7 +49,7 @@ def load_model(
     checkpoint = open_checkpoint(folder, base)
     if checkpoint.quantization is not None:
         check_fp8(torch.device(device))
-    model = empty_model(maker(checkpoint, ops, context_module), checkpoint.quantization, dtype)
+    model = empty_like(checkpoint, ops, dtype, context_module)
     ops.check_sizes(sizes_of(model))
     return _filled(model, checkpoint, device)
 
@@ -83,16 +83,36 @@ class DequantizedCheckpoint(Checkpoint):
         return dequantize(Quantized(values, scale, granularity, torch.float32))
 
 
-def empty_model(make: Callable[[], M], quantization: dict[str, Any] | None, dtype: torch.dtype) -> M:
+def empty_like(checkpoint: Checkpoint, ops: Ops, dtype: torch.dtype, context_module: ContextModule = None) -> nn.Module:
+    """Return the model of a checkpoint on the meta device.
+
+    Raises as `families.maker` and `empty_model`, and InputError for scales of activations that are stored beforehand.
+    """
+    if checkpoint.activation_scales:
+        name = min(checkpoint.activation_scales)
+        allowed = "scales of activations, keys and values that are stored beforehand are not computed with"
+        raise InputError(f"checkpoint {checkpoint.folder}: {name}", list(checkpoint.shape(name)), allowed)
+    eight_bit = {name.removesuffix(".weight") for name in checkpoint.scales}
+    return empty_model(maker(checkpoint, ops, context_module), checkpoint.quantization, dtype, eight_bit)
+
+
+def empty_model(
+    make: Callable[[], M],
+    quantization: dict[str, Any] | None,
+    dtype: torch.dtype,
+    eight_bit: Collection[str] | None = None,
+) -> M:
     """Return the model that `make` makes, on the meta device, with FP8 modules where `quantization_config` says so.
 
+    eight_bit: modules whose weights are stored in 8 bits; None: those that it says. Heads are among the products of a
+    model, and a writer may leave them in 16 bit without a word.
     Raises InputError for what has no FP8 form: parts of one product under different groups, blocks across parts, widths
     and pairs of granularities that no FP8 product takes, activations with one scale for all rows of a batch.
     """
     with torch.device("meta"):
         model = make()
         if quantization is not None:
-            _swap(model, from_quantization_config(quantization), dtype)
+            _swap(model, quantization, dtype, eight_bit)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(parameter.to(dtype), requires_grad=False))
@@ -149,12 +169,17 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(tensor.sum().isfinite()) or all(bool(piece.isfinite().all()) for piece in pieces)  # a sum may overflow
 
 
-def _swap(model: nn.Module, recipe: Recipe, dtype: torch.dtype) -> None:
-    """Put the FP8 twin in the place of each Linear and Experts that `recipe` assigns to a group."""
+def _swap(
+    model: nn.Module, quantization: dict[str, Any], dtype: torch.dtype, eight_bit: Collection[str] | None
+) -> None:
+    """Put the FP8 twin in the place of each Linear and Experts that a quantization_config assigns to a group."""
     modules = dict(model.named_modules())
     known = views(model)
     names = matrices({name: tuple(view.tensor.shape) for name, view in known.items()})
-    assigned = recipe.assign(names)
+    assigned = from_quantization_config(quantization, names).assign(names)
+    for name in [] if eight_bit is None else assigned.keys() - eight_bit:
+        if isinstance(modules[known[f"{name}.weight"].module], Head):
+            del assigned[name]
     owned: dict[str, list[str]] = defaultdict(list)
     for name in names:
         owned[known[f"{name}.weight"].module].append(name)

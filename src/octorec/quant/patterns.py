@@ -60,6 +60,20 @@ def from_beginning(expression: str) -> str:
     return "".join(f"(?!{each})" for each in refused) + f"(?:{body}).*"
 
 
+def named(names: Iterable[str], modules: Iterable[str]) -> list[str]:
+    """Return those of `modules` that one of `names` stands for, as lists of what is not quantized have them: a module's
+    name, or a part of it between points, such as its end (`lm_head`, `mlp.down_proj`) or its beginning
+    (`model.layers.0`).
+    """
+    known = {name.strip(".") for name in names}
+    return [module for module in modules if known and not known.isdisjoint(_stretches(module.split(".")))]
+
+
+def _stretches(words: Sequence[str]) -> Iterator[str]:
+    for first in range(len(words)):
+        yield from (".".join(words[first:last]) for last in range(first + 1, len(words) + 1))
+
+
 def plain_name(pattern: str) -> str | None:
     """Return the one name that `pattern` matches, where it is a name and nothing else."""
     return re.sub(r"\\(\W)", r"\1", pattern) if PLAIN.fullmatch(pattern) else None

@@ -28,6 +28,9 @@ from octorec.reading import read_yaml
 WeightGranularity = Literal["channel", "block", "tensor"]
 ActivationGranularity = Literal["token", "group", "tensor"]
 MOST_GROUPS = 16
+SHIPPED_FOR = (
+    "recipes that come with OctoRec are for OneRec-V2, Qwen3 and Qwen2; `octorec analyze` proposes one for others"
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class Recipe:
         for pattern in self.ignore:
             self._check_match("ignore", pattern, everything, started)
         if not self.assign(names):
-            raise InputError(f"recipe {self.name}", self.name, f"quantizes nothing of a checkpoint with {_some(names)}")
+            allowed = f"quantizes nothing of a checkpoint with {_some(names)}: {SHIPPED_FOR}"
+            raise InputError(f"recipe {self.name}", self.name, allowed)
 
     def _check_match(self, field: str, pattern: str, names: list[str], started: float) -> None:
         if not matching((pattern,), names, started):
