@@ -15,12 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks import program, records, unfused
-from benchmarks.engine import eager as launched
 from benchmarks.engine import kernels
 from benchmarks.qwen_goals import FP8
 from benchmarks.qwen_model import SHAPES, config_of, random_qwen, requests_of
@@ -28,6 +26,7 @@ from benchmarks.qwen_speed import Measured, engine_of, measure_octorec, speed_ro
 from benchmarks.rows.qwen_speed import QwenSpeedFailure, QwenStepRow, QwenWanted
 from benchmarks.timer import time_on
 from octorec.engine.engine import Engine
+from octorec.engine.search import Searched, searched
 from octorec.kernels import fused, ops, reference
 from octorec.kernels.ops import Ops, Variant
 
@@ -74,9 +73,21 @@ def mix(mixture: Variant, number: int) -> None:
         setattr(mixture, name, getattr(fused if name in ours else base, name))
 
 
-def eager(engine: Engine, row: QwenWanted) -> Callable[[], Any]:
-    """The device's part of answering a batch, launched by Python instead of a graph."""
-    return launched(engine, requests_of(row, config_of(row.model)))
+def eager(engine: Engine, row: QwenWanted) -> Callable[[], Searched]:
+    """The device's part of answering a batch, launched by Python instead of a graph; a GPU has one for few tokens."""
+    parsed = [engine.parse(request) for request in requests_of(row, config_of(row.model))]
+    bucket, reader = engine.bucket_of(parsed), engine.reader
+    staging = engine.staged(parsed, bucket.size)
+    batch = staging.batch(staging.block.to(engine.device))
+    prompts, scopes = [each.tokens for each in parsed if each.tokens is not None], [each.scope for each in parsed]
+    assert reader is not None
+
+    def call() -> Searched:
+        memory, _ = reader.read(prompts, scopes)
+        state = reader.state(memory, bucket.size)
+        return searched(engine.model, state, engine.device_catalog.levels, batch, bucket.widths, engine.ops)
+
+    return call
 
 
 def measure(engine: Engine, row: QwenWanted, runs: int, device: str) -> Measured:

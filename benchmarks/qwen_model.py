@@ -25,16 +25,11 @@ from octorec.models.qwen import Qwen
 from octorec.models.qwen_config import QwenConfig
 from octorec.models.sid_tokens import SidTokens
 from octorec.models.work import Work
-from octorec.quant.recipe import Group, Recipe
+from octorec.quant.recipe import load_recipe
 from studies.qwen.folder import made_tokenizer, sids_of, write_tokenizer
 
 LEVELS = (8192,) * 3
 N_ITEMS = 1_000_000
-PRODUCTS = (r"model\.layers\.\d+\.(self_attn|mlp)\..*_proj",)
-RECIPES = {
-    "fp8": Recipe("fp8", (Group(PRODUCTS, "channel", "token"),)),
-    "fp8-block": Recipe("fp8-block", (Group(PRODUCTS, "block", "group"),)),
-}
 RECIF = (1600, 2380, 2420, 2465, 2490, 2540, 2640, 2753)  # tokens: mean 2,411 and near the median of 2,465, published
 
 
@@ -81,8 +76,9 @@ def random_qwen(
     config: QwenConfig, precision: str, seed: int = 0, ops: Ops = fused, device: str = "cuda",
     dtype: torch.dtype = torch.bfloat16,
 ) -> Qwen:  # fmt: skip
-    """A model with random weights on a device. precision: `bf16` or one of RECIPES; dtype: of what is not FP8."""
-    model = filled(lambda: Qwen(config, ops), RECIPES.get(precision), dtype, device, seed)
+    """A model with random weights on a device. precision: `bf16` or a recipe's name; dtype: of what is not FP8."""
+    recipe = None if precision == "bf16" else load_recipe(precision)
+    model = filled(lambda: Qwen(config, ops), recipe, dtype, device, seed)
     model.derive()
     return model
 

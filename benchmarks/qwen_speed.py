@@ -20,6 +20,7 @@ from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks import records
@@ -37,6 +38,7 @@ from octorec.models.qwen import Qwen
 BATCHES, CONTEXTS, BEAMS, BEAM = (8, 4, 2, 1), (1000, 5000), (64, 128, 512), 256
 HOST_RUNS = 22  # of which the first tenth is warm-up
 RECIF_MEAN = 2411  # tokens
+CACHE_BYTES = 2**31  # of the rows with a prefix cache: 18 prompts of 1,000 tokens
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,15 @@ class Measured:
     """What was measured of a batch.
 
     timing: on the device. host: from requests to answers, None for a system that gives codes. n_items: of the catalog,
-    None without one. kernels: those of one batch, slowest first; None where they were not looked at.
+    None without one. kernels: those of one batch, slowest first; None where they were not looked at. cached: tokens of
+    a prompt that a cache held, at the mean; None without one.
     """
 
     timing: Timing
     host: Timing | None = None
     n_items: int | None = None
     kernels: list[KernelTime] | None = None
+    cached: int | None = None
 
 
 def rows() -> list[QwenWanted]:
@@ -79,6 +83,7 @@ def engine_of(row: QwenWanted, model: Qwen, device: str) -> Engine:
     longest = max(lengths_of(row))
     limits = EngineConfig(
         batch_sizes=(row.batch,), beam_widths=(row.beam,), default_beam_width=row.beam, max_tokens=longest,
+        batch_tokens=sum(lengths_of(row)), prefix_cache_bytes=0 if row.prefix == "off" else CACHE_BYTES,
     )  # fmt: skip
     return Engine(model, catalog_of(row.model), limits, device, model.ops, prompts=prompts_of(row.model))
 
@@ -86,15 +91,15 @@ def engine_of(row: QwenWanted, model: Qwen, device: str) -> Engine:
 def measure_octorec(row: QwenWanted, runs: int, device: str = "cuda") -> Measured:
     engine = engine_of(row, model_of(row.model, row.precision, device), device)
     config = config_of(row.model)
-    engine.warm_up()
     count = 3 * (runs + HOST_RUNS) if row.prefix == "miss" else 1  # of batches, none of which a cache may hold
     batches = [requests_of(row, config, seed) for seed in range(count)]
     parsed, asked = cycle([[*engine.parse_all(batch)] for batch in batches]), cycle(batches)
     launch = lambda: engine.launch(next(parsed))()  # noqa: E731
-    timing = time_on(device, launch, runs)
+    timing = time_on(device, launch, runs)  # the first runs capture
     host = host_to_host(lambda: engine.recommend(next(asked)), HOST_RUNS)
     spent = kernels(launch) if device == "cuda" else None
-    return Measured(timing, host, SHAPES[row.model].n_items, spent)
+    cached = None if engine.prefixes is None else round(float(np.mean(launch().cached)))
+    return Measured(timing, host, SHAPES[row.model].n_items, spent, cached)
 
 
 def speed_row(row: QwenWanted, measured: Measured, name: str) -> QwenSpeedRow:
@@ -114,6 +119,7 @@ def speed_row(row: QwenWanted, measured: Measured, name: str) -> QwenSpeedRow:
         p50_ms=None if host is None else round(host.median, 3),
         p99_ms=None if host is None else round(host.p99, 3),
         n_items=measured.n_items,
+        cached_tokens=measured.cached,
         kernels_ms=None if spent is None else round(sum(kernel.ms for kernel in spent), 2),
         kernels=None if spent is None else tuple(spent[:MOST_KERNELS]),
     )

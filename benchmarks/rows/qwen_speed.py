@@ -51,6 +51,7 @@ class QwenSpeedRow(QwenRunRow):
     p50_ms: float | None = None  # from requests to answers of items, median; None: a system that gives codes
     p99_ms: float | None = None  # 99th percentile of the same
     n_items: int | None = None  # of the catalog; None: a system without a trie
+    cached_tokens: int | None = None  # of a prompt that a prefix cache held, at the mean; None: there was none
     kernels_ms: float | None = None  # all kernels of one batch; None: not measured
     kernels: tuple[KernelTime, ...] | None = None  # the slowest of them, slowest first; None: not measured
 

@@ -1,6 +1,7 @@
 """Batches of a Qwen of tiny dimensions are measured through the public engine, and become rows beside their goals."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,7 @@ def test_a_batch_is_measured_through_the_engine(
     monkeypatch.setattr(qwen_speed, "HOST_RUNS", 2)
     wanted = replace(TINY, precision=precision)
     out = tmp_path / "rows.jsonl"
-    (row,) = qwen_speed.recorded_rows(
-        [wanted], 1, out, {"octorec": lambda row, runs: qwen_speed.measure_octorec(row, runs, "cpu")}
-    )
+    (row,) = qwen_speed.recorded_rows([wanted], 1, out, {"octorec": partial(qwen_speed.measure_octorec, device="cpu")})
     assert isinstance(row, QwenSpeedRow), row
     assert (row.n_items, row.precision, row.batch) == (600, precision, 2)
     assert row.p50_ms is not None
@@ -69,10 +68,21 @@ def test_a_batch_is_measured_through_the_engine(
     assert "TINY" in qwen_speed.line(row)
 
 
+@pytest.mark.parametrize("prefix", ["miss", "hit"])
+def test_the_beginnings_of_prompts_are_met_or_not(prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qwen_speed, "HOST_RUNS", 2)
+    monkeypatch.setattr(qwen_speed, "CACHE_BYTES", 2**20)
+    wanted = replace(TINY, context=200, batch=1, prefix=prefix)
+    measure = partial(qwen_speed.measure_octorec, device="cpu")
+    (row,) = qwen_speed.recorded_rows([wanted], 1, tmp_path / "rows", {"octorec": measure})
+    assert isinstance(row, QwenSpeedRow), row
+    assert row.cached_tokens == {"miss": 0, "hit": 192}[prefix]  # whole blocks of 64
+
+
 def test_a_batch_that_fails_is_a_row_with_its_error(tmp_path: Path) -> None:
     wanted = replace(TINY, context=1_000_000)  # more than the model has positions
     (row,) = qwen_speed.recorded_rows(
-        [wanted], 1, tmp_path / "rows", {"octorec": lambda row, runs: qwen_speed.measure_octorec(row, runs, "cpu")}
+        [wanted], 1, tmp_path / "rows", {"octorec": partial(qwen_speed.measure_octorec, device="cpu")}
     )
     assert isinstance(row, QwenSpeedFailure)
     assert row.error.startswith("InputError")

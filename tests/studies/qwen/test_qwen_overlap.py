@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import records
-from benchmarks.qwen_model import RECIPES
 from benchmarks.rows.qwen import QwenParityRow
 from octorec.errors import InputError
 from octorec.quant.convert import quantize_checkpoint
@@ -29,7 +28,7 @@ def test_each_side_is_set_beside_transformers(device: str, tmp_path: Path, monke
     catalog = made_data(data)
     tokenizer = folder.made_tokenizer(SIZES)
     folder.save(model, folder.new_model(tokenizer, dict(STUDY.shape), 0), tokenizer, catalog, {})
-    quantize_checkpoint(model, eight, RECIPES["fp8"])
+    quantize_checkpoint(model, eight, "fp8")
     given = [str(model), "--fp8", f"fp8={eight}", "--data", str(data), "--out", str(out), "--device", device]
     monkeypatch.setattr(sys, "argv", ["overlap", *given, "--widths", "8", "16", "--prompts", "3"])
     overlap.main()
