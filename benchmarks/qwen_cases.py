@@ -177,7 +177,8 @@ def rope(model: str, ops: Ops, device: str) -> Iterator[Case]:
     heads, groups, width = size.num_attention_heads, size.num_key_value_heads, size.head_dim
     turns = torch.randn(4096, width, device=device)
     norms = (normal(width, device=device), normal(width, device=device))
-    for rows, keeps in ((8000, True), (2048, False), (512, False), (256, False)):
+    for count, keeps in ((8000, True), (2048, False), (512, False), (256, False)):
+        rows = count // 32 if model == "tiny" else count
         qkv = normal(rows, (heads + 2 * groups) * width, device=device)
         positions = torch.arange(rows, device=device) % 4096
         pools = [normal(rows, groups, width, device=device) for _ in range(2)]
@@ -220,15 +221,12 @@ def products(model: str, ops: Ops, device: str) -> Iterator[Case]:
 def _product(model: str, shape: str, weights: list[Tensor], rows: int, adds: bool, ops: Ops, device: str) -> Case:
     (n, k), x = weights[0].shape, normal(rows, weights[0].shape[1], device=device)
     residual = normal(rows, n, device=device) if adds else None
-    scratch = None if residual is None else residual.clone()  # `into` may be written over
 
-    def fresh() -> Tensor | None:
-        return None if scratch is None or residual is None else scratch.copy_(residual)
+    def calls(compute: Callable[..., Tensor], one: Operand, others: Sequence[Operand]) -> list[Call]:
+        into = None if residual is None else residual.clone()  # may be written over: right for the first call alone
+        return [partial(compute, one, other, into) for other in others]
 
-    def call(compute: Callable[..., Tensor], one: Operand, other: Operand) -> Tensor:
-        return compute(one, other, fresh())
-
-    ways = [Way("by the table", [partial(call, ops.linear, x, weight) for weight in weights])]
+    ways = [Way("by the table", calls(ops.linear, x, weights))]
     kinds: tuple[tuple[str, Granularity, Granularity], ...] = (
         ("rows", "token", "channel"),
         ("groups", "group", "block"),
@@ -237,7 +235,7 @@ def _product(model: str, shape: str, weights: list[Tensor], rows: int, adds: boo
         one = ops.maybe_quantize(x, of_x)
         others = [reference.maybe_quantize(weight, of_weight) for weight in weights]
         for by, compute in _eight_bit(ops, precision, device):
-            ways.append(Way(by, [partial(call, compute, one, other) for other in others], precision))
+            ways.append(Way(by, calls(compute, one, others), precision))
     exact = partial(_exact, x, weights[0], residual)
     return Case("product", model, shape, 2.0 * rows * n * k, n * k + 1.0 * rows * k + 2.0 * rows * n, exact, ways)
 

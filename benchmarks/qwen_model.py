@@ -124,10 +124,11 @@ def requests_of(row: QwenWanted, config: QwenConfig, seed: int = 0) -> list[Requ
     return [Request(input_ids=ids.tolist(), k=row.beam, beam_width=row.beam) for ids in prompts]
 
 
-def flop(config: QwenConfig, row: QwenWanted) -> float:
+def flop(config: QwenConfig, row: QwenWanted, cached: int = 0) -> float:
     """Floating-point operations of a batch, as `models.qwen_work` counts rows: products, attention, and the vocabulary.
 
-    A step is scored over the whole vocabulary, in which its own codes are contained.
+    A step is scored over the whole vocabulary, in which its own codes are contained. cached: tokens of each prompt that
+    are not read.
     """
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in Qwen(config).state_dict().items()}
@@ -135,7 +136,8 @@ def flop(config: QwenConfig, row: QwenWanted) -> float:
     for length in lengths_of(row):
         work: Work = Qwen.work(config, 1, row.beam, length)
         layers = [(name, size) for name, size in shapes.items() if len(size) == 2 and ".layers." in name]
-        total += sum(2.0 * n * k * sum(work.rows(name)) for name, (n, k) in layers)
+        total += sum(2.0 * n * k * (sum(work.rows(name)) - cached) for name, (n, k) in layers)
         total += 2.0 * config.vocab_size * config.hidden_size * sum(work.rows("lm_head.weight"))
         total += sum(each.flops for each in work.traffic if each.part == "attention")
+        total -= 2.0 * config.num_hidden_layers * config.q_width * cached * (cached + 1)
     return total

@@ -105,7 +105,7 @@ def measure_octorec(row: QwenWanted, runs: int, device: str = "cuda") -> Measure
 def speed_row(row: QwenWanted, measured: Measured, name: str) -> QwenSpeedRow:
     """The row of a batch."""
     timing, host, spent = measured.timing, measured.host, measured.kernels
-    tflops = flop(config_of(row.model), row) / timing.median / 1e9
+    tflops = flop(config_of(row.model), row, measured.cached or 0) / timing.median / 1e9
     return QwenSpeedRow(
         **dataclasses.asdict(row),
         run=name,

@@ -136,7 +136,8 @@ class StockQwen(nn.Module):
                 past[place].append((k, v))
             beams = self._choose(level, x, beams.scores, beams.nodes, width)
             codes = torch.cat([codes[rows, beams.parents], beams.codes[..., None]], -1)
-            past = [[(k[rows, beams.parents], v[rows, beams.parents]) for k, v in each] for each in past]
+            if level + 1 < len(self.tokens):
+                past = [[(k[rows, beams.parents], v[rows, beams.parents]) for k, v in each] for each in past]
         return codes, beams.scores
 
     def _choose(self, level: int, x: Tensor, scores: Tensor, nodes: Tensor, width: int) -> Beams:

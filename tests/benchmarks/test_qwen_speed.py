@@ -49,6 +49,8 @@ def test_flop_of_a_batch_by_hand() -> None:
     keys = 24 * 25 / 2 + 8 * (24 + 1) + 8 * (24 + 2)
     expected = 2 * (2.0 * layer * (24 + 16) + 4.0 * 256 * keys) + 2.0 * 512 * 256 * (1 + 16)
     assert flop(config, TINY) == 2 * expected
+    kept = 2 * (2.0 * layer * 16 + 4.0 * 256 * 16 * 17 / 2)  # of 16 tokens
+    assert flop(config, TINY, 16) == 2 * (expected - kept)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp8", "fp8-block"])
