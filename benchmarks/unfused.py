@@ -20,7 +20,7 @@ from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, TrieL
 check_device, check_sizes, check_beams = reference.check_device, reference.check_sizes, reference.check_beams
 head, causal_attention = fused.head, fused.causal_attention  # each is one library call
 rope, prefill_attention, beam_attention = stock.rope, stock.prefill_attention, stock.beam_attention
-log_norm = fused.log_norm
+log_norm = stock.log_norm
 NEVER = float("-inf")
 
 

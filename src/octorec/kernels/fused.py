@@ -4,9 +4,6 @@ This module is an `Ops`, and imports triton; `ops_for` in `kernels.device` impor
 kernel cannot do is an InputError that says what to do: nothing falls back to the references by itself.
 """
 
-import torch
-from torch import Tensor
-
 from octorec.kernels import reference, stock
 from octorec.kernels.attend import check_head_width
 from octorec.kernels.beam_attention import beam_attention as beam_attention
@@ -15,9 +12,11 @@ from octorec.kernels.beam_tiling import check_beams as check_beams
 from octorec.kernels.cross_attention import cross_attention as cross_attention
 from octorec.kernels.device import check_device as check_device
 from octorec.kernels.linear import linear as linear
+from octorec.kernels.log_norm import log_norm as log_norm
 from octorec.kernels.maybe_quantize import maybe_quantize as maybe_quantize
 from octorec.kernels.moe import moe as moe
 from octorec.kernels.ops import Sizes
+from octorec.kernels.prefill_attention import prefill_attention as prefill_attention
 from octorec.kernels.rms_norm import rms_norm as rms_norm
 from octorec.kernels.rope import rope as rope
 from octorec.kernels.route import check_experts
@@ -27,7 +26,7 @@ from octorec.kernels.self_attention import self_attention as self_attention
 from octorec.kernels.swiglu import swiglu as swiglu
 
 causal_attention = reference.causal_attention  # torch's own fused kernel, and for training only
-prefill_attention = stock.prefill_attention
+head = stock.head
 
 
 def check_sizes(sizes: Sizes) -> None:
@@ -38,16 +37,3 @@ def check_sizes(sizes: Sizes) -> None:
         row_groups(width)
     for experts, top_k in sorted(sizes.experts):
         check_experts(experts, top_k)
-
-
-def head(x: Tensor, weight: Tensor) -> Tensor:
-    """Compute the logits: cuBLAS multiplies 16 bit into float32 in one call; elsewhere the reference does."""
-    if x.is_cuda and x.dtype != torch.float32:
-        return torch.mm(x, weight.T, out_dtype=torch.float32)
-    return reference.head(x, weight)
-
-
-def log_norm(x: Tensor, weight: Tensor) -> Tensor:
-    """Logits of a piece of the vocabulary are there at a time."""
-    pieces = weight.split(reference.VOCABULARY_PIECE)
-    return torch.stack([head(x, rows).logsumexp(-1) for rows in pieces], -1).logsumexp(-1)

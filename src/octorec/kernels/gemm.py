@@ -88,7 +88,7 @@ def gemm(
         out, out_scale = result.values, result.scale
     else:
         result = out = out_scale = torch.empty(rows, width, dtype=kind, device=values.device)
-    triton.set_allocator(_scratch)
+    triton.set_allocator(scratch)
     span = tile.columns * (1 if swiglu else tile.halves)
     tiles = triton.cdiv(rows, tile.rows) * triton.cdiv(width, span)
     _gemm[(min(tiles, processors(values.device) * tile.resident),)](
@@ -154,13 +154,13 @@ def _check(x: Tensor, weight: Tensor, width: int, scales: Scales, fusion: Fusion
         raise InputError("expert width", width, allowed)
 
 
-def _scratch(size: int, alignment: int, stream: int | None) -> Any:
+def scratch(size: int, alignment: int, stream: int | None) -> Any:
     """Return device memory for the descriptors of one launch."""
     return torch.empty(size, dtype=torch.int8, device="cuda")
 
 
 @triton.jit
-def _order(tile, down, across, BAND: tl.constexpr):
+def order(tile, down, across, BAND: tl.constexpr):
     """Return (row tile, column tile) of a tile number: BAND row tiles at a time, column by column."""
     band = tile // (BAND * across)
     height = tl.minimum(down - band * BAND, BAND)
@@ -195,7 +195,7 @@ def _gemm(
         residual_desc = tl.make_tensor_descriptor(residual_ptr, [rows, WIDTH], [WIDTH, 1], [ROWS, COLUMNS])
     out_desc = tl.make_tensor_descriptor(out_ptr, [rows, WIDTH], [WIDTH, 1], [ROWS, COLUMNS])
     for tile in tl.range(tl.program_id(0), down * across, tl.num_programs(0)):
-        row_tile, column_tile = _order(tile, down, across, BAND)
+        row_tile, column_tile = order(tile, down, across, BAND)
         expert = tl.load(tile_expert_ptr + row_tile // SPLIT) if SPLIT else 0
         first_row = row_tile * ROWS
         row = tl.arange(0, ROWS)

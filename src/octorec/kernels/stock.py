@@ -35,6 +35,19 @@ def prefill_attention(
     return reference.maybe_quantize(out.flatten(1), quantize_to)
 
 
+def flash_attention(q: Tensor, keys: Tensor, values: Tensor, spans: Spans, quantize_to: Granularity | None) -> Operand:
+    """Compute `prefill_attention` of all requests in one call of FlashAttention as torch has it, on a GPU.
+
+    The longest of requests and contexts are read on the host. Rows of padding are not written.
+    """
+    most = int(spans.queries.diff().max()), int(spans.lengths.max())
+    start = F.pad(spans.first, (0, 1))  # nobody reads the last one: how long contexts are is said apart
+    out = torch.ops.aten._flash_attention_forward(
+        q, keys, values, spans.queries, start, *most, 0.0, True, False, seqused_k=spans.lengths
+    )[0]
+    return reference.maybe_quantize(out.flatten(1), quantize_to)
+
+
 def beam_attention(
     q: Tensor,
     k: Tensor,
@@ -65,6 +78,19 @@ def beam_attention(
     total = far.sum(-1, keepdim=True) + _by_group(near.sum(-1, keepdim=True))
     out = (far @ values.float().transpose(0, 1) + _by_group(near @ own_v)) / total  # [B, G, W*R, D]
     return reference.maybe_quantize(_by_beam(out, beams).flatten(2).flatten(0, 1).to(q.dtype), quantize_to)
+
+
+def head(x: Tensor, weight: Tensor) -> Tensor:
+    """Compute the logits: cuBLAS multiplies 16 bit into float32 in one call; elsewhere the reference does."""
+    if x.is_cuda and x.dtype != torch.float32:
+        return torch.mm(x, weight.T, out_dtype=torch.float32)
+    return reference.head(x, weight)
+
+
+def log_norm(x: Tensor, weight: Tensor) -> Tensor:
+    """Logits of a piece of the vocabulary are there at a time."""
+    pieces = weight.split(reference.VOCABULARY_PIECE)
+    return torch.stack([head(x, rows).logsumexp(-1) for rows in pieces], -1).logsumexp(-1)
 
 
 def _by_group(x: Tensor) -> Tensor:
