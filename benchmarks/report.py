@@ -20,6 +20,7 @@ from benchmarks import (
     mixed_report,
     online_calibration_report,
     online_replay_report,
+    qwen_report,
     rates_report,
     semantic_ids_report,
     serve_report,
@@ -188,6 +189,13 @@ RENDER: dict[str, Callable[[], str]] = {
     "calibration": calibration_report.page,
     "online_calibration": online_calibration_report.page,
     "online_replay": online_replay_report.page,
+    "qwen_ablation": qwen_report.ablation,
+    "qwen_beside": qwen_report.beside,
+    "qwen_figure": qwen_report.figure,
+    "qwen_goals": qwen_report.goals,
+    "qwen_kernels": qwen_report.kernels,
+    "qwen_overlap": qwen_report.overlap,
+    "qwen_speed": qwen_report.speed,
     "quality": quality.verdicts,
     "quality_models": quality.models,
     "quality_noise": quality.noise,
@@ -209,6 +217,8 @@ def figures() -> Iterator[tuple[Path, speed_figure.Bars, Callable[[], str]]]:
     if timed := rates_report.newest_run():
         lines = rates_report.series(timed)
         yield rates_report.FIGURE, lines, lambda: rates_report.draw(lines)
+    if drawn := qwen_report.lines():
+        yield qwen_report.FIGURE, drawn, lambda: qwen_report.draw(drawn)
     if both := mixed_report.newest_run():
         sides = mixed_report.lines_of(both)
         yield mixed_report.FIGURE, sides, lambda: mixed_report.draw(sides)

@@ -21,9 +21,10 @@ def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class StockLinear(nn.Module):
-    def __init__(self, n_in: int, n_out: int, dtype: torch.dtype, fp8: bool):
+    def __init__(self, n_in: int, n_out: int, dtype: torch.dtype, fp8: bool, weight: Tensor | None = None):
+        """weight [n_out, n_in]; random where None."""
         super().__init__()
-        weight = torch.randn(n_out, n_in, dtype=dtype) * 0.02
+        weight = torch.randn(n_out, n_in, dtype=dtype) * 0.02 if weight is None else weight.detach()
         self.dtype, self.fp8 = dtype, fp8
         if fp8:
             weight, scale = quantize_rows(weight)

@@ -1,5 +1,6 @@
 """The one timer: CUDA events around each run, warm-up first, median and spread."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -53,3 +54,15 @@ def of_samples(milliseconds: list[float]) -> Timing:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
     return Timing(at(0.5), at(0.2), at(0.8), at(0.99), len(ordered))
+
+
+def time_on(device: str, run: Callable[[], object], runs: int = 20, warmup: int = 3) -> Timing:
+    """Time `run` as `time_gpu` does on a GPU, and by the host's clock elsewhere."""
+    if device.startswith("cuda"):
+        return time_gpu(run, runs, warmup)
+    found = []
+    for _ in range(warmup + runs):
+        start = time.perf_counter()
+        run()
+        found.append((time.perf_counter() - start) * 1e3)
+    return of_samples(found[warmup:])

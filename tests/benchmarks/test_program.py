@@ -25,6 +25,7 @@ GIVEN_ONE = {
     "benchmarks.serve_soak": ["checkpoint"],
     "studies.exact.run": ["bf16", "fp8", "--data", "d", "--out", "o"],
     "studies.exact.trials": ["--data", "d", "--out", "o", "--settings", "s"],
+    "studies.qwen.overlap": ["folder", "--data", "d", "--out", "o"],
     "studies.qwen.run": ["folder", "--data", "d", "--out", "o"],
     "studies.quality.run": ["--set", "beauty", "--data", "d", "--out", "o"],
     "studies.quality.sweep": ["--set", "beauty", "--data", "d", "--out", "o"],

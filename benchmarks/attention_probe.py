@@ -1,0 +1,97 @@
+"""Every operation of a Qwen model at the shapes of its batches, ours beside each way that torch has: for tuning.
+
+    python -m benchmarks.attention_probe --out results/qwen_kernels.jsonl
+
+`--rows` takes operations by a text of their name (several with commas), `--models` models. A row is the time of one
+call in a CUDA graph of several calls; a way that waits for the host is timed without one. `error` is that against the
+reference in float32; what is refused is a row that says why. A table an operation is printed as it is done.
+"""
+
+import argparse
+import gc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import records
+from benchmarks.kernel_checks import relative_error
+from benchmarks.program import run
+from benchmarks.qwen_cases import CASES, Case, Way
+from benchmarks.rows.qwen_speed import ProbeFailure, ProbeRow
+from benchmarks.timer import Timing, time_graph, time_on
+from octorec.kernels.device import ops_for
+from octorec.kernels.ops import Ops
+
+LABEL = 44
+
+
+def time_way(way: Way, device: str, runs: int) -> Timing:
+    """The time of one call."""
+    if device == "cuda" and not way.eager:
+        calls = way.calls if len(way.calls) > 1 else way.calls * 4
+        return time_graph(calls, runs)
+    return time_on(device, way.calls[0], runs)
+
+
+def measured(case: Case, device: str, runs: int) -> Iterator[ProbeRow | ProbeFailure]:
+    """Check and time each way."""
+    expected = case.expected()
+    for way in case.ways:
+        about: dict[str, Any] = {"operation": case.operation, "model": case.model, "shape": case.shape}
+        about |= {"by": way.by, "precision": way.precision}
+        try:
+            found = way.calls[0]()
+            error = None if way.part else relative_error(found, expected)
+            timing = time_way(way, device, runs)
+            yield ProbeRow(
+                **about,
+                us=round(timing.median * 1e3, 2),
+                us_p20=round(timing.p20 * 1e3, 2),
+                us_p80=round(timing.p80 * 1e3, 2),
+                tflops=round(case.flop / timing.median / 1e9, 1),
+                gb_s=round(case.moved / timing.median / 1e6, 1),
+                error=error,
+            )
+        except Exception as failure:  # what a library refuses must not take the others with it
+            yield ProbeFailure(**about, failure=records.error_text(failure))
+
+
+def line(row: ProbeRow | ProbeFailure) -> str:
+    """A row for a terminal."""
+    label = f"  {row.by}, {row.precision}"
+    if isinstance(row, ProbeFailure):
+        return f"{label:{LABEL}s} {row.failure[:90]}"
+    said = "a part of the work" if row.error is None else f"error {row.error:.1e}"
+    return f"{label:{LABEL}s} {row.us:10.1f} us {row.tflops:7.0f} TFLOP/s {row.gb_s:7.0f} GB/s  {said}"
+
+
+@torch.inference_mode()
+def probe(models: Sequence[str], operations: Sequence[str], ops: Ops, device: str, runs: int, out: Path) -> None:
+    """Record and print every way of every case."""
+    for operation in operations:
+        for model in models:
+            for case in CASES[operation](model, ops, device):
+                print(f"{case.operation}, {case.model}, {case.shape}", flush=True)
+                for row in measured(case, device, runs):
+                    records.append(out, row)
+                    print(line(row), flush=True)
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default="", help="texts of which one must be in an operation's name, with commas")
+    parser.add_argument("--models", default="1.7b,8b")
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=records.RESULTS / "qwen_kernels.jsonl")
+    options = parser.parse_args()
+    chosen = [operation for operation in CASES if any(text in operation for text in options.rows.split(","))]
+    device = torch.device("cuda")
+    probe(options.models.split(","), chosen, ops_for(device), "cuda", options.runs, options.out)
+
+
+if __name__ == "__main__":
+    run(main, "cuda")

@@ -1,0 +1,34 @@
+"""Every way of an operation that runs on a CPU gives the reference's result, and becomes a row."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import attention_probe, records
+from benchmarks.qwen_cases import CASES
+from benchmarks.rows.qwen_speed import ProbeFailure, ProbeRow
+from octorec.kernels import reference
+
+WAYS = {  # that there are on a CPU
+    "prefill_attention": {"ours", "ours, cast", "SDPA, a request a call", "SDPA flash, padded"},
+    "beam_attention": {"ours", "ours, cast", "stock, scores in memory", "flash over the context alone"},
+    "log_norm": {"ours", "logits in memory", "the product alone"},
+    "rope": {"ours", "stock"},
+    "products": {"by the table"},
+    "glue": {"ours", "ours, cast"},
+}
+PARTS = {"flash over the context alone", "the product alone"}
+
+
+@pytest.mark.parametrize("operation", CASES)
+def test_each_way_computes_the_operation(operation: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "rows.jsonl"
+    attention_probe.probe(["tiny"], [operation], reference, "cpu", 1, out)
+    rows = records.read(out, ProbeRow, ProbeFailure)
+    found = [row for row in rows if isinstance(row, ProbeRow)]
+    assert {row.by for row in found} == WAYS[operation]
+    for row in found:
+        assert (row.error is None) == (row.by in PARTS), row
+        assert row.error is None or row.error < (0.01 if row.precision == "bf16" else 0.06), row
+    assert {row.by for row in rows if isinstance(row, ProbeFailure)} <= {"flash, packed", "SDPA cuDNN, padded"}
+    assert len(capsys.readouterr().out.splitlines()) > len(rows)
