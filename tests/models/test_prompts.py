@@ -287,6 +287,20 @@ def test_a_domain_without_a_begin_token_is_refused(tmp_path: Path) -> None:
         Prompts(onereason(tmp_path)).of_ids([5], "books")
 
 
+def test_a_misspelt_domain_is_refused_where_one_begin_token_serves_all(tmp_path: Path) -> None:
+    prompts = Prompts(openonerec(tmp_path))
+    for make in (lambda: prompts.of_history(TWO, "vidoe"), lambda: prompts.domain_of("vidoe")):
+        with pytest.raises(InputError, match="domain: got 'vidoe'; allowed: video, ad, product, live"):
+            make()
+    named = Prompts(openonerec(tmp_path), domains=("books",)).of_history(TWO, "books")  # a catalog of the user's own
+    assert named.ids.tolist() == prompts.of_history(TWO, "video").ids.tolist()
+
+
+def test_a_model_without_domains_is_asked_for_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="domain: got 'video'; this model has none: leave it out"):
+        Prompts(minionerec(tmp_path)).of_text("words", "video")
+
+
 def test_a_family_without_begin_tokens_gets_none(tmp_path: Path) -> None:
     prompts = Prompts(minionerec(tmp_path))
     assert prompts.of_text("random words of a load tool").ids.tolist() == tokens(
