@@ -96,6 +96,8 @@ max_repeat_share: 0.25
 audit_share: 0.01
 base: parent
 max_tokens: 2048
+domain: video
+task: ad
 show_prompt: true
 """
 
@@ -120,6 +122,8 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
                 4096,
                 "parent",
                 2048,
+                "video",
+                "ad",
             )
         ),
         BatchOptions(8, 2.0, 100, 500.0, 3.0, 0.25, 0.01),

@@ -133,6 +133,10 @@ class Prompts:
         self._require_domain(domain)
         return begun((), self.sids.begin, domain, self.domains, self.tokens.text)[1]
 
+    def require_task(self, task: str, domain: str = "") -> None:
+        """Raise InputError for a task that the family's prompts do not have."""
+        self._histories.task(task, domain)
+
     def shown(self, codes: np.ndarray) -> str:
         """Return the tokens of one item's codes [L], as text."""
         return self.tokens.text([int(ids[code]) for ids, code in zip(self.sids.levels, codes, strict=True)])

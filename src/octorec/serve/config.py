@@ -86,6 +86,8 @@ class EngineOptions:
     max_tokens: Tokens | None = setting(
         None, f"Longest prompt, of models that read tokens; as the model, at most {DEFAULT_TOKENS}, if not given."
     )
+    domain: str | None = setting(None, "Domain of histories and messages that name none, of models that read tokens.")
+    task: str | None = setting(None, "Task of histories that name none, of models whose prompts have tasks.")
 
     def __post_init__(self) -> None:
         check_types(self)
