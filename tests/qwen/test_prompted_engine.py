@@ -68,7 +68,9 @@ def test_certified_answers_are_the_best_of_all_items(name: str, opened: Callable
     assert certified >= 2
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [name if name == "minionerec" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 def test_exclusions_and_what_was_seen_are_left_out_of_exact_answers(
     name: str, opened: Callable[[str], tuple[Made, Engine]]
 ) -> None:
