@@ -4,6 +4,7 @@ And small OneRec-V2 checkpoints for tests that need one.
 """
 
 import octorec as octorec  # isort: skip  # before torch, whose threads it sets
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,12 @@ from octorec.output.write import new_folder
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # has to be set before triton is first imported
+
+
+def pytest_collection_finish() -> None:
+    """Spare thousands of tests and what they imported from each of the collections to come."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -38,6 +38,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         return Built(names, packed, inside, email.message_from_bytes(archive.read(about)))
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_the_whole_project(built: Built) -> None:
     assert not set(built.names) - built.sdist
     for name in ("LICENSE", "Makefile", "constraints.txt", "docs/numerics.md", "tests/test_package.py", ".ci/run"):
@@ -45,6 +46,7 @@ def test_the_sdist_holds_the_whole_project(built: Built) -> None:
     assert any(name.startswith("results/") for name in built.sdist)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_whole_package_and_nothing_else(built: Built) -> None:
     package = {name.removeprefix("src/") for name in built.names if name.startswith("src/octorec/")}
     extra = {name for name in built.wheel if ".dist-info/" not in name}
@@ -53,6 +55,7 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(built: Built) -> Non
     assert any(name.endswith("licenses/LICENSE") for name in built.wheel)
 
 
+@pytest.mark.slow
 def test_the_metadata_says_what_an_index_shows(built: Built) -> None:
     about = built.metadata
     assert (about["Name"], about["Author"]) == ("octorec", "OctoRec contributors")
@@ -64,6 +67,7 @@ def test_the_metadata_says_what_an_index_shows(built: Built) -> None:
     assert {"serve", "bench", "families", "deepgemm", "dev"} <= set(about.get_all("Provides-Extra", []))
 
 
+@pytest.mark.slow
 def test_the_description_has_no_link_that_only_a_clone_can_follow(built: Built) -> None:
     text = built.metadata.get_payload()
     assert isinstance(text, str)

@@ -68,7 +68,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 VERBS: dict[str, tuple[str, ...]] = {
-    "evaluate": ("evaluate", "{w}/bf16", "{w}/fp8", "--data", "{w}/data.csv"),
+    "evaluate": ("evaluate", "{w}/bf16", "{w}/fp8", "--data", "{w}/data.csv", "--beam-width", "16"),
     "shadow": ("evaluate", "{w}/bf16", "{w}/fp8", "--requests", "{w}/requests.jsonl"),
     "prove": ("prove", "{w}/bf16", "--data", "{w}/data.csv", "--recipe", "fp8-channel", "--beam-width", "16"),
     "recommend": ("recommend", "{w}/bf16", "--history", "1,2", "--k", "3"),
@@ -219,7 +219,7 @@ def test_every_cell_of_a_table_that_was_split_is_there_once() -> None:
 @pytest.mark.parametrize("verb", ["evaluate", "prove"])
 def test_every_k_asked_for_is_shown_and_the_largest_decides(work: Path, verb: str, asked: tuple[str, ...]) -> None:
     arguments = [part.format(w=work, o="") for part in VERBS[verb]]
-    done = octorec(*arguments, *asked, *(["--beam-width", "16"] if verb == "evaluate" else []), "--json", expect=None)
+    done = octorec(*arguments, *asked, "--json", expect=None)
     found = json.loads(done.stdout)
     found = found.get("comparison", found)
     assert (found["k"], found["cutoffs"]) == (16, [3, 5, 10, 16])
@@ -231,7 +231,7 @@ def test_every_k_asked_for_is_shown_and_the_largest_decides(work: Path, verb: st
 @pytest.mark.parametrize("k", ["17", "3,17", "0", "3,0", "x", "", "3,", "2.5"])
 def test_a_k_that_cannot_be_judged_is_refused_in_a_line(work: Path, tmp_path: Path, verb: str, k: str) -> None:
     arguments = [part.format(w=work, o="") for part in VERBS[verb]]
-    arguments += ["--beam-width", "16"] if verb == "evaluate" else ["--out", str(tmp_path / "fp8")]
+    arguments += [] if verb == "evaluate" else ["--out", str(tmp_path / "fp8")]
     done = octorec(*arguments, "--k", k, expect=2)
     assert done.stderr.startswith("error: k: got")
     assert done.stdout == ""

@@ -37,6 +37,7 @@ def found(folder: Path, program: str, *options: str) -> list[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_mypy_finds_misspelt_names_and_nothing_else(tmp_path: Path) -> None:
     """Without looking into torch, which takes half a minute."""
     (tmp_path / "mypy.ini").write_text(f"[mypy]\n[mypy-{SLOW}]\nfollow_imports = skip\n")

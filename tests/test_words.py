@@ -6,6 +6,7 @@ import re
 import tokenize
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -66,11 +67,7 @@ def prose_of(path: Path, text: str) -> Iterator[tuple[str, str]]:
     if path.suffix == ".md":
         yield str(where), words_of_page(text)
         return
-    yield from docstrings(where, text)
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Raise) and node.exc is not None:
-            said = [part.value for part in ast.walk(node.exc) if isinstance(part, ast.Constant)]
-            yield f"{where}:{node.lineno}", " ".join(part for part in said if isinstance(part, str))
+    yield from chain(*parsed(where, text))
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield f"{where}:{token.start[0]}", token.string
@@ -89,14 +86,22 @@ def words_of_page(text: str) -> str:
     return text
 
 
-@cache
 def docstrings(where: Path, text: str) -> list[tuple[str, str]]:
-    return [
-        (f"{where}: {getattr(node, 'name', 'module')}", docstring)
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        and (docstring := ast.get_docstring(node))
-    ]
+    return parsed(where, text)[0]
+
+
+@cache
+def parsed(where: Path, text: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The docstrings of a text of Python and the messages of its errors."""
+    found: tuple[list[tuple[str, str]], list[tuple[str, str]]] = [], []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if docstring := ast.get_docstring(node):
+                found[0].append((f"{where}: {getattr(node, 'name', 'module')}", docstring))
+        elif isinstance(node, ast.Raise) and node.exc is not None:
+            said = [part.value for part in ast.walk(node.exc) if isinstance(part, ast.Constant)]
+            found[1].append((f"{where}:{node.lineno}", " ".join(part for part in said if isinstance(part, str))))
+    return found
 
 
 def found(pattern: str, text: str) -> list[str]:

@@ -99,6 +99,11 @@ def shown(value: Any, most: int = SHOWN) -> str:
     return text
 
 
+def level_name(level: int) -> str:
+    """Return the letter by which messages name a level, as tokens have it: a, b, ..."""
+    return chr(97 + level) if level < 26 else str(level + 1)
+
+
 def _pieces(value: Any, depth: int) -> Iterator[str]:
     """Yield the text of `repr(value)`, bit by bit."""
     inside = partial(_pieces, depth=depth + 1)

@@ -41,6 +41,7 @@ def test_both_sides_of_the_newest_whole_run_are_shown(results: Path) -> None:
     assert data_of(mixed_report.draw(lines)) == lines
 
 
+@pytest.mark.slow
 def test_one_program_measures_a_side_in_a_process_of_its_own(tmp_path: Path) -> None:
     found = list(mixed.rows("1", "after", mixed.ROOT, "c", "tiny", "bf16", "cpu"))
     assert {row.traffic for row in found} == set(TRAFFIC)

@@ -26,6 +26,7 @@ def checkpoint(make_checkpoint: Callable[..., Path]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_same_code_gives_the_same_answers_and_a_moved_score_is_named(checkpoint: Path, tmp_path: Path) -> None:
     files = [tmp_path / "before.jsonl", tmp_path / "after.jsonl"]
     for file in files:

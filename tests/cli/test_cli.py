@@ -26,6 +26,7 @@ from octorec.errors import InputError
 from octorec.models.user import UserField, encode_user
 
 N_ITEMS = 30
+NARROW = ("--beam-width", "16")
 TRAIN = ("train", "--data", "{w}/data.csv", "--catalog", "{w}/catalog")
 CONFIG = {
     "d_model": 32, "n_layer": 2, "n_head": 2, "embed_dim": 8, "max_context": 8, "n_dense": 1, "n_expert": 3,
@@ -135,7 +136,7 @@ def test_recommend_and_evaluate_leave_seen_items_out_where_asked(work: Path) -> 
     with_seen, without = (json.loads(octorec(*arguments, *flag).stdout) for flag in ((), ("--exclude-seen",)))
     assert set(seen) & set(with_seen["items"])
     assert sorted(without["items"]) == sorted(str(item) for item in range(N_ITEMS - 4, N_ITEMS))
-    judged = ("evaluate", work / "bf16", work / "fp8", "--data", work / "data.csv", "--k", "5", "--json")
+    judged = ("evaluate", work / "bf16", work / "fp8", "--data", work / "data.csv", "--k", "5", *NARROW, "--json")
     for flag in ("--exclude-seen", "--no-exclude-seen"):
         result = json.loads(octorec(*judged, flag, expect=None).stdout)
         assert result["exclude_seen"] is (flag == "--exclude-seen")
@@ -144,7 +145,7 @@ def test_recommend_and_evaluate_leave_seen_items_out_where_asked(work: Path) -> 
 def test_evaluate_goes_on_without_items_that_the_catalog_lacks(work: Path, tmp_path: Path) -> None:
     text = (work / "data.csv").read_text().rstrip()
     (tmp_path / "data.csv").write_text(f"{text}\nu7,new,8\nu7,5,9\n")
-    arguments = ("evaluate", work / "bf16", work / "fp8", "--data", tmp_path / "data.csv", "--last", "2")
+    arguments = ("evaluate", work / "bf16", work / "fp8", "--data", tmp_path / "data.csv", "--last", "2", *NARROW)
     done = octorec(*arguments, "--json", expect=None)
     assert done.code in (0, 3, 4), done
     result = json.loads(done.stdout)
@@ -157,12 +158,13 @@ def test_evaluate_goes_on_without_items_that_the_catalog_lacks(work: Path, tmp_p
 
 
 def test_evaluate(work: Path) -> None:
-    arguments = ("evaluate", work / "bf16", work / "fp8", "--data", work / "data.csv", "--last", "2", "--margin", "0.9")
-    done = octorec(*arguments, "--json", expect=None)
+    judged = ("--data", work / "data.csv", *NARROW, "--json")
+    arguments = ("evaluate", work / "bf16", work / "fp8", "--last", "2", "--margin", "0.9")
+    done = octorec(*arguments, *judged, expect=None)
     result = json.loads(done.stdout)
     assert result["targets"] == 120
     assert done.code == result["verdict"]["exit_code"]
-    same = octorec("evaluate", work / "bf16", work / "bf16", "--data", work / "data.csv", "--margin", "0.5", "--json")
+    same = octorec("evaluate", work / "bf16", work / "bf16", "--margin", "0.5", *judged)
     assert json.loads(same.stdout)["agreement"]["identical"] == 1.0
 
 

@@ -34,7 +34,7 @@ def test_a_folder_s_layout_is_a_table(tmp_path: Path) -> None:
     layout = json.loads(octorec("inspect", tmp_path, "--json").stdout)["layout"]
     first = layout["levels"][0]["first"]
     assert (first["code"], first["text"]) == (2, "<a_2>")
-    assert f"│ 0 │ 41 │ 4 │ 37 │ <a_2> = {first['id']} │ <a_40> =" in said
+    assert f"│ a │ 41 │ 4 │ 37 │ <a_2> = {first['id']} │ <a_40> =" in said
     assert "tokens: minionerec, by its added tokens" in said
     assert "begin none: a prompt ends as its template does" in said
     assert f'end "\\n" = {layout["end"][0]["id"]}, forced, scored' in said

@@ -185,7 +185,8 @@ def test_recommend_refuses_beams_that_there_are_not(width: str, said: str, alone
 
 def test_the_same_answers_get_the_same_verdict(alone: Path) -> None:
     """90 items are all found with 128 beams, so that each policy gives the list of the widest beam."""
-    judged = ("evaluate", alone / "model", alone / "other", "--data", alone / "data.csv", "--k", "5", "--json")
+    limits = ("--limit", "12", "--k", "5", "--json")
+    judged = ("evaluate", alone / "model", alone / "other", "--data", alone / "data.csv", *limits)
     results = {}
     for width in ("128", "128-128-512", "auto"):
         done = octorec(*judged, "--beam-width", width, expect=None)
@@ -213,6 +214,7 @@ def test_requests_without_a_width_are_asked_with_the_one_that_is_given(alone: Pa
     assert "k: got 40; at most beam_width = 16" in octorec(*asked, "--beam-width", "16", expect=2).stderr
 
 
+@pytest.mark.slow
 def test_a_proof_takes_a_schedule_and_auto(alone: Path) -> None:
     proved = ("prove", alone / "model", "--data", alone / "data.csv", "--recipe", "fp8-channel", "--limit", "8",
               "--k", "5", "--json")  # fmt: skip

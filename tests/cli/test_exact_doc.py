@@ -36,6 +36,7 @@ def after_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_line_runs(after_demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(after_demo)
     recommended = [octorec(*line[1:]).stdout.splitlines()[-1] for line in lines("octorec recommend")]

@@ -21,6 +21,7 @@ from octorec.quant.modules import FP8Experts, FP8Linear
 from octorec.training.config import TrainConfig
 from octorec.training.run import train
 
+pytestmark = pytest.mark.slow
 CACHE = Path(__file__).parents[2] / ".cache"
 STEPS = 30
 LAYER = "blocks.0.ffn.gate_up_proj"

@@ -77,6 +77,7 @@ def test_the_same_bits_and_the_same_answers_come_back(work: Path) -> None:
     assert [(each.items, each.scores) for each in before] == [(each.items, each.scores) for each in after]
 
 
+@pytest.mark.slow
 def test_it_can_be_quantized_and_carries_the_catalog_s_fingerprint(work: Path, catalog: Catalog) -> None:
     found = json.loads(run(work, "--catalog", work / "catalog", "--json").stdout)
     assert found["dropped"] == [f"layers.{layer}.rotary.inv_freq" for layer in range(3)]

@@ -70,6 +70,8 @@ def test_what_learns_says_what_from_and_what_lies_ahead(work: Path, tmp_path: Pa
     assert lines[2] == held_out
     assert lines[3].endswith("parameters; catalog: 30 items in 5 x 4 x 4 codes")
     assert lines[4] == "ahead: 2 steps of 4 examples on cpu; recall of held-out items every 250 and at the end"
+    two = octorec("train", *data[:2], "--hold-out", 2, *arguments, "--steps", 1, "--force")
+    assert "ahead: 1 steps of 256 examples on cpu; recall of each user's oldest held-out item every" in two.stderr
     quantized = octorec("quantize", work / "bf16", "--out", tmp_path / "fp8", "--recipe", "fp8-channel")
     assert "tensors, " in quantized.stderr
     assert "ahead: recipe fp8-channel" in quantized.stderr

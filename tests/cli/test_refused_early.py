@@ -1,9 +1,8 @@
 """What the command line refuses before it reads anything."""
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.cli.test_cli import octorec
 
 
 @pytest.mark.parametrize(
@@ -26,12 +25,12 @@ import pytest
         (["evaluate", ".", ".", "--margin", "2"], "error: margin: got 2.0; must be between 0 and 1"),
     ],
 )
-def test_a_wrong_number_is_refused_before_anything_is_read(line, said, tmp_path):
+def test_a_wrong_number_is_refused_before_anything_is_read(line, said, tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "catalog").mkdir()
     (tmp_path / "catalog" / "catalog.json").write_text("{}")
     (tmp_path / "data.csv").write_text("no,interactions\n")
-    found = subprocess.run([sys.executable, "-m", "octorec", *line], capture_output=True, text=True, cwd=tmp_path)
-    assert found.returncode == 2
+    monkeypatch.chdir(tmp_path)
+    found = octorec(*line, expect=2)
     assert found.stderr.startswith(said)
     assert found.stderr.count("\n") == 1

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from octorec.data.interactions import Interactions
-from octorec.data.splits import Example, leave_last_out
+from octorec.data.splits import Example, leave_last_out, validation_examples
 from octorec.errors import InputError
 
 
@@ -31,6 +31,15 @@ def test_several_come_one_at_a_time_and_short_users_keep_one():
         Example("long", ("5", "3", "9"), "1"),
         Example("two", ("2",), "8"),
     ]
+
+
+def test_training_is_watched_on_the_oldest_that_was_held_out():
+    """The newest ones are what is judged in the end."""
+    interactions = make(HISTORIES)
+    assert validation_examples(interactions, 0) == []
+    assert validation_examples(interactions, 1) == leave_last_out(interactions)[1]
+    assert validation_examples(interactions, 2) == [Example("long", ("5", "3"), "9")]
+    assert validation_examples(interactions, 3) == [Example("long", ("5",), "3")]
 
 
 def test_more_than_anyone_has():

@@ -321,7 +321,7 @@ def test_does_not_depend_on_the_tiling(device: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_parts_of_the_tiles_give_what_all_at_once_give(parts: int, device: str) -> None:
     """The last part is short, and wide enough to hold all of the best; where K is large, parts hold fewer than that."""
     for width in (3, 30):

@@ -57,6 +57,7 @@ def test_maybe_quantize(device: str) -> None:
     assert torch.equal(fused.maybe_quantize(x, "token").scale, reference.maybe_quantize(x, "token").scale)
 
 
+@pytest.mark.slow
 def test_a_cpus_operations_load_without_triton() -> None:
     program = """
 import sys; sys.modules['triton'] = None

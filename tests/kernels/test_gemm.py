@@ -129,6 +129,7 @@ def test_hopper_gives_the_same_bits_to_experts(fusion: Any, rows: int, device: s
     assert_same_bits(found, expected, taken)
 
 
+@pytest.mark.slow
 def test_columns_that_are_no_tile_on_hopper(device: str) -> None:
     x = quantize_on_device(random(200, 272, device=device), "group")
     weight = quantize(random(264, 272, device=device), "block")

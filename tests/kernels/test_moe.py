@@ -40,7 +40,7 @@ def weights(n_expert: int, width: int, hidden: int, device: str) -> tuple[Tensor
     return (gate_up * 0.2).to(device, torch.bfloat16), (down * 0.2).to(device, torch.bfloat16)
 
 
-@pytest.mark.parametrize("quantize_to", GRANULARITIES, ids=str)
+@pytest.mark.parametrize("quantize_to", [None, "group", pytest.param("token", marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize(
     ("rows", "width", "hidden"),
     [(20, 48, 80), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 64, 128), (29, 144, 128)))],

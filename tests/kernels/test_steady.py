@@ -188,7 +188,7 @@ def unsteady(name: str) -> list[str]:
     "environment",
     [
         pytest.param(HERE, id="as it is"),
-        pytest.param(AVX2, id="AVX2"),
+        pytest.param(AVX2, id="AVX2", marks=pytest.mark.slow),
         pytest.param(AVX512, id="AVX512", marks=pytest.mark.slow),
     ],
 )

@@ -48,7 +48,9 @@ def logits(folder: Path, ops: object, device: str) -> list[Tensor]:
         return [first, model.decode_level(1, codes, torch.zeros_like(codes), kv)]
 
 
-@pytest.mark.parametrize("recipe", [None, "fp8", "fp8-channel", "fp8-block"])
+@pytest.mark.parametrize(
+    "recipe", ["fp8", *(pytest.param(name, marks=pytest.mark.slow) for name in (None, "fp8-channel", "fp8-block"))]
+)
 def test_logits(
     recipe: str | None, checkpoint: Path, tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,6 +178,7 @@ def test_fp8_leaves_the_module_in_16_bit_unless_the_recipe_names_it() -> None:
     assert "has no FP8 form" in said
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("verb", ["evaluate", "prove", "analyze"])
 def test_a_verb_on_interactions_leaves_features_out_and_says_so_or_refuses(verb: str) -> None:
     rows = [f"u{user},{(user + step) % 190},{step}" for user in range(8) for step in range(4)]

@@ -109,11 +109,11 @@ def test_a_task_reads_its_newest_items(tmp_path: Path, how: dict[str, Any], most
         ({"texts": {"keyword": "x"}}, "texts.keyword: got 'x'; task video reads no words of the user"),
         ({"task": "label_cond", "texts": {"action": "share"}}, "texts.action: got 'share'; allowed: longview, like"),
         ({"task": "interactive", "texts": {"profile": 3, "keyword": "x"}}, "texts.profile: got 3; must be a text"),
-        ({"codes": [[1, 2, 16]]}, "history: got [1, 2, 16]; level 2 has no token for code 16"),
-        ({"codes": [[1, -1, 3]]}, "history: got [1, -1, 3]; level 1 has no token for code -1"),
+        ({"codes": [[1, 2, 16]]}, "history: got [1, 2, 16]; level c has no token for code 16"),
+        ({"codes": [[1, -1, 3]]}, "history: got [1, -1, 3]; level b has no token for code -1"),
         ({"codes": [[1, 2]]}, "must be an array of integers [items, 3]"),
         ({"codes": [[1.5, 2, 3]]}, "must be an array of integers [items, 3]"),
-        ({"task": "ad", "others": {"longview": np.array([[99, 0, 0]])}}, "histories.longview: got [99, 0, 0]; level 0"),
+        ({"task": "ad", "others": {"longview": np.array([[99, 0, 0]])}}, "histories.longview: got [99, 0, 0]; level a"),
     ],
 )
 def test_what_a_history_s_prompt_cannot_be_made_of_is_named(tmp_path: Path, how: dict[str, Any], expected: str) -> None:
@@ -156,7 +156,7 @@ def test_minionerec_s_halves_are_split_apart(tmp_path: Path) -> None:
 
 
 def test_minionerec_s_codes_without_a_token_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"history: got \[4, 0, 5\]; level 0 has no token for code 4"):
+    with pytest.raises(InputError, match=r"history: got \[4, 0, 5\]; level a has no token for code 4"):
         Prompts(minionerec(tmp_path)).of_history(np.array([[2, 0, 5], [4, 0, 5]]))
 
 
@@ -285,6 +285,20 @@ def test_begin_tokens_that_cannot_be_meant_are_refused(
 def test_a_domain_without_a_begin_token_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="domain: got 'books'; has no begin token; those with one: video, product"):
         Prompts(onereason(tmp_path)).of_ids([5], "books")
+
+
+def test_a_misspelt_domain_is_refused_where_one_begin_token_serves_all(tmp_path: Path) -> None:
+    prompts = Prompts(openonerec(tmp_path))
+    for make in (lambda: prompts.of_history(TWO, "vidoe"), lambda: prompts.domain_of("vidoe")):
+        with pytest.raises(InputError, match="domain: got 'vidoe'; allowed: video, ad, product, live"):
+            make()
+    named = Prompts(openonerec(tmp_path), domains=("books",)).of_history(TWO, "books")  # a catalog of the user's own
+    assert named.ids.tolist() == prompts.of_history(TWO, "video").ids.tolist()
+
+
+def test_a_model_without_domains_is_asked_for_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="domain: got 'video'; this model has none: leave it out"):
+        Prompts(minionerec(tmp_path)).of_text("words", "video")
 
 
 def test_a_family_without_begin_tokens_gets_none(tmp_path: Path) -> None:

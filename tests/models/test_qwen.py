@@ -216,6 +216,22 @@ def test_a_stored_head_of_a_tied_model_is_used_as_transformers_uses_it(differs: 
     )
 
 
+def test_a_tied_model_that_stores_its_head_alone_is_read_as_transformers_reads_it(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = saved(made("qwen3", True), tmp_path)
+    tensors = head_of(folder)
+    tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    theirs, model = AutoModelForCausalLM.from_pretrained(folder), load_model(folder)
+    assert torch.equal(model.model.embed_tokens.weight, theirs.model.embed_tokens.weight)
+    assert model.lm_head is None
+    assert torch.equal(model.head, theirs.lm_head.weight)
+    change_config(folder, tie_word_embeddings=False)
+    with pytest.raises(MismatchError, match=r"missing model\.embed_tokens\.weight"):
+        load_model(folder)
+
+
 def test_an_untied_config_without_a_head_is_refused(tmp_path: Path) -> None:
     folder = saved(made("qwen3", True), tmp_path)
     change_config(folder, tie_word_embeddings=False)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -12,6 +13,7 @@ from octorec.report import plots
 from octorec.report.analysis import analyze
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_of_activations_that_overflow(make_checkpoint: Any, tmp_path: Path) -> None:
     folder = make_checkpoint("demo")
     shard = next(folder.glob("*.safetensors"))

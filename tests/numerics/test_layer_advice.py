@@ -243,6 +243,7 @@ def spoil(folder: Path, changes: dict[str, slice]) -> None:
     save_file(tensors, shard, metadata={"format": "pt"})
 
 
+@pytest.mark.slow
 def test_the_recipe_quantizes_and_the_model_loads(make_checkpoint: Any, tmp_path: Path) -> None:
     folder = make_checkpoint("demo")
     blocks, kept = "blocks.0.ffn.down_proj.weight", "blocks.2.self_attn.v_proj.weight"

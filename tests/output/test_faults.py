@@ -120,8 +120,15 @@ def only(path: Path) -> bool:
 WRITERS = [pytest.param(write_folder, id="folder"), pytest.param(write_file, id="file")]
 
 
-@pytest.mark.parametrize("there", [True, False], ids=["in place of an older one", "new"])
-@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize(
+    ("write", "there"),
+    [
+        pytest.param(write_folder, True, id="folder in place of an older one", marks=pytest.mark.slow),
+        pytest.param(write_folder, False, id="new folder"),
+        pytest.param(write_file, True, id="file in place of an older one"),
+        pytest.param(write_file, False, id="new file", marks=pytest.mark.slow),
+    ],
+)
 def test_a_kill_at_any_call_leaves_the_old_or_the_new(
     tmp_path: Path, write: Callable[[Path, str], None], there: bool
 ) -> None:

@@ -95,6 +95,7 @@ def test_identical_engines_are_not_inferior_where_users_are_many() -> None:
     assert decide({"recall@10": found["recall"]}, 0.01).outcome == "not_inferior"
 
 
+@pytest.mark.slow
 def test_an_open_nll_leaves_a_proof_open(work: Path) -> None:
     proof = small_proof(work)
     comparison = replace(proof.comparison, verdict=replace(proof.comparison.verdict, outcome="not_inferior"))

@@ -143,6 +143,7 @@ def test_a_domain_is_named_where_a_model_has_several(made: Callable[[str], Made]
     assert found["metrics"]["recall@3"]["value"] > 0
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run(
     made: Callable[[str], Made], rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from tests.qwen.judged import recif_row, shared_catalog, write_minionerec, write
 from tests.qwen.made_models import Made
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_analyze_knows_the_family_and_measures_activations(made: Callable[[str], Made], tmp_path: Path) -> None:
     of = made("minionerec")
     data = write_minionerec(tmp_path / "test.csv", of, 12)
@@ -27,6 +28,7 @@ def test_analyze_knows_the_family_and_measures_activations(made: Callable[[str],
     assert (tmp_path / "out" / "report.html").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_analyze_takes_a_tokenizer_without_items_for_an_ordinary_model(
     made: Callable[[str], Made], tmp_path: Path
 ) -> None:
@@ -37,6 +39,7 @@ def test_analyze_takes_a_tokenizer_without_items_for_an_ordinary_model(
     assert found["notes"][0].startswith("Read as an ordinary language model, without items: ")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_analyze_asks_for_the_domain_where_a_model_has_several(made: Callable[[str], Made], tmp_path: Path) -> None:
     of = made("onereason")
     data = write_minionerec(tmp_path / "test.csv", of, 12)

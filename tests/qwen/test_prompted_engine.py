@@ -68,7 +68,9 @@ def test_certified_answers_are_the_best_of_all_items(name: str, opened: Callable
     assert certified >= 2
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [name if name == "minionerec" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 def test_exclusions_and_what_was_seen_are_left_out_of_exact_answers(
     name: str, opened: Callable[[str], tuple[Made, Engine]]
 ) -> None:
@@ -128,7 +130,9 @@ def test_a_prompt_of_random_words_and_one_token_are_answered(opened: Callable[[s
             assert answer.source == "model"
 
 
-def test_semantic_ids_in_messages_are_items_of_the_catalog(opened: Callable[[str], tuple[Made, Engine]]) -> None:
+def test_semantic_ids_in_messages_and_text_are_items_of_the_catalog(
+    opened: Callable[[str], tuple[Made, Engine]],
+) -> None:
     _, engine = opened("openonerec")
     catalog = engine.catalog
     assert engine.prompts is not None
@@ -140,13 +144,17 @@ def test_semantic_ids_in_messages_are_items_of_the_catalog(opened: Callable[[str
     taken = {tuple(row) for row in catalog.codes.tolist()}
     free = next(codes for codes in itertools.product(range(32), repeat=3) if codes not in taken)
     unknown = engine.prompts.shown(np.array(free))
-    wrong = Request(messages=[{"role": "user", "content": f"{said}{unknown}"}])
-    with pytest.raises(InputError) as refused:
-        engine.recommend([wrong])
-    assert str(refused.value) == f"messages: got {unknown!r}; is no item of the catalog, as 1 of 2 are"
-    assert engine.parse(wrong, drop_unknown=True).notes == [
-        f"messages: 1 of 2 semantic IDs are of no item, such as {unknown}"
-    ]
+    text = f"{said}{unknown}"
+    for field, prompt in {"messages": [{"role": "user", "content": text}], "text": text}.items():
+        wrong = Request(**{field: prompt})
+        with pytest.raises(InputError) as refused:
+            engine.recommend([wrong])
+        assert str(refused.value) == f"{field}: got {unknown!r}; is no item of the catalog, as 1 of 2 are"
+        told = engine.parse(wrong, drop_unknown=True)
+        assert told.notes == [f"{field}: 1 of 2 semantic IDs are of no item, such as {unknown}"]
+    as_they_are = engine.parse(Request(input_ids=told.tokens))
+    assert as_they_are.tokens.tolist() == told.tokens.tolist()
+    assert as_they_are.notes == []
 
 
 def test_unknown_items_of_a_history_are_named_or_dropped(opened: Callable[[str], tuple[Made, Engine]]) -> None:

@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -15,31 +13,12 @@ import octorec
 from octorec import Request
 from octorec.engine.engine import Engine
 from octorec.errors import InputError
-from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
-from octorec.serve.service import Service
 from tests.qwen.made_models import Made
 from tests.qwen.sid2pid_files import sid2pid
+from tests.serve.served import run, served
 
 SHAPES = {"batch_sizes": (1, 8), "beam_widths": (16,), "default_beam_width": 16}
-
-
-@asynccontextmanager
-async def served(engine: Engine, **config: Any) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
-    """The application with its lifespan, ready, and a client of it."""
-    service = Service(lambda: engine, "first", ServeConfig.of(**config))
-    app = create_app(service)
-    async with app.router.lifespan_context(app):
-        await service.loaded
-        if service.error is not None:
-            raise service.error
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
-            yield service, client
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(test)
 
 
 @pytest.fixture(scope="module")
@@ -156,12 +135,40 @@ def test_prompts_are_logged_where_that_is_asked_for(engine: Engine, caplog: pyte
     assert "<|sid_begin|>" in line["prompt"]
 
 
+def test_requests_that_name_no_domain_and_no_task_get_the_servers(engine: Engine, of_domains: Engine) -> None:
+    asked = {"history": [5003, 5004], "k": 3}
+    chat = {"messages": [{"role": "user", "content": "hi"}], "k": 3}
+    begin = {"input_ids": [1, of_domains.prompts.sids.begin["video"]], "k": 3}  # type: ignore[union-attr]
+    named = [Request(**asked, domain="product", task="video"), Request(**chat, domain="product"), Request(**begin)]
+    offline = [answer.items for answer in of_domains.recommend(named)]
+
+    async def test() -> None:
+        async with served(of_domains, domain="product", task="video") as (_, client):
+            found = [(await client.post("/v1/recommend", json=body)).json()["items"] for body in (asked, chat, begin)]
+            assert found == offline
+            other = (await client.post("/v1/recommend", json={"history": [1003], "domain": "video", "k": 3})).json()
+            assert all(item.startswith("1") for item in other["items"])
+
+    run(test())
+    for settings, said in (
+        ({"domain": "vidoe"}, "domain: got 'vidoe'; allowed"),
+        ({"task": "news"}, "task: got 'news'"),
+    ):
+
+        async def refused(settings: dict[str, Any] = settings) -> None:
+            async with served(engine, **settings):
+                pass
+
+        with pytest.raises(InputError, match=said):
+            run(refused())
+
+
 def test_items_of_several_domains_are_not_changed_by_the_admin_port(of_domains: Engine) -> None:
     async def test() -> None:
         async with served(of_domains, admin_port=9):
             pass
 
-    with pytest.raises(InputError, match="admin_port: got 9; items of several domains are not changed"):
+    with pytest.raises(InputError, match="admin_port: got 9; changes one catalog, and this model answers from several"):
         run(test())
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import octorec
 from tests.qwen.made_models import Made
-from tests.qwen.test_prompted_server import run, served
+from tests.serve.served import run, served
 
 TEXTS = ["", "hi", "<s_a_1><s_b_2><s_c_3>", "<|sid_begin|>", "</think>", "\0", "推荐" * 40, "{{ 7 * 7 }}", "a" * 3000]
 SCRAPS: list[Any] = [None, True, -1, 0, 3, 10**30, 0.5, *TEXTS, [], {}, ["m1"], {"role": "user", "content": "hi"}]

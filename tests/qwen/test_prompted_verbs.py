@@ -1,5 +1,6 @@
 """The verbs recommend and serve answer for folders of language models, and show the prompt."""
 
+import itertools
 import json
 import os
 import signal
@@ -15,8 +16,11 @@ from peft import LoraConfig, get_peft_model
 
 import octorec as package
 from octorec import Request
+from octorec.engine.starts_file import read_starts
+from octorec.models.names import disk_tensors
 from octorec.parity.folder import open_ours
 from octorec.parity.theirs import open_model
+from octorec.quant.load import load_model
 from tests.cli.test_cli import octorec
 from tests.qwen.made_models import Made
 from tests.qwen.sid2pid_files import sid2pid
@@ -111,6 +115,43 @@ def test_an_adapter_needs_its_base_and_answers_with_it(made: Callable[[str], Mad
     assert abs(found["scores"][0] - plain.scores[0]) > 1e-3
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_an_adapter_is_analyzed_as_it_is_merged(made: Callable[[str], Made], adapter: Path, tmp_path: Path) -> None:
+    one, out = made("openonerec"), tmp_path / "out"
+    ask = ("analyze", adapter, "--base", one.folder, "--catalog", one.folder / "catalog", "--out", out, "--json")
+    data = ("--data", csv_of(one, tmp_path), "--requests", "2")
+    found = json.loads(octorec(*ask, *data).stdout)
+    merged = disk_tensors(load_model(adapter, base=one.folder))
+    assert {row["name"] for row in found["weights"]} == {*merged}
+    name = "model.layers.0.mlp.up_proj.weight"
+    (measured,) = (row for row in found["weights"] if row["name"] == name)
+    assert measured["absmax"] == pytest.approx(float(merged[name].abs().max()))
+    assert measured["absmax"] != float(disk_tensors(load_model(one.folder))[name].abs().max())
+    assert found["activations"]
+    assert (
+        "is no adapter"
+        in octorec("analyze", one.folder, "--base", one.folder, "--out", tmp_path / "b", expect=2).stderr
+    )
+
+
+def test_widths_of_an_adapter_lie_beside_it(made: Callable[[str], Made], adapter: Path, tmp_path: Path) -> None:
+    one = made("openonerec")
+    asked = ("--data", csv_of(one, tmp_path), "--k", "2", "--beam-widths", "4,16", "--limit", "3")
+    catalog = ("--catalog", one.folder / "catalog")
+    octorec("widths", adapter, "--base", one.folder, *catalog, *asked)
+    assert [*read_starts(adapter).widths] == [2]
+
+
+def csv_of(one: Made, folder: Path) -> Path:
+    """Interactions of a few users."""
+    rows = itertools.islice(one.interactions.histories().items(), 6)
+    lines = [f"{user},{item},{time}" for user, items in rows for time, item in enumerate(items)]
+    path = folder / "data.csv"
+    path.write_text("\n".join(["user_id,item_id,timestamp", *lines]))
+    return path
+
+
+@pytest.mark.slow
 def test_a_folder_with_sid2pid_files_is_served(made: Callable[[str], Made], tmp_path: Path) -> None:
     one = made("onereason")
     sid2pid(tmp_path / "a.json", one.catalog, range(0, 120), 1000)

@@ -54,6 +54,7 @@ def test_every_command_answers(named: Path) -> None:
     assert ran == 5
 
 
+@pytest.mark.slow
 def test_the_server_of_the_page_answers_its_request(named: Path) -> None:
     import httpx
 

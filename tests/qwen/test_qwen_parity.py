@@ -12,7 +12,9 @@ from tests.qwen.made_models import Made
 REQUESTS, WIDTH = 6, 16
 
 
-@pytest.mark.parametrize("name", ["openonerec", "onereason", "minionerec"])
+@pytest.mark.parametrize(
+    "name", ["minionerec", *(pytest.param(name, marks=pytest.mark.slow) for name in ("openonerec", "onereason"))]
+)
 def test_a_folder_answers_as_in_transformers(name: str, made: Callable[[str], Made]) -> None:
     one = made(name)
     opened = open_ours(one.folder)

@@ -82,6 +82,7 @@ def test_forced_logits_are_those_of_decoding(work: Path) -> None:
     np.testing.assert_allclose(scores, by_hand.detach().numpy(), atol=1e-5)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_it_is_analyzed_and_quantized_by_the_names_of_its_parts(work: Path, fp8: Path, tmp_path: Path) -> None:
     report = json.loads((fp8 / "quantization.json").read_text())
     assert [tensor["name"] for tensor in report["tensors"]] == ["gate_proj.weight", "new_proj.weight"]

@@ -124,7 +124,8 @@ async def served(engine: Engine, **config: Any) -> AsyncIterator[tuple[Service, 
     app = create_app(service)
     async with app.router.lifespan_context(app):
         await service.loaded
-        assert service.error is None, service.error
+        if service.error is not None:
+            raise service.error
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
             yield service, client

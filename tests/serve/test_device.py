@@ -28,6 +28,7 @@ def save_demo(folder: Path, seed: int) -> None:
     catalog.save(folder / "catalog")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_models_and_catalogs_change_under_load(device: str, tmp_path: Path) -> None:
     """One bucket, so that an answer's bits do not depend on its batch."""

@@ -102,6 +102,8 @@ batch_tokens: 8192
 prefix_cache: false
 prefix_cache_bytes: 1000000
 prefix_shared: true
+domain: video
+task: ad
 show_prompt: true
 """
 
@@ -144,6 +146,8 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
                 False,
                 1000000,
                 True,
+                "video",
+                "ad",
             )
         ),
         BatchOptions(8, 2.0, 100, 500.0, 3.0, 0.25, 0.01),

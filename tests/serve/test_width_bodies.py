@@ -89,7 +89,7 @@ def test_a_variant_s_beams_are_those_of_its_requests_that_state_none(width: Any,
 def test_audits_need_a_width_that_is_no_schedule() -> None:
     async def test() -> None:
         engine = make_engine(batch_sizes=(1,), beam_widths=((2, 4, 8),), default_beam_width=(2, 4, 8))
-        with pytest.raises(AssertionError, match=r"audit_share: got 0\.5; this engine has schedules alone"):
+        with pytest.raises(InputError, match=r"audit_share: got 0\.5; this engine has schedules alone"):
             async with served(engine, audit_share=0.5):
                 pass
 

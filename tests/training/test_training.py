@@ -182,6 +182,7 @@ def test_balancing_moves_the_bias_against_the_load(catalog: Catalog) -> None:
     torch.testing.assert_close(bias, 0.01 * torch.sign(1 / 3 - load))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, TrainConfig().bias_rate])
 def test_24_experts_share_the_rows_where_biases_move(catalog: Catalog, rate: float) -> None:
     """Three experts begin ahead of the others by as much as a wide model's router prefers some."""

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.columns import COUNTS
 from octorec.data.tables import refuse_rows
-from octorec.errors import InputError
+from octorec.errors import InputError, level_name
 
 logger = logging.getLogger(__name__)
 OPENONEREC, NONE = ("pid", "iid"), "0"  # its ids, and the one that stands for no item
@@ -87,11 +87,6 @@ def refuse_codes(where: str, level: int, codes: np.ndarray, wrong: np.ndarray, a
         some = ", ".join(map(str, lacking[:NAMED])) + (", ..." if len(lacking) > NAMED else "")
         found = f"{len(lacking):,} codes that the level lacks ({some}), of {int(wrong.sum()):,} items"
         raise InputError(f"{where}: codes of level {level_name(level)}", found, allowed)
-
-
-def level_name(level: int) -> str:
-    """Return the letter of a level, as tokens have it: a, b, ..."""
-    return chr(97 + level) if level < 26 else str(level + 1)
 
 
 def _without(rows: SidRows, left: np.ndarray, what: str) -> SidRows:

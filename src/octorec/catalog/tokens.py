@@ -9,7 +9,7 @@ import numpy as np
 
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.sid_rows import check_fitting, refuse_codes
-from octorec.errors import InputError
+from octorec.errors import InputError, level_name
 
 
 def check_tokens(catalog: Catalog, levels: Sequence[np.ndarray], where: str = "catalog") -> None:
@@ -34,7 +34,7 @@ def codes_of_tokens(tokens: np.ndarray, levels: Sequence[np.ndarray], where: str
         wrong = np.flatnonzero(known[at] != tokens[:, level])
         if len(wrong):
             more = f" and {len(wrong) - 1:,} more rows" if len(wrong) > 1 else ""
-            allowed = f"must be the tokens of one code a level; level {level + 1} has no such token{more}"
+            allowed = f"must be the tokens of one code a level; level {level_name(level)} has no such token{more}"
             raise InputError(f"{where}: item {wrong[0] + 1}: token_ids", tokens[wrong[0]].tolist(), allowed)
         codes[:, level] = at
     return codes

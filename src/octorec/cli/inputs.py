@@ -24,6 +24,7 @@ def measured_requests(
     form: TableFormat,
     context_module: str | None = None,
     domain: str = "",
+    base: Path | None = None,
 ) -> tuple[Any, list[str]]:
     """Return the newest interaction of `count` users as requests with their true answers, as a model reads them; or
     `count` rows of a benchmark.
@@ -36,7 +37,7 @@ def measured_requests(
 
     if count < 1:
         raise InputError("requests", count, "must be an integer above 0")
-    engine = engine_of(load(checkpoint, catalog, context_module=context_module), domain)
+    engine = engine_of(load(checkpoint, catalog, context_module=context_module, base=base), domain)
     without_features(engine.features)
     every = to_predict(data, HOLD_OUT, form).examples
     known = known_users(users, engine.user_fields, (example.user_id for example in every), form)

@@ -55,6 +55,7 @@ def analyze(
     time_format: TimeFormat = None,
     catalog: Catalogs = None,
     domain: Domain = "",
+    base: Base = None,
     context_module: ContextModule = None,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
     every: Annotated[bool, typer.Option("--all", help="Print every table, of each tensor too.")] = False,
@@ -65,7 +66,7 @@ def analyze(
     """Measure weights, and activations on real requests: advice on FP8 for each layer, and whether speed follows.
 
     Advice is no verdict, and its exit code is 0 whatever it says: `prove` and `evaluate` judge."""
-    claim(command, out, force, checkpoint, data, users, *domain_paths(catalog or []).values())
+    claim(command, out, force, checkpoint, base, data, users, *domain_paths(catalog or []).values())
     named = one_or_several(catalog)
     workload = Workload(**given(flags))
     if data:
@@ -79,9 +80,9 @@ def analyze(
     batch, about = None, list[str]()
     if data:
         of_data = data, users, named, requests, unknown_items, form
-        batch, about = measured_requests(checkpoint, *of_data, context_module, domain)
+        batch, about = measured_requests(checkpoint, *of_data, context_module, domain, base)
     with counting("analyzing", "tensors") as progress:
-        found = analyze(checkpoint, out, batch, force, progress, workload, about, context_module)
+        found = analyze(checkpoint, out, batch, force, progress, workload, about, context_module, base)
     show(as_json, found.to_dict(), *([render_all(found)] if every else []), *render(found, out))
 
 

@@ -60,7 +60,7 @@ def train(
     settings = TrainConfig(**given(flags))
 
     from octorec.catalog.catalog import Catalog
-    from octorec.data.splits import leave_last_out, training_part
+    from octorec.data.splits import training_part, validation_examples
     from octorec.training.run import model_config, parameters, state_folder, train
     from octorec.training.trainer import require_state
 
@@ -70,12 +70,13 @@ def train(
     form = table_format(sep, columns, time_format)
     interactions, items = leads.reading(data, form), Catalog.load(catalog)
     train_part = training_part(interactions, hold_out)
-    examples = leave_last_out(interactions, hold_out)[1] if hold_out else []
+    examples = validation_examples(interactions, hold_out)
     dimensions = model_config(config or preset, items)
     leads.of_training(interactions, hold_out)
     sizes = " x ".join(map(str, dimensions.codebook_sizes))
     say(f"model: {parameters(dimensions):,} parameters; catalog: {len(items):,} items in {sizes} codes")
-    measured = f"; recall of held-out items every {settings.validate_every:,} and at the end" if examples else ""
+    whose = "held-out items" if hold_out == 1 else "each user's oldest held-out item"
+    measured = f"; recall of {whose} every {settings.validate_every:,} and at the end" if examples else ""
     say(f"ahead: {settings.steps:,} steps of {settings.batch_size:,} examples on {device}{measured}")
     known = known_users(users, dimensions.user_fields, interactions.table["user_id"].unique().to_pylist(), form)
     with kept(lambda: leads.of_saved_state(out)), training_progress(settings.steps) as on_step:

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octorec.cli.inputs import known_users, predicted, said_of_gpu, without_features
-from octorec.cli.options import Checkpoint, ContextModule, Device, Interactions, Json, Limit, OtherCatalog, Users, show
+from octorec.cli.options import (
+    Base,
+    Checkpoint,
+    ContextModule,
+    Device,
+    Interactions,
+    Json,
+    Limit,
+    OtherCatalog,
+    Users,
+    show,
+)
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import checkpoint_version, require_model
@@ -32,6 +43,7 @@ def widths(
     limit: Limit = LIMIT,
     users: Users = None,
     catalog: OtherCatalog = None,
+    base: Base = None,
     context_module: ContextModule = None,
     device: Device = DEVICE,
     sep: Sep = None,
@@ -53,7 +65,7 @@ def widths(
 
     _, examples, _ = predicted(data, HOLD_OUT, form, limit)
     shapes: dict[str, Any] = {"beam_widths": given, "default_beam_width": given[-1]}
-    loading: dict[str, Any] = {"progress": said_of_gpu(device), "context_module": context_module}
+    loading: dict[str, Any] = {"progress": said_of_gpu(device), "context_module": context_module, "base": base}
     engine = load(checkpoint, catalog, device, **shapes, **loading)
     without_features(engine.features)
     known = known_users(users, engine.user_fields, (example.user_id for example in examples), form)

@@ -46,6 +46,14 @@ def leave_last_out(interactions: Interactions, last: int = 1) -> tuple[Interacti
     return training_part(interactions, last), examples
 
 
+def validation_examples(interactions: Interactions, hold_out: int) -> list[Example]:
+    """Return the oldest of each user's `hold_out` held-out interactions as an example; none where it is 0.
+
+    The newer ones stay unseen while a model trains. A user with `hold_out` interactions or fewer has no example.
+    """
+    return leave_last_out(training_part(interactions, hold_out - 1))[1] if hold_out else []
+
+
 def training_part(interactions: Interactions, hold_out: int) -> Interactions:
     """Return the interactions without the `hold_out` newest of each user, of whom the oldest one
     stays; 0: all of them.

@@ -49,8 +49,8 @@ def prompt_of(
 
     history: the items of its history that `catalog` has, of which the newest `most` are read. notes: gets what was left
     out. drop: whether unknown items are left out.
-    Raises InputError as `Prompts` does, for fields that do not go together, and for semantic IDs in messages that no
-    catalog has.
+    Raises InputError as `Prompts` does, for fields that do not go together, and for semantic IDs in messages or text
+    that no catalog has.
     """
     prompts, longest = known.prompts, known.longest
     if request.enable_thinking:
@@ -65,9 +65,10 @@ def prompt_of(
         _refuse_beside(request)
         if request.messages is not None:
             prompt = prompts.of_messages(request.messages, request.domain, request.enable_thinking, longest)
-            _check_known(prompt.codes, known, notes if drop else None)
         else:
             prompt = _whole(request, prompts, longest)
+        if request.prompted != "input_ids":  # which are taken as they are
+            _check_known(request.prompted, prompt.codes, known, notes if drop else None)
     if known.own is not None and prompt.domain not in known.own:
         raise InputError("domain", prompt.domain, f"this engine answers for {', '.join(sorted(known.own))}")
     return prompt
@@ -151,13 +152,13 @@ def _refuse_beside(request: Request) -> None:
             raise InputError(name, value, f"goes with a history; {request.prompted} is a whole prompt: leave it out")
 
 
-def _check_known(codes: np.ndarray, known: Prompting, dropped: list[str] | None) -> None:
-    """Refuse semantic IDs that no item has, or note them in `dropped`."""
+def _check_known(field: str, codes: np.ndarray, known: Prompting, dropped: list[str] | None) -> None:
+    """Refuse semantic IDs in a prompt's `field` that no item has, or note them in `dropped`."""
     has = [any(_leaf(catalog, row) is not None for catalog in known.catalogs) for row in codes.tolist()]
     unknown = codes[~np.array(has, bool)]
     if not len(unknown):
         return
     said = known.prompts.shown(unknown[0])
     if dropped is None:
-        raise InputError("messages", said, f"is no item of the catalog, as {len(unknown)} of {len(codes)} are")
-    dropped.append(f"messages: {len(unknown)} of {len(codes)} semantic IDs are of no item, such as {said}")
+        raise InputError(field, said, f"is no item of the catalog, as {len(unknown)} of {len(codes)} are")
+    dropped.append(f"{field}: {len(unknown)} of {len(codes)} semantic IDs are of no item, such as {said}")

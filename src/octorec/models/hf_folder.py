@@ -24,6 +24,7 @@ from octorec.models.scales import Header, check_block_sizes, checked_scale, form
 SHARD_BYTES = 10**9
 INDEX_BYTES = 2**25  # the largest index and header that are read: those of 200,000 tensors have half of that
 NAME_LENGTH = 500  # of a tensor or a file
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"  # of language models
 
 
 class Checkpoint:
@@ -56,6 +57,7 @@ class Checkpoint:
                 self._open(shard)
         if not self.headers:
             raise InputError("checkpoint", str(path), "holds no tensor")
+        self._take_head_as_embedding()
         found = forms(f"checkpoint {self.path}", self.headers)
         self.scales, self.activation_scales = found.scales, found.activation_scales
         self._weights = {scale: weight for weight, scale in self.scales.items()}
@@ -100,7 +102,7 @@ class Checkpoint:
     def load(self, name: str) -> Tensor:
         """Read a tensor as it lies on disk; a scale is checked (`models.scales.checked_scale`)."""
         try:
-            tensor = self._files[name].get_tensor(name)
+            tensor = self._files[name].get_tensor(HEAD if name == EMBEDDING and self._head_alone else name)
         except (SafetensorError, OSError) as error:
             raise InputError(
                 f"checkpoint {self.path}: {name}", self.headers[name].dtype, f"is not read ({error})"
@@ -129,6 +131,14 @@ class Checkpoint:
     def items(self) -> Iterator[tuple[str, Tensor]]:
         for name in self.names():
             yield name, self.load(name)
+
+    def _take_head_as_embedding(self) -> None:
+        """Name a head the embeddings where a tied model stores it alone: transformers reads it as both."""
+        tied = self.config.get("tie_word_embeddings") is True
+        self._head_alone = tied and HEAD in self.headers and EMBEDDING not in self.headers
+        if self._head_alone:
+            for tensors in (self.headers, self._files):
+                tensors[EMBEDDING] = tensors.pop(HEAD)
 
     def _open_indexed(self, index: dict[str, Any]) -> None:
         """Open the files that the index names: they must hold exactly what it says, and no other lies there."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octorec.errors import InputError
+from octorec.errors import InputError, level_name
 from octorec.models.prompt_openonerec import Task
 from octorec.models.sid_tokens import SidTokens
 
@@ -75,5 +75,5 @@ def _checked(sids: SidTokens, codes: np.ndarray, field: str) -> np.ndarray:
         bad |= ids[np.where(bad, 0, own)] < 0
         if bad.any():
             row = codes[bad][0].tolist()
-            raise InputError(field, row, f"level {level} has no token for code {row[level]}")
+            raise InputError(field, row, f"level {level_name(level)} has no token for code {row[level]}")
     return codes

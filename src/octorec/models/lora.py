@@ -15,12 +15,11 @@ from torch import Tensor
 
 from octorec.errors import InputError
 from octorec.models.checkpoint_folder import ADAPTER, ADAPTER_CONFIG, CONFIG, is_adapter, require_checkpoint
-from octorec.models.hf_folder import Checkpoint, open_shard
+from octorec.models.hf_folder import EMBEDDING, HEAD, Checkpoint, open_shard
 from octorec.models.lora_config import LoraConfig, read_lora_config
 from octorec.models.scales import Header
 
 PREFIX = "base_model.model."
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 TABLES = (EMBEDDING, HEAD)
 LOW = {  # how a tensor's name ends -> which matrix of its module it is
     ".lora_A.weight": "a",

@@ -12,7 +12,7 @@ from octorec.models.histories import MAIN, Histories, require_known
 from octorec.models.layout_file import PLACE
 from octorec.models.layouts import Layout
 from octorec.models.prompt_minionerec import BODY, HEAD, SEPARATOR
-from octorec.models.prompt_openonerec import TASKS, Task
+from octorec.models.prompt_openonerec import DOMAINS, TASKS, Task
 from octorec.models.prompt_tokens import PromptTokens
 
 SWITCHED = ("openonerec", "onereason")  # families with tasks, and the template of the soft switch
@@ -25,6 +25,13 @@ class HistoryPrompts:
         self.layout, self.tokens, self.template = layout, tokens, template
         self.special = special_tokens(layout.vocabulary.folder)
         self.own = _own_template(layout)
+
+    @property
+    def domains(self) -> tuple[str, ...] | None:
+        """Return the domains by which prompts differ; None where the user's own template may read any name."""
+        if self.own is not None:
+            return None
+        return DOMAINS if self.layout.family in SWITCHED else ()
 
     def task(self, name: str | None, domain: str) -> tuple[str, Task] | None:
         """Return a task by its name, or by the domain; None for a family, or a template, that has one prompt alone."""

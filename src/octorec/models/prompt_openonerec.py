@@ -105,6 +105,7 @@ LIVE = Task(  # OctoRec's own words: those that OneReason was trained with are n
     (Line("live", "", 512, "live"),),
     "live",
 )
+DOMAINS = ("video", "ad", "product", "live")  # whose prompts are the tasks of these names
 TASKS = {
     "video": VIDEO,
     "ad": AD,

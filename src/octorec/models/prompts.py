@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from octorec.errors import InputError
-from octorec.models.begin_token import begun, require_domain
+from octorec.models.begin_token import ONLY, begun, require_domain
 from octorec.models.chat_template import Marks, Piece, Template, chat_template
 from octorec.models.histories import checked_histories
 from octorec.models.layouts import read_layout, vocabulary_size
@@ -76,7 +76,7 @@ class Prompts:
         Raises InputError: a code without a token, an unknown task, history or text, one that is needed and not there,
         and a prompt that is too long without any item.
         """
-        require_domain(domain)
+        self._require_domain(domain)
         histories, words = checked_histories(self.sids, codes, others or {}), dict(texts or {})
         for name, text in words.items():
             if not isinstance(text, str):
@@ -130,7 +130,12 @@ class Prompts:
 
     def domain_of(self, domain: str = "") -> str:
         """Return the domain whose catalog answers where `domain` is asked for; raises InputError as a prompt would."""
+        self._require_domain(domain)
         return begun((), self.sids.begin, domain, self.domains, self.tokens.text)[1]
+
+    def require_task(self, task: str, domain: str = "") -> None:
+        """Raise InputError for a task that the family's prompts do not have."""
+        self._histories.task(task, domain)
 
     def shown(self, codes: np.ndarray) -> str:
         """Return the tokens of one item's codes [L], as text."""
@@ -145,6 +150,16 @@ class Prompts:
         self._check_ids(found)
         return "\n".join(shown_prompt(self.tokens, found))
 
+    def _require_domain(self, domain: str) -> None:
+        """Refuse a domain that would change nothing: no catalog, begin token, task or template knows it."""
+        require_domain(domain)
+        begin, known = self.sids.begin, self._histories.domains
+        if self.domains is not None or known is None or (begin and ONLY not in begin):  # then `begun` knows them
+            return
+        if domain not in ("", *begin, *known):
+            names = ", ".join(known)
+            raise InputError("domain", domain, f"allowed: {names}" if names else "this model has none: leave it out")
+
     def _check_ids(self, ids: Sequence[Any]) -> None:
         for place, one in enumerate(ids):
             if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < self._rows:
@@ -152,6 +167,7 @@ class Prompts:
 
     def _begun(self, ids: Sequence[int], domain: str, longest: int | None) -> Prompt:
         """Return a prompt with its one begin token."""
+        self._require_domain(domain)
         found, whose, appended = begun(ids, self.sids.begin, domain, self.domains, self.tokens.text)
         if longest is not None and len(found) > longest:
             allowed = f"must be at most {longest:,}: the model has no more positions"

@@ -11,7 +11,7 @@ from octorec.models.model import Inputs
 from octorec.numerics.activations import ActivationStats, activation_stats
 from octorec.numerics.advice import judge
 from octorec.numerics.analysis import Analysis
-from octorec.numerics.checkpoint_files import CheckpointFiles
+from octorec.numerics.checkpoint_files import WeightFiles, open_files
 from octorec.numerics.intensity import Workload
 from octorec.numerics.recipe_file import recipe_text
 from octorec.numerics.roles import family
@@ -28,16 +28,17 @@ def measure(
     workload: Workload | None = None,
     about_requests: Sequence[str] = (),
     context_module: ContextModule = None,
+    base: str | Path | None = None,
 ) -> Analysis:
     """Measure a checkpoint, and its activations when `requests` are given; judge it, and say whether speed follows.
 
     path: a safetensors file or a folder of them, 16 bit, float32 or FP8. requests: a batch as the model reads it and
     the true codes [B, levels] of its answers; the checkpoint must then be of one of our families. workload: that of the
     roofline. about_requests: what a reader should know of them, added to the notes. context_module: see
-    `families.maker_of`; needed for `requests` alone.
+    `families.maker_of`; needed for `requests` alone. base: of an adapter, which is measured as it is merged.
     `progress` is called after each tensor. Raises InputError as `CheckpointFiles` does; NaN and Inf are counted.
     """
-    files = CheckpointFiles(path)
+    files = open_files(path, base)
     config, lacking = completed_or_plain(files.config, files.tokenizer_folder)
     kind = family(files.names(), config)
     if not files.names():
@@ -53,7 +54,7 @@ def measure(
     if requests is not None and broken:
         notes.append("Activations were not measured: with NaN or Inf among the weights they would mean nothing.")
     elif requests is not None:
-        activations = activation_stats(load_dequantized(path, context_module=context_module), *requests)
+        activations = activation_stats(load_dequantized(path, context_module=context_module, base=base), *requests)
     advice = judge(weights, activations, active_shares(weights, config))
     return Analysis(
         checkpoint=files.path.name,
@@ -67,7 +68,7 @@ def measure(
     )
 
 
-def _notes(files: CheckpointFiles, weights: list[TensorStats]) -> list[str]:
+def _notes(files: WeightFiles, weights: list[TensorStats]) -> list[str]:
     notes = [
         f"{stats.name} holds {stats.distribution.nan:,} NaN and {stats.distribution.inf:,} Inf; the rest was measured."
         for stats in weights

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from octorec.kernels.fp8 import GROUP
+from octorec.models.checkpoint_folder import is_adapter
 from octorec.models.hf_folder import Checkpoint
+from octorec.models.lora import LoraCheckpoint, open_checkpoint
 
 STRIPE = 2**18  # float32 values a stripe holds, about 1 MB: it stays in a core's cache
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
@@ -89,14 +91,8 @@ class StoredTensor:
             stripe.mul_(scale.repeat_interleave(step, 1)[:, :k])
 
 
-class CheckpointFiles(Checkpoint):
-    """CheckpointFiles give a checkpoint's weights by name, each with its scale. A single safetensors file will do too.
-
-    Raises InputError, MismatchError as `Checkpoint` does.
-    """
-
-    def __init__(self, path: str | Path):
-        super().__init__(path, bare=True)
+class WeightFiles(Checkpoint):
+    """WeightFiles give weights by name, each with its scale."""
 
     def names(self) -> list[str]:
         """Return the names of the weights: no scale has a name of its own."""
@@ -108,6 +104,29 @@ class CheckpointFiles(Checkpoint):
 
     def tensor(self, name: str) -> StoredTensor:
         return StoredTensor(name, self.load(name), self.load_scale(name)[0] if name in self.scales else None)
+
+
+class CheckpointFiles(WeightFiles):
+    """CheckpointFiles give the weights of a checkpoint's folder. A single safetensors file will do too.
+
+    Raises InputError, MismatchError as `Checkpoint` does.
+    """
+
+    def __init__(self, path: str | Path):
+        super().__init__(path, bare=True)
+
+
+class MergedFiles(WeightFiles, LoraCheckpoint):
+    """MergedFiles give the weights of an adapter's base, the adapter merged into them; raises as `LoraCheckpoint`."""
+
+
+def open_files(path: str | Path, base: str | Path | None = None) -> WeightFiles:
+    """Open a checkpoint, or an adapter with its base, as `lora.open_checkpoint` does."""
+    if is_adapter(path):
+        return MergedFiles(path, base)
+    if base is not None:
+        open_checkpoint(path, base)  # refuses it
+    return CheckpointFiles(path)
 
 
 @functools.lru_cache

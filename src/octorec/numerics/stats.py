@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from octorec.kernels.fp8 import Granularity
-from octorec.numerics.checkpoint_files import CheckpointFiles, StoredTensor
+from octorec.numerics.checkpoint_files import CheckpointFiles, StoredTensor, WeightFiles
 from octorec.numerics.distribution import (
     VALUES_AT_ONCE,
     Distribution,
@@ -75,9 +75,9 @@ class Measured:
     row_absmax: np.ndarray
 
 
-def weight_stats(checkpoint: str | Path | CheckpointFiles, progress: Progress = silent) -> list[TensorStats]:
+def weight_stats(checkpoint: str | Path | WeightFiles, progress: Progress = silent) -> list[TensorStats]:
     """Measure every tensor of a checkpoint, a few at a time on as many cores. `progress` counts bytes, after each."""
-    files = checkpoint if isinstance(checkpoint, CheckpointFiles) else CheckpointFiles(checkpoint)
+    files = checkpoint if isinstance(checkpoint, WeightFiles) else CheckpointFiles(checkpoint)
     names, total, done, out = files.names(), files.nbytes(), 0, []
     workers = min(WORKERS, torch.get_num_threads())
     with one_thread(), ThreadPoolExecutor(workers) as pool:

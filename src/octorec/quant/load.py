@@ -13,6 +13,7 @@ from octorec.kernels import reference
 from octorec.kernels.device import check_fp8
 from octorec.kernels.fp8 import E4M3, GROUP, Quantized, dequantize
 from octorec.kernels.ops import Ops
+from octorec.models.checkpoint_folder import is_adapter
 from octorec.models.families import ContextModule, maker
 from octorec.models.hf_folder import Checkpoint
 from octorec.models.layers import Experts, Head, Linear, sizes_of
@@ -60,8 +61,11 @@ def load_dequantized(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     context_module: ContextModule = None,
+    base: str | Path | None = None,
 ) -> Any:
     """Load the same model with plain weights, those of an FP8 checkpoint multiplied by their scales."""
+    if base is not None or is_adapter(folder):
+        return load_model(folder, ops, device, dtype, context_module, base)
     checkpoint = DequantizedCheckpoint(folder)
     return _filled(empty_model(maker(checkpoint, ops, context_module), None, dtype), checkpoint, device)
 

@@ -30,15 +30,17 @@ def analyze(
     workload: Workload | None = None,
     about_requests: Sequence[str] = (),
     context_module: ContextModule = None,
+    base: str | Path | None = None,
 ) -> Analysis:
     """Measure a checkpoint as `numerics.analyze.measure` does, and write what was found into the folder `out`.
 
     It holds report.html, stats.parquet, recipe.yaml (where there is something to quantize) and activations.parquet
     (with requests). Raises InputError as `measure` does, and when `out` exists without `force`.
     """
-    refuse_folder(Path(out), force, [path])
-    analysis = measure(path, requests, progress, workload, about_requests, context_module)
-    with new_folder(out, force, [path]) as scratch:
+    inputs = [path] if base is None else [path, base]
+    refuse_folder(Path(out), force, inputs)
+    analysis = measure(path, requests, progress, workload, about_requests, context_module, base)
+    with new_folder(out, force, inputs) as scratch:
         _write(analysis, scratch)
     return analysis
 

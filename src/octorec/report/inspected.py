@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from octorec.errors import shown
+from octorec.errors import level_name, shown
 from octorec.models.inspected import Inspected
 
 
@@ -28,7 +28,9 @@ def _levels(layout: dict[str, Any]) -> Table:
     table = Table("level", "codes", "with a token", "gaps", "first", "last", title=f"tokens: {layout['recognised']}")
     for place, level in enumerate(layout["levels"]):
         counts = [f"{level[key]:,}" for key in ("codes", "tokens", "gaps")]
-        table.add_row(str(place), *counts, *(f"{level[end]['text']} = {level[end]['id']}" for end in ("first", "last")))
+        table.add_row(
+            level_name(place), *counts, *(f"{level[end]['text']} = {level[end]['id']}" for end in ("first", "last"))
+        )
     return table
 
 

@@ -97,7 +97,6 @@ class EngineOptions:
     max_tokens: Tokens | None = setting(
         None, f"Longest prompt, of models that read tokens; as the model, at most {DEFAULT_TOKENS}, if not given."
     )
-
     batch_tokens: Tokens | None = setting(
         None,
         "Tokens of the prompts of a batch at most, of models that read tokens; "
@@ -112,6 +111,8 @@ class EngineOptions:
     prefix_shared: bool = setting(
         False, "Whether clients with different bearer tokens share them; answering times tell what others asked."
     )
+    domain: str | None = setting(None, "Domain of histories and messages that name none, of models that read tokens.")
+    task: str | None = setting(None, "Task of histories that name none, of models whose prompts have tasks.")
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 from octorec.engine.buckets import Bucket
 from octorec.engine.engine import Engine
+from octorec.engine.prompted import refuse_prompt
 from octorec.engine.rank import by_popularity
+from octorec.engine.request import Request
 from octorec.engine.widths import as_width
 from octorec.errors import InputError
 from octorec.serve.access import CALLER
@@ -163,7 +165,7 @@ class Service:
             if self.config.ab.unit_field in user:
                 user = without_unit(user, self.config, serving.engine)
             scope = "" if self.config.engine.prefix_shared else CALLER.get()
-            request = replace(asked.request(width, user), scope=scope)
+            request = replace(self._with_defaults(asked.request(width, user)), scope=scope)
             serving = self.domains.get(engine.of(request), serving) if self.domains else serving
             parsed = serving.engine.parse(request, self.batcher.drop_unknown)
         except InputError as error:
@@ -174,6 +176,27 @@ class Service:
         deadline = arrived + (asked.deadline_ms or self.config.batch.default_deadline_ms) / 1e3
         future = asyncio.get_running_loop().create_future()
         return Pending(request, serving, parsed, deadline, future, arrived, arrived)
+
+    def _with_defaults(self, request: Request) -> Request:
+        """Return a request with the server's domain and task where it names none; text and ids may end with a domain's
+        begin token."""
+        own, changes = self.config.engine, dict[str, Any]()
+        if own.domain is not None and not request.domain and request.prompted in (None, "messages"):
+            changes["domain"] = own.domain
+        if own.task is not None and request.task is None and request.prompted is None:
+            changes["task"] = own.task
+        return replace(request, **changes) if changes else request
+
+    def _check_defaults(self, engine: Engine) -> None:
+        """Refuse a domain or task of the settings that `engine` would refuse in each request."""
+        asked = self._with_defaults(Request())
+        if engine.prompts is None:
+            refuse_prompt(asked)
+            return
+        if asked.domain:
+            engine.prompts.domain_of(asked.domain)
+        if asked.task is not None:
+            engine.prompts.require_task(asked.task, asked.domain)
 
     def _refuse_unless_ready(self) -> None:
         if self.state == "draining":
@@ -247,7 +270,9 @@ class Service:
         if max_batch > largest:
             raise InputError("max_batch_size", max_batch, f"at most the engine's largest batch size {largest}")
         if len({*engine.domains.values()}) > 1 and self.config.admin.admin_port is not None:
-            raise InputError("admin_port", self.config.admin.admin_port, "items of several domains are not changed")
+            allowed = "changes one catalog, and this model answers from several: leave it out, or serve one domain"
+            raise InputError("admin_port", self.config.admin.admin_port, allowed)
+        self._check_defaults(engine)
         share = self.config.batch.audit_share
         if share and not engine.policy.buckets.fixed:
             raise InputError("audit_share", share, "this engine has schedules alone: give it a fixed width too")

@@ -194,6 +194,7 @@ def test_rows_and_pages(folder: Path, small: None, tmp_path: Path, monkeypatch: 
     assert "made-up" in pages[0]
 
 
+@pytest.mark.slow
 def test_a_stage_without_time_leaves_the_others_their_rows(
     folder: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

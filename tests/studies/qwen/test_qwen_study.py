@@ -50,6 +50,7 @@ def catalog(data: Path) -> Catalog:
     return Catalog.load(data / "catalog")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_the_study_leaves_every_kind_of_row(
     device: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
