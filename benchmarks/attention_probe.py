@@ -9,6 +9,8 @@ reference in float32; what is refused is a row that says why. A table an operati
 
 import argparse
 import gc
+import itertools
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,16 +71,18 @@ def line(row: ProbeRow | ProbeFailure) -> str:
 
 @torch.inference_mode()
 def probe(models: Sequence[str], operations: Sequence[str], ops: Ops, device: str, runs: int, out: Path) -> None:
-    """Record and print every way of every case."""
-    for operation in operations:
-        for model in models:
+    """Record and print every way of every case; operands that cannot be made must not take other operations along."""
+    for operation, model in itertools.product(operations, models):
+        try:
             for case in CASES[operation](model, ops, device):
                 print(f"{case.operation}, {case.model}, {case.shape}", flush=True)
                 for row in measured(case, device, runs):
                     records.append(out, row)
                     print(line(row), flush=True)
-            gc.collect()
-            torch.cuda.empty_cache()
+        except Exception:
+            traceback.print_exc()
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def main() -> None:
