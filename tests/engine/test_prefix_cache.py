@@ -1,12 +1,13 @@
 """Blocks of prompts are kept, found by all that comes before them, and dropped when others need their room."""
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from octorec.engine.prefix_cache import BLOCK, PrefixCache, digests
 
-LAYERS, ROWS, G, D = 2, 40 * BLOCK, 1, 3
+LAYERS, ROWS, G, D = 2, 40 * BLOCK, 3, 2
 
 
 def cache_of(blocks: int) -> PrefixCache:
@@ -45,6 +46,16 @@ def test_a_prompt_that_was_kept_is_found_and_another_is_not() -> None:
     assert not got[:, :, :7].any()
     assert not got[:, :, 7 + count :].any()
     assert taken(cache, prompt(3, 2))[0] == 0
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(1, torch.bfloat16), (3, torch.float32), (16, torch.bfloat16)])
+def test_rows_of_any_number_of_bytes_are_copied(width: int, dtype: torch.dtype) -> None:
+    pool = torch.randn(3, 2, ROWS, 1, width).to(dtype)
+    cache, tokens, got = PrefixCache(torch.zeros(3, 2, 4 * BLOCK, 1, width, dtype=dtype)), prompt(3, 1), pool * 0
+    kept(cache, tokens, pool, first=10)
+    assert cache.take(digests(tokens, ""), len(tokens), got, 20) == 3 * BLOCK
+    assert got[:, :, 20 : 20 + 3 * BLOCK].equal(pool[:, :, 10 : 10 + 3 * BLOCK])
+    assert cache.nbytes == 3 * BLOCK * 6 * width * dtype.itemsize
 
 
 def test_the_last_token_is_never_found() -> None:

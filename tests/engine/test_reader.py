@@ -96,6 +96,7 @@ def test_fixed_memory_leaves_the_same_bits_whatever_fills_it_up(
         assert same(left(memory, len(prompts)), [expected[2 * at + part] for at in places for part in (0, 1)])
         assert memory.spans(0).lengths[len(prompts) :].tolist() == [1] * (8 - len(prompts))
     reader.least = 400
+    assert reader.room(151) == 512
     memory, _ = read(reader, PROMPTS[:2])
     assert same(left(memory, 2), expected[:4])
 

@@ -102,6 +102,17 @@ def make_folder(folder: Path, name: str, interactions: Interactions, training: T
     return Made(folder, layout, catalog, interactions)
 
 
+def untrained_folder(folder: Path, name: str, **shape: Any) -> Made:
+    """Save a model of layout `name` that has learned nothing, with tokenizer and catalog."""
+    interactions = made_interactions(users=20)
+    catalog = build_catalog(interactions, None, SIZES, hold_out=HOLD_OUT)
+    layout = make_layout(name, catalog)
+    new_model(name, layout, SHAPE | shape).save_pretrained(folder)
+    layout.save(folder)
+    catalog.save(folder / "catalog")
+    return Made(folder, layout, catalog, interactions)
+
+
 def new_model(name: str, layout: Layout, shape: dict[str, Any], seed: int = 0) -> Any:
     """Return an untrained model of transformers' for a layout, on the CPU in float32."""
     from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
@@ -111,7 +122,8 @@ def new_model(name: str, layout: Layout, shape: dict[str, Any], seed: int = 0) -
     common = {"vocab_size": layout.vocabulary + ODD_ROWS, "rope_parameters": rope, "initializer_range": 0.1, **shape}
     if name == "minionerec":
         return Qwen2ForCausalLM(Qwen2Config(**common, tie_word_embeddings=True))
-    return Qwen3ForCausalLM(Qwen3Config(**common, head_dim=16, tie_word_embeddings=name == "openonerec"))
+    heads = {"head_dim": 16, **common}
+    return Qwen3ForCausalLM(Qwen3Config(**heads, tie_word_embeddings=name == "openonerec"))
 
 
 @torch.enable_grad()

@@ -1,10 +1,13 @@
 """Probes are requests that an engine can surely answer: to warm it up, and to measure how its scores differ."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import cycle
 from typing import TYPE_CHECKING
 
+from octorec.engine.reader import CHUNK
 from octorec.engine.request import Request
 from octorec.engine.widths import Width, as_width
 from octorec.models.features import any_features
@@ -34,16 +37,38 @@ def probes(engine: "Engine", count: int) -> Sequence[Request]:
 
 
 def measured_margin(engine: "Engine") -> float:
-    """Return twice the largest difference of a code tuple's score, among the beams that probes get in every bucket."""
+    """Return twice the largest difference of a code tuple's score, among the beams that probes get in every bucket.
+
+    Where prompts are read in rooms of several sizes, buckets take these in turn.
+    """
     asked = probes(engine, LOOKED_AT)
     first: list[dict[int, float]] = [{} for _ in asked]
     most = 0.0
-    for bucket in engine.buckets():
+    for bucket, room in zip(engine.buckets(), cycle(_rooms(engine)), strict=False):
         width = as_width(bucket.widths)
         parsed = [engine.parse(replace(one, beam_width=width)) for one in asked[: bucket.size]]
-        found = engine.search([parsed[row % len(parsed)] for row in range(bucket.size)])
+        with _filled_up(engine, room):
+            found = engine.search([parsed[row % len(parsed)] for row in range(bucket.size)])
         for row, known in enumerate(first[: len(parsed)]):
             for node, total in zip(found.nodes[row].tolist(), found.scores[row].tolist(), strict=True):
                 if total > -math.inf:
                     most = max(most, abs(known.setdefault(node, total) - total))
     return 2 * most
+
+
+def _rooms(engine: "Engine") -> Sequence[int]:
+    """Return numbers of tokens that batches are to be filled up to: of each CUDA graph, and of what is read eagerly."""
+    return (*engine.rooms, min(CHUNK, engine.most_tokens))
+
+
+@contextmanager
+def _filled_up(engine: "Engine", room: int) -> Iterator[None]:
+    reader = engine.reader
+    if reader is None:
+        yield
+        return
+    reader.least = room
+    try:
+        yield
+    finally:
+        reader.least = 0

@@ -77,7 +77,7 @@ class Reader:
         self.graph_pool: Any = None
         self._fixed: Memory | None = None
         if device.type == "cuda":
-            self.rooms = tuple(room for room in GRAPHED if room <= most)
+            self.rooms = tuple(room for room in GRAPHED if room <= min(most, CHUNK))
             self.graph_pool = torch.cuda.graph_pool_handle()
             self.fix(size)
 
@@ -120,7 +120,7 @@ class Reader:
         if self._fixed is None:
             return tokens
         least = max(tokens, self.least)
-        return next((room for room in self.rooms if room >= least), -(-tokens // ROWS) * ROWS)
+        return next((room for room in self.rooms if room >= least), -(-least // ROWS) * ROWS)
 
     def capture(self, room: int) -> torch.cuda.CUDAGraph:
         """Return the CUDA graph that reads a batch filled up to `room` tokens; it is captured now if it was not."""
@@ -150,7 +150,7 @@ class Reader:
         numbers = memory.numbers if self._fixed is None else self._host
         words = _words(len(memory.hidden))
         array, begin = numbers.numpy(), memory.chunks * words
-        for chunk, spans in enumerate(reversed([*layout.spans(len(memory.hidden), CHUNK)])):
+        for chunk, spans in enumerate(reversed([*layout.spans(len(memory.hidden), CHUNK, room)])):
             there = array[chunk * words : (chunk + 1) * words].view(np.int32).reshape(3, -1)
             for row, values in zip(there, spans, strict=True):
                 row[: len(values)] = values
