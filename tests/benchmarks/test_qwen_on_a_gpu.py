@@ -62,7 +62,7 @@ def test_the_steps_of_the_ablation(tmp_path: Path) -> None:
 @pytest.mark.parametrize("operation", CASES)
 def test_the_probe(operation: str, tmp_path: Path) -> None:
     out = tmp_path / "rows"
-    attention_probe.probe(["tiny"], [operation], ops_for(torch.device("cuda")), "cuda", 3, out)
+    attention_probe.probe(["tiny"], [operation], ops_for(torch.device("cuda")), "cuda", 3, out, tilings=True)
     rows = records.read(out, ProbeRow, ProbeFailure)
     for row in rows:
         if isinstance(row, ProbeRow) and row.error is not None:
