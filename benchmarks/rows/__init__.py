@@ -38,7 +38,7 @@ from benchmarks.rows.host import HostRow, JudgingRow
 from benchmarks.rows.kernels import AttentionRow, KernelCeilings, KernelFailure, KernelRow, ProductFailure, ProductRow
 from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, PrefillRow, RateRow
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
-from benchmarks.rows.qwen import QwenParityRow
+from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenTrainingRow, QwenVerdictRow
 from benchmarks.rows.qwen_speed import ProbeFailure, ProbeRow, QwenSpeedFailure, QwenSpeedRow, QwenStepRow
 from benchmarks.rows.serving import OverheadRow, ServeRow, SoakRow, StartRow
 from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
@@ -76,6 +76,11 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "products.jsonl": (ProductRow, ProductFailure),
     "quality.jsonl": (TrainingRow, FloorRow, SetVerdict, PooledVerdict),
     "quantize.jsonl": (QuantizeRow,),
+    "qwen.jsonl": (QwenTrainingRow, QwenAnswersRow, QwenCertifiedRow, QwenVerdictRow, QwenParityRow),
+    "qwen_ablation.jsonl": (QwenStepRow, QwenSpeedFailure),
+    "qwen_kernels.jsonl": (ProbeRow, ProbeFailure),
+    "qwen_overlap.jsonl": (QwenParityRow,),
+    "qwen_speed.jsonl": (QwenSpeedRow, QwenSpeedFailure),
     "same_bits.jsonl": (ProductBits, SearchBits),
     "semantic_ids.jsonl": (CodebookRow, CodebookRecall),
     "serve.jsonl": (ServeRow,),
@@ -85,14 +90,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "steady.jsonl": (SteadyRow,),
 }
 
-TO_COME: dict[str, tuple[type[Row], ...]] = {  # no row yet: with the first one a file's line goes to FILES
-    "qwen_ablation.jsonl": (QwenStepRow, QwenSpeedFailure),
-    "qwen_kernels.jsonl": (ProbeRow, ProbeFailure),
-    "qwen_overlap.jsonl": (QwenParityRow,),
-    "qwen_speed.jsonl": (QwenSpeedRow, QwenSpeedFailure),
-}
-
 
 def recorded(file: str, kind: type[R]) -> list[R]:
     """The rows of `kind` in a file of `results/`, oldest first; its other rows must be of its other kinds."""
-    return [row for row in records.read(records.RESULTS / file, *(FILES | TO_COME)[file]) if isinstance(row, kind)]
+    return [row for row in records.read(records.RESULTS / file, *FILES[file]) if isinstance(row, kind)]

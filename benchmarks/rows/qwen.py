@@ -1,8 +1,9 @@
 """Rows of `studies.qwen.run`: a Qwen3 trained on three shops, its answers beside floors, and beside transformers'."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.records import Row
+from benchmarks.rows.quality import LogProbDifference, Metrics
 from benchmarks.rows.verdicts import Interval
 
 
@@ -80,3 +81,26 @@ class QwenParityRow(QwenRow):
     overlap: float  # mean share of the beams that both have
     identical: int  # prompts with the same beams in the same order, ties nearer than `tolerance` not counted
     tolerance: float  # nats
+
+
+@dataclass(frozen=True)
+class QwenVerdictRow(Metrics, QwenRow):
+    """A system beside BF16 on the same targets, of one shop or of all; its fields are the candidate's."""
+
+    scope: str = field(kw_only=True)  # a shop, or pooled
+    recipe: str = field(kw_only=True)  # the candidate: a recipe, or `bf16, other batches`, the noise floor
+    arithmetic: str = field(kw_only=True)  # in what the candidate computes
+    users: int = field(kw_only=True)
+    targets: int = field(kw_only=True)
+    beam_width: int = field(kw_only=True)
+    nll: float = field(kw_only=True)  # nats a target, over the whole vocabulary
+    bf16: dict[str, float] = field(kw_only=True)  # the metrics and nll of BF16
+    relative_difference: dict[str, Interval] = field(kw_only=True)  # by metric
+    nll_difference: Interval = field(kw_only=True)  # nats a target
+    top10_overlap: float = field(kw_only=True)  # mean share of the ten best items that both return
+    log_prob_difference: LogProbDifference = field(kw_only=True)
+    verdict: str = field(kw_only=True)
+    users_needed: int | None = field(kw_only=True)  # for a verdict; None: there is one, or no number would do
+    margin: float = field(kw_only=True)  # relative
+    enough: bool = field(kw_only=True)  # whether the plan lets so many targets decide
+    seconds: float = field(kw_only=True)  # of the candidate's searches and scores

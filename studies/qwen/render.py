@@ -10,11 +10,18 @@ from typing import TypeVar
 
 from benchmarks import records
 from benchmarks.program import run
-from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenRow, QwenTrainingRow
+from benchmarks.rows.qwen import (
+    QwenAnswersRow,
+    QwenCertifiedRow,
+    QwenParityRow,
+    QwenRow,
+    QwenTrainingRow,
+    QwenVerdictRow,
+)
 from benchmarks.rows.verdicts import Interval
 from benchmarks.tables import table
 
-KINDS = (QwenTrainingRow, QwenAnswersRow, QwenCertifiedRow, QwenParityRow)
+KINDS = (QwenTrainingRow, QwenAnswersRow, QwenCertifiedRow, QwenVerdictRow, QwenParityRow)
 R = TypeVar("R", bound=QwenRow)
 
 
@@ -29,7 +36,8 @@ def summary(path: Path) -> str:
     """Return all tables of a file of rows."""
     rows = read(path)
     parts = training(_of(rows, QwenTrainingRow)), answers(_of(rows, QwenAnswersRow))
-    return "\n\n".join([*parts, certified(_of(rows, QwenCertifiedRow)), parity(_of(rows, QwenParityRow))])
+    more = certified(_of(rows, QwenCertifiedRow)), verdicts(_of(rows, QwenVerdictRow)), parity(_of(rows, QwenParityRow))
+    return "\n\n".join([*parts, *more])
 
 
 def training(rows: Sequence[QwenTrainingRow]) -> str:
@@ -75,6 +83,37 @@ def certified(rows: Sequence[QwenCertifiedRow]) -> str:
         for row in rows
     ]  # fmt: skip
     return table(columns, lines)
+
+
+def verdicts(rows: Sequence[QwenVerdictRow]) -> str:
+    """Return what each recipe costs beside BF16, the shops and all of them."""
+    columns = [
+        "recipe",
+        "shop",
+        "targets",
+        "recall@10, BF16 -> FP8",
+        "difference",
+        "NDCG@10, BF16 -> FP8",
+        "difference",
+    ]
+    lines = [
+        [row.recipe, row.scope, f"{row.targets:,}", f"{row.bf16['recall@10']:.4f} -> {row.recall_10:.4f}",
+         _share(row.relative_difference["recall@10"]), f"{row.bf16['ndcg@10']:.4f} -> {row.ndcg_10:.4f}",
+         _share(row.relative_difference["ndcg@10"]), f"{row.nll_difference.value:+.4f}", f"{row.top10_overlap:.4f}",
+         row.verdict.replace("_", " ") if row.enough else f"({row.verdict.replace('_', ' ')})"]
+        for row in rows
+    ]  # fmt: skip
+    return table([*columns, "NLL, nats", "top 10 shared", f"verdict at {margin_of(rows)}"], lines)
+
+
+def margin_of(rows: Sequence[QwenVerdictRow]) -> str:
+    """Return the margin of the rows; verdicts in brackets decide nothing by the plan."""
+    return " or ".join(sorted({f"{row.margin:.0%}" for row in rows})) or "no margin"
+
+
+def _share(lead: Interval) -> str:
+    low, high = ("unbounded" if end is None else f"{end:+.2%}" for end in (lead.low, lead.high))
+    return f"{lead.value:+.2%} ({low} .. {high})"
 
 
 def parity(rows: Sequence[QwenParityRow]) -> str:

@@ -1,9 +1,10 @@
-"""A Qwen3 of 0.1 billion parameters learns three shops, answers beside floors, and is set beside transformers.
+"""A Qwen3 of 0.1 billion parameters learns three shops, answers beside floors, is proved in FP8 (plan.md), and is set
+beside transformers.
 
     python -m studies.exact.data --data FOLDER --out runs/qwen/data --codebook-sizes 8192 64 128
     python -m studies.qwen.run runs/qwen/model --data runs/qwen/data
 
-The first makes interactions and catalog, a minute on a CPU. The second trains the folder and measures it: about seven
+The first makes interactions and catalog, a minute on a CPU. The second trains the folder and measures it: about nine
 minutes on an H200. Stages can be done one by one: `--stages test` asks a folder that is there. Rows are appended as
 they are made; the outcomes of all targets lie beside them, a Parquet file a shop.
 """
@@ -28,14 +29,14 @@ from octorec.kernels.device import open_device
 from octorec.models.hf_folder import Checkpoint
 from studies.exact.asked import Deadline
 from studies.exact.subject import Targets, spread
-from studies.qwen import beside, folder, render
+from studies.qwen import beside, folder, quality, render
 from studies.qwen.answers import Answering, opened
 from studies.qwen.settings import Study
 from studies.qwen.train import Trained, deterministic, planned, steps_within, train
 from studies.stages import release, stage_names
 
 OUT = records.RESULTS / "qwen.jsonl"
-SECONDS = {"train": 240, "validation": 60, "test": 90, "parity": 60}
+SECONDS = {"train": 240, "validation": 60, "test": 90, "quality": 150, "parity": 60}
 MODEL = "Qwen3 0.1B, three shops"
 STUDY = Study()
 
@@ -110,6 +111,13 @@ class Running:
     def test(self, deadline: Deadline) -> None:
         self.answers("test", self.options.users, deadline)
 
+    def quality(self, _: Deadline) -> None:
+        """Prove FP8 as plan.md says."""
+        proof = quality.Proof(
+            self.options.folder, self.catalog, self.study, self.options.device, self.about(), self.options.out
+        )
+        proof.measure(self.targets, self.options.quality_seconds, self.options.quality_targets)
+
     def parity(self, deadline: Deadline) -> None:
         study, examples = self.study, spread(self.targets.test, self.study.parity_prompts)
         beside.measure(
@@ -135,6 +143,7 @@ def main(study: Study = STUDY) -> None:
     parser.add_argument("--seed", type=int, default=training.seed)
     parser.add_argument("--validation-users", type=int, default=study.validation_users)
     parser.add_argument("--users", type=int, default=12_000, help="whose test targets are asked for")
+    parser.add_argument("--quality-targets", type=int, help="at most; without it as many as fit its seconds")
     parser.add_argument("--device", default="cuda")
     for name, seconds in SECONDS.items():
         parser.add_argument(f"--{name}-seconds", type=float, default=seconds)

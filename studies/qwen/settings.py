@@ -47,7 +47,8 @@ class Training:
 class Study:
     """A Study says what is trained, and what is asked of it. widths: beams; the first is that of validation.
 
-    most_beams: rows of a batch of searches. k: items a list.
+    most_beams: rows of a batch of searches. k: items a list. quality_width: beams of the proof of FP8, see plan.md;
+    quality_chunk: targets that BF16 is asked at a time there; quality_noise: those that it is asked twice.
     """
 
     shape: Mapping[str, Any] = field(default_factory=lambda: SHAPE)
@@ -60,3 +61,6 @@ class Study:
     validation_users: int = 3000
     parity_prompts: int = 32
     parity_width: int = 32
+    quality_width: int = 64
+    quality_chunk: int = 4096
+    quality_noise: int = 8192

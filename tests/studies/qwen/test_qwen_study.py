@@ -1,7 +1,10 @@
 """The whole study of a Qwen3 on made-up shops: what it learns, its folder, its rows."""
 
+import itertools
 import json
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +12,16 @@ import pytest
 import torch
 
 from benchmarks import records
-from benchmarks.rows.qwen import QwenAnswersRow, QwenParityRow, QwenTrainingRow
+from benchmarks.records import Row
+from benchmarks.rows.qwen import QwenAnswersRow, QwenParityRow, QwenTrainingRow, QwenVerdictRow
 from octorec.catalog.catalog import Catalog
 from octorec.data.interactions import Interactions, read_interactions
+from octorec.engine.request import Request
 from octorec.models.prompts import Prompts
 from octorec.models.sid_tokens import SidTokens
 from studies.exact.subject import Targets
 from studies.quality.outcomes import Outcomes
-from studies.qwen import folder, learning, render
+from studies.qwen import folder, learning, quality, render
 from studies.qwen.batches import Histories, epoch, item_tokens, left_out
 from studies.qwen.run import main
 from studies.qwen.train import Learner, planned, train
@@ -79,6 +84,46 @@ def test_the_study_leaves_every_kind_of_row(
         assert outcomes.values("qwen")["recall@10"].mean() == pytest.approx(row.recall_10, abs=1e-6)
         assert outcomes.values("markov")["recall@10"].mean() == pytest.approx(row.markov_recall_10, abs=1e-6)
         assert outcomes.values("qwen")["nll"].mean() == pytest.approx(row.nll, abs=1e-4)
+    check_verdicts(rows, tmp_path / "outcomes-quality.parquet")
+    check_time(tmp_path / "model", data, device)
+
+
+def check_verdicts(rows: Sequence[Row], outcomes: Path) -> None:
+    """The proof's rows are those of its outcomes, judged as plan.md says."""
+    found = {(row.recipe, row.scope): row for row in rows if isinstance(row, QwenVerdictRow)}
+    shops = {row.shop for row in rows if isinstance(row, QwenAnswersRow)}
+    assert found.keys() == {(quality.NOISE, "pooled"), *itertools.product(quality.RECIPES, (*shops, "pooled"))}
+    noise = found.pop((quality.NOISE, "pooled"))
+    assert (noise.targets, noise.enough) == (STUDY.quality_noise, False)
+    assert noise.top10_overlap > 0.9
+    kept = Outcomes.load(outcomes)
+    assert len(kept.user_ids) == 2 * len(set(kept.user_ids))  # both held-out items
+    for recipe in quality.RECIPES:
+        row = found[recipe, "pooled"]
+        differences, verdict = kept.judge("bf16", recipe, 0.01)
+        assert (row.verdict, row.margin, row.targets) == (verdict.outcome, 0.01, len(kept.user_ids))
+        assert row.relative_difference["recall@10"].value == pytest.approx(differences["recall@10"].value, abs=1e-9)
+        assert row.bf16["recall@10"] == pytest.approx(kept.values("bf16")["recall@10"].mean(), abs=1e-6)
+        assert 0.5 < row.top10_overlap < 1
+        assert row.log_prob_difference.max > 1e-3  # FP8 shows
+        assert not row.enough  # fewer than 40,000
+
+
+def check_time(model: Path, data: Path, device: str) -> None:
+    """Where time is short BF16 alone decides how many targets are asked, in the plan's order."""
+    catalog, targets = Catalog.load(data / "catalog"), Targets.of(read_interactions(data / "interactions.csv"))
+    proof = quality.Proof(model, catalog, STUDY, device, {}, data / "no.jsonl")
+    examples = quality.in_order(targets)
+    assert {example.target for example in examples[: len(targets.test)]} == {one.target for one in targets.test}
+    engine = proof.engine(model)
+    asked, answers = proof.baseline(engine, examples, end=time.perf_counter())
+    assert asked.examples == examples[: STUDY.quality_chunk]
+    assert answers.found.targets.tolist() == [example.target for example in asked.examples]
+    requests = [Request(one.history, k=10, beam_width=16, exclude_seen=True) for one in asked.examples]
+    for ours, theirs in zip(answers.found.ranked, engine.lists(requests), strict=True):
+        assert [item for item in ours if item] == theirs
+    scores = engine.score(requests, [example.target for example in asked.examples])
+    assert answers.found.log_probs == pytest.approx(scores, abs=1e-4)
 
 
 def test_the_same_seed_trains_the_same_weights(catalog: Catalog, sids: SidTokens, interactions: Interactions) -> None:
