@@ -18,6 +18,7 @@ from benchmarks.qwen_model import RECIF, SHAPES, Shape
 from octorec.kernels import reference, stock
 from octorec.kernels.fp8 import Granularity, Quantized, dequantize
 from octorec.kernels.ops import Kept, Operand, Ops, Spans
+from octorec.kernels.products import Tile
 
 Call = Callable[[], Operand]
 COLD_BYTES = 120e6  # of all weights that calls of a case read, more than the L2 cache holds
@@ -39,7 +40,10 @@ class Way:
 
 @dataclass(frozen=True)
 class Case:
-    """One operation at one shape. expected: its result in float32. moved: the fewest bytes."""
+    """One operation at one shape.
+
+    expected: its result in float32. moved: the fewest bytes. tried: our kernel's calls in a layout, of `tried_in`.
+    """
 
     operation: str
     model: str
@@ -48,6 +52,8 @@ class Case:
     moved: float
     expected: Callable[[], Tensor]
     ways: list[Way]
+    tried: Callable[[Any], list[Call]] | None = None
+    tried_in: str = "bf16"
 
 
 Make = Callable[[str, Ops, str], Iterator[Case]]  # of a model's name, our operations and a device
@@ -92,7 +98,13 @@ def _prefill(model: str, shape: str, lengths: list[int], ops: Ops, device: str) 
     flop = 4.0 * heads * width * sum(length * (length + 1) / 2 for length in lengths)
     moved = 2.0 * tokens * width * (2 * heads + 2 * groups)
     exact = partial(reference.prefill_attention, q.float(), k.float(), v.float(), spans, None)
-    return Case("prefill_attention", model, shape, flop, moved, partial(_dense, exact), ways)
+    tried = _in_a("tiling", ops.prefill_attention, q, k, v, spans, None)
+    return Case("prefill_attention", model, shape, flop, moved, partial(_dense, exact), ways, tried)
+
+
+def _in_a(layout: str, compute: Callable[..., Operand], *given: Any) -> Callable[[Any], list[Call]]:
+    """Calls of a kernel in a layout, which it takes as the keyword `layout`."""
+    return lambda value: [partial(compute, *given, **{layout: value})]
 
 
 def _padded(backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -123,11 +135,13 @@ def _beams(model: str, batch: int, beams: int, length: int, ops: Ops, device: st
     ancestors = torch.randint(0, beams, (batch, beams), device=device).sort(1).values
     spans = spans_of([length] * batch, device)
 
-    def call(compute: Callable[..., Operand], quantize_to: Granularity | None, *types: torch.dtype) -> Operand:
+    def call(
+        compute: Callable[..., Operand], quantize_to: Granularity | None, *types: torch.dtype, **layout: Any
+    ) -> Operand:
         cast = (lambda t: t.to(*types)) if types else (lambda t: t)
         past = [(cast(earlier[0]), cast(earlier[1]))]
         own, pool = [cast(t) for t in (q, k, v)], [cast(t) for t in (keys, values)]
-        return compute(*own, past, [ancestors], *pool, spans.first, spans.lengths, quantize_to)
+        return compute(*own, past, [ancestors], *pool, spans.first, spans.lengths, quantize_to, **layout)
 
     ways = [
         Way("ours", [partial(call, ops.beam_attention, None)]),
@@ -139,7 +153,9 @@ def _beams(model: str, batch: int, beams: int, length: int, ops: Ops, device: st
     flop = 4.0 * rows * heads * width * (length + 2)
     moved = 2.0 * width * (2 * rows * heads + groups * (2 * batch * length + 4 * rows))
     exact = partial(call, reference.beam_attention, None, torch.float32)
-    return Case("beam_attention", model, f"{batch} x {beams} over {length}", flop, moved, partial(_dense, exact), ways)
+    shape = f"{batch} x {beams} over {length}"
+    tried = _in_a("tiling", call, ops.beam_attention, None)
+    return Case("beam_attention", model, shape, flop, moved, partial(_dense, exact), ways, tried)
 
 
 def _flash_beams(q: Tensor, keys: Tensor, values: Tensor, batch: int) -> Tensor:
@@ -164,7 +180,9 @@ def log_norm(model: str, ops: Ops, device: str) -> Iterator[Case]:
             Way("the product alone", [partial(F.linear, x, weight)], part=True),
         ]
         flop, moved = 2.0 * rows * weight.numel(), 2.0 * weight.numel()
-        yield Case("log_norm", model, f"{rows} rows", flop, moved, partial(reference.log_norm, x, weight), ways)
+        exact = partial(reference.log_norm, x, weight)
+        tried = _in_a("tile", ops.log_norm, x, weight)
+        yield Case("log_norm", model, f"{rows} rows", flop, moved, exact, ways, tried)
 
 
 def _whole_logits(x: Tensor, weight: Tensor) -> Tensor:
@@ -222,7 +240,7 @@ def _product(model: str, shape: str, weights: list[Tensor], rows: int, adds: boo
     (n, k), x = weights[0].shape, normal(rows, weights[0].shape[1], device=device)
     residual = normal(rows, n, device=device) if adds else None
 
-    def calls(compute: Callable[..., Tensor], one: Operand, others: Sequence[Operand]) -> list[Call]:
+    def calls(compute: Callable[..., Operand], one: Operand, others: Sequence[Operand]) -> list[Call]:
         into = None if residual is None else residual.clone()  # may be written over: right for the first call alone
         return [partial(compute, one, other, into) for other in others]
 
@@ -237,7 +255,10 @@ def _product(model: str, shape: str, weights: list[Tensor], rows: int, adds: boo
         for by, compute in _eight_bit(ops, precision, device):
             ways.append(Way(by, calls(compute, one, others), precision))
     exact = partial(_exact, x, weights[0], residual)
-    return Case("product", model, shape, 2.0 * rows * n * k, n * k + 1.0 * rows * k + 2.0 * rows * n, exact, ways)
+    one, eight = ops.maybe_quantize(x, "token"), [reference.maybe_quantize(weight, "channel") for weight in weights]
+    tried = lambda tile: calls(partial(_tiled, tile), one, eight)  # noqa: E731
+    moved = n * k + 1.0 * rows * k + 2.0 * rows * n
+    return Case("product", model, shape, 2.0 * rows * n * k, moved, exact, ways, tried, "rows")
 
 
 def _eight_bit(ops: Ops, precision: str, device: str) -> Iterator[tuple[str, Callable[..., Tensor]]]:
@@ -252,6 +273,12 @@ def _eight_bit(ops: Ops, precision: str, device: str) -> Iterator[tuple[str, Cal
         yield "torch, fast sums", _torch_fast
     else:
         yield "ours", partial(linear, accumulate="float32", by="ours")
+
+
+def _tiled(tile: Tile, x: Operand, weight: Operand, into: Tensor | None) -> Operand:
+    from octorec.kernels.gemm import gemm
+
+    return gemm(x, weight, None, "none" if into is None else "residual", "fast", into, tile)
 
 
 def _torch_fast(x: Quantized, weight: Quantized, into: Tensor | None) -> Tensor:

@@ -56,14 +56,7 @@ class StockLayer(nn.Module):
     def step(self, x: Tensor, turns: Tensor, context: KV, past: Sequence[KV]) -> tuple[Tensor, Tensor, Tensor]:
         """Beams x [B, W, C] at one position, contexts [B, G, S, D], earlier k, v [B, W, G, D] -> x and its own k, v."""
         q, k, v = self._parts(x, turns)
-        q = q.unflatten(2, (self.groups, -1))  # [B, W, G, R, D]
-        far, total = _attended(q.transpose(1, 2).flatten(2, 3), *context)  # [B, G, W*R, D] and [B, G, W*R]
-        far, total = (t.unflatten(2, q.shape[1:4:2]).transpose(1, 2) for t in (far, total))
-        own_k, own_v = (torch.stack(t, 3).float() for t in zip(*past, (k, v), strict=True))  # [B, W, G, positions, D]
-        near = (q.float() * q.shape[-1] ** -0.5) @ own_k.mT  # [B, W, G, R, positions]
-        every = torch.logaddexp(total, near.logsumexp(-1))[..., None]
-        out = far.float() * (total[..., None] - every).exp() + (near - every).exp() @ own_v
-        return self._rest(x, out.flatten(2).to(x.dtype)), k, v
+        return self._rest(x, beam_attention(q, [*past, (k, v)], context)), k, v
 
     def _parts(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, T, C] -> q [B, T, H, D], k and v [B, T, G, D]."""
@@ -158,6 +151,21 @@ class StockQwen(nn.Module):
         return Beams(best, found, index // len(tokens), index % len(tokens))
 
 
+def beam_attention(q: Tensor, own: Sequence[KV], context: KV) -> Tensor:
+    """Beams q [B, W, H, D] over contexts [B, G, S, D] and their own k and v [B, W, G, D] -> [B, W, H * D].
+
+    Heads of a group are rows of one attention over its context; the softmax of own positions joins by its sum.
+    """
+    q = q.unflatten(2, (context[0].shape[1], -1))  # [B, W, G, R, D]
+    far, total = _attended(q.transpose(1, 2).flatten(2, 3), *context)  # [B, G, W*R, D] and [B, G, W*R]
+    far, total = (t.unflatten(2, q.shape[1:4:2]).transpose(1, 2) for t in (far, total))
+    own_k, own_v = (torch.stack(t, 3).float() for t in zip(*own, strict=True))  # [B, W, G, positions, D]
+    near = (q.float() * q.shape[-1] ** -0.5) @ own_k.mT  # [B, W, G, R, positions]
+    every = torch.logaddexp(total, near.logsumexp(-1))[..., None]
+    out = far.float() * (total[..., None] - every).exp() + (near - every).exp() @ own_v
+    return out.flatten(2).to(q.dtype)
+
+
 def _product(linear: Linear | nn.Module, fp8: bool) -> StockLinear:
     assert isinstance(linear, Linear)
     rows, columns = linear.weight.shape
@@ -180,8 +188,8 @@ def _attended(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     if q.is_cuda:
         found = torch.ops.aten._scaled_dot_product_flash_attention(q.contiguous(), k, v)
         return found[0], found[1]
-    scores = (q @ k.mT) * q.shape[-1] ** -0.5
-    return scores.softmax(-1) @ v, scores.logsumexp(-1)
+    scores = (q.float() @ k.float().mT) * q.shape[-1] ** -0.5
+    return scores.softmax(-1) @ v.float(), scores.logsumexp(-1)
 
 
 def _children(nodes: Tensor, level: TrieLevel, most: int, vocabulary: int) -> Tensor:

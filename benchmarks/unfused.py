@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.stock import quantize_rows
+from benchmarks.stock_qwen import beam_attention as attended_beams
 from octorec.kernels import fused, reference, stock
 from octorec.kernels.fp8 import GROUP, Granularity, Quantized
 from octorec.kernels.ops import DEAD, Beams, NodeFilter, Operand, Routing, TrieLevel
 
 check_device, check_sizes, check_beams = reference.check_device, reference.check_sizes, reference.check_beams
 head, causal_attention = fused.head, fused.causal_attention  # each is one library call
-rope, prefill_attention, beam_attention = stock.rope, stock.prefill_attention, stock.beam_attention
+rope, prefill_attention = stock.rope, stock.prefill_attention
 log_norm = stock.log_norm
 NEVER = float("-inf")
 
@@ -71,6 +72,29 @@ def self_attention(
     scores = (qkv[:, :, None, 0] * k).sum(-1, dtype=torch.float32) * qkv.shape[-1] ** -0.5
     out = (scores.softmax(2).to(qkv.dtype)[..., None] * v).sum(2)
     return maybe_quantize(out.flatten(2).flatten(0, 1), quantize_to)
+
+
+def beam_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    past: list[tuple[Tensor, Tensor]],
+    ancestors: list[Tensor],
+    keys: Tensor,
+    values: Tensor,
+    first: Tensor,
+    lengths: Tensor,
+    quantize_to: Granularity | None,
+) -> Operand:
+    """Contexts of one length, which the host reads, are gathered for flash attention; others are not made faster."""
+    if len({*lengths.tolist()}) > 1:
+        return stock.beam_attention(q, k, v, past, ancestors, keys, values, first, lengths, quantize_to)
+    at = first.long()[:, None] + torch.arange(int(lengths[0]), device=q.device)  # [B, S]
+    rows = torch.arange(len(q), device=q.device)[:, None]
+    earlier = [(left_k[rows, at], left_v[rows, at]) for (left_k, left_v), at in zip(past, ancestors, strict=True)]
+    context = keys[at].transpose(1, 2), values[at].transpose(1, 2)  # [B, G, S, D]
+    out = attended_beams(q, [*earlier, (k, v)], context)
+    return maybe_quantize(out.flatten(0, 1), quantize_to)
 
 
 def route(x: Tensor, gate: Tensor, bias: Tensor, top_k: int, n_shared: int) -> Routing:

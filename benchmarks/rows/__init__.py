@@ -77,6 +77,10 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "quality.jsonl": (TrainingRow, FloorRow, SetVerdict, PooledVerdict),
     "quantize.jsonl": (QuantizeRow,),
     "qwen.jsonl": (QwenTrainingRow, QwenAnswersRow, QwenCertifiedRow, QwenVerdictRow, QwenParityRow),
+    "qwen_ablation.jsonl": (QwenStepRow, QwenSpeedFailure),
+    "qwen_kernels.jsonl": (ProbeRow, ProbeFailure),
+    "qwen_overlap.jsonl": (QwenParityRow,),
+    "qwen_speed.jsonl": (QwenSpeedRow, QwenSpeedFailure),
     "same_bits.jsonl": (ProductBits, SearchBits),
     "semantic_ids.jsonl": (CodebookRow, CodebookRecall),
     "serve.jsonl": (ServeRow,),
@@ -86,14 +90,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "steady.jsonl": (SteadyRow,),
 }
 
-TO_COME: dict[str, tuple[type[Row], ...]] = {  # no row yet: with the first one a file's line goes to FILES
-    "qwen_ablation.jsonl": (QwenStepRow, QwenSpeedFailure),
-    "qwen_kernels.jsonl": (ProbeRow, ProbeFailure),
-    "qwen_overlap.jsonl": (QwenParityRow,),
-    "qwen_speed.jsonl": (QwenSpeedRow, QwenSpeedFailure),
-}
-
 
 def recorded(file: str, kind: type[R]) -> list[R]:
     """The rows of `kind` in a file of `results/`, oldest first; its other rows must be of its other kinds."""
-    return [row for row in records.read(records.RESULTS / file, *(FILES | TO_COME)[file]) if isinstance(row, kind)]
+    return [row for row in records.read(records.RESULTS / file, *FILES[file]) if isinstance(row, kind)]

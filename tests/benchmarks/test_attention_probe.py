@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import attention_probe, records
+from benchmarks import attention_probe, qwen_tilings, records
 from benchmarks.qwen_cases import CASES
 from benchmarks.rows.qwen_speed import ProbeFailure, ProbeRow
 from octorec.kernels import reference
+from octorec.kernels.products import HOPPER, Tiling
 
 WAYS = {  # that there are on a CPU
     "prefill_attention": {"ours", "ours, cast", "SDPA, a request a call", "SDPA flash, padded"},
@@ -18,6 +19,24 @@ WAYS = {  # that there are on a CPU
     "glue": {"ours", "ours, cast"},
 }
 PARTS = {"flash over the context alone", "the product alone"}
+
+
+def test_layouts_fit_the_shared_memory_of_a_hopper() -> None:
+    for operation in ("prefill_attention", "beam_attention", "log_norm", "product"):
+        assert len({*qwen_tilings.layouts(operation)}) == len([*qwen_tilings.layouts(operation)]) >= 6
+    assert [*qwen_tilings.layouts("rope")] == []
+    assert qwen_tilings.called(Tiling(64, 32, 4, 2)) == "tried: rows 64 items 32 warps 4 stages 2"
+    for layout in qwen_tilings.ATTENTION:
+        assert 2 * 128 * (layout.rows + 2 * layout.items * layout.stages) <= HOPPER.shared
+
+
+def test_layouts_are_ways_beside_the_others(tmp_path: Path) -> None:
+    """The reference takes no layout: each is refused, and the other ways are not."""
+    attention_probe.probe(["tiny"], ["log_norm"], reference, "cpu", 1, out := tmp_path / "rows", tilings=True)
+    rows = records.read(out, ProbeRow, ProbeFailure)
+    tried = [row for row in rows if row.by.startswith("tried")]
+    assert len(tried) == 4 * len(qwen_tilings.VOCABULARY)
+    assert all(isinstance(row, ProbeFailure) == (row in tried) for row in rows)
 
 
 @pytest.mark.parametrize("operation", CASES)

@@ -50,6 +50,23 @@ def test_attentions(granularity: str | None) -> None:
     assert_close(unfused.self_attention(*given), reference.self_attention(*given), allowed)
 
 
+@pytest.mark.parametrize("granularity", [None, "token"])
+def test_beams_of_a_language_model(granularity: str | None) -> None:
+    """Rows of the pool that are no request's hold NaN, and are not read."""
+    batch, beams, heads, groups, length = 2, 5, 4, 2, 7
+    keys, values = (normal(20, groups, 128) for _ in range(2))
+    first = torch.tensor([9, 1])
+    for pool in (keys, values):
+        pool[[0, 8, 16, 17, 18, 19]] = float("nan")
+    past = [tuple(normal(batch, n, groups, 128) for _ in range(2)) for n in (3, 4)]
+    ancestors = [torch.randint(0, n, (batch, beams)) for n in (3, 4)]
+    own = normal(batch, beams, heads, 128), normal(batch, beams, groups, 128), normal(batch, beams, groups, 128)
+    given = (*own, past, ancestors, keys, values, first, torch.tensor([length, length]), granularity)
+    assert_close(
+        unfused.beam_attention(*given), reference.beam_attention(*given), 6e-3 if granularity is None else 2e-2
+    )
+
+
 def test_linear_adds_its_residual() -> None:
     x, weight, residual = normal(9, 32), normal(16, 32), normal(9, 16)
     assert_close(unfused.linear(x, weight, residual), reference.linear(x, weight, residual))

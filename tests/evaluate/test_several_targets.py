@@ -16,7 +16,6 @@ from octorec.evaluate.metrics import ABSENT, NO_TARGET, ndcg_at, pass_at, ranked
 from octorec.evaluate.predictions import Predictions, predict
 from octorec.evaluate.sids import by_sid
 from octorec.evaluate.single import evaluate
-from octorec.prove.plan import Plan
 
 
 def test_every_metric_of_several_targets_by_hand() -> None:
@@ -126,14 +125,3 @@ def test_a_prompt_is_refused_by_a_model_that_reads_codes() -> None:
     row = Example("u", (), "1", messages=({"role": "user", "content": "hello"},))
     with pytest.raises(InputError, match="the model reads items' codes, not a prompt"):
         predict(Shared(), [row], k=2)
-
-
-def test_a_plan_asks_for_more_users_of_a_weaker_model_and_for_a_smaller_margin() -> None:
-    engine = TableEngine(random_table(np.random.default_rng(0)))
-    found = evaluate(engine, sampled_examples(np.random.default_rng(1), engine, users=100), 5)
-    needed = {margin: Plan(found, margin).users_needed for margin in (0.01, 0.05, 0.2)}
-    hits = found.metrics["recall@5"].value * 100
-    assert needed[0.05] == math.ceil(math.ceil(1.96**2 * 0.05 / 0.05**2) / hits * 100)
-    assert needed[0.01] > needed[0.05] > needed[0.2] >= 10  # type: ignore[operator]
-    none = replace(found, metrics={**found.metrics, "recall@5": replace(found.metrics["recall@5"], value=0.0)})
-    assert Plan(none, 0.05).users_needed is None

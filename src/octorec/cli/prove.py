@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from octorec.cli.flags import with_flags
-from octorec.cli.inputs import ToPredict, check_hold_out, known_users, said_of_gpu, to_predict, warned, without_features
+from octorec.cli.inputs import check_hold_out, known_users, to_predict, warned, without_features
 from octorec.cli.options import (
     A_CHECKPOINT,
     ContextModule,
@@ -31,7 +31,6 @@ from octorec.cli.options import (
 from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.model_folder import require_model
-from octorec.engine.widths import of_one, read_beam_width
 from octorec.errors import InputError
 from octorec.progress_bar import counting
 from octorec.prove.config import ProveConfig
@@ -63,16 +62,15 @@ def prove(
 ) -> None:
     """Prove a model in FP8: layers, answers, on a GPU speed, and last the verdict as in `evaluate`.
 
-    Exit code 0 not inferior, 3 inferior or a fault in the numbers, 4 inconclusive, 2 an error. Of a language model,
-    which is not quantized yet, the plan alone is printed: 16 bit beside the floors, and the users that are needed."""
+    Exit code 0 not inferior, 3 inferior or a fault in the numbers, 4 inconclusive, 2 an error."""
     config = ProveConfig(k=asked_lengths(k), **given(flags))
     require_model(checkpoint)
     check_hold_out(hold_out)
     if out is not None:
         claim(command, out, force, checkpoint, data, users, *recipe_file(config.recipe))
 
-    from octorec.catalog.catalog import Catalog
     from octorec.data.learned import read_learned
+    from octorec.engine.catalogs import open_catalogs
     from octorec.evaluate.origin import Side
     from octorec.models.families import without_weights
     from octorec.models.features import features_of
@@ -83,47 +81,19 @@ def prove(
 
     form = table_format(sep, columns, time_format)
     model = without_weights(HfFolder(checkpoint), config.context_module)
-    if max_tokens(model) is not None:
-        known_users(users, model.user_fields, (), form)
-        _plan(checkpoint, to_predict(data, hold_out, form, limit, floors=True), hold_out, config, domain, as_json)
-        return
-    if domain:
+    if domain and max_tokens(model) is None:
         raise InputError("domain", domain, "this model reads items' codes and has one catalog: leave it out")
     found = to_predict(data, hold_out, form, limit, floors=True)
     examples = found.examples
     asked = f"{len(examples):,} requests each in 16 bit and in FP8 on {config.device}"
     say(f"ahead: {asked}; then layers, floors and verdict")
-    side = Side(Catalog.load(checkpoint / "catalog"), read_learned(checkpoint))
+    catalogs = open_catalogs(None, checkpoint, model)
+    side = Side(catalogs.get(domain, next(iter(catalogs.values()))), read_learned(checkpoint))
     origin = warned(found.origin(hold_out, {"checkpoint": side}))
     without_features(features_of(model))
     known = known_users(users, model.user_fields, (example.user_id for example in examples), form)
     with counting("proving", "requests") as progress:
-        proof = prove(checkpoint, examples, config, out, known, force, progress, found.train)
+        proof = prove(checkpoint, examples, config, out, known, force, progress, found.train, domain)
     proof = dataclasses.replace(proof, comparison=dataclasses.replace(proof.comparison, origin=origin))
     show(as_json, proof.to_dict(), render_proof(proof))
     raise typer.Exit(proof.exit_code)
-
-
-def _plan(checkpoint: Path, found: ToPredict, hold_out: int, config: ProveConfig, domain: str, as_json: bool) -> None:
-    """Print the plan of a language model's proof; then say that there is no more."""
-    from octorec.data.learned import read_learned
-    from octorec.engine.load import load
-    from octorec.evaluate.asked import engine_of
-    from octorec.evaluate.origin import Side
-    from octorec.evaluate.single import evaluate
-    from octorec.prove.plan import Plan, refuse_language_model
-    from octorec.report.evaluation import render_plan
-
-    count = f"{len(found.examples):,} requests in 16 bit"
-    say(f"ahead: {count} on {config.device}; then the floors and the plan of a proof")
-    options: dict[str, Any] = of_one(read_beam_width("beam_width", config.beam_width))
-    options |= {"exclude_seen": config.exclude_seen, "progress": said_of_gpu(config.device)}
-    engine = engine_of(load(checkpoint, device=config.device, **options), domain)
-    side = Side(engine.catalog, read_learned(checkpoint))
-    origin = warned(found.origin(hold_out, {"checkpoint": side}))
-    how: dict[str, Any] = {"unknown_items": config.unknown_items, "domain": domain}
-    with counting("evaluating", "requests") as progress:
-        evaluation = evaluate(engine, found.examples, config.k, found.train, progress=progress, **how)
-    plan = Plan(evaluation, config.margin).of(origin)
-    show(as_json, plan.to_dict(), render_plan(plan))
-    refuse_language_model(str(checkpoint))

@@ -77,8 +77,13 @@ def batches(
 
 
 def fitting(parsed: Sequence[ParsedRequest], most_tokens: int) -> int:
-    """Return how many of the first requests a batch has room for, by the tokens of their prompts: one at least."""
+    """Return how many of the first requests a batch has room for, by the tokens of their prompts: one at least.
+
+    most_tokens: 0 for a model that reads codes, of which all fit.
+    """
     total = 0
+    if not most_tokens:
+        return len(parsed)
     for count, request in enumerate(parsed):
         total += 0 if request.tokens is None else len(request.tokens)
         if total > most_tokens and count:

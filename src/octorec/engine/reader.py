@@ -150,7 +150,7 @@ class Reader:
         numbers = memory.numbers if self._fixed is None else self._host
         words = _words(len(memory.hidden))
         array, begin = numbers.numpy(), memory.chunks * words
-        for chunk, spans in enumerate(reversed([*layout.spans(len(memory.hidden), CHUNK)])):
+        for chunk, spans in enumerate(reversed([*layout.spans(len(memory.hidden), CHUNK, room)])):
             there = array[chunk * words : (chunk + 1) * words].view(np.int32).reshape(3, -1)
             for row, values in zip(there, spans, strict=True):
                 row[: len(values)] = values

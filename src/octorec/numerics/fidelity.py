@@ -85,7 +85,8 @@ def layer_fidelity(parent: Model, child: Model, inputs: Inputs, codes: Tensor) -
             whole = min(sqnr(exact, dequantize(stored)) for exact, stored in pairs)
             worst = float(rows.min()) if not rows.isnan().any() else -math.inf
             most = float(steps.max()) if not steps.isnan().any() else math.inf
-            alone = (*inputs[:-1], torch.zeros_like(inputs[-1])) if len(inputs) > 1 else inputs  # without the residual
+            added = len(inputs) > 1 and inputs[-1] is not None
+            alone = (*inputs[:-1], torch.zeros_like(inputs[-1])) if added else inputs  # without the residual
             lost = sqnr(module.forward(*alone), twin(*alone))
             found.append(LayerFidelity(name, role(f"{name}.weight"), lost, whole, worst, most))
 

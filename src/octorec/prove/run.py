@@ -20,6 +20,7 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
 from octorec.engine.widths import of_one, read_beam_width
+from octorec.evaluate.asked import Asked, engine_of
 from octorec.evaluate.compare import Agreement, Comparison, agreement_of, compare_predictions, evaluate_baselines
 from octorec.evaluate.cutoffs import lengths
 from octorec.evaluate.margin import check_margin
@@ -157,9 +158,11 @@ def prove(
     force: bool = False,
     progress: Progress = silent,
     train: Interactions | None = None,
+    domain: str = "",
 ) -> Proof:
     """Quantize the 16-bit `checkpoint` into `out` (None: a folder that is removed again) and compare the two on
-    `examples`. train: what the floors learn from."""
+    `examples`. train: what the floors learn from. domain: whose catalog answers, of a language model that has several.
+    """
     check_margin(config.margin)
     require_examples(examples)
     open_device(config.device)
@@ -170,37 +173,42 @@ def prove(
     with ExitStack() as stack:
         if out is None:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "fp8"
+        told = part(progress, 0, total)
+        parent = _engine(checkpoint, config, BATCH, told, domain)  # first, for what it refuses
         progress(0, total, "quantizing")
         quantize_checkpoint(checkpoint, out, config.recipe, force, context_module=config.context_module)
-        told = part(progress, 0, total)
-        parent, child = (_engine(path, config, BATCH, told) for path in (checkpoint, out))
+        child = _engine(out, config, BATCH, told, domain)
         few, _ = askable(examples, parent.catalog.item_ids, asked, config.unknown_items)
-        before = predict(parent, examples, config.k, users=asked, progress=part(progress, 0, total, "16 bit"))
-        after = predict(child, examples, config.k, users=asked, progress=part(progress, count, total, "FP8"))
-        other = _engine(checkpoint, config, OTHER_BATCH, part(progress, 2 * count, total))
-        noise = noise_floor(other, before, examples, asked, part(progress, 2 * count, total, "noise floor"))
+        how: dict[str, Any] = {"users": asked, "domain": domain}
+        before = predict(parent, examples, config.k, progress=part(progress, 0, total, "16 bit"), **how)
+        after = predict(child, examples, config.k, progress=part(progress, count, total, "FP8"), **how)
+        other = _engine(checkpoint, config, OTHER_BATCH, part(progress, 2 * count, total), domain)
+        noise = noise_floor(other, before, examples, asked, part(progress, 2 * count, total, "noise floor"), domain)
         progress(total, total, "speed and layers")
         on_gpu = {"16 bit": parent, "FP8": child} if parent.device.type == "cuda" else {}
-        speed = {name: timed(engine, few, asked, config) for name, engine in on_gpu.items()}
-        layers, edges = compared_layers(parent, child, few, asked)
+        speed = {name: timed(engine, few, asked, config, domain) for name, engine in on_gpu.items()}
+        layers, edges = compared_layers(parent, child, few, asked, domain)
     floors = evaluate_baselines(train, examples, config.k, before.exclude_seen) if train else None
     comparison = compare_predictions(before, after, config.margin, floors)
     return Proof(config.recipe, layers, edges, comparison, noise, speed)
 
 
-def _engine(checkpoint: str | Path, config: ProveConfig, batch: int, progress: Progress) -> Engine:
+def _engine(checkpoint: str | Path, config: ProveConfig, batch: int, progress: Progress, domain: str) -> Engine:
     """Return an engine of one bucket."""
     options: dict[str, Any] = of_one(read_beam_width("beam_width", config.beam_width))
     options |= {"batch_sizes": (batch,), "exclude_seen": config.exclude_seen, "progress": progress}
-    return load(checkpoint, device=config.device, context_module=config.context_module, **options)
+    loaded = load(checkpoint, device=config.device, context_module=config.context_module, **options)
+    engine: Engine = engine_of(loaded, domain)
+    return engine
 
 
 def compared_layers(
-    parent: Engine, child: Engine, examples: Sequence[Example], users: Mapping[str, Mapping[str, Any]]
+    parent: Engine, child: Engine, examples: Sequence[Example], users: Mapping[str, Mapping[str, Any]], domain: str = ""
 ) -> tuple[list[LayerFidelity], bool]:
     """Return what `Proof` holds of layers and edges, on examples spread over all."""
     few = spread(examples, MEASURED)
-    requests = [Request(example.history, k=1, user=users.get(example.user_id, {})) for example in few]
+    ask_for = Asked(parent, {"k": 1}, users, domain)
+    requests = [ask_for.request(example, example.history) for example in few]
     batch, codes = parent.forced_batch(requests, [example.target for example in few])
     layers = layer_fidelity(parent.model, child.model, batch, codes)
     return layers, edges_hold(child.ops, str(child.device), next(parent.model.parameters()).dtype)  # type: ignore[attr-defined]
@@ -212,22 +220,28 @@ def noise_floor(
     examples: Sequence[Example],
     users: Mapping[str, Mapping[str, Any]],
     progress: Progress = silent,
+    domain: str = "",
 ) -> Agreement:
     """Compare `other`, the same checkpoint in batches of another size, with the answers `before` to the same examples,
     of which a part spread over all is asked again in another order.
     """
     rows = np.random.default_rng(0).permutation(len(examples))[:NOISE]
     few = [examples[row] for row in rows]
-    again = predict(other, few, before.k, users=users, progress=progress, exclude_seen=before.exclude_seen)
+    how: dict[str, Any] = {"users": users, "domain": domain, "exclude_seen": before.exclude_seen}
+    again = predict(other, few, before.k, progress=progress, **how)
     return agreement_of(before.at(rows), again)
 
 
 def timed(
-    engine: Engine, examples: Sequence[Example], users: Mapping[str, Mapping[str, Any]], config: ProveConfig
+    engine: Engine,
+    examples: Sequence[Example],
+    users: Mapping[str, Mapping[str, Any]],
+    config: ProveConfig,
+    domain: str = "",
 ) -> Speed:
     few = spread(examples, TIMED * BATCH)
-    k = lengths(config.k)[-1]
-    requests = [Request(e.history, k=k, user=users.get(e.user_id, {})) for e in few]
+    ask_for = Asked(engine, {"k": lengths(config.k)[-1]}, users, domain)
+    requests = [ask_for.request(example, example.history) for example in few]
     chunks = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
     engine.recommend(chunks[0])  # the first call captures the graph
     seconds = []

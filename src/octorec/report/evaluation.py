@@ -5,9 +5,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from octorec.evaluate.margin import percent
 from octorec.evaluate.single import Evaluation
-from octorec.prove.plan import MOVED, Plan
 from octorec.report.verdict import (
     beside_floors,
     in_history,
@@ -37,13 +35,3 @@ def render_evaluation(found: Evaluation) -> RenderableType:
         sides = {"checkpoint": {name: value.value for name, value in found.metrics.items()}}
         notes += beside_floors("The checkpoint", sides, found.floors, f"recall@{found.k}")
     return Group(said_targets(found), table, *notes)
-
-
-def render_plan(plan: Plan) -> RenderableType:
-    """Render what 16 bit is, and how many users a verdict on FP8 at the margin needs."""
-    hits = f"{plan.hits_needed:,} hits of 16 bit by {plan.metric}, where FP8 moves {percent(MOVED)} of them"
-    users = "no number of users like these: 16 bit has no hit"
-    if plan.users_needed is not None:
-        users = f"about {plan.users_needed:,} users like these; there are {plan.evaluation.users:,}"
-    said = f"Plan: a margin of {percent(plan.margin)} needs {hits}: {users}"
-    return Group(render_evaluation(plan.evaluation), Text(said))
