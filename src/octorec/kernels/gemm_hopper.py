@@ -69,8 +69,8 @@ def gemm_hopper(
     columns = 64 if few and not groups else 128
     tiles = down * -(-width // columns)
     _gemm_hopper[(min(tiles, units),)](
-        x_desc=_boxes(x.values, 64), weight_desc=_boxes(weight.values.view(-1, k), columns),
-        out_desc=_boxes(out, 64, columns), residual_desc=_boxes(out if residual is None else residual, 64, columns),
+        x_desc=boxes(x.values, 64), weight_desc=boxes(weight.values.view(-1, k), columns),
+        out_desc=boxes(out, 64, columns), residual_desc=boxes(out if residual is None else residual, 64, columns),
         x_scale_desc=_scale_boxes(x_scale), x_scale_ptr=x_scale, weight_scale_ptr=weight.scale,
         out_scale_ptr=out_scale, tile_expert_ptr=x.values if plan is None else plan.tile_expert,
         tile_rows_ptr=x.values if plan is None else plan.tile_rows,
@@ -83,7 +83,7 @@ def gemm_hopper(
     return result
 
 
-def _boxes(matrix: Tensor, rows: int, columns: int = 128) -> TensorDescriptor:
+def boxes(matrix: Tensor, rows: int, columns: int = 128) -> TensorDescriptor:
     """Describe a matrix for the tensor memory accelerator, in boxes of rows x columns, swizzled as the
     tensor cores read it.
     """
