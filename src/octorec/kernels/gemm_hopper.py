@@ -163,7 +163,7 @@ def _gemm_hopper(
 
 
 @gluon.jit
-def _place(tile, down, across):
+def place(tile, down, across):
     """Return (row tile, column tile) of a tile number: BAND row tiles at a time, column by column."""
     band = tile // (BAND * across)
     height = gl.minimum(down - band * BAND, BAND)
@@ -185,7 +185,7 @@ def _load(
     ACROSS: gl.constexpr = (WIDTH + COLUMNS - 1) // COLUMNS
     step = 0
     for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
-        row_tile, column_tile = _place(tile, down, ACROSS)
+        row_tile, column_tile = place(tile, down, ACROSS)
         weight_row = column_tile * COLUMNS
         height = gl.load(tile_rows_ptr + row_tile) if PLANNED else rows - row_tile * 128
         if PLANNED:
@@ -235,7 +235,7 @@ def _consume(
     step = 0
     turn = 0
     for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
-        row_tile, column_tile = _place(tile, down, ACROSS)
+        row_tile, column_tile = place(tile, down, ACROSS)
         first_row = row_tile * 128 + WHICH * 64
         height = 128  # a tile has a first row
         if WHICH == 1:
@@ -257,7 +257,7 @@ def _consume(
             elif GROUPS:
                 left = _sum_groups(ring, left_ptr, step, none, SUMS, STEPS, STAGES, WHICH)
             else:
-                left = _sum_rows(ring, step, none, STEPS, STAGES, WHICH)
+                left = sum_rows(ring, step, none, STEPS, STAGES, WHICH)
                 left *= gl.expand_dims(x_scale, 1) * gl.expand_dims(weight_scale, 0)
             if ADD:
                 mbarrier.wait(landed, turn & 1)
@@ -284,7 +284,7 @@ def _consume(
 
 
 @gluon.jit
-def _sum_rows(ring, step, none, STEPS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr):
+def sum_rows(ring, step, none, STEPS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr):
     """Sum x times weight on the tensor cores: a step's product is under way when the last one's is waited for."""
     left = none
     for k in range(STEPS):
