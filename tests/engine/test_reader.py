@@ -11,6 +11,7 @@ from torch import Tensor
 from octorec.engine import reader as reading
 from octorec.engine.prefix_cache import BLOCK
 from octorec.engine.reader import Memory, Reader
+from octorec.errors import InputError
 from octorec.models.model import Reading, blank_inputs
 from octorec.quant.load import load_model
 from tests.models.qwen_made import reference_model, save
@@ -104,6 +105,12 @@ def test_fixed_memory_leaves_the_same_bits_whatever_fills_it_up(
 def test_more_tokens_than_there_is_room_for_are_refused(model: Any) -> None:
     with pytest.raises(AssertionError, match="487 tokens in a batch of at most 480"):
         read(Reader(model, CPU, 8, 480), PROMPTS)
+
+
+@pytest.mark.parametrize("wrong", [[], [97], [-1], [1] * 600])
+def test_what_is_no_prompt_is_refused_before_anything_is_read(model: Any, wrong: list[int]) -> None:
+    with pytest.raises(InputError, match="input_ids"):
+        read(Reader(model, CPU, 8, 1000), [PROMPTS[0], np.array(wrong, np.int64)])
 
 
 @pytest.mark.parametrize("fixed", [False, True])

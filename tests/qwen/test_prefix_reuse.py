@@ -14,6 +14,7 @@ from octorec import Answer, Request
 from octorec.engine.engine import Engine
 from octorec.engine.prefix_cache import BLOCK
 from octorec.errors import InputError
+from octorec.serve.operations import Operations
 from tests.qwen.made_models import Made
 from tests.qwen.sid2pid_files import sid2pid
 from tests.qwen.test_prompted_server import served
@@ -235,5 +236,19 @@ def test_a_server_answers_many_that_begin_alike_as_an_engine_without_a_cache(fol
                     offline = plain.recommend([Request(**body)])[0]  # type: ignore[arg-type]
                     assert response.json()["items"] == offline.items
                     np.testing.assert_allclose(response.json()["scores"], offline.scores, rtol=0, atol=BOUND)
+
+    asyncio.run(test())
+
+
+def test_a_model_that_is_loaded_later_begins_empty(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "second").symlink_to(folder)
+    body = {"text": text(40), "k": 3}
+
+    async def test() -> None:
+        async with served(keeping(folder), model_root=str(tmp_path), prefix_cache_bytes=10**7) as (service, client):
+            assert [await cached(client, "", body) > 0 for _ in range(2)] == [False, True]
+            await Operations(service).load_model("second", None)
+            assert service.serving.model == "second"
+            assert [await cached(client, "", body) > 0 for _ in range(2)] == [False, True]
 
     asyncio.run(test())

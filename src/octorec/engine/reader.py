@@ -76,6 +76,7 @@ class Reader:
         self.rooms: tuple[int, ...] = ()  # numbers of tokens that are read by a CUDA graph, ascending
         self.graph_pool: Any = None
         self._fixed: Memory | None = None
+        self._copied: torch.cuda.Event | None = None
         if device.type == "cuda":
             self.rooms = tuple(room for room in GRAPHED if room <= min(most, CHUNK))
             self.graph_pool = torch.cuda.graph_pool_handle()
@@ -86,6 +87,7 @@ class Reader:
         memory = self._fixed = memory_of(self.model, self.device, size, -(-self.most // ROWS) * ROWS)
         memory.pool.zero_()
         self._host = torch.zeros_like(memory.numbers, device="cpu", pin_memory=self.device.type == "cuda")
+        self._copied = torch.cuda.Event() if self.device.type == "cuda" else None
         self._write(Layout.of([np.zeros(1, np.int64)]), memory, ROWS)  # for what is captured before a batch
 
     def read(self, prompts: Sequence[np.ndarray], scopes: Sequence[str]) -> tuple[Memory, list[int]]:
@@ -93,7 +95,10 @@ class Reader:
 
         On a GPU it has been started then, and the next batch may be read only after this one's end. prompts: their
         tokens [n] int64, at most `most` in all. scopes: each shares beginnings of prompts with its like alone.
+        Raises InputError as `check_prompt` of the model.
         """
+        for tokens in prompts:
+            self.model.check_prompt(tokens)
         layout = Layout.of(prompts)
         rows = int(layout.lengths.sum())
         assert rows <= self.most, f"{rows} tokens in a batch of at most {self.most}"
@@ -148,6 +153,8 @@ class Reader:
     def _write(self, layout: Layout, memory: Memory, room: int) -> None:
         """Write a batch's numbers; tokens that fill it up are of no request, and get the pool's last row."""
         numbers = memory.numbers if self._fixed is None else self._host
+        if self._copied is not None:
+            self._copied.synchronize()  # of a batch before that failed: others have come to their end
         words = _words(len(memory.hidden))
         array, begin = numbers.numpy(), memory.chunks * words
         for chunk, spans in enumerate(reversed([*layout.spans(len(memory.hidden), CHUNK, room)])):
@@ -161,6 +168,8 @@ class Reader:
         if self._fixed is not None:
             used = begin + 3 * room
             memory.numbers[:used].copy_(self._host[:used], non_blocking=True)
+        if self._copied is not None:
+            self._copied.record()
 
 
 def memory_of(model: TokenModel, device: torch.device, size: int, most: int) -> Memory:

@@ -158,6 +158,10 @@ class TokenModel(Model, Protocol):
     @property
     def max_tokens(self) -> int: ...
 
+    def check_prompt(self, tokens: np.ndarray) -> None:
+        """Raise InputError for tokens [n] int64 that are no prompt of this model."""
+        ...
+
     def pool(self, rows: int) -> Tensor:
         """Return room [layers, 2, rows, G, D] for the keys and values of tokens, not written yet."""
         ...

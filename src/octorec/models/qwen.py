@@ -138,16 +138,20 @@ class Qwen(nn.Module):
         return {"tokens": InputSpec((longest,), torch.int64), "lengths": InputSpec((), torch.int64, 1)}
 
     def write(self, reading: Reading, put: Callable[[str, np.ndarray], None]) -> None:
-        """Write the prompt's tokens. Raises InputError for none, too many, and ids without a row."""
-        tokens = reading.tokens
-        if tokens is None or not 1 <= len(tokens) <= self.max_tokens:
-            found = 0 if tokens is None else len(tokens)
-            raise InputError("input_ids", f"{found} tokens", f"a prompt has 1 to {self.max_tokens:,} tokens here")
+        """Write the prompt's tokens. Raises InputError for none, and as `check_prompt`."""
+        tokens = np.zeros(0, np.int64) if reading.tokens is None else reading.tokens
+        self.check_prompt(tokens)
+        put("tokens", tokens)
+        put("lengths", np.array(len(tokens), np.int64))
+
+    def check_prompt(self, tokens: np.ndarray) -> None:
+        """Raise InputError for a prompt without tokens, one of too many, and ids without a row."""
+        if not 1 <= len(tokens) <= self.max_tokens:
+            allowed = f"a prompt has 1 to {self.max_tokens:,} tokens here"
+            raise InputError("input_ids", f"{len(tokens)} tokens", allowed)
         outside = tokens[(tokens < 0) | (tokens >= self.config.vocab_size)]
         if len(outside):
             raise InputError("input_ids", int(outside[0]), f"ids are 0 to {self.config.vocab_size - 1:,}")
-        put("tokens", tokens)
-        put("lengths", np.array(len(tokens), np.int64))
 
     def prefill(self, inputs: Inputs) -> PromptKV:
         packed = _packed(inputs["tokens"], inputs["lengths"])
