@@ -11,6 +11,7 @@ from tests.cli.test_command import said_at_the_end
 
 ROOT = Path(__file__).parent.parent
 MODULES = {
+    "compressed-tensors": "compressed_tensors",
     "fastapi-offline": "fastapi_offline",
     "prometheus-client": "prometheus_client",
     "sgl-deep-gemm": "deep_gemm",

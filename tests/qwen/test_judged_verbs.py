@@ -48,6 +48,7 @@ def test_analyze_asks_for_the_domain_where_a_model_has_several(made: Callable[[s
     octorec(*ask, tmp_path / "b", "--domain", "video")
 
 
+@pytest.mark.slow
 def test_prove_quantizes_a_language_model_and_judges_it(made: Callable[[str], Made], tmp_path: Path) -> None:
     of = made("minionerec")
     data = write_minionerec(tmp_path / "test.csv", of, 30)
@@ -66,6 +67,7 @@ def test_prove_quantizes_a_language_model_and_judges_it(made: Callable[[str], Ma
     assert json.loads(octorec("inspect", tmp_path / "fp8", "--json").stdout)["weights"]["parameters"]["F8_E4M3"] > 0
 
 
+@pytest.mark.slow
 def test_prove_asks_for_the_domain_where_a_model_has_several(made: Callable[[str], Made], tmp_path: Path) -> None:
     of = made("onereason")
     data = write_minionerec(tmp_path / "test.csv", of, 12)
@@ -74,6 +76,7 @@ def test_prove_asks_for_the_domain_where_a_model_has_several(made: Callable[[str
     assert "8 of 8 FP8 layers are safe" in octorec(*ask, "--domain", "video", expect=None).stdout
 
 
+@pytest.mark.slow
 def test_prove_takes_a_catalog_that_was_imported_into_the_folder(made: Callable[[str], Made], tmp_path: Path) -> None:
     of = made("openonerec")
     folder = shutil.copytree(of.folder, tmp_path / "model")

@@ -8,10 +8,12 @@ from pathlib import Path
 import pyarrow.csv
 import pytest
 import yaml
+from peft import LoraConfig, get_peft_model
 
 import octorec
 from octorec import Request
 from octorec.models.hf_folder import Checkpoint
+from octorec.parity.theirs import open_model
 from octorec.quant.load import load_model
 from octorec.quant.modules import FP8Linear
 from tests.cli.test_cli import octorec as run
@@ -51,6 +53,29 @@ def test_answers_are_those_of_16_bit_but_for_roundings(made: Callable[[str], Mad
     lists = [octorec.load(folder, **BEAMS).lists(requests) for folder in (of.folder, fp8)]
     shared = sum(len({*one} & {*other}) for one, other in zip(*lists, strict=True)) / (10 * len(requests))
     assert 0.75 < shared < 1
+
+
+@pytest.mark.gpu
+def test_a_gpu_answers_as_the_cpu_does(made: Callable[[str], Made], fp8: Path) -> None:
+    of = made("openonerec")
+    requests = [Request(items[-7:-1], k=10) for items in list(of.interactions.histories().values())[:80]]
+    lists = [octorec.load(fp8, device=device, **BEAMS).lists(requests) for device in ("cpu", "cuda")]
+    shared = sum(len({*one} & {*other}) for one, other in zip(*lists, strict=True)) / (10 * len(requests))
+    assert shared > 0.75
+
+
+def test_an_adapter_is_quantized_with_its_base(made: Callable[[str], Made], tmp_path: Path) -> None:
+    of = made("openonerec")
+    model = get_peft_model(open_model(of.folder), LoraConfig(r=2, target_modules=["q_proj"]))
+    model.save_pretrained(tmp_path / "adapter")  # it changes nothing yet
+    run("quantize", tmp_path / "adapter", "--base", of.folder, "--out", tmp_path / "merged")
+    run("quantize", of.folder, "--out", tmp_path / "plain")
+    merged, plain = Checkpoint(tmp_path / "merged"), Checkpoint(tmp_path / "plain")
+    assert merged.names() == plain.names()
+    assert all(merged.load(name).equal(plain.load(name)) for name in plain.names() if not name.endswith("proj.weight"))
+    assert (tmp_path / "merged" / "tokenizer.json").read_bytes() == (of.folder / "tokenizer.json").read_bytes()
+    assert len(octorec.load(tmp_path / "merged", **BEAMS).lists([Request(["m1"], k=3)])[0]) == 3
+    assert "is no adapter" in run("quantize", of.folder, "--base", of.folder, "--out", tmp_path / "x", expect=2).stderr
 
 
 def test_every_verb_opens_it(made: Callable[[str], Made], fp8: Path, tmp_path: Path) -> None:

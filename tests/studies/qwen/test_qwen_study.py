@@ -63,6 +63,8 @@ def test_the_study_leaves_every_kind_of_row(
     assert {type(row) for row in rows} == set(render.KINDS)
     page = render.summary(out)
     assert page.count("OctoRec float32") == 3
+    assert page.count("| fp8-block |") == page.count("| fp8 |") == 4  # three shops, and all of them
+    assert "(inconclusive)" in page  # in brackets: so few targets decide nothing
     assert all(
         f"{row.recall_10:.4f} ({row.markov_recall_10:.4f}" in page for row in rows if isinstance(row, QwenAnswersRow)
     )
