@@ -1,7 +1,7 @@
 """The beams of a batch become each request's items, on the host."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,8 +21,8 @@ class Ranked:
 
     item_indices [n] int64: in the order of `catalog`, the version that answered. scores [n] float32. bounds: the
     highest score that the search dropped before its last scored step, and at that step; -inf where it dropped nothing.
-    margin: by how much a score may differ in a search of another width. every [m >= n] int64: the items of all beams;
-    None: they are item_indices.
+    margin: by how much a score may differ in a search of another width. every [m >= n] int64: the items of all beams,
+    with every_scores [m] float32; None: they are item_indices.
     """
 
     request: ParsedRequest
@@ -31,6 +31,7 @@ class Ranked:
     bounds: tuple[float, float] = (-math.inf, -math.inf)
     margin: float = 0.0
     every: np.ndarray | None = None
+    every_scores: np.ndarray | None = None
 
     @property
     def catalog(self) -> Catalog:
@@ -91,6 +92,18 @@ class Ranked:
         leaves = self.catalog.item_leaf[items]
         first = np.flatnonzero(np.diff(leaves, prepend=-1))[: self.request.k]  # items of a beam lie together
         return self.items(), list(map(tuple, self.catalog.codes.take(items[first], 0).tolist()))
+
+    def by_sid(self) -> tuple["Ranked", list[np.ndarray]]:
+        """Return the k best semantic IDs of the search, each as its first item, and all items [m] int64 of each.
+
+        What the first of these says of its completeness and exactness is then about semantic IDs.
+        """
+        items = self.item_indices if self.every is None else self.every
+        scores = self.scores if self.every_scores is None else self.every_scores
+        first = np.flatnonzero(np.diff(self.catalog.item_leaf[items], prepend=-1))  # items of a beam lie together
+        groups = np.split(items, first[1 : self.request.k + 1])[: min(self.request.k, len(first))]
+        first = first[: self.request.k]
+        return replace(self, item_indices=items[first], scores=scores[first]), groups
 
     def titles(self) -> list[str]:
         return [*map(self.catalog.titles.__getitem__, self.item_indices.tolist())]
@@ -170,4 +183,4 @@ class Found:
         if (may := chosen_among(request.catalog, items, request.filter)) is not None:
             items, scores = items[may], scores[may]
         earlier, last = self.bounds[row].tolist()
-        return Ranked(request, items[:k], scores[:k], (earlier, last), self.margin, items)
+        return Ranked(request, items[:k], scores[:k], (earlier, last), self.margin, items, scores)

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import Field
 from starlette.routing import Route
 
+from octorec.serve.asking import Asking
 from octorec.serve.documented import documented_app, token_scheme
 from octorec.serve.health import health_routes
 from octorec.serve.outcomes import outcome_routes
@@ -21,14 +22,15 @@ ABOUT = "Recommends items to users, and says how the server is. Every error has 
 
 def create_app(service: Service) -> FastAPI:
     """Make the public application over `service`, which it starts and stops with its own lifespan."""
-    recommender = Recommender(service)
+    asking = Asking(service, RecommendRequest.model_fields)
+    recommender = Recommender(asking)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.start()
         yield
         await service.stop()
-        await recommender.logged()
+        await asking.logged()
 
     app = documented_app("OctoRec", ABOUT, lifespan)
     app.include_router(health_routes(service))
