@@ -82,11 +82,10 @@ def wanted(beam: BeamFields) -> int:
     return 1 if beam.n is None else beam.n
 
 
-def require_room(tokens: int | None, name: str, engine: Engine) -> None:
-    """Refuse an answer of fewer tokens than a semantic ID has."""
+def too_few(limits: Mapping[str, int | None], engine: Engine) -> list[str]:
+    """Return the names of those limits that are fewer tokens than a semantic ID has: none is ever cut."""
     levels = engine.catalog.codes.shape[1]
-    if tokens is not None and tokens < levels:
-        raise Refusal("invalid", f"{name}: got {tokens}; a semantic ID has {levels} tokens, and none is cut", name)
+    return [name for name, most in limits.items() if most is not None and most < levels]
 
 
 def domain_of_token(token: Any, field: str, engine: Engine) -> str:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from octorec.engine.engine import Engine
 from octorec.serve.asking import Asking
 from octorec.serve.beam_schemas import ignored_fields, read_fields
-from octorec.serve.beams import Beams, domain_of_token, request_of, require_room, wanted, width_field
+from octorec.serve.beams import Beams, domain_of_token, request_of, too_few, wanted, width_field
 from octorec.serve.compatible import Asked, Compatible
 from octorec.serve.documented import token_scheme
 from octorec.serve.openai_schemas import (
@@ -105,9 +105,8 @@ def _asked(
     unit_field: str,
     engine: Engine,
 ) -> Asked:
-    require_room(asked.max_tokens, "max_tokens", engine)
-    require_room(asked.max_completion_tokens, "max_completion_tokens", engine)
-    ignored = [*ignored_fields(asked), *ignored]
+    limits = {"max_tokens": asked.max_tokens, "max_completion_tokens": asked.max_completion_tokens}
+    ignored = [*ignored_fields(asked), *ignored, *too_few(limits, engine)]
     ignored += [] if asked.model in (None, answers.model) else ["model"]
     user = {unit_field: asked.user} if asked.user else {}
     requests = [request_of(prompt, asked, asked, engine, user) for prompt in prompts]

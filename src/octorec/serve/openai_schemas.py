@@ -29,7 +29,9 @@ class OpenAIFields(BeamFields, OwnFields):
     model: Annotated[str, Field(max_length=1024)] | None = Field(
         None, description="May be any name: the server has one model, whose name stands in the answer."
     )
-    max_tokens: Count | None = Field(None, description="At least the levels of a semantic ID; more changes nothing.")
+    max_tokens: Count | None = Field(
+        None, description="Changes nothing: a semantic ID is never cut. Fewer than it has are ignored."
+    )
     max_completion_tokens: Count | None = Field(None, description="The same.")
     stream: bool | None = Field(None, description="Whether the answer is sent as server-sent events, in one chunk.")
     stream_options: StreamOptions | None = None

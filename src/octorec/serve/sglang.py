@@ -9,7 +9,7 @@ from starlette.routing import Route
 from octorec.engine.engine import Engine
 from octorec.serve.asking import Asking
 from octorec.serve.beam_schemas import ignored_fields, read_fields
-from octorec.serve.beams import Beams, request_of, require_room, width_field
+from octorec.serve.beams import Beams, request_of, too_few, width_field
 from octorec.serve.compatible import Asked, Compatible
 from octorec.serve.documented import token_scheme
 from octorec.serve.problems import others_problems
@@ -57,7 +57,7 @@ def read_generate(raw: object, engine: Engine) -> Asked:
         _require_one_each("rid", ids, prompts)
     ignored = ignored_fields(asked)
     for one in params[:1] if not isinstance(given, list) else params:
-        require_room(one.max_new_tokens, f"{SAMPLING}.max_new_tokens", engine)
+        ignored += too_few({f"{SAMPLING}.max_new_tokens": one.max_new_tokens}, engine)
         ignored += ignored_fields(one, f"{SAMPLING}.")
     requests = [request_of(prompt, one, asked, engine, {}) for prompt, one in zip(prompts, params, strict=True)]
     spelt = "input_ids" if asked.text is None else "text"

@@ -14,7 +14,7 @@ class SamplingParams(BeamFields):
     """SamplingParams are those of a beam search; others are ignored: X-OctoRec-Ignored names them."""
 
     max_new_tokens: Count | None = Field(
-        None, description="At least the levels of a semantic ID; more changes nothing."
+        None, description="Changes nothing: a semantic ID is never cut. Fewer than it has are ignored."
     )
 
 
