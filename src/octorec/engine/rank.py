@@ -93,16 +93,18 @@ class Ranked:
         first = np.flatnonzero(np.diff(leaves, prepend=-1))[: self.request.k]  # items of a beam lie together
         return self.items(), list(map(tuple, self.catalog.codes.take(items[first], 0).tolist()))
 
-    def by_sid(self) -> tuple["Ranked", list[np.ndarray]]:
-        """Return the k best semantic IDs of the search, each as its first item, and all items [m] int64 of each.
+    def by_sid(self) -> tuple["Ranked", list[list[int]]]:
+        """Return the k best semantic IDs of the search, each as its first item, and all items of each.
 
         What the first of these says of its completeness and exactness is then about semantic IDs.
         """
         items = self.item_indices if self.every is None else self.every
         scores = self.scores if self.every_scores is None else self.every_scores
         first = np.flatnonzero(np.diff(self.catalog.item_leaf[items], prepend=-1))  # items of a beam lie together
-        groups = np.split(items, first[1 : self.request.k + 1])[: min(self.request.k, len(first))]
+        ends = [*first[: self.request.k + 1].tolist(), len(items)]
         first = first[: self.request.k]
+        every = items[: ends[len(first)]].tolist()
+        groups = [every[start:end] for start, end in zip(ends, ends[1:], strict=False)][: len(first)]
         return replace(self, item_indices=items[first], scores=scores[first]), groups
 
     def titles(self) -> list[str]:

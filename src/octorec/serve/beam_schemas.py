@@ -15,6 +15,7 @@ Name = Annotated[str, Field(max_length=128)]
 Count = Annotated[int, Field(ge=1)]
 SHOWN = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")  # names that a header may hold
 MOST_SHOWN = 40
+IGNORED = "X-OctoRec-Ignored"
 OWN_ORDER = "items are ranked by the model's own log-probabilities: leave it out"
 NO_FORM = "an answer is always a semantic ID of the catalog, in no other form: leave it out"
 NO_THOUGHTS = "no stage of thoughts is run: leave it out"
@@ -133,7 +134,7 @@ def ignored_header(names: list[str]) -> dict[str, str]:
     """Return the header that says which fields of a request were ignored; none where none was."""
     shown = [name for name in dict.fromkeys(names) if SHOWN.fullmatch(name)][:MOST_SHOWN]
     more = ["..."] if len(shown) < len(set(names)) else []
-    return {"X-OctoRec-Ignored": ", ".join(shown + more)} if names else {}
+    return {IGNORED: ", ".join(shown + more)} if names else {}
 
 
 def _given(extra: Mapping[str, Any], where: str) -> Iterator[str]:

@@ -58,7 +58,7 @@ def beams_of(asked: RecommendRequest, request_id: str, ranked: Ranked, serving: 
     best, groups = ranked.by_sid()
     ids, texts = prompts.answers(best.codes)
     names = ranked.catalog.item_ids
-    items = [[*map(names.__getitem__, group.tolist())] for group in groups]
+    items = [[*map(names.__getitem__, group)] for group in groups]
     about = {"model": serving.model, "catalog": ranked.catalog.version, "complete": best.complete}
     about |= {"exact": best.exact, "beam_width": best.width, "notes": best.notes}
     # an engine that keeps prefixes says in `ranked` how many tokens it found: they are `cached_tokens` here

@@ -23,7 +23,7 @@ from octorec.serve.openai_schemas import (
     ModelList,
     OpenAIFields,
 )
-from octorec.serve.problems import others_problems
+from octorec.serve.problems import others_answers, others_problems
 
 NAMES = {"k": "n", "text": "prompt", "input_ids": "prompt"}
 
@@ -32,7 +32,7 @@ def openai_routes(app: FastAPI, asking: Asking) -> None:
     """Add the addresses to the public application."""
     config = asking.config.http
     about: dict[str, Any] = {"tags": ["openai"], "dependencies": token_scheme(config.token_file)}
-    asks = {**about, "responses": others_problems(500, 503, 504)}
+    asks = {**about, "responses": others_answers(500, 503, 504)}
     started = int(time.time())
 
     @app.post("/v1/completions", **asks)
@@ -81,7 +81,7 @@ def read_completion(model: str, unit_field: str, raw: object, engine: Engine) ->
     prompt: Any = asked.prompt
     several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
     prompts = [{"text" if isinstance(one, str) else "input_ids": one} for one in (prompt if several else [prompt])]
-    return _asked(asked, prompts, [], Answers("text_completion", "cmpl", model, asked), unit_field, engine)
+    return _asked(asked, prompts, [], OpenAIAnswers("text_completion", "cmpl", model, asked), unit_field, engine)
 
 
 def read_chat(model: str, unit_field: str, raw: object, engine: Engine) -> Asked:
@@ -94,14 +94,16 @@ def read_chat(model: str, unit_field: str, raw: object, engine: Engine) -> Asked
             prompt[name] = value
         else:
             ignored.append(f"chat_template_kwargs.{name}")
-    return _asked(asked, [prompt], ignored, Answers("chat.completion", "chatcmpl", model, asked), unit_field, engine)
+    return _asked(
+        asked, [prompt], ignored, OpenAIAnswers("chat.completion", "chatcmpl", model, asked), unit_field, engine
+    )
 
 
 def _asked(
     asked: OpenAIFields,
     prompts: list[dict[str, Any]],
     ignored: list[str],
-    answers: "Answers",
+    answers: "OpenAIAnswers",
     unit_field: str,
     engine: Engine,
 ) -> Asked:
@@ -120,8 +122,8 @@ def _asked(
     return Asked(requests, answers, bool(asked.stream), ignored, names)
 
 
-class Answers:
-    """Answers make OpenAI's objects of beams.
+class OpenAIAnswers:
+    """OpenAIAnswers make OpenAI's objects of beams.
 
     kind: `text_completion` or `chat.completion`. id: what ids begin with. model: the name that stands in the answers.
     """

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from octorec.errors import InputError, one_line
+from octorec.serve.beam_schemas import IGNORED
 from octorec.serve.openai_schemas import OpenAIProblem
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import Problem, in_words
@@ -27,6 +28,7 @@ DESCRIPTIONS = {
     504: "The deadline passed.",
 }
 OTHERS = ("/generate", "/v1/completions", "/v1/chat/completions", "/v1/models")  # of other servers' clients
+SAYS_IGNORED = "The fields that were not obeyed, if any."
 SENDERS = "The request is wrong: 400 a field or the JSON, 401, 404 no such model, 408, 413, 415 as of /v1/recommend."
 OTHERS_STATUS = {"invalid": 400}
 OTHERS_TYPES = {401: "authentication_error", 404: "not_found_error"}
@@ -54,6 +56,13 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         | ({"headers": HEADERS[status]} if status in HEADERS else {})
         for status in statuses
     }
+
+
+def others_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a FastAPI route for prompts of other servers' clients; see `others_problems`."""
+    return {200: {"headers": {IGNORED: {"description": SAYS_IGNORED, "schema": {"type": "string"}}}}} | others_problems(
+        *statuses
+    )
 
 
 def others_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

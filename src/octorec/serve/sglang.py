@@ -12,7 +12,7 @@ from octorec.serve.beam_schemas import ignored_fields, read_fields
 from octorec.serve.beams import Beams, request_of, too_few, width_field
 from octorec.serve.compatible import Asked, Compatible
 from octorec.serve.documented import token_scheme
-from octorec.serve.problems import others_problems
+from octorec.serve.problems import others_answers
 from octorec.serve.refusal import Refusal
 from octorec.serve.sglang_schemas import Generated, GenerateRequest, SamplingParams
 
@@ -31,7 +31,7 @@ def sglang_routes(app: FastAPI, asking: Asking) -> None:
         PATH,
         tags=["sglang"],
         dependencies=token_scheme(asking.config.http.token_file),
-        responses=others_problems(500, 503, 504),
+        responses=others_answers(500, 503, 504),
     )
     async def generate(body: GenerateRequest) -> Generated | list[Generated]:
         """Return the best semantic IDs for one prompt, or for each of a list.
@@ -62,7 +62,7 @@ def read_generate(raw: object, engine: Engine) -> Asked:
     requests = [request_of(prompt, one, asked, engine, {}) for prompt, one in zip(prompts, params, strict=True)]
     spelt = "input_ids" if asked.text is None else "text"
     names = {"text": spelt, "k": f"{SAMPLING}.n", "beam_width": f"{SAMPLING}.{width_field(params[0])}"}
-    answers = Answers(listed, bool(asked.stream), params, [token.id for token in _end(engine)])
+    answers = SGLangAnswers(listed, bool(asked.stream), params, [token.id for token in _end(engine)])
     return Asked(requests, answers, bool(asked.stream), ignored, names, ids)
 
 
@@ -87,8 +87,8 @@ def _end(engine: Engine) -> Any:
     return engine.prompts.sids.end
 
 
-class Answers:
-    """Answers make SGLang's objects of beams.
+class SGLangAnswers:
+    """SGLangAnswers make SGLang's objects of beams.
 
     listed: whether the body has a list of prompts. params: of each. end: tokens that the model writes after an item.
     """
