@@ -94,7 +94,7 @@ def test_a_chat_is_the_engines_answer(engine: Engine) -> None:
 
 
 def test_semantic_ids_are_counted_and_not_items(engine: Engine) -> None:
-    """As many choices as beams: each is another semantic ID, where n items would be fewer of them."""
+    """Each of n choices is another semantic ID, where n items would be fewer of them."""
 
     async def test() -> None:
         async with served(engine) as (_, client):
@@ -114,68 +114,64 @@ def test_semantic_ids_are_counted_and_not_items(engine: Engine) -> None:
     run(test())
 
 
-@pytest.mark.parametrize(
-    ("asked", "width"),
-    [({}, 8), ({"n": 9}, 9), ({"best_of": 1}, 8), ({"best_of": 16}, 16), ({"num_beams": 10, "best_of": 4}, 10),
-     ({"beam_width": 12, "num_beams": 3}, 12), ({"beam_width": [8, 8, 16]}, [8, 8, 16]),
-     ({"use_beam_search": True, "n": 2}, 8), ({"n": None, "best_of": None}, 8)],
-)  # fmt: skip
-def test_a_beams_width_has_many_names(asked: dict[str, Any], width: Any, engine: Engine) -> None:
+WIDTHS: list[tuple[dict[str, Any], Any]] = [
+    ({}, 8),
+    ({"n": 9}, 9),
+    ({"best_of": 1}, 8),
+    ({"best_of": 16}, 16),
+    ({"num_beams": 10, "best_of": 4}, 10),
+    ({"beam_width": 12, "num_beams": 3}, 12),
+    ({"beam_width": [8, 8, 16]}, [8, 8, 16]),
+    ({"use_beam_search": True, "n": 2}, 8),
+    ({"n": None, "best_of": None}, 8),
+]
+
+
+def test_a_beams_width_has_many_names(engine: Engine) -> None:
     async def test() -> None:
         async with served(engine) as (_, client):
-            response = await client.post(CHATS, json={"messages": CHAT, **asked})
-            assert response.json()["octorec"][0]["beam_width"] == width, response.text
-            assert "x-octorec-ignored" not in response.headers
+            for asked, width in WIDTHS:
+                response = await client.post(CHATS, json={"messages": CHAT, **asked})
+                assert response.json()["octorec"][0]["beam_width"] == width, (asked, response.text)
+                assert "x-octorec-ignored" not in response.headers
 
     run(test())
 
 
-@pytest.mark.parametrize(
-    ("address", "body", "param", "said"),
-    [
-        (COMPLETIONS, {}, "prompt", "prompt: is required"),
-        (COMPLETIONS, {"prompt": []}, "prompt", "must be a list of 1 to"),
-        (COMPLETIONS, {"prompt": ""}, "prompt", "must be a text that is not empty"),
-        (COMPLETIONS, {"prompt": ["a", 3]}, "prompt", "must be a text, token ids, or a list of such prompts"),
-        (COMPLETIONS, {"prompt": [10**7]}, "prompt.0", "must be a token id from 0 to"),
-        (COMPLETIONS, {"prompt": ["a"] * 65}, "prompt", "got 65 prompts; 1 to 64"),
-        (COMPLETIONS, {"prompt": "a", "n": 0}, "n", "n: Input should be greater than or equal to 1"),
-        (COMPLETIONS, {"prompt": "a", "n": 17}, "n", "n: got 17; at most 16 in this engine"),
-        (COMPLETIONS, {"prompt": "a", "n": 5, "num_beams": 4}, "n", "n: got 5; at most beam_width = 4"),
-        (COMPLETIONS, {"prompt": "a", "best_of": 99}, "best_of", "best_of: got 99; at most 16"),
-        (COMPLETIONS, {"prompt": "a", "length_penalty": 9}, "length_penalty", "less than or equal to 8"),
-        (COMPLETIONS, {"prompt": "a", "allow": ["no set"]}, "allow", "allow: got 'no set'"),
-        (COMPLETIONS, {"prompt": "a", "stream": "yes"}, "stream", "boolean"),
-        (
-            COMPLETIONS,
-            {"prompt": "a", "vllm_xargs": {"begin_token": "<x>"}},
-            "vllm_xargs.begin_token",
-            "allowed: <|sid",
-        ),
-        (CHATS, {"messages": []}, "messages", "must be a list of one message or more"),
-        (CHATS, {"messages": [{"role": "x", "content": "hi"}]}, "messages.0.role", "allowed: system, user, assistant"),
-        (CHATS, {"messages": CHAT, "enable_thinking": True}, "enable_thinking", "no stage of thoughts is run"),
-        (
-            CHATS,
-            {"messages": CHAT, "chat_template_kwargs": {"enable_thinking": True}},
-            "enable_thinking",
-            "no stage of",
-        ),
-        (CHATS, {"messages": CHAT, "user": "x" * 513}, "user", "at most 512 characters"),
-        (CHATS, {"messages": CHAT, "deadline_ms": -1}, "deadline_ms", "greater than 0"),
-        (CHATS, [1], "body", "must be an object"),
-    ],
-)
-def test_a_wrong_field_is_named_as_its_sender_spells_it(
-    address: str, body: Any, param: str, said: str, engine: Engine
-) -> None:
+WRONG: list[tuple[str, Any, str, str]] = [
+    (COMPLETIONS, {}, "prompt", "prompt: is required"),
+    (COMPLETIONS, {"prompt": []}, "prompt", "must be a list of 1 to"),
+    (COMPLETIONS, {"prompt": ""}, "prompt", "must be a text that is not empty"),
+    (COMPLETIONS, {"prompt": ["a", 3]}, "prompt", "must be a text, token ids, or a list of such prompts"),
+    (COMPLETIONS, {"prompt": [10**7]}, "prompt.0", "must be a token id from 0 to"),
+    (COMPLETIONS, {"prompt": ["a"] * 65}, "prompt", "got 65 prompts; 1 to 64"),
+    (COMPLETIONS, {"prompt": "a", "n": 0}, "n", "n: Input should be greater than or equal to 1"),
+    (COMPLETIONS, {"prompt": "a", "n": 17}, "n", "n: got 17; at most 16 in this engine"),
+    (COMPLETIONS, {"prompt": "a", "n": 5, "num_beams": 4}, "n", "n: got 5; at most beam_width = 4"),
+    (COMPLETIONS, {"prompt": "a", "best_of": 99}, "best_of", "best_of: got 99; at most 16"),
+    (COMPLETIONS, {"prompt": "a", "length_penalty": 9}, "length_penalty", "less than or equal to 8"),
+    (COMPLETIONS, {"prompt": "a", "allow": ["no set"]}, "allow", "allow: got 'no set'"),
+    (COMPLETIONS, {"prompt": "a", "stream": "yes"}, "stream", "boolean"),
+    (COMPLETIONS, {"prompt": "a", "vllm_xargs": {"begin_token": "<x>"}}, "vllm_xargs.begin_token", "allowed: <|sid"),
+    (CHATS, {"messages": []}, "messages", "must be a list of one message or more"),
+    (CHATS, {"messages": [{"role": "x", "content": "hi"}]}, "messages.0.role", "allowed: system, user, assistant"),
+    (CHATS, {"messages": CHAT, "enable_thinking": True}, "enable_thinking", "no stage of thoughts is run"),
+    (CHATS, {"messages": CHAT, "chat_template_kwargs": {"enable_thinking": True}}, "enable_thinking", "no stage of"),
+    (CHATS, {"messages": CHAT, "user": "x" * 513}, "user", "at most 512 characters"),
+    (CHATS, {"messages": CHAT, "deadline_ms": -1}, "deadline_ms", "greater than 0"),
+    (CHATS, [1], "body", "must be an object"),
+]
+
+
+def test_a_wrong_field_is_named_as_its_sender_spells_it(engine: Engine) -> None:
     async def test() -> None:
         async with served(engine) as (_, client):
-            response = await client.post(address, json=body)
-            error = OpenAIProblem.model_validate(response.json(), strict=True).error
-            assert (response.status_code, error.type, error.code) == (400, "invalid_request_error", "invalid")
-            assert error.param == param, error
-            assert said in error.message
+            for address, body, param, said in WRONG:
+                response = await client.post(address, json=body)
+                error = OpenAIProblem.model_validate(response.json(), strict=True).error
+                assert (response.status_code, error.type, error.code) == (400, "invalid_request_error", "invalid")
+                assert error.param == param, error
+                assert said in error.message, body
 
     run(test())
 

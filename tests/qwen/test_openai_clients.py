@@ -74,6 +74,7 @@ def test_the_openai_package_asks_and_reads(engine: Engine, tmp_path: Any) -> Non
     run(test())
 
 
+@pytest.mark.slow
 def test_the_openai_package_asks_again_where_the_queue_is_full(engine: Engine) -> None:
     async def test() -> None:
         settings = {"max_queued_requests": 1, "max_queue_delay_ms": 50}
@@ -121,21 +122,21 @@ VLLM = {  # of `vllm bench serve`, by backend: the address and the documented bo
 
 
 @pytest.mark.parametrize("backend", VLLM)
-@pytest.mark.parametrize("extra", [{}, {"use_beam_search": True, "n": 16}])
-def test_vllm_bench_serve_is_answered(backend: str, extra: dict[str, Any], engine: Engine) -> None:
+def test_vllm_bench_serve_is_answered(backend: str, engine: Engine) -> None:
     """It reads text of the first choice of chunks that have choices, and the usage of the chunk that has none."""
     path, body = VLLM[backend]
 
     async def test() -> None:
         async with listening(engine) as (_, port), aiohttp.ClientSession() as session:
-            found = [one async for one in chunks(session, f"http://127.0.0.1:{port}{path}", body | extra)]
-            content, usage = found
-            choice = content["choices"][0]
-            assert (choice["delta"]["content"] if "delta" in choice else choice["text"]).startswith("<s_a_")
-            assert len(content["choices"]) == extra.get("n", 1)
-            assert usage["choices"] == []
-            assert usage["usage"]["completion_tokens"] == 3 * extra.get("n", 1)
-            assert usage["usage"]["prompt_tokens"] > 20
+            for n, extra in {1: {}, 16: {"use_beam_search": True, "n": 16}}.items():
+                found = [one async for one in chunks(session, f"http://127.0.0.1:{port}{path}", body | extra)]
+                content, usage = found
+                choice = content["choices"][0]
+                assert (choice["delta"]["content"] if "delta" in choice else choice["text"]).startswith("<s_a_")
+                assert len(content["choices"]) == n
+                assert usage["choices"] == []
+                assert usage["usage"]["completion_tokens"] == 3 * n
+                assert usage["usage"]["prompt_tokens"] > 20
 
     run(test())
 
@@ -165,8 +166,7 @@ SGLANG = {  # of `sglang.bench_serving`, by backend
 
 
 @pytest.mark.parametrize("backend", SGLANG)
-@pytest.mark.parametrize("stream", [True, False])
-def test_sglang_bench_serving_is_answered(backend: str, stream: bool, engine: Engine) -> None:
+def test_sglang_bench_serving_is_answered(backend: str, engine: Engine) -> None:
     """It waits for /v1/models, and reads the first choice of each chunk, or text and meta_info."""
     path, body = SGLANG[backend]
 
@@ -175,18 +175,18 @@ def test_sglang_bench_serving_is_answered(backend: str, stream: bool, engine: En
             url = f"http://127.0.0.1:{port}"
             async with session.get(f"{url}/v1/models") as response:
                 assert (await response.json())["data"][0]["id"] == "octorec"
-            found = [one async for one in chunks(session, url + path, {**body, "stream": stream})]
-            (data,) = found
-            if path == "/generate":
-                n = body["sampling_params"].get("n", 1)
-                assert data["text"].startswith("<s_a_")
-                assert data["meta_info"]["completion_tokens"] == 3 * n
-                assert data["meta_info"]["prompt_tokens"] > 20
-                return
-            choice = data["choices"][0]
-            said = choice["text"] if "text" in choice else choice["delta" if stream else "message"]["content"]
-            assert said.startswith("<s_a_")
-            assert ("usage" in data) is not stream
+            for stream in (True, False):
+                (data,) = [one async for one in chunks(session, url + path, {**body, "stream": stream})]
+                if path == "/generate":
+                    n = body["sampling_params"].get("n", 1)
+                    assert data["text"].startswith("<s_a_")
+                    assert data["meta_info"]["completion_tokens"] == 3 * n
+                    assert data["meta_info"]["prompt_tokens"] > 20
+                    continue
+                choice = data["choices"][0]
+                said = choice["text"] if "text" in choice else choice["delta" if stream else "message"]["content"]
+                assert said.startswith("<s_a_")
+                assert ("usage" in data) is not stream
 
     run(test())
 
@@ -202,21 +202,22 @@ AIPERF = {  # of aiperf, by endpoint type
 
 
 @pytest.mark.parametrize("kind", AIPERF)
-@pytest.mark.parametrize("stream", [True, False])
-def test_aiperf_is_answered(kind: str, stream: bool, engine: Engine) -> None:
+def test_aiperf_is_answered(kind: str, engine: Engine) -> None:
     """It goes by `object`, then reads the first choice; a chunk for each usage may be asked for."""
     path, body = AIPERF[kind]
-    options = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}} if stream else {}
+    options = {"include_usage": True, "continuous_usage_stats": True}
 
     async def test() -> None:
         async with listening(engine) as (_, port), aiohttp.ClientSession() as session:
             url = f"http://127.0.0.1:{port}{path}"
-            found = [one async for one in chunks(session, url, {**body, "stream": stream, **options})]
-            chat = "chat.completion.chunk" if stream else "chat.completion"
-            assert {one["object"] for one in found} == {chat if "chat" in path else "text_completion"}
-            assert len(found) == 1 + stream
-            assert [one["usage"] for one in found] == [found[0]["usage"]] * len(found)
-            assert found[0]["choices"]
+            for stream in (True, False):
+                asked = {**body, "stream": stream, **({"stream_options": options} if stream else {})}
+                found = [one async for one in chunks(session, url, asked)]
+                chat = "chat.completion.chunk" if stream else "chat.completion"
+                assert {one["object"] for one in found} == {chat if "chat" in path else "text_completion"}
+                assert len(found) == 1 + stream
+                assert [one["usage"] for one in found] == [found[0]["usage"]] * len(found)
+                assert found[0]["choices"]
 
     run(test())
 

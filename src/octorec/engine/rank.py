@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -104,7 +105,7 @@ class Ranked:
         ends = [*first[: self.request.k + 1].tolist(), len(items)]
         first = first[: self.request.k]
         every = items[: ends[len(first)]].tolist()
-        groups = [every[start:end] for start, end in zip(ends, ends[1:], strict=False)][: len(first)]
+        groups = [every[start:end] for start, end in pairwise(ends)][: len(first)]
         return replace(self, item_indices=items[first], scores=scores[first]), groups
 
     def titles(self) -> list[str]:
