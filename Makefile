@@ -32,9 +32,9 @@ test-all: test
 	$(TOGETHER) -m 'slow or gpu' --ignore tests/serve
 	$(TESTS) -m 'slow or gpu' tests/serve
 
-# Minutes, and the package index: wheel and sdist in a new virtual environment with all extras.
+# Minutes, and the package index: wheel and sdist in a new virtual environment with all extras; aiperf in another.
 test-long: install
-	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest tests/fresh_install.py
+	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest tests/fresh_install.py tests/load_tools.py
 
 check: install
 	$(BIN)/ruff check .

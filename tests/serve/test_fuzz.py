@@ -13,15 +13,16 @@ from pathlib import Path
 import httpx
 import pytest
 import schemathesis
+import uvicorn
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
-from served import make_catalog, make_engine, save_checkpoint
 
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.run import server_on
 from octorec.serve.service import Service
+from tests.serve.served import make_catalog, make_engine, save_checkpoint
 
 EXAMPLES = {"POST /v1/recommend": 300}  # of other routes:
 FEWER = 60
@@ -44,6 +45,12 @@ def server(tmp_path: Path) -> Iterator[tuple[Service, list[int]]]:
     config = ServeConfig.of(port=0, log_requests=False, body_timeout_s=0.5, **roots)
     service = Service(make_engine, "first", config)
     servers = [server_on(app(service), "127.0.0.1", 0, config) for app in (create_app, create_admin_app)]
+
+    yield from in_a_thread(service, servers)
+
+
+def in_a_thread(service: Service, servers: list[uvicorn.Server]) -> Iterator[tuple[Service, list[int]]]:
+    """The servers of a service while they run, with their ports."""
 
     async def serve() -> None:
         await asyncio.gather(*(one.serve() for one in servers))

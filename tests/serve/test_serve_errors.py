@@ -8,6 +8,8 @@ import httpx
 import pytest
 from served import administered, listening, make_engine, run, served
 
+from octorec.serve.openai_schemas import OpenAIProblem
+from octorec.serve.problems import OTHERS
 from octorec.serve.refusal import LONGEST, STATUS
 from octorec.serve.schemas import Problem
 from octorec.serve.service import Service
@@ -15,6 +17,10 @@ from octorec.serve.service import Service
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "FOO")
 ALLOWED = {  # address -> its methods
     "/v1/recommend": "POST",
+    "/v1/completions": "POST",
+    "/v1/chat/completions": "POST",
+    "/generate": "POST",
+    "/v1/models": "GET, HEAD",
     "/health": "GET, HEAD",
     "/v2/health/live": "GET, HEAD",
     "/v2/health/ready": "GET, HEAD",
@@ -41,15 +47,21 @@ NOWHERE = ("/", "/nothing", "/v1", "/v1/recommend/", "/v2/models/other", "/v2/mo
 
 
 def problem(response: httpx.Response, status: int, outcome: str) -> dict[str, Any]:
-    """The one shape: the schema's model exactly, bounded, without control characters."""
+    """The shape of the address: the schema's model exactly, bounded, without control characters."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     body = response.json()
-    assert set(body) == {"error", "request_id"}
-    assert set(body["error"]) == {"status", "type", "field", "message"}
-    Problem.model_validate(body, strict=True)
-    assert (body["error"]["status"], body["error"]["type"]) == (status, outcome)
-    assert STATUS[outcome] == status
+    if response.request.url.path in OTHERS:
+        assert set(body) == {"error"}
+        assert set(body["error"]) == {"message", "type", "param", "code"}
+        OpenAIProblem.model_validate(body, strict=True)
+        assert body["error"]["code"] == outcome
+    else:
+        assert set(body) == {"error", "request_id"}
+        assert set(body["error"]) == {"status", "type", "field", "message"}
+        Problem.model_validate(body, strict=True)
+        assert (body["error"]["status"], body["error"]["type"]) == (status, outcome)
+        assert STATUS[outcome] == status
     assert 0 < len(body["error"]["message"]) <= LONGEST
     assert len(response.content) < 3 * LONGEST
     assert "Traceback" not in response.text
@@ -117,6 +129,19 @@ def test_wrong_bodies() -> None:
     run(test())
 
 
+def test_a_model_that_reads_codes_has_no_prompts() -> None:
+    async def test() -> None:
+        async with served(make_engine()) as (service, client):
+            for address in ("/v1/completions", "/v1/chat/completions", "/generate"):
+                said = problem(await client.post(address, content=b"{}"), 404, "not_found")["message"]
+                assert said == f"{address}: this model reads items' codes, and no prompts: ask /v1/recommend"
+            models = (await client.get("/v1/models")).json()["data"]
+            assert [(one["id"], one["root"], one["max_model_len"]) for one in models] == [("octorec", "first", None)]
+            assert service.metrics.registry.get_sample_value("octorec_requests_total", {"outcome": "not_found"}) == 3
+
+    run(test())
+
+
 def test_a_missing_token(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("operator\n")
     path = str(tmp_path / "tokens")
@@ -125,10 +150,12 @@ def test_a_missing_token(tmp_path: Path) -> None:
         tokens = {"token_file": path, "admin_token_file": path}
         async with served(make_engine(), **tokens) as (service, client), administered(service) as admin:
             asked = [client.post("/v1/recommend", content=b"{"), admin.get("/v1/state")]
+            asked += [client.post("/generate"), client.post("/v1/completions"), client.get("/v1/models")]
             asked += [admin.post(address, content=b" " * (2**24 + 1)) for address in OPERATIONS]
             for answer in asked:
                 response = await answer
-                assert problem(response, 401, "unauthorized")["field"] == "authorization"
+                error = problem(response, 401, "unauthorized")
+                assert error.get("field", error.get("param")) == "authorization"
                 assert response.headers["www-authenticate"] == "Bearer"
 
     run(test())
@@ -165,7 +192,7 @@ def test_what_only_the_server_can_do_wrong(address: str, monkeypatch: pytest.Mon
         ):
             monkeypatch.setattr(Service, "not_ready", property(broken))
             monkeypatch.setattr(Service, "not_live", property(broken))
-            monkeypatch.setattr("octorec.serve.recommend.read_body", broken)
+            monkeypatch.setattr("octorec.serve.asking.read_body", broken)
             method = "POST" if address == "/v1/recommend" else "GET"
             error = problem(await client.request(method, address), 500, "failed")
             assert "secret" not in json.dumps(error)

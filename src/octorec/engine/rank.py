@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -22,8 +23,8 @@ class Ranked:
 
     item_indices [n] int64: in the order of `catalog`, the version that answered. scores [n] float32. bounds: the
     highest score that the search dropped before its last scored step, and at that step; -inf where it dropped nothing.
-    margin: by how much a score may differ in a search of another width. every [m >= n] int64: the items of all beams;
-    None: they are item_indices. cached_tokens: of its prompt, that were read before.
+    margin: by how much a score may differ in a search of another width. every [m >= n] int64: the items of all beams,
+    with every_scores [m] float32; None: they are item_indices. cached_tokens: of its prompt, that were read before.
     """
 
     request: ParsedRequest
@@ -32,6 +33,7 @@ class Ranked:
     bounds: tuple[float, float] = (-math.inf, -math.inf)
     margin: float = 0.0
     every: np.ndarray | None = None
+    every_scores: np.ndarray | None = None
     cached_tokens: int = 0
 
     @property
@@ -93,6 +95,20 @@ class Ranked:
         leaves = self.catalog.item_leaf[items]
         first = np.flatnonzero(np.diff(leaves, prepend=-1))[: self.request.k]  # items of a beam lie together
         return self.items(), list(map(tuple, self.catalog.codes.take(items[first], 0).tolist()))
+
+    def by_sid(self) -> tuple["Ranked", list[list[int]]]:
+        """Return the k best semantic IDs of the search, each as its first item, and all items of each.
+
+        What the first of these says of its completeness and exactness is then about semantic IDs.
+        """
+        items = self.item_indices if self.every is None else self.every
+        scores = self.scores if self.every_scores is None else self.every_scores
+        first = np.flatnonzero(np.diff(self.catalog.item_leaf[items], prepend=-1))  # items of a beam lie together
+        ends = [*first[: self.request.k + 1].tolist(), len(items)]
+        first = first[: self.request.k]
+        every = items[: ends[len(first)]].tolist()
+        groups = [every[start:end] for start, end in pairwise(ends)][: len(first)]
+        return replace(self, item_indices=items[first], scores=scores[first]), groups
 
     def titles(self) -> list[str]:
         return [*map(self.catalog.titles.__getitem__, self.item_indices.tolist())]
@@ -175,4 +191,5 @@ class Found:
             items, scores = items[may], scores[may]
         earlier, last = self.bounds[row].tolist()
         cached = self.cached[row] if self.cached else 0
-        return Ranked(request, items[:k], scores[:k], (earlier, last), self.margin, items, cached_tokens=cached)
+        bounds = earlier, last
+        return Ranked(request, items[:k], scores[:k], bounds, self.margin, items, scores, cached_tokens=cached)

@@ -74,6 +74,11 @@ class PromptTokens:
         """Return the text of tokens, control tokens included."""
         return self._all.decode(list(map(int, ids)), skip_special_tokens=False)
 
+    def texts(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Return the text of each row of tokens, control tokens included."""
+        found: list[str] = self._all.decode_batch(list(rows), skip_special_tokens=False)
+        return found
+
     def codes(self, ids: Sequence[int]) -> np.ndarray:
         """Return int64 [n, L]: the codes of the whole semantic IDs that stand in a prompt, in their order."""
         found, at, ids = [], 0, list(ids)

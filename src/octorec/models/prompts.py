@@ -141,6 +141,15 @@ class Prompts:
         """Return the tokens of one item's codes [L], as text."""
         return self.tokens.text([int(ids[code]) for ids, code in zip(self.sids.levels, codes, strict=True)])
 
+    def answers(self, codes: np.ndarray) -> tuple[list[list[int]], list[str]]:
+        """Return what the model writes for items' codes [n, L]: token ids with those after the last code, and texts.
+
+        A text has the tokens of the codes alone.
+        """
+        ids = np.stack([level[codes[:, place]] for place, level in enumerate(self.sids.levels)], 1).tolist()
+        end = [token.id for token in self.sids.end]
+        return [[*row, *end] for row in ids], self.tokens.texts(ids)
+
     def describe(self, ids: Sequence[int] | np.ndarray) -> str:
         """Say what a prompt holds, a line each: tokens that were added, items, and between them words in quotes.
 

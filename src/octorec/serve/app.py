@@ -8,27 +8,38 @@ from fastapi import FastAPI, Request, Response
 from pydantic import Field
 from starlette.routing import Route
 
+from octorec.serve.asking import Asking
 from octorec.serve.documented import documented_app, token_scheme
 from octorec.serve.health import health_routes
+from octorec.serve.openai import openai_routes
+from octorec.serve.openai_schemas import ChatRequest, CompletionRequest
 from octorec.serve.outcomes import outcome_routes
 from octorec.serve.problems import problems
 from octorec.serve.recommend import Recommender
 from octorec.serve.schemas import Answers, Recommendations, RecommendRequest
 from octorec.serve.service import Service
+from octorec.serve.sglang import sglang_routes
+from octorec.serve.sglang_schemas import GenerateRequest
 
-ABOUT = "Recommends items to users, and says how the server is. Every error has the shape of `Problem`."
+BODIES = (RecommendRequest, CompletionRequest, ChatRequest, GenerateRequest)
+FIELDS = {name for body in BODIES for name in body.model_fields}
+ABOUT = (
+    "Recommends items to users, and says how the server is. Every error has the shape of `Problem`, or of "
+    "`OpenAIProblem` at addresses of other servers' clients."
+)
 
 
 def create_app(service: Service) -> FastAPI:
     """Make the public application over `service`, which it starts and stops with its own lifespan."""
-    recommender = Recommender(service)
+    asking = Asking(service, FIELDS)
+    recommender = Recommender(asking)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.start()
         yield
         await service.stop()
-        await recommender.logged()
+        await asking.logged()
 
     app = documented_app("OctoRec", ABOUT, lifespan)
     app.include_router(health_routes(service))
@@ -53,5 +64,7 @@ def create_app(service: Service) -> FastAPI:
 
     # comes before the route above, which is for OpenAPI: FastAPI's solver of dependencies costs a request 0.2 ms
     app.router.routes.insert(0, Route("/v1/recommend", answer, methods=["POST"]))
+    openai_routes(app, asking)
+    sglang_routes(app, asking)
     outcome_routes(app, service)
     return app

@@ -51,7 +51,9 @@ class HttpOptions:
     host: str = setting("127.0.0.1", "Address to listen on.")
     port: Port = setting(8080, "Port to listen on; 0 takes a free one and logs it.")
     model_name: str = setting("octorec", "Name of the model in /v2/models/NAME.")
-    token_file: str | None = setting(None, "File of bearer tokens for /v1, one a line; none: no token is asked for.")
+    token_file: str | None = setting(
+        None, "File of bearer tokens for /v1 and /generate, one a line; none: no token is asked for."
+    )
     max_body_bytes: Annotated[int, Interval(ge=1, le=2**40)] = setting(
         2**20, "Largest body; a larger one is answered 413."
     )

@@ -1,5 +1,6 @@
-"""One shape of error at every address, for every method and status, and what OpenAPI says of it."""
+"""One shape of error, for every method and status, and another at addresses of other servers' clients."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -8,6 +9,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from octorec.errors import InputError, one_line
+from octorec.serve.beam_schemas import IGNORED
+from octorec.serve.openai_schemas import OpenAIProblem
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import Problem, in_words
 
@@ -24,10 +27,26 @@ DESCRIPTIONS = {
     503: "The server does not answer now; `type` says why. Retry-After says when to ask again.",
     504: "The deadline passed.",
 }
+OTHERS = ("/generate", "/v1/completions", "/v1/chat/completions", "/v1/models")  # of other servers' clients
+SAYS_IGNORED = "The fields that were not obeyed, if any."
+SENDERS = "The request is wrong: 400 a field or the JSON, 401, 404 no such model, 408, 413, 415 as of /v1/recommend."
+OTHERS_STATUS = {"invalid": 400}
+OTHERS_TYPES = {401: "authentication_error", 404: "not_found_error"}
 HEADERS = {
     401: {"WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}}},
     503: {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
 }
+
+
+def problem(refusal: Refusal, path: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the answer to what was refused at an address, in the shape that its clients read."""
+    all_headers = {**(headers or {}), **refusal.headers}
+    if path not in OTHERS:
+        return JSONResponse(refusal.body(), refusal.status, all_headers)
+    status = OTHERS_STATUS.get(refusal.outcome, refusal.status)
+    kind = OTHERS_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    error = {"message": refusal.message, "type": kind, "param": refusal.field, "code": refusal.outcome}
+    return JSONResponse({"error": error}, status, all_headers)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -39,12 +58,25 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def others_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a FastAPI route for prompts of other servers' clients; see `others_problems`."""
+    return {200: {"headers": {IGNORED: {"description": SAYS_IGNORED, "schema": {"type": "string"}}}}} | others_problems(
+        *statuses
+    )
+
+
+def others_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a FastAPI route for other servers' clients: what its sender did wrong, and statuses."""
+    said: dict[int | str, dict[str, Any]] = {"4XX": {"description": SENDERS}, **problems(*statuses)}
+    return {status: {**about, "model": OpenAIProblem} for status, about in said.items()}
+
+
 def answer_errors(app: FastAPI) -> None:
     """Make every error of `app` a `Problem`, those that FastAPI and Starlette raise as well."""
 
     @app.exception_handler(Refusal)
-    def refused(_: Request, refusal: Refusal) -> JSONResponse:
-        return JSONResponse(refusal.body(), refusal.status, refusal.headers)
+    def refused(request: Request, refusal: Refusal) -> JSONResponse:
+        return problem(refusal, request.url.path)
 
     @app.exception_handler(InputError)
     def wrong(request: Request, error: InputError) -> JSONResponse:
@@ -58,7 +90,7 @@ def answer_errors(app: FastAPI) -> None:
     def raised_by_a_library(request: Request, error: HTTPException) -> JSONResponse:
         refusal = _of_library(request, error)
         allow = {"Allow": _allowed(error)} if error.status_code == 405 else {}
-        return JSONResponse(refusal.body(), refusal.status, {**refusal.headers, **allow})
+        return problem(refusal, request.url.path, allow)
 
     @app.exception_handler(Exception)
     def failed(request: Request, _: Exception) -> JSONResponse:

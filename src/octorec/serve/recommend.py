@@ -1,117 +1,69 @@
-"""POST /v1/recommend: from the bytes of a body to the bytes of an answer, each ending counted and logged."""
+"""POST /v1/recommend: from the bytes of a body to the bytes of an answer."""
 
 import asyncio
-import logging
-import re
-import time
-import uuid
 from functools import partial
 
 import orjson
 from fastapi import Request, Response
 
-from octorec.serve.access import HungUp, Tokens, decoded, read_body, unless_hung_up
-from octorec.serve.encode import encode_list
-from octorec.serve.exposure import Exposure
+from octorec.engine.rank import Ranked
+from octorec.serve.access import HungUp, unless_hung_up
+from octorec.serve.asking import Asking, Ended, request_id_of
+from octorec.serve.batcher import Serving
+from octorec.serve.encode import encode_answer, encode_list, with_timings
 from octorec.serve.refusal import STATUS, Refusal
 from octorec.serve.schemas import RecommendRequest, checked
-from octorec.serve.service import Service
-
-logger = logging.getLogger(__name__)
-REQUEST_ID = re.compile(r"[!-~]{1,128}")
-Ended = tuple[Refusal | None, bytes]  # a request's encoded answer, or its Refusal and the encoded error
-LOG_AFTER_S = 0.01  # a request's line waits until its client has read the answer; `logged` waits for the last
-FIELDS = {"body", "authorization", "content-encoding", *RecommendRequest.model_fields}  # labels of invalid_fields
 
 
 class Recommender:
-    """A Recommender answers HTTP requests from a service."""
+    """A Recommender answers bodies of one request or of a list of them."""
 
-    def __init__(self, service: Service):
-        self.service, self.config = service, service.config
-        self.tokens = Tokens(self.config.http.token_file)
+    def __init__(self, asking: Asking):
+        self.asking, self.config = asking, asking.config
 
     async def __call__(self, http: Request) -> Response:
-        given = http.headers.get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = request_id_of(http)
         headers = {"X-Request-ID": request_id}
         try:
             raw = await self._decoded(http)
             async with unless_hung_up(http):
-                answered = await self._all(raw, request_id)
+                ended = await self._all(raw, request_id)
         except HungUp:  # each request was counted where it was cancelled
             return _json(b"", STATUS["cancelled"], headers)
         except Refusal as refusal:  # of the body as a whole
-            return self._refused(refusal, request_id, headers, time.monotonic())
+            self.asking.refused(refusal, request_id)
+            return _json(orjson.dumps(refusal.body(request_id)), refusal.status, {**headers, **refusal.headers})
         if isinstance(raw, list):
-            return _json(encode_list([body for _, body in answered]), 200, headers)
-        ended, body = answered[0]
-        if ended is None:
-            return _json(body, 200, headers)
-        return _json(body, ended.status, {**headers, **ended.headers})
+            return _json(encode_list([_body(one) for one in ended]), 200, headers)
+        refused = ended[0].refusal
+        if refused is None:
+            return _json(_body(ended[0]), 200, headers)
+        return _json(_body(ended[0]), refused.status, {**headers, **refused.headers})
 
     async def _decoded(self, http: Request) -> object:
-        self.tokens.check(http)
-        body = await read_body(http, self.config.http.max_body_bytes, self.config.http.body_timeout_s)
-        raw = decoded(body)
+        raw = await self.asking.body(http)
         if isinstance(raw, list) and not 1 <= len(raw) <= self.config.http.max_list:
             raise Refusal("invalid", f"body: got {len(raw)} requests; 1 to {self.config.http.max_list}", "body")
         return raw
 
-    async def _all(self, raw: object, request_id: str) -> list[Ended]:
+    async def _all(self, raw: object, request_id: str) -> list[Ended[bytes]]:
         if not isinstance(raw, list):
             return [await self._one(raw, request_id)]
         return await asyncio.gather(*(self._one(one, f"{request_id}-{number}") for number, one in enumerate(raw)))
 
-    async def _one(self, raw: object, request_id: str) -> Ended:
-        start, running = time.monotonic(), self.service.running
-        exposure = None
-        try:
-            if running is not None:
-                exposure = running.exposed(raw)
-            asked = checked(raw, self.config)
-            request_id = asked.request_id or request_id
-            body = await self.service.answer(asked, request_id, exposure)
-        except Refusal as refusal:
-            self._ended(refusal.outcome, refusal, request_id, start, exposure)
-            return refusal, orjson.dumps(refusal.body(request_id))
-        except asyncio.CancelledError:
-            self._ended("cancelled", None, request_id, start, exposure)
-            raise
-        except Exception:
-            logger.exception("a request failed", extra={"request_id": request_id})
-            failure = Refusal("failed", "the server failed on this request; the log has the reason")
-            self._ended("failed", failure, request_id, start, exposure)
-            return failure, orjson.dumps(failure.body(request_id))
-        self._ended("ok", None, request_id, start, exposure)
-        return None, body
+    async def _one(self, raw: object, request_id: str) -> Ended[bytes]:
+        return await self.asking.one(raw, partial(checked, raw, self.config), _encoded, request_id)
 
-    def _refused(self, refusal: Refusal, request_id: str, headers: dict[str, str], start: float) -> Response:
-        self._ended(refusal.outcome, refusal, request_id, start)
-        return _json(orjson.dumps(refusal.body(request_id)), refusal.status, {**headers, **refusal.headers})
 
-    def _ended(
-        self, outcome: str, refusal: Refusal | None, request_id: str, start: float, exposure: Exposure | None = None
-    ) -> None:
-        self.service.metrics.requests.labels(outcome).inc()
-        seconds = time.monotonic() - start
-        if outcome == "ok":
-            self.service.metrics.e2e.observe(seconds)
-        about = {"request_id": request_id, "outcome": outcome, "status": STATUS[outcome], "ms": round(seconds * 1e3, 3)}
-        if exposure is not None and self.service.running is not None:
-            self.service.running.ended(exposure, outcome, request_id, seconds)
-            about |= {"variant": exposure.assignment.variant, "group": exposure.assignment.group}
-        if refusal is not None:
-            about |= {"field": refusal.field, "reason": refusal.message}
-            if refusal.outcome in ("invalid", "malformed", "too_large", "unsupported_media"):
-                top = (refusal.field or "body").partition(".")[0]
-                self.service.metrics.invalid.labels(top if top in FIELDS else "unknown").inc()
-        if self.config.http.log_requests:
-            asyncio.get_running_loop().call_later(LOG_AFTER_S, partial(logger.info, "request", extra=about))
+def _encoded(asked: RecommendRequest, request_id: str, ranked: Ranked, serving: Serving) -> bytes:
+    return encode_answer(ranked, serving.model, asked.titles, request_id)
 
-    async def logged(self) -> None:
-        """Wait for the lines of requests that have ended."""
-        await asyncio.sleep(LOG_AFTER_S)
+
+def _body(ended: Ended[bytes]) -> bytes:
+    if ended.made is not None:
+        return with_timings(ended.made, ended.milliseconds)
+    assert ended.refusal is not None
+    return orjson.dumps(ended.refusal.body(ended.request_id))
 
 
 def _json(body: bytes, status: int, headers: dict[str, str]) -> Response:

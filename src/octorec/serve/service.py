@@ -8,19 +8,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from octorec.engine.buckets import Bucket
 from octorec.engine.engine import Engine
 from octorec.engine.prompted import refuse_prompt
-from octorec.engine.rank import by_popularity
+from octorec.engine.rank import Ranked, by_popularity
 from octorec.engine.request import Request
 from octorec.engine.widths import as_width
 from octorec.errors import InputError
 from octorec.serve.access import CALLER
 from octorec.serve.batcher import Batcher, Pending, Serving
 from octorec.serve.config import ServeConfig
-from octorec.serve.encode import encode_answer, with_timings
+from octorec.serve.encode import encode_answer
 from octorec.serve.experiment import Running, begin
 from octorec.serve.experiment_metrics import ExperimentMetrics
 from octorec.serve.exposure import Exposure, without_unit
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 STOP_S = 5.0  # for the device thread to end; what was accepted has been waited for before
 SWITCH_S = 1e-4  # the device thread gets the interpreter back this soon from a busy event loop, not after 5 ms
 SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm-up is stuck
+Made = TypeVar("Made")
+Encode = Callable[[Ranked, Serving], Made]
 
 
 class Service:
@@ -121,16 +123,23 @@ class Service:
         self.batcher.serving = serving
         self.metrics.now_serving(serving.model, serving.engine.catalog.version)
 
-    async def answer(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None = None) -> bytes:
-        """Return the encoded answer to a checked request, or raise a Refusal. exposure: says which variant answers."""
-        self._refuse_unless_ready()
+    async def answer(
+        self, asked: RecommendRequest, request_id: str, encode: Encode[Made], exposure: Exposure | None = None
+    ) -> tuple[Made, dict[str, float]]:
+        """Return what `encode` makes of the answer to a checked request, and its stages in ms, or raise a Refusal.
+
+        encode: is given what answered too. exposure: says which variant answers.
+        """
+        self.refuse_unless_ready()
         self.accepted += 1
         try:
-            return await self._answer(asked, request_id, exposure)
+            return await self._answer(asked, request_id, encode, exposure)
         finally:
             self.accepted -= 1
 
-    async def _answer(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None) -> bytes:
+    async def _answer(
+        self, asked: RecommendRequest, request_id: str, encode: Encode[Made], exposure: Exposure | None
+    ) -> tuple[Made, dict[str, float]]:
         pending = self._accept(asked, request_id, exposure)
         if pending.parsed.source == "popularity":
             before = pending.started = pending.finished = time.monotonic()
@@ -141,7 +150,7 @@ class Service:
             exposure.ranked = ranked
         if not ranked.complete:
             await asyncio.to_thread(lambda: ranked.notes)  # counts items, once for each union of sets
-        answer = encode_answer(ranked, pending.serving.model, asked.titles, request_id)
+        made = encode(ranked, pending.serving)
         now = time.monotonic()
         stages = {"queue": pending.queue_s, "device": pending.device_s, "encode": now - before}
         for stage, seconds in stages.items():
@@ -149,7 +158,7 @@ class Service:
         if not ranked.complete:
             self.metrics.incomplete.inc()
         milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
-        return with_timings(answer, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3})
+        return made, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3}
 
     def _accept(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None) -> Pending:
         """Check a request against what answers now, unless the queue is full."""
@@ -198,7 +207,8 @@ class Service:
         if asked.task is not None:
             engine.prompts.require_task(asked.task, asked.domain)
 
-    def _refuse_unless_ready(self) -> None:
+    def refuse_unless_ready(self) -> None:
+        """Refuse what comes while the server loads or shuts down."""
         if self.state == "draining":
             raise Refusal("draining", "the server is shutting down")
         if self.state not in ("ready", "ending"):
