@@ -88,3 +88,14 @@ def test_machine_code(vocabulary: int, capability: int) -> None:
     assert product.uses({90: "HGMMA", 89: "HMMA", 100: "UTCHMMA"}[capability])
     assert product.spills == combined.spills == 0
     assert product.shared <= sm90.MAX_SHARED[capability]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vocabulary", [176_384, 151_936 + 3])
+def test_machine_code_of_hopper_s_own(vocabulary: int) -> None:
+    product, _ = sm90.compile_launches(launch, 2048, vocabulary, 2048, None)
+    assert product.name == "_log_norm_hopper"
+    for opcode in ("HGMMA", "UTMALDG", "USETMAXREG"):
+        assert product.uses(opcode)
+    assert product.spills == 0
+    assert product.shared <= sm90.MAX_SHARED[90]

@@ -10,7 +10,7 @@ from octorec.kernels import reference, stock
 from octorec.kernels.fp8 import Quantized, dequantize, quantize
 from octorec.kernels.ops import Spans
 from octorec.kernels.prefill_attention import prefill_attention
-from octorec.kernels.products import Tiling
+from octorec.kernels.products import HOPPER, Tiling
 
 SMALL = Tiling(rows=16, items=16, warps=4, stages=2)
 SHAPES = {  # lengths of contexts, how many of each are new, rows of padding, H, G, D
@@ -131,6 +131,15 @@ def test_torch_s_flash_attention_gives_the_same(shape: tuple, device: str) -> No
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("granularity", [None, "group", "token"])
+@pytest.mark.parametrize("shape", [LARGE["1.7B"], LARGE["8B, kept"]], ids=str)
+def test_hopper_s_own_agrees_with_the_other(shape: tuple, granularity: str | None, device: str) -> None:
+    given = inputs(*shape, device)
+    got, other = (prefill_attention(*given, granularity, tiling) for tiling in (None, HOPPER.attention))
+    assert_close(*(dequantize(t) if isinstance(t, Quantized) else t for t in (got, other)))
+
+
+@pytest.mark.gpu
 def test_rows_of_a_tile_do_not_change_bits(device: str) -> None:
     given = inputs(*LARGE["1.7B"], device)
     tilings = [Tiling(64, 64, 4, 2), Tiling(64, 64, 4, 3), Tiling(128, 64, 8, 3)]
@@ -154,7 +163,15 @@ def launch(shape: str, granularity: str | None, tiling: Tiling | None) -> None:
     [("1.7B", None, 90), ("1.7B", "group", 90), ("0.5B", None, 90), ("1.7B", None, 89), ("1.7B", None, 100)],
 )
 def test_machine_code(shape: str, granularity: str | None, capability: int) -> None:
-    code = sm90.compile_launches(launch, shape, granularity, None, capability=capability)[0]
+    tiling = HOPPER.attention if capability == 90 else None
+    code = sm90.compile_launches(launch, shape, granularity, tiling, capability=capability)[0]
     assert code.uses({90: "HGMMA", 89: "HMMA", 100: "UTCHMMA"}[capability])
     assert code.spills == 0
     assert code.shared <= sm90.MAX_SHARED[capability]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("granularity", [None, "group"])
+def test_machine_code_of_hopper_s_own(granularity: str | None) -> None:
+    code = sm90.compile_launches(launch, "1.7B", granularity, None)[0]
+    sm90.check_specialised(code, "_prefill_attention_hopper", "HGMMA")

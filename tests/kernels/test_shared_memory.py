@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 import sm90
+import test_beam_attention
 import test_beam_step
 import test_cross_attention
 import test_gemm
+import test_log_norm
 import test_maybe_quantize
 import test_moe
 import test_plan
+import test_prefill_attention
 import test_rms_norm
+import test_rope
 import test_route
 import test_self_attention
 import test_swiglu
@@ -29,6 +33,10 @@ LAUNCHES: dict[str, Launch] = {
         for granularity in (None, "group")
     },
     "self-attention": (test_self_attention.launch, (32, 512, 11, 128, (1, 512), "group")),
+    "beams over contexts": (test_beam_attention.launch, (test_beam_attention.LARGE["1.7B"], None, None)),
+    "prompts": (test_prefill_attention.launch, ("1.7B", "group", None)),
+    "rope": (test_rope.launch, (16, 8, 128)),
+    "log-norm": (test_log_norm.launch, (2048, 151_939, 2048, None)),
     "beam step": (test_beam_step.launch, (32, 512, 16384, True)),
     "beam step, wide": (test_beam_step.launch, (4, 1024, 8192, True)),
     "route": (test_route.launch, (16384,)),

@@ -17,7 +17,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.search import SearchBatch, Searched, score, search
 from octorec.errors import InputError, MismatchError
-from octorec.kernels import reference, stock
+from octorec.kernels import fused, reference, stock
 from octorec.kernels.fused_shapes import Shapes
 from octorec.kernels.ops import DEAD, NodeFilter, Variant
 from octorec.kernels.products import card_with
@@ -306,6 +306,14 @@ def test_what_a_gpu_takes_is_counted_without_weights(tmp_path: Path) -> None:
         assert found.values.shape == (2, 7 if step else 1, (5, 4, 3, 1, 1)[step])
     assert model.levels[0].head.shape == (5, 48)
     assert model.levels[0].head.dtype == torch.bfloat16
+
+
+def test_heads_that_no_kernel_takes_are_refused_before_weights_are_read(tmp_path: Path) -> None:
+    folder = saved(made("qwen2", False), tmp_path)  # of 12
+    for file in folder.glob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-64] + b"\xff" * 64)  # NaN, which would be refused, were it read
+    with pytest.raises(InputError, match="d_head: got 12; the attention kernels take 16, 32, 64, 128"):
+        load_model(folder, fused)
 
 
 def test_a_batchs_work_is_its_prompts_once_and_a_token_a_beam(tmp_path: Path) -> None:

@@ -173,13 +173,13 @@ def _load(loaded, H: gl.constexpr, G: gl.constexpr, ITEMS: gl.constexpr, STAGES:
                 tma.async_copy_global_to_shared(context_desc, [request, item, group * 128], landed, tile_smem)
             else:  # what lies beyond the length may be anything
                 here = context_ptr + ((request.to(gl.int64) * S + last) * G + group) * 128
-                _load_masked(here, length - last, tile_smem.reshape([ITEMS, 128]), G * 128, ITEMS)
+                load_masked(here, length - last, tile_smem.reshape([ITEMS, 128]), G * 128, ITEMS)
                 mbarrier.arrive(landed)
             step += 1
 
 
 @gluon.jit
-def _load_masked(ptr, count, smem, STRIDE: gl.constexpr, ITEMS: gl.constexpr):
+def load_masked(ptr, count, smem, STRIDE: gl.constexpr, ITEMS: gl.constexpr):
     """Write `count` rows of 128, STRIDE apart, to smem [ITEMS, 128], and zeros to the others."""
     LAYOUT: gl.constexpr = gl.BlockedLayout([1, 8], [2, 16], [4, 1], [1, 0])
     item = gl.expand_dims(gl.arange(0, 32, layout=gl.SliceLayout(1, LAYOUT)), 1)

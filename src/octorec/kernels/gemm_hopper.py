@@ -69,8 +69,8 @@ def gemm_hopper(
     columns = 64 if few and not groups else 128
     tiles = down * -(-width // columns)
     _gemm_hopper[(min(tiles, units),)](
-        x_desc=_boxes(x.values, 64), weight_desc=_boxes(weight.values.view(-1, k), columns),
-        out_desc=_boxes(out, 64, columns), residual_desc=_boxes(out if residual is None else residual, 64, columns),
+        x_desc=boxes(x.values, 64), weight_desc=boxes(weight.values.view(-1, k), columns),
+        out_desc=boxes(out, 64, columns), residual_desc=boxes(out if residual is None else residual, 64, columns),
         x_scale_desc=_scale_boxes(x_scale), x_scale_ptr=x_scale, weight_scale_ptr=weight.scale,
         out_scale_ptr=out_scale, tile_expert_ptr=x.values if plan is None else plan.tile_expert,
         tile_rows_ptr=x.values if plan is None else plan.tile_rows,
@@ -83,7 +83,7 @@ def gemm_hopper(
     return result
 
 
-def _boxes(matrix: Tensor, rows: int, columns: int = 128) -> TensorDescriptor:
+def boxes(matrix: Tensor, rows: int, columns: int = 128) -> TensorDescriptor:
     """Describe a matrix for the tensor memory accelerator, in boxes of rows x columns, swizzled as the
     tensor cores read it.
     """
@@ -163,7 +163,7 @@ def _gemm_hopper(
 
 
 @gluon.jit
-def _place(tile, down, across):
+def place(tile, down, across):
     """Return (row tile, column tile) of a tile number: BAND row tiles at a time, column by column."""
     band = tile // (BAND * across)
     height = gl.minimum(down - band * BAND, BAND)
@@ -185,7 +185,7 @@ def _load(
     ACROSS: gl.constexpr = (WIDTH + COLUMNS - 1) // COLUMNS
     step = 0
     for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
-        row_tile, column_tile = _place(tile, down, ACROSS)
+        row_tile, column_tile = place(tile, down, ACROSS)
         weight_row = column_tile * COLUMNS
         height = gl.load(tile_rows_ptr + row_tile) if PLANNED else rows - row_tile * 128
         if PLANNED:
@@ -235,7 +235,7 @@ def _consume(
     step = 0
     turn = 0
     for tile in range(gl.program_id(0), down * ACROSS, gl.num_programs(0)):
-        row_tile, column_tile = _place(tile, down, ACROSS)
+        row_tile, column_tile = place(tile, down, ACROSS)
         first_row = row_tile * 128 + WHICH * 64
         height = 128  # a tile has a first row
         if WHICH == 1:
@@ -257,7 +257,7 @@ def _consume(
             elif GROUPS:
                 left = _sum_groups(ring, left_ptr, step, none, SUMS, STEPS, STAGES, WHICH)
             else:
-                left = _sum_rows(ring, step, none, STEPS, STAGES, WHICH)
+                left = sum_rows(ring, step, none, STEPS, STAGES, WHICH)
                 left *= gl.expand_dims(x_scale, 1) * gl.expand_dims(weight_scale, 0)
             if ADD:
                 mbarrier.wait(landed, turn & 1)
@@ -284,7 +284,7 @@ def _consume(
 
 
 @gluon.jit
-def _sum_rows(ring, step, none, STEPS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr):
+def sum_rows(ring, step, none, STEPS: gl.constexpr, STAGES: gl.constexpr, WHICH: gl.constexpr):
     """Sum x times weight on the tensor cores: a step's product is under way when the last one's is waited for."""
     left = none
     for k in range(STEPS):

@@ -5,6 +5,8 @@ A tile of logits lives in registers: what leaves is its log-sum-exp, a number fo
 and a second launch takes these together. At 2,048 rows, 176,384 tokens and K 2,048 that is 1.5 TFLOP: bound by the
 tensor cores, where float32 logits would be 1.4 GB written and read again.
 
+On cards with warp groups the product is `log_norm_hopper`'s, unless a tile is asked for.
+
 A row's bits do not depend on the number of rows: tiles have one size, and partial results one order.
 
 Letters: T rows, V tokens, K model width.
@@ -39,9 +41,15 @@ def log_norm(x: Tensor, weight: Tensor, tile: Tile | None = None) -> Tensor:
     assert weight.is_contiguous()
     rows, (vocabulary, k) = len(x), weight.shape
     card = card_of(x.device)
+    by_hopper = tile is None and card.warp_groups
     tile = tile or tile_for(card)
     across = triton.cdiv(vocabulary, tile.columns)
     parts = torch.empty(across, rows, dtype=torch.float32, device=x.device)
+    if by_hopper:
+        from octorec.kernels.log_norm_hopper import log_norm_hopper
+
+        log_norm_hopper(x, weight, parts)
+        return together(parts)
     triton.set_allocator(scratch)
     tiles = triton.cdiv(rows, tile.rows) * across
     _log_norm[(min(tiles, processors(x.device)),)](

@@ -7,6 +7,8 @@ longest rows of a request come first, as they take longest. Only tiles on the di
 A tile of keys has one size, and tiles begin with the context: so a token's bits depend neither on its neighbours nor on
 how many tokens of its prompt are new.
 
+On cards with warp groups, heads of 128 take `prefill_attention_hopper`, unless a tiling is given.
+
 Letters: T rows of q, R rows of the pool, B requests, H heads, G KV groups, D head width, C = H * D.
 """
 
@@ -35,7 +37,13 @@ def prefill_attention(
     check_attention(q, keys, values)
     assert all(each.is_contiguous() for each in spans)
     out, written, scale, fused = empty_result(q, rows, quantize_to)
-    tiling = tiling or card_of(q.device).attention
+    card = card_of(q.device)
+    if tiling is None and width == 128 and card.warp_groups:
+        from octorec.kernels.prefill_attention_hopper import prefill_attention_hopper
+
+        prefill_attention_hopper(q, keys, values, spans, written, scale, fused)
+        return finished(out, quantize_to)
+    tiling = tiling or card.attention
     tiles = triton.cdiv(rows, tiling.rows) + batch + 1  # of each request, and of padding, the last one may be short
     _prefill_attention[(heads, tiles)](
         q_ptr=q, keys_ptr=keys, values_ptr=values, queries_ptr=spans.queries, first_ptr=spans.first,

@@ -116,14 +116,20 @@ class MoE(nn.Module):
         return self.experts(x, routing, into)
 
 
-class CrossAttention(nn.Module):
+class Attending(nn.Module):
+    """An Attending attends with heads of one width."""
+
+    head_width: int
+
+
+class CrossAttention(Attending):
     """A CrossAttention has query and output projections only: keys and values are the context's."""
 
     def __init__(self, width: int, n_head: int, ops: Ops):
         super().__init__()
         self.q_proj = Linear(width, width, ops)
         self.o_proj = Linear(width, width, ops)
-        self.n_head = n_head
+        self.n_head, self.head_width = n_head, width // n_head
         self.ops = ops
 
     def forward(self, x: Operand, keys: Tensor, values: Tensor, lengths: Tensor, into: Tensor) -> Tensor:
@@ -133,14 +139,14 @@ class CrossAttention(nn.Module):
         return self.o_proj(out, into)
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Attending):
     """A SelfAttention attends over the target's own positions."""
 
     def __init__(self, width: int, n_head: int, ops: Ops):
         super().__init__()
         self.qkv_proj = Linear(width, 3 * width, ops, (("q_proj", width), ("k_proj", width), ("v_proj", width)))
         self.o_proj = Linear(width, width, ops)
-        self.n_head = n_head
+        self.n_head, self.head_width = n_head, width // n_head
         self.ops = ops
 
     def forward(self, x: Operand, into: Tensor, batch: int) -> Tensor:
@@ -165,8 +171,8 @@ def sizes_of(model: nn.Module) -> Sizes:
     """Return what limits of kernels depend on, of all these layers in a model."""
     sizes = Sizes(set(), set(), set())
     for module in model.modules():
-        if isinstance(module, CrossAttention | SelfAttention):
-            sizes.heads.add(module.o_proj.weight.shape[1] // module.n_head)
+        if isinstance(module, Attending):
+            sizes.heads.add(module.head_width)
         elif isinstance(module, RMSNorm):
             sizes.rows.add(len(module.weight))
         elif isinstance(module, DenseFFN):

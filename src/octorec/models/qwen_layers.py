@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from octorec.kernels.ops import Kept, Operand, Ops
-from octorec.models.layers import DenseFFN, Linear, RMSNorm
+from octorec.models.layers import Attending, DenseFFN, Linear, RMSNorm
 from octorec.models.names import Parts
 from octorec.models.qwen_config import QwenConfig
 
@@ -30,7 +30,7 @@ class Bias(nn.Module):
         return self.bias.repeat(rows, 1)
 
 
-class Attention(nn.Module):
+class Attention(Attending):
     """An Attention has q, k and v in one product, with norms of their heads (Qwen3) or biases (Qwen2)."""
 
     def __init__(self, config: QwenConfig, ops: Ops):
@@ -42,7 +42,7 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_dim, eps, ops) if config.normed else None
         self.k_norm = RMSNorm(config.head_dim, eps, ops) if config.normed else None
         self.o_proj = Linear(q, width, ops)
-        self.heads, self.eps, self.ops = config.num_attention_heads, eps, ops
+        self.heads, self.head_width, self.eps, self.ops = config.num_attention_heads, config.head_dim, eps, ops
 
     def forward(self, x: Operand, turns: Tensor, positions: Tensor, kept: Kept | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return q [T, H, D], k and v [T, G, D] of x [T, C], with q and k turned by `positions` [T].
