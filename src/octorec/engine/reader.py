@@ -23,7 +23,7 @@ from octorec.models.model import Packed, TokenModel
 
 CHUNK = 8192  # tokens that are read at once, at most
 ROWS = 128  # an eager chunk on a GPU has a multiple of these rows, as kernels are compiled for
-GRAPHED = (64, *range(128, 1024, 128), *range(1024, 2048, 256), *range(2048, 4097, 512))  # tokens of a CUDA graph
+GRAPHED = (64, *range(128, 1024, 128), *range(1024, 2048, 256), *range(2048, 8193, 512))  # tokens of a CUDA graph
 
 
 @dataclass(frozen=True)

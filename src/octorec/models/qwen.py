@@ -193,7 +193,7 @@ class Qwen(nn.Module):
             past.append((k, v))
             return out
 
-        positions = (state.lengths.long()[:, None] + (step - 1)).expand(codes.shape).flatten()
+        positions = (state.lengths.long()[:, None] + (step - 1)).expand(codes.shape).contiguous().flatten()
         h = self.model(self._tokens(step - 1, codes).flatten(), positions, attend)
         return self._logits(step, self.model.norm(h), batch)
 
