@@ -10,7 +10,7 @@ from torch import Tensor
 
 from octorec.engine import reader as reading
 from octorec.engine.prefix_cache import BLOCK
-from octorec.engine.reader import Memory, Reader
+from octorec.engine.reader import Memory, Reader, memory_rows, rooms_for
 from octorec.errors import InputError
 from octorec.models.model import Reading, blank_inputs
 from octorec.quant.load import load_model
@@ -34,7 +34,7 @@ def read(reader: Reader, prompts: list[np.ndarray]) -> tuple[Memory, list[int]]:
 
 def left(memory: Memory, count: int) -> list[Tensor]:
     """Return what reading left of each of some requests: hidden, keys and values."""
-    spans = memory.spans(0)
+    spans = memory.spans
     found = []
     for row in range(count):
         first, length = int(spans.first[row]), int(spans.lengths[row])
@@ -95,11 +95,20 @@ def test_fixed_memory_leaves_the_same_bits_whatever_fills_it_up(
         memory, _ = read(reader, prompts)
         places = [*range(len(PROMPTS))[order]]
         assert same(left(memory, len(prompts)), [expected[2 * at + part] for at in places for part in (0, 1)])
-        assert memory.spans(0).lengths[len(prompts) :].tolist() == [1] * (8 - len(prompts))
+        assert memory.spans.lengths[len(prompts) :].tolist() == [1] * (8 - len(prompts))
     reader.least = 400
-    assert reader.room(151) == 512
+    assert reader.room(min(151, chunk)) == min(512, chunk)
     memory, _ = read(reader, PROMPTS[:2])
     assert same(left(memory, 2), expected[:4])
+
+
+@pytest.mark.parametrize(
+    ("most", "last", "rows"), [(1000, 1024, 1024), (8000, 8192, 8192), (40_000, 8192, 40_064), (1, 64, 128)]
+)
+def test_graphs_hold_every_chunk(most: int, last: int, rows: int) -> None:
+    """So a batch of as many tokens as may come is not launched by Python."""
+    assert rooms_for(most)[-1] == last
+    assert memory_rows(most) == rows
 
 
 def test_more_tokens_than_there_is_room_for_are_refused(model: Any) -> None:

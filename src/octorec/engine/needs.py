@@ -18,7 +18,7 @@ from octorec.engine.config import EngineConfig
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.limits import MOST_SEEN
 from octorec.engine.live_bytes import LiveBytes
-from octorec.engine.reader import CHUNK, memory_of
+from octorec.engine.reader import CHUNK, memory_of, memory_rows
 from octorec.engine.search import search, searched
 from octorec.engine.staging import Staging
 from octorec.errors import InputError
@@ -135,11 +135,11 @@ class _Search:
 
     def _in_parts(self, model: TokenModel, config: EngineConfig, size: int, search: Callable[[Any], Any]) -> None:
         """Measure with a pool for the prompts of all batches."""
-        most = config.most_tokens(model)
+        most = memory_rows(config.most_tokens(model))
         memory = memory_of(model, META, config.batch_sizes[-1], most)
         self.context = memory.nbytes
         with LiveBytes() as live:
-            model.read(memory.packed(most, 0, min(CHUNK, most), 0), memory.pool, memory.hidden)
+            model.read(memory.packed(min(CHUNK, most)), memory.pool, memory.hidden)
         self.chunk = live.most
         with LiveBytes() as live:
             search(memory.state(model, size))

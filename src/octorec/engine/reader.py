@@ -1,12 +1,13 @@
 """The prompts of a batch are read into one pool of keys and values, before the search goes on from there.
 
-On a GPU all of it lies in fixed memory, so that the search is a CUDA graph whatever the prompts are. Few tokens are
-read by a CUDA graph too, of the next larger of some numbers of tokens: there Python would take longer than the GPU.
-Many are read in chunks, eagerly. On a CPU memory is made for each batch, as large as it is.
+On a GPU all of it lies in fixed memory, so that the search is a CUDA graph whatever the prompts are. Tokens are read in
+chunks, each by a CUDA graph of the next larger of some numbers of tokens: Python would take longer than the GPU to
+launch the kernels of one. On a CPU memory is made for each batch, as large as it is.
 
 Letters: B requests, T tokens of a chunk, C the model's width.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from octorec.kernels.ops import Spans
 from octorec.models.model import Packed, TokenModel
 
 CHUNK = 8192  # tokens that are read at once, at most
-ROWS = 128  # an eager chunk on a GPU has a multiple of these rows, as kernels are compiled for
+ROWS = 128  # without a CUDA graph a chunk on a GPU is filled up to a multiple of these
 GRAPHED = (64, *range(128, 1024, 128), *range(1024, 2048, 256), *range(2048, 8193, 512))  # tokens of a CUDA graph
 
 
@@ -30,42 +31,40 @@ GRAPHED = (64, *range(128, 1024, 128), *range(1024, 2048, 256), *range(2048, 819
 class Memory:
     """A Memory is what reading fills and decoding reads: a pool of contexts, hidden [B, C], and numbers [n] int64.
 
-    Numbers begin with the spans of each chunk, as `Layout.spans` has them, the last chunk's first: they are those of
-    the whole batch. Then tokens, positions and rows of the pool follow, each as long as the batch's room for tokens.
+    Numbers are of the chunk that was read last: its spans, as `Layout.spans` has them, which are those of the whole
+    batch; then tokens, positions and rows of the pool, each as long as the chunk's room.
     """
 
     pool: Tensor
     hidden: Tensor
     numbers: Tensor
-    chunks: int  # for whose spans there is room
 
     @property
     def nbytes(self) -> int:
         return self.pool.nbytes + self.hidden.nbytes + self.numbers.nbytes
 
-    def state(self, model: TokenModel, size: int) -> Any:
-        """Return what decoding of the first `size` requests goes on from."""
-        spans = self.spans(0)
-        return model.begun(self.hidden[:size], self.pool, spans.first[:size], spans.lengths[:size])
-
-    def spans(self, chunk: int) -> Spans:
-        """Return the spans of a chunk, counted from the last one."""
-        size, words = len(self.hidden), _words(len(self.hidden))
-        queries, first, lengths = self.numbers[chunk * words : (chunk + 1) * words].view(torch.int32).view(3, -1)
+    @property
+    def spans(self) -> Spans:
+        size = len(self.hidden)
+        queries, first, lengths = self.numbers[: _words(size)].view(torch.int32).view(3, -1)
         return Spans(queries[: size + 1], first[:size], lengths[:size])
 
-    def packed(self, room: int, start: int, end: int, chunk: int) -> Packed:
-        """Return the tokens of a chunk, of a batch with room for `room` tokens."""
-        lists = self.numbers[self.chunks * _words(len(self.hidden)) :][: 3 * room].view(3, room)
-        tokens, positions, rows = lists[:, start:end]
-        return Packed(tokens, positions, rows, self.spans(chunk))
+    def state(self, model: TokenModel, size: int) -> Any:
+        """Return what decoding of the first `size` requests goes on from."""
+        spans = self.spans
+        return model.begun(self.hidden[:size], self.pool, spans.first[:size], spans.lengths[:size])
+
+    def packed(self, room: int) -> Packed:
+        """Return the tokens of a chunk that is filled up to `room`."""
+        tokens, positions, rows = self.numbers[_words(len(self.hidden)) :][: 3 * room].view(3, room)
+        return Packed(tokens, positions, rows, self.spans)
 
 
 class Reader:
     """A Reader reads prompts with `model` for engines that share its weights, one batch at a time.
 
     size: requests of a batch at most. most: tokens of a batch at most. cache_bytes: for beginnings of prompts; 0: none
-    are kept. least: tokens that a batch is filled up to, on a GPU; so the scores of two sizes can be compared.
+    are kept. least: tokens that a chunk is filled up to, on a GPU; so the scores of two sizes can be compared.
     """
 
     def __init__(self, model: TokenModel, device: torch.device, size: int, most: int, cache_bytes: int = 0):
@@ -78,17 +77,19 @@ class Reader:
         self._fixed: Memory | None = None
         self._copied: torch.cuda.Event | None = None
         if device.type == "cuda":
-            self.rooms = tuple(room for room in GRAPHED if room <= min(most, CHUNK))
+            self.rooms = rooms_for(most)
             self.graph_pool = torch.cuda.graph_pool_handle()
             self.fix(size)
 
     def fix(self, size: int) -> None:
         """Lay out the memory of all batches of up to `size` requests, as is done on a GPU at once."""
-        memory = self._fixed = memory_of(self.model, self.device, size, -(-self.most // ROWS) * ROWS)
+        memory = self._fixed = memory_of(self.model, self.device, size, memory_rows(self.most))
         memory.pool.zero_()
-        self._host = torch.zeros_like(memory.numbers, device="cpu", pin_memory=self.device.type == "cuda")
-        self._copied = torch.cuda.Event() if self.device.type == "cuda" else None
-        self._write(Layout.of([np.zeros(1, np.int64)]), memory, ROWS)  # for what is captured before a batch
+        cuda = self.device.type == "cuda"
+        shape = -(-self.most // CHUNK), len(memory.numbers)  # of a batch's chunks, each with numbers of its own
+        self._host = torch.zeros(shape, dtype=torch.int64, pin_memory=cuda)
+        self._copied = torch.cuda.Event() if cuda else None
+        self._write_blank(memory, ROWS)  # for what is captured before a batch
 
     def read(self, prompts: Sequence[np.ndarray], scopes: Sequence[str]) -> tuple[Memory, list[int]]:
         """Read the prompts of a batch, and return where; and how many tokens of each were there already.
@@ -121,63 +122,89 @@ class Reader:
         return there.state(self.model, size)
 
     def room(self, tokens: int) -> int:
-        """Return how many tokens a batch of `tokens` is filled up to."""
+        """Return how many tokens a chunk of `tokens` is filled up to."""
         if self._fixed is None:
             return tokens
-        least = max(tokens, self.least)
-        return next((room for room in self.rooms if room >= least), -(-least // ROWS) * ROWS)
+        least = min(max(tokens, self.least), CHUNK)
+        return next((room for room in self.rooms if room >= least), _filled(least))
 
     def capture(self, room: int) -> torch.cuda.CUDAGraph:
-        """Return the CUDA graph that reads a batch filled up to `room` tokens; it is captured now if it was not."""
+        """Return the CUDA graph that reads a chunk filled up to `room` tokens; it is captured now if it was not."""
         if room not in self.graphs:
             assert self._fixed is not None
             memory = self._fixed
-            self._write(Layout.of([np.zeros(1, np.int64)]), memory, room)
-            packed = memory.packed(room, 0, room, 0)
+            self._write_blank(memory, room)
+            packed = memory.packed(room)
             graph, _ = captured(lambda: self.model.read(packed, memory.pool, memory.hidden), self.graph_pool)
             self.graphs[room] = graph
         return self.graphs[room]
 
     def _run(self, layout: Layout, memory: Memory) -> None:
-        room = self.room(layout.new)
-        graph = self.capture(room) if room in self.rooms else None
-        self._write(layout, memory, room)
-        if graph is not None:
-            graph.replay()
-            return
-        starts = range(0, room, CHUNK)
-        for number, start in enumerate(starts):
-            end = min(start + CHUNK, room)
-            self.model.read(memory.packed(room, start, end, len(starts) - 1 - number), memory.pool, memory.hidden)
-
-    def _write(self, layout: Layout, memory: Memory, room: int) -> None:
-        """Write a batch's numbers; tokens that fill it up are of no request, and get the pool's last row."""
-        numbers = memory.numbers if self._fixed is None else self._host
+        starts = range(0, layout.new, CHUNK)
+        ends = [min(start + CHUNK, layout.new) for start in starts]
+        rooms = [self.room(end - start) for start, end in zip(starts, ends, strict=True)]
+        graphs = [self.capture(room) if room in self.rooms else None for room in rooms]
+        chunks = layout.spans(len(memory.hidden), CHUNK, layout.new)
+        lists = layout.packed()
         if self._copied is not None:
             self._copied.synchronize()  # of a batch before that failed: others have come to their end
-        words = _words(len(memory.hidden))
-        array, begin = numbers.numpy(), memory.chunks * words
-        for chunk, spans in enumerate(reversed([*layout.spans(len(memory.hidden), CHUNK, room)])):
-            there = array[chunk * words : (chunk + 1) * words].view(np.int32).reshape(3, -1)
-            for row, values in zip(there, spans, strict=True):
-                row[: len(values)] = values
-        lists = array[begin : begin + 3 * room].reshape(3, room)
-        for written, values, blank in zip(lists, layout.packed(), (0, 0, memory.pool.shape[2] - 1), strict=True):
-            written[: len(values)] = values
-            written[len(values) :] = blank
-        if self._fixed is not None:
-            used = begin + 3 * room
-            memory.numbers[:used].copy_(self._host[:used], non_blocking=True)
+        for number, (start, end, room, graph, spans) in enumerate(
+            zip(starts, ends, rooms, graphs, chunks, strict=True)
+        ):
+            self._write(memory, number, spans, [each[start:end] for each in lists], room)
+            if graph is not None:
+                graph.replay()
+            else:
+                self.model.read(memory.packed(room), memory.pool, memory.hidden)
         if self._copied is not None:
             self._copied.record()
+
+    def _write_blank(self, memory: Memory, room: int) -> None:
+        """Write the numbers of one token, whose row of the pool is no request's."""
+        one, last = np.zeros(1, np.int64), np.array([memory.pool.shape[2] - 1])
+        layout = Layout([one], last, np.zeros(1, np.int64))
+        self._write(memory, 0, next(layout.spans(len(memory.hidden), CHUNK, 1)), layout.packed(), room)
+        if self._copied is not None:
+            torch.cuda.synchronize()
+
+    def _write(
+        self, memory: Memory, number: int, spans: Sequence[np.ndarray], lists: Sequence[np.ndarray], room: int
+    ) -> None:
+        """Write the numbers of a batch's chunk; tokens that fill it up are of no request, and get the pool's last row.
+
+        On a GPU each chunk of a batch has its own numbers on the host, as the copies take them later.
+        """
+        numbers, words = memory.numbers if self._fixed is None else self._host[number], _words(len(memory.hidden))
+        array, used = numbers.numpy(), words + 3 * room
+        for there, values in zip(array[:words].view(np.int32).reshape(3, -1), spans, strict=True):
+            there[: len(values)] = values
+        tokens = array[words:used].reshape(3, room)
+        for there, values, blank in zip(tokens, lists, (0, 0, memory.pool.shape[2] - 1), strict=True):
+            there[: len(values)] = values
+            there[len(values) :] = blank
+        if self._fixed is not None:
+            memory.numbers[:used].copy_(numbers[:used], non_blocking=True)
+
+
+def rooms_for(most: int) -> tuple[int, ...]:
+    """Return the numbers of tokens that CUDA graphs read, up to the first that holds a chunk of `most`."""
+    return GRAPHED[: bisect_left(GRAPHED, min(most, CHUNK)) + 1]
+
+
+def memory_rows(most: int) -> int:
+    """Return for how many tokens a GPU's memory has room, where a batch has `most`."""
+    return max((_filled(most), *rooms_for(most)))
+
+
+def _filled(tokens: int) -> int:
+    return -(-tokens // ROWS) * ROWS
 
 
 def memory_of(model: TokenModel, device: torch.device, size: int, most: int) -> Memory:
     """Return memory for `size` requests of `most` tokens in all, and a row of the pool for what is none's."""
     pool, hidden = model.pool(most + 1), model.hidden(size)
-    chunks = -(-most // CHUNK)
-    numbers = torch.zeros(chunks * _words(size) + 3 * most, dtype=torch.int64, device=device)
-    return Memory(pool, hidden.zero_(), numbers, chunks)
+    count = _words(size) + 3 * max(min(most, CHUNK), ROWS)
+    return Memory(pool, hidden.zero_(), torch.zeros(count, dtype=torch.int64, device=device))
 
 
 def _words(size: int) -> int:
