@@ -28,10 +28,10 @@ NARROW = Tile(rows=64, columns=128, halves=1, depth=64, band=16, warps=4, stages
 TOGETHER = 32  # rows of a program that takes partial results together
 
 
-def log_norm(x: Tensor, weight: Tensor, tile: Tile | None = None) -> Tensor:
+def log_norm(x: Tensor, weight: Tensor, tile: Tile | None = None, hopper: bool = False) -> Tensor:
     """Compute `Ops.log_norm`: x [T, K] and weight [V, K], contiguous, of one 16-bit type -> [T] float32.
 
-    K: a multiple of 8.
+    K: a multiple of 8. hopper: by `log_norm_hopper`, whose warps do different work.
     """
     check_width(x.shape[1])
     if x.dtype not in (torch.bfloat16, torch.float16):
@@ -40,12 +40,10 @@ def log_norm(x: Tensor, weight: Tensor, tile: Tile | None = None) -> Tensor:
     assert x.is_contiguous()
     assert weight.is_contiguous()
     rows, (vocabulary, k) = len(x), weight.shape
-    card = card_of(x.device)
-    by_hopper = tile is None and card.warp_groups
-    tile = tile or tile_for(card)
+    tile = tile or tile_for(card_of(x.device))
     across = triton.cdiv(vocabulary, tile.columns)
     parts = torch.empty(across, rows, dtype=torch.float32, device=x.device)
-    if by_hopper:
+    if hopper:
         from octorec.kernels.log_norm_hopper import log_norm_hopper
 
         log_norm_hopper(x, weight, parts)
