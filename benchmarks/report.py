@@ -35,6 +35,7 @@ from benchmarks.tables import newest, table
 from studies.exact import render as exact
 from studies.families.weights import claims
 from studies.quality import render as quality
+from studies.qwen import render as qwen_study
 
 ROOT = RESULTS.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -196,6 +197,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "qwen_kernels": qwen_report.kernels,
     "qwen_overlap": qwen_report.overlap,
     "qwen_speed": qwen_report.speed,
+    "qwen_study": qwen_study.study,
     "quality": quality.verdicts,
     "quality_models": quality.models,
     "quality_noise": quality.noise,

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from benchmarks import records
 from benchmarks.program import run
+from benchmarks.rows import recorded
 from benchmarks.rows.qwen import (
     QwenAnswersRow,
     QwenCertifiedRow,
@@ -40,11 +41,28 @@ def summary(path: Path) -> str:
     return "\n\n".join([*parts, *more])
 
 
+def study() -> str:
+    """Return, for a page, all trainings, and of the newest run each: answers beside the floors', and verdicts."""
+    rows = recorded("qwen.jsonl", QwenRow)
+    if not rows:
+        return "Not measured yet: `python -m studies.qwen.run`."
+    tables = [training(_of(rows, QwenTrainingRow)), answers(_newest(rows, QwenAnswersRow))]
+    tables += [certified(_newest(rows, QwenCertifiedRow)), verdicts(_newest(rows, QwenVerdictRow))]
+    commits = " and ".join(dict.fromkeys(row.environment.commit for row in rows))
+    said = f"H200, torch {rows[-1].environment.torch}, commits {commits}: `python -m studies.qwen.run`."
+    return "\n\n".join([*tables, said])
+
+
+def _newest(rows: Sequence[QwenRow], kind: type[R]) -> list[R]:
+    found = _of(rows, kind)
+    return [row for row in found if row.run == max(each.run for each in found)]
+
+
 def training(rows: Sequence[QwenTrainingRow]) -> str:
     """Return what was trained for how long."""
     columns = ["model", "parameters", "codes", "steps", "items, millions", "loss of a code", "ms a step", "TFLOP/s"]
     lines = [
-        [row.model, f"{row.parameters / 1e6:.1f} M", " x ".join(map(str, row.codebook_sizes)), row.training["steps"],
+        [row.model, f"{row.parameters / 1e6:.1f} M", " x ".join(map(str, row.codebook_sizes)), f"{row.training['steps']:,.0f}",
          f"{row.items / 1e6:.1f}", f"{row.losses[0]:.3f} -> {row.losses[-1]:.3f}", f"{row.ms:.1f}", f"{row.tflops:.0f}"]
         for row in rows
     ]  # fmt: skip
