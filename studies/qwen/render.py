@@ -62,7 +62,8 @@ def training(rows: Sequence[QwenTrainingRow]) -> str:
     """Return what was trained for how long."""
     columns = ["model", "parameters", "codes", "steps", "items, millions", "loss of a code", "ms a step", "TFLOP/s"]
     lines = [
-        [row.model, f"{row.parameters / 1e6:.1f} M", " x ".join(map(str, row.codebook_sizes)), f"{row.training['steps']:,.0f}",
+        [row.model, f"{row.parameters / 1e6:.1f} M", " x ".join(map(str, row.codebook_sizes)),
+         f"{row.training['steps']:,.0f}",
          f"{row.items / 1e6:.1f}", f"{row.losses[0]:.3f} -> {row.losses[-1]:.3f}", f"{row.ms:.1f}", f"{row.tflops:.0f}"]
         for row in rows
     ]  # fmt: skip

@@ -52,7 +52,7 @@ def check(choices: list[dict[str, Any]], engine: Engine, n: int, texts: list[str
 
 
 @pytest.mark.parametrize(
-    "prompts", [["hello you"], [[3, 4, 5]], ["one", "two words", "<s_a_1><s_b_2><s_c_3>"], [[1, 2], [3]]]
+    "prompts", [["hello you"], [[3, 4, 5]], ["one", "two words", "<s_a_1><s_b_2> of no item"], [[1, 2], [3]]]
 )
 def test_completions_are_the_engines_answers(prompts: list[Any], engine: Engine) -> None:
     async def test() -> None:

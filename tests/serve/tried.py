@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import served
 import yaml
-from served import make_catalog
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
@@ -22,6 +20,8 @@ from octorec.serve.config import ServeConfig
 from octorec.serve.experiment import Running
 from octorec.serve.service import Service
 from octorec.serve.variants import Answering, Variants
+from tests.serve import served
+from tests.serve.served import make_catalog
 
 FILE: dict[str, Any] = {
     "name": "fp8",
