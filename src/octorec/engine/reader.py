@@ -140,14 +140,14 @@ class Reader:
         return self.graphs[room]
 
     def _run(self, layout: Layout, memory: Memory) -> None:
+        if self._copied is not None:
+            self._copied.synchronize()  # of a batch before that failed: others have come to their end
         starts = range(0, layout.new, CHUNK)
         ends = [min(start + CHUNK, layout.new) for start in starts]
         rooms = [self.room(end - start) for start, end in zip(starts, ends, strict=True)]
         graphs = [self.capture(room) if room in self.rooms else None for room in rooms]
         chunks = layout.spans(len(memory.hidden), CHUNK, layout.new)
         lists = layout.packed()
-        if self._copied is not None:
-            self._copied.synchronize()  # of a batch before that failed: others have come to their end
         for number, (start, end, room, graph, spans) in enumerate(
             zip(starts, ends, rooms, graphs, chunks, strict=True)
         ):
