@@ -25,6 +25,7 @@ BATCHES = ((1, 64), (32, 64), (128, 64))
 def measure(engine: Engine, precision: str, batch: int, width: int, runs: int) -> PrefillRow:
     requests = policies.asked(batch, width)
     graph = engine.captured(engine.bucket_of([engine.parse(request) for request in requests]))
+    engine.recommend(requests)  # fills the graph's inputs with these requests
     inputs = graph.staging.batch(graph.staging.block.to("cuda")).inputs
     with torch.no_grad(), LiveBytes() as live:
         state: Any = engine.model.prefill(inputs)
