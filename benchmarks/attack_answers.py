@@ -36,7 +36,7 @@ def _asked(requests: dict[str, bytes], admin: bool = False, admin_token: bool = 
 
 
 def _head(path: str) -> bytes:
-    return f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    return f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
 
 
 def log_that_nobody_reads(checkpoint: Path, scratch: Path) -> str:

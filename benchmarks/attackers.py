@@ -139,7 +139,10 @@ def throw(case: Case, port: int, seconds: float, until_answered: bool = False) -
             waiting = select.poll()
             for attacker in going:
                 waiting.register(attacker.connection, attacker.waits_for)
-            waiting.poll(50)
+            cut = {fd for fd, event in waiting.poll(50) if event & (select.POLLERR | select.POLLHUP)}
+            for attacker in going:
+                if not case.reads and attacker.connection.fileno() in cut:
+                    attacker.ended = time.monotonic()
         ended = [attacker.ended - start for attacker in attackers if attacker.ended is not None]
         said = Counter(attacker.result for attacker in attackers)
         said["refused"] += case.connections - len(attackers)

@@ -46,7 +46,14 @@ class HttpOptions:
     )
     max_list: Many = setting(64, "Requests in one body.")
     keep_alive_s: Seconds = setting(75.0, "How long an idle connection stays open; set it above the gateway's.")
+    head_timeout_s: Seconds = setting(
+        10.0, "How long a request's head may take to arrive; 408 after that. A silent new connection is closed."
+    )
     body_timeout_s: Seconds = setting(10.0, "How long a body may take to arrive; 408 after that.")
+    answer_timeout_s: Seconds = setting(30.0, "How long a client may take to read what is sent; cut off after that.")
+    max_connections: Many = setting(
+        1000, "Connections of both ports; of more, the one goes that has waited longest without a whole request."
+    )
     log_requests: bool = setting(True, "Log a line a request.")
     show_prompt: bool = setting(False, "Log each prompt of a model that reads tokens: its text and token ids.")
 

@@ -44,6 +44,9 @@ class Metrics:
         )
         self.operations = Counter("admin_operations", "Operations by outcome.", ["operation", "outcome"], **of)
         self.version = Gauge("version_info", "1 for what answers now.", ["model", "catalog"], **of)
+        self.connections = Gauge("connections", "Open connections of both ports.", **of)
+        self.connections_ended = Counter("connections_ended", "Connections that the server ended.", ["why"], **of)
+        self.no_descriptors = Counter("no_descriptors", "Seconds in which the process could open nothing more.", **of)
         self._age = Gauge("catalog_age_seconds", "Since the catalog version that answers was put in place.", **of)
         self._of = of
 

@@ -15,6 +15,7 @@ STATUS = {  # outcome, the label of octorec_requests_total -> HTTP status
     "too_large": 413,
     "unsupported_media": 415,
     "invalid": 422,
+    "head_too_large": 431,
     "cancelled": 499,  # the client hung up; nobody reads it
     "failed": 500,
     "nonfinite": 500,  # the checkpoint gives this request scores that are NaN or infinity
