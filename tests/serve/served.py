@@ -135,7 +135,7 @@ async def served(engine: Engine, **config: Any) -> AsyncIterator[tuple[Service, 
 async def administered(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the admin application over a service that `served` started."""
     transport = httpx.ASGITransport(create_admin_app(service))
-    async with httpx.AsyncClient(transport=transport, base_url="http://admin", timeout=60) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client:
         yield client
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.message import Message
 from hashlib import sha256
 
 import orjson
@@ -13,6 +14,9 @@ from starlette.requests import ClientDisconnect
 from octorec.errors import InputError
 from octorec.reading import read_text
 from octorec.serve.refusal import Refusal
+
+PLAIN = {"content-encoding": {"", "identity"}, "transfer-encoding": {"", "chunked"}}  # what these headers may say
+LONGEST_LENGTH = 20  # digits
 
 
 class Tokens:
@@ -32,13 +36,24 @@ class Tokens:
             raise Refusal("unauthorized", "Authorization: Bearer TOKEN is missing or wrong", "authorization")
 
 
+def refuse_encodings(request: Request) -> None:
+    """Refuse a body that is not plain UTF-8: compressed, by whatever header says so, or in another character set."""
+    for name, plain in PLAIN.items():
+        codings = ",".join(request.headers.getlist(name)).lower().split(",")
+        if not {coding.strip() for coding in codings} <= plain:
+            raise Refusal("unsupported_media", f"{name}: send the body as it is", name)
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    charset = message.get_param("charset", "utf-8")
+    if not isinstance(charset, str) or charset.lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise Refusal("unsupported_media", "content-type: send UTF-8", "content-type")
+
+
 async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
     """Read the body, of at most `most` bytes, within `timeout_s`; a compressed one is refused."""
-    coding = request.headers.get("content-encoding", "identity")
-    if coding.lower() != "identity":
-        raise Refusal("unsupported_media", f"Content-Encoding: {coding}: send the body as it is", "content-encoding")
+    refuse_encodings(request)
     declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > most:
+    if declared.isascii() and declared.isdigit() and (len(declared) > LONGEST_LENGTH or int(declared) > most):
         raise _too_large(most)
     parts: list[bytes] = []
     total = 0

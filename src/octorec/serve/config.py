@@ -155,6 +155,9 @@ class AdminOptions:
     admin_port: Port | None = setting(None, "Port of catalog and model operations; off if not given.")
     admin_host: str = setting("127.0.0.1", "Address of the admin port; another than this machine needs a token file.")
     admin_token_file: str | None = setting(None, "File of bearer tokens for the admin port, one a line.")
+    admin_names: tuple[str, ...] = setting(
+        (), "Names in `Host` that the admin port answers to, besides admin_host, localhost and addresses."
+    )
     catalog_root: str | None = setting(None, "Folder whose subfolders are the catalog versions that may be loaded.")
     model_root: str | None = setting(None, "Folder whose subfolders are the checkpoints that may be loaded.")
 

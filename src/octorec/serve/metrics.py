@@ -1,7 +1,8 @@
 """`/metrics` shows these metrics; each server has a registry of its own."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,6 +58,12 @@ class Metrics:
         if on_gpu:
             memory = Gauge("gpu_memory_bytes", "Memory of the GPU that the process keeps.", **self._of)
             memory.set_function(torch.cuda.memory_reserved)
+
+    def watch_log(self, lost: Mapping[str, int]) -> None:
+        """Add gauges of the lines of the log that were lost, by why."""
+        lines = Gauge("log_lines_lost", "Lines of the log that were not written.", ["why"], **self._of)
+        for why in ("full", "sampled", "failed"):
+            lines.labels(why).set_function(partial(lost.__getitem__, why))
 
     def now_serving(self, model: str, catalog: str) -> None:
         since = time.monotonic()

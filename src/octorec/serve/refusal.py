@@ -8,6 +8,7 @@ STATUS = {  # outcome, the label of octorec_requests_total -> HTTP status
     "ok": 200,
     "malformed": 400,  # the body is not JSON
     "unauthorized": 401,
+    "forbidden": 403,  # of the admin port: a web page asks
     "not_found": 404,
     "method_not_allowed": 405,
     "timeout": 408,

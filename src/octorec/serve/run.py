@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.connections import Connections, affordable, look_for_descriptors
-from octorec.serve.logs import log_as_json
+from octorec.serve.logs import end_now, log_as_json
 from octorec.serve.metrics import Metrics
 from octorec.serve.protocol import Bounded
 from octorec.serve.service import Service
@@ -69,18 +68,19 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
     sockets = [listen(config.http.host, config.http.port, "host")]
     if config.admin.admin_port is not None:
         sockets.append(listen(config.admin.admin_host, config.admin.admin_port, "admin_host"))
-    log_as_json()
+    lines = log_as_json()
     if variants is not None and has_ended(variants):  # a restart must not take the service down
         logger.warning("experiment has ended: take it out of the settings", extra={"experiment": config.ab.experiment})
         variants = None
     model = Path(checkpoint).resolve().name
     service = Service(lambda: load_engine(checkpoint, config.engine.catalog, config, own=True), model, config, variants)
+    service.metrics.watch_log(lines.lost)
     uvloop.run(_serve(service, config, sockets))  # hands requests over faster than asyncio's own loop
     if service.error is not None:
         raise service.error
     if not service.stopped:
         logger.error("the device thread does not end")
-        os._exit(1)
+        end_now(1)
 
 
 def listen(host: str, port: int, field: str) -> list[socket.socket]:
@@ -103,7 +103,7 @@ async def _serve(service: Service, config: ServeConfig, sockets: list[list[socke
     def on_signal() -> None:
         if ending:
             logger.warning("ended by a second signal")
-            os._exit(1)
+            end_now(1)
         ending.append(asyncio.create_task(_drain(service, servers)))
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -134,7 +134,7 @@ async def _drain(service: Service, servers: list[Server]) -> None:
     except TimeoutError:
         logger.error("ended with requests unanswered", extra={"accepted": service.accepted})
     if not service.loaded.done():
-        os._exit(0)  # loading cannot be interrupted, and nothing was accepted
+        end_now(0)  # loading cannot be interrupted, and nothing was accepted
     for server in servers:
         server.should_exit = True
 
