@@ -110,7 +110,7 @@ def _free_port() -> int:
 
 
 def _until_ready(port: int) -> None:
-    end = time.monotonic() + 150
+    end = time.monotonic() + 400
     while time.monotonic() < end:
         try:
             if status(ask(port, b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) == "200":

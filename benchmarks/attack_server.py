@@ -13,7 +13,7 @@ from typing import IO, Any
 
 TOKEN = "operator"
 WIDTHS = ("--beam-widths", "32", "--default-beam-width", "32")
-START_S = 120.0
+START_S = 400.0
 
 
 @dataclass(frozen=True)
