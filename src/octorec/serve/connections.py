@@ -17,7 +17,7 @@ class Connection(Protocol):
     """A Connection is what can be dropped."""
 
     def drop(self) -> None:
-        """Close it at once, whatever waits to be sent."""
+        """End it at once, whatever waits to be sent."""
 
 
 class Connections:
@@ -53,7 +53,7 @@ class Connections:
         self._busy.add(one)
 
     def is_idle(self, one: Connection) -> None:
-        """Have a connection wait for its next request."""
+        """Let a connection wait for its next request."""
         self._forget(one)
         self._idle[one] = None
 

@@ -18,7 +18,7 @@ LOG_RECORD_FIELDS = {*vars(logging.makeLogRecord({})), "message", "taskName", "c
 MOST_WAITING = 2**22  # bytes of lines that were not written yet
 LONGEST_LINE = 2**16  # bytes
 FLUSH_S = 1.0  # at the end
-KIND_LINES, KIND_S = 20, 1.0  # lines of one kind, of refusals and errors, in one period of so many seconds
+KIND_LINES, KIND_S = 20, 1.0  # lines of one kind, of refusals and errors, in one period of that length in seconds
 MOST_KINDS = 1000
 
 

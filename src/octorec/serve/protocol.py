@@ -42,6 +42,7 @@ class Bounded(HttpToolsProtocol):
     def __init__(self, *given: Any, options: HttpOptions, open_ones: Connections, **named: Any):
         super().__init__(*given, **named)
         self.options, self.open_ones = options, open_ones
+        self.raw: Any = None  # the transport that does as it is told
         self.deaf = False  # nothing more is parsed
         self.thrown_away = 0  # bytes since then
         self.ending = False  # nothing more is answered
@@ -54,6 +55,7 @@ class Bounded(HttpToolsProtocol):
 
     # Connection
     def connection_made(self, transport: Any) -> None:
+        self.raw = transport
         super().connection_made(Closing(transport, self))  # type: ignore[arg-type]
         self.flow = Waiting(self)
         self._within("head", self.options.head_timeout_s, self.head_is_late)
@@ -103,7 +105,7 @@ class Bounded(HttpToolsProtocol):
                 self._feed(rest)  # as often as requests may wait
 
     def _resume(self) -> None:
-        """Have another parser go on behind the head; the one that saw `Upgrade` takes what follows for no HTTP."""
+        """Let another parser go on behind the head; the one that saw `Upgrade` takes what follows for no HTTP."""
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         framing = [b": ".join(line) for line in self.headers if line[0] in (b"content-length", b"transfer-encoding")]
@@ -212,12 +214,12 @@ class Bounded(HttpToolsProtocol):
         self.end()
 
     def end(self) -> None:
-        """Close the connection once what was said is sent. A client that still sends is heard a little longer, as it
+        """End the connection once what was said is sent. A client that still sends is heard a little longer, as it
         would lose the answer to a reset."""
         if self.ending:
             return
         self.deaf = self.ending = True
-        transport = self.transport.transport
+        transport = self.raw
         unsent = transport.get_write_buffer_size()
         self._within("end", self.options.answer_timeout_s if unsent else LINGER_S, self.drop)
         if self.in_message and not transport.is_closing():
@@ -227,11 +229,11 @@ class Bounded(HttpToolsProtocol):
             transport.close()
 
     def drop(self, why: str | None = None) -> None:
-        """Close the connection at once. why: for the count, unless that was counted."""
+        """End the connection at once. why: for the count, unless that was counted."""
         if why is not None:
             self.open_ones.ended(why)
         self.deaf = self.ending = True
-        transport = self.transport.transport
+        transport = self.raw
         if peer := transport.get_extra_info("socket"):
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
         transport.abort()
@@ -239,7 +241,7 @@ class Bounded(HttpToolsProtocol):
     def _throw_away(self, data: bytes) -> None:
         self.thrown_away += len(data)
         if self.thrown_away > LINGER_BYTES:
-            self.transport.transport.pause_reading()
+            self.raw.pause_reading()
 
     def _within(self, name: str, seconds: float, late: Callable[[], Any]) -> None:
         """Call `late` after `seconds`, unless it is cancelled before; a timer that runs stays as it is."""
@@ -259,14 +261,14 @@ class Closing:
     """A Closing is a transport that closes as its connection does."""
 
     def __init__(self, transport: Any, connection: Bounded):
-        self.transport, self._connection = transport, connection
+        self._transport, self._connection = transport, connection
         self.write = transport.write
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.transport, name)
+        return getattr(self._transport, name)
 
     def is_closing(self) -> bool:
-        return self._connection.ending or self.transport.is_closing()
+        return self._connection.ending or self._transport.is_closing()
 
     def close(self) -> None:
         self._connection.end()
