@@ -17,6 +17,8 @@ from octorec.serve.refusal import Refusal
 
 PLAIN = {"content-encoding": {"", "identity"}, "transfer-encoding": {"", "chunked"}}  # what these headers may say
 LONGEST_LENGTH = 20  # digits
+LARGE = 2**17  # bytes of a body that are decoded in more than a millisecond
+BETWEEN_S = 0.002  # for everybody else between two of them
 
 
 class Tokens:
@@ -68,7 +70,17 @@ async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
         raise Refusal("timeout", f"the body did not arrive within {timeout_s:g} s", "body") from None
     except ClientDisconnect:
         raise Refusal("cancelled", "the client hung up") from None
+    if total > LARGE:
+        await _in_turn(request)
     return b"".join(parts)
+
+
+async def _in_turn(request: Request) -> None:
+    """Wait until the loop had a moment for others since the last large body, as decoding one holds it."""
+    if not hasattr(request.app.state, "large_bodies"):
+        request.app.state.large_bodies = asyncio.Lock()
+    async with request.app.state.large_bodies:
+        await asyncio.sleep(BETWEEN_S)
 
 
 def decoded(body: bytes) -> object:

@@ -40,7 +40,7 @@ def create_admin_app(service: Service) -> FastAPI:
     """Make the operator's application over a service that another application starts and stops."""
     config = service.config
     app = documented_app("OctoRec admin", ABOUT)
-    app.add_middleware(OwnPagesOnly, names=(config.admin.admin_host, *config.admin.admin_names))
+    app.add_middleware(OwnPagesOnly, names=(config.admin.admin_host, *(config.admin.admin_names or ())))
     app.router.route_class = guarded_route(
         Tokens(config.admin.admin_token_file), MOST_BYTES, config.http.body_timeout_s
     )

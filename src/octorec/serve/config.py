@@ -46,16 +46,16 @@ class HttpOptions:
     )
     max_list: Many = setting(64, "Requests in one body.")
     keep_alive_s: Seconds = setting(75.0, "How long an idle connection stays open; set it above the gateway's.")
+    body_timeout_s: Seconds = setting(10.0, "How long a body may take to arrive; 408 after that.")
+    log_requests: bool = setting(True, "Log a line a request.")
+    show_prompt: bool = setting(False, "Log each prompt of a model that reads tokens: its text and token ids.")
     head_timeout_s: Seconds = setting(
         10.0, "How long a request's head may take to arrive; 408 after that. A silent new connection is closed."
     )
-    body_timeout_s: Seconds = setting(10.0, "How long a body may take to arrive; 408 after that.")
     answer_timeout_s: Seconds = setting(30.0, "How long a client may take to read what is sent; cut off after that.")
     max_connections: Many = setting(
         1000, "Connections of both ports; of more, the one goes that has waited longest without a whole request."
     )
-    log_requests: bool = setting(True, "Log a line a request.")
-    show_prompt: bool = setting(False, "Log each prompt of a model that reads tokens: its text and token ids.")
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -155,11 +155,11 @@ class AdminOptions:
     admin_port: Port | None = setting(None, "Port of catalog and model operations; off if not given.")
     admin_host: str = setting("127.0.0.1", "Address of the admin port; another than this machine needs a token file.")
     admin_token_file: str | None = setting(None, "File of bearer tokens for the admin port, one a line.")
-    admin_names: tuple[str, ...] = setting(
-        (), "Names in `Host` that the admin port answers to, besides admin_host, localhost and addresses."
-    )
     catalog_root: str | None = setting(None, "Folder whose subfolders are the catalog versions that may be loaded.")
     model_root: str | None = setting(None, "Folder whose subfolders are the checkpoints that may be loaded.")
+    admin_names: tuple[str, ...] | None = setting(
+        None, "Names in `Host` that the admin port answers to, besides admin_host, localhost and addresses."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
