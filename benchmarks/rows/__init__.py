@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from benchmarks import records
 from benchmarks.records import Row
+from benchmarks.rows.attacks import AttackAnswerRow, AttackRow
 from benchmarks.rows.checks import EngineCheck, LayerCheck
 from benchmarks.rows.cpu import AnalyzeRow, CatalogLoadRow, CodebookRecall, CodebookRow, QuantizeRow, SteadyRow
 from benchmarks.rows.engine import (
@@ -48,6 +49,7 @@ R = TypeVar("R", bound=Row)
 FILES: dict[str, tuple[type[Row], ...]] = {
     "ablation.jsonl": (AblationRow, AblationFailure),
     "analyze.jsonl": (AnalyzeRow,),
+    "attacks.jsonl": (AttackRow, AttackAnswerRow),
     "attention_and_beam.jsonl": (AttentionRow,),
     "before_after.jsonl": (EngineRow, MixedRow),
     "calibration.jsonl": (PopulationRow, NllRow),

@@ -105,6 +105,10 @@ prefix_shared: true
 domain: video
 task: ad
 show_prompt: true
+head_timeout_s: 2
+answer_timeout_s: 7
+max_connections: 300
+admin_names: [octorec.internal]
 """
 
 
@@ -126,7 +130,7 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
     (tmp_path / "serve.yaml").write_text(FILE)
     config = read_config(tmp_path / "serve.yaml", {"port": 9002})
     assert config == ServeConfig(
-        HttpOptions("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False, True),
+        HttpOptions("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False, True, 2.0, 7.0, 300),
         EngineOptions(
             *(
                 "cuda",
@@ -151,7 +155,7 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
             )
         ),
         BatchOptions(8, 2.0, 100, 500.0, 3.0, 0.25, 0.01),
-        AdminOptions(9001, "localhost", "secret", "catalogs", "models"),
+        AdminOptions(9001, "localhost", "secret", "catalogs", "models", ("octorec.internal",)),
         ExperimentOptions("ab.yaml", "experiments", "salt", "member"),
         DrainOptions(4.0, 6.0),
     )

@@ -22,6 +22,7 @@ from octorec.serve.admin_schemas import (
     text_ids,
     upsert_table,
 )
+from octorec.serve.browsers import OwnPagesOnly
 from octorec.serve.documented import documented_app, token_scheme
 from octorec.serve.experiment_admin import experiment_routes
 from octorec.serve.guarded import guarded_route
@@ -32,13 +33,14 @@ from octorec.serve.service import Service
 
 ABOUT = "Changes what is served: catalog versions, items, checkpoints. Every error has the shape of `Problem`."
 MOST_BYTES = 2**24  # bytes of a body
-REFUSED = 400, 401, 408, 409, 413, 415, 422, 500
+REFUSED = 400, 401, 403, 408, 409, 413, 415, 422, 500
 
 
 def create_admin_app(service: Service) -> FastAPI:
     """Make the operator's application over a service that another application starts and stops."""
     config = service.config
     app = documented_app("OctoRec admin", ABOUT)
+    app.add_middleware(OwnPagesOnly, names=(config.admin.admin_host, *(config.admin.admin_names or ())))
     app.router.route_class = guarded_route(
         Tokens(config.admin.admin_token_file), MOST_BYTES, config.http.body_timeout_s
     )
@@ -52,7 +54,7 @@ def create_admin_app(service: Service) -> FastAPI:
         change = await operations.change_items(upserts, list(withdraw), list(restore), field)
         return ItemsState(**operations.state().model_dump(), changed=ItemCounts(**asdict(change)))
 
-    @app.get("/v1/state", tags=["operations"], dependencies=token, responses=problems(401, 409, 500))
+    @app.get("/v1/state", tags=["operations"], dependencies=token, responses=problems(401, 403, 409, 500))
     async def get_state() -> State:
         """Return what answers now, and what may be loaded."""
         if service.batcher.serving is None:

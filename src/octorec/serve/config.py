@@ -62,6 +62,13 @@ class HttpOptions:
     body_timeout_s: Seconds = setting(10.0, "How long a body may take to arrive; 408 after that.")
     log_requests: bool = setting(True, "Log a line a request.")
     show_prompt: bool = setting(False, "Log each prompt of a model that reads tokens: its text and token ids.")
+    head_timeout_s: Seconds = setting(
+        10.0, "How long a request's head may take to arrive; 408 after that. A silent new connection is closed."
+    )
+    answer_timeout_s: Seconds = setting(30.0, "How long a client may take to read what is sent; cut off after that.")
+    max_connections: Many = setting(
+        1000, "Connections of both ports; of more, the one goes that has waited longest without a whole request."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -185,6 +192,9 @@ class AdminOptions:
     admin_token_file: str | None = setting(None, "File of bearer tokens for the admin port, one a line.")
     catalog_root: str | None = setting(None, "Folder whose subfolders are the catalog versions that may be loaded.")
     model_root: str | None = setting(None, "Folder whose subfolders are the checkpoints that may be loaded.")
+    admin_names: tuple[str, ...] | None = setting(
+        None, "Names in `Host` that the admin port answers to, besides admin_host, localhost and addresses."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -21,7 +21,7 @@ from octorec.serve.experiment import Running
 from octorec.serve.guarded import beside, guarded_body
 from octorec.serve.problems import problems
 from octorec.serve.refusal import Refusal, invalid
-from octorec.serve.schemas import ItemId, RequestId, in_words
+from octorec.serve.schemas import ItemId, RequestId, in_words, refuse_unknown
 from octorec.serve.service import Service
 
 PATH = "/v1/outcomes"
@@ -113,6 +113,7 @@ def rows_of(raw: object, now: float) -> list[dict[str, Any]]:
 
 
 def _row(raw: Any, now: float, where: str) -> dict[str, Any]:
+    refuse_unknown(raw, Outcome, where)
     try:
         outcome = Outcome.model_validate(raw)
     except ValidationError as error:

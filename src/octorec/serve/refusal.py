@@ -8,6 +8,7 @@ STATUS = {  # outcome, the label of octorec_requests_total -> HTTP status
     "ok": 200,
     "malformed": 400,  # the body is not JSON
     "unauthorized": 401,
+    "forbidden": 403,  # of the admin port: a web page asks
     "not_found": 404,
     "method_not_allowed": 405,
     "timeout": 408,
@@ -15,6 +16,7 @@ STATUS = {  # outcome, the label of octorec_requests_total -> HTTP status
     "too_large": 413,
     "unsupported_media": 415,
     "invalid": 422,
+    "head_too_large": 431,
     "cancelled": 499,  # the client hung up; nobody reads it
     "failed": 500,
     "nonfinite": 500,  # the checkpoint gives this request scores that are NaN or infinity
