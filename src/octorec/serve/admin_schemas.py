@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from octorec.serve.schemas import ItemId
 
@@ -17,8 +17,15 @@ COLUMNS = {
 }  # fmt: skip
 
 
-class CatalogVersion(BaseModel):
+Force = Annotated[StrictBool, Field(description="Whether to do it also where no item is live afterwards.")]
+
+
+class Forced(BaseModel):
     model_config = ConfigDict(extra="forbid")
+    force: Force = False
+
+
+class CatalogVersion(Forced):
     version: str = Field(description="Name of a folder below catalog_root.")
 
 
@@ -28,8 +35,7 @@ class ModelVersion(BaseModel):
     catalog: str | None = Field(None, description="Folder below catalog_root to switch to with it; else the present.")
 
 
-class Items(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class Items(Forced):
     items: Annotated[Several, Field(min_length=1)]
 
 
@@ -46,10 +52,9 @@ class ChangedItem(BaseModel):
     codes: list[Code] | None = Field(None, description="Where the catalog was imported; a new item there needs them.")
 
 
-class ItemChanges(BaseModel):
+class ItemChanges(Forced):
     """ItemChanges are all made, or none. `upsert` comes first: a new item may be withdrawn in the same call."""
 
-    model_config = ConfigDict(extra="forbid")
     upsert: list[ChangedItem] = Field([], max_length=MOST, description="Items to add or change, each once.")
     withdraw: Several = Field([], description="Items that no answer may have; they stay known in histories.")
     restore: Several = Field([], description="Withdrawn items that answers may have again, with the codes they had.")

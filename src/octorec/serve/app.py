@@ -15,6 +15,7 @@ from octorec.serve.problems import problems
 from octorec.serve.recommend import Recommender
 from octorec.serve.schemas import Answers, Recommendations, RecommendRequest
 from octorec.serve.service import Service
+from octorec.serve.way_out import AnsweredOnTheWayOut
 
 ABOUT = "Recommends items to users, and says how the server is. Every error has the shape of `Problem`."
 
@@ -31,6 +32,7 @@ def create_app(service: Service) -> FastAPI:
         await recommender.logged()
 
     app = documented_app("OctoRec", ABOUT, lifespan)
+    app.add_middleware(AnsweredOnTheWayOut, way_out=service.way_out, metrics=service.metrics)
     app.include_router(health_routes(service))
     Several = Annotated[list[RecommendRequest], Field(min_length=1, max_length=service.config.http.max_list)]
 

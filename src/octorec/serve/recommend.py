@@ -10,7 +10,8 @@ from functools import partial
 import orjson
 from fastapi import Request, Response
 
-from octorec.serve.access import HungUp, Tokens, decoded, read_body, unless_hung_up
+from octorec.serve.access import HungUp, decoded, unless_hung_up
+from octorec.serve.door import Door
 from octorec.serve.encode import encode_list
 from octorec.serve.exposure import Exposure
 from octorec.serve.refusal import STATUS, Refusal
@@ -29,16 +30,16 @@ class Recommender:
 
     def __init__(self, service: Service):
         self.service, self.config = service, service.config
-        self.tokens = Tokens(self.config.http.token_file)
+        self.door = Door(service)
 
     async def __call__(self, http: Request) -> Response:
         given = http.headers.get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         headers = {"X-Request-ID": request_id}
         try:
-            raw = await self._decoded(http)
+            client, raw = await self._decoded(http)
             async with unless_hung_up(http):
-                answered = await self._all(raw, request_id)
+                answered = await self._all(raw, request_id, client)
         except HungUp:  # each request was counted where it was cancelled
             return _json(b"", STATUS["cancelled"], headers)
         except Refusal as refusal:  # of the body as a whole
@@ -50,28 +51,29 @@ class Recommender:
             return _json(body, 200, headers)
         return _json(body, ended.status, {**headers, **ended.headers})
 
-    async def _decoded(self, http: Request) -> object:
-        self.tokens.check(http)
-        body = await read_body(http, self.config.http.max_body_bytes, self.config.http.body_timeout_s)
+    async def _decoded(self, http: Request) -> tuple[str, object]:
+        client, body = await self.door.enter(http)
         raw = decoded(body)
         if isinstance(raw, list) and not 1 <= len(raw) <= self.config.http.max_list:
             raise Refusal("invalid", f"body: got {len(raw)} requests; 1 to {self.config.http.max_list}", "body")
-        return raw
+        return client, raw
 
-    async def _all(self, raw: object, request_id: str) -> list[Ended]:
+    async def _all(self, raw: object, request_id: str, client: str) -> list[Ended]:
         if not isinstance(raw, list):
-            return [await self._one(raw, request_id)]
-        return await asyncio.gather(*(self._one(one, f"{request_id}-{number}") for number, one in enumerate(raw)))
+            return [await self._one(raw, request_id, client)]
+        several = (self._one(one, f"{request_id}-{number}", client) for number, one in enumerate(raw))
+        return await asyncio.gather(*several)
 
-    async def _one(self, raw: object, request_id: str) -> Ended:
+    async def _one(self, raw: object, request_id: str, client: str) -> Ended:
         start, running = time.monotonic(), self.service.running
         exposure = None
         try:
+            self.door.refuse_late(client, raw)
             if running is not None:
                 exposure = running.exposed(raw)
             asked = checked(raw, self.config)
             request_id = asked.request_id or request_id
-            body = await self.service.answer(asked, request_id, exposure)
+            body = await self.service.answer(asked, request_id, exposure, client)
         except Refusal as refusal:
             self._ended(refusal.outcome, refusal, request_id, start, exposure)
             return refusal, orjson.dumps(refusal.body(request_id))

@@ -14,21 +14,25 @@ from octorec.engine.engine import Engine
 from octorec.engine.rank import by_popularity
 from octorec.engine.widths import as_width
 from octorec.errors import InputError
-from octorec.serve.batcher import Batcher, Pending, Serving
+from octorec.serve.batcher import Batcher
 from octorec.serve.config import ServeConfig
 from octorec.serve.encode import encode_answer, with_timings
 from octorec.serve.experiment import Running, begin
 from octorec.serve.experiment_metrics import ExperimentMetrics
 from octorec.serve.exposure import Exposure, without_unit
 from octorec.serve.guard import GuardTask
+from octorec.serve.loads import beside
 from octorec.serve.metrics import Metrics
+from octorec.serve.pending import Pending, Serving
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import RecommendRequest
 from octorec.serve.searches import Searches
 from octorec.serve.variants import Answering, Variants, about_variant
+from octorec.serve.way_out import SHUTTING_DOWN, WayOut
 
 logger = logging.getLogger(__name__)
 STOP_S = 5.0  # for the device thread to end; what was accepted has been waited for before
+LEAST_S = 0.1  # of it, whatever is left of the way out
 SWITCH_S = 1e-4  # the device thread gets the interpreter back this soon from a busy event loop, not after 5 ms
 SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm-up is stuck
 
@@ -57,6 +61,8 @@ class Service:
         self.searches = Searches(self.batcher, self.metrics, *shares)
         self.accepted = 0  # requests that are owed an answer
         self.stopped = True  # False once the device thread would not end
+        self.way_out = WayOut()
+        self.writing = False  # to the record of an experiment
         self.variants = variants
         self.running: Running | None = None
         self.guard: GuardTask | None = None
@@ -75,9 +81,9 @@ class Service:
         self.loaded.cancel()
         if self.guard is not None:
             await self.guard.stop()
-        self.stopped = await asyncio.to_thread(self.batcher.stop, STOP_S)
-        if self.running is not None and self._ends_at is not None:
-            await self.running.close(self._ends_at - time.monotonic())
+        self.stopped = await asyncio.to_thread(self.batcher.stop, min(STOP_S, max(LEAST_S, self.left_s / 2)))
+        if self.running is not None:
+            await self.running.close(self.left_s)
 
     def drain(self) -> None:
         """Take no further requests."""
@@ -85,9 +91,28 @@ class Service:
         if self._ends_at is None:
             self._ends_at = time.monotonic() + self.config.drain.drain_timeout_s
 
+    @property
+    def left_s(self) -> float:
+        """Return the seconds that are left of the way out, once `drain` was called."""
+        assert self._ends_at is not None
+        return max(0.0, self._ends_at - time.monotonic())
+
     async def drained(self) -> None:
         while self.accepted:
             await asyncio.sleep(0.02)
+
+    async def written(self) -> None:
+        """Wait until nothing is being written to the record of an experiment."""
+        while self.writing:
+            await asyncio.sleep(0.02)
+
+    async def give_up(self) -> None:
+        """Refuse what is still open: requests that wait or run, then whatever else the ports have."""
+        self.way_out.unanswered += self.accepted
+        self.batcher.give_up(Refusal("draining", SHUTTING_DOWN))
+        for _ in range(10):  # they are told by their own handlers
+            await asyncio.sleep(0.01)
+        self.way_out.give_up()
 
     @property
     def serving(self) -> Serving:
@@ -117,17 +142,32 @@ class Service:
         self.batcher.serving = serving
         self.metrics.now_serving(serving.model, serving.engine.catalog.version)
 
-    async def answer(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None = None) -> bytes:
-        """Return the encoded answer to a checked request, or raise a Refusal. exposure: says which variant answers."""
+    def refuse_early(self, client: str, deadline_ms: float | None = None) -> None:
+        """Raise a Refusal where a further request of a client would only be refused later; before more work on it.
+
+        deadline_ms: the request's, as far as it is known; None before its body is read.
+        """
+        self._refuse_unless_ready()
+        self.batcher.refuse_if_full(client)
+        if deadline_ms is not None and self.batcher.waiting:
+            self.batcher.refuse_if_late(client, time.monotonic() + deadline_ms / 1e3)
+
+    async def answer(
+        self, asked: RecommendRequest, request_id: str, exposure: Exposure | None = None, client: str = ""
+    ) -> bytes:
+        """Return the encoded answer to a checked request, or raise a Refusal.
+
+        exposure: says which variant answers. client: whose turn it takes in the queue.
+        """
         self._refuse_unless_ready()
         self.accepted += 1
         try:
-            return await self._answer(asked, request_id, exposure)
+            return await self._answer(asked, request_id, exposure, client)
         finally:
             self.accepted -= 1
 
-    async def _answer(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None) -> bytes:
-        pending = self._accept(asked, request_id, exposure)
+    async def _answer(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None, client: str) -> bytes:
+        pending = self._accept(asked, request_id, exposure, client)
         if pending.parsed.source == "popularity":
             before = pending.started = pending.finished = time.monotonic()
             ranked = await asyncio.to_thread(by_popularity, pending.parsed)  # may look at every item of a catalog
@@ -147,9 +187,9 @@ class Service:
         milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
         return with_timings(answer, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3})
 
-    def _accept(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None) -> Pending:
+    def _accept(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None, client: str) -> Pending:
         """Check a request against what answers now, unless the queue is full."""
-        self.batcher.refuse_if_full()
+        self.batcher.refuse_if_full(client)
         arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
         engine = serving.engine
         width: Any = asked.beam_width
@@ -170,22 +210,23 @@ class Service:
             logger.info("prompt", extra=shown)
         deadline = arrived + (asked.deadline_ms or self.config.batch.default_deadline_ms) / 1e3
         future = asyncio.get_running_loop().create_future()
-        return Pending(request, serving, parsed, deadline, future, arrived, arrived)
+        return Pending(request, serving, parsed, deadline, future, arrived, arrived, client=client)
 
     def _refuse_unless_ready(self) -> None:
         if self.state == "draining":
-            raise Refusal("draining", "the server is shutting down")
+            raise Refusal("draining", SHUTTING_DOWN)
         if self.state not in ("ready", "ending"):
             raise Refusal("not_ready", "the server is still loading")
 
     async def warm_up(self, engine: Engine) -> None:
         """Make every bucket of `engine` ready; on a GPU one by one between batches, as nothing may run beside a
         capture. Elsewhere nothing is captured, and the smallest and the largest batches run."""
-        elsewhere = self.batcher.between_batches if engine.device.type == "cuda" else asyncio.to_thread
+        elsewhere = self.batcher.between_batches if engine.device.type == "cuda" else beside
         slowest = 0.0
         for bucket in engine.buckets() if engine.rows_are_fixed else engine.policy.buckets.ends():
             seconds = await elsewhere(partial(warm_up, engine, bucket))
             slowest = max(slowest, seconds)
+            self.batcher.pace(engine).add(bucket.widths, bucket.size, seconds)
             _log_bucket(engine, bucket, seconds)
         if engine.device.type == "cuda":
             await elsewhere(engine.measure_margin)
@@ -193,9 +234,9 @@ class Service:
 
     async def _load(self) -> None:
         try:
-            engine, max_batch = await asyncio.to_thread(self._loaded_engine)
+            engine, max_batch = await beside(self._loaded_engine)
             serving = Serving(engine, self.model)
-            answering = {} if self.variants is None else await asyncio.to_thread(self.variants.load, serving)
+            answering = {} if self.variants is None else await beside(partial(self.variants.load, serving))
             self.domains = {one: Serving(one, self.model) for one in engine.domains.values() if one is not engine}
             others = tuple(dict.fromkeys(one.serving for one in answering.values() if one.serving is not serving))
             others += tuple(self.domains.values())
@@ -225,7 +266,11 @@ class Service:
                 self.batcher.stuck_after_s = max(before, self.batcher.stuck_after_s)
                 warm.add(one.serving)
         metrics = ExperimentMetrics(self.metrics.registry)
-        self.running = await asyncio.to_thread(begin, variants.experiment, answering, self.config, metrics)
+        self.writing = True
+        try:
+            self.running = await asyncio.to_thread(begin, variants.experiment, answering, self.config, metrics)
+        finally:
+            self.writing = False
         self.running.switch.look()
         self.guard = GuardTask(self.running)
         self.guard.start()
