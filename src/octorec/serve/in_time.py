@@ -16,7 +16,7 @@ D = TypeVar("D", bound=Due)
 def chosen(waiting: Sequence[D], most: int, now: float, seconds: Callable[[int], float]) -> tuple[list[D], list[D]]:
     """Return the batch to run now, and who is given up: has less time left than it takes, so that no later one helps.
 
-    waiting: in the order in which they are to be served. most: of a batch. seconds: how long a batch of a given size takes.
+    waiting: in the order in which they are to be served. most: of a batch. seconds: how long a batch of a size takes.
     The batch is the first `most` where all of them are in time. Else it is of the size that serves most a second. Where
     nobody is in time, it has who has most time left: so the pace is measured, and what was slow once is not for ever.
     """
