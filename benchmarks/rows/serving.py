@@ -141,3 +141,15 @@ class OverloadRow(Row):
     statuses: dict[str, int]  # answers by HTTP status, or `reset`
     cores: int
     load: float  # of the machine in the last minute: what else ran beside it
+
+
+@dataclass(frozen=True)
+class LimitsCostRow(Row):
+    """One request after the other, to a server with its limits or without, by turns."""
+
+    number: int  # of the round
+    side: str  # `with` or `without` the limits
+    p50_ms: float  # of a request
+    processor_ms: float  # of the server, a request
+    requests: int
+    load: float  # of the machine in the last minute: what else ran beside it
