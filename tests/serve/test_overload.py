@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def timed(checkpoint: Path, *flags: str) -> Iterator[int]:
     """The port of a server whose batches take as long whatever else runs here."""
-    with serving(command(sys.executable, str(checkpoint), *flags)) as (url, _):
+    with serving(command(sys.executable, str(checkpoint), "--drain-timeout-s", "0.5", *flags)) as (url, _):
         yield int(url.rpartition(":")[2])
 
 
@@ -37,7 +37,7 @@ def test_deadlines_are_kept_at_twice_and_ten_times_the_capacity(checkpoint: Path
         assert 0.6 * RATE < most < 1.1 * RATE
         for times, deadline_s, share in ((2, 0.5, 0.9), (2, 1.0, 0.9), (2, 3.0, 0.9), (10, 1.0, 0.8)):
             sent = requests(ITEMS, deadline_ms=deadline_s * 1e3)
-            found = await goodput(port, sent, times * most, 7, deadline_s + 1)
+            found = await goodput(port, sent, times * most, 5, deadline_s + 1)
             print(f"{times}x, {deadline_s:g} s: {found.good / most:.0%} of {most:.1f}/s, {found}")
             assert found.good > share * most
             assert set(found.statuses) <= {"200", "503", "504"}
@@ -48,10 +48,9 @@ def test_deadlines_are_kept_at_twice_and_ten_times_the_capacity(checkpoint: Path
 
 def test_a_polite_client_keeps_its_answers_beside_eight_connections_of_lists(checkpoint: Path) -> None:
     async def test(port: int) -> None:
-        for deadline_ms in (None, 2000):
-            answered, sent = await polite_share(port, ITEMS, 6, RATE / 4, deadline_ms)
-            print(f"{answered} of {sent} answered, deadline {deadline_ms}")
-            assert answered >= 0.95 * sent
+        answered, sent = await polite_share(port, ITEMS, 6, RATE / 4)
+        print(f"{answered} of {sent} answered")
+        assert answered >= 0.95 * sent
 
     with timed(checkpoint) as port:
         asyncio.run(test(port))
