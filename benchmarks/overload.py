@@ -29,27 +29,35 @@ async def run(port: int, items: list[str], side: str, keep: Callable[[OverloadRo
     """Run every overload, and hand on a row of each."""
     most = await capacity(port, requests(items), 4, at_once=16)
 
-    def row(attack: str, figure: str, value: float, found: Goodput | None = None) -> None:
+    def measured(attack: str, figure: str, value: float, found: Goodput | None = None) -> None:
         found = found or Goodput(0, 0, {}, 0)
-        more = {"asked_per_s": round(found.asked, 1), "client_cores": round(found.client_cores, 3)}
-        keep(
-            OverloadRow(
-                side=side, attack=attack, figure=figure, value=round(value, 3), capacity_per_s=round(most, 1),
-                statuses=found.statuses, cores=os.cpu_count() or 1, load=round(os.getloadavg()[0], 1), **more,
-            )
-        )  # fmt: skip
+        row = OverloadRow(
+            side=side,
+            attack=attack,
+            figure=figure,
+            value=round(value, 3),
+            capacity_per_s=round(most, 1),
+            asked_per_s=round(found.asked, 1),
+            client_cores=round(found.client_cores, 3),
+            statuses=found.statuses,
+            cores=os.cpu_count() or 1,
+            load=round(os.getloadavg()[0], 1),
+        )
+        keep(row)
 
     for times, deadline_s in LOADS:
         sent = requests(items, deadline_ms=deadline_s * 1e3)
         found = await goodput(port, sent, times * most, SECONDS, deadline_s + 1)
-        row(f"{times} times the capacity, deadline {deadline_s:g} s", "goodput over capacity", found.good / most, found)
+        measured(
+            f"{times} times the capacity, deadline {deadline_s:g} s", "goodput over capacity", found.good / most, found
+        )
         await asyncio.sleep(deadline_s)
     small, large = requests(items), requests(items, length=6500)
     mixed = [large[number] if number % 10 < 3 else small[number] for number in range(len(small))]
     found = await goodput(port, mixed, 10 * most, SECONDS, 60)
-    row("10 times the capacity, 30 % bodies of 45 KB", "goodput over capacity", found.good / most, found)
+    measured("10 times the capacity, 30 % bodies of 45 KB", "goodput over capacity", found.good / most, found)
     answered, asked = await polite_share(port, items, SECONDS, RATE / 4)
-    row("8 connections of lists of 64", "answered share of a polite client", answered / asked)
+    measured("8 connections of lists of 64", "answered share of a polite client", answered / asked)
 
 
 def main() -> None:

@@ -34,7 +34,8 @@ AT_MOST = 1.02  # times the median without the limits
 async def asked(port: int, pid: int, sent: Sequence[bytes], seconds: float) -> tuple[float, float, int]:
     """Return the median milliseconds of a request, the server's processor milliseconds of each, and their number."""
     wire, process = Wire(port), psutil.Process(pid)
-    before, end, times = sum(process.cpu_times()[:2]), time.perf_counter() + seconds, []
+    before, end = sum(process.cpu_times()[:2]), time.perf_counter() + seconds
+    times: list[float] = []
     while time.perf_counter() < end:
         answer = await wire.ask(sent[len(times) % len(sent)])
         assert answer.status == "200", answer
