@@ -41,7 +41,7 @@ from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, PrefillRow, R
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
 from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenTrainingRow, QwenVerdictRow
 from benchmarks.rows.qwen_speed import ProbeFailure, ProbeRow, QwenSpeedFailure, QwenSpeedRow, QwenStepRow
-from benchmarks.rows.serving import OverheadRow, ServeRow, SoakRow, StartRow
+from benchmarks.rows.serving import LimitsCostRow, OverheadRow, OverloadRow, ServeRow, SoakRow, StartRow
 from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
 
 R = TypeVar("R", bound=Row)
@@ -74,6 +74,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "kernels.jsonl": (KernelRow, KernelCeilings, KernelFailure),
     "online_calibration.jsonl": (OnlineCellRow, SampleRatioRow),
     "online_replay.jsonl": (ReplayRow,),
+    "overload.jsonl": (OverloadRow, LimitsCostRow),
     "policies.jsonl": (PolicyRow, RateRow, AutoRow, PrefillRow),
     "products.jsonl": (ProductRow, ProductFailure),
     "quality.jsonl": (TrainingRow, FloorRow, SetVerdict, PooledVerdict),

@@ -167,8 +167,8 @@ async def listening(engine: Engine, **settings: Any) -> AsyncIterator[tuple[Serv
 class Process:
     """`octorec serve` as a shell starts it."""
 
-    def __init__(self, checkpoint: Path, *flags: str):
-        command = [sys.executable, "-m", "octorec", "serve", str(checkpoint), "--port", "0", *flags]
+    def __init__(self, checkpoint: Path, *flags: str, program: Sequence[str] = ("-m", "octorec")):
+        command = [sys.executable, *program, "serve", str(checkpoint), "--port", "0", *flags]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         self.lines: list[dict[str, Any]] = []

@@ -1,48 +1,20 @@
-"""Bearer tokens say who may ask, and limits how much: bodies are bounded."""
+"""Bodies are bounded in bytes and time, and nobody works for a client that has hung up."""
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from email.message import Message
-from hashlib import sha256
 
 import orjson
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from octorec.errors import InputError
-from octorec.reading import read_text
 from octorec.serve.refusal import Refusal
 
-CALLER: ContextVar[str] = ContextVar("CALLER", default="")  # whose request a task answers; "": nobody is asked
 PLAIN = {"content-encoding": {"", "identity"}, "transfer-encoding": {"", "chunked"}}  # what these headers may say
 LONGEST_LENGTH = 20  # digits
 LARGE = 2**17  # bytes of a body that are decoded in more than a millisecond
 BETWEEN_S = 0.002  # for everybody else between two of them
-
-
-class Tokens:
-    """Tokens are the bearer tokens of a file, one a line; without a file nobody is asked for one."""
-
-    def __init__(self, path: str | None):
-        self._digests = [] if path is None else [_digest(token) for token in _read(path)]
-
-    def check(self, request: Request) -> None:
-        """Refuse a request without a token of the file. Takes as long for a wrong token as for a right one.
-
-        `CALLER` is the digest of its token from then on.
-        """
-        CALLER.set("")
-        if not self._digests:
-            return
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        given = _digest(token.strip())
-        matches = [hmac.compare_digest(given, known) for known in self._digests]
-        if scheme.lower() != "bearer" or not any(matches):
-            raise Refusal("unauthorized", "Authorization: Bearer TOKEN is missing or wrong", "authorization")
-        CALLER.set(given.hex())
 
 
 def refuse_encodings(request: Request) -> None:
@@ -126,14 +98,3 @@ async def unless_hung_up(request: Request) -> AsyncIterator[None]:
 
 def _too_large(most: int) -> Refusal:
     return Refusal("too_large", f"the body has more than {most} bytes", "body")
-
-
-def _digest(token: str) -> bytes:
-    return sha256(token.encode("utf-8", "surrogateescape")).digest()
-
-
-def _read(path: str) -> list[str]:
-    tokens = [line.strip() for line in read_text(path, "token_file").splitlines() if line.strip()]
-    if not tokens:
-        raise InputError("token_file", path, "holds no token: one a line")
-    return tokens

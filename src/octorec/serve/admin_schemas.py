@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from octorec.serve.schemas import FIRST, ItemId
 
@@ -20,8 +20,15 @@ COLUMNS = {
 }  # fmt: skip
 
 
-class CatalogVersion(BaseModel):
+Force = Annotated[StrictBool, Field(description="Whether to do it also where no item is live afterwards.")]
+
+
+class Forced(BaseModel):
     model_config = ConfigDict(extra="forbid")
+    force: Force = False
+
+
+class CatalogVersion(Forced):
     version: str = Field(description="Name of a folder below catalog_root.")
 
 
@@ -31,8 +38,7 @@ class ModelVersion(BaseModel):
     catalog: str | None = Field(None, description="Folder below catalog_root to switch to with it; else the present.")
 
 
-class Items(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class Items(Forced):
     items: Annotated[Several, Field(min_length=1)]
 
 
@@ -49,10 +55,9 @@ class ChangedItem(BaseModel):
     codes: Codes | None = Field(None, description="Where the catalog was imported; a new item there needs them.")
 
 
-class ItemChanges(BaseModel):
+class ItemChanges(Forced):
     """ItemChanges are all made, or none. `upsert` comes first: a new item may be withdrawn in the same call."""
 
-    model_config = ConfigDict(extra="forbid")
     upsert: Annotated[list[ChangedItem], FIRST] = Field(
         [], max_length=MOST, description="Items to add or change, each once."
     )

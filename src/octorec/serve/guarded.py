@@ -10,8 +10,9 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from octorec.files import without_doubles
-from octorec.serve.access import Tokens, decoded, read_body
+from octorec.serve.access import decoded, read_body
 from octorec.serve.refusal import Refusal
+from octorec.serve.tokens import Tokens
 
 SMALL = 2**14  # bytes of a body that is checked within a millisecond
 Made = TypeVar("Made")

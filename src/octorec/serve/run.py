@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,20 +17,23 @@ from fastapi import FastAPI
 
 from octorec.errors import InputError
 from octorec.reading import reason
-from octorec.serve.access import Tokens
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.connections import Connections, affordable, look_for_descriptors
+from octorec.serve.loads import hanging
 from octorec.serve.logs import end_now, log_as_json
 from octorec.serve.metrics import Metrics
 from octorec.serve.protocol import Bounded
 from octorec.serve.service import Service
+from octorec.serve.tokens import Tokens, warn_if_open
 from octorec.serve.variants import has_ended, read_variants
 from octorec.serve.versions import load_engine, versions
 
 logger = logging.getLogger(__name__)
 TICKS = 10  # of uvicorn a second
+LAST_S, LAST_SHARE = 2.0, 0.25  # of the way out, the less of both: for refusals and for what has to be closed
+SENT_S = 0.5  # for answers that are being written when the last was found
 
 
 class Server(uvicorn.Server):
@@ -69,6 +73,8 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
     if config.admin.admin_port is not None:
         sockets.append(listen(config.admin.admin_host, config.admin.admin_port, "admin_host"))
     lines = log_as_json()
+    for path in filter(None, (config.http.token_file, config.admin.admin_token_file)):
+        warn_if_open(path)
     if variants is not None and has_ended(variants):  # a restart must not take the service down
         logger.warning("experiment has ended: take it out of the settings", extra={"experiment": config.ab.experiment})
         variants = None
@@ -80,7 +86,9 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
         raise service.error
     if not service.stopped:
         logger.error("the device thread does not end")
-        end_now(1)
+    failed = bool(service.way_out.unanswered) or not service.stopped
+    if failed or hanging():  # a load that hangs may be in a library that does not survive the end of the interpreter
+        end_now(int(failed))
 
 
 def listen(host: str, port: int, field: str) -> list[socket.socket]:
@@ -118,25 +126,51 @@ def server_on(app: FastAPI, host: str, port: int, config: ServeConfig, open_ones
     own = Connections(config.http.max_connections, Metrics()) if open_ones is None else open_ones
     protocol: Any = partial(Bounded, options=config.http, open_ones=own)
     options: dict[str, Any] = {"log_config": None, "access_log": False, "ws": "none", "server_header": False}
-    options |= {"timeout_keep_alive": max(1, round(config.http.keep_alive_s)), "timeout_graceful_shutdown": 5}
-    return Server(uvicorn.Config(app, host, port, http=protocol, **options), own)
+    options |= {"timeout_keep_alive": max(1, round(config.http.keep_alive_s)), "timeout_graceful_shutdown": 1}
+    return Server(uvicorn.Config(app, host, port, http=protocol, proxy_headers=False, **options), own)  # see `clients`
 
 
 async def _drain(service: Service, servers: list[Server]) -> None:
-    """End the servers: ready says 503 at once; then new requests are refused; the end comes with the last answer."""
+    """End the servers: ready says 503 at once; then new requests are refused; the end comes with the last answer.
+
+    Near the limit what is left is refused too. The process ends at the limit, whatever hangs.
+    """
     logger.info("draining", extra={"accepted": service.accepted})
     service.state = "ending"
     await asyncio.sleep(service.config.drain.drain_delay_s)
     service.drain()
+    _end_at_the_limit(service.left_s)
     try:
-        async with asyncio.timeout(service.config.drain.drain_timeout_s):
+        async with asyncio.timeout(service.left_s - min(LAST_S, service.left_s * LAST_SHARE)):
             await service.drained()
     except TimeoutError:
         logger.error("ended with requests unanswered", extra={"accepted": service.accepted})
     if not service.loaded.done():
+        await service.written()
         end_now(0)  # loading cannot be interrupted, and nothing was accepted
+    if not service.accepted:
+        await _sent(service)
+    await service.give_up()
     for server in servers:
         server.should_exit = True
+
+
+async def _sent(service: Service) -> None:
+    """Wait for answers that are being written, and not long for a client that is slow."""
+    for _ in range(round(SENT_S / 0.01)):
+        if not len(service.way_out):
+            return
+        await asyncio.sleep(0.01)
+
+
+def _end_at_the_limit(seconds: float) -> None:
+    def end() -> None:
+        logger.error("ended at the limit of the way out")
+        end_now(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _end_if_loading_fails(service: Service, servers: list[Server]) -> None:
