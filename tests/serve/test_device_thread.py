@@ -236,7 +236,7 @@ def test_a_fault_in_ranking_or_encoding_is_that_requests_alone(step: str, monkey
         async with served(engine) as (service, client):
             with monkeypatch.context() as patch:
                 where = (
-                    "octorec.engine.rank.Found.ranked" if step == "ranked" else "octorec.serve.service.encode_answer"
+                    "octorec.engine.rank.Found.ranked" if step == "ranked" else "octorec.serve.recommend.encode_answer"
                 )
                 patch.setattr(where, failing(MemoryError()))
                 assert (await ask(client)).status_code == 500

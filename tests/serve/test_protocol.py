@@ -1,6 +1,7 @@
 """Connections are bounded in bytes, lines, time and number, and health answers whatever a client does with its own."""
 
 import asyncio
+import socket
 import time
 from collections import Counter
 from dataclasses import replace
@@ -206,6 +207,22 @@ def test_a_refusal_arrives_while_the_body_is_still_sent() -> None:
                     assert b"connection: close" in said.lower()
 
     run(test())
+
+
+def test_clients_that_are_gone_before_their_refusal_are_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    head = b"HEAD /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+
+    async def test() -> None:
+        async with listening(make_engine()) as (_, port):
+            for steps in range(20):  # of the event loop: after one of them the request is read and not answered yet
+                with socket.create_connection(("127.0.0.1", port)) as client:
+                    client.sendall(head)
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+            assert status(await asked(port, post())) == "200"
+
+    run(test())
+    assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.slow

@@ -222,8 +222,7 @@ class Bounded(HttpToolsProtocol):
         transport = self.raw
         unsent = transport.get_write_buffer_size()
         self._within("end", self.options.answer_timeout_s if unsent else LINGER_S, self.drop)
-        if self.in_message and not transport.is_closing():
-            transport.write_eof()
+        if self.in_message and not transport.is_closing() and _half_closed(transport):
             transport.resume_reading()
         else:
             transport.close()
@@ -284,6 +283,15 @@ class Waiting(FlowControl):
     def resume_reading(self) -> None:
         if not self._connection.pipeline and not self._connection.deaf:
             super().resume_reading()
+
+
+def _half_closed(transport: Any) -> bool:
+    """Send no more on a connection; False where its client is gone already."""
+    try:
+        transport.write_eof()
+    except OSError:
+        return False
+    return True
 
 
 async def _answer(cycle: RequestResponseCycle, app: App, scope: Any, receive: Any, send: Any) -> None:
