@@ -32,9 +32,10 @@ test-all: test
 	$(TOGETHER) -m 'slow or gpu' --ignore tests/serve
 	$(TESTS) -m 'slow or gpu' tests/serve
 
-# Minutes, and the package index: wheel and sdist in a new virtual environment with all extras; aiperf in another.
+# Minutes, and the package index: wheel and sdist in a new virtual environment with all extras; aiperf in another. The
+# server under overloads, which needs an idle machine.
 test-long: install
-	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest tests/fresh_install.py tests/load_tools.py
+	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest tests/fresh_install.py tests/load_tools.py tests/serve/long_runs.py
 
 check: install
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import (
+    attack_report,
     calibration_report,
     catalog_load_report,
     exact_report,
@@ -183,6 +184,8 @@ RENDER: dict[str, Callable[[], str]] = {
     "serve_line": serve_report.line,
     "serve_overhead": serve_report.overhead,
     "serve_settings": serve_report.settings,
+    "attacks": attack_report.attacks,
+    "attack_answers": attack_report.answers,
     "serve_soak": serve_report.soak,
     "catalog_load": catalog_load_report.loads,
     "semantic_ids": semantic_ids_report.fits,

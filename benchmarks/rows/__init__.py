@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from benchmarks import records
 from benchmarks.records import Row
+from benchmarks.rows.attacks import AttackAnswerRow, AttackRow
 from benchmarks.rows.checks import EngineCheck, LayerCheck
 from benchmarks.rows.cpu import AnalyzeRow, CatalogLoadRow, CodebookRecall, CodebookRow, QuantizeRow, SteadyRow
 from benchmarks.rows.engine import (
@@ -40,7 +41,7 @@ from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, PrefillRow, R
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
 from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenTrainingRow, QwenVerdictRow
 from benchmarks.rows.qwen_speed import ProbeFailure, ProbeRow, QwenSpeedFailure, QwenSpeedRow, QwenStepRow
-from benchmarks.rows.serving import OverheadRow, ServeRow, SoakRow, StartRow
+from benchmarks.rows.serving import LimitsCostRow, OverheadRow, OverloadRow, ServeRow, SoakRow, StartRow
 from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
 
 R = TypeVar("R", bound=Row)
@@ -48,6 +49,7 @@ R = TypeVar("R", bound=Row)
 FILES: dict[str, tuple[type[Row], ...]] = {
     "ablation.jsonl": (AblationRow, AblationFailure),
     "analyze.jsonl": (AnalyzeRow,),
+    "attacks.jsonl": (AttackRow, AttackAnswerRow),
     "attention_and_beam.jsonl": (AttentionRow,),
     "before_after.jsonl": (EngineRow, MixedRow),
     "calibration.jsonl": (PopulationRow, NllRow),
@@ -72,6 +74,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "kernels.jsonl": (KernelRow, KernelCeilings, KernelFailure),
     "online_calibration.jsonl": (OnlineCellRow, SampleRatioRow),
     "online_replay.jsonl": (ReplayRow,),
+    "overload.jsonl": (OverloadRow, LimitsCostRow),
     "policies.jsonl": (PolicyRow, RateRow, AutoRow, PrefillRow),
     "products.jsonl": (ProductRow, ProductFailure),
     "quality.jsonl": (TrainingRow, FloorRow, SetVerdict, PooledVerdict),

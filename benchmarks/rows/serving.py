@@ -125,3 +125,31 @@ class StartRow(Row):
     kernels_compiled: int  # new entries of Triton's cache on disk
     memory_gb: float  # most GPU memory that was reserved, 10^9 bytes
     n_items: int  # of the catalog
+
+
+@dataclass(frozen=True)
+class OverloadRow(Row):
+    """What is left of a server in one overload, on a device whose batches all take as long."""
+
+    side: str  # `before` or `after` the server's limits
+    attack: str  # in words
+    figure: str  # what `value` is
+    value: float
+    capacity_per_s: float  # of the server in the same process, asked by as many clients as a batch holds and more
+    asked_per_s: float
+    client_cores: float  # processor seconds of the load tool a second
+    statuses: dict[str, int]  # answers by HTTP status, or `reset`
+    cores: int
+    load: float  # of the machine in the last minute: what else ran beside it
+
+
+@dataclass(frozen=True)
+class LimitsCostRow(Row):
+    """One request after the other, to a server with its limits or without, by turns."""
+
+    number: int  # of the round
+    side: str  # `with` or `without` the limits
+    p50_ms: float  # of a request
+    processor_ms: float  # of the server, a request
+    requests: int
+    load: float  # of the machine in the last minute: what else ran beside it

@@ -15,7 +15,7 @@ from octorec.bench.requests import bodies
 from octorec.bench.run import bench, connections
 from octorec.errors import InputError
 from octorec.report.bench import draw
-from octorec.serve.access import Tokens
+from octorec.serve.tokens import Tokens
 
 
 @pytest.mark.parametrize(

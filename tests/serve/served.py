@@ -28,6 +28,7 @@ from octorec.models.weights import save
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
+from octorec.serve.connections import Connections
 from octorec.serve.run import server_on
 from octorec.serve.service import Service
 
@@ -135,7 +136,7 @@ async def served(engine: Engine, **config: Any) -> AsyncIterator[tuple[Service, 
 async def administered(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the admin application over a service that `served` started."""
     transport = httpx.ASGITransport(create_admin_app(service))
-    async with httpx.AsyncClient(transport=transport, base_url="http://admin", timeout=60) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client:
         yield client
 
 
@@ -154,7 +155,8 @@ async def listening(engine: Engine, **settings: Any) -> AsyncIterator[tuple[Serv
     """The application on a free port of this machine."""
     config = ServeConfig.of(port=0, log_requests=False, **settings)
     service = Service(lambda: engine, "first", config)
-    server = server_on(create_app(service), config.http.host, 0, config)
+    open_ones = Connections(config.http.max_connections, service.metrics)
+    server = server_on(create_app(service), config.http.host, 0, config, open_ones)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started and service.state == "ready", "it listens")
     yield service, server.servers[0].sockets[0].getsockname()[1]
@@ -165,8 +167,8 @@ async def listening(engine: Engine, **settings: Any) -> AsyncIterator[tuple[Serv
 class Process:
     """`octorec serve` as a shell starts it."""
 
-    def __init__(self, checkpoint: Path, *flags: str):
-        command = [sys.executable, "-m", "octorec", "serve", str(checkpoint), "--port", "0", *flags]
+    def __init__(self, checkpoint: Path, *flags: str, program: Sequence[str] = ("-m", "octorec")):
+        command = [sys.executable, *program, "serve", str(checkpoint), "--port", "0", *flags]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         self.lines: list[dict[str, Any]] = []

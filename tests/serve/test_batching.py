@@ -13,8 +13,9 @@ from served import Gate, make_engine, run, served, until
 
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
-from octorec.serve.batcher import Batcher, Pending, Serving
+from octorec.serve.batcher import Batcher
 from octorec.serve.metrics import Metrics
+from octorec.serve.pending import Pending, Serving
 
 
 def gate(engine: Engine) -> Gate:
@@ -110,7 +111,7 @@ def test_an_expired_request_never_reaches_the_device() -> None:
             gate(engine).shut()
             held = asyncio.create_task(ask(client, first))
             await until(gate(engine).entered.is_set, "the device is held")
-            expired = await ask(client, late, deadline_ms=30)  # while the device is held
+            expired = await ask(client, late, deadline_ms=500)  # while the device is held
             others = [asyncio.create_task(ask(client, request)) for request in live]
             await until(lambda: service.batcher.waiting == 2, "the expired one has left the queue")
             gate(engine).batches.clear()

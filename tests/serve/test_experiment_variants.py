@@ -16,8 +16,8 @@ from octorec.engine.memory import folder_bytes, free_bytes, model_bytes
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.online import record as records
 from octorec.models.weights import save
-from octorec.serve.batcher import Serving
 from octorec.serve.config import ServeConfig
+from octorec.serve.pending import Serving
 from octorec.serve.variants import Answering, checkpoint_version, has_ended, read_variants
 from octorec.serve.versions import load_engine
 

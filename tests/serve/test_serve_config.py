@@ -105,6 +105,14 @@ prefix_shared: true
 domain: video
 task: ad
 show_prompt: true
+head_timeout_s: 2
+answer_timeout_s: 7
+max_connections: 300
+admin_names: [octorec.internal]
+trusted_proxies: 10.0.0.0/8, ::1
+client_header: X-Client
+load_timeout_s: 60
+max_load_bytes: 1000
 """
 
 
@@ -126,7 +134,10 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
     (tmp_path / "serve.yaml").write_text(FILE)
     config = read_config(tmp_path / "serve.yaml", {"port": 9002})
     assert config == ServeConfig(
-        HttpOptions("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False, True),
+        HttpOptions(
+            *("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False, True, 2.0, 7.0, 300),
+            *("10.0.0.0/8, ::1", "X-Client"),
+        ),
         EngineOptions(
             *(
                 "cuda",
@@ -151,7 +162,7 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
             )
         ),
         BatchOptions(8, 2.0, 100, 500.0, 3.0, 0.25, 0.01),
-        AdminOptions(9001, "localhost", "secret", "catalogs", "models"),
+        AdminOptions(9001, "localhost", "secret", "catalogs", "models", ("octorec.internal",), 60.0, 1000),
         ExperimentOptions("ab.yaml", "experiments", "salt", "member"),
         DrainOptions(4.0, 6.0),
     )

@@ -192,7 +192,7 @@ def test_what_only_the_server_can_do_wrong(address: str, monkeypatch: pytest.Mon
         ):
             monkeypatch.setattr(Service, "not_ready", property(broken))
             monkeypatch.setattr(Service, "not_live", property(broken))
-            monkeypatch.setattr("octorec.serve.asking.read_body", broken)
+            monkeypatch.setattr("octorec.serve.door.read_body", broken)
             method = "POST" if address == "/v1/recommend" else "GET"
             error = problem(await client.request(method, address), 500, "failed")
             assert "secret" not in json.dumps(error)

@@ -43,7 +43,7 @@ async def send(client: httpx.AsyncClient, arguments: list[str]) -> dict[str, Any
 
 def test_every_curl_line_is_answered(tmp_path: Path) -> None:
     catalog = make_catalog(190, ids=IDS)
-    catalog.save(tmp_path / "catalogs" / "2026-11-24")
+    make_catalog(190, seed=1, ids=IDS).save(tmp_path / "catalogs" / "2026-11-24")
     save_checkpoint(tmp_path / "models" / "fp8-2", catalog)
     roots: dict[str, Any] = {"catalog_root": str(tmp_path / "catalogs"), "model_root": str(tmp_path / "models")}
     roots |= {"batch_sizes": (1,), "beam_widths": (16,), "default_beam_width": 16}  # of the second model

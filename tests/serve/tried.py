@@ -15,9 +15,9 @@ from octorec.engine.engine import Engine
 from octorec.evaluate.online.assign import assign
 from octorec.evaluate.online.experiment import Experiment, parse_experiment
 from octorec.serve.app import create_app
-from octorec.serve.batcher import Serving
 from octorec.serve.config import ServeConfig
 from octorec.serve.experiment import Running
+from octorec.serve.pending import Serving
 from octorec.serve.service import Service
 from octorec.serve.variants import Answering, Variants
 from tests.serve import served

@@ -1,52 +1,40 @@
-"""Bearer tokens say who may ask, and limits how much: bodies are bounded."""
+"""Bodies are bounded in bytes and time, and nobody works for a client that has hung up."""
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
-from hashlib import sha256
+from email.message import Message
 
 import orjson
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from octorec.errors import InputError
-from octorec.reading import read_text
 from octorec.serve.refusal import Refusal
 
-CALLER: ContextVar[str] = ContextVar("CALLER", default="")  # whose request a task answers; "": nobody is asked
+PLAIN = {"content-encoding": {"", "identity"}, "transfer-encoding": {"", "chunked"}}  # what these headers may say
+LONGEST_LENGTH = 20  # digits
+LARGE = 2**17  # bytes of a body that are decoded in more than a millisecond
+BETWEEN_S = 0.002  # for everybody else between two of them
 
 
-class Tokens:
-    """Tokens are the bearer tokens of a file, one a line; without a file nobody is asked for one."""
-
-    def __init__(self, path: str | None):
-        self._digests = [] if path is None else [_digest(token) for token in _read(path)]
-
-    def check(self, request: Request) -> None:
-        """Refuse a request without a token of the file. Takes as long for a wrong token as for a right one.
-
-        `CALLER` is the digest of its token from then on.
-        """
-        CALLER.set("")
-        if not self._digests:
-            return
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        given = _digest(token.strip())
-        matches = [hmac.compare_digest(given, known) for known in self._digests]
-        if scheme.lower() != "bearer" or not any(matches):
-            raise Refusal("unauthorized", "Authorization: Bearer TOKEN is missing or wrong", "authorization")
-        CALLER.set(given.hex())
+def refuse_encodings(request: Request) -> None:
+    """Refuse a body that is not plain UTF-8: compressed, by whatever header says so, or in another character set."""
+    for name, plain in PLAIN.items():
+        codings = ",".join(request.headers.getlist(name)).lower().split(",")
+        if not {coding.strip() for coding in codings} <= plain:
+            raise Refusal("unsupported_media", f"{name}: send the body as it is", name)
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    charset = message.get_param("charset", "utf-8")
+    if not isinstance(charset, str) or charset.lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise Refusal("unsupported_media", "content-type: send UTF-8", "content-type")
 
 
 async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
     """Read the body, of at most `most` bytes, within `timeout_s`; a compressed one is refused."""
-    coding = request.headers.get("content-encoding", "identity")
-    if coding.lower() != "identity":
-        raise Refusal("unsupported_media", f"Content-Encoding: {coding}: send the body as it is", "content-encoding")
+    refuse_encodings(request)
     declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > most:
+    if declared.isascii() and declared.isdigit() and (len(declared) > LONGEST_LENGTH or int(declared) > most):
         raise _too_large(most)
     parts: list[bytes] = []
     total = 0
@@ -61,7 +49,17 @@ async def read_body(request: Request, most: int, timeout_s: float) -> bytes:
         raise Refusal("timeout", f"the body did not arrive within {timeout_s:g} s", "body") from None
     except ClientDisconnect:
         raise Refusal("cancelled", "the client hung up") from None
+    if total > LARGE:
+        await _in_turn(request)
     return b"".join(parts)
+
+
+async def _in_turn(request: Request) -> None:
+    """Wait until the loop had a moment for others since the last large body, as decoding one holds it."""
+    if not hasattr(request.app.state, "large_bodies"):
+        request.app.state.large_bodies = asyncio.Lock()
+    async with request.app.state.large_bodies:
+        await asyncio.sleep(BETWEEN_S)
 
 
 def decoded(body: bytes) -> object:
@@ -100,14 +98,3 @@ async def unless_hung_up(request: Request) -> AsyncIterator[None]:
 
 def _too_large(most: int) -> Refusal:
     return Refusal("too_large", f"the body has more than {most} bytes", "body")
-
-
-def _digest(token: str) -> bytes:
-    return sha256(token.encode("utf-8", "surrogateescape")).digest()
-
-
-def _read(path: str) -> list[str]:
-    tokens = [line.strip() for line in read_text(path, "token_file").splitlines() if line.strip()]
-    if not tokens:
-        raise InputError("token_file", path, "holds no token: one a line")
-    return tokens

@@ -3,22 +3,32 @@
 from typing import Annotated
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
-from octorec.serve.schemas import ItemId
+from octorec.serve.schemas import FIRST, ItemId
 
 MOST = 100_000  # items in one call
 Code = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 Number = Annotated[StrictFloat, Field(allow_inf_nan=False)]
-Several = Annotated[list[ItemId], Field(max_length=MOST)]
+Vector = Annotated[list[Number], FIRST]
+Codes = Annotated[list[Code], FIRST]
+Texts = Annotated[list[StrictStr], FIRST]
+Several = Annotated[list[ItemId], FIRST, Field(max_length=MOST)]
 COLUMNS = {
     "item_id": pa.string(), "title": pa.string(), "sets": pa.list_(pa.string()), "codes": pa.list_(pa.int32()),
     "vector": pa.list_(pa.float64()),
 }  # fmt: skip
 
 
-class CatalogVersion(BaseModel):
+Force = Annotated[StrictBool, Field(description="Whether to do it also where no item is live afterwards.")]
+
+
+class Forced(BaseModel):
     model_config = ConfigDict(extra="forbid")
+    force: Force = False
+
+
+class CatalogVersion(Forced):
     version: str = Field(description="Name of a folder below catalog_root.")
 
 
@@ -28,8 +38,7 @@ class ModelVersion(BaseModel):
     catalog: str | None = Field(None, description="Folder below catalog_root to switch to with it; else the present.")
 
 
-class Items(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class Items(Forced):
     items: Annotated[Several, Field(min_length=1)]
 
 
@@ -39,18 +48,19 @@ class ChangedItem(BaseModel):
     model_config = ConfigDict(extra="forbid")
     item_id: ItemId
     title: StrictStr | None = None
-    sets: list[StrictStr] | None = Field(None, description="Named sets; an empty list takes it out of all.")
-    vector: list[Number] | None = Field(
+    sets: Texts | None = Field(None, description="Named sets; an empty list takes it out of all.")
+    vector: Vector | None = Field(
         None, description="Where the catalog was built from vectors: gives the item's codes by the saved centroids."
     )
-    codes: list[Code] | None = Field(None, description="Where the catalog was imported; a new item there needs them.")
+    codes: Codes | None = Field(None, description="Where the catalog was imported; a new item there needs them.")
 
 
-class ItemChanges(BaseModel):
+class ItemChanges(Forced):
     """ItemChanges are all made, or none. `upsert` comes first: a new item may be withdrawn in the same call."""
 
-    model_config = ConfigDict(extra="forbid")
-    upsert: list[ChangedItem] = Field([], max_length=MOST, description="Items to add or change, each once.")
+    upsert: Annotated[list[ChangedItem], FIRST] = Field(
+        [], max_length=MOST, description="Items to add or change, each once."
+    )
     withdraw: Several = Field([], description="Items that no answer may have; they stay known in histories.")
     restore: Several = Field([], description="Withdrawn items that answers may have again, with the codes they had.")
 

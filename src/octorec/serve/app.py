@@ -20,6 +20,7 @@ from octorec.serve.schemas import Answers, Recommendations, RecommendRequest
 from octorec.serve.service import Service
 from octorec.serve.sglang import sglang_routes
 from octorec.serve.sglang_schemas import GenerateRequest
+from octorec.serve.way_out import AnsweredOnTheWayOut
 
 BODIES = (RecommendRequest, CompletionRequest, ChatRequest, GenerateRequest)
 FIELDS = {name for body in BODIES for name in body.model_fields}
@@ -42,6 +43,7 @@ def create_app(service: Service) -> FastAPI:
         await asking.logged()
 
     app = documented_app("OctoRec", ABOUT, lifespan)
+    app.add_middleware(AnsweredOnTheWayOut, way_out=service.way_out, metrics=service.metrics)
     app.include_router(health_routes(service))
     Several = Annotated[list[RecommendRequest], Field(min_length=1, max_length=service.config.http.max_list)]
 

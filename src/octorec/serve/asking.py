@@ -13,9 +13,9 @@ from typing import Generic
 from fastapi import Request
 
 from octorec.engine.rank import Ranked
-from octorec.serve.access import Tokens, decoded, read_body
-from octorec.serve.batcher import Serving
+from octorec.serve.door import Door
 from octorec.serve.exposure import Exposure
+from octorec.serve.pending import Serving
 from octorec.serve.refusal import STATUS, Refusal
 from octorec.serve.schemas import RecommendRequest
 from octorec.serve.service import Made, Service
@@ -42,27 +42,26 @@ class Asking:
 
     def __init__(self, service: Service, fields: Collection[str]):
         self.service, self.config = service, service.config
-        self.tokens = Tokens(self.config.http.token_file)
+        self.door = Door(service)
         self._fields = {"body", "authorization", "content-encoding", *fields}
 
-    async def body(self, http: Request) -> object:
-        """Return the decoded body of a request that may ask."""
-        self.tokens.check(http)
-        return decoded(await read_body(http, self.config.http.max_body_bytes, self.config.http.body_timeout_s))
-
     async def one(
-        self, raw: object, check: Callable[[], RecommendRequest], encode: Encode[Made], request_id: str
+        self, raw: object, check: Callable[[], RecommendRequest], encode: Encode[Made], request_id: str, client: str
     ) -> Ended[Made]:
-        """Return how one request ended. raw: a body whose `user` says whom it is for; check: returns the request."""
+        """Return how one request of a client ended.
+
+        raw: a body whose `user` says whom it is for, and that may have a `deadline_ms`. check: returns the request.
+        """
         start, running = time.monotonic(), self.service.running
         exposure = None
         try:
+            self.door.refuse_late(client, raw)
             if running is not None:
                 exposure = running.exposed(raw)
             asked = check()
             request_id = asked.request_id or request_id
             encoded = partial(encode, asked, request_id)
-            made, milliseconds = await self.service.answer(asked, request_id, encoded, exposure)
+            made, milliseconds = await self.service.answer(asked, request_id, encoded, exposure, client)
         except Refusal as refusal:
             self._ended(refusal.outcome, refusal, request_id, start, exposure)
             return Ended(request_id, refusal)

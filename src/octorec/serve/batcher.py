@@ -5,60 +5,26 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine
 from octorec.engine.rank import Found
-from octorec.engine.request import Request
-from octorec.engine.widths import holds
+from octorec.engine.widths import Widths, holds
 from octorec.errors import InputError
+from octorec.serve.fair_queue import FairQueue
+from octorec.serve.in_time import chosen
 from octorec.serve.metrics import Metrics
+from octorec.serve.pace import Pace
+from octorec.serve.pending import Pending, Serving
 from octorec.serve.refusal import Refusal, invalid
 
 logger = logging.getLogger(__name__)
 PAUSE_S = 0.1  # before the queue is tried again
 CALL_LIMIT_S = 600.0  # between two batches: a switch of versions, captures of another model
-
-
-@dataclass(frozen=True, eq=False)
-class Serving:
-    """A Serving is what answers: an engine and its checkpoint's version."""
-
-    engine: Engine
-    model: str
-
-
-@dataclass(eq=False)
-class Pending:
-    """A Pending is a request between its arrival and its row of a batch. Times are time.monotonic(), in seconds.
-
-    serving: what is to answer it. parsed: by that; the device thread parses again where another version answers then.
-    future: its batch's beams and its row in them, or the error that it met. earlier: seconds in the queue and on the
-    device of a search before this one, which is repeated with wider beams.
-    """
-
-    request: Request
-    serving: Serving
-    parsed: ParsedRequest
-    deadline: float
-    future: "asyncio.Future[tuple[Found, int]]"
-    arrived: float = field(default_factory=time.monotonic)
-    queued: float = field(default_factory=time.monotonic)
-    started: float = 0.0
-    finished: float = 0.0
-    earlier: tuple[float, float] = (0.0, 0.0)
-
-    @property
-    def queue_s(self) -> float:
-        return self.earlier[0] + self.started - self.queued
-
-    @property
-    def device_s(self) -> float:
-        return self.earlier[1] + self.finished - self.started
 
 
 @dataclass
@@ -86,8 +52,12 @@ class Batcher:
         self.serving: Serving | None = None  # None until `start`
         self.others: tuple[Serving, ...] = ()  # those of an experiment's variants, which nothing replaces
         self.running = 0
+        self._on_device: list[Pending] = []
         self.broken: str | None = None  # why the device answers nobody any more
-        self._queue: dict[Pending, None] = {}  # in order of arrival, and any request leaves it in constant time
+        self._queue: FairQueue[Pending] = FairQueue(max_queued)
+        self._paces: WeakKeyDictionary[Engine, Pace] = WeakKeyDictionary()
+        self._lag = 0.0  # seconds from the end of a batch until the event loop tells of it, of late
+        self._free_at = 0.0  # when the batch on the device is expected to be done
         self._calls: deque[_Call] = deque()
         self._changed = threading.Condition()
         self._stopping = False
@@ -126,22 +96,73 @@ class Batcher:
             return None
         return "the device thread has ended"
 
-    def refuse_if_full(self) -> None:
-        """Raise a Refusal where no further request may wait; called before the work of parsing one."""
-        if len(self._queue) >= self.max_queued:
-            raise Refusal("queue_full", f"{self.max_queued} requests are waiting already")
+    def pace(self, engine: Engine) -> Pace:
+        """Return how long the batches of an engine take, as far as it is known."""
+        return self._paces.setdefault(engine, Pace())
+
+    def refuse_if_full(self, client: str = "") -> None:
+        """Raise a Refusal where no further request of a client may wait; called before the work of reading one."""
+        if not self._queue.has_room(client):
+            raise self._full()
+
+    def refuse_if_late(self, client: str, deadline: float, widths: Widths | None = None) -> None:
+        """Raise a Refusal where a further request cannot be answered by its deadline.
+
+        widths: of its beams; None where these are not known yet: then those of the server's default. An idle device
+        takes everything, so that its pace is measured whatever it was.
+        """
+        serving = self.serving
+        if serving is None or not (self.running or self._queue):
+            return
+        policy = serving.engine.policy
+        beams = policy.buckets.beams_of(policy.widths(None, 1) if widths is None else widths)
+        now, wait = time.monotonic(), self._wait(serving.engine, client, beams)
+        if now + wait > deadline:
+            left = max(0.0, deadline - now)
+            said = f"an answer would take {wait:.2f} s, of which the deadline leaves {left:.2f} s"
+            raise Refusal("overloaded", said, "deadline_ms", wait - left)
+
+    def _wait(self, engine: Engine, client: str, beams: Widths) -> float:
+        """Return in how many seconds a further request would be answered, were all others of its beams."""
+        most, pace = min(self.max_batch, engine.policy.buckets.most(beams)), self.pace(engine)
+        batches, before = divmod(self._queue.ahead(client), most)
+        running = max(0.0, self._free_at - time.monotonic()) if self.running else 0.0
+        whole = batches * pace.expected(beams, most) if batches else 0.0
+        return self._lag + running + whole + pace.expected(beams, _rows(engine, before + 1, beams))
+
+    def _full(self) -> Refusal:
+        serving = self.serving
+        wait = 0.0
+        if serving is not None:
+            beams = serving.engine.policy.buckets.beams_of(serving.engine.policy.widths(None, 1))
+            wait = self._wait(serving.engine, "", beams) / 2  # by then half of the places are free
+        return Refusal("queue_full", f"{self.max_queued} requests are waiting already", retry_after_s=wait)
 
     def submit(self, pending: Pending) -> None:
-        """Put a request into the queue; a Refusal at once where it is full."""
+        """Put a request into the queue; a Refusal at once where it is full, or where the answer would be late."""
         with self._changed:
-            self.refuse_if_full()
-            self._queue[pending] = None
+            self.refuse_if_full(pending.client)
+            self.refuse_if_late(pending.client, pending.deadline, pending.parsed.widths)
+            gone = self._queue.add(pending)
             self._changed.notify()
+        if gone is not None:
+            _settle(gone.future, self._full())
+
+    def give_up(self, refusal: Refusal) -> int:
+        """End every request that waits or runs without an answer; returns how many wait."""
+        with self._changed:
+            waiting = list(self._queue)
+            for pending in waiting:
+                self._queue.remove(pending)
+            running = self._on_device
+        for pending in (*waiting, *running):
+            _settle(pending.future, refusal)
+        return len(waiting)
 
     def leave(self, pending: Pending) -> None:
         """Drop a request that nobody waits for any more from the queue; one on the device ends with its batch."""
         with self._changed:
-            self._queue.pop(pending, None)
+            self._queue.remove(pending)
 
     async def between_batches(self, run: Callable[[], Any]) -> Any:
         """Return what `run()` gives on the device thread, while no batch is there."""
@@ -162,7 +183,7 @@ class Batcher:
                 self._on_loop(tell)
                 tell = None
             if isinstance(job, list):
-                tell = partial(_deliver, job, self._outcomes(job, wait))
+                tell = partial(self._tell, job, self._outcomes(job, wait))
             elif isinstance(job, _Call):
                 self._overdue_at = time.monotonic() + CALL_LIMIT_S
                 self._on_loop(partial(_settle, job.future, _caught(job.run)))
@@ -182,7 +203,7 @@ class Batcher:
     def _outcomes(self, batch: list[Pending], wait: "Callable[[], list[Outcome]] | Exception") -> list[Outcome]:
         """Return what `wait` gives; where it fails, or starting the batch did, that is every request's outcome."""
         outcomes = wait if isinstance(wait, Exception) else _caught(wait)
-        self.running = 0
+        self.running, self._on_device = 0, []
         if not isinstance(outcomes, Exception):
             return outcomes
         logger.error("a batch failed", extra={"requests": len(batch)}, exc_info=outcomes)
@@ -202,8 +223,7 @@ class Batcher:
         with self._changed:
             while not self._calls:
                 if self._queue:
-                    oldest = next(iter(self._queue))
-                    left = 0.0 if idle else oldest.arrived + self.max_delay_s - time.monotonic()
+                    left = 0.0 if idle else self._queue.oldest.arrived + self.max_delay_s - time.monotonic()
                     if left <= 0 or len(self._queue) >= self.max_batch or self._stopping:
                         return self._take()
                 elif self._stopping:
@@ -216,34 +236,51 @@ class Batcher:
             return self._calls.popleft()
 
     def _take(self) -> list[Pending]:
-        """Take the oldest request whose deadline has not passed, and others that its engine answers in the same bucket.
+        """Take who is next and in time, and others that the same engine answers in the same bucket.
 
-        These are the oldest that need as wide beams; a narrower one takes a row that would be computed for nobody.
+        These are the next that need as wide beams; a narrower one takes a row that would be computed for nobody.
         """
         now = time.monotonic()
-        late = [pending for pending in self._queue if now >= pending.deadline]  # their handlers' own timeouts answer
-        for pending in late:
-            del self._queue[pending]
+        for pending in [one for one in self._queue if now >= one.deadline]:  # their handlers' own timeouts answer
+            self._queue.remove(pending)
         if not self._queue:
             return []
-        first = next(iter(self._queue))
-        serving = self._answering(first)
-        buckets = serving.engine.policy.buckets
-        beams = buckets.beams_of(first.parsed.widths)
-        alike = [one for one in self._queue if not self.others or self._answering(one) is serving]
+        queue = list(self._queue)
+        serving = self._answering(queue[0])
+        engine, buckets = serving.engine, serving.engine.policy.buckets
+        beams = buckets.beams_of(queue[0].parsed.widths)
+        alike = [one for one in queue if not self.others or self._answering(one) is serving]
         wide = [one for one in alike if buckets.beams_of(one.parsed.widths) == beams]
-        batch = wide[: min(self.max_batch, buckets.most(beams))]
-        batch = batch[: serving.engine.fitting([one.parsed for one in batch])]
+        most, pace = min(self.max_batch, buckets.most(beams)), self.pace(engine)
+        batch, late = chosen(wide, most, now, lambda size: self._lag + pace.longest(beams, _rows(engine, size, beams)))
+        self._refuse_late(late)
+        batch = batch[: engine.fitting([one.parsed for one in batch])]
         empty = min(self.max_batch, buckets.size_of(len(batch), beams)) - len(batch)
-        if empty and serving.engine.rows_are_fixed:
-            taken = set(wide)
+        if empty and engine.rows_are_fixed:
+            taken = {*wide}
             batch += [one for one in alike if one not in taken and holds(beams, one.parsed.widths)][:empty]
-            batch = batch[: serving.engine.fitting([one.parsed for one in batch])]
+            batch = batch[: engine.fitting([one.parsed for one in batch])]
         for pending in batch:
             pending.started = now
-            del self._queue[pending]
-        self.running = len(batch)
+            self._queue.serve(pending)
+        self.running, self._on_device = len(batch), batch
+        self._free_at = now + pace.expected(beams, _rows(engine, len(batch), beams))
         return batch
+
+    def _tell(self, batch: list[Pending], outcomes: list[Outcome]) -> None:
+        """Tell clients what came of their batch, on the event loop."""
+        if batch:
+            lag = time.monotonic() - batch[0].finished if batch[0].finished else 0.0
+            self._lag += (lag - self._lag) / 4
+        _deliver(batch, outcomes)
+
+    def _refuse_late(self, late: list[Pending]) -> None:
+        """Refuse requests whose answers would be late, before they take the device's time."""
+        for pending in late:
+            self._queue.remove(pending)
+        if late:
+            refusal = Refusal("overloaded", "the deadline leaves less time than a batch takes", "deadline_ms")
+            self._on_loop(partial(_deliver, late, [refusal] * len(late)))
 
     def _answering(self, pending: Pending) -> Serving:
         """Return what answers a request now: the engine of its variant, else the one that serves by now."""
@@ -296,15 +333,18 @@ class Batcher:
                 return self._failed(batch, error)
             if serving is self.serving:
                 self.broken = None
-            self._count(serving, found, parsed)
+            self._count(serving.engine, found, batch)
             return {pending: (found, row) for row, pending in enumerate(batch)}
 
         return outcomes
 
-    def _count(self, serving: Serving, found: Found, parsed: list[ParsedRequest]) -> None:
+    def _count(self, engine: Engine, found: Found, batch: list[Pending]) -> None:
+        parsed = [pending.parsed for pending in batch]
         try:
+            bucket = engine.bucket_of(parsed)
+            self.pace(engine).add(bucket.widths, bucket.size, time.monotonic() - batch[0].started)
             self.metrics.batch_ran(len(parsed), self.max_batch, found, sum(request.widths[-1] for request in parsed))
-            if serving.engine.prefixes is not None:
+            if engine.prefixes is not None:
                 self.metrics.prompts_read([len(one.tokens) for one in parsed if one.tokens is not None], found.cached)
         except Exception as error:  # of counting alone: the answers are there
             logger.error("a batch was not counted", exc_info=error)
@@ -329,7 +369,12 @@ class Batcher:
         self.broken = f"the device fails on every request: {outcome}" if isinstance(outcome, Exception) else None
 
 
-def _deliver(batch: list[Pending], outcomes: list[Outcome]) -> None:
+def _rows(engine: Engine, requests: int, beams: Widths) -> int:
+    """Return the rows that a batch of `requests` has."""
+    return engine.policy.buckets.size_of(requests, beams) if engine.rows_are_fixed else requests
+
+
+def _deliver(batch: list[Pending], outcomes: Sequence[Outcome]) -> None:
     for pending, outcome in zip(batch, outcomes, strict=True):
         _settle(pending.future, outcome)
 

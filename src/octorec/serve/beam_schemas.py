@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from octorec.serve.refusal import Refusal
-from octorec.serve.schemas import ItemId, in_words
+from octorec.serve.schemas import MOST_KEYS, Ids, Numbers, in_words
 
 A_PROMPT = "must be a text, token ids, or a list of such prompts"
 SAYS = dict.fromkeys(("prompt", "text", "input_ids"), A_PROMPT)
@@ -64,8 +64,8 @@ class OwnFields(BaseModel):
 
     enable_thinking: bool | None = Field(None, description="true is refused: no stage of thoughts is run.")
     domain: Name | None = Field(None, description="Whose catalog answers, of a model that has several.")
-    exclude: list[ItemId] | None = Field(None, description="Item ids never to return.")
-    allow: list[ItemId] | None = Field(None, description="Named item sets to return from, their union.")
+    exclude: Ids | None = Field(None, description="Item ids never to return.")
+    allow: Ids | None = Field(None, description="Named item sets to return from, their union.")
     exclude_seen: bool | None = Field(None, description="Whether no item whose semantic ID the prompt has is returned.")
     deadline_ms: float | None = Field(None, description="Answer 504 after so long; the server's default if not given.")
 
@@ -76,7 +76,7 @@ class BeamFields(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     n: Count | None = Field(None, description="Semantic IDs to return, at most the beam's width; 1 if not given.")
-    beam_width: StrictInt | list[StrictInt] | StrictStr | None = Field(
+    beam_width: StrictInt | Numbers | StrictStr | None = Field(
         None,
         description="Beams kept at each level, as of /v1/recommend. If neither it nor a synonym is given: the server's "
         "default, or n where that is more.",
@@ -116,6 +116,8 @@ Fields = TypeVar("Fields", bound=BaseModel)
 
 def read_fields(schema: type[Fields], raw: object) -> Fields:
     """Return a decoded body as `schema` has it; a Refusal names the first field that is wrong."""
+    if isinstance(raw, dict) and len(raw) > MOST_KEYS:
+        raise Refusal("invalid", f"body: has at most {MOST_KEYS} keys", "body")
     try:
         return schema.model_validate(raw)
     except ValidationError as error:

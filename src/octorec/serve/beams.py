@@ -7,8 +7,8 @@ from typing import Any
 from octorec.engine.engine import Engine
 from octorec.engine.rank import Ranked
 from octorec.engine.widths import AUTO
-from octorec.serve.batcher import Serving
 from octorec.serve.beam_schemas import BeamFields, OwnFields
+from octorec.serve.pending import Serving
 from octorec.serve.refusal import Refusal
 from octorec.serve.schemas import RecommendRequest
 

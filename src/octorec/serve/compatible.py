@@ -50,9 +50,9 @@ class Compatible:
         headers = {"X-Request-ID": request_id}
         path = http.url.path
         try:
-            asked = await self._read(http)
+            client, asked = await self._read(http)
             async with unless_hung_up(http):
-                ended = await self._all(asked, request_id)
+                ended = await self._all(asked, request_id, client)
         except HungUp:  # each request was counted where it was cancelled
             return Response(b"", STATUS["cancelled"], headers)
         except Refusal as refusal:  # of the body as a whole
@@ -66,26 +66,29 @@ class Compatible:
             return Response(_events(found), 200, headers, "text/event-stream")
         return Response(_json(found[0]), 200, headers, "application/json")
 
-    async def _read(self, http: Request) -> Asked:
-        self.asking.tokens.check(http)
+    async def _read(self, http: Request) -> tuple[str, Asked]:
+        self.asking.door.tokens.check(http)
         self.asking.service.refuse_unless_ready()
         engine = self.asking.service.serving.engine
         if engine.prompts is None:
             raise Refusal("not_found", f"{http.url.path}: {NO_PROMPTS}")
-        asked = self.read(await self.asking.body(http), engine)
+        client, raw = await self.asking.door.enter(http)
+        self.asking.door.refuse_late(client, raw)
+        asked = self.read(raw, engine)
         if not 1 <= len(asked.requests) <= self.config.http.max_list:
             field = asked.names.get("text", "prompt")
             said = f"{field}: got {len(asked.requests)} prompts; 1 to {self.config.http.max_list}"
             raise Refusal("invalid", said, field)
-        return asked
+        return client, asked
 
-    async def _all(self, asked: Asked, request_id: str) -> list[Ended[Beams]]:
+    async def _all(self, asked: Asked, request_id: str, client: str) -> list[Ended[Beams]]:
         ids = asked.ids or [request_id]
         if len(ids) < len(asked.requests):
             ids = [f"{request_id}-{number}" for number in range(len(asked.requests))]
         pairs = zip(asked.requests, ids, strict=True)
         one = self.asking.one
-        return await asyncio.gather(*(one(raw, partial(checked, raw, self.config), beams_of, id) for raw, id in pairs))
+        several = (one(raw, partial(checked, raw, self.config), beams_of, id, client) for raw, id in pairs)
+        return await asyncio.gather(*several)
 
 
 def _respelt(refusal: Refusal, names: Mapping[str, str]) -> Refusal:

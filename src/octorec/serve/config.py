@@ -1,7 +1,9 @@
 """A server's settings lie in parts, and have flat names in the YAML file and as flags. Imports no torch."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +40,7 @@ from octorec.settings import (
 
 LONGEST_MS = 3_600_000  # a deadline, as of one request
 GPU_PREFIXES, CPU_PREFIXES = 4 * 10**9, 250 * 10**6  # bytes for beginnings of prompts where no setting says how many
+HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Port = Annotated[int, Interval(ge=0, le=2**16 - 1)]
@@ -62,9 +65,34 @@ class HttpOptions:
     body_timeout_s: Seconds = setting(10.0, "How long a body may take to arrive; 408 after that.")
     log_requests: bool = setting(True, "Log a line a request.")
     show_prompt: bool = setting(False, "Log each prompt of a model that reads tokens: its text and token ids.")
+    head_timeout_s: Seconds = setting(
+        10.0, "How long a request's head may take to arrive; 408 after that. A silent new connection is closed."
+    )
+    answer_timeout_s: Seconds = setting(30.0, "How long a client may take to read what is sent; cut off after that.")
+    max_connections: Many = setting(
+        1000, "Connections of both ports; of more, the one goes that has waited longest without a whole request."
+    )
+    trusted_proxies: str | None = setting(
+        None, "Addresses or networks of the proxies whose client_header is believed, with commas."
+    )
+    client_header: str = setting(
+        "X-Forwarded-For", "Header in which a trusted proxy names the client; of several names the last counts."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
+        _ = self.networks
+        require(bool(HEADER.fullmatch(self.client_header)), "client_header", self, "must be the name of a header")
+
+    @property
+    def networks(self) -> list[IPv4Network | IPv6Network]:
+        """Return the networks of the trusted proxies."""
+        given = [] if self.trusted_proxies is None else self.trusted_proxies.split(",")
+        try:
+            return [ip_network(one.strip(), strict=False) for one in given]
+        except ValueError:
+            allowed = "must be addresses or networks such as 10.0.0.0/8, with commas"
+            raise InputError("trusted_proxies", self.trusted_proxies, allowed) from None
 
 
 @dataclass(frozen=True)
@@ -185,6 +213,13 @@ class AdminOptions:
     admin_token_file: str | None = setting(None, "File of bearer tokens for the admin port, one a line.")
     catalog_root: str | None = setting(None, "Folder whose subfolders are the catalog versions that may be loaded.")
     model_root: str | None = setting(None, "Folder whose subfolders are the checkpoints that may be loaded.")
+    admin_names: tuple[str, ...] | None = setting(
+        None, "Names in `Host` that the admin port answers to, besides admin_host, localhost and addresses."
+    )
+    load_timeout_s: Seconds = setting(600.0, "How long a catalog or checkpoint may take to load; given up after that.")
+    max_load_bytes: Annotated[int, Interval(ge=1, le=2**50)] = setting(
+        2**37, "Bytes that the files of a catalog or checkpoint may have together."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -216,7 +251,7 @@ class DrainOptions:
     """DrainOptions say how the server ends."""
 
     drain_delay_s: Wait = setting(0.0, "After SIGTERM, how long new requests are still taken while ready says 503.")
-    drain_timeout_s: Wait = setting(25.0, "After that, how long accepted requests may take before the process ends.")
+    drain_timeout_s: Wait = setting(25.0, "After that, the whole way out: what is unanswered near its end gets 503.")
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -15,7 +15,7 @@ from octorec.serve.refusal import Refusal
 from octorec.serve.service import Service
 
 PATH = "/v1/experiment"
-REFUSED = 400, 401, 408, 409, 413, 415, 422, 500
+REFUSED = 400, 401, 403, 408, 409, 413, 415, 422, 500
 
 
 class Why(BaseModel):
@@ -60,7 +60,7 @@ def experiment_routes(app: FastAPI, service: Service, token: list[Any]) -> None:
         return
     changing: Any = {"tags": ["experiment"], "dependencies": token, "responses": problems(*REFUSED)}
 
-    @app.get(PATH, tags=["experiment"], dependencies=token, responses=problems(401, 409, 500))
+    @app.get(PATH, tags=["experiment"], dependencies=token, responses=problems(401, 403, 409, 500))
     async def get_experiment() -> ExperimentState:
         """Return the experiment that this server runs."""
         return _state(_running(service))

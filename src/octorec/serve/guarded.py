@@ -10,8 +10,9 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from octorec.files import without_doubles
-from octorec.serve.access import Tokens, decoded, read_body
+from octorec.serve.access import decoded, read_body
 from octorec.serve.refusal import Refusal
+from octorec.serve.tokens import Tokens
 
 SMALL = 2**14  # bytes of a body that is checked within a millisecond
 Made = TypeVar("Made")
@@ -58,8 +59,9 @@ def _refuse_unless_strict(body: bytes) -> None:
     decoded(body)
     try:
         json.loads(body, object_pairs_hook=without_doubles)
-    except ValueError as error:
-        raise Refusal("malformed", f"body: {error}", "body") from None
+    except (ValueError, RecursionError) as error:  # the message of ours names a key, which may be anybody's
+        said = "nested too deeply" if isinstance(error, RecursionError) else "a key stands twice in one object"
+        raise Refusal("malformed", f"body: {said}", "body") from None
 
 
 def _refuse_unless_json(content_type: str) -> None:
@@ -67,4 +69,4 @@ def _refuse_unless_json(content_type: str) -> None:
     message = Message()
     message["content-type"] = content_type
     if message.get_content_type() != "application/json":
-        raise Refusal("unsupported_media", f"Content-Type: {content_type}: send application/json", "content-type")
+        raise Refusal("unsupported_media", "content-type: send application/json", "content-type")

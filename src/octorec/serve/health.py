@@ -62,26 +62,26 @@ def health_routes(service: Service) -> APIRouter:
     routes = APIRouter(tags=["health"])
 
     @routes.get("/health", responses=SAYS_NO)
-    def health() -> Health:
+    async def health() -> Health:
         """Say, for people, whether requests are answered, and from what."""
         _refuse_unless_ready(service)
         serving = service.serving
         return Health(model=serving.model, catalog=serving.engine.catalog.version)
 
     @routes.get("/v2/health/live", responses=SAYS_NO)
-    def server_live() -> Live:
+    async def server_live() -> Live:
         """Say whether the process does its work; 503: end it. A busy one is live, one whose device is stuck is not."""
         _refuse_unless_live(service)
         return Live()
 
     @routes.get("/v2/health/ready", responses=SAYS_NO)
-    def server_ready() -> Ready:
+    async def server_ready() -> Ready:
         """Say whether to send requests here: after warm-up, until SIGTERM."""
         _refuse_unless_ready(service)
         return Ready()
 
     @routes.get("/v2/models/{name}", responses=problems(*NAMED))
-    def model_metadata(name: str) -> ModelMetadata:
+    async def model_metadata(name: str) -> ModelMetadata:
         """Say what is served under this name."""
         _refuse_unknown(service, name)
         serving = service.batcher.serving
@@ -95,7 +95,7 @@ def health_routes(service: Service) -> APIRouter:
         return ModelMetadata(name=name, versions=versions, inputs=inputs, max_tokens=longest, domains=domains)
 
     @routes.get("/v2/models/{name}/ready", responses=problems(*NAMED, 503))
-    def model_ready(name: str) -> ModelReady:
+    async def model_ready(name: str) -> ModelReady:
         """Say whether to send requests for this model here."""
         _refuse_unknown(service, name)
         _refuse_unless_ready(service)

@@ -1,7 +1,8 @@
 """`/metrics` shows these metrics; each server has a registry of its own."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,6 +47,9 @@ class Metrics:
         self.prefix_tokens = Counter("prefix_tokens", "Tokens of prompts, cached or computed.", ["source"], **of)
         self.operations = Counter("admin_operations", "Operations by outcome.", ["operation", "outcome"], **of)
         self.version = Gauge("version_info", "1 for what answers now.", ["model", "catalog"], **of)
+        self.connections = Gauge("connections", "Open connections of both ports.", **of)
+        self.connections_ended = Counter("connections_ended", "Connections that the server ended.", ["why"], **of)
+        self.no_descriptors = Counter("no_descriptors", "Seconds in which the process could open nothing more.", **of)
         self._age = Gauge("catalog_age_seconds", "Since the catalog version that answers was put in place.", **of)
         self._of = of
 
@@ -60,6 +64,12 @@ class Metrics:
         if on_gpu:
             memory = Gauge("gpu_memory_bytes", "Memory of the GPU that the process keeps.", **self._of)
             memory.set_function(torch.cuda.memory_reserved)
+
+    def watch_log(self, lost: Mapping[str, int]) -> None:
+        """Add gauges of the lines of the log that were lost, by why."""
+        lines = Gauge("log_lines_lost", "Lines of the log that were not written.", ["why"], **self._of)
+        for why in ("full", "sampled", "failed"):
+            lines.labels(why).set_function(partial(lost.__getitem__, why))
 
     def now_serving(self, model: str, catalog: str) -> None:
         since = time.monotonic()

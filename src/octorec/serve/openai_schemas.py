@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from octorec.serve.beam_schemas import AboutAnswer, BeamFields, Count, ItemsOfBeam, OwnFields
+from octorec.serve.schemas import FIRST, Few, Numbers
 
 Prompt = Annotated[
-    list[StrictInt] | StrictStr | list[StrictStr] | list[list[StrictInt]], Field(union_mode="left_to_right")
+    Numbers | StrictStr | Annotated[list[StrictStr], FIRST] | Annotated[list[Numbers], FIRST],
+    Field(union_mode="left_to_right"),
 ]
 EXAMPLE: dict[str, Any] = {"prompt": "<|im_start|>user\nWhat next?<|im_end|>\n<|im_start|>assistant\n", "n": 5}
 QUESTION = {"role": "user", "content": "What shall I watch next?"}
@@ -34,11 +36,11 @@ class OpenAIFields(BeamFields, OwnFields):
     )
     max_completion_tokens: Count | None = Field(None, description="The same.")
     stream: bool | None = Field(None, description="Whether the answer is sent as server-sent events, in one chunk.")
-    stream_options: StreamOptions | None = None
+    stream_options: Annotated[StreamOptions, Few] | None = None
     user: Annotated[str, Field(max_length=512)] | None = Field(
         None, description="Whom it is for: the unit of an experiment."
     )
-    vllm_xargs: dict[str, Any] | None = Field(
+    vllm_xargs: Annotated[dict[str, Any], Few] | None = Field(
         None, description="begin_token says the domain; what else is there is ignored."
     )
 
@@ -56,8 +58,10 @@ class ChatRequest(OpenAIFields):
 
     model_config = ConfigDict(json_schema_extra={"example": CHAT_EXAMPLE})
 
-    messages: list[dict[str, Any]] = Field(description="Of role and content, a text or a list of text parts.")
-    chat_template_kwargs: dict[str, Any] | None = Field(
+    messages: Annotated[list[dict[str, Any]], FIRST] = Field(
+        description="Of role and content, a text or a list of text parts."
+    )
+    chat_template_kwargs: Annotated[dict[str, Any], Few] | None = Field(
         None, description="enable_thinking is read, and true is refused; what else is there is ignored."
     )
 

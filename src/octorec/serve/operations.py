@@ -1,10 +1,12 @@
-"""Changing what a service answers from: one operation at a time, loading beside it, the switch between two batches."""
+"""Changing what a service answers from: loading beside it, the switch between two batches."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import sha256
+from typing import Any, TypeVar
 
 import orjson
 import pyarrow as pa
@@ -18,12 +20,15 @@ from octorec.catalog.upsert import upsert
 from octorec.engine.engine import Engine
 from octorec.errors import InputError
 from octorec.serve.admin_schemas import State
-from octorec.serve.batcher import Serving
+from octorec.serve.loads import MOST_HANGING, beside, hanging, within
+from octorec.serve.pending import Serving
 from octorec.serve.refusal import Refusal
 from octorec.serve.service import Service
-from octorec.serve.versions import load_catalog, load_engine, prepare, version_folder, versions
+from octorec.serve.versions import check_files, load_catalog, load_engine, prepare, version_folder, versions
 
+Made = TypeVar("Made")
 logger = logging.getLogger(__name__)
+LISTED_S = 2.0  # for the names of versions
 END_FIRST = "an experiment runs on it: end it, or change its file and restart the server, which opens a new stage"
 # cached properties that a withdrawal does not change; computing them again takes seconds
 KEEP_ON_WITHDRAW = (
@@ -41,8 +46,9 @@ KEEP_ON_WITHDRAW = (
 class Operations:
     """Operations change what a service answers from. Items withdrawn here stay so, whichever version is loaded later.
 
-    Items that were added or changed here are a version of their own: the next load replaces it, a rollback undoes it.
-    While an experiment runs, what is done to items is done to the catalog of every variant, and nothing is loaded.
+    They may be withdrawn at any time, also while something is loaded. Items that were added or changed here are a
+    version of their own: the next load replaces it, a rollback undoes it. While an experiment runs, what is done to
+    items is done to the catalog of every variant, and nothing is loaded.
     """
 
     def __init__(self, service: Service):
@@ -50,7 +56,8 @@ class Operations:
         self.withdrawn: frozenset[str] = frozenset()
         self.previous: Catalog | None = None
         self._bases: dict[Engine, Catalog] = {}  # versions that answer, before withdrawals; those not here: as started
-        self._busy = False
+        self._loading = False
+        self._changing = asyncio.Lock()
 
     @property
     def loaded(self) -> Catalog:
@@ -59,33 +66,39 @@ class Operations:
     def _base(self, engine: Engine) -> Catalog:
         return self._bases.get(engine, engine.catalog)
 
-    async def load_catalog(self, name: str) -> None:
+    async def load_catalog(self, name: str, force: bool = False) -> None:
         self._refuse_in_an_experiment("version", name)
-        folder = version_folder(self.config.admin.catalog_root, "catalog_root", name)
-        async with self._operation("catalog load"):
-            base = await asyncio.to_thread(load_catalog, folder)
-            await self._switch({self.service.serving.engine: base}, self.withdrawn)
+        async with self._load("catalog load"):
+            base = await self._within(partial(self._read_catalog, name, "version"), name)
+            async with self._changing:
+                await self._switch({self.service.serving.engine: base}, self.withdrawn, force)
 
-    async def roll_back(self) -> None:
+    async def roll_back(self, force: bool = False) -> None:
         self._refuse_in_an_experiment("catalog", "a rollback")
-        async with self._operation("catalog rollback"):
+        async with self._change("catalog rollback"):
             if self.previous is None:
                 raise InputError("catalog", "no earlier version", "load one first")
-            await self._switch({self.service.serving.engine: self.previous}, self.withdrawn)
+            await self._switch({self.service.serving.engine: self.previous}, self.withdrawn, force)
 
     async def change_items(
-        self, upserts: pa.Table | None, withdraw: list[str], restore: list[str], field: str | None = None
+        self,
+        upserts: pa.Table | None,
+        withdraw: list[str],
+        restore: list[str],
+        field: str | None = None,
+        force: bool = False,
     ) -> Change:
         """Add or change items, withdraw some and restore others, all between the same two batches, or none of it.
 
-        field: the name of `withdraw` or `restore` in errors, where a request spells it otherwise.
+        field: the name of `withdraw` or `restore` in errors, where a request spells it otherwise. force: also where no
+        item is live after it.
         """
-        async with self._operation("items change"):
+        async with self._change("items change"):
             refuse_both(withdraw, restore)
             before, named = self.service.serving.engine.catalog, [*withdraw, *restore]
             bases = {engine: self._base(engine) for engine in self.service.engines}
             changed = await asyncio.to_thread(self._changed, bases, upserts, withdraw, restore, field)
-            await self._switch(changed, self.withdrawn.union(withdraw).difference(restore))
+            await self._switch(changed, self.withdrawn.union(withdraw).difference(restore), force)
             named += [] if upserts is None else upserts["item_id"].to_pylist()
             return await asyncio.to_thread(compare, before, self.service.serving.engine.catalog, named)
 
@@ -114,39 +127,67 @@ class Operations:
 
     async def load_model(self, name: str, catalog_name: str | None) -> None:
         self._refuse_in_an_experiment("version", name)
-        folder = version_folder(self.config.admin.model_root, "model_root", name)
-        named = None
-        if catalog_name is not None:
-            named = version_folder(self.config.admin.catalog_root, "catalog_root", catalog_name, "catalog")
-        async with self._operation("model load"):
-            base = await asyncio.to_thread(load_catalog, named) if named else self.loaded
-            catalog = await asyncio.to_thread(_without, base, self.withdrawn)
-            engine = await asyncio.to_thread(load_engine, folder, catalog, self.config)
+        async with self._load("model load"):
+            named = None
+            if catalog_name is not None:
+                named = await self._within(partial(self._read_catalog, catalog_name, "catalog"), catalog_name)
+            engine = await self._within(partial(self._read_model, name, named or self.loaded), name)
             await self.service.warm_up(engine)
-            serving = Serving(engine, name)
-            before = self.loaded
-            await self.service.batcher.between_batches(lambda: self.service.now_serving(serving))
-            if base is not before:  # None: no version that this model could answer from
-                self.previous = before if await asyncio.to_thread(difference, before, base) is None else None
-            self._bases = {engine: base}
+            async with self._changing:
+                await self._switch_model(Serving(engine, name), named)
 
-    def state(self) -> State:
+    async def _switch_model(self, serving: Serving, named: Catalog | None) -> None:
+        """Let another engine answer from the next batch on, with what items have become while it was loaded."""
+        engine, before = serving.engine, self.loaded
+        base = named or before
+        catalog = await asyncio.to_thread(_without, base, self.withdrawn)
+
+        def switch() -> None:
+            if catalog.version != engine.catalog.version:
+                engine.replace_catalog(catalog)
+            self.service.now_serving(serving)
+
+        await self.service.batcher.between_batches(switch)
+        if base.version != before.version:  # None: no version that this model could answer from
+            self.previous = before if await asyncio.to_thread(difference, before, base) is None else None
+        self._bases = {engine: base}
+
+    def _read_catalog(self, name: str, field: str) -> Catalog:
+        folder = version_folder(self.config.admin.catalog_root, "catalog_root", name, field)
+        check_files(folder, self.config.admin.max_load_bytes, field)
+        return load_catalog(folder)
+
+    def _read_model(self, name: str, base: Catalog) -> Engine:
+        folder = version_folder(self.config.admin.model_root, "model_root", name)
+        check_files(folder, self.config.admin.max_load_bytes, "version")
+        return load_engine(folder, _without(base, self.withdrawn), self.config)
+
+    async def _within(self, work: Callable[[], Made], name: str) -> Made:
+        return await within(self.config.admin.load_timeout_s, work, "version", name, "load_timeout_s")
+
+    def now(self) -> dict[str, Any]:
+        """Return what answers now, as `State` names it."""
         serving = self.service.serving
         catalog = serving.engine.catalog
-        return State(
-            model=serving.model,
-            catalog=catalog.version,
-            previous_catalog=None if self.previous is None else self.previous.version,
-            live_items=int(catalog.live.sum()),
-            withdrawn=len(self.withdrawn),
-            catalogs=versions(self.config.admin.catalog_root) if self.config.admin.catalog_root else [],
-            models=versions(self.config.admin.model_root) if self.config.admin.model_root else [],
-        )
+        return {
+            "model": serving.model,
+            "catalog": catalog.version,
+            "previous_catalog": None if self.previous is None else self.previous.version,
+            "live_items": int(catalog.live.sum()),
+            "withdrawn": len(self.withdrawn),
+        }
 
-    async def _switch(self, bases: Mapping[Engine, Catalog], withdrawn: frozenset[str]) -> None:
-        """Let `bases` without `withdrawn` answer from the next batch on."""
+    async def state(self) -> State:
+        roots = self.config.admin.catalog_root, self.config.admin.model_root
+        catalogs, models = [await _names(root) for root in roots]
+        return State(**self.now(), catalogs=catalogs, models=models)
+
+    async def _switch(self, bases: Mapping[Engine, Catalog], withdrawn: frozenset[str], force: bool) -> None:
+        """Let `bases` without `withdrawn` answer from the next batch on. force: also where no item is live in one."""
         serving, before = self.service.serving, self.loaded
         left = {id(base): await asyncio.to_thread(_without, base, withdrawn) for base in bases.values()}
+        if not force and not all(catalog.live.any() for catalog in left.values()):
+            raise InputError("force", force, "no item would be live: load another, restore some, or say true")
 
         def switch() -> None:
             replace_catalogs({engine: left[id(base)] for engine, base in bases.items()})
@@ -154,29 +195,61 @@ class Operations:
 
         await self.service.batcher.between_batches(switch)
         self._bases, self.withdrawn = {**self._bases, **bases}, withdrawn
-        if self.loaded is not before:
+        if self.loaded.version != before.version:
             self.previous = before
 
     @asynccontextmanager
+    async def _load(self, name: str) -> AsyncIterator[None]:
+        """Run one load at a time; what is done to items goes on beside it."""
+        if self._loading:
+            raise Refusal("busy", "another load is running")
+        self._loading = True
+        try:
+            async with self._operation(name):
+                yield
+        finally:
+            self._loading = False
+
+    @asynccontextmanager
+    async def _change(self, name: str) -> AsyncIterator[None]:
+        """Run one change at a time, in the order in which they came; each waits for those before it alone."""
+        async with self._changing, self._operation(name):
+            yield
+
+    @asynccontextmanager
     async def _operation(self, name: str) -> AsyncIterator[None]:
-        """Run one operation at a time, counted and logged; one that fails is refused with its reason."""
-        if self._busy or self.service.state != "ready":
-            raise Refusal("busy", "another operation is running" if self._busy else "the server is not ready")
-        self._busy, outcome, reason = True, "failed", None
+        """Count and log what is run; where it fails, it is refused with its reason."""
+        if self.service.state != "ready":
+            raise Refusal("busy", "the server is not ready")
+        outcome, reason = "failed", None
         try:
             yield
             outcome = "ok"
         except InputError as error:
             outcome, reason = "refused", str(error)
             raise
+        except Refusal as refusal:
+            outcome, reason = "refused", refusal.message
+            raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             logger.exception(f"{name} failed")
             raise Refusal("failed", reason) from error
         finally:
-            self._busy = False
             self.service.metrics.operations.labels(name, outcome).inc()
-            logger.info(name, extra={"outcome": outcome, "reason": reason, **self.state().model_dump()})
+            logger.info(name, extra={"outcome": outcome, "reason": reason, **self.now()})
+
+
+async def _names(root: str | None) -> list[str]:
+    """Return the names of the versions below a root; none where it does not say them in time."""
+    if root is None or hanging() >= MOST_HANGING:
+        return []
+    try:
+        async with asyncio.timeout(LISTED_S):
+            return await beside(partial(versions, root))
+    except TimeoutError:
+        logger.error("the versions cannot be listed", extra={"root": root})
+        return []
 
 
 def upserted(bases: Mapping[Engine, Catalog], items: pa.Table | None) -> dict[Engine, Catalog]:

@@ -15,14 +15,15 @@ from octorec.errors import InputError
 from octorec.evaluate.online.experiment import NAME
 from octorec.evaluate.online.outcome_table import LARGEST
 from octorec.evaluate.online.unit import unit_id
-from octorec.serve.access import Tokens, decoded
+from octorec.serve.access import decoded
 from octorec.serve.documented import token_scheme
 from octorec.serve.experiment import Running
 from octorec.serve.guarded import beside, guarded_body
 from octorec.serve.problems import problems
 from octorec.serve.refusal import Refusal, invalid
-from octorec.serve.schemas import ItemId, RequestId, in_words
+from octorec.serve.schemas import ItemId, RequestId, in_words, refuse_unknown
 from octorec.serve.service import Service
+from octorec.serve.tokens import Tokens
 
 PATH = "/v1/outcomes"
 MOST = 10_000  # outcomes in one body
@@ -113,6 +114,7 @@ def rows_of(raw: object, now: float) -> list[dict[str, Any]]:
 
 
 def _row(raw: Any, now: float, where: str) -> dict[str, Any]:
+    refuse_unknown(raw, Outcome, where)
     try:
         outcome = Outcome.model_validate(raw)
     except ValidationError as error:

@@ -17,6 +17,7 @@ from octorec.serve.schemas import Problem, in_words
 DESCRIPTIONS = {
     400: "The body is not JSON.",
     401: "The bearer token is missing or wrong.",
+    403: "Host or Origin is foreign.",
     404: "There is no such thing here.",
     408: "The body did not arrive in time.",
     409: "Another operation is running, or the server is not ready.",
@@ -101,16 +102,20 @@ def _of_validation(error: RequestValidationError) -> Refusal:
     """Say the first thing that is wrong, without what was sent, which may be large."""
     first = error.errors()[0]
     parts = [str(part)[:100] for part in first["loc"][:9] if part not in ("str", "int")]
+    if first["type"] == "extra_forbidden":
+        parts.pop()  # the client's own word
     field = ".".join(parts[1:] or parts)  # without the leading `body`
     return Refusal("invalid", f"{field}: {in_words(first['type'], first['msg'], field)}", field)
 
 
 def _of_library(request: Request, error: HTTPException) -> Refusal:
-    address = f"{request.method[:20]} {one_line(request.url.path, 200)}"
     if error.status_code == 404:
-        return Refusal("not_found", f"{address}: there is no such address")
+        return Refusal("not_found", "there is no such address")
     if error.status_code == 405:
-        return Refusal("method_not_allowed", f"{address}: the method is not allowed; allowed: {_allowed(error)}")
+        return Refusal(
+            "method_not_allowed",
+            f"{one_line(request.url.path, 200)}: the method is not allowed; allowed: {_allowed(error)}",
+        )
     return Refusal("failed", str(error.detail))
 
 

@@ -9,8 +9,8 @@ from fastapi import Request, Response
 from octorec.engine.rank import Ranked
 from octorec.serve.access import HungUp, unless_hung_up
 from octorec.serve.asking import Asking, Ended, request_id_of
-from octorec.serve.batcher import Serving
 from octorec.serve.encode import encode_answer, encode_list, with_timings
+from octorec.serve.pending import Serving
 from octorec.serve.refusal import STATUS, Refusal
 from octorec.serve.schemas import RecommendRequest, checked
 
@@ -25,9 +25,9 @@ class Recommender:
         request_id = request_id_of(http)
         headers = {"X-Request-ID": request_id}
         try:
-            raw = await self._decoded(http)
+            client, raw = await self._decoded(http)
             async with unless_hung_up(http):
-                ended = await self._all(raw, request_id)
+                ended = await self._all(raw, request_id, client)
         except HungUp:  # each request was counted where it was cancelled
             return _json(b"", STATUS["cancelled"], headers)
         except Refusal as refusal:  # of the body as a whole
@@ -40,19 +40,20 @@ class Recommender:
             return _json(_body(ended[0]), 200, headers)
         return _json(_body(ended[0]), refused.status, {**headers, **refused.headers})
 
-    async def _decoded(self, http: Request) -> object:
-        raw = await self.asking.body(http)
+    async def _decoded(self, http: Request) -> tuple[str, object]:
+        client, raw = await self.asking.door.enter(http)
         if isinstance(raw, list) and not 1 <= len(raw) <= self.config.http.max_list:
             raise Refusal("invalid", f"body: got {len(raw)} requests; 1 to {self.config.http.max_list}", "body")
-        return raw
+        return client, raw
 
-    async def _all(self, raw: object, request_id: str) -> list[Ended[bytes]]:
+    async def _all(self, raw: object, request_id: str, client: str) -> list[Ended[bytes]]:
         if not isinstance(raw, list):
-            return [await self._one(raw, request_id)]
-        return await asyncio.gather(*(self._one(one, f"{request_id}-{number}") for number, one in enumerate(raw)))
+            return [await self._one(raw, request_id, client)]
+        several = (self._one(one, f"{request_id}-{number}", client) for number, one in enumerate(raw))
+        return await asyncio.gather(*several)
 
-    async def _one(self, raw: object, request_id: str) -> Ended[bytes]:
-        return await self.asking.one(raw, partial(checked, raw, self.config), _encoded, request_id)
+    async def _one(self, raw: object, request_id: str, client: str) -> Ended[bytes]:
+        return await self.asking.one(raw, partial(checked, raw, self.config), _encoded, request_id, client)
 
 
 def _encoded(asked: RecommendRequest, request_id: str, ranked: Ranked, serving: Serving) -> bytes:

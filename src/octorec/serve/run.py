@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,40 @@ from fastapi import FastAPI
 
 from octorec.errors import InputError
 from octorec.reading import reason
-from octorec.serve.access import Tokens
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
-from octorec.serve.logs import log_as_json
+from octorec.serve.connections import Connections, affordable, look_for_descriptors
+from octorec.serve.loads import hanging
+from octorec.serve.logs import end_now, log_as_json
+from octorec.serve.metrics import Metrics
+from octorec.serve.protocol import Bounded
 from octorec.serve.service import Service
+from octorec.serve.tokens import Tokens, warn_if_open
 from octorec.serve.variants import has_ended, read_variants
 from octorec.serve.versions import load_engine, versions
 
 logger = logging.getLogger(__name__)
+TICKS = 10  # of uvicorn a second
+LAST_S, LAST_SHARE = 2.0, 0.25  # of the way out, the less of both: for refusals and for what has to be closed
+SENT_S = 0.5  # for answers that are being written when the last was found
 
 
 class Server(uvicorn.Server):
     """A Server leaves signals to `run`, and logs the port that it listens on."""
 
+    def __init__(self, config: uvicorn.Config, open_ones: Connections):
+        super().__init__(config)
+        self.open_ones = open_ones
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS == 0:
+            look_for_descriptors(self.open_ones.metrics)
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
@@ -55,18 +72,23 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
     sockets = [listen(config.http.host, config.http.port, "host")]
     if config.admin.admin_port is not None:
         sockets.append(listen(config.admin.admin_host, config.admin.admin_port, "admin_host"))
-    log_as_json()
+    lines = log_as_json()
+    for path in filter(None, (config.http.token_file, config.admin.admin_token_file)):
+        warn_if_open(path)
     if variants is not None and has_ended(variants):  # a restart must not take the service down
         logger.warning("experiment has ended: take it out of the settings", extra={"experiment": config.ab.experiment})
         variants = None
     model = Path(checkpoint).resolve().name
     service = Service(lambda: load_engine(checkpoint, config.engine.catalog, config, own=True), model, config, variants)
+    service.metrics.watch_log(lines.lost)
     uvloop.run(_serve(service, config, sockets))  # hands requests over faster than asyncio's own loop
     if service.error is not None:
         raise service.error
     if not service.stopped:
         logger.error("the device thread does not end")
-        os._exit(1)
+    failed = bool(service.way_out.unanswered) or not service.stopped
+    if failed or hanging():  # a load that hangs may be in a library that does not survive the end of the interpreter
+        end_now(int(failed))
 
 
 def listen(host: str, port: int, field: str) -> list[socket.socket]:
@@ -79,15 +101,17 @@ def listen(host: str, port: int, field: str) -> list[socket.socket]:
 
 
 async def _serve(service: Service, config: ServeConfig, sockets: list[list[socket.socket]]) -> None:
-    servers = [server_on(create_app(service), config.http.host, config.http.port, config)]
+    open_ones = Connections(affordable(config.http.max_connections), service.metrics)
+    servers = [server_on(create_app(service), config.http.host, config.http.port, config, open_ones)]
     if config.admin.admin_port is not None:
-        servers.append(server_on(create_admin_app(service), config.admin.admin_host, config.admin.admin_port, config))
+        admin = config.admin.admin_host, config.admin.admin_port
+        servers.append(server_on(create_admin_app(service), *admin, config, open_ones))
     ending: list[asyncio.Task[None]] = []
 
     def on_signal() -> None:
         if ending:
             logger.warning("ended by a second signal")
-            os._exit(1)
+            end_now(1)
         ending.append(asyncio.create_task(_drain(service, servers)))
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,27 +121,56 @@ async def _serve(service: Service, config: ServeConfig, sockets: list[list[socke
     watching.cancel()
 
 
-def server_on(app: FastAPI, host: str, port: int, config: ServeConfig) -> Server:
-    keep_alive = max(1, round(config.http.keep_alive_s))
-    options: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_keep_alive": keep_alive, "ws": "none"}
-    return Server(uvicorn.Config(app, host, port, timeout_graceful_shutdown=5, server_header=False, **options))
+def server_on(app: FastAPI, host: str, port: int, config: ServeConfig, open_ones: Connections | None = None) -> Server:
+    """Make the server of an application. open_ones: the connections that it shares with other servers."""
+    own = Connections(config.http.max_connections, Metrics()) if open_ones is None else open_ones
+    protocol: Any = partial(Bounded, options=config.http, open_ones=own)
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "ws": "none", "server_header": False}
+    options |= {"timeout_keep_alive": max(1, round(config.http.keep_alive_s)), "timeout_graceful_shutdown": 1}
+    return Server(uvicorn.Config(app, host, port, http=protocol, proxy_headers=False, **options), own)  # see `clients`
 
 
 async def _drain(service: Service, servers: list[Server]) -> None:
-    """End the servers: ready says 503 at once; then new requests are refused; the end comes with the last answer."""
+    """End the servers: ready says 503 at once; then new requests are refused; the end comes with the last answer.
+
+    Near the limit what is left is refused too. The process ends at the limit, whatever hangs.
+    """
     logger.info("draining", extra={"accepted": service.accepted})
     service.state = "ending"
     await asyncio.sleep(service.config.drain.drain_delay_s)
     service.drain()
+    _end_at_the_limit(service.left_s)
     try:
-        async with asyncio.timeout(service.config.drain.drain_timeout_s):
+        async with asyncio.timeout(service.left_s - min(LAST_S, service.left_s * LAST_SHARE)):
             await service.drained()
     except TimeoutError:
         logger.error("ended with requests unanswered", extra={"accepted": service.accepted})
     if not service.loaded.done():
-        os._exit(0)  # loading cannot be interrupted, and nothing was accepted
+        await service.written()
+        end_now(0)  # loading cannot be interrupted, and nothing was accepted
+    if not service.accepted:
+        await _sent(service)
+    await service.give_up()
     for server in servers:
         server.should_exit = True
+
+
+async def _sent(service: Service) -> None:
+    """Wait for answers that are being written, and not long for a client that is slow."""
+    for _ in range(round(SENT_S / 0.01)):
+        if not len(service.way_out):
+            return
+        await asyncio.sleep(0.01)
+
+
+def _end_at_the_limit(seconds: float) -> None:
+    def end() -> None:
+        logger.error("ended at the limit of the way out")
+        end_now(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _end_if_loading_fails(service: Service, servers: list[Server]) -> None:

@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    ValidationError,
+)
 
 from octorec.engine.request import PROMPTS, Request
 from octorec.serve.config import ServeConfig
@@ -12,9 +22,30 @@ from octorec.serve.refusal import Refusal
 RequestId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]  # printable, so that it may be a header
 ItemId = Annotated[StrictStr | StrictInt, Field(union_mode="left_to_right")]  # integers are read as text
 FeatureValue = int | Annotated[float, Field(allow_inf_nan=False)] | list[Any] | None
+
+
+class _First(FailFast):
+    """A _First stops a list at its first wrong member. It can be hashed, as members of a union must be."""
+
+    __hash__ = object.__hash__
+
+
+FIRST = _First()
+Ids = Annotated[list[ItemId], FIRST]
+Numbers = Annotated[list[StrictInt], FIRST]
 UserValue = str | int | Annotated[float, Field(allow_inf_nan=False)] | None
 
+MOST_KEYS = 256  # of an object whose keys are the client's
 
+
+def few_keys(raw: Any) -> Any:
+    """Return what was given, unless it has more keys than are looked at."""
+    if isinstance(raw, dict) and len(raw) > MOST_KEYS:
+        raise ValueError(f"has at most {MOST_KEYS} keys")
+    return raw
+
+
+Few = BeforeValidator(few_keys)
 PROMPTED = ("messages", "text", "input_ids", "domain", "task", "histories", "enable_thinking")
 ID_LISTS = ("history", "exclude", "allow", "items", "withdraw", "restore")  # of both ports
 
@@ -24,7 +55,7 @@ class RecommendRequest(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    history: list[ItemId] = Field(
+    history: Ids = Field(
         [],
         description="Item ids, oldest first, as many as the body holds; integers are read as text, and an item may "
         "occur again. Of more than the model's context the newest are used, and `notes` says so. Where it is empty or "
@@ -32,18 +63,18 @@ class RecommendRequest(BaseModel):
         "`notes` say.",
     )
     k: int = Field(Request.k, ge=1, description="Items to return, at most beam_width.")
-    beam_width: StrictInt | list[StrictInt] | StrictStr | None = Field(
+    beam_width: StrictInt | Numbers | StrictStr | None = Field(
         None,
         description="Beams kept at each level: an integer; a list of one a level; or `auto`, as few as make the answer "
         "exact. The server's default if not given.",
         examples=[128, [128, 256, 512], "auto"],
     )
-    exclude: list[ItemId] = Field([], description="Item ids never to return, at most the server's max_exclude.")
-    allow: list[ItemId] = Field([], description="Named item sets to return from, their union; empty for every item.")
-    user: dict[str, UserValue] = Field(
+    exclude: Ids = Field([], description="Item ids never to return, at most the server's max_exclude.")
+    allow: Ids = Field([], description="Named item sets to return from, their union; empty for every item.")
+    user: Annotated[dict[str, UserValue], Few] = Field(
         {}, description="Values of the model's user fields, and in the server's unit_field whom it is for."
     )
-    features: dict[str, FeatureValue] = Field(
+    features: Annotated[dict[str, FeatureValue], Few] = Field(
         {},
         description="Values of the features that the model's context module declares, as /v2/models/NAME lists them: "
         "a number, a list of numbers, or lists in lists; null is as good as absent.",
@@ -51,14 +82,14 @@ class RecommendRequest(BaseModel):
     exclude_seen: bool | None = Field(
         None, description="Whether no item of the whole history is returned; the server's default if not given."
     )
-    messages: list[dict[str, Any]] | None = Field(
+    messages: Annotated[list[dict[str, Any]], FIRST] | None = Field(
         None, description="In the place of a history, for models that read tokens: a chat of role and content."
     )
     text: str | None = Field(None, description="In the place of a history: a whole prompt as text.")
-    input_ids: list[StrictInt] | None = Field(None, description="In the place of a history: a whole prompt.")
+    input_ids: Numbers | None = Field(None, description="In the place of a history: a whole prompt.")
     domain: str = Field("", description="Whose catalog answers, of a model that has several.")
     task: str | None = Field(None, description="Which of the prompts a history gets, of a model that has several.")
-    histories: dict[str, list[ItemId]] = Field({}, description="Further histories that the task's prompt holds.")
+    histories: Annotated[dict[str, Ids], Few] = Field({}, description="Further histories that the task's prompt holds.")
     enable_thinking: bool | None = Field(None, description="true is refused: no stage of thoughts is run.")
     deadline_ms: float | None = Field(
         None, gt=0, le=3_600_000, description="Answer 504 after so long; the server's default if not given."
@@ -169,8 +200,17 @@ def in_words(kind: str, message: str, field: str) -> str:
     return SAID.get(kind, message.removeprefix("Value error, "))
 
 
+def refuse_unknown(raw: Any, kind: type[BaseModel], where: str = "") -> None:
+    """Refuse the first key that the body of a `kind` does not have, before anything else is looked at."""
+    unknown = next((key for key in raw if key not in kind.model_fields), None) if isinstance(raw, dict) else None
+    if unknown is not None:
+        field = ".".join(filter(None, (where, unknown[:100])))
+        raise Refusal("invalid", f"{field}: {SAID['extra_forbidden']}", field)
+
+
 def checked(raw: Any, config: ServeConfig) -> RecommendRequest:
     """Check a decoded request's types, ranges and sizes; a Refusal names the first field that is wrong."""
+    refuse_unknown(raw, RecommendRequest)
     try:
         request = RecommendRequest.model_validate(raw)
     except ValidationError as error:

@@ -11,8 +11,9 @@ from octorec.engine.batch import ParsedRequest
 from octorec.engine.rank import Ranked
 from octorec.engine.widths import as_width
 from octorec.errors import NonFiniteError
-from octorec.serve.batcher import Batcher, Pending
+from octorec.serve.batcher import Batcher
 from octorec.serve.metrics import Metrics
+from octorec.serve.pending import Pending
 from octorec.serve.refusal import Refusal
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Searches:
             try:
                 ranked, before = await self._once(again)
             except Refusal as refusal:
-                if refusal.outcome not in ("deadline", "queue_full"):
+                if refusal.outcome not in ("deadline", "queue_full", "overloaded"):
                     raise
                 self.metrics.repeats.labels(refusal.outcome).inc()
                 break

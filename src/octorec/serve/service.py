@@ -17,22 +17,26 @@ from octorec.engine.rank import Ranked, by_popularity
 from octorec.engine.request import Request
 from octorec.engine.widths import as_width
 from octorec.errors import InputError
-from octorec.serve.access import CALLER
-from octorec.serve.batcher import Batcher, Pending, Serving
+from octorec.serve.batcher import Batcher
 from octorec.serve.config import ServeConfig
 from octorec.serve.encode import encode_answer
 from octorec.serve.experiment import Running, begin
 from octorec.serve.experiment_metrics import ExperimentMetrics
 from octorec.serve.exposure import Exposure, without_unit
 from octorec.serve.guard import GuardTask
+from octorec.serve.loads import beside
 from octorec.serve.metrics import Metrics
+from octorec.serve.pending import Pending, Serving
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import RecommendRequest
 from octorec.serve.searches import Searches
+from octorec.serve.tokens import CALLER
 from octorec.serve.variants import Answering, Variants, about_variant
+from octorec.serve.way_out import SHUTTING_DOWN, WayOut
 
 logger = logging.getLogger(__name__)
 STOP_S = 5.0  # for the device thread to end; what was accepted has been waited for before
+LEAST_S = 0.1  # of it, whatever is left of the way out
 SWITCH_S = 1e-4  # the device thread gets the interpreter back this soon from a busy event loop, not after 5 ms
 SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm-up is stuck
 Made = TypeVar("Made")
@@ -63,6 +67,8 @@ class Service:
         self.searches = Searches(self.batcher, self.metrics, *shares)
         self.accepted = 0  # requests that are owed an answer
         self.stopped = True  # False once the device thread would not end
+        self.way_out = WayOut()
+        self.writing = False  # to the record of an experiment
         self.variants = variants
         self.running: Running | None = None
         self.guard: GuardTask | None = None
@@ -81,9 +87,9 @@ class Service:
         self.loaded.cancel()
         if self.guard is not None:
             await self.guard.stop()
-        self.stopped = await asyncio.to_thread(self.batcher.stop, STOP_S)
-        if self.running is not None and self._ends_at is not None:
-            await self.running.close(self._ends_at - time.monotonic())
+        self.stopped = await asyncio.to_thread(self.batcher.stop, min(STOP_S, max(LEAST_S, self.left_s / 2)))
+        if self.running is not None:
+            await self.running.close(self.left_s)
 
     def drain(self) -> None:
         """Take no further requests."""
@@ -91,9 +97,28 @@ class Service:
         if self._ends_at is None:
             self._ends_at = time.monotonic() + self.config.drain.drain_timeout_s
 
+    @property
+    def left_s(self) -> float:
+        """Return the seconds that are left of the way out, once `drain` was called."""
+        assert self._ends_at is not None
+        return max(0.0, self._ends_at - time.monotonic())
+
     async def drained(self) -> None:
         while self.accepted:
             await asyncio.sleep(0.02)
+
+    async def written(self) -> None:
+        """Wait until nothing is being written to the record of an experiment."""
+        while self.writing:
+            await asyncio.sleep(0.02)
+
+    async def give_up(self) -> None:
+        """Refuse what is still open: requests that wait or run, then whatever else the ports have."""
+        self.way_out.unanswered += self.accepted
+        self.batcher.give_up(Refusal("draining", SHUTTING_DOWN))
+        for _ in range(10):  # they are told by their own handlers
+            await asyncio.sleep(0.01)
+        self.way_out.give_up()
 
     @property
     def serving(self) -> Serving:
@@ -123,24 +148,39 @@ class Service:
         self.batcher.serving = serving
         self.metrics.now_serving(serving.model, serving.engine.catalog.version)
 
+    def refuse_early(self, client: str, deadline_ms: float | None = None) -> None:
+        """Raise a Refusal where a further request of a client would only be refused later; before more work on it.
+
+        deadline_ms: the request's, as far as it is known; None before its body is read.
+        """
+        self.refuse_unless_ready()
+        self.batcher.refuse_if_full(client)
+        if deadline_ms is not None and self.batcher.waiting:
+            self.batcher.refuse_if_late(client, time.monotonic() + deadline_ms / 1e3)
+
     async def answer(
-        self, asked: RecommendRequest, request_id: str, encode: Encode[Made], exposure: Exposure | None = None
+        self,
+        asked: RecommendRequest,
+        request_id: str,
+        encode: Encode[Made],
+        exposure: Exposure | None = None,
+        client: str = "",
     ) -> tuple[Made, dict[str, float]]:
         """Return what `encode` makes of the answer to a checked request, and its stages in ms, or raise a Refusal.
 
-        encode: is given what answered too. exposure: says which variant answers.
+        encode: is given what answered too. exposure: says which variant answers. client: whose turn it takes in the
+        queue.
         """
         self.refuse_unless_ready()
         self.accepted += 1
         try:
-            return await self._answer(asked, request_id, encode, exposure)
+            return await self._answer(self._accept(asked, request_id, exposure, client), encode, exposure)
         finally:
             self.accepted -= 1
 
     async def _answer(
-        self, asked: RecommendRequest, request_id: str, encode: Encode[Made], exposure: Exposure | None
+        self, pending: Pending, encode: Encode[Made], exposure: Exposure | None
     ) -> tuple[Made, dict[str, float]]:
-        pending = self._accept(asked, request_id, exposure)
         if pending.parsed.source == "popularity":
             before = pending.started = pending.finished = time.monotonic()
             ranked = await asyncio.to_thread(by_popularity, pending.parsed)  # may look at every item of a catalog
@@ -160,9 +200,9 @@ class Service:
         milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
         return made, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3}
 
-    def _accept(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None) -> Pending:
+    def _accept(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None, client: str) -> Pending:
         """Check a request against what answers now, unless the queue is full."""
-        self.batcher.refuse_if_full()
+        self.batcher.refuse_if_full(client)
         arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
         engine = serving.engine
         width: Any = asked.beam_width
@@ -184,7 +224,7 @@ class Service:
             logger.info("prompt", extra=shown)
         deadline = arrived + (asked.deadline_ms or self.config.batch.default_deadline_ms) / 1e3
         future = asyncio.get_running_loop().create_future()
-        return Pending(request, serving, parsed, deadline, future, arrived, arrived)
+        return Pending(request, serving, parsed, deadline, future, arrived, arrived, client=client)
 
     def _with_defaults(self, request: Request) -> Request:
         """Return a request with the server's domain and task where it names none; text and ids may end with a domain's
@@ -210,20 +250,21 @@ class Service:
     def refuse_unless_ready(self) -> None:
         """Refuse what comes while the server loads or shuts down."""
         if self.state == "draining":
-            raise Refusal("draining", "the server is shutting down")
+            raise Refusal("draining", SHUTTING_DOWN)
         if self.state not in ("ready", "ending"):
             raise Refusal("not_ready", "the server is still loading")
 
     async def warm_up(self, engine: Engine) -> None:
         """Make every bucket of `engine` ready; on a GPU one by one between batches, as nothing may run beside a
         capture. Elsewhere nothing is captured, and the smallest and the largest batches run."""
-        elsewhere = self.batcher.between_batches if engine.device.type == "cuda" else asyncio.to_thread
+        elsewhere = self.batcher.between_batches if engine.device.type == "cuda" else beside
         slowest = 0.0
         for room in reversed(engine.rooms):
             await elsewhere(partial(engine.capture_room, room))
         for bucket in engine.buckets() if engine.rows_are_fixed else engine.policy.buckets.ends():
             seconds = await elsewhere(partial(warm_up, engine, bucket))
             slowest = max(slowest, seconds)
+            self.batcher.pace(engine).add(bucket.widths, bucket.size, seconds)
             _log_bucket(engine, bucket, seconds)
         if engine.device.type == "cuda":
             await elsewhere(engine.measure_margin)
@@ -231,9 +272,9 @@ class Service:
 
     async def _load(self) -> None:
         try:
-            engine, max_batch = await asyncio.to_thread(self._loaded_engine)
+            engine, max_batch = await beside(self._loaded_engine)
             serving = Serving(engine, self.model)
-            answering = {} if self.variants is None else await asyncio.to_thread(self.variants.load, serving)
+            answering = {} if self.variants is None else await beside(partial(self.variants.load, serving))
             self.domains = {one: Serving(one, self.model) for one in engine.domains.values() if one is not engine}
             others = tuple(dict.fromkeys(one.serving for one in answering.values() if one.serving is not serving))
             others += tuple(self.domains.values())
@@ -268,7 +309,11 @@ class Service:
                 self.batcher.stuck_after_s = max(before, self.batcher.stuck_after_s)
                 warm.add(one.serving)
         metrics = ExperimentMetrics(self.metrics.registry)
-        self.running = await asyncio.to_thread(begin, variants.experiment, answering, self.config, metrics)
+        self.writing = True
+        try:
+            self.running = await asyncio.to_thread(begin, variants.experiment, answering, self.config, metrics)
+        finally:
+            self.writing = False
         self.running.switch.look()
         self.guard = GuardTask(self.running)
         self.guard.start()

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from octorec.serve.beam_schemas import AboutAnswer, BeamFields, Count, ItemsOfBeam, OwnFields
-from octorec.serve.schemas import RequestId
+from octorec.serve.schemas import FIRST, Few, Numbers, RequestId
 
 EXAMPLE: dict[str, Any] = {"text": "What next? ", "sampling_params": {"beam_width": 16, "n": 5, "max_new_tokens": 3}}
 
@@ -18,21 +18,29 @@ class SamplingParams(BeamFields):
     )
 
 
+Params = Annotated[SamplingParams, Few]
+MOST_PARAMS = 10_000  # in a list; a server takes max_list
+
+
 class GenerateRequest(OwnFields):
     """A GenerateRequest has one prompt or a list of them, as text or as token ids."""
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
-    text: Annotated[StrictStr | list[StrictStr] | None, Field(description="A prompt, or a list of them.")] = None
+    text: Annotated[
+        StrictStr | Annotated[list[StrictStr], FIRST] | None, Field(description="A prompt, or a list of them.")
+    ] = None
     input_ids: Annotated[
-        list[StrictInt] | list[list[StrictInt]] | None,
+        Numbers | Annotated[list[Numbers], FIRST] | None,
         Field(union_mode="left_to_right", description="In the place of `text`: token ids, or a list of such prompts."),
     ] = None
-    sampling_params: SamplingParams | list[SamplingParams] | None = Field(
+    sampling_params: Params | Annotated[list[Params], FIRST, Field(max_length=MOST_PARAMS)] | None = Field(
         None, description="How many items and beams; for several prompts there may be a list."
     )
     stream: bool | None = Field(None, description="Whether answers are sent as server-sent events, one a prompt.")
-    rid: RequestId | list[RequestId] | None = Field(None, description="Id of the request; for several prompts a list.")
+    rid: RequestId | Annotated[list[RequestId], FIRST] | None = Field(
+        None, description="Id of the request; for several prompts a list."
+    )
 
 
 class BeamMeta(BaseModel):

@@ -15,8 +15,8 @@ from octorec.errors import InputError, MismatchError
 from octorec.evaluate.online.experiment import CONTROL, Experiment, Variant, read_experiment
 from octorec.evaluate.online.record import read_record
 from octorec.evaluate.online.record_file import RECORD
-from octorec.serve.batcher import Serving
 from octorec.serve.config import ServeConfig
+from octorec.serve.pending import Serving
 from octorec.serve.versions import load_engine
 
 

@@ -1,6 +1,7 @@
 """Loading what may be served: checkpoints and catalogs, checked before anybody is answered from them."""
 
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.model_folder import is_adapter
 from octorec.errors import InputError
+from octorec.reading import require_file
 from octorec.serve.config import ServeConfig
 
+MOST_FILES = 10_000
 logger = logging.getLogger(__name__)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # those of a catalog that requests and answers need
@@ -44,6 +47,22 @@ def versions(root: str) -> list[str]:
     if not Path(root).is_dir():
         raise InputError("root", root, "must be a folder whose subfolders are versions")
     return sorted(path.name for path in Path(root).iterdir() if NAME.fullmatch(path.name) and path.is_dir())
+
+
+def check_files(folder: Path, most: int, field: str) -> None:
+    """Refuse a folder with anything but files in it, such as a pipe, which would never be read, or with too many bytes.
+
+    most: bytes of its files together.
+    """
+    total = count = 0
+    for above, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            path = Path(above) / name
+            total, count = total + require_file(path, f"{field} {folder.name}: {path.relative_to(folder)}"), count + 1
+            if total > most:
+                raise InputError(field, folder.name, f"has more than max_load_bytes = {most} bytes")
+            if count > MOST_FILES:
+                raise InputError(field, folder.name, f"has more than {MOST_FILES} files, or a link in a ring")
 
 
 def load_catalog(folder: Path) -> Catalog:

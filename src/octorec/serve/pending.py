@@ -1,0 +1,49 @@
+"""A request waits for the device with what is to answer it."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from octorec.engine.batch import ParsedRequest
+from octorec.engine.engine import Engine
+from octorec.engine.rank import Found
+from octorec.engine.request import Request
+
+
+@dataclass(frozen=True, eq=False)
+class Serving:
+    """A Serving is what answers: an engine and its checkpoint's version."""
+
+    engine: Engine
+    model: str
+
+
+@dataclass(eq=False)
+class Pending:
+    """A Pending is a request between its arrival and its row of a batch. Times are time.monotonic(), in seconds.
+
+    serving: what is to answer it. parsed: by that; the device thread parses again where another version answers then.
+    future: its batch's beams and its row in them, or the error that it met. earlier: seconds in the queue and on the
+    device of a search before this one, which is repeated with wider beams. client, turn: as `FairQueue` has them.
+    """
+
+    request: Request
+    serving: Serving
+    parsed: ParsedRequest
+    deadline: float
+    future: "asyncio.Future[tuple[Found, int]]"
+    arrived: float = field(default_factory=time.monotonic)
+    queued: float = field(default_factory=time.monotonic)
+    started: float = 0.0
+    finished: float = 0.0
+    earlier: tuple[float, float] = (0.0, 0.0)
+    client: str = ""
+    turn: int = 0
+
+    @property
+    def queue_s(self) -> float:
+        return self.earlier[0] + self.started - self.queued
+
+    @property
+    def device_s(self) -> float:
+        return self.earlier[1] + self.finished - self.started

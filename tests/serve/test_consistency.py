@@ -1,0 +1,11 @@
+"""Operators race under load for 15 s; `long_runs.py` lets them for a minute."""
+
+from pathlib import Path
+
+import pytest
+from raced import race
+
+
+@pytest.mark.slow
+def test_operators_race_under_load_and_every_answer_is_of_one_version(tmp_path: Path) -> None:
+    race(tmp_path, 15)
