@@ -67,6 +67,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+SLOW = ("shadow", "prove", "analyze")
 VERBS: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluate", "{w}/bf16", "{w}/fp8", "--data", "{w}/data.csv", "--beam-width", "16"),
     "shadow": ("evaluate", "{w}/bf16", "{w}/fp8", "--requests", "{w}/requests.jsonl"),
@@ -105,7 +106,9 @@ def words(text: str) -> set[str]:
     return set("".join(" " if letter in LINKS else letter for letter in text).split())
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    "verb", [pytest.param(verb, marks=pytest.mark.slow) if verb in SLOW else verb for verb in VERBS]
+)
 def test_a_terminal_shows_the_words_that_a_pipe_gets_and_breaks_none(
     verb: str, said: Callable[[str, type[io.StringIO]], str]
 ) -> None:
@@ -121,13 +124,13 @@ def test_a_terminal_shows_the_words_that_a_pipe_gets_and_breaks_none(
     assert words(shown) == words(piped)
 
 
-def test_evaluate_ends_with_words_that_are_coloured_on_a_terminal_alone(
-    said: Callable[[str, type[io.StringIO]], str],
+@pytest.mark.parametrize("verb", ["evaluate", pytest.param("prove", marks=pytest.mark.slow)])
+def test_a_verdict_ends_with_words_that_are_coloured_on_a_terminal_alone(
+    verb: str, said: Callable[[str, type[io.StringIO]], str]
 ) -> None:
     outcomes = tuple(outcome.replace("_", " ") for outcome in EXIT_CODES)
-    for verb in ("evaluate", "prove"):
-        assert said(verb, io.StringIO).strip().splitlines()[-1].startswith(outcomes)
-        assert "\x1b[1;3" in said(verb, Terminal)  # bold, in a colour
+    assert said(verb, io.StringIO).strip().splitlines()[-1].startswith(outcomes)
+    assert "\x1b[1;3" in said(verb, Terminal)  # bold, in a colour
 
 
 def test_a_title_is_shown_as_it_is(said: Callable[[str, type[io.StringIO]], str]) -> None:
@@ -189,6 +192,7 @@ def test_the_load_tools_table_is_several_where_one_is_too_wide() -> None:
     assert "3 x deadline exceeded" in narrow
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_an_analysis_breaks_no_name_and_no_word(work: Path, tmp_path: Path) -> None:
     found = render_all(analyze(work / "bf16", tmp_path / "analysis"))
@@ -216,7 +220,7 @@ def test_every_cell_of_a_table_that_was_split_is_there_once() -> None:
         *(pytest.param(flags, marks=pytest.mark.slow) for flags in (("--k", "3", "--k", "16"), ("--k", "16,3,3"))),
     ],
 )
-@pytest.mark.parametrize("verb", ["evaluate", "prove"])
+@pytest.mark.parametrize("verb", ["evaluate", pytest.param("prove", marks=pytest.mark.slow)])
 def test_every_k_asked_for_is_shown_and_the_largest_decides(work: Path, verb: str, asked: tuple[str, ...]) -> None:
     arguments = [part.format(w=work, o="") for part in VERBS[verb]]
     done = octorec(*arguments, *asked, "--json", expect=None)

@@ -102,6 +102,7 @@ def test_a_torch_that_was_there_before_gets_its_number_unless_somebody_chose_ano
     assert (threads.COUNT in os.environ, threads.WAITING in os.environ) == (bool(given), False)
 
 
+@pytest.mark.slow
 def test_torch_computes_as_the_package_said() -> None:
     environment = {name: value for name, value in os.environ.items() if name not in (threads.COUNT, threads.WAITING)}
     code = "import octorec, torch; print(torch.get_num_threads(), octorec.threads.threads())"

@@ -130,6 +130,7 @@ def test_recommend_without_a_history_says_what_is_popular(work: Path) -> None:
     assert not {"0", "1"} & set(answer["items"])
 
 
+@pytest.mark.slow
 def test_recommend_and_evaluate_leave_seen_items_out_where_asked(work: Path) -> None:
     seen = [str(item) for item in range(N_ITEMS - 4)]
     arguments = ("recommend", work / "fp8", "--history", ",".join(seen), "--k", "9", "--json")
@@ -142,6 +143,7 @@ def test_recommend_and_evaluate_leave_seen_items_out_where_asked(work: Path) -> 
         assert result["exclude_seen"] is (flag == "--exclude-seen")
 
 
+@pytest.mark.slow
 def test_evaluate_goes_on_without_items_that_the_catalog_lacks(work: Path, tmp_path: Path) -> None:
     text = (work / "data.csv").read_text().rstrip()
     (tmp_path / "data.csv").write_text(f"{text}\nu7,new,8\nu7,5,9\n")

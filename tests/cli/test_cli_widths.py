@@ -183,6 +183,7 @@ def test_recommend_refuses_beams_that_there_are_not(width: str, said: str, alone
     assert f"error: {said}" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_same_answers_get_the_same_verdict(alone: Path) -> None:
     """90 items are all found with 128 beams, so that each policy gives the list of the widest beam."""
     limits = ("--limit", "12", "--k", "5", "--json")
@@ -206,6 +207,7 @@ def test_evaluate_refuses_beams_that_cannot_give_the_lists(alone: Path) -> None:
         assert said in octorec(*judged, "--beam-width", width, expect=2).stderr
 
 
+@pytest.mark.slow
 def test_requests_without_a_width_are_asked_with_the_one_that_is_given(alone: Path, tmp_path: Path) -> None:
     (tmp_path / "requests.jsonl").write_text('{"history": ["i1"], "k": 4}\n{"history": ["i2"], "k": 40}\n')
     asked = ("evaluate", alone / "model", alone / "model", "--requests", tmp_path / "requests.jsonl")

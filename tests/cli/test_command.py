@@ -101,6 +101,7 @@ def octorec(*arguments: object, **how: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.index.json").write_text('{"1": ["<a_0>"]}')

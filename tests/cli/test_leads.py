@@ -19,7 +19,11 @@ TABLE = "240 interactions, 40 users, 30 items"
             "evaluate {w}/bf16 {w}/fp8 --data {w}/data.csv --limit 8 --k 5",
             "ahead: 8 requests to each of two checkpoints",
         ),
-        ("prove {w}/bf16 --data {w}/data.csv --recipe fp8-channel --beam-width 16 --limit 8", "ahead: 8 requests each"),
+        pytest.param(
+            "prove {w}/bf16 --data {w}/data.csv --recipe fp8-channel --beam-width 16 --limit 8",
+            "ahead: 8 requests each",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_verdicts_say_what_they_ask_print_the_floors_and_can_be_limited(work: Path, verb: str, ahead: str) -> None:
@@ -53,6 +57,7 @@ def test_a_limit_of_nobody_is_refused_in_a_line(work: Path) -> None:
     assert done.stderr.splitlines()[-1] == "error: limit: got 0; must be 1 or more"
 
 
+@pytest.mark.slow
 def test_what_learns_says_what_from_and_what_lies_ahead(work: Path, tmp_path: Path) -> None:
     data = ("--data", work / "data.csv", "--hold-out", 1)
     built = octorec("catalog", "build", *data, "--items", work / "items.csv", "--codebook-sizes", "5,4,4", "--out",

@@ -103,6 +103,7 @@ def test_the_report_warns_and_stderr_does_and_json_does(folder: Path, tmp_path: 
     assert len(warnings_of(done)) == 2
 
 
+@pytest.mark.slow
 def test_a_proof_warns_too(folder: Path, tmp_path: Path) -> None:
     leaky = with_records(folder, tmp_path / "leaky", catalog=1, training=0)
     proof = ("prove", leaky, "--data", folder / "data.csv", "--beam-width", "16", "--recipe", "fp8-channel")

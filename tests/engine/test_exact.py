@@ -75,6 +75,7 @@ MODELS = {
     "scores over a larger vocabulary": lambda: Tokens(scored=False),
     "a scored end": lambda: Tokens(),
 }
+KINDS = ["plain", *(pytest.param(kind, marks=pytest.mark.slow) for kind in MODELS if kind != "plain")]
 
 
 class Sharp(MadeUpModel):
@@ -84,7 +85,7 @@ class Sharp(MadeUpModel):
         return super().logits(seed, path, level) * 4
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_is_called_exact_is_what_the_whole_catalog_gives(kind: str) -> None:
     found = {"exact": 0, "not": 0, "narrow and exact": 0}
     for seed in range(3):
@@ -104,7 +105,7 @@ def test_what_is_called_exact_is_what_the_whole_catalog_gives(kind: str) -> None
     assert all(count > 5 for count in found.values()), found
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_item_that_was_left_out_scores_above_the_bound(kind: str) -> None:
     catalog = random_catalog(90, SIZES, seed=5)
     subject = engine(MODELS[kind](), catalog)

@@ -51,7 +51,7 @@ def expected(engine: Engine, file: Path, request: Request, excluded: set[str]) -
     return [(item, score) for score, ids in sorted(scored, reverse=True) for item in ids]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("share", [*(pytest.param(few, marks=pytest.mark.slow) for few in (0.0, 0.3)), 0.8])
 def test_excluding_an_item_leaves_the_others_of_its_sid(share: float, engine: Engine, file: Path) -> None:
     dice = random.Random(1)
     ids = engine.catalog.item_ids

@@ -57,6 +57,7 @@ def scores(subject: Engine, width: int, asked: Request) -> tuple[list[float], fl
     return found.scores[0].tolist(), float(found.bounds[0].max())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("rows_take_time")
 def test_shares_are_those_that_are_counted_by_hand() -> None:
     subject = engine(Sharp(SIZES))
@@ -78,6 +79,7 @@ def test_shares_are_those_that_are_counted_by_hand() -> None:
     assert all(share == 1 for share in found.widths[-1].certified.values())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("rows_take_time")
 def test_a_repeat_costs_what_the_width_takes_that_it_is_repeated_with() -> None:
     subject, found = engine(Sharp(SIZES)), measured(Sharp(SIZES))

@@ -195,6 +195,7 @@ def assert_never_better(seed, users, targets, margin, steps):
         before = found, outcome
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), ANY_USERS, st.integers(1, 10), MARGINS)
 @settings(max_examples=8, deadline=None)
 def test_who_loses_one_more_hit_is_never_judged_better(seed, users, targets, margin):
@@ -223,6 +224,7 @@ def test_no_jump_where_ten_users_differ():
     assert (steps < 1.5).all()
 
 
+@pytest.mark.slow
 def test_a_million_users_take_seconds():
     rng = np.random.default_rng(5)
     values = rng.choice(1 / np.log2(np.arange(2, 12)), 10**6) * (rng.random(10**6) < 0.1)

@@ -36,7 +36,12 @@ from tests.second_family.gru import Config, TinyGRU
 
 SMALL = {"d_model": 128, "n_layer": 2, "embed_dim": 16, "codebook_sizes": (24, 16), "max_context": 8}
 SLOW = [pytest.param("small", recipe, marks=pytest.mark.slow) for recipe in (None, "fp8", "fp8-channel")]
-LARGE = [("moe-4b-a0.5b", None, (9, 0)), ("moe-4b-a0.5b", "fp8-channel", (12, 0)), ("1b", "fp8-block", (8, 9))]
+LARGE = [
+    ("moe-4b-a0.5b", "fp8", (9, 0)),
+    ("moe-4b-a0.5b", None, (9, 0)),
+    ("moe-4b-a0.5b", "fp8-channel", (12, 0)),
+    ("1b", "fp8-block", (8, 9)),
+]
 CONFIG = EngineConfig(batch_sizes=(2,), beam_widths=(4,), default_beam_width=4)
 
 
@@ -85,12 +90,7 @@ def compare(name: str, recipe: str | None, capability: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "recipe", "capability"),
-    [
-        ("moe-4b-a0.5b", "fp8", (9, 0)),
-        *(pytest.param(*each, marks=pytest.mark.slow) for each in LARGE),
-        ("demo", "fp8", (12, 0)),
-        ("gru", None, (9, 0)),
-    ],
+    [*(pytest.param(*each, marks=pytest.mark.slow) for each in LARGE), ("demo", "fp8", (12, 0)), ("gru", None, (9, 0))],
 )
 def test_a_models_search_takes_what_shapes_say(name: str, recipe: str | None, capability: tuple[int, int]) -> None:
     sm90.launches(compare, name, recipe, capability, capability=10 * capability[0] + capability[1])

@@ -18,6 +18,7 @@ from octorec.kernels.products import INTERPRETER, Tile
 
 pytestmark = pytest.mark.filterwarnings("ignore:All-NaN")  # slots without a row, which nobody reads
 GRANULARITIES = {None: None, "group": "block", "token": "channel"}  # of activations: of weights
+ONE_FAST = ["group", *(pytest.param(other, marks=pytest.mark.slow) for other in (None, "token"))]
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def weights(n_expert: int, width: int, hidden: int, device: str) -> tuple[Tensor
     return (gate_up * 0.2).to(device, torch.bfloat16), (down * 0.2).to(device, torch.bfloat16)
 
 
-@pytest.mark.parametrize("quantize_to", [None, "group", pytest.param("token", marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("quantize_to", ONE_FAST, ids=str)
 @pytest.mark.parametrize(
     ("rows", "width", "hidden"),
     [(20, 48, 80), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 64, 128), (29, 144, 128)))],
@@ -72,7 +73,7 @@ def test_a_row_does_not_depend_on_its_neighbours(device: str) -> None:
     assert torch.equal(together[17:18], alone)
 
 
-@pytest.mark.parametrize("quantize_to", GRANULARITIES, ids=str)
+@pytest.mark.parametrize("quantize_to", ONE_FAST, ids=str)
 def test_dispatch(quantize_to: Any, device: str) -> None:
     experts = routing(21, 5, 3, 0, device).experts
     plan = plan_experts(experts, 5, 16)
@@ -88,7 +89,7 @@ def test_dispatch(quantize_to: Any, device: str) -> None:
             assert torch.equal(slots[at], expected)
 
 
-@pytest.mark.parametrize("with_residual", [True, False])
+@pytest.mark.parametrize("with_residual", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_combine_adds_in_the_order_of_the_experts(with_residual: bool, device: str) -> None:
     routed = routing(19, 6, 4, 1, device)
     plan = plan_experts(routed.experts, 7, 16)
@@ -113,7 +114,8 @@ def launch(quantize_to: Any, rows: int) -> None:
     moe(x, Routing(experts, empty(rows, 4, device="meta")), gate_up, down, quantize_to)
 
 
-@pytest.mark.parametrize("quantize_to", ["group", *(pytest.param(g, marks=pytest.mark.slow) for g in (None, "token"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("quantize_to", ["group", None, "token"])
 def test_machine_code(quantize_to: Any) -> None:
     codes = sm90.compile_launches(launch, quantize_to, 16384)
     names = ["_count", "_place", "_dispatch", *["_gemm_hopper" if quantize_to == "group" else "_gemm"] * 2, "_combine"]

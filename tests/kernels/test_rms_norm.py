@@ -86,7 +86,10 @@ def launch(rows: int, width: int, granularity: Granularity | None, dtype: torch.
 
 
 @pytest.mark.parametrize("capability", sm90.CAPABILITIES)
-@pytest.mark.parametrize(("granularity", "allowed"), [(None, 10), ("token", 22), ("group", 24)])
+@pytest.mark.parametrize(
+    ("granularity", "allowed"),
+    [*(pytest.param(*each, marks=pytest.mark.slow) for each in ((None, 10), ("token", 22))), ("group", 24)],
+)
 def test_machine_code(granularity: str | None, allowed: int, capability: int) -> None:
     """One tile [16, 128] in four warps would take 18, 34 and 33 instructions a value."""
     (code,) = sm90.compile_launches(launch, 16384, 1408, granularity, capability=capability)
@@ -96,11 +99,9 @@ def test_machine_code(granularity: str | None, allowed: int, capability: int) ->
     assert instructions * code.warps * 32 / 1408 <= allowed
 
 
-WIDTHS = [1500, *(pytest.param(width, marks=pytest.mark.slow) for width in (640, 1024, 2048, 5632, 16384))]
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1500, 640, 1024, 2048, 5632, 16384])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_no_width_spills(width: int, dtype: torch.dtype) -> None:
     for granularity in (None, "token", "group"):
         (code,) = sm90.compile_launches(launch, 64, width, granularity, dtype)

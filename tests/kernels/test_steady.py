@@ -184,14 +184,8 @@ def unsteady(name: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [
-        pytest.param(HERE, id="as it is"),
-        pytest.param(AVX2, id="AVX2", marks=pytest.mark.slow),
-        pytest.param(AVX512, id="AVX512", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", [HERE, AVX2, AVX512], ids=["as it is", "AVX2", "AVX512"])
 def test_a_row_does_not_depend_on_its_neighbours_under(environment: dict[str, str]) -> None:
     has = torch.backends.cpu.get_cpu_capability()
     if environment is not HERE and not (has == "AVX512" or (has == "AVX2" and environment is AVX2)):

@@ -63,6 +63,7 @@ def test_weights_alone(make_checkpoint: Any, tmp_path: Path) -> None:
     assert len(json.loads(text)["weights"]) == len(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_activations_of_real_requests(make_checkpoint: Any, tmp_path: Path) -> None:
     found = analyze(make_checkpoint("demo"), tmp_path / "out", requests())
@@ -84,6 +85,7 @@ def test_activations_of_real_requests(make_checkpoint: Any, tmp_path: Path) -> N
         assert f" {name} " in text
 
 
+@pytest.mark.slow
 def test_the_experts_of_a_block_are_one_row(make_checkpoint: Any) -> None:
     folder = make_checkpoint("demo", n_layer=12, n_dense=1)
     rows = {row["tensor"]: row for row in folded(weight_stats(folder))}
@@ -117,6 +119,7 @@ def test_nan_is_named_and_the_rest_analyzed(make_checkpoint: Any, tmp_path: Path
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_an_fp8_checkpoint(make_checkpoint: Any, tmp_path: Path) -> None:
     quantize_checkpoint(make_checkpoint("demo"), tmp_path / "fp8", "fp8")
@@ -186,7 +189,9 @@ HARD = {
 }
 
 
-@pytest.mark.parametrize("kind", HARD)
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "not finite" else pytest.param(kind, marks=pytest.mark.slow) for kind in HARD]
+)
 @pytest.mark.parametrize(
     "name", ["a$\\frac$ <b>&.²1.weight", pytest.param("model.layers.0.mlp.up_proj.weight", marks=pytest.mark.slow)]
 )

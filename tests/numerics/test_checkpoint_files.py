@@ -40,6 +40,7 @@ def sharded(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_sharded(sharded: Path, tmp_path: Path) -> None:
     files = CheckpointFiles(sharded)
     assert sorted(files.names()) == sorted(NAMES)
@@ -52,6 +53,7 @@ def test_sharded(sharded: Path, tmp_path: Path) -> None:
     assert [stats.role for stats in sorted(found.weights, key=lambda s: s.name)] == ["embedding", "ffn", "ffn"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_single_file_needs_no_folder_around_it(tmp_path: Path) -> None:
     save_file(weights(), tmp_path / "ranker.safetensors")
     found = analyze(tmp_path / "ranker.safetensors", tmp_path / "out")
@@ -152,6 +154,7 @@ def test_fp8_through_its_scales(
     assert found.distribution.absmax == float(dequantize(q).abs().max())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_int8_through_its_scales(tmp_path: Path) -> None:
     values = torch.randint(-127, 128, (40, 50), generator=torch.Generator().manual_seed(0)).to(torch.int8)
     scale = torch.rand(40, 1, generator=torch.Generator().manual_seed(1))
@@ -174,6 +177,7 @@ def test_scales_that_do_not_fit_or_are_missing(tmp_path: Path) -> None:
         weight_stats(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_static_scales_of_activations_are_named_and_not_measured(tmp_path: Path) -> None:
     save_file({"a.weight": torch.ones(4, 4), "a.input_scale": torch.tensor(0.5)}, tmp_path / "x.safetensors")
     found = analyze(tmp_path, tmp_path / "out")

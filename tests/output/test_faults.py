@@ -124,7 +124,7 @@ WRITERS = [pytest.param(write_folder, id="folder"), pytest.param(write_file, id=
     ("write", "there"),
     [
         pytest.param(write_folder, True, id="folder in place of an older one", marks=pytest.mark.slow),
-        pytest.param(write_folder, False, id="new folder"),
+        pytest.param(write_folder, False, id="new folder", marks=pytest.mark.slow),
         pytest.param(write_file, True, id="file in place of an older one"),
         pytest.param(write_file, False, id="new file", marks=pytest.mark.slow),
     ],

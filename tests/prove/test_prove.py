@@ -148,6 +148,7 @@ def test_a_proof_and_its_lines(work: Path) -> None:
     assert (broken.outcome, broken.exit_code) == ("inferior", 3)
 
 
+@pytest.mark.slow
 def test_the_command_line(work: Path, tmp_path: Path) -> None:
     arguments = ("prove", work / "bf16", "--data", work / "data.csv", "--recipe", "fp8-channel", "--beam-width", "16")
     done = octorec(*arguments, "--out", tmp_path / "fp8", "--json", expect=None)
@@ -171,7 +172,7 @@ def test_a_price_is_above_nothing() -> None:
         ProveConfig(dollars_per_hour=0)
 
 
-@pytest.mark.parametrize("policy", ["drop", "refuse"])
+@pytest.mark.parametrize("policy", [pytest.param("drop", marks=pytest.mark.slow), "refuse"])
 def test_items_that_the_catalog_lacks_are_left_out_and_named_or_refused(
     work: Path, tmp_path: Path, policy: str
 ) -> None:
@@ -191,6 +192,7 @@ def test_items_that_the_catalog_lacks_are_left_out_and_named_or_refused(
     assert comparison["unknown_items"]["baseline"] == {**expected, "not_asked": 0, "by_popularity": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_activations_are_measured_on_what_is_known_of_the_data_and_a_note_says_so(work: Path, tmp_path: Path) -> None:
     text = (work / "data.csv").read_text()

@@ -108,6 +108,7 @@ def test_a_catalog_of_another_domain_is_refused(made: Callable[[str], Made], row
     assert "rows differ: the catalog is of another run or domain" in said
 
 
+@pytest.mark.slow
 def test_minionerec_rows_have_histories_and_floors(made: Callable[[str], Made], tmp_path: Path) -> None:
     of = made("minionerec")
     data = write_minionerec(tmp_path / "test.csv", of, 30)
@@ -134,6 +135,7 @@ def _as_interactions(of: Made, users: int, path: Path) -> None:
     pyarrow.parquet.write_table(pa.table({"user_id": users_, "item_id": items_, "timestamp": times}), path)
 
 
+@pytest.mark.slow
 def test_a_domain_is_named_where_a_model_has_several(made: Callable[[str], Made], tmp_path: Path) -> None:
     of = made("onereason")
     _as_interactions(of, 12, tmp_path / "data.parquet")

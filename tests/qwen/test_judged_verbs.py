@@ -14,6 +14,7 @@ from tests.qwen.judged import recif_row, shared_catalog, write_minionerec, write
 from tests.qwen.made_models import Made
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_analyze_knows_the_family_and_measures_activations(made: Callable[[str], Made], tmp_path: Path) -> None:
     of = made("minionerec")
@@ -39,6 +40,7 @@ def test_analyze_takes_a_tokenizer_without_items_for_an_ordinary_model(
     assert found["notes"][0].startswith("Read as an ordinary language model, without items: ")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_analyze_asks_for_the_domain_where_a_model_has_several(made: Callable[[str], Made], tmp_path: Path) -> None:
     of = made("onereason")
@@ -112,6 +114,7 @@ def test_requests_with_prompts_are_compared_without_labels(made: Callable[[str],
     assert "give both" in octorec("evaluate", of.folder, *options, expect=2).stderr
 
 
+@pytest.mark.slow
 def test_an_adapter_that_changes_nothing_is_as_good_as_its_base(made: Callable[[str], Made], tmp_path: Path) -> None:
     of = made("openonerec")
     adapter = get_peft_model(open_model(of.folder), LoraConfig(r=2, target_modules=["q_proj"]))

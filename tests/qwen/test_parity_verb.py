@@ -33,6 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, made: Callable[[str], Made]) 
     return path
 
 
+@pytest.mark.slow
 def test_a_folder_has_parity(data: Path, made: Callable[[str], Made]) -> None:
     found = octorec("parity", made("minionerec").folder, "--data", data, *FEW)
     assert "beside transformers in float32: 3 requests, beam width 8" in found.stdout
@@ -62,6 +63,7 @@ def test_json_says_what_differs(data: Path, made: Callable[[str], Made]) -> None
     assert found["differing_requests"]
 
 
+@pytest.mark.slow
 def test_a_domain_is_named_where_there_are_several(data: Path, made: Callable[[str], Made]) -> None:
     ask = ("parity", made("onereason").folder, "--data", data, *FEW)
     assert "error: domain: got ''; must be named: video, product, ad, live, sid" in octorec(*ask, expect=2).stderr
@@ -93,6 +95,7 @@ def test_a_model_that_reads_no_tokens_is_refused(
     assert "must be a language model, which transformers can run too" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_adapter_is_compared_with_what_peft_merges(data: Path, made: Callable[[str], Made], tmp_path: Path) -> None:
     one = made("onereason")
     wrapped = get_peft_model(open_model(one.folder), LoraConfig(r=4, lora_alpha=16, target_modules="all-linear"))
@@ -129,6 +132,7 @@ def test_test_models_learn_the_prompts_that_are_asked(name: str, domain: str, ma
         np.testing.assert_array_equal(asked, one.layout.prompt(history, domain))
 
 
+@pytest.mark.slow
 def test_a_file_of_semantic_ids_is_a_catalog(data: Path, made: Callable[[str], Made], tmp_path: Path) -> None:
     one = made("minionerec")
     rows = zip(one.catalog.item_ids, one.catalog.codes.tolist(), strict=True)

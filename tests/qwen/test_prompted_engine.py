@@ -51,9 +51,8 @@ def by_score(engine: Engine, request: Request) -> list[tuple[str, float]]:
     return [(catalog.item_ids[place], float(scores[place])) for place in order]
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "onereason" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_certified_answers_are_the_best_of_all_items(name: str, opened: Callable[[str], tuple[Made, Engine]]) -> None:
     """Scores are over the whole vocabulary; those of MiniOneRec count its forced end too."""
     one, engine = opened(name)
@@ -68,9 +67,8 @@ def test_certified_answers_are_the_best_of_all_items(name: str, opened: Callable
     assert certified >= 2
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "minionerec" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_exclusions_and_what_was_seen_are_left_out_of_exact_answers(
     name: str, opened: Callable[[str], tuple[Made, Engine]]
 ) -> None:
@@ -86,7 +84,9 @@ def test_exclusions_and_what_was_seen_are_left_out_of_exact_answers(
     assert not {*answer.items} & {*banned, *plain.history}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [name if name == "minionerec" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 def test_a_request_has_the_same_bits_alone_and_in_a_batch_of_other_prompts(
     name: str, opened: Callable[[str], tuple[Made, Engine]]
 ) -> None:

@@ -100,6 +100,7 @@ def test_a_width_that_no_product_takes_keeps_all_parts_of_its_product(work: Path
     assert "24 x 48: FP8 products take multiples of 16" in found.stderr
 
 
+@pytest.mark.slow
 def test_fp8_is_judged_against_its_parent_and_proved(work: Path, fp8: Path) -> None:
     words = {0: "not_inferior", 3: "inferior", 4: "inconclusive"}
     few = ("--data", work / "data.csv", "--hold-out", "1", "--k", "5", "--json")
