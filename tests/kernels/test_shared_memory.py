@@ -48,15 +48,20 @@ LAUNCHES: dict[str, Launch] = {
     "SwiGLU": (test_swiglu.launch, (16384, 5632, "token")),
     "cast": (test_maybe_quantize.launch, ((54, 2816, 1408), "block")),
 }
+HOPPERS: dict[str, Launch] = {  # kernels that no other card has
+    "prompts, warps apart": (test_prefill_attention.launch, ("1.7B", "group", None, True)),
+    "log-norm, warps apart": (test_log_norm.launch, (2048, 151_939, 2048, None, True)),
+}
 FAST = [(120, "cross-attention (512, 11, 128, False) group")]
 SLOW = [(c, name) for c in sm90.MAX_SHARED for name in LAUNCHES if (c, name) not in FAST]
+SLOW += [(90, name) for name in HOPPERS]
 
 
 @pytest.mark.parametrize(
     ("capability", "name"), [*FAST, *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)]
 )
 def test_fits(capability: int, name: str) -> None:
-    call, given = LAUNCHES[name]
+    call, given = {**LAUNCHES, **HOPPERS}[name]
     for code in sm90.compile_launches(call, *given, capability=capability):
         assert code.shared <= sm90.MAX_SHARED[capability], code.name
 
@@ -73,11 +78,8 @@ def test_every_kernel_of_the_package_is_launched_by_an_entry() -> None:
     files = Path(*kernels.__path__).glob("*.py")
     names = sorted(name for file in files for name in {*launched(file.read_text())})
     assert len(names) == len({*names}), "two kernels of one name cannot be told from each other here"
-    found = {
-        launch.name
-        for capability in sm90.MAX_SHARED
-        for call, given in LAUNCHES.values()
-        for launch in sm90.launches(call, *given, capability=capability)
-    }
+    asked = [(c, *entry) for c in sm90.MAX_SHARED for entry in LAUNCHES.values()]
+    asked += [(90, *entry) for entry in HOPPERS.values()]
+    found = {one.name for c, call, given in asked for one in sm90.launches(call, *given, capability=c)}
     assert {*names} - found == set(), "add an entry to LAUNCHES"
     assert len(names) > 15
