@@ -42,6 +42,7 @@ def test_lines_are_written_in_order() -> None:
     assert not lines.lost
 
 
+@pytest.mark.slow
 def test_a_pipe_that_nobody_reads_costs_lines_and_no_time() -> None:
     reader, writer = os.pipe()
     lines = Lines(writer)

@@ -118,6 +118,7 @@ def test_a_load_that_takes_too_long_is_given_up_and_others_follow(
     run(test())
 
 
+@pytest.mark.slow
 def test_loads_that_hang_are_bounded_in_number(roots: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         options = {"load_timeout_s": 0.05, **roots}

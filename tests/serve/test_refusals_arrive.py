@@ -60,7 +60,7 @@ async def pour(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
-@pytest.mark.parametrize("expect", [False, True], ids=["body", "expect"])
+@pytest.mark.parametrize("expect", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["body", "expect"])
 def test_100_of_100_refusals_of_bodies_of_1_mb_arrive(expect: bool) -> None:
     engine = make_engine(gate=True)
     assert isinstance(engine.model, Gate)
@@ -92,6 +92,7 @@ def test_100_of_100_refusals_of_bodies_of_1_mb_arrive(expect: bool) -> None:
     run(test())
 
 
+@pytest.mark.slow
 def test_a_client_that_goes_on_sending_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "LINGER_S", 0.3)
 
@@ -109,6 +110,7 @@ def test_a_client_that_goes_on_sending_is_cut_off_in_time(monkeypatch: pytest.Mo
     run(test())
 
 
+@pytest.mark.slow
 def test_what_a_lingering_connection_reads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "LINGER_BYTES", 2**20)
 
