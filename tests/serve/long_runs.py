@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from overloaded import beside_large_bodies, in_time, of_a_polite_client, require, timed
 from raced import race
-from served import make_catalog, save_checkpoint
+
+from tests.serve.served import make_catalog, save_checkpoint
 
 TWICE = [(2, deadline_s, 0.9) for deadline_s in (0.5, 1.0, 3.0)]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from served import administered, make_catalog, make_engine, run, save_checkpoint, served
 
 from octorec.catalog.catalog import Catalog
+from tests.serve.served import administered, make_catalog, make_engine, run, save_checkpoint, served
 
 KEEP = [f"i{number}" for number in range(60)]  # are never withdrawn
 COME_AND_GO = [f"i{number}" for number in range(60, 90)]

@@ -15,7 +15,6 @@ import orjson
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from served import administered, listening, make_catalog, make_engine, run, save_checkpoint, served, until
 
 from octorec.bench.config import BenchConfig
 from octorec.bench.result import quantiles
@@ -25,6 +24,7 @@ from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.load import load
 from octorec.engine.request import Request
 from octorec.serve.service import Service
+from tests.serve.served import administered, listening, make_catalog, make_engine, run, save_checkpoint, served, until
 
 ASKED = [Request([f"i{n}", f"i{2 * n}"], k=10, exclude=["i5"]) for n in range(12)]
 

@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from served import Gate, make_engine, run, served, until
 
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
 from octorec.serve.batcher import Batcher
 from octorec.serve.metrics import Metrics
 from octorec.serve.pending import Pending, Serving
+from tests.serve.served import Gate, make_engine, run, served, until
 
 
 def gate(engine: Engine) -> Gate:

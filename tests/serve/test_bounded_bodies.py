@@ -6,13 +6,13 @@ from itertools import product
 import httpx
 import orjson
 import pytest
-from served import administered, make_engine, run, served
 
 from benchmarks.attack_cases import WRONG
 from octorec.serve.config import ServeConfig
 from octorec.serve.outcomes import rows_of
 from octorec.serve.refusal import Refusal
 from octorec.serve.schemas import MOST_KEYS, checked
+from tests.serve.served import administered, make_engine, run, served
 
 DEPTHS = (20, 900, 1000, 1023, 5000, 100_000)
 AT_MOST_S = 0.3  # on a busy machine; each took seconds where all errors were collected

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from served import administered, make_engine, run, served
+
+from tests.serve.served import administered, make_engine, run, served
 
 FOREIGN = "https://example.com"
 SECRET = "s3cr3t-word"

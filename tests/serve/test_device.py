@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from served import N_ITEMS, SIZES, administered, make_catalog, run, served, until
 
 from octorec.engine.request import Request
 from octorec.models.onerec import OneRecV2, initialize
@@ -14,6 +13,7 @@ from octorec.models.presets import preset
 from octorec.models.weights import save
 from octorec.serve.config import ServeConfig
 from octorec.serve.versions import load_engine
+from tests.serve.served import N_ITEMS, SIZES, administered, make_catalog, run, served, until
 
 
 def save_demo(folder: Path, seed: int) -> None:

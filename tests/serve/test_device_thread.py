@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
-from served import Gate, make_catalog, make_engine, run, served, until
 
 from octorec.engine.engine import Engine
 from octorec.serve.service import Service
+from tests.serve.served import Gate, make_catalog, make_engine, run, served, until
 
 FAULTS = [MemoryError("no room"), StopIteration()]
 

@@ -11,9 +11,7 @@ import pyarrow.dataset as ds
 import pytest
 import schemathesis
 import yaml
-from served import Process, administered, make_catalog, run, save_checkpoint
 from test_openapi import METHODS, generated, part
-from tried import FILE, Loaded, make_engine, tried
 
 from octorec.evaluate.online.assign import assign
 from octorec.evaluate.online.experiment import parse_experiment
@@ -24,6 +22,8 @@ from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.service import Service
 from octorec.settings import settings_of
+from tests.serve.served import Process, administered, make_catalog, run, save_checkpoint
+from tests.serve.tried import FILE, Loaded, make_engine, tried
 
 JSON = {"Content-Type": "application/json"}
 MORE = {

@@ -10,7 +10,6 @@ import pytest
 import schemathesis
 import yaml
 from test_fuzz import fuzz
-from tried import FILE, Loaded, make_engine, other_items
 
 from octorec.evaluate.online.experiment import parse_experiment
 from octorec.serve.admin import create_admin_app
@@ -18,6 +17,7 @@ from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.run import server_on
 from octorec.serve.service import Service
+from tests.serve.tried import FILE, Loaded, make_engine, other_items
 
 
 @pytest.mark.slow

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import served as tiny
-from served import SIZES, administered, make_catalog, run, save_checkpoint
-from tried import FILE, Tried, make_engine, other_items, tried
 
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.evaluate.online import record as records
+from tests.serve import served as tiny
+from tests.serve.served import SIZES, administered, make_catalog, run, save_checkpoint
+from tests.serve.tried import FILE, Tried, make_engine, other_items, tried
 
 
 def wide(catalog: Catalog, max_items: int = 120) -> Engine:

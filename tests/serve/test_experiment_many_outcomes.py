@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import run
-from tried import tried
 
 from octorec.serve import outcomes as module
+from tests.serve.served import run
+from tests.serve.tried import tried
 
 
 def test_a_long_list_is_read_beside_the_event_loop_and_a_short_one_on_it(

@@ -6,12 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from served import run
-from tried import tried
 
 from octorec.evaluate.online.rows import OUTCOMES
 from octorec.serve.outcomes import rows_of
 from octorec.serve.refusal import Refusal
+from tests.serve.served import run
+from tests.serve.tried import tried
 
 NOW = 1_800_000_000.25
 

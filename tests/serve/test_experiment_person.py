@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import run, until
-from tried import FILE, file_with, tried
 
 from octorec.errors import InputError
 from octorec.evaluate.online import record as records
@@ -24,6 +22,8 @@ from octorec.serve.guard import GuardTask
 from octorec.serve.metrics import Metrics
 from octorec.serve.outcomes import rows_of
 from octorec.serve.refusal import Refusal
+from tests.serve.served import run, until
+from tests.serve.tried import FILE, file_with, tried
 
 NAME = FILE["name"]
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from served import FIELDS, Gate, make_catalog, make_model, run, served, until
-from tried import FILE, Tried, file_with, make_engine, other_items, tried
 
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.evaluate.online.assign import assign
 from octorec.evaluate.online.rows import ENDED, EXPOSURES
 from octorec.models.user import UserField
 from octorec.serve.logs import JsonFormatter
+from tests.serve.served import FIELDS, Gate, make_catalog, make_model, run, served, until
+from tests.serve.tried import FILE, Tried, file_with, make_engine, other_items, tried
 
 
 def gate(engine: Engine) -> Gate:

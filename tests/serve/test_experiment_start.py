@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from served import Gate, make_catalog, run
-from tried import FILE, Loaded, Rows, file_with, make_engine, other_items, tried
 
 from octorec.engine.engine import Engine
 from octorec.evaluate.online.experiment import parse_experiment
 from octorec.serve.config import ServeConfig
 from octorec.serve.service import Service
+from tests.serve.served import Gate, make_catalog, run
+from tests.serve.tried import FILE, Loaded, Rows, file_with, make_engine, other_items, tried
 
 
 def service_of(root: Path, engines: dict[str, Engine], file: dict[str, Any] = FILE) -> Service:

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from served import administered, run, served, until
-from tried import FILE, Tried, file_with, make_engine, other_items, tried
 
 from octorec.errors import InputError
 from octorec.evaluate.online import record as records
@@ -18,6 +16,8 @@ from octorec.serve.experiment import Running, begin
 from octorec.serve.experiment_metrics import ExperimentMetrics
 from octorec.serve.metrics import Metrics
 from octorec.serve.variants import Answering
+from tests.serve.served import administered, run, served, until
+from tests.serve.tried import FILE, Tried, file_with, make_engine, other_items, tried
 
 NAME = FILE["name"]
 

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from served import FIELDS, make_catalog, make_model, save_checkpoint
-from tried import file_with
 
 from octorec.engine import memory
 from octorec.engine.memory import folder_bytes, free_bytes, model_bytes
@@ -20,6 +18,8 @@ from octorec.serve.config import ServeConfig
 from octorec.serve.pending import Serving
 from octorec.serve.variants import Answering, checkpoint_version, has_ended, read_variants
 from octorec.serve.versions import load_engine
+from tests.serve.served import FIELDS, make_catalog, make_model, save_checkpoint
+from tests.serve.tried import file_with
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Gate, make_catalog, run, until
-from tried import file_with, make_engine, tried
 
 from octorec.evaluate.online import record as records
 from octorec.serve import guard as guarding
 from octorec.serve.exposure import Ended
 from octorec.serve.guard import GuardTask, inferior
+from tests.serve.served import Gate, make_catalog, run, until
+from tests.serve.tried import file_with, make_engine, tried
 
 WITHIN_S = 5.0
 FOR_GOOD = {"window": "1h", "requests": 10}

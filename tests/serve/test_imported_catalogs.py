@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from served import SIZES, administered, make_engine, run, save_checkpoint, served
 
 from octorec.catalog.catalog import Catalog
 from octorec.data.items import check_items
+from tests.serve.served import SIZES, administered, make_engine, run, save_checkpoint, served
 
 
 def imported(first: int, end: int, moved: int = 0) -> Catalog:

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from served import Gate, Process, listening, make_catalog, make_engine, run, save_checkpoint, served, until
 
 from octorec.cli import app as cli
 from octorec.engine.engine import Engine
@@ -21,6 +20,7 @@ from octorec.errors import InputError
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.service import SWITCH_S, Service
+from tests.serve.served import Gate, Process, listening, make_catalog, make_engine, run, save_checkpoint, served, until
 
 GOOD = {"history": ["i1"], "k": 3}
 

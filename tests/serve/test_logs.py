@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import make_catalog, save_checkpoint
 
 from benchmarks import attack_answers
 from octorec.serve import logs
 from octorec.serve.logs import KIND_LINES, LONGEST_LINE, MOST_WAITING, Lines
 from octorec.serve.metrics import Metrics
+from tests.serve.served import make_catalog, save_checkpoint
 
 
 def record(message: str = "request", level: int = logging.INFO, at: float | None = None, **extra: Any) -> Any:

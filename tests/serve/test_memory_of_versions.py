@@ -4,10 +4,10 @@ import logging
 from pathlib import Path
 
 import pytest
-from served import administered, make_catalog, make_engine, run, save_checkpoint, served
 
 from octorec.serve.config import ServeConfig
 from octorec.serve.versions import load_engine
+from tests.serve.served import administered, make_catalog, make_engine, run, save_checkpoint, served
 
 SMALL = {"batch_sizes": (1,), "beam_widths": (16,), "default_beam_width": 16}
 

@@ -16,7 +16,6 @@ import pytest
 import schemathesis
 from openapi_python_client import generate
 from openapi_python_client.config import Config, ConfigFile, MetaType
-from served import administered, listening, make_engine, run, served
 
 import octorec
 from octorec.serve.admin import create_admin_app
@@ -24,6 +23,7 @@ from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.problems import OTHERS
 from octorec.serve.service import Service
+from tests.serve.served import administered, listening, make_engine, run, served
 
 METHODS = {  # operation ids are the names of a generated client's functions
     "public": [

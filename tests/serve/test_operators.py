@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from served import administered, make_catalog, make_engine, run, save_checkpoint, served, until
 
 from octorec.serve import operations
+from tests.serve.served import administered, make_catalog, make_engine, run, save_checkpoint, served, until
 
 IDS = [f"i{number}" for number in range(90)]
 

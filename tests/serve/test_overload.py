@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from overloaded import beside_large_bodies, in_time, of_a_polite_client, require, timed
-from served import make_catalog, save_checkpoint
+
+from tests.serve.served import make_catalog, save_checkpoint
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from served import listening, make_engine, run, until
 
 from benchmarks.attack_answers import GOOD, UPGRADE, post
 from benchmarks.attack_cases import CASES, CHUNKED, FLOODS, GET, POST, Case
@@ -17,6 +16,7 @@ from benchmarks.attackers import Thrown, ask, status, throw
 from octorec.serve.connections import Connections, affordable, look_for_descriptors
 from octorec.serve.metrics import Metrics
 from octorec.serve.protocol import HEAD_BYTES, HEAD_LINES, PIPELINED
+from tests.serve.served import listening, make_engine, run, until
 
 SOON_S = 5.0
 TOLD = {"body_after_401": "404", "pipeline": "closed"}  # others of the public port: 431

@@ -9,7 +9,6 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from served import Gate, administered, make_catalog, make_engine, newest, run, served
 
 from octorec.engine import items
 from octorec.engine.engine import Engine
@@ -18,6 +17,7 @@ from octorec.errors import NonFiniteError
 from octorec.models.model import Inputs, Logits
 from octorec.serve.config import ServeConfig
 from octorec.serve.service import Service
+from tests.serve.served import Gate, administered, make_catalog, make_engine, newest, run, served
 
 
 def same(answer: dict[str, Any], engine: Engine, request: Request) -> None:

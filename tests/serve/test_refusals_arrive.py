@@ -5,10 +5,10 @@ import time
 from typing import Any
 
 import pytest
-from served import Gate, listening, make_engine, run, until
 
 from octorec.serve import protocol
 from octorec.serve.service import Service
+from tests.serve.served import Gate, listening, make_engine, run, until
 
 MILLION = b'{"history": ["' + b"x" * 1_000_000 + b'"]}'
 

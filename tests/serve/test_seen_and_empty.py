@@ -5,11 +5,11 @@ from typing import Any
 
 import httpx
 import pytest
-from served import administered, make_catalog, make_engine, run, served, until
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
+from tests.serve.served import administered, make_catalog, make_engine, run, served, until
 
 CATALOG = make_catalog(counted=True)
 

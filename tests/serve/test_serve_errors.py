@@ -6,13 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
-from served import administered, listening, make_engine, run, served
 
 from octorec.serve.openai_schemas import OpenAIProblem
 from octorec.serve.problems import OTHERS
 from octorec.serve.refusal import LONGEST, STATUS
 from octorec.serve.schemas import Problem
 from octorec.serve.service import Service
+from tests.serve.served import administered, listening, make_engine, run, served
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "FOO")
 ALLOWED = {  # address -> its methods

@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pyarrow as pa
-from served import SIZES, administered, make_catalog, make_engine, run, served
 
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
 from octorec.data.items import check_items
 from octorec.serve.service import Service
+from tests.serve.served import SIZES, administered, make_catalog, make_engine, run, served
 
 
 def imported(n: int = 90) -> Catalog:

@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from served import SIZES, administered, make_catalog, make_engine, run, save_checkpoint, served
 
 from octorec.catalog.build import build_catalog
 from octorec.catalog.catalog import Catalog
@@ -19,6 +18,7 @@ from octorec.engine.buckets import Buckets
 from octorec.engine.engine import EngineConfig
 from octorec.serve.metrics import Metrics
 from octorec.serve.refusal import STATUS
+from tests.serve.served import SIZES, administered, make_catalog, make_engine, run, save_checkpoint, served
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
 IDS = [str(number) for number in range(190)]

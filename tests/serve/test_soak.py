@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-from served import make_catalog, save_checkpoint
 
 from benchmarks.rows import SoakRow
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
@@ -15,6 +14,7 @@ from octorec.bench.config import BenchConfig
 from octorec.bench.requests import bodies
 from octorec.bench.result import quantiles
 from octorec.bench.run import Client, Sample, connections
+from tests.serve.served import make_catalog, save_checkpoint
 
 pytestmark = pytest.mark.slow
 LEAK = """

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Gate, Process, listening, make_catalog, make_engine, run, save_checkpoint, until
 
 from benchmarks.overload_device import command
 from benchmarks.overload_load import requests
 from benchmarks.wire import Answer, Wire, counted
 from octorec.serve.service import Service
+from tests.serve.served import Gate, Process, listening, make_catalog, make_engine, run, save_checkpoint, until
 
 ITEMS = [f"i{number}" for number in range(90)]
 HANGS = """

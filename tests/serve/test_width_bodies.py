@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import administered, make_engine, run, served
-from tried import FILE, tried
 
 from octorec.errors import InputError
 from octorec.serve.config import ServeConfig
+from tests.serve.served import administered, make_engine, run, served
+from tests.serve.tried import FILE, tried
 
 BEAMS: dict[str, Any] = {"batch_sizes": (1, 8), "beam_widths": (4, (2, 4, 8), 32), "default_beam_width": 4}
 NUMBERS = (0, 1, 2, 4, 8, 32, 33, 65536, 65537, -1, 2**62, True, False, 1.5, 1e300, None)

@@ -5,12 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
-from served import Gate, make_engine, run, served, until
 
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
 from octorec.serve.searches import DeviceShare
 from octorec.serve.service import Service
+from tests.serve.served import Gate, make_engine, run, served, until
 
 BEAMS: dict[str, Any] = {"batch_sizes": (1, 2, 8), "beam_widths": (2, (2, 4, 8), 16, 64)}
 MOST = [f"i{number}" for number in range(80)]  # so few items are left that 16 beams drop nothing
