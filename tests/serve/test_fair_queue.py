@@ -1,15 +1,19 @@
 """Clients take turns, the one with most gives way, and batches hold who can be in time."""
 
+import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from starlette.requests import Request
 
+from octorec.serve.batcher import Batcher
 from octorec.serve.clients import Clients
 from octorec.serve.config import HttpOptions
 from octorec.serve.fair_queue import FairQueue
 from octorec.serve.in_time import chosen
+from octorec.serve.metrics import Metrics
 from octorec.serve.pace import Pace
 
 BEAMS = (32, 32, 32)
@@ -149,3 +153,27 @@ def test_the_queue_costs_little() -> None:
             for one in list(queue)[:8]:
                 queue.serve(one)
     assert time.process_time() - start < 0.5
+
+
+def test_the_event_loop_asks_for_room_while_the_device_takes_requests() -> None:
+    batcher = Batcher(20, 0.0, 30.0, drop_unknown=True, metrics=Metrics())
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.is_set():
+            with batcher._changed:
+                waiting: list[Any] = [Waiter(f"client {number}") for number in range(30)]
+                for one in waiting:
+                    batcher._queue.add(one)
+                for one in waiting:
+                    batcher._queue.remove(one)
+
+    device = threading.Thread(target=work)
+    device.start()
+    try:
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            batcher.refuse_if_full("another")  # outside of the lock nobody waits
+    finally:
+        ended.set()
+        device.join()

@@ -102,7 +102,9 @@ class Batcher:
 
     def refuse_if_full(self, client: str = "") -> None:
         """Raise a Refusal where no further request of a client may wait; called before the work of reading one."""
-        if not self._queue.has_room(client):
+        with self._changed:
+            full = not self._queue.has_room(client)
+        if full:
             raise self._full()
 
     def refuse_if_late(self, client: str, deadline: float, widths: Widths | None = None) -> None:
@@ -125,7 +127,8 @@ class Batcher:
     def _wait(self, engine: Engine, client: str, beams: Widths) -> float:
         """Return in how many seconds a further request would be answered, were all others of its beams."""
         most, pace = min(self.max_batch, engine.policy.buckets.most(beams)), self.pace(engine)
-        batches, before = divmod(self._queue.ahead(client), most)
+        with self._changed:
+            batches, before = divmod(self._queue.ahead(client), most)
         running = max(0.0, self._free_at - time.monotonic()) if self.running else 0.0
         whole = batches * pace.expected(beams, most) if batches else 0.0
         return self._lag + running + whole + pace.expected(beams, _rows(engine, before + 1, beams))
