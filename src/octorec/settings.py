@@ -25,7 +25,7 @@ LONGEST_S = 1_000_000  # the longest time, in seconds, that a setting may say
 LARGEST = 2**63 - 1  # NumPy and torch take no larger integer
 LARGE = 2**31 - 1  # bounds a number that has no bound of its own
 INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*", re.ASCII)
-NUMBERS = {int: "integers", float: "numbers"}
+LISTED = {int: "integers", float: "numbers", str: "texts"}
 BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")  # pydantic's names of errors
 
 AtLeastOne = Annotated[int, Interval(gt=0, le=LARGE)]
@@ -157,7 +157,7 @@ def _allowed(error: Mapping[str, Any], hint: Any) -> str:
     if error["type"] in BOUNDS:
         return f"must be {_bounds(next(part for part in inside if isinstance(part, Interval)), plain)}"
     if any(get_origin(part) is tuple for part in inside):
-        return f"must be {NUMBERS[plain]}, with commas"
+        return f"must be {LISTED[plain]}, with commas"
     return f"must be of type {plain.__name__}"
 
 

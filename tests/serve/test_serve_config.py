@@ -185,6 +185,7 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
         ("batch_sizes: [true, 8]", "must be integers, with commas"),
         ("batch_sizes: {1: 8}", "must be integers, with commas"),
         ("batch_sizes: 8", "must be integers, with commas"),
+        ("admin_names: [null]", "must be texts, with commas"),
         ("batch_sizes: [[1]]", "must be integers, with commas"),
         ("batch_sizes: [1, 99999999999999999999]", "must be"),
         ("keep_alive_s: 1.0e+300", "must be"),
