@@ -19,12 +19,12 @@ from tests.serve.served import make_catalog, save_checkpoint
 pytestmark = pytest.mark.slow
 LEAK = """
 import sys
-import octorec.serve.service as service
-kept, encode = [], service.encode_answer
+import octorec.serve.recommend as recommend
+kept, encode = [], recommend.encode_answer
 def leaky(*arguments):
     kept.append(b"x" * (600_000 + len(kept)))
     return encode(*arguments)
-service.encode_answer = leaky
+recommend.encode_answer = leaky
 from octorec.cli.app import main
 main()
 """
