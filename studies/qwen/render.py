@@ -55,7 +55,8 @@ def study() -> str:
 
 def _newest(rows: Sequence[QwenRow], kind: type[R]) -> list[R]:
     found = _of(rows, kind)
-    return [row for row in found if row.run == max(each.run for each in found)]
+    newest = max((row.run for row in found), default=None)
+    return [row for row in found if row.run == newest]
 
 
 def training(rows: Sequence[QwenTrainingRow]) -> str:

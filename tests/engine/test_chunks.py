@@ -22,20 +22,19 @@ def test_new_tokens_lie_one_prompt_after_the_other() -> None:
 
 
 def test_the_spans_of_one_chunk_are_those_of_all_prompts_and_blank_requests_follow() -> None:
-    ((queries, first, lengths),) = layout(3, 0, 10).spans(5, 100, 64)
+    ((queries, first, lengths),) = layout(3, 0, 10).spans(5, 100)
     assert queries.tolist() == [0, 4, 5, 6, 6, 6]
     assert first.tolist() == [0, 7, 8, 0, 0]
     assert lengths.tolist() == [7, 1, 11, 1, 1]
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 5, 6, 7])
-@pytest.mark.parametrize("extra", [0, 9])
 @pytest.mark.parametrize("cached", [(0, 0, 0), (3, 0, 10), (6, 0, 0)])
-def test_each_token_is_read_once_with_all_before_it(most: int, cached: tuple[int, ...], extra: int) -> None:
+def test_each_token_is_read_once_with_all_before_it(most: int, cached: tuple[int, ...]) -> None:
     """A token's context ends with it, as attention reads spans: the last new token ends the context of its chunk."""
     plan, size = layout(*cached), 4
     tokens, _, rows = plan.packed()
-    chunks, seen, start = list(plan.spans(size, most, plan.new + extra)), [], 0
+    chunks, seen, start = list(plan.spans(size, most)), [], 0
     for queries, first, lengths in chunks:
         for request in range(size):
             count = queries[request + 1] - queries[request]

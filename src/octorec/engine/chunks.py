@@ -43,17 +43,16 @@ class Layout:
         rows = [first + place for first, place in zip(self.first, positions, strict=True)]
         return np.concatenate(tokens), np.concatenate(positions), np.concatenate(rows)
 
-    def spans(self, size: int, most: int, room: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def spans(self, size: int, most: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield the spans of each chunk of at most `most` new tokens, for `size` requests, the last of which are blank.
 
-        room: tokens of all chunks, which may be more than there are. The spans are, as in `kernels.ops.Spans`, queries
-        [size + 1], first [size] and lengths [size], of what is there once the chunk is read. A blank request has a
-        context of one row, the pool's first.
+        The spans are, as in `kernels.ops.Spans`, queries [size + 1], first [size] and lengths [size], of what is there
+        once the chunk is read. A blank request has a context of one row, the pool's first.
         """
         count = len(self.prompts)
         first, cached, left = np.zeros((3, size), np.int64)
         first[:count], cached[:count], left[:count] = self.first, self.cached, self.lengths - self.cached
         begins = left.cumsum() - left
-        for start in range(0, room, most):
+        for start in range(0, self.new, most):
             before, after = (np.clip(at - begins, 0, left) for at in (start, start + most))
             yield np.append(0, (after - before).cumsum()), first, np.maximum(cached + after, 1)

@@ -57,8 +57,8 @@ def measured_margin(engine: "Engine") -> float:
 
 
 def _rooms(engine: "Engine") -> Sequence[int]:
-    """Return numbers of tokens that batches are to be filled up to: of each CUDA graph, and of what is read eagerly."""
-    return (*engine.rooms, min(CHUNK, engine.most_tokens))
+    """Return numbers of tokens that chunks are to be filled up to: of each CUDA graph, or the most where none reads."""
+    return engine.rooms or (min(CHUNK, engine.most_tokens),)
 
 
 @contextmanager

@@ -146,7 +146,7 @@ class Reader:
         ends = [min(start + CHUNK, layout.new) for start in starts]
         rooms = [self.room(end - start) for start, end in zip(starts, ends, strict=True)]
         graphs = [self.capture(room) if room in self.rooms else None for room in rooms]
-        chunks = layout.spans(len(memory.hidden), CHUNK, layout.new)
+        chunks = layout.spans(len(memory.hidden), CHUNK)
         lists = layout.packed()
         for number, (start, end, room, graph, spans) in enumerate(
             zip(starts, ends, rooms, graphs, chunks, strict=True)
@@ -163,7 +163,7 @@ class Reader:
         """Write the numbers of one token, whose row of the pool is no request's."""
         one, last = np.zeros(1, np.int64), np.array([memory.pool.shape[2] - 1])
         layout = Layout([one], last, np.zeros(1, np.int64))
-        self._write(memory, 0, next(layout.spans(len(memory.hidden), CHUNK, 1)), layout.packed(), room)
+        self._write(memory, 0, next(layout.spans(len(memory.hidden), CHUNK)), layout.packed(), room)
         if self._copied is not None:
             torch.cuda.synchronize()
 
