@@ -1,6 +1,6 @@
 """Requests are searched for batch by batch: those of the same beams together, as many as fit."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +65,17 @@ def batches(
 ) -> Iterator[dict[int, ParsedRequest]]:
     """Yield batches of requests, by number, each as soon as it is full. most_tokens: of a batch's prompts."""
     waiting = defaultdict[Widths, dict[int, ParsedRequest]](dict)
+    tokens = Counter[Widths]()  # of the prompts that wait
     for number, one in todo:
         beams = buckets.beams_of(one.widths)
-        there = waiting[beams]
-        if there and fitting([*there.values(), one], most_tokens) == len(there):
+        if waiting[beams] and 0 < most_tokens < tokens[beams] + _tokens(one):
             yield waiting.pop(beams)
+            del tokens[beams]
         waiting[beams][number] = one
+        tokens[beams] += _tokens(one)
         if len(waiting[beams]) == buckets.most(beams):
             yield waiting.pop(beams)
+            del tokens[beams]
     yield from waiting.values()
 
 
@@ -85,7 +88,11 @@ def fitting(parsed: Sequence[ParsedRequest], most_tokens: int) -> int:
     if not most_tokens:
         return len(parsed)
     for count, request in enumerate(parsed):
-        total += 0 if request.tokens is None else len(request.tokens)
+        total += _tokens(request)
         if total > most_tokens and count:
             return count
     return len(parsed)
+
+
+def _tokens(request: ParsedRequest) -> int:
+    return 0 if request.tokens is None else len(request.tokens)
