@@ -1,6 +1,6 @@
 """What beam widths and `auto` cost, and where scores keep their bits, as tables for docs/exact.md."""
 
-from benchmarks.rows import AutoRow, PolicyRow, ProductBits, SearchBits, recorded
+from benchmarks.rows import AutoRow, JudgingRow, PolicyRow, PrefillRow, ProductBits, SearchBits, recorded
 from benchmarks.speed_report import commits, nothing, where
 from benchmarks.tables import newest, table
 from octorec.engine.widths import shown
@@ -51,6 +51,36 @@ def auto_cost() -> str:
              f"{first.beam_width} beams, ms (p99)", "`auto`, ms (p99)", "ratio"]  # fmt: skip
     said = f"{first.requests} requests a call in batches of {first.batch}, from host to host, by turns."
     return f"{table(heads, lines)}\n\n{said} {where(found[-1])}"
+
+
+def prefill() -> str:
+    """The newest row of each batch: what a repeat computes again, and what keeping it would copy."""
+    found = newest(recorded("policies.jsonl", PrefillRow), lambda row: (row.precision, row.batch, row.beam_width))
+    lines = [
+        [
+            f"{row.batch} of {row.beam_width} beams",
+            f"{row.prefill_ms:.2f} ms",
+            f"{row.search_ms:.1f} ms",
+            f"{row.share:.1%}",
+            f"{row.context_mb:.0f} MB",
+        ]
+        for row in found
+    ]
+    last = found[-1]
+    said = f"{last.preset}, {last.precision.upper()}, context {last.context}."
+    heads = ["requests", "their contexts", "the whole search", "share", "keys and values"]
+    return f"{table(heads, lines)}\n\n{said} {where(last)}"
+
+
+def judging() -> str:
+    """The newest two rows on a GPU: the seconds of a verdict, part by part."""
+    found = [row for row in recorded("judging.jsonl", JudgingRow) if row.device == "cuda"][-2:]
+    parts = list(found[-1].parts)
+    lines = [
+        [f"{row.targets:,}", row.beam_width, *(f"{row.parts[part]:.1f}" for part in parts), f"**{row.seconds:.1f}**"]
+        for row in found
+    ]
+    return f"{table(['targets', 'beams', *parts, 'seconds in all'], lines)}\n\n{where(found[-1])}"
 
 
 def bits() -> str:

@@ -92,10 +92,9 @@ def _prefill(model: str, shape: str, lengths: list[int], ops: Ops, device: str) 
         Way("SDPA, a request a call", [partial(stock.prefill_attention, q, k, v, spans, None)], eager=True),
         Way("flash, packed", [partial(_flash_packed, q, k, v, spans, longest)]),
     ]
-    if _has_warp_groups(device):
-        from octorec.kernels import fused
-
-        ways.append(Way("ours, warps apart", [partial(fused.prefill_attention, q, k, v, spans, None, hopper=True)]))
+    if device == "cuda" and (card := card_of(torch.device(device))).warp_groups:
+        together = partial(ops.prefill_attention, q, k, v, spans, None, tiling=card.attention)  # type: ignore[call-arg]
+        ways.append(Way("ours, warps together", [together]))
     if len({*lengths}) == 1:
         padded = [t.unflatten(0, (len(lengths), -1)).transpose(1, 2).contiguous() for t in (q, k, v)]
         for name, backend in (("flash", SDPBackend.FLASH_ATTENTION), ("cuDNN", SDPBackend.CUDNN_ATTENTION)):
@@ -173,10 +172,6 @@ def _flash_beams(q: Tensor, keys: Tensor, values: Tensor, batch: int) -> Tensor:
     return out.unflatten(2, (-1, heads // groups)).transpose(1, 2).flatten(2).flatten(0, 1)
 
 
-def _has_warp_groups(device: str) -> bool:
-    return device == "cuda" and card_of(torch.device(device)).warp_groups
-
-
 def log_norm(model: str, ops: Ops, device: str) -> Iterator[Case]:
     """The log-sum-exp over a whole vocabulary."""
     size = SHAPES[model]
@@ -188,10 +183,6 @@ def log_norm(model: str, ops: Ops, device: str) -> Iterator[Case]:
             Way("logits in memory", [partial(_whole_logits, x, weight)]),
             Way("the product alone", [partial(F.linear, x, weight)], part=True),
         ]
-        if _has_warp_groups(device):
-            from octorec.kernels import fused
-
-            ways.append(Way("ours, warps apart", [partial(fused.log_norm, x, weight, hopper=True)]))
         flop, moved = 2.0 * rows * weight.numel(), 2.0 * weight.numel()
         exact = partial(reference.log_norm, x, weight)
         tried = _in_a("tile", ops.log_norm, x, weight)
@@ -229,7 +220,7 @@ def _first(compute: Callable[..., tuple[Tensor, ...]], *given: Any) -> Tensor:
     return compute(*given)[0]
 
 
-ROWS = (8192, 2048, 512, 1000, 256)
+ROWS = (8192, 2048, 512, 1000, 256, 128, 64)
 
 
 def products(model: str, ops: Ops, device: str) -> Iterator[Case]:

@@ -162,6 +162,8 @@ RENDER: dict[str, Callable[[], str]] = {
     "exact-composed": rates_report.composed,
     "exact-cost": exact_report.cost,
     "exact-bits": exact_report.bits,
+    "exact-prefill": exact_report.prefill,
+    "judging": exact_report.judging,
     "exact-certified": exact.certified,
     "exact-policies": exact.policies,
     "exact-recall": exact.recall,

@@ -135,7 +135,7 @@ def test_torch_s_flash_attention_gives_the_same(shape: tuple, device: str) -> No
 @pytest.mark.parametrize("shape", [LARGE["1.7B"], LARGE["8B, kept"]], ids=str)
 def test_hopper_s_own_agrees_with_the_other(shape: tuple, granularity: str | None, device: str) -> None:
     given = inputs(*shape, device)
-    got, other = (prefill_attention(*given, granularity, hopper=hopper) for hopper in (True, False))
+    got, other = (prefill_attention(*given, granularity, tiling) for tiling in (None, HOPPER.attention))
     if granularity is None:
         return assert_close(got, other)
     both = [dequantize(each).double() for each in (got, other)]
@@ -150,14 +150,14 @@ def test_rows_of_a_tile_do_not_change_bits(device: str) -> None:
     assert all(torch.equal(each, found[0]) for each in found)
 
 
-def launch(shape: str, granularity: str | None, tiling: Tiling | None, hopper: bool = False) -> None:
+def launch(shape: str, granularity: str | None, tiling: Tiling | None) -> None:
     def meta(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
         return torch.empty(*shape, dtype=dtype, device="meta")
 
     _, new, padding, heads, groups, width = LARGE[shape]
     pools = meta(9000, groups, width), meta(9000, groups, width)
     spans = Spans(*(meta(size, dtype=torch.int32) for size in (len(new) + 1, len(new), len(new))))
-    prefill_attention(meta(sum(new) + padding, heads, width), *pools, spans, granularity, tiling, hopper)
+    prefill_attention(meta(sum(new) + padding, heads, width), *pools, spans, granularity, tiling)
 
 
 @pytest.mark.slow
@@ -176,5 +176,5 @@ def test_machine_code(shape: str, granularity: str | None, capability: int) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("granularity", [None, "group"])
 def test_machine_code_of_hopper_s_own(granularity: str | None) -> None:
-    code = sm90.compile_launches(launch, "1.7B", granularity, None, True)[0]
+    code = sm90.compile_launches(launch, "1.7B", granularity, None)[0]
     sm90.check_specialised(code, "_prefill_attention_hopper", "HGMMA")

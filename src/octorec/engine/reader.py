@@ -24,7 +24,7 @@ from octorec.models.model import Packed, TokenModel
 
 CHUNK = 8192  # tokens that are read at once, at most
 ROWS = 128  # without a CUDA graph a chunk on a GPU is filled up to a multiple of these
-GRAPHED = (64, *range(128, 1024, 128), *range(1024, 2048, 256), *range(2048, 8193, 512))  # tokens of a CUDA graph
+GRAPHED = (64, *range(128, CHUNK + 1, 128))  # tokens of a CUDA graph
 
 
 @dataclass(frozen=True)

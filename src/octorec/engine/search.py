@@ -114,7 +114,7 @@ def forced(beams: Beams, logits: Logits, step: Force, ranked: bool) -> Beams:
         broken = (more.isnan() & alive).any(1, keepdim=True)
         scores = torch.where(alive, scores + more, scores).masked_fill(broken, float("nan"))
         nodes = nodes.masked_fill(broken, DEAD)
-    order = torch.arange(scores.shape[1], device=scores.device).expand_as(scores)
+    order = torch.arange(scores.shape[1], device=scores.device).expand_as(scores).contiguous()  # as kernels read it
     if ranked:
         order = scores.sort(dim=1, descending=True, stable=True).indices
     dropped = torch.full_like(scores[:, 0], -torch.inf).masked_fill(scores.isnan().any(1), float("nan"))

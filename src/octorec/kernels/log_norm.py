@@ -5,8 +5,6 @@ A tile of logits lives in registers: what leaves is its log-sum-exp, a number fo
 and a second launch takes these together. At 2,048 rows, 176,384 tokens and K 2,048 that is 1.5 TFLOP: bound by the
 tensor cores, where float32 logits would be 1.4 GB written and read again.
 
-On cards with warp groups the product is `log_norm_hopper`'s, unless a tile is asked for.
-
 A row's bits do not depend on the number of rows: tiles have one size, and partial results one order.
 
 Letters: T rows, V tokens, K model width.
@@ -28,10 +26,10 @@ NARROW = Tile(rows=64, columns=128, halves=1, depth=64, band=16, warps=4, stages
 TOGETHER = 32  # rows of a program that takes partial results together
 
 
-def log_norm(x: Tensor, weight: Tensor, tile: Tile | None = None, hopper: bool = False) -> Tensor:
+def log_norm(x: Tensor, weight: Tensor, tile: Tile | None = None) -> Tensor:
     """Compute `Ops.log_norm`: x [T, K] and weight [V, K], contiguous, of one 16-bit type -> [T] float32.
 
-    K: a multiple of 8. hopper: by `log_norm_hopper`, whose warps do different work.
+    K: a multiple of 8.
     """
     check_width(x.shape[1])
     if x.dtype not in (torch.bfloat16, torch.float16):
@@ -43,11 +41,6 @@ def log_norm(x: Tensor, weight: Tensor, tile: Tile | None = None, hopper: bool =
     tile = tile or tile_for(card_of(x.device))
     across = triton.cdiv(vocabulary, tile.columns)
     parts = torch.empty(across, rows, dtype=torch.float32, device=x.device)
-    if hopper:
-        from octorec.kernels.log_norm_hopper import log_norm_hopper
-
-        log_norm_hopper(x, weight, parts)
-        return together(parts)
     triton.set_allocator(scratch)
     tiles = triton.cdiv(rows, tile.rows) * across
     _log_norm[(min(tiles, processors(x.device)),)](

@@ -7,7 +7,7 @@ longest rows of a request come first, as they take longest. Only tiles on the di
 A tile of keys has one size, and tiles begin with the context: so a token's bits depend neither on its neighbours nor on
 how many tokens of its prompt are new.
 
-`prefill_attention_hopper` does the same with warps at different work, where it is asked for.
+On cards with warp groups `prefill_attention_hopper` serves heads of 128, unless a tiling is asked for.
 
 Letters: T rows of q, R rows of the pool, B requests, H heads, G KV groups, D head width, C = H * D.
 """
@@ -25,30 +25,25 @@ from octorec.kernels.products import Tiling
 
 
 def prefill_attention(
-    q: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    spans: Spans,
-    quantize_to: Granularity | None,
-    tiling: Tiling | None = None,
-    hopper: bool = False,
+    q: Tensor, keys: Tensor, values: Tensor, spans: Spans, quantize_to: Granularity | None, tiling: Tiling | None = None
 ) -> Operand:
     """Compute `Ops.prefill_attention`: q [T, H, D], keys and values [R, G, D] -> [T, C].
 
     Contiguous, of one 16-bit type; D as `attend` takes it. Rows of padding are zeros. One launch; by `group` with D =
-    128 it quantizes too, else a second one does. hopper: by `prefill_attention_hopper`; D is 128.
+    128 it quantizes too, else a second one does.
     """
     rows, heads, width = q.shape
     groups, batch = keys.shape[1], len(spans.lengths)
     check_attention(q, keys, values)
     assert all(each.is_contiguous() for each in spans)
     out, written, scale, fused = empty_result(q, rows, quantize_to)
-    if hopper:
+    card = card_of(q.device)
+    if tiling is None and width == 128 and card.warp_groups:
         from octorec.kernels.prefill_attention_hopper import prefill_attention_hopper
 
         prefill_attention_hopper(q, keys, values, spans, written, scale, fused)
         return finished(out, quantize_to)
-    tiling = tiling or card_of(q.device).attention
+    tiling = tiling or card.attention
     tiles = triton.cdiv(rows, tiling.rows) + batch + 1  # of each request, and of padding, the last one may be short
     _prefill_attention[(heads, tiles)](
         q_ptr=q, keys_ptr=keys, values_ptr=values, queries_ptr=spans.queries, first_ptr=spans.first,

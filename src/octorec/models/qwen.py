@@ -27,6 +27,7 @@ from octorec.models.sid_tokens import SidTokens
 from octorec.models.user import UserField
 from octorec.models.work import Work
 
+FEW = 64  # rows that the last layer has of a prompt at least, of whatever number of requests
 NO_TOKEN = -1e30  # the logit of a code that the vocabulary has no token for: finite, and counted as nothing
 
 
@@ -169,9 +170,11 @@ class Qwen(nn.Module):
         return self.model.embed_tokens.weight.new_empty(size, self.config.hidden_size)
 
     def read(self, packed: Packed, pool: Tensor, hidden: Tensor) -> None:
-        h, queries = self._stream(packed, pool), packed.spans.queries
-        last = h[(queries[1:] - 1).clamp(min=0)]
-        hidden.copy_(torch.where((queries[1:] > queries[:-1])[:, None], last, hidden))
+        queries, size = packed.spans.queries, len(hidden)
+        rows = max(size, min(FEW, len(packed.tokens)))  # the rest is padding
+        last = F.pad((queries[1:] - 1).clamp(min=0), (0, rows - size))
+        h = self._stream(packed, pool, last)[:size]
+        hidden.copy_(torch.where((queries[1:] > queries[:-1])[:, None], h, hidden))
 
     def begun(self, hidden: Tensor, pool: Tensor, first: Tensor, lengths: Tensor) -> PromptKV:
         pools = _by_layer(pool)
@@ -215,15 +218,22 @@ class Qwen(nn.Module):
         """There is no padding: rows are tokens of prompts and items alone."""
         return {}
 
-    def _stream(self, packed: Packed, pool: Tensor) -> Tensor:
-        """Return the residual stream [T, C] of tokens, whose keys and values are written to `pool`."""
+    def _stream(self, packed: Packed, pool: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Return the residual stream [T, C] of tokens, whose keys and values are written to `pool`.
+
+        wanted [n]: the tokens whose stream is returned, one of each request first; None: all.
+        """
+        spans, last = packed.spans, len(self.model.layers) - 1
+        count = spans.queries
+        one_each = torch.arange(len(count), dtype=count.dtype, device=count.device)
+        of_last = spans if wanted is None else spans._replace(queries=one_each)
 
         def attend(place: int, q: Tensor, keys: Tensor, values: Tensor) -> Operand:
             quantize_to = self._attention(place).o_proj.input_granularity
-            return self.ops.prefill_attention(q, keys, values, packed.spans, quantize_to)
+            return self.ops.prefill_attention(q, keys, values, of_last if place == last else spans, quantize_to)
 
         kept = [Kept(keys, values, packed.rows) for keys, values in _by_layer(pool)]
-        return self.model(packed.tokens, packed.positions, attend, kept)
+        return self.model(packed.tokens, packed.positions, attend, kept, wanted)
 
     def _tokens(self, step: int, codes: Tensor) -> Tensor:
         level = self.levels[step]

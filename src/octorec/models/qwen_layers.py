@@ -66,12 +66,24 @@ class Layer(nn.Module):
         self.mlp = DenseFFN(width, config.intermediate_size, ops)
 
     def forward(
-        self, h: Tensor, turns: Tensor, positions: Tensor, attend: Callable[..., Operand], kept: Kept | None
+        self,
+        h: Tensor,
+        turns: Tensor,
+        positions: Tensor,
+        attend: Callable[..., Operand],
+        kept: Kept | None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """Map the residual stream h [T, C] -> the same. attend(q, k, v): the attention's result [T, H * D]."""
+        """Map the residual stream h [T, C] -> the same. attend(q, k, v): the attention's result [T, H * D].
+
+        wanted [n]: the rows of h that the result has, and q; None: all. Keys and values are of every row.
+        """
         attention = self.self_attn
         x = self.input_layernorm(h, attention.qkv_proj.input_granularity)
-        h = attention.o_proj(attend(*attention(x, turns, positions, kept)), h)
+        q, k, v = attention(x, turns, positions, kept)
+        if wanted is not None:
+            h, q = h[wanted], q[wanted]
+        h = attention.o_proj(attend(q, k, v), h)
         return self.mlp(self.post_attention_layernorm(h, self.mlp.input_granularity), h)
 
 
@@ -86,15 +98,24 @@ class Decoder(nn.Module):
         self.turns: Tensor
         self.register_buffer("turns", torch.empty(0), persistent=False)
 
-    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend, kept: list[Kept] | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        attend: Attend,
+        kept: list[Kept] | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
         """Return the residual stream [T, C] after the last layer, of tokens [T] at `positions` [T].
 
-        kept: where each layer keeps the tokens' keys and values; None: nowhere but in what `attend` gets.
+        kept: where each layer keeps the tokens' keys and values; None: nowhere but in what `attend` gets. wanted [n]:
+        the tokens whose stream is returned, [n, C], which spares the last layer the others; None: all.
         """
-        h = self.embed_tokens(tokens)
+        h, last = self.embed_tokens(tokens), len(self.layers) - 1
         for place, layer in enumerate(self.layers):
             attend_there = lambda *qkv, place=place: attend(place, *qkv)  # noqa: E731
-            h = layer(h, self.turns, positions, attend_there, None if kept is None else kept[place])
+            keeps = None if kept is None else kept[place]
+            h = layer(h, self.turns, positions, attend_there, keeps, wanted if place == last else None)
         return h
 
 
