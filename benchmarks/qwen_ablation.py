@@ -74,13 +74,14 @@ def mix(mixture: Variant, number: int) -> None:
 
 
 def eager(engine: Engine, row: QwenWanted) -> Callable[[], Searched]:
-    """The device's part of answering a batch, launched by Python instead of a graph; a GPU has one for few tokens."""
+    """The device's part of answering a batch, launched by Python instead of a graph."""
     parsed = [engine.parse(request) for request in requests_of(row, config_of(row.model))]
     bucket, reader = engine.bucket_of(parsed), engine.reader
     staging = engine.staged(parsed, bucket.size)
     batch = staging.batch(staging.block.to(engine.device))
     prompts, scopes = [each.tokens for each in parsed if each.tokens is not None], [each.scope for each in parsed]
     assert reader is not None
+    reader.rooms = ()  # of CUDA graphs, which stock operations cannot be in
 
     def call() -> Searched:
         memory, _ = reader.read(prompts, scopes)

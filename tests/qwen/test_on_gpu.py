@@ -25,7 +25,10 @@ WIDTHS = (8, 32, 128)
 SHAPES = {"batch_sizes": (1, 4, 8), "beam_widths": WIDTHS, "default_beam_width": 32, "max_tokens": 12_000}
 SHAPE = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 128, "max_position_embeddings": 16_384}
 PROMPTS = (1, 40, 65, 130, 300, 700, 1000, 1)  # tokens
-BOUND = 0.1  # of a score in bfloat16, between sizes of batches, lengths of what was cached, and devices
+BOUND = 0.1  # of a score in bfloat16, between sizes of batches and lengths of what was cached
+ROUNDED = (
+    0.025  # of a score, which bfloat16 moves by up to 0.02 from float32 on a CPU: weights are random, logits large
+)
 
 
 @pytest.fixture(scope="module", params=["openonerec", "minionerec"])
@@ -102,7 +105,7 @@ def test_answers_are_those_of_the_cpu(engine: Engine, made: Made) -> None:
         both = [item for item in found.items if item in known]
         assert len(both) >= 2
         for item, score in zip(found.items, found.scores, strict=True):
-            assert score == pytest.approx(known.get(item, score), abs=3 * BOUND)
+            assert score == pytest.approx(known.get(item, score), rel=ROUNDED)
 
 
 def test_long_prompts_are_read_in_chunks(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
