@@ -1,8 +1,9 @@
 """The rows of `benchmarks.attacks`, before and after the limits, as tables of docs/security.md."""
 
 from collections.abc import Callable, Sequence
+from statistics import median
 
-from benchmarks.rows import AttackAnswerRow, AttackRow, recorded
+from benchmarks.rows import AttackAnswerRow, AttackRow, LimitsCostRow, OverloadRow, recorded
 from benchmarks.speed_report import nothing
 from benchmarks.tables import newest, table
 
@@ -17,10 +18,10 @@ def attacks() -> str:
     cells = [[row.says, row.side, *_cells(row)] for row in sorted(rows, key=_order(rows))]
     columns = ["attack", "limits", "liveness p99 / worst, ms", "not live", "MB", "connections were told", "left open"]
     last, here = rows[-1], rows[-1].environment
-    busy = max(row.load for row in rows)
+    busy = [f"{max(row.load for row in rows if row.side == side):.1f} {side}" for side in {row.side for row in rows}]
     about = (
-        f"{last.cores} cores, which other work shared: a load of up to {busy:.0f}. {here.date}, torch {here.torch}, "
-        f"commit {here.commit}: `{here.command}`."
+        f"{last.cores} cores; the machine's load was at most {' and '.join(sorted(busy))}. {here.date}, torch "
+        f"{here.torch}, commit {here.commit}: `{here.command}`."
     )
     return table(columns, cells) + "\n\n" + about
 
@@ -32,6 +33,39 @@ def answers() -> str:
         return nothing("attacks")
     cells = [[row.says, row.side, row.found] for row in sorted(rows, key=_order(rows))]
     return table(["case", "limits", "found"], cells)
+
+
+def overload() -> str:
+    """What an overload leaves of a server's capacity, with and without the limits, and what these cost without one."""
+    rows = newest(recorded("overload.jsonl", OverloadRow), lambda row: (row.attack, row.side))
+    found: dict[str, dict[str, OverloadRow]] = {}
+    for row in rows:
+        found.setdefault(row.attack, {})[row.side] = row
+    cells = [
+        [attack, sides["after"].figure, *(f"{sides[side].value:.0%}" for side in ("before", "after"))]
+        for attack, sides in found.items()
+        if len(sides) == 2
+    ]
+    here = rows[-1].environment
+    said = f"{here.date}, torch {here.torch}, commit {here.commit}: `{here.command}`."
+    return f"{table(['overload', 'figure', 'before', 'after'], cells)}\n\n{said}\n\n{_cost()}"
+
+
+def _cost() -> str:
+    """The last run of `overload_cost`."""
+    rows = recorded("overload.jsonl", LimitsCostRow)
+    last = rows[-1].environment
+    times: dict[int, dict[str, LimitsCostRow]] = {}
+    for row in rows:
+        if row.environment.commit == last.commit:
+            times.setdefault(row.number, {})[row.side] = row
+    p50 = median(sides["with"].p50_ms / sides["without"].p50_ms for sides in times.values())
+    spent = median(sides["with"].processor_ms / sides["without"].processor_ms for sides in times.values())
+    return (
+        f"Without an overload, one request after the other, with the limits and without them by turns: the median of "
+        f"{len(times)} quotients is {p50:.3f} of a request's time and {spent:.3f} of the processor's "
+        f"({last.date}, commit {last.commit}: `{last.command}`)."
+    )
 
 
 def _cells(row: AttackRow) -> list[object]:

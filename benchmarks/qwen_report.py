@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from benchmarks.qwen_goals import HEADS, called, goal_lines, wanted_of
+from benchmarks.qwen_goals import FP8, HEADS, called, goal_lines, wanted_of
 from benchmarks.records import RESULTS
 from benchmarks.rows import recorded
 from benchmarks.rows.qwen import QwenParityRow
@@ -72,6 +72,28 @@ def beside() -> str:
     mine = sorted((row for row in rows if row.run == max(runs)), key=lambda row: (_order(row)[:4], row.system))
     lines = [[called(row), row.system.replace("octorec", "OctoRec"), *_result(row)] for row in mine]
     return table(["batch", "system", "ms", "requests/s", "MFU"], lines) + "\n\n" + where(mine[-1])
+
+
+def line() -> str:
+    """The main shape of that run, for README.md: each system and precision that answered."""
+    rows = recorded(SPEED, QwenSpeedRow)
+    runs = [row.run for row in rows if row.system.startswith("stock")]
+    if not runs:
+        return nothing("qwen_stock")
+    shape = FP8.batch, FP8.beam, FP8.context
+    mine = [row for row in rows if row.run == max(runs) and (row.batch, row.beam, row.context) == shape]
+    mine = [row for row in mine if "no trie" not in row.system]
+    cells = [
+        [
+            f"{row.model.upper()}, {row.system.replace('octorec', 'OctoRec')}, {row.precision.upper()}",
+            f"{row.ms_per_batch:.1f}",
+            f"{row.requests_per_s:.0f}",
+            f"{row.mfu:.0%}",
+        ]
+        for row in sorted(mine, key=lambda row: (row.model, -row.ms_per_batch))
+    ]
+    head = f"Qwen3, {FP8.batch} requests of {FP8.context:,} tokens, {FP8.beam} beams"
+    return f"{table([head, 'ms a batch', 'requests/s', 'share of peak'], cells)}\n\n{where(mine[-1])}"
 
 
 def _result(row: QwenRunRow) -> list[str]:
