@@ -171,6 +171,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "demo": demo,
     "quantize": quantize,
     "headline": headline_report.headline,
+    "encodings": serve_report.encodings,
     "engine": speed.engine,
     "engine_all": speed.engine_all,
     "ablation": speed.ablation,

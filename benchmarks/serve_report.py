@@ -1,6 +1,6 @@
 """The settings of the server, and the rows of the `serve` programs, as tables of docs/serving.md."""
 
-from benchmarks.rows import OverheadRow, ServeRow, SoakRow, recorded
+from benchmarks.rows import EncodingRow, OverheadRow, ServeRow, SoakRow, recorded
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
 from benchmarks.speed_report import nothing, where
 from benchmarks.tables import newest, table
@@ -136,3 +136,18 @@ def soak() -> str:
     ]
     about = f"{last.checkpoint} on {last.device}, torch {here.torch}, commit {here.commit}."
     return table(columns, cells) + "\n\n" + about
+
+
+def encodings() -> str:
+    """The newest row of each encoding of an answer, and of a request."""
+    rows = newest(recorded("encodings.jsonl", EncodingRow), lambda row: (row.what, row.encoding))
+    if not rows:
+        return nothing("encodings")
+    cells = [
+        [row.what, row.encoding, f"{row.bytes:,}", f"{row.write_us:.0f}", f"{row.read_us:.0f}"]
+        for row in sorted(rows, key=lambda row: row.what)
+    ]
+    last, here = rows[-1], rows[-1].environment
+    about = f"k {last.k}, a history of {last.context}, {last.n_items:,} items; {last.cpu_model}, {here.date}, commit"
+    said = f"{about} {here.commit}: `{here.command}`."
+    return table(["what", "encoding", "bytes", "us to write", "us to read"], cells) + "\n\n" + said

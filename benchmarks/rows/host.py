@@ -1,4 +1,4 @@
-"""Rows of what the host does: `benchmarks.host` and `benchmarks.judging`."""
+"""Rows of what the host does: `benchmarks.host`, `benchmarks.judging` and `benchmarks.encodings`."""
 
 from dataclasses import dataclass
 
@@ -38,4 +38,20 @@ class JudgingRow(Row):
     seconds: float  # from reading the data to the verdict, kernels compiled on the way
     parts: dict[str, float]  # seconds of each part
     verdict: str
+    cpu_model: str
+
+
+@dataclass(frozen=True)
+class EncodingRow(Row):
+    """What one answer, or one request, costs in one encoding, without the network."""
+
+    what: str  # `answer`, or `request`: a history, checked as it is read
+    encoding: str  # and of gRPC, which outputs
+    bytes: int  # of the body or message
+    write_us: float  # CPU time, the best of several runs: by the server for an answer, by a client for a request
+    read_us: float
+    k: int  # items of the answer
+    context: int  # items of the request's history
+    n_items: int  # of the catalog
+    runs: int
     cpu_model: str
