@@ -138,8 +138,9 @@ def microseconds(calls: Callable[[], object], runs: int) -> float:
 def measured(what: str, encoding: str, side: Side, runs: int, about: dict[str, Any]) -> EncodingRow:
     write, read = side
     body = write()
-    times = {"write_us": microseconds(write, runs), "read_us": microseconds(lambda: read(body), runs)}
-    return EncodingRow(what=what, encoding=encoding, bytes=len(body), **times, runs=runs, **about)
+    to_write, to_read = microseconds(write, runs), microseconds(lambda: read(body), runs)
+    sizes: dict[str, Any] = {"bytes": len(body), "write_us": to_write, "read_us": to_read, "runs": runs}
+    return EncodingRow(what=what, encoding=encoding, **sizes, **about)
 
 
 def main() -> None:

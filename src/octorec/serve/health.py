@@ -46,7 +46,7 @@ class ModelInput(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """ModelMetadata is as in the Open Inference Protocol; its inference call is there over gRPC, here is /v1/recommend."""
+    """ModelMetadata is as in the Open Inference Protocol; its inference call is answered over gRPC."""
 
     name: str
     versions: list[str] = Field(description="The checkpoint that answers; none while it is loaded.")
