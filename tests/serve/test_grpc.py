@@ -14,11 +14,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from octorec.engine.engine import Engine
+from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.serve import oip_health
 from octorec.serve.config import ServeConfig
+from octorec.serve.oip_answers import OUTPUTS, Answered, encode_batch
 from octorec.serve.oip_infer import CODES
 from octorec.serve.oip_messages import CALLS, COMPILED, PROTO, SERVICE
+from octorec.serve.oip_requests import PARAMETERS
 from octorec.serve.oip_server import open_inference
 from octorec.serve.refusal import STATUS
 from octorec.serve.service import Service
@@ -27,6 +30,7 @@ from tests.serve.served import Gate, Process, make_catalog, make_engine, run, sa
 
 ROWS = [["i1", "i2", "nothing"], ["i3"], ["i4", "i5", "i6", "i7"]]
 PADDED = [one for row in ROWS for one in [*row, "", "", "", ""][:4]]
+INPUTS = "history", "history.lengths", "exclude", "allow", ".lengths", "user.NAME", "features.NAME"
 WIDTHS = "--batch-sizes", "1", "--beam-widths", "16", "--default-beam-width", "16"
 
 
@@ -385,3 +389,35 @@ def test_a_process_drains_and_a_second_one_on_its_port_ends(tmp_path: Path) -> N
     asyncio.run(test())
     assert first.end() == 0
     assert "Traceback" not in str(first.lines)
+
+
+def test_rows_of_two_versions_say_their_own() -> None:
+    old, new = (make_engine(make_catalog(seed=seed)) for seed in (0, 1))
+    named = {"old": old, "new": new}
+    rows = [Answered(one.lists([Request(["i1"], k=3)], lambda ranked: ranked)[0], name) for name, one in named.items()]
+    both = encode_batch(rows, ("item_ids", "model", "catalog"), "octorec", "")
+    found = columns(both)
+    assert (both.model_version, [*both.parameters]) == ("", [])
+    assert found["model"].tolist() == ["old", "new"]
+    assert found["catalog"].tolist() == [old.catalog.version, new.catalog.version]
+    alone = encode_batch(rows[:1], ("item_ids",), "octorec", "")
+    assert alone.model_version == "old"
+    assert columns(alone)["item_ids"][0].tolist() == found["item_ids"][0].tolist()
+
+
+def test_the_page_has_every_output_parameter_and_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "grpc.md").read_text()
+    for name in (*OUTPUTS, *PARAMETERS, *INPUTS):
+        assert f"`{name}`" in page, name
+    for outcome in set(CODES) - {"cancelled"}:  # which nobody reads
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{CODES[outcome].name}` |"))
+        assert f"`{outcome}`" in row
+
+
+def test_the_unit_of_an_experiment_may_be_named_whatever_the_model_reads() -> None:
+    async def test() -> None:
+        async with inferring(make_engine()) as (_, _, channel):
+            asked = request({**histories(["i1"], ["i2"]), "user.user_id": ("BYTES", [2], ["u1", "u2"])}, k=3)
+            assert columns(await call(channel, "ModelInfer")(asked))["counts"].tolist() == [3, 3]
+
+    run(test())

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from struct import pack
 from typing import Any
 
@@ -238,11 +239,12 @@ class Frames:
     def send(self, kind: int, flags: int, stream: int, body: bytes) -> None:
         self.writer.write(len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body)
 
-    def ask(self, stream: int, message: bytes) -> None:
-        """Send a whole ModelInfer call."""
+    def ask(self, stream: int, message: bytes, **more: bytes) -> None:
+        """Send a whole ModelInfer call. more: further headers."""
         heads = {":method": "POST", ":scheme": "http", ":path": f"/{SERVICE}/ModelInfer", ":authority": "x"}
         heads |= {"te": "trailers", "content-type": "application/grpc"}
         pairs = [(name.encode(), value.encode()) for name, value in heads.items()]
+        pairs += [(name.encode(), value) for name, value in more.items()]
         block = b"".join(b"\0" + bytes([len(one)]) + one + bytes([len(two)]) + two for one, two in pairs)
         self.send(1, 4, stream, block)
         self.send(0, 1, stream, b"\0" + len(message).to_bytes(4, "big") + message)
@@ -264,6 +266,28 @@ def test_a_client_that_reads_nothing_holds_no_place(caplog: pytest.LogCaptureFix
             await until(lambda: value("octorec_connections_ended_total", unread) == 5, "all are given up")
             assert len(service.way_out) == 0
             assert columns(await call(channel, "ModelInfer")(request(ONE, k=3)))["counts"].tolist() == [3]
+            writer.close()
+        assert not [record.getMessage() for record in caplog.records]
+
+    run(test())
+
+
+def test_a_token_that_is_no_text_is_a_wrong_token(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("secret\n")
+    caplog.set_level(logging.ERROR)
+
+    async def test() -> None:
+        async with inferring(make_engine(), token_file=str(tokens)) as (service, _, channel):
+            reader, writer = await asyncio.open_connection("127.0.0.1", channel.port)
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            frames = Frames(writer)
+            frames.send(4, 0, 0, b"")
+            for number, token in enumerate((b"Bearer caf\xe9", b"\xff", b"Bearer \xed\xa0\x80", b"", b"Bearer wrong")):
+                frames.ask(2 * number + 1, request(ONE, k=3).SerializeToString(), authorization=token)
+            value = service.metrics.registry.get_sample_value
+            await until(lambda: value("octorec_requests_total", {"outcome": "unauthorized"}) == 5, "all are refused")
+            assert b"unauthorized" in await reader.read(10_000)
             writer.close()
         assert not [record.getMessage() for record in caplog.records]
 

@@ -28,6 +28,14 @@ AGE_MS = 600_000  # of a connection, whose client then makes another; so ends on
 Answer = Callable[[Any], dict[str, Any]]
 
 
+def _without_headers(record: logging.LogRecord) -> bool:
+    """Return whether a line of gRPC may be logged: none with a header as it was sent, which may be a token."""
+    return not str(record.msg).startswith("Invalid encoding")
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_without_headers)
+
+
 @asynccontextmanager
 async def open_inference(service: Service) -> AsyncIterator[int]:
     """Answer over gRPC for as long as the block runs, which is given the port; an InputError where it cannot be had."""
