@@ -295,6 +295,33 @@ def test_a_token_that_is_no_text_is_a_wrong_token(tmp_path: Path, caplog: pytest
 
 
 @pytest.mark.slow
+def test_connections_without_calls_are_closed_in_time() -> None:
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    starts = (
+        b"",
+        preface[:9],
+        preface,
+        preface + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    )
+
+    async def test() -> None:
+        async with inferring(make_engine(), head_timeout_s=0.5, keep_alive_s=1) as (_, _, channel):
+
+            async def closed(start: bytes) -> None:
+                reader, writer = await asyncio.open_connection("127.0.0.1", channel.port)
+                writer.write(start)
+                async with asyncio.timeout(20):
+                    while await reader.read(1000):
+                        pass
+
+            await asyncio.gather(*map(closed, starts))
+            assert columns(await call(channel, "ModelInfer")(request(ONE, k=3)))["counts"].tolist() == [3]
+
+    run(test())
+
+
+@pytest.mark.slow
 def test_no_bytes_and_no_message_break_it(caplog: pytest.LogCaptureFixture) -> None:
     """Messages with bytes changed at random, and messages put together from parts that fit or do not."""
     caplog.set_level(logging.ERROR)
