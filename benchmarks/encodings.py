@@ -54,14 +54,14 @@ def grpc_answer(ranked: Ranked, outputs: tuple[str, ...]) -> Side:
     def write() -> bytes:
         return encode_batch([Answered(ranked, "fp8")], outputs, "octorec", "").SerializeToString()
 
-    def read(body: bytes) -> list[Any]:
-        response = ModelInferResponse.FromString(body)
-        both = zip(response.outputs, response.raw_output_contents, strict=True)
-        return [
-            texts(raw) if one.datatype == "BYTES" else np.frombuffer(raw, DTYPES[one.datatype]) for one, raw in both
-        ]
+    return write, read_answer
 
-    return write, read
+
+def read_answer(body: bytes) -> list[Any]:
+    """The outputs of a response, as a client has them."""
+    response = ModelInferResponse.FromString(body)
+    both = zip(response.outputs, response.raw_output_contents, strict=True)
+    return [texts(raw) if one.datatype == "BYTES" else np.frombuffer(raw, DTYPES[one.datatype]) for one, raw in both]
 
 
 def texts(raw: bytes) -> list[str]:

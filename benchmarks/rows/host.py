@@ -1,4 +1,4 @@
-"""Rows of what the host does: `benchmarks.host`, `benchmarks.judging` and `benchmarks.encodings`."""
+"""Rows of what the host does: `benchmarks.host`, `judging`, `encodings` and `grpc_calls`."""
 
 from dataclasses import dataclass
 
@@ -54,4 +54,20 @@ class EncodingRow(Row):
     context: int  # items of the request's history
     n_items: int  # of the catalog
     runs: int
+    cpu_model: str
+
+
+@dataclass(frozen=True)
+class CallRow(Row):
+    """One call after the other to a server, over HTTP or gRPC, answered by popularity."""
+
+    side: str  # `HTTP` or `gRPC`
+    rows: int  # requests a call
+    k: int  # items a request
+    p50_ms: float  # of a call, until the client has read it
+    p99_ms: float
+    processor_ms: float  # of the server, a call
+    calls: int
+    cores: int
+    load: float  # of the machine in the last minute: what else ran beside it
     cpu_model: str
