@@ -26,7 +26,7 @@ MODULES = {
     [
         (["serve", "."], "uvicorn", "octorec.serve.run", "serve"),
         (["serve", "."], "fastapi", "octorec.serve.run", "serve"),
-        (["serve", ".", "--grpc-port", "0"], "grpc_health", "octorec.serve.oip_server", "grpc"),
+        (["serve", ".", "--grpc-port", "0"], "grpc", "octorec.serve.oip_server", "grpc"),
         (["bench", "serve", "http://127.0.0.1:9", "--requests", "r.jsonl"], "aiohttp", "octorec.bench.run", "bench"),
         (["parity", ".", "--data", "r.jsonl"], "transformers", "octorec.parity.theirs", "parity"),
     ],
