@@ -14,7 +14,7 @@ WORKDIR /build
 COPY pyproject.toml constraints-cuda.txt LICENSE ./
 COPY docs/package.md docs/
 COPY src src
-RUN pip install --no-cache-dir ${PIP_ARGS} '.[serve]' -c constraints-cuda.txt && rm -rf /build
+RUN pip install --no-cache-dir ${PIP_ARGS} '.[serve,grpc]' -c constraints-cuda.txt && rm -rf /build
 
 # Compiled kernels are kept here: mount a volume, so that a restart compiles nothing.
 ENV TRITON_CACHE_DIR=/cache/triton \

@@ -173,6 +173,8 @@ RENDER: dict[str, Callable[[], str]] = {
     "demo": demo,
     "quantize": quantize,
     "headline": headline_report.headline,
+    "encodings": serve_report.encodings,
+    "grpc_calls": serve_report.grpc_calls,
     "engine": speed.engine,
     "engine_all": speed.engine_all,
     "ablation": speed.ablation,

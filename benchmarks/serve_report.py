@@ -1,6 +1,6 @@
 """The settings of the server, and the rows of the `serve` programs, as tables of docs/serving.md."""
 
-from benchmarks.rows import OverheadRow, ServeRow, SoakRow, recorded
+from benchmarks.rows import CallRow, EncodingRow, OverheadRow, ServeRow, SoakRow, recorded
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
 from benchmarks.speed_report import nothing, where
 from benchmarks.tables import newest, table
@@ -136,3 +136,35 @@ def soak() -> str:
     ]
     about = f"{last.checkpoint} on {last.device}, torch {here.torch}, commit {here.commit}."
     return table(columns, cells) + "\n\n" + about
+
+
+def encodings() -> str:
+    """The newest row of each encoding of an answer, and of a request."""
+    rows = newest(recorded("encodings.jsonl", EncodingRow), lambda row: (row.what, row.encoding))
+    if not rows:
+        return nothing("encodings")
+    cells = [
+        [row.what, row.encoding, f"{row.bytes:,}", f"{row.write_us:.0f}", f"{row.read_us:.0f}"]
+        for row in sorted(rows, key=lambda row: row.what)
+    ]
+    last, here = rows[-1], rows[-1].environment
+    about = f"k {last.k}, a history of {last.context}, {last.n_items:,} items; {last.cpu_model}, {here.date}, commit"
+    said = f"{about} {here.commit}: `{here.command}`."
+    return table(["what", "encoding", "bytes", "us to write", "us to read"], cells) + "\n\n" + said
+
+
+def grpc_calls() -> str:
+    """The newest row of each side and size of a call."""
+    rows = newest(recorded("encodings.jsonl", CallRow), lambda row: (row.rows, row.side))
+    if not rows:
+        return nothing("grpc_calls")
+    cells = [
+        [row.rows, row.side, f"{row.p50_ms:.2f} / {row.p99_ms:.2f}", f"{row.processor_ms:.2f}"]
+        for row in sorted(rows, key=lambda row: row.rows)
+    ]
+    last, here = rows[-1], rows[-1].environment
+    about = (
+        f"k {last.k}, {last.calls} calls, {last.cores} cores under a load of up to {max(row.load for row in rows):.0f}"
+    )
+    said = f"{about}; {last.cpu_model}, {here.date}, commit {here.commit}: `{here.command}`."
+    return table(["requests a call", "over", "p50 / p99, ms", "server's processor, ms"], cells) + "\n\n" + said

@@ -13,7 +13,10 @@ ROOT = Path(__file__).parent.parent
 MODULES = {
     "compressed-tensors": "compressed_tensors",
     "fastapi-offline": "fastapi_offline",
+    "grpcio": "grpc",
+    "grpcio-health-checking": "grpc_health",
     "prometheus-client": "prometheus_client",
+    "protobuf": "google",
     "sgl-deep-gemm": "deep_gemm",
 }  # named unlike their distributions
 
@@ -23,6 +26,7 @@ MODULES = {
     [
         (["serve", "."], "uvicorn", "octorec.serve.run", "serve"),
         (["serve", "."], "fastapi", "octorec.serve.run", "serve"),
+        (["serve", ".", "--grpc-port", "0"], "grpc", "octorec.serve.oip_server", "grpc"),
         (["bench", "serve", "http://127.0.0.1:9", "--requests", "r.jsonl"], "aiohttp", "octorec.bench.run", "bench"),
         (["parity", ".", "--data", "r.jsonl"], "transformers", "octorec.parity.theirs", "parity"),
     ],

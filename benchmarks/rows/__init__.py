@@ -35,7 +35,7 @@ from benchmarks.rows.exact import (
     TemperatureRow,
 )
 from benchmarks.rows.families import FamilyRow
-from benchmarks.rows.host import HostRow, JudgingRow
+from benchmarks.rows.host import CallRow, EncodingRow, HostRow, JudgingRow
 from benchmarks.rows.kernels import AttentionRow, KernelCeilings, KernelFailure, KernelRow, ProductFailure, ProductRow
 from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, PrefillRow, RateRow
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
@@ -56,6 +56,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "catalog_load.jsonl": (CatalogLoadRow,),
     "correctness.jsonl": (EngineCheck, LayerCheck),
     "demo.jsonl": (DemoRow,),
+    "encodings.jsonl": (EncodingRow, CallRow),
     "engine.jsonl": (EngineRow, EngineFailure),
     "exact.jsonl": (
         TemperatureRow,

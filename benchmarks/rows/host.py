@@ -1,4 +1,4 @@
-"""Rows of what the host does: `benchmarks.host` and `benchmarks.judging`."""
+"""Rows of what the host does: `benchmarks.host`, `judging`, `encodings` and `grpc_calls`."""
 
 from dataclasses import dataclass
 
@@ -38,4 +38,36 @@ class JudgingRow(Row):
     seconds: float  # from reading the data to the verdict, kernels compiled on the way
     parts: dict[str, float]  # seconds of each part
     verdict: str
+    cpu_model: str
+
+
+@dataclass(frozen=True)
+class EncodingRow(Row):
+    """What one answer, or one request, costs in one encoding, without the network."""
+
+    what: str  # `answer`, or `request`: a history, checked as it is read
+    encoding: str  # and of gRPC, which outputs
+    bytes: int  # of the body or message
+    write_us: float  # CPU time, the best of several runs: by the server for an answer, by a client for a request
+    read_us: float
+    k: int  # items of the answer
+    context: int  # items of the request's history
+    n_items: int  # of the catalog
+    runs: int
+    cpu_model: str
+
+
+@dataclass(frozen=True)
+class CallRow(Row):
+    """One call after the other to a server, over HTTP or gRPC, answered by popularity."""
+
+    side: str  # `HTTP` or `gRPC`
+    rows: int  # requests a call
+    k: int  # items a request
+    p50_ms: float  # of a call, until the client has read it
+    p99_ms: float
+    processor_ms: float  # of the server, a call
+    calls: int
+    cores: int
+    load: float  # of the machine in the last minute: what else ran beside it
     cpu_model: str

@@ -53,7 +53,7 @@ class HttpOptions:
 
     host: str = setting("127.0.0.1", "Address to listen on.")
     port: Port = setting(8080, "Port to listen on; 0 takes a free one and logs it.")
-    model_name: str = setting("octorec", "Name of the model in /v2/models/NAME.")
+    model_name: str = setting("octorec", "Name of the model in /v2/models/NAME, and over gRPC.")
     token_file: str | None = setting(
         None, "File of bearer tokens for /v1 and /generate, one a line; none: no token is asked for."
     )
@@ -77,6 +77,9 @@ class HttpOptions:
     )
     client_header: str = setting(
         "X-Forwarded-For", "Header in which a trusted proxy names the client; of several names the last counts."
+    )
+    grpc_port: Port | None = setting(
+        None, "Port of the Open Inference Protocol over gRPC; off if not given. Needs the extra grpc."
     )
 
     def __post_init__(self) -> None:

@@ -19,9 +19,14 @@ class Door:
 
     async def enter(self, http: Request) -> tuple[str, object]:
         """Return the client whose request it is, and the decoded body; a Refusal as soon as it is known."""
+        client = self.client_of(http)
+        return client, decoded(await read_body(http, self.options.max_body_bytes, self.options.body_timeout_s))
+
+    def client_of(self, http: Request) -> str:
+        """Return the client whose request it is; a Refusal where it has no token or there is no place for it."""
         client = self.clients.name(http, self.tokens.check(http))
         self.service.refuse_early(client)
-        return client, decoded(await read_body(http, self.options.max_body_bytes, self.options.body_timeout_s))
+        return client
 
     def refuse_late(self, client: str, raw: object) -> None:
         """Refuse a decoded request that cannot be in time, before it is checked."""

@@ -1,4 +1,4 @@
-"""Health and metadata, as the Open Inference Protocol (v2) spells them; its inference calls are not offered."""
+"""Health and metadata, as the Open Inference Protocol (v2) spells them; it has its inference call over gRPC."""
 
 from typing import Any, Literal
 
@@ -46,7 +46,7 @@ class ModelInput(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """ModelMetadata is as in the Open Inference Protocol; its inference calls are not offered: use /v1/recommend."""
+    """ModelMetadata is as in the Open Inference Protocol; its inference call is answered over gRPC."""
 
     name: str
     versions: list[str] = Field(description="The checkpoint that answers; none while it is loaded.")

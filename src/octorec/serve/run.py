@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,9 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
 
     Raises InputError where what is served cannot be loaded.
     """
+    if config.http.grpc_port is not None:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # lines of its own that are no JSON
+        import octorec.serve.oip_server  # noqa: F401 - says what to install before anything is loaded
     for path in (config.http.token_file, config.admin.admin_token_file):
         Tokens(path)  # refuses a missing file before anything is loaded
     for root in filter(None, (config.admin.catalog_root, config.admin.model_root)):
@@ -116,9 +120,14 @@ async def _serve(service: Service, config: ServeConfig, sockets: list[list[socke
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    watching = asyncio.create_task(_end_if_loading_fails(service, servers))
-    await asyncio.gather(*(server.serve(each) for server, each in zip(servers, sockets, strict=True)))
-    watching.cancel()
+    async with AsyncExitStack() as beside:
+        if config.http.grpc_port is not None:
+            from octorec.serve.oip_server import open_inference
+
+            await beside.enter_async_context(open_inference(service))
+        watching = asyncio.create_task(_end_if_loading_fails(service, servers))
+        await asyncio.gather(*(server.serve(each) for server, each in zip(servers, sockets, strict=True)))
+        watching.cancel()
 
 
 def server_on(app: FastAPI, host: str, port: int, config: ServeConfig, open_ones: Connections | None = None) -> Server:
