@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Request
-from octorec.serve import in_place
+from octorec.errors import InputError
+from octorec.serve import comparing, in_place
+from octorec.serve.config import ServeConfig
 from octorec.serve.service import Service
 from tests.engine.refreshed import addresses, shuffled
 from tests.serve.served import administered, make_catalog, make_engine, run, save_checkpoint, served, until
@@ -24,6 +26,11 @@ from tests.serve.test_admin import operations as counted
 
 OPTIONS = {"batch_sizes": (1, 32), "beam_widths": (16, 32), "default_beam_width": 16, "max_items": 120}
 FEW = {"refresh_requests": 4, **OPTIONS}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "SHARE", 0.5)
 
 
 @pytest.fixture
@@ -220,6 +227,14 @@ def test_items_are_withdrawn_while_weights_are_compared_and_stay_so(roots: dict[
             assert not load.errors
 
     run(test())
+
+
+def test_requests_that_have_no_item_to_compare_by_are_no_agreement(roots: dict[str, str]) -> None:
+    found = comparing.Comparing(Service(lambda: of_root(roots), "first", ServeConfig.of(**roots)))
+    with pytest.raises(InputError, match="none of 3 recent requests has an item to compare by"):
+        found.check("near", 3, None, force=False)
+    found.check("near", 3, None, force=True)
+    found.check("near", 0, None, force=False)
 
 
 def test_one_load_at_a_time(roots: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from octorec.engine.needs import needs_of, readable
 from octorec.engine.policy import BeamStarts
 from octorec.engine.reader import Reader
 from octorec.engine.starts_file import read_starts
-from octorec.errors import InputError, MismatchError
+from octorec.errors import InputError, MismatchError, shown
 from octorec.kernels.device import shapes_for
 from octorec.models.families import ContextModule
 from octorec.models.hf_folder import Checkpoint
@@ -203,7 +203,7 @@ def _without_weights(engine: Engine, checkpoint: Checkpoint, context_module: Con
     own, config = _as_model(engine.model).config.to_dict(), _as_model(model).config.to_dict()
     for name in sorted(own.keys() | config.keys()):
         if own.get(name) != config.get(name):
-            allowed = f"the engine's is {own.get(name)!r}: {LIKE_THE_ENGINE}"
+            allowed = f"the engine's is {shown(own.get(name))}: {LIKE_THE_ENGINE}"
             raise MismatchError(f"checkpoint {checkpoint.path}: {name}", config.get(name), allowed)
     _check_form(engine, model, checkpoint, whole=False)
     return model

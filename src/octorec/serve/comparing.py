@@ -19,7 +19,7 @@ from octorec.serve.service import Service
 
 Made = TypeVar("Made")
 logger = logging.getLogger(__name__)
-SHARE = 0.2  # of the device's time that a comparison takes while requests are answered
+SHARE = 0.1  # of the device's time that a comparison takes while requests are answered
 SCORED = 10  # items of an answer, the best, whose log-probabilities are compared
 
 
@@ -100,6 +100,9 @@ class Comparing:
     def check(self, name: str, requests: int, found: Agreement | None, force: bool) -> None:
         """Raise InputError about version `name` where answers differ by more than the limits; log what was found."""
         if found is None:
+            if requests and not force:
+                allowed = f"none of {requests} recent requests has an item to compare by: try again, or say force"
+                raise InputError("version", name, allowed)
             return
         logger.info("weights compared", extra={"version": name, "requests": requests, **asdict(found)})
         self.service.metrics.refresh_overlap.set(found.overlap)

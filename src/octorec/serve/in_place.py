@@ -156,4 +156,5 @@ class InPlace:
             async with asyncio.timeout(limit):
                 return await comparison
         except TimeoutError:
-            raise InputError("version", name, f"was not compared within load_timeout_s = {limit:g} s") from None
+            allowed = f"was not compared within load_timeout_s = {limit:g} s: lower refresh_requests, or raise that"
+            raise InputError("version", name, allowed) from None
