@@ -41,10 +41,10 @@ def addresses(engine: Engine) -> dict[str, int]:
     return {name: tensor.data_ptr() for name, tensor in tensors_of(model).items()}
 
 
-def refreshed(engine: Engine, folder: Path) -> Weights:
-    """Refresh an engine from a folder; no tensor of it moves."""
+def refreshed(engine: Engine, folder: Path, host: bool = False) -> Weights:
+    """Refresh an engine from a folder; no tensor of it moves. host: whether others wait there."""
     before = addresses(engine)
-    old = exchange(engine, read_weights(engine, folder, engine.device))
+    old = exchange(engine, read_weights(engine, folder, "cpu" if host else engine.device))
     assert addresses(engine) == before
     return old
 

@@ -14,7 +14,7 @@ from octorec.catalog.catalog import Catalog
 from octorec.engine import refresh
 from octorec.engine.engine import Engine
 from octorec.engine.prefix_cache import BLOCK, PrefixCache, digests
-from octorec.engine.refresh import engine_beside, exchange, read_weights, tensors_of
+from octorec.engine.refresh import engine_beside, exchange, fits_beside, on_host, read_weights, tensors_of
 from octorec.engine.request import Request
 from octorec.errors import InputError, MismatchError
 from octorec.models.onerec import OneRecV2, initialize
@@ -77,22 +77,26 @@ def test_refreshed_is_freshly_loaded(kind: str, recipe: str | None, device: str,
     answers = [engine.recommend(ASKED)]
     for place in (1, 2, 0):
         before = folders[place - 1]
-        old = refreshed(engine, folders[place])
+        old = refreshed(engine, folders[place], host=place == 2)
         check_like_fresh(engine, folders[place], ASKED, **OPTIONS)
         answers.append(engine.recommend(ASKED))
-        new = exchange(engine, old)
+        new = exchange(engine, on_host(old))
         check_like_fresh(engine, before, ASKED, **OPTIONS)
         exchange(engine, new)
     assert answers[0] == answers[-1]
     assert answers[0] != answers[1] != answers[2]
 
 
-def test_an_engine_beside_answers_as_a_fresh_one_and_follows_the_catalog(first: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", ON_GPU])
+def test_an_engine_beside_answers_as_a_fresh_one_and_follows_the_catalog(
+    device: str, first: Path, tmp_path: Path
+) -> None:
     other = shuffled(first, tmp_path / "other", 1)
-    engine = loaded(first)
+    engine = loaded(first, device)
+    assert fits_beside(engine, other)
     kept = engine.recommend(ASKED), addresses(engine)
-    beside = engine_beside(engine, read_weights(engine, other, "cpu"))
-    fresh = octorec.load(other, make_catalog(), **OPTIONS)
+    beside = engine_beside(engine, read_weights(engine, other, device))
+    fresh = loaded(other, device)
     assert beside.recommend(ASKED) == fresh.recommend(ASKED)
     assert (engine.recommend(ASKED), addresses(engine)) == kept
     later = make_catalog(95, seed=2)

@@ -10,7 +10,7 @@ import pytest
 import octorec
 from octorec import Request
 from octorec.engine.engine import Engine
-from octorec.engine.refresh import exchange, read_weights
+from octorec.engine.refresh import engine_beside, exchange, read_weights
 from octorec.errors import InputError, MismatchError
 from octorec.quant.convert import quantize_checkpoint
 from tests.engine.refreshed import check_like_fresh, refreshed, shuffled
@@ -52,7 +52,11 @@ def test_refreshed_is_freshly_loaded(name: str, recipe: str | None, device: str,
     requests = requests_of(engine)
     before = engine.recommend(requests)
     assert engine.recommend(requests)[-1].cached_tokens > 0
-    old = refreshed(engine, other)
+    beside = engine_beside(engine, read_weights(engine, other, device)).recommend(requests)
+    fresh = octorec.load(other, None, device, **OPTIONS).recommend(requests)
+    for one, wanted in zip(beside, fresh, strict=True):
+        assert (one.items, one.scores, one.cached_tokens) == (wanted.items, wanted.scores, 0)
+    old = refreshed(engine, other, host=recipe is None)
     check_like_fresh(engine, other, requests, **KEEPING)
     exchange(engine, old)
     check_like_fresh(engine, first, requests, **KEEPING)
