@@ -54,8 +54,11 @@ class Memory:
             thread.join()
 
 
-def attacked(case: Case, server: Served, side: Any, limits: dict[str, float]) -> AttackRow:
-    seconds = FLOOD_S if case in FLOODS or case in BODIES else SLOW_S
+def attacked(
+    case: Case, server: Served, side: Any, limits: dict[str, float], seconds: float | None = None
+) -> AttackRow:
+    """Attack for `seconds`, or as long as the case needs to show what becomes of it."""
+    seconds = seconds or (FLOOD_S if case in FLOODS or case in BODIES else SLOW_S)
     memory = Memory(psutil.Process(server.pid))
     start, load = time.monotonic(), os.getloadavg()[0]
     with memory.watched(), probed(server.port, min(seconds, 10.0)) as live:

@@ -71,13 +71,12 @@ def test_only_its_own_files_know_onerec() -> None:
     assert found >= may
 
 
-def test_serving_imports_the_online_verdict_alone_of_its_room() -> None:
+def test_serving_imports_the_online_verdict_and_the_shadow_of_live_traffic_alone_of_their_room() -> None:
+    may = tuple(f"from octorec.evaluate{what}" for what in (".online.", ".online ", ".live "))
     for path in (PACKAGE / "serve").rglob("*.py"):
         for line in path.read_text().splitlines():
             if line.lstrip().startswith(("from octorec.evaluate", "import octorec.evaluate")):
-                assert line.lstrip().startswith(("from octorec.evaluate.online.", "from octorec.evaluate.online ")), (
-                    f"{path}: {line}"
-                )
+                assert line.lstrip().startswith(may), f"{path}: {line}"
 
 
 def test_leaves_import_no_room() -> None:

@@ -41,6 +41,7 @@ from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, PrefillRow, R
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
 from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenTrainingRow, QwenVerdictRow
 from benchmarks.rows.qwen_speed import ProbeFailure, ProbeRow, QwenSpeedFailure, QwenSpeedRow, QwenStepRow
+from benchmarks.rows.refresh import RefreshRow
 from benchmarks.rows.serving import LimitsCostRow, OverheadRow, OverloadRow, ServeRow, SoakRow, StartRow
 from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
 
@@ -89,6 +90,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "semantic_ids.jsonl": (CodebookRow, CodebookRecall),
     "serve.jsonl": (ServeRow,),
     "serve_overhead.jsonl": (OverheadRow,),
+    "serve_refresh.jsonl": (RefreshRow,),
     "serve_soak.jsonl": (SoakRow,),
     "start.jsonl": (StartRow,),
     "steady.jsonl": (SteadyRow,),

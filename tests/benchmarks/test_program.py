@@ -22,6 +22,7 @@ GIVEN_ONE = {
     "benchmarks.judging": ["bf16", "fp8", "--data", "d"],
     "benchmarks.online_replay": ["folder"],
     "benchmarks.serve_overhead": ["checkpoint"],
+    "benchmarks.serve_refresh": [],
     "benchmarks.serve_soak": ["checkpoint"],
     "studies.exact.run": ["bf16", "fp8", "--data", "d", "--out", "o"],
     "studies.exact.trials": ["--data", "d", "--out", "o", "--settings", "s"],

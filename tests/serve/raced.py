@@ -52,7 +52,9 @@ class Race:
         """Do one thing after the other; what is withdrawn or restored is of this operator's own items."""
         chance = random.Random(1000 + number)
         while time.monotonic() < self.end:
-            what = chance.choice(("catalog", "rollback", "withdraw", "withdraw", "restore", "model", "wrong"))
+            what = chance.choice(
+                ("catalog", "rollback", "withdraw", "withdraw", "restore", "model", "refresh", "undo", "wrong")
+            )
             items = chance.sample(own, 3)
             if what == "withdraw":
                 items = [item for item in items if item not in self.gone]
@@ -71,6 +73,11 @@ class Race:
                 await self.post(admin, what, "/v1/catalog/rollback")
             elif what == "model":
                 await self.post(admin, what, "/v1/model", version=chance.choice(("first", "second")))
+            elif what == "refresh":
+                version = chance.choice(("first", "second"))
+                await self.post(admin, what, "/v1/model", version=version, in_place=True)
+            elif what == "undo":
+                await self.post(admin, what, "/v1/model/rollback")
             else:
                 await self.post(admin, what, "/v1/catalog", version="foreign")
             await asyncio.sleep(0.02)
@@ -89,7 +96,8 @@ def race(tmp_path: Path, seconds: float) -> None:
         catalog.save(tmp_path / "catalogs" / name)
     for name in ("first", "second"):
         save_checkpoint(tmp_path / "models" / name, one, seed=len(name))
-    roots = {"catalog_root": str(tmp_path / "catalogs"), "model_root": str(tmp_path / "models")}
+    roots: dict[str, Any] = {"catalog_root": str(tmp_path / "catalogs"), "model_root": str(tmp_path / "models")}
+    roots["refresh_requests"] = 0  # nothing is compared: what races is the exchange
     options = {"batch_sizes": (1, 8), "beam_widths": (16,), "default_beam_width": 16, "max_items": 120}
 
     async def test() -> None:
@@ -106,6 +114,7 @@ def race(tmp_path: Path, seconds: float) -> None:
         assert set(racing.statuses["wrong"]) <= {409, 422}
         assert all(set(racing.statuses[what]) <= {200, 409, 422} for what in racing.statuses)
         assert racing.statuses["catalog"][200] > 0
+        assert racing.statuses["refresh"][200] > 0
         assert racing.answers > 100
         assert len(racing.seen) >= 3
 

@@ -46,6 +46,7 @@ METHODS = {  # operation ids are the names of a generated client's functions
         "load_model",
         "restore_items",
         "roll_back_catalog",
+        "roll_back_model",
         "withdraw_items",
     ],
 }

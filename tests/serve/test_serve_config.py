@@ -114,6 +114,9 @@ client_header: X-Client
 grpc_port: 9003
 load_timeout_s: 60
 max_load_bytes: 1000
+refresh_requests: 16
+refresh_min_overlap: 0.7
+refresh_max_drift: 0.3
 """
 
 
@@ -163,7 +166,9 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
             )
         ),
         BatchOptions(8, 2.0, 100, 500.0, 3.0, 0.25, 0.01),
-        AdminOptions(9001, "localhost", "secret", "catalogs", "models", ("octorec.internal",), 60.0, 1000),
+        AdminOptions(
+            9001, "localhost", "secret", "catalogs", "models", ("octorec.internal",), 60.0, 1000, 16, 0.7, 0.3
+        ),
         ExperimentOptions("ab.yaml", "experiments", "salt", "member"),
         DrainOptions(4.0, 6.0),
     )

@@ -47,6 +47,7 @@ def test_every_curl_line_is_answered(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "models" / "fp8-2", catalog)
     roots: dict[str, Any] = {"catalog_root": str(tmp_path / "catalogs"), "model_root": str(tmp_path / "models")}
     roots |= {"batch_sizes": (1,), "beam_widths": (16,), "default_beam_width": 16}  # of the second model
+    roots["refresh_requests"] = 1
 
     async def test() -> None:
         async with served(make_engine(catalog), **roots) as (service, client), administered(service) as admin:

@@ -100,20 +100,22 @@ def test_the_process_ends_within_its_limit_with_1_where_requests_are_left(checkp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["run", "operations"])
+@pytest.mark.parametrize("module", ["run", "operations", "in_place"])
 def test_sigterm_during_a_load_that_hangs_ends_within_the_limit_and_leaves_nothing(
     module: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     make_catalog(95, seed=2).save(tmp_path / "catalogs" / "two")
-    name = "load_engine" if module == "run" else "load_catalog"
+    save_checkpoint(tmp_path / "models" / "two", make_catalog(), seed=1)
+    name = {"run": "load_engine", "operations": "load_catalog", "in_place": "read_weights"}[module]
     flags = ["--drain-timeout-s", "2", "--batch-sizes", "1", "--beam-widths", "16", "--default-beam-width", "16"]
     flags += ["--admin-port", str(free_port()), "--catalog-root", str(tmp_path / "catalogs")]
+    flags += ["--model-root", str(tmp_path / "models")]
     before = sorted(tmp_path.rglob("*"))
     server = Process(checkpoint, *flags, program=("-c", HANGS.format(module=module, name=name)))
     server.line("listening")
-    if module == "operations":
+    if module != "run":
         server.line("ready")
-        asyncio.run(begin_load(int(flags[flags.index("--admin-port") + 1])))
+        asyncio.run(begin_load(int(flags[flags.index("--admin-port") + 1]), module == "in_place"))
     start = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     assert server.end() == (0 if module == "run" else 1)  # the operator's request was left
@@ -127,10 +129,11 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-async def begin_load(port: int) -> None:
+async def begin_load(port: int, in_place: bool) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = b'{"version": "two"}'
-    head = "POST /v1/catalog HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    body = b'{"version": "two", "in_place": true}' if in_place else b'{"version": "two"}'
+    path = "/v1/model" if in_place else "/v1/catalog"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
     await writer.drain()
     await asyncio.sleep(0.5)

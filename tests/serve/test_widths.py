@@ -8,6 +8,7 @@ import pytest
 
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
+from octorec.serve.pending import Serving
 from octorec.serve.searches import DeviceShare
 from octorec.serve.service import Service
 from tests.serve.served import Gate, make_engine, run, served, until
@@ -208,6 +209,43 @@ def test_an_audit_that_differs_is_counted_and_told(caplog: pytest.LogCaptureFixt
                 await ask(client, item, beam_width=16, exclude=MOST)
             await until(lambda: count(service, "audits", items="different") > 0, "a difference is counted")
             assert "an answer that was called exact" in caplog.text
+
+    run(test())
+
+
+def test_an_audit_by_another_version_than_the_answer_s_counts_as_nothing() -> None:
+    """Other weights, which answer otherwise, come before an audit."""
+    engine = make()
+    launch, asked, launched = engine.launch, 0, 0
+
+    async def test() -> None:
+        nonlocal asked
+        async with served(engine, audit_share=1.0) as (service, client):
+
+            def changing(parsed: Any) -> Any:
+                nonlocal launched
+                launched += 1
+                wait = launch(parsed)
+                if launched <= asked:
+                    service.batcher.serving = Serving(engine, "other weights")
+                    return wait
+
+                def found() -> Any:
+                    result = wait()
+                    result.nodes[:, [0, 1]] = result.nodes[:, [1, 0]]
+                    return result
+
+                return found
+
+            engine.launch = changing  # type: ignore[method-assign]
+            item = 0
+            while not count(service, "exact", exact="yes"):
+                asked, item = asked + 1, item + 1
+                await ask(client, item, beam_width=16, exclude=MOST)
+            await until(lambda: launched > asked, "it is searched again")
+            asked = launched + 1
+            await ask(client, 1, beam_width=16)
+            assert count(service, "audits", items="same") == count(service, "audits", items="different") == 0
 
     run(test())
 

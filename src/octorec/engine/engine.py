@@ -70,6 +70,7 @@ class Engine:
         buckets = config.buckets(len(model.codebook_sizes))
         self.policy = Policy(buckets, config.default_beam_width, starts or BeamStarts())
         self._graphs: dict[Bucket, GraphedSearch] = {}
+        self.graphed = self.rows_are_fixed  # without graphs kernels are launched one by one, as for a comparison
         self.margin = 0.0
         self.prompts = prompts
         self.reader = self._new_reader() if reader is None else reader
@@ -275,7 +276,7 @@ class Engine:
         assert all(request.catalog is self.catalog for request in parsed), "parse again after replace_catalog"
         bucket = self.bucket_of(parsed)
         searched_in = self.device_catalog.first_nodes[-1], self.catalog
-        if self.device.type == "cuda":
+        if self.graphed:
             graph = self.captured(bucket)
             _, cached = self._read(parsed)
             self._fill(graph.staging, parsed)

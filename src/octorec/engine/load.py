@@ -59,7 +59,7 @@ def load(
         require_model(checkpoint, catalog)
     folder = Path(checkpoint)
     opened = open_device(device)
-    ops, dtype = ops_for(opened), torch.bfloat16 if opened.type == "cuda" else torch.float32
+    ops, dtype = ops_for(opened), activation_dtype(opened)
     config, source = engine_config(engine), open_checkpoint(folder, base)
     without: Any = empty_like(source, shapes_for(opened), dtype, context_module)
     catalogs = open_catalogs(catalog, folder, without)
@@ -78,6 +78,11 @@ def load(
         for made in engines.values():
             made.domains = domains
     return next(iter(engines.values()))
+
+
+def activation_dtype(device: torch.device) -> torch.dtype:
+    """Return the type of the arithmetic around FP8 products, and of 16-bit weights in memory."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def _prompts(folder: Path, model: Any, catalogs: Mapping[str, Catalog]) -> Prompts | None:

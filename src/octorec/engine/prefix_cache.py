@@ -71,6 +71,11 @@ class PrefixCache:
             _copy(self._memory, place * BLOCK, pool, first + (known + at) * BLOCK, blocks * BLOCK)
         self._used(names)
 
+    def clear(self) -> None:
+        """Forget every block, as other weights would have left others."""
+        self._free += self._blocks.values()
+        self._blocks.clear()
+
     def _place(self, names: Sequence[bytes]) -> int | None:
         """Return a place for one more block; None where only blocks of the same prompt could make room."""
         if self._free:

@@ -103,8 +103,20 @@ def create_admin_app(service: Service) -> FastAPI:
     async def load_model(body: ModelVersion) -> State:
         """Load a checkpoint beside the one that answers, and switch to it. It must read the present codebook, or that
         of `catalog`. The old one leaves memory; load it by name to go back. On a GPU batches wait while the new one's
-        graphs are captured, one bucket at a time."""
-        await operations.load_model(body.version, body.catalog)
+        graphs are captured, one bucket at a time.
+
+        `in_place` copies a checkpoint of the same shape into the engine's memory instead, between two batches: nothing
+        is captured. It is refused where its answers to recent requests differ by more than the limits."""
+        if body.in_place:
+            await operations.refresh_model(body.version, body.force)
+        else:
+            await operations.load_model(body.version, body.catalog)
+        return await operations.state()
+
+    @app.post("/v1/model/rollback", **changing)
+    async def roll_back_model() -> State:
+        """Copy the weights before the last refresh in place back; again to undo that."""
+        await operations.roll_back_model()
         return await operations.state()
 
     experiment_routes(app, service, token)

@@ -36,6 +36,20 @@ class ModelVersion(BaseModel):
     model_config = ConfigDict(extra="forbid")
     version: str = Field(description="Name of a folder below model_root.")
     catalog: str | None = Field(None, description="Folder below catalog_root to switch to with it; else the present.")
+    in_place: StrictBool = Field(
+        False, description="Copy its weights into the engine's memory: it must be of the same shape, and answer alike."
+    )
+    force: StrictBool = Field(
+        False, description="With in_place: whether to take it also where it does not answer alike."
+    )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "ModelVersion":
+        if self.in_place and self.catalog is not None:
+            raise ValueError("in place the catalog stays: load it by itself")
+        if self.force and not self.in_place:
+            raise ValueError("force is for in_place: a checkpoint that is loaded beside is not compared")
+        return self
 
 
 class Items(Forced):
@@ -71,12 +85,26 @@ class ItemChanges(Forced):
         return self
 
 
+class Refresh(BaseModel):
+    """A Refresh says how weights were changed in place, and of what was compared before how alike the answers are."""
+
+    model: str
+    requests: int = Field(description="Recent requests that were compared.")
+    paused_s: float = Field(description="Seconds for which no batch could run.")
+    overlap: float | None = Field(None, description="Mean share of a list's items that both sides' hold.")
+    identical: float | None = Field(None, description="Share of lists with the same items.")
+    max_drift: float | None = Field(None, description="Difference of log-probabilities, in nats a level.")
+    mean_drift: float | None = None
+
+
 class State(BaseModel):
     model: str
     catalog: str = Field(description="Version by content, as answers state it.")
     previous_catalog: str | None = Field(description="What a rollback goes back to, before withdrawals.")
     live_items: int
     withdrawn: int = Field(description="Items withdrawn through this port.")
+    previous_model: str | None = Field(description="Whose weights a rollback goes back to, after a refresh in place.")
+    refresh: Refresh | None = Field(description="The newest refresh or rollback of the weights that answer.")
     catalogs: list[str] = Field(description="Names that may be loaded.")
     models: list[str]
 

@@ -223,6 +223,15 @@ class AdminOptions:
     max_load_bytes: Annotated[int, Interval(ge=1, le=2**50)] = setting(
         2**37, "Bytes that the files of a catalog or checkpoint may have together."
     )
+    refresh_requests: Annotated[int, Interval(ge=0, le=10_000)] = setting(
+        64, "Newest answered requests by which weights are compared that are loaded in place; 0: they are not compared."
+    )
+    refresh_min_overlap: Annotated[float, Interval(ge=0, le=1)] = setting(
+        0.5, "Least mean share of the items of those answers that the new weights' answers hold too."
+    )
+    refresh_max_drift: Annotated[float, Interval(ge=0, le=1e6)] = setting(
+        1.0, "Most mean difference of log-probabilities a level, of the items of those answers, in nats."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)

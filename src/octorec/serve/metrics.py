@@ -1,5 +1,6 @@
 """`/metrics` shows these metrics; each server has a registry of its own."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -46,6 +47,11 @@ class Metrics:
         self.prefixes = Counter("prefix_lookups", "Prompts by whether their beginning was kept.", ["outcome"], **of)
         self.prefix_tokens = Counter("prefix_tokens", "Tokens of prompts, cached or computed.", ["source"], **of)
         self.operations = Counter("admin_operations", "Operations by outcome.", ["operation", "outcome"], **of)
+        self.refresh_overlap = Gauge("refresh_overlap", "Share of items of the newest comparison of weights.", **of)
+        self.refresh_drift = Gauge("refresh_drift", "Mean drift of the newest comparison of weights, in nats.", **of)
+        self.refresh_paused = Gauge("refresh_pause_seconds", "The newest refresh: for which no batch ran.", **of)
+        for gauge in (self.refresh_overlap, self.refresh_drift, self.refresh_paused):
+            gauge.set(math.nan)  # until there was one
         self.version = Gauge("version_info", "1 for what answers now.", ["model", "catalog"], **of)
         self.connections = Gauge("connections", "Open connections of both ports.", **of)
         self.connections_ended = Counter("connections_ended", "Connections that the server ended.", ["why"], **of)

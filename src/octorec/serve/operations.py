@@ -19,7 +19,8 @@ from octorec.catalog.same_codebook import difference
 from octorec.catalog.upsert import upsert
 from octorec.engine.engine import Engine
 from octorec.errors import InputError
-from octorec.serve.admin_schemas import State
+from octorec.serve.admin_schemas import Refresh, State
+from octorec.serve.in_place import InPlace, Read
 from octorec.serve.loads import MOST_HANGING, beside, hanging, within
 from octorec.serve.pending import Serving
 from octorec.serve.refusal import Refusal
@@ -58,6 +59,7 @@ class Operations:
         self._bases: dict[Engine, Catalog] = {}  # versions that answer, before withdrawals; those not here: as started
         self._loading = False
         self._changing = asyncio.Lock()
+        self.in_place = InPlace(service, self._changing)
 
     @property
     def loaded(self) -> Catalog:
@@ -151,6 +153,25 @@ class Operations:
         if base.version != before.version:  # None: no version that this model could answer from
             self.previous = before if await asyncio.to_thread(difference, before, base) is None else None
         self._bases = {engine: base}
+        self.in_place.forget()
+
+    async def refresh_model(self, name: str, force: bool = False) -> None:
+        """Let a checkpoint's weights answer from the next batch on in the memory of those that do, where alike."""
+        self._refuse_in_an_experiment("version", name)
+        async with self._load("model refresh"):
+            read = await self._within(partial(self._read_in_place, name), name)
+            await self.in_place.put(read, force)
+
+    async def roll_back_model(self) -> None:
+        """Let the weights before the newest refresh answer again."""
+        self._refuse_in_an_experiment("model", "a rollback")
+        async with self._load("model rollback"):
+            await self.in_place.roll_back()
+
+    def _read_in_place(self, name: str) -> Read:
+        folder = version_folder(self.config.admin.model_root, "model_root", name)
+        check_files(folder, self.config.admin.max_load_bytes, "version")
+        return self.in_place.read(folder, name)
 
     def _read_catalog(self, name: str, field: str) -> Catalog:
         folder = version_folder(self.config.admin.catalog_root, "catalog_root", name, field)
@@ -175,12 +196,15 @@ class Operations:
             "previous_catalog": None if self.previous is None else self.previous.version,
             "live_items": int(catalog.live.sum()),
             "withdrawn": len(self.withdrawn),
+            "previous_model": self.in_place.previous,
         }
 
     async def state(self) -> State:
         roots = self.config.admin.catalog_root, self.config.admin.model_root
         catalogs, models = [await _names(root) for root in roots]
-        return State(**self.now(), catalogs=catalogs, models=models)
+        newest = self.in_place.newest
+        refresh = None if newest is None else Refresh(**newest.to_dict())
+        return State(**self.now(), refresh=refresh, catalogs=catalogs, models=models)
 
     async def _switch(self, bases: Mapping[Engine, Catalog], withdrawn: frozenset[str], force: bool) -> None:
         """Let `bases` without `withdrawn` answer from the next batch on. force: also where no item is live in one."""

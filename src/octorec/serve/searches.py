@@ -128,6 +128,8 @@ class Searches:
         except Refusal:
             return
         self._repeats.add(again.finished - again.started)
+        if again.serving is not pending.serving or again.parsed.catalog is not pending.parsed.catalog:
+            return  # another version answered by then
         same = wide.items() == ranked.items()
         self.metrics.audits.labels("same" if same else "different").inc()
         if not same:

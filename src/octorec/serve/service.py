@@ -27,6 +27,7 @@ from octorec.serve.guard import GuardTask
 from octorec.serve.loads import beside
 from octorec.serve.metrics import Metrics
 from octorec.serve.pending import Pending, Serving
+from octorec.serve.recent import Recent
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import RecommendRequest
 from octorec.serve.searches import Searches
@@ -65,6 +66,7 @@ class Service:
         )
         shares = config.batch.max_repeat_share, config.batch.audit_share
         self.searches = Searches(self.batcher, self.metrics, *shares)
+        self.recent = Recent(config.admin)
         self.accepted = 0  # requests that are owed an answer
         self.stopped = True  # False once the device thread would not end
         self.way_out = WayOut()
@@ -186,6 +188,7 @@ class Service:
             ranked = await asyncio.to_thread(by_popularity, pending.parsed)  # may look at every item of a catalog
         else:
             ranked, pending, before = await self.searches.search(pending)
+            self.recent.add(pending.request)
         if exposure is not None:
             exposure.ranked = ranked
         if not ranked.complete:
