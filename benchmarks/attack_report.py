@@ -37,18 +37,23 @@ def answers() -> str:
 
 def overload() -> str:
     """What an overload leaves of a server's capacity, with and without the limits, and what these cost without one."""
-    rows = newest(recorded("overload.jsonl", OverloadRow), lambda row: (row.attack, row.side))
+    rows = newest(recorded("overload.jsonl", OverloadRow), lambda row: (row.attack, row.side, row.checkpoint))
     found: dict[str, dict[str, OverloadRow]] = {}
     for row in rows:
-        found.setdefault(row.attack, {})[row.side] = row
+        found.setdefault(row.attack, {})[row.checkpoint or row.side] = row
+    columns = list(dict.fromkeys(column for sides in found.values() for column in sides))
     cells = [
-        [attack, sides["after"].figure, *(f"{sides[side].value:.0%}" for side in ("before", "after"))]
+        [
+            attack,
+            sides["after"].figure,
+            *(f"{sides[column].value:.0%}" if column in sides else "" for column in columns),
+        ]
         for attack, sides in found.items()
-        if len(sides) == 2
     ]
+    heads = [column if column in ("before", "after") else f"after, the checkpoint {column}" for column in columns]
     here = rows[-1].environment
     said = f"{here.date}, torch {here.torch}, commit {here.commit}: `{here.command}`."
-    return f"{table(['overload', 'figure', 'before', 'after'], cells)}\n\n{said}\n\n{_cost()}"
+    return f"{table(['overload', 'figure', *heads], cells)}\n\n{said}\n\n{_cost()}"
 
 
 def _cost() -> str:

@@ -141,6 +141,7 @@ class OverloadRow(Row):
     statuses: dict[str, int]  # answers by HTTP status, or `reset`
     cores: int
     load: float  # of the machine in the last minute: what else ran beside it
+    checkpoint: str = ""  # whose batches take what they take; empty: a device whose batches all take as long
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A server is live, says who asks, under each attack that needs no token."""
+"""Liveness is answered while each attack goes on that needs no token."""
 
 from collections.abc import Iterator
 from pathlib import Path
