@@ -39,6 +39,7 @@ ALLOWED_TO_ADMIN = {
     "/v1/items/withdraw": "POST",
     "/v1/items/restore": "POST",
     "/v1/model": "POST",
+    "/v1/model/rollback": "POST",
     "/docs": "GET, HEAD",
 }
 NOWHERE = ("/", "/nothing", "/v1", "/v1/recommend/", "/v2/models/other", "/v2/models/other/ready", "/v2/models/%00%ff",
