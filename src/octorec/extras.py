@@ -6,7 +6,7 @@ EXTRA_OF = {
     "httptools": "serve", "prometheus_client": "serve", "orjson": "serve", "aiohttp": "bench",
     "transformers": "parity", "peft": "parity", "compressed_tensors": "parity",
     "tokenizers": "qwen", "gguf": "families", "accelerate": "families",
-    "deep_gemm": "deepgemm",
+    "deep_gemm": "deepgemm", "ray": "ray", "fsspec": "ray",
 }  # fmt: skip
 
 
