@@ -31,6 +31,7 @@ from octorec.serve.ray_config import APP, DEPLOYMENT, RayOptions, config_file
 STORE = 80 * 2**20  # bytes of a node's object store
 WIDTHS: dict[str, Any] = {"batch_sizes": (1, 8), "beam_widths": (16,), "default_beam_width": 16}
 QUESTIONS = [{"history": [f"i{n}", f"i{3 * n + 1}"], "k": 5} for n in range(40)]
+TOKEN = secrets.token_hex(32)  # of all clusters of this process, as Ray keeps the first
 LOCAL = {"object_store_memory": STORE}
 
 
@@ -40,7 +41,7 @@ def cluster(*cpus: int) -> Iterator[Cluster]:
     folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # short: Ray's sockets lie below it
     os.environ["RAY_TMPDIR"] = folder
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+    os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", TOKEN
     Config.initialize("")  # read by now, as ray is imported
     head = {**LOCAL, "num_cpus": 0, "include_dashboard": False, "temp_dir": f"{folder}/ray"}
     Path(folder, "ray").mkdir()
@@ -110,12 +111,13 @@ class Deployed:
 def deployed(checkpoint: Path, replicas: int = 1, most: int | None = None, **settings: Any) -> Deployed:
     """Deploy a checkpoint and wait until all its replicas answer."""
     port = free_port()
-    manifest = settings.pop("manifest", None)
-    config = ServeConfig.of(port=port, log_requests=False, **WIDTHS, **settings)
+    manifest, scaling = settings.pop("manifest", None), settings.pop("scaling", {})
+    config = ServeConfig.of(port=port, log_requests=False, **{**WIDTHS, **settings})
     options = RayOptions(manifest=manifest, min_replicas=replicas, max_replicas=most or replicas)
     content = config_file(checkpoint, config, options)
     content["proxy_location"] = "HeadOnly"  # nodes of one machine would share the port
     found = Deployed(content, port)
+    found.deployment.get("autoscaling_config", {}).update(scaling)
     found.deploy()
     found.until(lambda: found.status().status == "RUNNING", "it runs")
     return found

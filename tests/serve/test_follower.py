@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from octorec.errors import InputError
@@ -20,6 +21,7 @@ from octorec.serve.manifest import Followed, Manifest, change_manifest, read_fol
 from octorec.serve.replica import started
 from octorec.serve.schemas import RecommendRequest
 from tests.serve.served import make_catalog, run, save_checkpoint, until
+from tests.serve.tried import file_with
 
 SMALL: dict[str, Any] = {"batch_sizes": (1,), "beam_widths": (16,), "default_beam_width": 16}
 
@@ -207,4 +209,42 @@ def test_a_replica_that_ended_is_not_listed(root: Path) -> None:
             assert replace(one.follower.wanted) == Manifest()
         assert read_followed(str(root / "manifest.json")) == []
 
+    run(test())
+
+
+@pytest.mark.slow
+def test_an_experiment_begins_in_every_replica_and_its_file_is_read_again(root: Path) -> None:
+    def write(ramp: str) -> None:
+        variants = {"control": {"share": "1/2"}, "fp8": {"share": "1/2", "checkpoint": str(root / "models/two")}}
+        (root / "e.yaml").write_text(yaml.safe_dump(file_with(variants=variants, ramp=ramp)))
+
+    async def test() -> None:
+        write("1/2")
+        change_manifest(str(root / "manifest.json"), lambda _: {"experiment": str(root / "e.yaml")})
+        folder = str(root / "experiments")
+        async with replica(root, experiment_root=folder) as one, replica(root, "b", experiment_root=folder) as two:
+            for each in (one, two):
+                assert each.service.running is not None
+                assert {name: said.serving.model for name, said in each.service.running.answering.items()} == {
+                    "control": "one",
+                    "fp8": "two",
+                }
+            write("1")
+            await one.want(model="two", withdrawn=frozenset({"i7"}))
+            await two.follower.look()
+            for each in (one, two):
+                running = each.service.running
+                assert running is not None
+                await until(lambda running=running: running.state.assigns.ramp == 1, "the ramp is the file's")
+                catalogs = [engine.catalog for engine in each.service.engines]
+                assert len(catalogs) == 2
+                assert not any(one.live[one.places_of(["i7"], "item")].any() for one in catalogs)
+                await until(lambda each=each: not each.follower.is_loading, "the load was refused")
+                await each.follower.look()
+                assert each.model == "one"
+            faults = {said.replica: said.fault or "" for said in read_followed(str(root / "manifest.json"))}
+            assert set(faults) == {"a", "b"}
+            assert all("an experiment runs" in fault for fault in faults.values())
+
+    (root / "experiments").mkdir()
     run(test())

@@ -20,6 +20,7 @@ from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.logs import log_as_json
 from octorec.serve.ray_config import DEPLOYMENT, RayOptions, of_deployment, refuse_single
+from octorec.serve.ray_metrics import RayMetrics
 from octorec.serve.replica import Started, started
 from octorec.settings import settings_of
 
@@ -36,14 +37,17 @@ class Replica:
         name = serve.get_replica_context().replica_id.unique_id
         self.own: Started = await started(checkpoint, ServeConfig.of(**settings), manifest, name)
         self.own.service.metrics.watch_log(lines.lost)
+        self.metrics = RayMetrics(self.own.service.metrics.registry, name)
+        self.metrics.start()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return what answers; Ray ends its lifespan once the requests that it sent have their answers."""
-        own = self.own
+        own, metrics = self.own, self.metrics
 
         @asynccontextmanager
         async def lifespan(_: Router) -> AsyncIterator[None]:
             yield
+            metrics.stop()
             await own.stop()
 
         return Router(default=create_app(own.service), redirect_slashes=False, lifespan=lifespan)
