@@ -41,7 +41,7 @@ from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, PrefillRow, R
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
 from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenTrainingRow, QwenVerdictRow
 from benchmarks.rows.qwen_speed import ProbeFailure, ProbeRow, QwenSpeedFailure, QwenSpeedRow, QwenStepRow
-from benchmarks.rows.serving import LimitsCostRow, OverheadRow, OverloadRow, ServeRow, SoakRow, StartRow
+from benchmarks.rows.serving import LimitsCostRow, OverheadRow, OverloadRow, RayOverheadRow, ServeRow, SoakRow, StartRow
 from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
 
 R = TypeVar("R", bound=Row)
@@ -84,6 +84,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "qwen_kernels.jsonl": (ProbeRow, ProbeFailure),
     "qwen_overlap.jsonl": (QwenParityRow,),
     "qwen_speed.jsonl": (QwenSpeedRow, QwenSpeedFailure),
+    "ray_overhead.jsonl": (RayOverheadRow,),
     "same_bits.jsonl": (ProductBits, SearchBits),
     "semantic_ids.jsonl": (CodebookRow, CodebookRecall),
     "serve.jsonl": (ServeRow,),
