@@ -58,7 +58,7 @@ def behind_ray(checkpoint: Path, device: str, entrance: str) -> Iterator[str]:
         environment = {**os.environ, "RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", **ENTRANCES[entrance]}
         command = [sys.executable, "-m", "ray.serve.scripts", "run", str(file)]
         with open(f"{folder}/log", "w") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             ready(f"http://127.0.0.1:{port}", process)
             yield f"http://127.0.0.1:{port}"
