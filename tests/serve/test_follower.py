@@ -83,6 +83,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_items_are_withdrawn_and_come_back(root: Path) -> None:
     async def test() -> None:
         async with replica(root) as one:

@@ -5,15 +5,12 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from octorec.serve.replica import Started
 from tests.serve.served import make_engine, run, served, until
-
-ray = pytest.importorskip("octorec.serve.ray")
-from octorec.serve.ray_metrics import samples  # noqa: E402  # needs the extra too
-from octorec.serve.replica import Started  # noqa: E402
 
 
 def test_a_busy_replica_is_well_and_one_whose_device_is_stuck_is_not() -> None:
-    engine = make_engine(gate=True)
+    ray, engine = pytest.importorskip("octorec.serve.ray"), make_engine(gate=True)
 
     async def test() -> None:
         async with served(engine, stuck_after_s=0.3) as (service, client):
@@ -33,6 +30,7 @@ def test_a_busy_replica_is_well_and_one_whose_device_is_stuck_is_not() -> None:
 
 
 def test_every_number_is_handed_over_with_its_labels() -> None:
+    samples = pytest.importorskip("octorec.serve.ray_metrics").samples
     registry = CollectorRegistry()
     Counter("requests", "x", ["outcome"], namespace="octorec", registry=registry).labels("ok").inc(3)
     Histogram("seconds", "x", namespace="octorec", registry=registry, buckets=(1.0,)).observe(0.5)

@@ -10,14 +10,14 @@ import pytest
 
 from benchmarks.overload_model import save_demo_size
 
-pytest.importorskip("ray")
-from tests.serve.clustered import QUESTIONS, cluster, deployed, expected, require_right, under_load
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 CLIENTS = 6
 
 
 def test_replicas_answer_as_one_server_and_one_may_be_killed(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from tests.serve.clustered import QUESTIONS, cluster, deployed, expected, require_right, under_load
+
     save_demo_size(tmp_path / "one")
     (tmp_path / "tokens").write_text("secret\n")
     (tmp_path / "tokens").chmod(0o600)
