@@ -187,6 +187,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "layers": speed.layers,
     "serve": serve_report.serve,
     "serve_line": serve_report.line,
+    "ray_overhead": serve_report.ray_overhead,
     "serve_overhead": serve_report.overhead,
     "serve_settings": serve_report.settings,
     "attacks": attack_report.attacks,

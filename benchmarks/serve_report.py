@@ -1,6 +1,6 @@
 """The settings of the server, and the rows of the `serve` programs, as tables of docs/serving.md."""
 
-from benchmarks.rows import CallRow, EncodingRow, OverheadRow, ServeRow, SoakRow, recorded
+from benchmarks.rows import CallRow, EncodingRow, OverheadRow, RayOverheadRow, ServeRow, SoakRow, recorded
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
 from benchmarks.speed_report import nothing, where
 from benchmarks.tables import newest, table
@@ -103,6 +103,28 @@ def overhead() -> str:
     last, here = rows[-1], rows[-1].environment
     versions = f"torch {here.torch}, uvicorn {last.versions['uvicorn']}, commit {here.commit}"
     return table(["checkpoint", "requests", *sides], cells) + f"\n\n{here.date}, {versions}: `{here.command}`."
+
+
+def ray_overhead() -> str:
+    """The newest row of each checkpoint, device and entrance."""
+    rows = recorded("ray_overhead.jsonl", RayOverheadRow)
+    kinds = newest(rows, lambda row: (row.checkpoint, row.device, row.entrance))
+    if not kinds:
+        return nothing("ray_overhead")
+    cells = [
+        [
+            f"{row.checkpoint} on {row.environment.gpu or row.device}, {row.cores} cores",
+            row.entrance,
+            row.pairs,
+            *(f"{times.p50:.1f} / {times.p99:.1f}" for times in (row.bare_ms, row.ray_ms)),
+            f"{row.added_ms.p50:.2f} ({row.interval_ms[0]:.2f} .. {row.interval_ms[1]:.2f})",
+        ]
+        for row in kinds
+    ]
+    sides = ["`octorec serve` p50 / p99, ms", "through Ray", "Ray adds, p50 (95 % interval)"]
+    last, here = kinds[-1], kinds[-1].environment
+    said = f"{here.date}, Ray {last.ray}, torch {here.torch}, commit {here.commit}: `{here.command}`."
+    return table(["checkpoint", "entrance", "requests", *sides], cells) + f"\n\n{said}"
 
 
 def soak() -> str:

@@ -42,7 +42,7 @@ from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, Trainin
 from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenTrainingRow, QwenVerdictRow
 from benchmarks.rows.qwen_speed import ProbeFailure, ProbeRow, QwenSpeedFailure, QwenSpeedRow, QwenStepRow
 from benchmarks.rows.refresh import RefreshRow
-from benchmarks.rows.serving import LimitsCostRow, OverheadRow, OverloadRow, ServeRow, SoakRow, StartRow
+from benchmarks.rows.serving import LimitsCostRow, OverheadRow, OverloadRow, RayOverheadRow, ServeRow, SoakRow, StartRow
 from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
 
 R = TypeVar("R", bound=Row)
@@ -86,6 +86,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "qwen_kernels.jsonl": (ProbeRow, ProbeFailure),
     "qwen_overlap.jsonl": (QwenParityRow,),
     "qwen_speed.jsonl": (QwenSpeedRow, QwenSpeedFailure),
+    "ray_overhead.jsonl": (RayOverheadRow,),
     "same_bits.jsonl": (ProductBits, SearchBits),
     "semantic_ids.jsonl": (CodebookRow, CodebookRecall),
     "serve.jsonl": (ServeRow,),

@@ -90,6 +90,24 @@ class OverheadRow(Row):
 
 
 @dataclass(frozen=True)
+class RayOverheadRow(Row):
+    """What Ray Serve costs on top of one replica while nobody else asks."""
+
+    checkpoint: str  # the folder's name
+    device: str
+    beam_width: int | tuple[int, ...]  # for all levels, or by level
+    k: int
+    entrance: str  # proxy: Ray's own; haproxy: Ray's with HAProxy
+    pairs: int  # requests, each past Ray and through it
+    interval_ms: tuple[float, float]  # 95 %, of the median of added_ms
+    bare_ms: Quantiles  # of `octorec serve`
+    ray_ms: Quantiles  # through Ray's entrance
+    added_ms: Quantiles  # the second less the first, each without its batch on the device
+    cores: int
+    ray: str  # version
+
+
+@dataclass(frozen=True)
 class SoakRow(Row):
     """Ten seconds of a server under load for half an hour."""
 

@@ -7,6 +7,7 @@ EXTRA_OF = {
     "transformers": "parity", "peft": "parity", "compressed_tensors": "parity",
     "tokenizers": "qwen", "gguf": "families", "accelerate": "families",
     "deep_gemm": "deepgemm", "grpc": "grpc", "grpc_health": "grpc", "google": "grpc",
+    "ray": "ray", "fsspec": "ray",
 }  # fmt: skip
 
 

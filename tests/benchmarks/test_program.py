@@ -21,6 +21,7 @@ NEED_A_GPU = [name for name, text in PROGRAMS.items() if 'run(main, "cuda")' in 
 GIVEN_ONE = {
     "benchmarks.judging": ["bf16", "fp8", "--data", "d"],
     "benchmarks.online_replay": ["folder"],
+    "benchmarks.ray_overhead": ["checkpoint"],
     "benchmarks.serve_overhead": ["checkpoint"],
     "benchmarks.serve_refresh": [],
     "benchmarks.serve_soak": ["checkpoint"],

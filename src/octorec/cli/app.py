@@ -20,6 +20,7 @@ from octorec.cli.inspect import inspect
 from octorec.cli.parity import parity
 from octorec.cli.prove import prove
 from octorec.cli.quantize import analyze, quantize
+from octorec.cli.ray import ray_app
 from octorec.cli.recommend import recommend
 from octorec.cli.serve import bench_serve, serve
 from octorec.cli.train import train
@@ -30,6 +31,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=oct
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(ab_app, name="ab")
 app.add_typer(data_app, name="data")
+app.add_typer(ray_app, name="ray")
 bench_app = typer.Typer(no_args_is_help=True, help="Put what was built under load.")
 bench_app.command("serve")(bench_serve)
 app.add_typer(bench_app, name="bench")

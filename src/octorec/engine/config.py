@@ -7,6 +7,7 @@ from typing import Any
 from octorec.catalog.catalog import Catalog
 from octorec.engine.buckets import Bucket, Buckets
 from octorec.engine.limits import (
+    DEFAULT_BATCH_SIZES,
     DEFAULT_BATCH_TOKENS,
     DEFAULT_BEAM_WIDTH,
     DEFAULT_EXCLUDE,
@@ -35,7 +36,7 @@ class EngineConfig:
     """
 
     max_context: Context | None = None  # items of a history that are read, the newest; None: as many as the model reads
-    batch_sizes: tuple[Rows, ...] = (1, 2, 4, 8, 16, 24, 32)
+    batch_sizes: tuple[Rows, ...] = DEFAULT_BATCH_SIZES
     beam_widths: tuple[Any, ...] = (32, 128, 512)  # each a `Width`
     default_beam_width: Any = DEFAULT_BEAM_WIDTH  # a `BeamWidth`
     max_exclude: Excluded = DEFAULT_EXCLUDE  # ids in a request's `exclude`

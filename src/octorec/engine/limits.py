@@ -12,6 +12,7 @@ DEFAULT_EXCLUDE = 10_000  # items that a request may exclude where no setting sa
 DEFAULT_TOKENS = 4096  # tokens of a prompt where no setting says how many
 DEFAULT_BATCH_TOKENS = 2**15  # tokens of a batch's prompts where no setting says how many
 DEFAULT_BEAM_WIDTH = 128
+DEFAULT_BATCH_SIZES = (1, 2, 4, 8, 16, 24, 32)
 MOST_SEEN = 2**16  # newest items of a history that a search can leave out; older ones are left out of the answer alone
 MOST_ITEMS = 2**30 - 2  # twice as many nodes have int32 numbers, of which the largest means a dead beam
 

@@ -104,6 +104,14 @@ class Operations:
             named += [] if upserts is None else upserts["item_id"].to_pylist()
             return await asyncio.to_thread(compare, before, self.service.serving.engine.catalog, named)
 
+    async def withdraw_only(self, items: frozenset[str]) -> None:
+        """Withdraw these items and no others, also those that no catalog here knows yet.
+
+        Items that a catalog's own folder withdraws stay so. Refused where no item would be live.
+        """
+        async with self._change("items change"):
+            await self._switch({engine: self._base(engine) for engine in self.service.engines}, items, False)
+
     def _changed(
         self,
         bases: Mapping[Engine, Catalog],
