@@ -14,6 +14,7 @@ MODULES = {
     "compressed-tensors": "compressed_tensors",
     "fastapi-offline": "fastapi_offline",
     "prometheus-client": "prometheus_client",
+    "ray[data]": "ray",
     "sgl-deep-gemm": "deep_gemm",
 }  # named unlike their distributions
 

@@ -6,6 +6,7 @@ EXTRA_OF = {
     "httptools": "serve", "prometheus_client": "serve", "orjson": "serve", "aiohttp": "bench",
     "transformers": "parity", "peft": "parity", "compressed_tensors": "parity",
     "tokenizers": "qwen", "gguf": "families", "accelerate": "families",
+    "ray": "ray",
     "deep_gemm": "deepgemm",
 }  # fmt: skip
 
