@@ -104,6 +104,29 @@ class SoakRow(Row):
 
 
 @dataclass(frozen=True)
+class OfflineRow(Row):
+    """One run of `octorec recommend-all` over a table of users, beside the rate of the device alone."""
+
+    device: str  # cpu or cuda
+    model: str  # its size, in words
+    users: int
+    history: float  # items, mean
+    n_items: int  # of the catalog
+    k: int
+    beam_width: int | tuple[int, ...] | str  # for all levels, or by level, or auto
+    batch_size: int
+    block_users: int
+    kills: int  # times that the run was killed (-9) and gone on with
+    same_rows: bool | None  # whether the files then held the rows of a run that was not killed; None: not killed
+    seconds: float  # from the first block to the last file, without loading
+    users_per_s: float
+    device_per_s: float  # of full batches whose requests are ready
+    share: float  # users_per_s / device_per_s
+    anonymous_mb: float | None  # most anonymous memory of the process, 10^6 bytes; None: it did other things too
+    load: float  # of the machine in the last minute: what else ran beside it
+
+
+@dataclass(frozen=True)
 class Bucket:
     """What capturing one bucket cost."""
 
