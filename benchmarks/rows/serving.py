@@ -120,8 +120,8 @@ class OfflineRow(Row):
     same_rows: bool | None  # whether the files then held the rows of a run that was not killed; None: not killed
     seconds: float  # from the first block to the last file, without loading
     users_per_s: float
-    device_per_s: float  # of full batches whose requests are ready
-    share: float  # users_per_s / device_per_s
+    device_per_s: float  # users_per_s / share
+    share: float  # of the rate of full batches on a GPU; on a CPU of the time, in which it searched (fewer users)
     anonymous_mb: float | None  # most anonymous memory of the process, 10^6 bytes; None: it did other things too
     load: float  # of the machine in the last minute: what else ran beside it
 
