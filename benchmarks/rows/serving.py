@@ -63,6 +63,8 @@ class ServeRow(Row):
     cores: float  # processor seconds of the server a second
     captured_after: int  # CUDA graphs captured after ready
     compiled_after: int  # Triton kernels compiled after ready
+    processes: int = 1  # of the load tool
+    tool_busy: float | None = None  # of a core, its busiest process; None: not looked at
     nonfinite: int = 0  # requests refused for NaN or infinite scores; 0 also before they were counted
 
 
