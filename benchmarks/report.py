@@ -183,6 +183,7 @@ RENDER: dict[str, Callable[[], str]] = {
     "layers": speed.layers,
     "serve": serve_report.serve,
     "serve_line": serve_report.line,
+    "loadgen": offline_report.loadgen,
     "offline": offline_report.offline,
     "serve_overhead": serve_report.overhead,
     "serve_settings": serve_report.settings,

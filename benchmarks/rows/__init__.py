@@ -41,7 +41,16 @@ from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, PrefillRow, R
 from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, TrainingRow
 from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenTrainingRow, QwenVerdictRow
 from benchmarks.rows.qwen_speed import ProbeFailure, ProbeRow, QwenSpeedFailure, QwenSpeedRow, QwenStepRow
-from benchmarks.rows.serving import LimitsCostRow, OfflineRow, OverheadRow, OverloadRow, ServeRow, SoakRow, StartRow
+from benchmarks.rows.serving import (
+    LimitsCostRow,
+    LoadToolRow,
+    OfflineRow,
+    OverheadRow,
+    OverloadRow,
+    ServeRow,
+    SoakRow,
+    StartRow,
+)
 from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
 
 R = TypeVar("R", bound=Row)
@@ -72,6 +81,7 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "host.jsonl": (HostRow,),
     "judging.jsonl": (JudgingRow,),
     "kernels.jsonl": (KernelRow, KernelCeilings, KernelFailure),
+    "loadgen.jsonl": (LoadToolRow,),
     "offline.jsonl": (OfflineRow,),
     "online_calibration.jsonl": (OnlineCellRow, SampleRatioRow),
     "online_replay.jsonl": (ReplayRow,),

@@ -129,6 +129,35 @@ class OfflineRow(Row):
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What one load tool found of a server. Latencies in milliseconds; None: the scenario has none."""
+
+    requests: int
+    per_s: float
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+
+
+@dataclass(frozen=True)
+class LoadToolRow(Row):
+    """`octorec bench serve` and MLPerf's LoadGen on one server, by turns: medians of the rounds."""
+
+    scenario: str  # `server` (Poisson arrivals) or `offline` (a request whenever a place is free)
+    asked_per_s: float | None  # None: offline
+    places: int | None  # requests on their way at most; None: server
+    batch_s: float  # of the server's device, whose batches all take as long
+    rounds: int
+    seconds: float  # of each round
+    ours: Judged
+    loadgen: Judged
+    worst: float  # the largest difference of two figures that both have, over LoadGen's
+    agree: bool  # whether it is at most 5 %
+    tool_busy: float  # of a core, our busiest process
+    load: float  # of the machine in the last minute: what else ran beside it
+
+
+@dataclass(frozen=True)
 class Bucket:
     """What capturing one bucket cost."""
 

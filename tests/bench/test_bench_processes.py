@@ -74,7 +74,19 @@ def test_a_rate_at_which_the_tool_was_too_slow_has_no_figures() -> None:
 @pytest.mark.slow
 def test_two_processes_find_what_a_server_can_do(tmp_path: Path) -> None:
     save_demo_size(tmp_path / "model")
-    flags = "--processes 2 --search-s 3 --warm-up-s 0.5 --duration-s 1 --goodput e2el:5000 --json".split()
+    flags = [
+        "--processes",
+        "2",
+        "--search-s",
+        "3",
+        "--warm-up-s",
+        "0.5",
+        "--duration-s",
+        "1",
+        "--goodput",
+        "e2el:5000",
+        "--json",
+    ]
     tool = [sys.executable, "-m", "octorec", "bench", "serve"]
     with serving(command(sys.executable, str(tmp_path / "model"))) as (url, _):
         line = [*tool, url, "--catalog", str(tmp_path / "model/catalog"), *flags]

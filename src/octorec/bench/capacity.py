@@ -1,4 +1,4 @@
-"""What a server can do is found by asking whenever a place is free, with more and more places."""
+"""A search for what a server can do asks whenever a place is free, with more and more places."""
 
 import math
 from collections.abc import Awaitable, Callable
