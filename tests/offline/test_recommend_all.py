@@ -115,6 +115,7 @@ BAD: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "a null item": (lambda t: changed(t, "history", 20, ["i1", None]), "row 21: history: got 'null among"),
     "another plan": (lambda t: changed(t, "plan", 40, "gold"), "row 41: user.plan: got 'gold'"),
     "no lists": (lambda t: t.set_column(1, "history", t["user_id"]), "column history: got 'string'"),
+    "two things": (lambda t: t.append_column("text", t["user_id"]), "columns: got .*give one of them"),
     "no history": (lambda t: t.drop(["history"]), "columns: .*history .a list"),
 }
 
@@ -167,12 +168,17 @@ def command(job: Job, *more: str) -> list[str]:
     return ["recommend-all", str(job.checkpoint), "--data", str(job.data), "--out", str(job.out), *flags.split(), *more]
 
 
-def test_the_verb(job: Job, engine: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb(job: Job, engine: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pyarrow.parquet.write_table(make_users().append_column("plam", make_users()["plan"]), tmp_path / "users.parquet")
+    job = replace(job, data=tmp_path / "users.parquet")
     for more, code in (([], 0), ([], 2), (["--resume", "--json"], 0)):
         with pytest.raises(SystemExit) as ended:
             cli.main(command(job, *more))
         assert ended.value.code == code
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["before"] == N_USERS
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["before"] == N_USERS
+    assert said.err.count("not read: plam") == 2
+    assert "choose another name, or go on with --resume" in said.err
     other = replace(job, out=job.out.with_name("other"))
     recommend_all(other, engine=engine)
     assert read_answers(job.out).equals(read_answers(other.out))
@@ -187,13 +193,14 @@ def test_a_run_that_is_killed_goes_on_to_the_same_rows(job: Job, engine: Any, tm
     pyarrow.parquet.write_table(make_users(1000), tmp_path / "many.parquet", row_group_size=300)
     own = replace(job, data=tmp_path / "many.parquet")
     line = [sys.executable, "-m", "octorec", *command(own)]
-    for more in ([], ["--resume"]):
-        with subprocess.Popen([*line, *more], stderr=subprocess.DEVNULL) as running:
-            before = len([*own.out.glob("part-*")])
+    for how, said in ((signal.SIGINT, "files: go on with --resume"), (signal.SIGKILL, "ahead: ")):
+        before = len([*own.out.glob("part-*")])
+        with subprocess.Popen([*line, "--resume"], stderr=subprocess.PIPE, text=True) as running:
             deadline = time.monotonic() + 120
             while len([*own.out.glob("part-*")]) < before + 3 and time.monotonic() < deadline:
                 time.sleep(0.01)
-            os.kill(running.pid, signal.SIGKILL)
+            os.kill(running.pid, how)
+            assert said in running.communicate()[1].splitlines()[-1]
         assert before + 3 <= len([*own.out.glob("part-*")]) < 63
     subprocess.run([*line, "--resume"], check=True, stderr=subprocess.DEVNULL)
     whole = replace(own, out=tmp_path / "whole")

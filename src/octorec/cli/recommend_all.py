@@ -93,8 +93,9 @@ def recommend_all(
     say(f"ahead: {config.k} items for every user of {data}, on {device}{' by Ray' if ray else ''}")
     with counting("recommending", "users") as progress:
 
-        def opened(about: Any, before: int, total: int) -> None:
-            progress.pace.start(before, total)
+        def opened(table: Any, before: int) -> None:
+            say_unread(data, form, table)
+            progress.pace.start(before, len(table))
 
         how: Any = {"progress": progress, "opened": opened}
         with kept(lambda: of_blocks(out)):
@@ -105,6 +106,15 @@ def recommend_all(
             else:
                 done = recommend_all(job, **how)
     show(as_json, done, *lines(done))
+
+
+def say_unread(data: Path, form: Any, table: Any) -> None:
+    """Say which columns of a table of users are not read, so that a name that was misspelt is noticed."""
+    from octorec.data.tables import unread_names
+
+    unread = unread_names(data, form, table.columns.values())
+    if unread:
+        say(f"note: {data}: not read: {', '.join(unread)}")
 
 
 def of_blocks(out: Path) -> str:

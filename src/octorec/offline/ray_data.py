@@ -21,7 +21,7 @@ from octorec.kernels.device import shapes_for
 from octorec.models.features import features_of
 from octorec.models.lora import open_checkpoint
 from octorec.offline.run import Answering, Job, begin, finished, seconds_since
-from octorec.offline.table import Block, check_user_ids
+from octorec.offline.table import Block, UserTable, check_user_ids
 from octorec.progress import Progress, silent
 from octorec.quant.load import empty_like
 
@@ -54,7 +54,7 @@ class Actor:
 def recommend_all(
     job: Job,
     progress: Progress = silent,
-    opened: Callable[[Any, int, int], None] = lambda about, before, users: None,
+    opened: Callable[[UserTable, int], None] = lambda table, before: None,
     actors: int | None = None,
 ) -> dict[str, Any]:
     """Do what `run.recommend_all` does on a cluster: that of RAY_ADDRESS, or one of this machine.
@@ -73,7 +73,7 @@ def recommend_all(
     about = job.about(catalog)
     todo = begin(job, table, about)
     before = len(table) - sum(block.count for block in todo)
-    opened(about, before, len(table))
+    opened(table, before)
     start = time.perf_counter()
     gpu = job.device != "cpu"
     count = actors or int(ray.cluster_resources().get("GPU", 0) if gpu else len(ray.nodes())) or 1

@@ -128,13 +128,13 @@ class Answering:
 def recommend_all(
     job: Job,
     progress: Progress = silent,
-    opened: Callable[[Any, int, int], None] = lambda about, before, users: None,
+    opened: Callable[[UserTable, int], None] = lambda table, before: None,
     engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Answer every user of a job's table once, and return what was done, as plain values.
 
-    What `job.out` holds of them already is kept. opened: is called before the first answer with what they are made
-    with, how many users have theirs, and how many there are. engine: of this job, where it is loaded already.
+    What `job.out` holds of them already is kept. opened: is called before the first answer with the table, and
+    with how many of its users have theirs already. engine: of this job, where it is loaded already.
     Raises InputError for a table, a row or a folder that does not do.
     """
     engine = job.engine() if engine is None else engine
@@ -143,7 +143,7 @@ def recommend_all(
     about = job.about(engine.catalog)
     todo = begin(job, table, about)
     before = len(table) - sum(block.count for block in todo)
-    opened(about, before, len(table))
+    opened(table, before)
     answering, start = Answering(job, engine, table, about), time.perf_counter()
     answering.run(todo, lambda done, total, what="": progress(before + done, len(table), what))
     return finished(job, about, answering.counts, before, table) | {"seconds": seconds_since(start)}

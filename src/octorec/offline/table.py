@@ -105,6 +105,8 @@ def open_users(path: Path, size: int, fields: Collection[str] = (), form: TableF
         if str(form.columns.get("item_id", "item_id")) not in names:
             raise InputError(f"{path}: columns", sorted(names), FORMS)
         return _of_interactions(path, size, form)
+    if len(ours) > 1:
+        raise InputError(f"{path}: columns", sorted(ours), "give one of them: each is what a user is asked for")
     known = ["user_id", *LISTS, *PROMPTS, *fields]
     if kind_of(path, form) != "Parquet":
         table = read_table(path, ["user_id"], known, inferred=fields, form=form).combine_chunks()
