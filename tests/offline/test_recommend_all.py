@@ -216,6 +216,7 @@ def test_a_cluster_writes_the_same(job: Job, engine: Any, tmp_path: Path) -> Non
 
     alone = recommend_all(replace(job, out=tmp_path / "alone"), engine=engine)
     pyarrow.parquet.write_table(BAD["another plan"][0](make_users()), tmp_path / "bad.parquet")
+    ray.init(log_to_driver=False)
     try:
         done = on_ray(job, actors=2)
         with pytest.raises(InputError, match=r"bad.parquet: row 41: user.plan: got 'gold'"):

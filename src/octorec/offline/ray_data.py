@@ -6,12 +6,16 @@ is answered again, into the same file.
 
 import json
 import logging
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import torch
 
 from octorec.catalog.catalog import Catalog
@@ -41,14 +45,26 @@ class Actor:
         """Answer blocks first..end, and return what was counted."""
         before = Counter(self.answering.counts)
         blocks = [self.answering.table.blocks[number] for number in range(int(batch["first"][0]), int(batch["end"][0]))]
-        missing = [block for block in blocks if not (self.answering.job.out / block.name).exists()]
+        there = [
+            block for block in blocks if (self.answering.job.out / block.name).exists()
+        ]  # of an actor that was lost
+        missing = [block for block in blocks if block not in there]  # all of them, if no actor was lost
         error: list[str] = []
         try:
             self.answering.run(missing, silent)
         except InputError as raised:
             error = [raised.field, str(raised.value), raised.allowed]
         counts = self.answering.counts - before
+        for block in there:
+            counts.update(counted(self.answering.job.out / block.name))
         return {"error": np.array([json.dumps(error)]), **{name: np.array([counts.get(name, 0)]) for name in COUNTED}}
+
+
+def counted(path: Path) -> dict[str, int]:
+    """Return what is counted of a block's file."""
+    table = pyarrow.parquet.read_table(path, columns=["exact", "source"])
+    popular = table["source"].to_pylist().count("popularity")
+    return {"users": len(table), "exact": table["exact"].to_pylist().count(True), "by_popularity": popular}
 
 
 def recommend_all(
@@ -61,12 +77,6 @@ def recommend_all(
 
     actors: how many; None: one a GPU, or one a node where the device is the CPU.
     """
-    import ray
-
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    ray.data.DataContext.get_current().enable_progress_bars = False
     model, catalog = known(job)
     table = job.table(model.user_fields, features_of(model))
     check_user_ids(table)
@@ -74,22 +84,48 @@ def recommend_all(
     todo = begin(job, table, about)
     before = len(table) - sum(block.count for block in todo)
     opened(table, before)
-    start = time.perf_counter()
-    gpu = job.device != "cpu"
-    count = actors or int(ray.cluster_resources().get("GPU", 0) if gpu else len(ray.nodes())) or 1
-    counts: Counter[str] = Counter()
-    if runs := runs_of(todo, max(1, min(RUN, len(todo) // (2 * count)))):
-        given = ray.data.from_items(runs, override_num_blocks=len(runs))
-        how: Any = {"num_gpus": 1} if gpu else {"num_cpus": 1}
-        done = given.map_batches(
-            Actor, fn_constructor_args=(job, about), batch_size=1, compute=ray.data.ActorPoolStrategy(size=count), **how
-        )
-        for row in done.iter_rows():
+    start, counts = time.perf_counter(), Counter[str]()
+    with cluster():
+        for row in answered(job, about, todo, actors):
             if error := json.loads(row.pop("error")):
                 raise InputError(*error)
             counts.update(row)
             progress(before + counts["users"], len(table))
     return finished(job, about, counts, before, table) | {"seconds": seconds_since(start)}
+
+
+def answered(
+    job: Job, about: Mapping[str, Any], blocks: Sequence[Block], actors: int | None
+) -> Iterator[dict[str, Any]]:
+    """Yield what was counted of each run of blocks, as it is done."""
+    import ray
+
+    gpu = job.device != "cpu"
+    count = actors or int(ray.cluster_resources().get("GPU", 0) if gpu else len(ray.nodes())) or 1
+    runs = runs_of(blocks, max(1, min(RUN, len(blocks) // (2 * count))))
+    if runs:
+        given = ray.data.from_items(runs, override_num_blocks=len(runs))
+        how: Any = {"num_gpus": 1} if gpu else {"num_cpus": 1}
+        how |= {"compute": ray.data.ActorPoolStrategy(size=count), "batch_size": 1}
+        yield from given.map_batches(Actor, fn_constructor_args=(job, about), **how).iter_rows()
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """Join a cluster and leave it with the block, where this process has not joined one. Ray's words go to stderr."""
+    import ray
+
+    joins = not ray.is_initialized()
+    with redirect_stdout(sys.stderr):
+        if joins:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # the import of ray.data sets another
+        try:
+            yield
+        finally:
+            if joins:
+                ray.shutdown()
 
 
 def known(job: Job) -> tuple[Any, Catalog]:
