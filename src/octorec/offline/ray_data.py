@@ -120,7 +120,7 @@ def cluster() -> Iterator[None]:
         if joins:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # the import of ray.data sets another
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # its import chose another
         try:
             yield
         finally:
