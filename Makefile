@@ -35,7 +35,7 @@ test-all: test
 # Minutes, and the package index: wheel and sdist in a new virtual environment with all extras; aiperf in another. The
 # server under overloads and over replicas of Ray, which need an idle machine.
 test-long: install
-	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest tests/fresh_install.py tests/load_tools.py tests/serve/long_runs.py tests/serve/long_ray.py
+	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest tests/fresh_install.py tests/load_tools.py tests/serve/long_runs.py tests/serve/long_ray.py tests/offline/lost_actor.py
 
 check: install
 	$(BIN)/ruff check .

@@ -3,12 +3,12 @@
 SECONDS, ROWS = 0.2, 4  # of a batch
 RATE = ROWS / SECONDS  # requests a second that it can answer
 
-PROGRAM = f"""
+PROGRAM = """
 import time
 from octorec.engine.engine import Engine
-launch, kept = Engine.launch, {{}}
+launch, kept = Engine.launch, {}
 def timed(self, parsed):
-    end = time.monotonic() + {SECONDS}
+    end = time.monotonic() + SECONDS
     if len(parsed) not in kept:
         kept[len(parsed)] = launch(self, parsed)()
     def found():
@@ -21,7 +21,8 @@ main()
 """
 
 
-def command(python: str, checkpoint: str, *flags: str) -> list[str]:
-    """Return the command of `octorec serve` with such a device."""
+def command(python: str, checkpoint: str, *flags: str, seconds: float = SECONDS) -> list[str]:
+    """Return the command of `octorec serve` with such a device. seconds: of a batch."""
+    program = PROGRAM.replace("SECONDS", str(seconds))
     widths = ("--beam-widths", "16", "--default-beam-width", "16", "--batch-sizes", f"1,{ROWS}")
-    return [python, "-c", PROGRAM, "serve", checkpoint, "--port", "0", "--no-log-requests", *widths, *flags]
+    return [python, "-c", program, "serve", checkpoint, "--port", "0", "--no-log-requests", *widths, *flags]

@@ -25,10 +25,11 @@ from benchmarks import program, records
 from benchmarks.rows import SoakRow
 from benchmarks.rows.serving import Quantiles
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
+from octorec.bench.client import Client, connections
 from octorec.bench.config import BenchConfig
 from octorec.bench.requests import bodies
 from octorec.bench.result import quantiles
-from octorec.bench.run import Client, bench, connections
+from octorec.bench.run import bench
 from octorec.kernels.device import open_device
 
 SHARE = 0.8

@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "parity": {"kernels", "models", "quant", "catalog", "engine"},
     "training": {"kernels", "models", "catalog", "data", "evaluate"},
     "serve": {"engine", "catalog", "evaluate"},
+    "offline": {"kernels", "models", "quant", "catalog", "data", "engine"},
     "bench": {"engine"},
     "prove": {"data", "kernels", "quant", "numerics", "engine", "evaluate"},
     "report": {"kernels", "models", "quant", "numerics", "engine", "evaluate", "parity", "prove"},

@@ -42,7 +42,17 @@ from benchmarks.rows.quality import FloorRow, PooledVerdict, SetVerdict, Trainin
 from benchmarks.rows.qwen import QwenAnswersRow, QwenCertifiedRow, QwenParityRow, QwenTrainingRow, QwenVerdictRow
 from benchmarks.rows.qwen_speed import ProbeFailure, ProbeRow, QwenSpeedFailure, QwenSpeedRow, QwenStepRow
 from benchmarks.rows.refresh import RefreshRow
-from benchmarks.rows.serving import LimitsCostRow, OverheadRow, OverloadRow, RayOverheadRow, ServeRow, SoakRow, StartRow
+from benchmarks.rows.serving import (
+    LimitsCostRow,
+    LoadToolRow,
+    OfflineRow,
+    OverheadRow,
+    OverloadRow,
+    RayOverheadRow,
+    ServeRow,
+    SoakRow,
+    StartRow,
+)
 from benchmarks.rows.verdicts import DemoRow, NllRow, OnlineCellRow, PopulationRow, ReplayRow, SampleRatioRow
 
 R = TypeVar("R", bound=Row)
@@ -74,6 +84,8 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "host.jsonl": (HostRow,),
     "judging.jsonl": (JudgingRow,),
     "kernels.jsonl": (KernelRow, KernelCeilings, KernelFailure),
+    "loadgen.jsonl": (LoadToolRow,),
+    "offline.jsonl": (OfflineRow,),
     "online_calibration.jsonl": (OnlineCellRow, SampleRatioRow),
     "online_replay.jsonl": (ReplayRow,),
     "overload.jsonl": (OverloadRow, LimitsCostRow),

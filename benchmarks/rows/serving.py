@@ -63,6 +63,8 @@ class ServeRow(Row):
     cores: float  # processor seconds of the server a second
     captured_after: int  # CUDA graphs captured after ready
     compiled_after: int  # Triton kernels compiled after ready
+    processes: int = 1  # of the load tool
+    tool_busy: float | None = None  # of a core, its busiest process; None: not looked at
     nonfinite: int = 0  # requests refused for NaN or infinite scores; 0 also before they were counted
 
 
@@ -119,6 +121,58 @@ class SoakRow(Row):
     answered: int  # since the row before
     errors: dict[str, int]  # since the row before, by HTTP status or kind of failure
     e2el_ms: Times  # since the row before
+
+
+@dataclass(frozen=True)
+class OfflineRow(Row):
+    """One run of `octorec recommend-all` over a table of users, beside the rate of the device alone."""
+
+    device: str  # cpu or cuda
+    model: str  # its size, in words
+    users: int
+    history: float  # items, mean
+    n_items: int  # of the catalog
+    k: int
+    beam_width: int | tuple[int, ...] | str  # for all levels, or by level, or auto
+    batch_size: int
+    block_users: int
+    kills: int  # times that the run was killed (-9) and gone on with
+    same_rows: bool | None  # whether the files then held the rows of a run that was not killed; None: not killed
+    seconds: float  # from the first block to the last file, without loading
+    users_per_s: float
+    device_per_s: float  # users_per_s / share
+    share: float  # of the rate of full batches on a GPU; on a CPU of the time, in which it searched (fewer users)
+    anonymous_mb: float | None  # most anonymous memory of the process, 10^6 bytes; None: it did other things too
+    load: float  # of the machine in the last minute: what else ran beside it
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one load tool found of a server. Latencies in milliseconds; None: the scenario has none."""
+
+    requests: int
+    per_s: float
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+
+
+@dataclass(frozen=True)
+class LoadToolRow(Row):
+    """`octorec bench serve` and MLPerf's LoadGen on one server, by turns: medians of the rounds."""
+
+    scenario: str  # `server` (Poisson arrivals) or `offline` (a request whenever a place is free)
+    asked_per_s: float | None  # None: offline
+    places: int | None  # requests on their way at most; None: server
+    batch_s: float  # of the server's device, whose batches all take as long
+    rounds: int
+    seconds: float  # of each round
+    ours: Judged
+    loadgen: Judged
+    worst: float  # the largest difference of two figures that both have, over LoadGen's
+    agree: bool  # whether it is at most 5 %
+    tool_busy: float  # of a core, our busiest process
+    load: float  # of the machine in the last minute: what else ran beside it
 
 
 @dataclass(frozen=True)

@@ -2,4 +2,5 @@
 
 from octorec.cli.app import main
 
-main()
+if __name__ == "__main__":  # processes that a verb starts import this too
+    main()

@@ -55,5 +55,6 @@ CATALOG_FILES = ("catalog.json", "items.parquet", "codebook.safetensors", "attri
 TRAINING = Format(2, oldest=2, instead="train anew, with --force and without --resume")
 EXPERIMENT = Format()  # record.json of an experiment's folder
 CONTENTS = Format()  # .octorec.json: the list of a written folder's files
+OFFLINE = Format()  # _manifest.json of a folder of answers, of `octorec recommend-all`
 WIDTHS = Format()  # NAME.widths.json beside a checkpoint
 ROWS = Format()  # each row of results/*.jsonl

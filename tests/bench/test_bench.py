@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from octorec.bench.client import Client, timings_of
 from octorec.bench.config import BenchConfig
 from octorec.bench.requests import bodies
-from octorec.bench.run import Client, bench, timings_of
+from octorec.bench.run import bench
 from octorec.cli import app as cli
 from octorec.errors import InputError
 from octorec.models.model import Logits

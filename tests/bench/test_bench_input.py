@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from octorec.bench.client import connections
 from octorec.bench.config import BenchConfig
 from octorec.bench.output import append, claimed_outputs
 from octorec.bench.requests import bodies
-from octorec.bench.run import bench, connections
+from octorec.bench.run import bench
 from octorec.errors import InputError
 from octorec.report.bench import draw
 from octorec.serve.tokens import Tokens

@@ -20,6 +20,7 @@ PROGRAMS = {
 NEED_A_GPU = [name for name, text in PROGRAMS.items() if 'run(main, "cuda")' in text]
 GIVEN_ONE = {
     "benchmarks.judging": ["bf16", "fp8", "--data", "d"],
+    "benchmarks.offline": [],
     "benchmarks.online_replay": ["folder"],
     "benchmarks.ray_overhead": ["checkpoint"],
     "benchmarks.serve_overhead": ["checkpoint"],

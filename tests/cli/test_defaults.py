@@ -15,6 +15,7 @@ from octorec.cli.flags import shown
 from octorec.engine.engine import EngineConfig
 from octorec.engine.limits import DEFAULT_BEAM_WIDTH, DEFAULT_EXCLUDE
 from octorec.numerics.intensity import Workload
+from octorec.offline.config import OfflineConfig
 from octorec.prove.config import ProveConfig
 from octorec.serve.config import ServeConfig
 from octorec.settings import parts_of, settings_of
@@ -22,7 +23,8 @@ from octorec.training.config import TrainConfig
 
 PACKAGE = Path(__file__).parents[2] / "src/octorec"
 SETTINGS = {
-    "train": TrainConfig, "analyze": Workload, "serve": ServeConfig, "bench serve": BenchConfig, "prove": ProveConfig
+    "train": TrainConfig, "analyze": Workload, "serve": ServeConfig, "bench serve": BenchConfig, "prove": ProveConfig,
+    "recommend-all": OfflineConfig,
 }  # fmt: skip
 OFF = (None, True, False, 0, "", ())  # say nothing that could differ
 SIGNATURES = {"device", "checkpoint"}  # of functions for Python, beside the settings of verbs

@@ -14,6 +14,7 @@ from tests.cli.test_command import said_at_the_end
 VERBS = {
     "train": ["--data", "d", "--catalog", "c", "--out", "o"],
     "recommend": ["checkpoint", "--history", "i1"],
+    "recommend-all": ["checkpoint", "--data", "d", "--out", "o"],
     "evaluate": ["one", "two", "--data", "d"],
     "prove": ["checkpoint", "--data", "d"],
     "parity": ["checkpoint", "--data", "d"],

@@ -9,6 +9,7 @@ import pytest
 from octorec.data import expanded
 from octorec.data.interactions import read_interactions
 from octorec.data.items import read_items
+from octorec.data.parquet_file import count_rows, read_parts
 from octorec.data.parquet_footer import _Reader, read_chunks
 from octorec.errors import InputError
 
@@ -221,3 +222,14 @@ def test_a_large_file_may_take_more(tmp_path, monkeypatch):
 def test_lists_maps_and_structs_of_a_footer_are_not_followed_for_ever(content: bytes) -> None:
     with pytest.raises(ValueError, match="too deep"):
         _Reader(content, 0).struct(0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("group", [1, 3, 10, 100])
+def test_parts_are_read_across_row_groups(group, tmp_path):
+    table = pa.table({"user_id": [f"u{n}" for n in range(20)], "history": [["a"] * n for n in range(20)]})
+    path = tmp_path / "users.parquet"
+    pyarrow.parquet.write_table(table, path, row_group_size=group)
+    parts = [(0, 4), (4, 1), (9, 8), (19, 1)]
+    found = [*read_parts(path, table.column_names, parts)]
+    assert [part.to_pylist() for part in found] == [table.slice(*part).to_pylist() for part in parts]
+    assert count_rows(path) == 20

@@ -26,6 +26,7 @@ from octorec.formats import Format
 from octorec.models.onerec import OneRecV2, initialize
 from octorec.models.presets import preset
 from octorec.models.weights import save
+from octorec.offline.manifest import check_manifest, write_manifest
 from octorec.output.write import new_folder
 from octorec.quant.convert import quantize_checkpoint
 from octorec.quant.load import load_model
@@ -77,6 +78,11 @@ def write_widths(folder: Path) -> None:
     write_starts(folder / "model", BeamStarts({10: 64}), {})
 
 
+def write_answers(folder: Path) -> None:
+    folder.mkdir()
+    write_manifest(folder, {"k": 10})
+
+
 @dataclass(frozen=True)
 class Written:
     """A format as it is written and read. file: where the version stands, below what `write` is given."""
@@ -103,6 +109,9 @@ WRITTEN = {
         formats.EXPERIMENT, "one/record.json", write_experiment, lambda folder: read_record(folder / "one")
     ),
     "contents": Written(formats.CONTENTS, ".octorec.json", write_contents, replace_contents),
+    "answers": Written(
+        formats.OFFLINE, "_manifest.json", write_answers, lambda folder: check_manifest(folder, {"k": 10})
+    ),
     "widths": Written(formats.WIDTHS, "model.widths.json", write_widths, lambda folder: read_starts(folder / "model")),
     "rows": Written(
         formats.ROWS,

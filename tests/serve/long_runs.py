@@ -1,11 +1,10 @@
-"""What a server keeps under overload, and a minute of operators who race: `make test-long`, on an idle machine."""
+"""What a server keeps under overload: `make test-long`, on an idle machine."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from overloaded import beside_large_bodies, in_time, of_a_polite_client, require, timed
-from raced import race
 
 from tests.serve.served import make_catalog, save_checkpoint
 
@@ -31,7 +30,3 @@ def test_a_polite_client_keeps_its_answers(port: int) -> None:
 
 def test_large_bodies_that_are_refused_cost_little(port: int) -> None:
     require(0.8, lambda: beside_large_bodies(port, 6))
-
-
-def test_operators_race_for_a_minute(tmp_path: Path) -> None:
-    race(tmp_path, 60)

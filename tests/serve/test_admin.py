@@ -16,9 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from octorec.bench.client import Client, connections
 from octorec.bench.config import BenchConfig
 from octorec.bench.result import quantiles
-from octorec.bench.run import Client, bench, connections
+from octorec.bench.run import bench
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.load import load

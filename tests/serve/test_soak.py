@@ -10,10 +10,10 @@ import pytest
 from benchmarks.rows import SoakRow
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
 from benchmarks.serve_soak import capacity, run, serving, soak
+from octorec.bench.client import Client, connections
 from octorec.bench.config import BenchConfig
 from octorec.bench.requests import bodies
-from octorec.bench.result import quantiles
-from octorec.bench.run import Client, Sample, connections
+from octorec.bench.result import Sample, quantiles
 from tests.serve.served import make_catalog, save_checkpoint
 
 pytestmark = pytest.mark.slow

@@ -15,9 +15,11 @@ from octorec.engine.widths import read_for
 from octorec.errors import InputError
 from octorec.reading import require_file
 from octorec.settings import LARGEST, SEED, Seconds, Wait, check_types, require, setting
+from octorec.threads import cores
 
 FASTEST = 1_000_000  # requests a second
 Rows = Annotated[int, Interval(ge=1, le=MOST_ROWS)]
+Processes = Annotated[int, Interval(ge=1, le=256)]
 Several = Annotated[int, Interval(ge=1, le=100_000)]
 
 
@@ -25,14 +27,18 @@ Several = Annotated[int, Interval(ge=1, le=100_000)]
 class BenchConfig:
     """A BenchConfig holds every setting of the load tool."""
 
-    request_rate: tuple[Annotated[float, Interval(gt=0, le=math.inf)], ...] = setting(
-        (10.0,), "Requests a second, with commas for one rate after the other; inf: whenever a place is free."
+    request_rate: tuple[Annotated[float, Interval(gt=0, le=math.inf)], ...] | None = setting(
+        None,
+        "Requests a second, with commas for one rate after the other; inf: whenever a place is free. If not given, "
+        "what the server can do is found first, and asked for shares of that.",
     )
     duration_s: Seconds = setting(30.0, "Seconds that are measured at each rate.")
     warm_up_s: Wait = setting(2.0, "Seconds before them that are not.")
     max_concurrency: Several | None = setting(
         None, "Requests on their way at most, any number if not given; the wait for a place is latency."
     )
+    processes: Processes | None = setting(None, "Processes that ask; one for every two cores if not given, at most 16.")
+    search_s: Seconds = setting(5.0, "Seconds of each look at what the server can do, where no rate is given.")
     goodput: str = setting("e2el:150", "Milliseconds within which an answer is good, from due to received.")
     requests: str | None = setting(None, "JSON lines, each the body of a request; taken in turn.")
     catalog: str | None = setting(None, "Catalog folder from whose items histories are drawn, instead of --requests.")
@@ -51,10 +57,11 @@ class BenchConfig:
         check_types(self)
         if self.beam_width is not None:
             object.__setattr__(self, "beam_width", read_for(self.k, "beam_width", self.beam_width))
-        require(bool(self.request_rate), "request_rate", self, "must be numbers, with commas")
-        slow = all(rate <= FASTEST or rate == math.inf for rate in self.request_rate)
+        require(self.request_rate != (), "request_rate", self, "must be numbers, with commas")
+        rates = self.request_rate or ()
+        slow = all(rate <= FASTEST or rate == math.inf for rate in rates)
         require(slow, "request_rate", self, f"must be above 0, at most {FASTEST}, or inf")
-        if math.inf in self.request_rate and self.max_concurrency is None:
+        if math.inf in rates and self.max_concurrency is None:
             raise InputError("max_concurrency", None, "is required where request_rate is inf")
         if (self.requests is None) == (self.catalog is None):
             raise InputError("requests", self.requests, "give either --requests or --catalog")
@@ -67,6 +74,12 @@ class BenchConfig:
         for name in ("requests", "token_file"):
             if (path := getattr(self, name)) is not None:
                 require_file(path, name)
+
+    @property
+    def askers(self) -> int:
+        """Return how many processes ask; with few places, no more than there are."""
+        count = self.processes or min(16, max(1, cores() // 2))
+        return count if self.max_concurrency is None else min(count, self.max_concurrency)
 
     @property
     def bound_ms(self) -> float:

@@ -11,6 +11,8 @@ from octorec.bench.config import BenchConfig
 
 SHARE = 0.99  # share of good requests from which a rate is within the bound: its p99, an error being infinitely late
 TIMER_S = 0.002  # timer jitter of asyncio: lateness below this is not counted as latency
+MOST_BUSY = 0.9  # of a core: a process of the tool that computes more is no judge of a server
+LATE_SHARE = 0.25  # of the bound: a tool that sends later than this (p99) measures itself
 STAGES = ("queue_ms", "device_ms", "encode_ms")  # stages that the server measures
 
 
@@ -35,8 +37,46 @@ class Sample:
         return (self.done - min(self.begun, self.due + TIMER_S)) * 1e3
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A Loaded is what came of one rate. start: of what is measured, by time.perf_counter().
+
+    busy: of a core, what the busiest process of the tool computed.
+    """
+
+    samples: Sequence[Sample]
+    start: float
+    busy: float
+
+    @property
+    def measured(self) -> list[Sample]:
+        """Return the samples after the warm-up."""
+        return [sample for sample in self.samples if sample.due >= self.start]
+
+
+def bottleneck(loaded: Loaded, config: BenchConfig) -> str | None:
+    """Say why a load says nothing of the server, as the tool itself was too slow; None where it was not."""
+    late = quantiles((sample.begun - sample.due) * 1e3 for sample in loaded.measured).get("p99", 0.0)
+    if loaded.busy > MOST_BUSY:
+        return (
+            f"the load tool itself was the bottleneck: a process took {loaded.busy:.0%} of a core; give it --processes"
+        )
+    if late > LATE_SHARE * config.bound_ms:
+        return f"the load tool itself was the bottleneck: it sent {late:.0f} ms late (p99); give it cores of its own"
+    return None
+
+
+def row_of(loaded: Loaded, rate: float, config: BenchConfig) -> dict[str, Any]:
+    """Return the row of one rate: a `summary`, or why there is none (`refused`)."""
+    about = {"processes": config.askers, "tool_busy": round(loaded.busy, 3)}
+    if why := bottleneck(loaded, config):
+        asked = {"request_rate": rate if np.isfinite(rate) else None, "max_concurrency": config.max_concurrency}
+        return {**asked, "requests": len(loaded.measured), **about, "refused": why}
+    return {**summary(loaded.measured, rate, loaded.start, config), **about}
+
+
 def summary(samples: Sequence[Sample], rate: float, start: float, config: BenchConfig) -> dict[str, Any]:
-    """Return one row. Latencies are of answered requests, in milliseconds.
+    """Return the figures of one rate. Latencies are of answered requests, in milliseconds.
 
     goodput_per_s: requests answered within the bound, a second. within: whether 99 % of all requests were.
     outside_device_ms: latency less the time of the batch: waiting, encoding, HTTP, network. late_ms: how late the tool

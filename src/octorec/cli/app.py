@@ -22,6 +22,7 @@ from octorec.cli.prove import prove
 from octorec.cli.quantize import analyze, quantize
 from octorec.cli.ray import ray_app
 from octorec.cli.recommend import recommend
+from octorec.cli.recommend_all import recommend_all
 from octorec.cli.serve import bench_serve, serve
 from octorec.cli.train import train
 from octorec.cli.version import print_version
@@ -37,6 +38,7 @@ bench_app.command("serve")(bench_serve)
 app.add_typer(bench_app, name="bench")
 for verb in (train, analyze, quantize, recommend, widths, serve):
     app.command()(verb)
+app.command("recommend-all")(recommend_all)
 app.command("import")(import_checkpoint)
 app.command(no_args_is_help=True)(inspect)
 for verb in (evaluate, prove, parity, demo):

@@ -15,6 +15,8 @@ from octorec.serve.config import ServeConfig, read_config
 from octorec.settings import given
 from octorec.terminal import say
 
+REFUSED = 1  # exit code where the load tool itself was the bottleneck
+
 
 @with_flags(ServeConfig, catalog=Catalogs)
 def serve(
@@ -42,7 +44,9 @@ def bench_serve(
     as_json: Json = False,
     **flags: Any,
 ) -> None:
-    """Ask a server at Poisson times (open loop): goodput, latency and where it goes. Needs the extra `bench`."""
+    """Ask a server at Poisson times (open loop): goodput, latency and where it goes. Needs the extra `bench`.
+
+    Exit code 1 where the tool itself was the bottleneck of a rate, whose figures are then not given."""
     config = BenchConfig(**given(flags))
     config.look_at_paths()
     command.with_resource(claimed_outputs(config))
@@ -53,11 +57,14 @@ def bench_serve(
     from octorec.output.write import new_file
     from octorec.report.bench import draw, render
 
-    rates = ", ".join(f"{rate:g}" for rate in config.request_rate)
-    say(f"ahead: {rates} requests/s, {config.duration_s:g} s each after {config.warm_up_s:g} s of warm-up")
+    each = f"{config.duration_s:g} s each after {config.warm_up_s:g} s of warm-up, from {config.askers} processes"
+    rates = ", ".join(f"{rate:g}" for rate in config.request_rate or ())
+    say(f"ahead: {f'{rates} requests/s' if rates else 'what the server can do, and shares of it'}, {each}")
     with counting("asking", "s") as progress:
         rows = asyncio.run(bench(url, config, progress))
     if config.plot is not None:
         with new_file(config.plot, field="plot") as path:
             path.write_text(draw(rows))
     show(as_json, {"rows": rows}, render(rows))
+    if any("refused" in row for row in rows):
+        raise typer.Exit(REFUSED)

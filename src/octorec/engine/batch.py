@@ -26,6 +26,7 @@ from octorec.models.prompts import Prompt
 from octorec.models.user import UserField, encode_user
 
 AT_ONCE = 32  # requests whose histories are looked up together
+LookedUp = tuple[Sequence[str], np.ndarray]  # the item ids of a history, and what `catalog.places` returns of them
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,18 @@ def parse_all(
         places, end = catalog.places([*chain.from_iterable(request.history for request in chunk)]), 0
         for request in chunk:
             begin, end = end, end + len(request.history)
-            yield parse(request, catalog, limits, drop_unknown, places[begin:end])
+            yield parse(request, catalog, limits, drop_unknown, (request.history, places[begin:end]))
 
 
 def parse(
-    request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool = False, places: np.ndarray | None = None
+    request: Request, catalog: Catalog, limits: Limits, drop_unknown: bool = False, looked_up: LookedUp | None = None
 ) -> ParsedRequest:
     """Check a request against the catalog and the engine's limits, and look everything up.
 
     drop_unknown: leave ids that the catalog lacks out of history and exclude, with a note, instead of an InputError.
-    places: what `catalog.places` returns of the history; None: it is looked up.
+    looked_up: the history in the place of the request's own; None: that one, which is looked up here.
     """
+    ids, places = (request.history, None) if looked_up is None else looked_up
     widths = limits.policy.widths(request.beam_width, request.k)
     if len(request.exclude) > limits.max_exclude:
         raise InputError("exclude", f"{len(request.exclude)} ids", f"at most max_exclude = {limits.max_exclude}")
@@ -101,7 +103,7 @@ def parse(
     features = encode_features(limits.features, request.features)
     notes: list[str] = []
     dropped = notes if drop_unknown else None
-    history = lookup(catalog, "history", request.history, dropped, places)
+    history = lookup(catalog, "history", ids, dropped, places)
     prompt = _prompt(request, limits, catalog, history, notes, drop_unknown)
     met = history if prompt is None or request.prompted is None else items_with(catalog, prompt.codes)
     exclude = lookup(catalog, "exclude", request.exclude, dropped)
@@ -119,9 +121,7 @@ def parse(
         tokens = None if prompt is None else prompt.ids
         return ParsedRequest(*what, features=features, auto=auto, tokens=tokens, scope=request.scope)
     _require_counts(catalog, limits, notes)
-    notes.append(
-        f"{'no item of the history is known' if request.history else 'history is empty'}: answered by popularity"
-    )
+    notes.append(f"{'no item of the history is known' if len(ids) else 'history is empty'}: answered by popularity")
     nothing = banned_nodes(catalog, item_filter(catalog, seen[:0], ()))
     return ParsedRequest(
         catalog, _codes(catalog, history), user, chosen, nothing, request.k, widths, notes, "popularity"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from octorec.catalog.catalog import Catalog
-from octorec.engine.batch import Limits, ParsedRequest, model_inputs, parse, parse_all
+from octorec.engine.batch import Limits, LookedUp, ParsedRequest, model_inputs, parse, parse_all
 from octorec.engine.batches import fitting, searched_once
 from octorec.engine.buckets import Bucket
 from octorec.engine.config import EngineConfig as EngineConfig
@@ -251,9 +251,9 @@ class Engine:
         """Make a request that the engine can surely answer: the first item, and zeros for what must be given."""
         return any_request(self, beam_width)
 
-    def parse(self, request: Request, drop_unknown: bool = False) -> ParsedRequest:
+    def parse(self, request: Request, drop_unknown: bool = False, looked_up: LookedUp | None = None) -> ParsedRequest:
         """Check a request against the catalog that answers now, on the host. See `batch.parse`."""
-        return parse(request, self.catalog, self._limits(), drop_unknown)
+        return parse(request, self.catalog, self._limits(), drop_unknown, looked_up)
 
     def parse_all(self, requests: Sequence[Request]) -> Iterator[ParsedRequest]:
         """Check requests one by one as they are taken, each as `parse` does."""

@@ -44,6 +44,11 @@ KINDS = (
     Kind(("training.json", b'"train_config"'), f"({TENSORS})"),
     Kind(("catalog.json", b'"fingerprint"'), "|".join(map(re.escape, CATALOG_FILES))),
     Kind(("state.json", b'"step"'), r"state\.(json|safetensors)"),
+    Kind(
+        ("_manifest.json", b'"recommend-all"'),
+        r"_manifest\.json|part-\d{6}\.parquet|"
+        r"\.(_manifest\.json|part-\d{6}\.parquet)\.octorec-(lock|new-[0-9a-f]{8}\.(json|parquet))",
+    ),
     Kind(("report.html", b"<title>Numbers of "), r"(report\.html|recipe\.yaml|(stats|activations)\.parquet)"),
 )
 

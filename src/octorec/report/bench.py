@@ -19,14 +19,21 @@ LATE_MS = 5.0  # a tool that sends later than this is the bottleneck itself
 def render(rows: Sequence[Row]) -> Group:
     """Render a line for each rate; the times inside the server are medians."""
     columns = ("asked/s", "answered/s", "good/s", "within", "p50 ms", "p90", "p99", "queue", "device", "encode", "else")
-    table = Table(*columns, "errors", title=f"good: within {rows[0]['bound_ms']:g} ms")
-    for row in rows:
+    shown = [row for row in rows if "refused" not in row]
+    if not shown:
+        return Group(*_refused(rows))
+    table = Table(*columns, "errors", title=f"good: within {shown[0]['bound_ms']:g} ms")
+    for row in shown:
         errors = ", ".join(f"{count} x {name.replace('_', ' ')}" for name, count in row["errors"].items())
         rates = [_rate(row), f"{row['requests_per_s']:.1f}", f"{row['goodput_per_s']:.1f}"]
         latency = [_ms(row["e2el_ms"], name) for name in ("p50", "p90", "p99")]
         stages = [_ms(row[name], "p50") for name in ("queue_ms", "device_ms", "encode_ms")]
         table.add_row(*rates, "yes" if row["within"] else "no", *latency, *stages, _else(row), errors)
-    return Group(table, *_said(rows))
+    return Group(table, *_said(shown), *_refused(rows))
+
+
+def _refused(rows: Sequence[Row]) -> list[str]:
+    return [f"refused: {_rate(row)} requests/s: {row['refused']}" for row in rows if "refused" in row]
 
 
 def _said(rows: Sequence[Row]) -> list[str]:
@@ -39,6 +46,10 @@ def _said(rows: Sequence[Row]) -> list[str]:
     nonfinite = sum(row.get("nonfinite", 0) for row in rows)
     if nonfinite:
         said.append(f"the model gave {nonfinite} requests scores of NaN or infinity: its checkpoint is broken")
+    if most := rows[0].get("capacity_per_s"):
+        said.append(f"capacity: {most:g} requests/s, with as many on their way as it takes")
+    busy = max(row.get("tool_busy", 0.0) for row in rows)
+    said.append(f"the tool: {rows[0].get('processes', 1)} processes, the busiest took {busy:.0%} of a core")
     late = max(row["late_ms"].get("p99", 0.0) for row in rows)
     if late > LATE_MS:
         said.append(f"the tool itself sent up to {late:.0f} ms late (p99): part of these latencies is its own")
@@ -47,7 +58,7 @@ def _said(rows: Sequence[Row]) -> list[str]:
 
 def draw(rows: Sequence[Row]) -> str:
     """Draw an SVG with two panels over the rate that was asked for."""
-    shown = sorted((row for row in rows if row["answered"]), key=_x)
+    shown = sorted((row for row in rows if row.get("answered")), key=_x)
     xs = [_x(row) for row in shown]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")

@@ -1,0 +1,1 @@
+"""All users of a table are answered offline, block by block, into a folder of Parquet files."""
