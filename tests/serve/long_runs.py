@@ -1,7 +1,6 @@
 """What a server keeps under overload: `make test-long`, on an idle machine."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from overloaded import beside_large_bodies, in_time, of_a_polite_client, require, timed
