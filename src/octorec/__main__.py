@@ -2,4 +2,5 @@
 
 from octorec.cli.app import main
 
-main()
+if __name__ == "__main__":  # a worker of `octorec serve` imports it too
+    main()

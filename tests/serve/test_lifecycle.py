@@ -175,7 +175,7 @@ class Clock:
 def test_a_stuck_device_is_not_live_and_a_busy_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, clock = make_engine(gate=True), Clock()
     patient = {**GOOD, "deadline_ms": 3_600_000}
-    for module in ("batcher", "service"):
+    for module in ("batcher", "front"):
         monkeypatch.setattr(f"octorec.serve.{module}.time", clock)
 
     async def test() -> None:

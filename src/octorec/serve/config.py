@@ -38,6 +38,7 @@ from octorec.settings import (
     settings_of,
 )
 
+MOST_WORKERS = 60  # processes
 LONGEST_MS = 3_600_000  # a deadline, as of one request
 GPU_PREFIXES, CPU_PREFIXES = 4 * 10**9, 250 * 10**6  # bytes for beginnings of prompts where no setting says how many
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
@@ -64,6 +65,9 @@ class HttpOptions:
     keep_alive_s: Seconds = setting(75.0, "How long an idle connection stays open; set it above the gateway's.")
     body_timeout_s: Seconds = setting(10.0, "How long a body may take to arrive; 408 after that.")
     log_requests: bool = setting(True, "Log a line a request.")
+    http_workers: Annotated[int, Interval(ge=0, le=MOST_WORKERS)] = setting(
+        0, "Processes for HTTP and all else of a request but the device; 0: all in one process."
+    )
     show_prompt: bool = setting(False, "Log each prompt of a model that reads tokens: its text and token ids.")
     head_timeout_s: Seconds = setting(
         10.0, "How long a request's head may take to arrive; 408 after that. A silent new connection is closed."

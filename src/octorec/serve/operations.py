@@ -142,6 +142,8 @@ class Operations:
         base = named or before
         catalog = await asyncio.to_thread(_without, base, self.withdrawn)
 
+        await self.service.announce(serving, catalog)
+
         def switch() -> None:
             if catalog.version != engine.catalog.version:
                 engine.replace_catalog(catalog)
@@ -188,6 +190,8 @@ class Operations:
         left = {id(base): await asyncio.to_thread(_without, base, withdrawn) for base in bases.values()}
         if not force and not all(catalog.live.any() for catalog in left.values()):
             raise InputError("force", force, "no item would be live: load another, restore some, or say true")
+
+        await self.service.announce(serving, left.get(id(bases.get(serving.engine)), serving.engine.catalog))
 
         def switch() -> None:
             replace_catalogs({engine: left[id(base)] for engine, base in bases.items()})
