@@ -111,6 +111,7 @@ max_connections: 300
 admin_names: [octorec.internal]
 trusted_proxies: 10.0.0.0/8, ::1
 client_header: X-Client
+http_workers: 3
 load_timeout_s: 60
 max_load_bytes: 1000
 """
@@ -136,7 +137,7 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
     assert config == ServeConfig(
         HttpOptions(
             *("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False, True, 2.0, 7.0, 300),
-            *("10.0.0.0/8, ::1", "X-Client"),
+            *("10.0.0.0/8, ::1", "X-Client", 3),
         ),
         EngineOptions(
             *(

@@ -1,4 +1,4 @@
-"""What of an engine needs no device: a request is checked against the catalog, and it is decided who searches again."""
+"""A desk does what of an engine needs no device: it checks requests, and says which are to be searched again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -142,7 +142,7 @@ class Batcher:
         return {"free_at": self._free_at, "lag": self._lag, "rows": most, "one_s": one, "whole_s": whole}
 
     def watch(self, queued: Callable[[str, int], None], took: Callable[[], None]) -> None:
-        """Have the queue tell of a client how many of its requests wait, and the device of each batch that it takes."""
+        """Call `queued` with a client and how many of its requests wait, as that changes, `took` after each batch."""
         with self._changed:
             self.queue.changed, self.took = queued, took
 

@@ -65,9 +65,6 @@ class HttpOptions:
     keep_alive_s: Seconds = setting(75.0, "How long an idle connection stays open; set it above the gateway's.")
     body_timeout_s: Seconds = setting(10.0, "How long a body may take to arrive; 408 after that.")
     log_requests: bool = setting(True, "Log a line a request.")
-    http_workers: Annotated[int, Interval(ge=0, le=MOST_WORKERS)] = setting(
-        0, "Processes for HTTP and all else of a request but the device; 0: all in one process."
-    )
     show_prompt: bool = setting(False, "Log each prompt of a model that reads tokens: its text and token ids.")
     head_timeout_s: Seconds = setting(
         10.0, "How long a request's head may take to arrive; 408 after that. A silent new connection is closed."
@@ -81,6 +78,9 @@ class HttpOptions:
     )
     client_header: str = setting(
         "X-Forwarded-For", "Header in which a trusted proxy names the client; of several names the last counts."
+    )
+    http_workers: Annotated[int, Interval(ge=0, le=MOST_WORKERS)] = setting(
+        0, "Processes for HTTP and all else of a request but the device; 0: all in one process."
     )
 
     def __post_init__(self) -> None:

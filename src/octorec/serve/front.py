@@ -46,7 +46,7 @@ class Front:
         variants: Variants | None = None,
         share: float = 1.0,
     ):
-        """share: of the device's time for repeats and audits, that this process has."""
+        """Take a line to the device. share: of its time for repeats and audits, that this process has."""
         self.config, self.metrics, self.model, self.line = config, metrics, model, line
         self.state: Literal["loading", "ready", "ending", "draining", "failed"] = "loading"
         self.error: Exception | None = None  # why loading failed

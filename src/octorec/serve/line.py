@@ -14,7 +14,7 @@ class Line(Protocol):
 
     @property
     def serving(self) -> Serving | None:
-        """What answers now; None until something was loaded."""
+        """Return what answers now; None until something was loaded."""
 
     @property
     def waiting(self) -> int:

@@ -153,7 +153,7 @@ def server_on(app: FastAPI, host: str, port: int, config: ServeConfig, open_ones
 
 
 async def end_if_loading_fails(service: Service, servers: list[Server]) -> None:
-    """Have the servers end where nothing can be loaded."""
+    """End the servers where nothing can be loaded."""
     while service.state == "loading":
         await asyncio.sleep(0.1)
     if service.state == "failed":

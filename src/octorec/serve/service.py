@@ -78,7 +78,7 @@ class Service(Front):
         return [one.engine for one in (self.serving, *others)]
 
     async def announce(self, serving: Serving, catalog: Catalog) -> None:
-        """Tell whoever answers beside this process what is to answer from a switch on; here nobody does."""
+        """Tell other processes what is to answer from a switch on; here there are none."""
 
     def now_serving(self, serving: Serving) -> None:
         """Set what answers from the next batch on; called on the device thread."""

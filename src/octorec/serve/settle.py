@@ -1,4 +1,4 @@
-"""What came of a request, or of a call, is handed to whoever waits for it."""
+"""Outcomes of requests and calls are handed to those who wait for them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ Outcome = tuple[Found, int] | Exception
 
 
 def deliver(batch: list[Pending], outcomes: Sequence[Outcome]) -> None:
-    """Settle each request of a batch."""
+    """Tell each request of a batch what came of it."""
     for pending, outcome in zip(batch, outcomes, strict=True):
         settle(pending.future, outcome)
 
@@ -25,7 +25,7 @@ def caught(run: Callable[[], Any]) -> Any:
 
 
 def settle(future: "asyncio.Future[Any]", outcome: Any) -> None:
-    """Settle a future by what came of it, unless it was settled."""
+    """Set a future's result or error, unless it has one."""
     if future.done():  # its client hung up, or its deadline passed
         return
     if isinstance(outcome, StopIteration):  # a future takes any exception but this

@@ -32,7 +32,7 @@ class Board:
     """
 
     def __init__(self, path: Path, make: bool = False):
-        """make: a new file, by the engine process."""
+        """Open the file. make: it is new, made by the engine process."""
         if make:
             path.write_bytes(os.urandom(KEY) + bytes(BYTES - KEY))
         with path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""Metrics of several processes add up: what each worker ever counted, as prometheus-client keeps it, and the engine's."""
+"""Metrics of several processes add up: what each worker ever counted, and what the engine process counts."""
 
 from collections.abc import Iterable
 

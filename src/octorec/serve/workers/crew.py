@@ -81,7 +81,7 @@ class Crew:
         told: Callable[[], messages.Told],
         listening: Callable[[], None],
     ):
-        """listening: called when the first worker takes requests."""
+        """Make the private folder and the socket. listening: called when the first worker takes requests."""
         self.config, self.batcher, self.metrics, self.told = config, batcher, metrics, told
         self._listening: Callable[[], None] | None = listening
         self.private = PrivateFolder()
@@ -110,8 +110,8 @@ class Crew:
         self._task(self._beat())
 
     async def announce(self, serving: Serving, catalog: Catalog) -> None:
-        """Have every worker open a version that is to answer; `now_serving` then lets it. Raises InputError where its
-        files cannot be written."""
+        """Write the files of a version that is to answer, and wait until every worker has opened it. Raises InputError
+        where they cannot be written."""
         number = next(self._numbers)
         folder = self.files.catalog(number)
         await beside(partial(_written, catalog, folder))
@@ -251,7 +251,7 @@ class Crew:
             self._greet(worker)
 
     def _greet(self, worker: Worker) -> None:
-        """Have a new worker open what there is, and tell it how the engine process is."""
+        """Tell a new worker what to open, and how the engine process is."""
         worker.ready = True
         for version in self.versions.values():
             self._send(worker, version.message)

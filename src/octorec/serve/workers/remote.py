@@ -107,7 +107,7 @@ class Remote:
 
     # Beyond it
     def end(self) -> None:
-        """Take note that the engine process is gone: whoever waits for it is told at once."""
+        """Take note that the engine process is gone: requests that wait for it are refused at once."""
         self.gone = True
         self.give_up(Refusal("not_live", GONE))
         for counting in self._counting.values():
@@ -160,7 +160,7 @@ class Remote:
         self._wire.send(framed(messages.OPENED, {"n": opened.number}))
 
     def _answered(self, frames: Frames) -> None:
-        """Settle a request by what came of it, or have it wait again."""
+        """Take what came of a request: its row, an error, or that it is to be parsed again."""
         word, head, arrays = unframed(frames)
         pending = self._pending.get(head["n"])
         if pending is None:  # nobody waits for it any more

@@ -1,4 +1,4 @@
-"""What a request of another process waits with: its outcome is sent, and nothing of this process awaits it."""
+"""A request of another process waits with a reply: its outcome is sent, and nothing of this process awaits it."""
 
 from collections.abc import Callable
 from typing import Any

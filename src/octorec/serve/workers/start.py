@@ -36,7 +36,7 @@ class Files:
 
     @property
     def log(self) -> Path:
-        """Return what whoever writes to the log holds meanwhile."""
+        """Return the file that a process holds while it writes to the log."""
         return self.folder / "log"
 
     @property
@@ -88,7 +88,7 @@ def start_worker(name: bytes, slot: int, files: Files, config: ServeConfig, sock
 
 
 def hashed(folder: Path) -> None:
-    """Have a process of the fork server write the hashes of a catalog's ids, which another process's differ from."""
+    """Write the hashes of a catalog's ids, by a process of the fork server, as this one's hashes differ from theirs."""
     process = _started(Files(folder.parent.parent), write_hashes, (str(folder),)).process
     process.join()
     if process.exitcode:
@@ -106,7 +106,7 @@ def _started(files: Files, run: Callable[..., None], given: tuple[Any, ...]) -> 
 
 
 def keep_files_in(folder: Path) -> None:
-    """Have the fork server keep its socket in a folder, as where it is killed nobody removes it."""
+    """Keep the fork server's socket in a folder, as where it is killed nobody removes it."""
     vars(multiprocessing.current_process())["_config"]["tempdir"] = str(folder)  # as `multiprocessing.util` has it
 
 

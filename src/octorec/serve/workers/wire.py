@@ -1,4 +1,4 @@
-"""What passes between the processes: a word, a head in JSON, and arrays as frames of their own, by zmq.
+"""Messages pass between the processes by zmq: a word, a head in JSON, and arrays as frames of their own.
 
 The engine process takes nothing else from a worker. Workers also take pickles from it, of what they are to open.
 """
