@@ -142,10 +142,11 @@ class Operations:
         base = named or before
         catalog = await asyncio.to_thread(_without, base, self.withdrawn)
 
+        catalog = engine.catalog if catalog.version == engine.catalog.version else catalog
         await self.service.announce(serving, catalog)
 
         def switch() -> None:
-            if catalog.version != engine.catalog.version:
+            if catalog is not engine.catalog:
                 engine.replace_catalog(catalog)
             self.service.now_serving(serving)
 

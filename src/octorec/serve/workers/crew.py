@@ -93,7 +93,7 @@ class Crew:
         self.versions: dict[int, Version] = {}
         self.ending, self.failed = False, 0
         self._numbers, self._names = count(1), count()
-        self._last_told: messages.Told | None = None
+        self._last_told = messages.Told("loading")
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wire = Wire(zmq.Context.instance(), zmq.ROUTER, self._took)
@@ -163,6 +163,11 @@ class Crew:
         self._wire.close()
         self.private.remove()
 
+    def kill(self) -> None:
+        """End all workers at once, where nothing else can be waited for."""
+        for worker in [*self.workers.values()]:
+            worker.started.kill(signal.SIGKILL)
+
     # Workers
     async def _start(self, slot: int, wait_s: float) -> None:
         await asyncio.sleep(wait_s)
@@ -204,7 +209,10 @@ class Crew:
         while True:
             now = time.monotonic()
             self.board.put(beat=now)
-            self.tell()
+            try:
+                self.tell()
+            except Exception:  # the beat goes on
+                logger.exception("the workers cannot be told how the engine process is")
             for worker in [*self.workers.values()]:
                 if (seen := self.board.seen(worker.slot)) and now - seen > SILENT_S:
                     self._kill(worker, "a worker does not run")
@@ -285,6 +293,8 @@ class Crew:
     def _reply(self, worker: Worker, number: int, outcome: Outcome) -> None:
         """Send what came of a request, unless nobody waits for it any more."""
         pending = worker.pending.pop(number, None)
+        if isinstance(outcome, Exception) or self._last_told.not_live:  # the device may fail on everything, or no more
+            self.tell()
         if pending is not None and not worker.ended:
             self._send(worker, messages.outcome_of(number, outcome, pending))
 

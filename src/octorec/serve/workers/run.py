@@ -74,11 +74,17 @@ def refuse_with_workers(config: ServeConfig) -> None:
 
 async def serve_with_workers(service: CrewService, sockets: list[list[socket.socket]], lines: Lines) -> None:
     """Serve until the way out has been gone, or nothing could be loaded. lines: of the log of this process."""
-    config = service.config
     service.open(sockets[0])
-    keep_files_in(service.crew.private.path)
-    lines.share(service.crew.files.log)
-    servers = [] if config.admin.admin_port is None else [_admin(service)]
+    try:
+        keep_files_in(service.crew.private.path)
+        lines.share(service.crew.files.log)
+        await _serve(service, sockets)
+    finally:
+        service.crew.kill()  # else the interpreter would wait for them
+
+
+async def _serve(service: CrewService, sockets: list[list[socket.socket]]) -> None:
+    servers = [] if service.config.admin.admin_port is None else [_admin(service)]
     left = asyncio.Event()
 
     async def go() -> None:
