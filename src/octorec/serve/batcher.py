@@ -44,7 +44,7 @@ class Batcher:
     """
 
     def __init__(self, max_queued: int, max_delay_s: float, stuck_after_s: float, drop_unknown: bool, metrics: Metrics):
-        self.max_queued, self.max_delay_s, self.stuck_after_s = max_queued, max_delay_s, stuck_after_s
+        self.max_delay_s, self.stuck_after_s = max_delay_s, stuck_after_s
         self.drop_unknown, self.metrics = drop_unknown, metrics
         self.max_batch = 1
         self.serving: Serving | None = None  # None until `start`
@@ -152,7 +152,7 @@ class Batcher:
         if serving is not None:
             beams = serving.engine.policy.buckets.beams_of(serving.engine.policy.widths(None, 1))
             wait = self._wait(serving.engine, "", beams) / 2  # by then half of the places are free
-        return Refusal("queue_full", f"{self.max_queued} requests are waiting already", retry_after_s=wait)
+        return Refusal("queue_full", f"{self.queue.most} requests are waiting already", retry_after_s=wait)
 
     def submit(self, pending: Pending) -> None:
         """Put a request into the queue; a Refusal at once where it is full, or where the answer would be late."""

@@ -46,7 +46,7 @@ class Service(Front):
     ):
         metrics = Metrics()
         self.batcher = Batcher(
-            config.batch.max_queued_requests,
+            config.batch.most_queued(1, config.http.max_list),  # until the engine is known
             config.batch.max_queue_delay_ms / 1e3,
             config.batch.stuck_after_s,
             config.engine.unknown_items == "drop",
@@ -112,6 +112,7 @@ class Service(Front):
             waits = lambda: self.batcher.running, lambda: self.batcher.waiting
             self.metrics.watch(*waits, self._prefix_bytes, engine.device.type == "cuda")
             await self.announce(serving, engine.catalog)
+            self.batcher.queue.most = self.config.batch.most_queued(max_batch, self.config.http.max_list)
             self.batcher.start(serving, max_batch, asyncio.get_running_loop(), others)
             self.now_serving(serving)
             for one in (engine, *self.domains):

@@ -12,7 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-NUMBERS = ("version", "beat", "waiting", "clients", "largest", "full", "free_at", "lag", "rows", "whole_s", "one_s")
+NUMBERS = (
+    "version",
+    "beat",
+    "waiting",
+    "clients",
+    "largest",
+    "full",
+    "free_at",
+    "lag",
+    "rows",
+    "whole_s",
+    "one_s",
+    "most",
+)
 PLACES = 2**16  # of clients, by a keyed hash of their names
 SLOTS = 64  # workers at most
 OF_SLOT = ("beat", "connections")
@@ -28,7 +41,7 @@ class Board:
     numbers: version: number of what answers. beat: when the engine process was last seen to run. waiting, clients:
     requests in the queue, and how many clients have some. largest: the most that one has, while full is 1. free_at,
     lag, rows, whole_s, one_s: when the running batch ends, and how long batches with the default beams take: one of
-    `rows` requests, and one of a single request. Times are of time.monotonic(), in seconds.
+    `rows` requests, and one of a single request. most: that may wait. Times are of time.monotonic(), in seconds.
     """
 
     def __init__(self, path: Path, make: bool = False):

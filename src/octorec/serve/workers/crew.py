@@ -302,6 +302,7 @@ class Crew:
     def _queued(self, client: str, own: int) -> None:
         queue = self.batcher.queue
         full = len(queue) >= queue.most
+        self.board.put(most=queue.most)
         self.board.queued(client, own, len(queue), queue.clients, queue.largest if full else 0)
 
     def _took_batch(self) -> None:

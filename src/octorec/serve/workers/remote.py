@@ -41,11 +41,10 @@ class Remote:
         address: str,
         board: Board,
         drop_unknown: bool,
-        most_queued: int,
         stuck_after_s: float,
         on_told: Callable[[messages.Told], None],
     ):
-        self.board, self.drop_unknown, self.most_queued = board, drop_unknown, most_queued
+        self.board, self.drop_unknown = board, drop_unknown
         self.stuck_after_s = stuck_after_s
         self.told, self.on_told = messages.Told("loading"), on_told
         self.gone = False
@@ -81,7 +80,7 @@ class Remote:
     def refuse_if_full(self, client: str = "") -> None:
         if self.board.has_room(client):
             return
-        said = f"{self.most_queued} requests are waiting already"
+        said = f"{self.board.get('most'):.0f} requests are waiting already"
         raise Refusal("queue_full", said, retry_after_s=self.board.shortest_wait(client) / 2)
 
     def refuse_if_late(self, client: str, deadline: float, widths: Widths | None = None) -> None:

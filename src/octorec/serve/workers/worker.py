@@ -92,9 +92,8 @@ def work(name: bytes, slot: int, files: Files, config: ServeConfig, sockets: lis
             if told.state in ("ending", "draining", "failed") and not ending:
                 ending.append(asyncio.create_task(leave(front, [server])))
 
-        drop, batch = config.engine.unknown_items == "drop", config.batch
-        most = batch.max_queued_requests, batch.stuck_after_s
-        remote = Remote(name, files.address, board, drop, *most, on_told)
+        drop = config.engine.unknown_items == "drop"
+        remote = Remote(name, files.address, board, drop, config.batch.stuck_after_s, on_told)
         front = WorkerFront(config, remote, metrics, files)
 
         def elsewhere(own: int) -> int:
