@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -277,3 +279,14 @@ def test_a_drained_server_answers_what_it_accepted(folder: Path) -> None:
     assert server.process.end() == 0
     _, alive = psutil.wait_procs(every, timeout=10)
     assert not alive
+
+
+def test_what_cannot_be_loaded_is_one_line_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    before = {*Path(tempfile.gettempdir()).glob(f"{PREFIX}*")}
+    flags = ("--port", "0", "--http-workers", "2", "--catalog", str(tmp_path / "none"))
+    command = [sys.executable, "-m", "octorec", "serve", str(folder / "model"), *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert len([line for line in ended.stderr.splitlines() if line.startswith("error: ")]) == 1
+    assert "Traceback" not in ended.stderr
+    assert not {*Path(tempfile.gettempdir()).glob(f"{PREFIX}*")} - before

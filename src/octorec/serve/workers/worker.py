@@ -79,9 +79,11 @@ def work(name: bytes, slot: int, files: Files, config: ServeConfig, sockets: lis
         signal.signal(number, signal.SIG_IGN)  # the engine process says when
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(files.metrics)
     lines = log_as_json()
-    lines.share(files.log)
-    metrics = Metrics()
-    board = Board(files.board)
+    try:
+        lines.share(files.log)
+        metrics, board = Metrics(), Board(files.board)
+    except FileNotFoundError:  # the server has ended meanwhile, and its files with it
+        end_now(0)
     lost = metrics.lines_lost()
 
     async def run() -> None:
