@@ -33,9 +33,14 @@ test-all: test
 	$(TESTS) -m 'slow or gpu' tests/serve
 
 # Minutes, and the package index: wheel and sdist in a new virtual environment with all extras; aiperf in another. The
-# server under overloads and over replicas of Ray, which need an idle machine.
+# server under overloads and over replicas of Ray, which need an idle machine; with HTTP workers, what else is tried in
+# one process.
+WITH_WORKERS = admin batching fair_queue fuzz imported_catalogs lifecycle recommend refusals_arrive seen_and_empty \
+	serve_errors serve_items tokens width_bodies widths
+
 test-long: install
 	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest tests/fresh_install.py tests/load_tools.py tests/serve/long_runs.py tests/serve/long_ray.py tests/offline/lost_actor.py
+	OCTOREC_TEST_HTTP_WORKERS=3 $(BIN)/python -m pytest -m 'not slow' $(WITH_WORKERS:%=tests/serve/test_%.py)
 
 check: install
 	$(BIN)/ruff check .

@@ -98,7 +98,7 @@ def test_a_verb_has_a_flag_for_every_setting_with_a_text_and_shows_its_default(v
 def test_a_default_of_none_is_left_to_the_text_of_the_flag() -> None:
     helped = {one.name: one.help for one in verbs()["serve"].params}
     assert helped["catalog"].endswith("the checkpoint's own if not given.")
-    assert helped["max_queued_requests"].endswith(" Default: 256.")
+    assert helped["max_queue_delay_ms"].endswith(" Default: 0.0.")
     assert shown(False) == " Default: False."
     assert shown((1.0, 2.5)) == " Default: 1,2.5."
 

@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
+from prometheus_client.parser import text_string_to_metric_families
 
 from octorec.catalog.catalog import Catalog
 from octorec.catalog.codebook import Codebook
@@ -29,9 +31,15 @@ from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.connections import Connections
-from octorec.serve.run import server_on
+from octorec.serve.metrics import Metrics
+from octorec.serve.run import listen, server_on
 from octorec.serve.service import Service
+from octorec.serve.workers.counts import merged
+from octorec.serve.workers.run import CrewService
 
+WORKERS = int(os.environ.get("OCTOREC_TEST_HTTP_WORKERS", "0"))  # with which `make test-long` runs what can be
+one_process = pytest.mark.skipif(WORKERS > 0, reason="it changes the inside of one process, or asks without a socket")
+UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 SIZES = (7, 5, 6)
 N_ITEMS = 90
 FIELDS = (UserField("age", "number", mean=30, std=10), UserField("plan", "category", ("free", "paid")))
@@ -121,6 +129,13 @@ def make_engine(catalog: Catalog | None = None, gate: bool = False, **options: A
 @asynccontextmanager
 async def served(engine: Engine, **config: Any) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
     """The application with its lifespan, ready, and a client of it."""
+    if WORKERS:
+        async with (
+            with_workers(engine, **config) as (crew, port),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=UNLIMITED) as client,
+        ):
+            yield crew, client
+        return
     service = Service(lambda: engine, "first", ServeConfig.of(**config))
     app = create_app(service)
     async with app.router.lifespan_context(app):
@@ -130,6 +145,52 @@ async def served(engine: Engine, **config: Any) -> AsyncIterator[tuple[Service, 
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
             yield service, client
+
+
+class AllMetrics:
+    """The metrics of an engine process, whose registry has what all of its workers count."""
+
+    def __init__(self, metrics: Metrics, folder: Path):
+        self._metrics, self._folder, self.registry = metrics, folder, self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._metrics, name)
+
+    def text(self) -> bytes:
+        return merged(str(self._folder), list(self._metrics.registry.collect()))
+
+    def get_sample_value(self, name: str, labels: dict[str, str] | None = None) -> float | None:
+        for family in text_string_to_metric_families(self.text().decode()):
+            for sample in family.samples:
+                if (sample.name, sample.labels) == (name, labels or {}):
+                    return sample.value
+        return None
+
+
+@asynccontextmanager
+async def with_workers(engine: Engine, **settings: Any) -> AsyncIterator[tuple[CrewService, int]]:
+    """An engine process, which is this one, with its workers ready on a free port."""
+    sockets = listen("127.0.0.1", 0, "host")
+    service = CrewService(lambda: engine, "first", ServeConfig.of(http_workers=WORKERS, **settings))
+    service.open(sockets)
+    try:
+        await service.start()
+        await service.loaded
+        if service.error is not None:
+            raise service.error
+        crew = service.crew
+        await until(lambda: len(crew.workers) == WORKERS and all(one.opened for one in crew.workers.values()), "ready")
+        await asyncio.sleep(0.2)  # they hear of it
+        service.metrics = AllMetrics(service.metrics, crew.files.metrics)  # type: ignore[assignment]
+        yield service, sockets[0].getsockname()[1]
+    finally:
+        service.crew.ending = True
+        try:
+            await service.stop()
+        finally:
+            await service.crew.close()
+        for one in sockets:
+            one.close()
 
 
 @asynccontextmanager
@@ -153,6 +214,10 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 @asynccontextmanager
 async def listening(engine: Engine, **settings: Any) -> AsyncIterator[tuple[Service, int]]:
     """The application on a free port of this machine."""
+    if WORKERS:
+        async with with_workers(engine, log_requests=False, **settings) as found:
+            yield found
+        return
     config = ServeConfig.of(port=0, log_requests=False, **settings)
     service = Service(lambda: engine, "first", config)
     open_ones = Connections(config.http.max_connections, service.metrics)

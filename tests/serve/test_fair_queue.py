@@ -164,9 +164,9 @@ def test_the_event_loop_asks_for_room_while_the_device_takes_requests() -> None:
             with batcher._changed:
                 waiting: list[Any] = [Waiter(f"client {number}") for number in range(30)]
                 for one in waiting:
-                    batcher._queue.add(one)
+                    batcher.queue.add(one)
                 for one in waiting:
-                    batcher._queue.remove(one)
+                    batcher.queue.remove(one)
 
     device = threading.Thread(target=work)
     device.start()

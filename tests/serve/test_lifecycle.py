@@ -20,7 +20,18 @@ from octorec.errors import InputError
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.service import SWITCH_S, Service
-from tests.serve.served import Gate, Process, listening, make_catalog, make_engine, run, save_checkpoint, served, until
+from tests.serve.served import (
+    Gate,
+    Process,
+    listening,
+    make_catalog,
+    make_engine,
+    one_process,
+    run,
+    save_checkpoint,
+    served,
+    until,
+)
 
 GOOD = {"history": ["i1"], "k": 3}
 
@@ -172,10 +183,11 @@ class Clock:
         return time.monotonic() + self.ahead
 
 
+@one_process
 def test_a_stuck_device_is_not_live_and_a_busy_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, clock = make_engine(gate=True), Clock()
     patient = {**GOOD, "deadline_ms": 3_600_000}
-    for module in ("batcher", "service"):
+    for module in ("batcher", "front"):
         monkeypatch.setattr(f"octorec.serve.{module}.time", clock)
 
     async def test() -> None:

@@ -17,7 +17,7 @@ from octorec.errors import NonFiniteError
 from octorec.models.model import Inputs, Logits
 from octorec.serve.config import ServeConfig
 from octorec.serve.service import Service
-from tests.serve.served import Gate, administered, make_catalog, make_engine, newest, run, served
+from tests.serve.served import Gate, administered, make_catalog, make_engine, newest, one_process, run, served
 
 
 def same(answer: dict[str, Any], engine: Engine, request: Request) -> None:
@@ -52,6 +52,7 @@ def test_an_answer_is_the_engines_with_versions_timings_and_titles() -> None:
     run(test())
 
 
+@one_process
 def test_every_request_has_its_log_line_also_the_last_before_the_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 
@@ -211,6 +212,7 @@ def test_integer_ids_are_read_as_text() -> None:
     run(test())
 
 
+@one_process
 def test_a_short_list_says_why_and_the_count_is_made_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     counting: list[str] = []
     count = items.count_returnable
@@ -297,6 +299,7 @@ HEADS = ["/health", "/v2/health/live", "/v2/health/ready", "/v2/models/octorec",
          "/docs", "/openapi.json", "/v2/models/other", "/v1/recommend", "/nothing"]  # fmt: skip
 
 
+@one_process
 def test_head_answers_as_get_without_a_body() -> None:
     async def test() -> None:
         async with served(make_engine()) as (service, client):
@@ -315,6 +318,7 @@ def test_head_answers_as_get_without_a_body() -> None:
     run(test())
 
 
+@one_process
 def test_tokens(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("first-token\n\nsecond-token\n")
 

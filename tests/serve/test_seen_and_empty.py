@@ -9,7 +9,7 @@ import pytest
 from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.request import Request
-from tests.serve.served import administered, make_catalog, make_engine, run, served, until
+from tests.serve.served import administered, make_catalog, make_engine, one_process, run, served, until
 
 CATALOG = make_catalog(counted=True)
 
@@ -112,6 +112,7 @@ def test_withdrawn_items_are_in_no_popularity_answer_until_they_are_restored() -
     run(test())
 
 
+@one_process
 def test_a_request_whose_history_leaves_the_catalog_while_it_waits_is_answered_by_popularity() -> None:
     async def test() -> None:
         engine = small(CATALOG, gate=True, max_items=120)

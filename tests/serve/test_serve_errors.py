@@ -12,7 +12,7 @@ from octorec.serve.problems import OTHERS
 from octorec.serve.refusal import LONGEST, STATUS
 from octorec.serve.schemas import Problem
 from octorec.serve.service import Service
-from tests.serve.served import administered, listening, make_engine, run, served
+from tests.serve.served import administered, listening, make_engine, one_process, run, served
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "FOO")
 ALLOWED = {  # address -> its methods
@@ -70,6 +70,7 @@ def problem(response: httpx.Response, status: int, outcome: str) -> dict[str, An
     return body["error"]
 
 
+@one_process
 def test_wrong_methods_and_unknown_addresses() -> None:
     async def test() -> None:
         async with served(make_engine()) as (service, client), administered(service) as admin:
@@ -162,6 +163,7 @@ def test_a_missing_token(tmp_path: Path) -> None:
     run(test())
 
 
+@one_process
 def test_a_server_that_loads_or_ends_says_when_to_ask_again() -> None:
     async def test() -> None:
         async with served(make_engine()) as (service, client):
@@ -182,6 +184,7 @@ def test_a_server_that_loads_or_ends_says_when_to_ask_again() -> None:
 
 
 @pytest.mark.parametrize("address", ["/health", "/v1/recommend"])
+@one_process
 def test_what_only_the_server_can_do_wrong(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("secret detail")

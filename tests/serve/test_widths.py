@@ -11,7 +11,7 @@ from octorec.engine.request import Request
 from octorec.serve.pending import Serving
 from octorec.serve.searches import DeviceShare
 from octorec.serve.service import Service
-from tests.serve.served import Gate, make_engine, run, served, until
+from tests.serve.served import Gate, make_engine, one_process, run, served, until
 
 BEAMS: dict[str, Any] = {"batch_sizes": (1, 2, 8), "beam_widths": (2, (2, 4, 8), 16, 64)}
 MOST = [f"i{number}" for number in range(80)]  # so few items are left that 16 beams drop nothing
@@ -186,6 +186,7 @@ def test_exact_answers_are_audited() -> None:
     run(test())
 
 
+@one_process
 def test_an_audit_that_differs_is_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
     engine = make()
     launch = engine.launch

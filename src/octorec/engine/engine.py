@@ -5,7 +5,6 @@ The same code runs on the CPU through the reference operations and on a GPU thro
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from octorec.engine.batch import Limits, LookedUp, ParsedRequest, model_inputs, 
 from octorec.engine.batches import fitting, searched_once
 from octorec.engine.buckets import Bucket
 from octorec.engine.config import EngineConfig as EngineConfig
+from octorec.engine.desk import Desk, wider
 from octorec.engine.device_catalog import DeviceCatalog
 from octorec.engine.graph import BucketCost, GraphedSearch
 from octorec.engine.items import lookup
@@ -241,11 +241,11 @@ class Engine:
 
     def wider(self, ranked: Ranked) -> ParsedRequest | None:
         """Return the same request with wider beams, where it asks for an exact answer and this one is not certified."""
-        request = ranked.request
-        if not request.auto or ranked.exact:
-            return None
-        widths = self.policy.wider(request.widths, ranked.scores.tolist(), request.k)
-        return None if widths is None else replace(request, widths=widths)
+        return wider(self.policy, ranked)
+
+    def desk(self, catalog: Catalog) -> Desk:
+        """Return what parses for this engine beside it, were `catalog` the one that answers."""
+        return Desk(catalog, self._limits(), self.checkpoint)
 
     def any_request(self, beam_width: Width = 1) -> Request:
         """Make a request that the engine can surely answer: the first item, and zeros for what must be given."""

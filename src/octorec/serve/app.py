@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from octorec.serve.asking import Asking
 from octorec.serve.documented import documented_app, token_scheme
+from octorec.serve.front import Front
 from octorec.serve.health import health_routes
 from octorec.serve.openai import openai_routes
 from octorec.serve.openai_schemas import ChatRequest, CompletionRequest
@@ -17,7 +18,6 @@ from octorec.serve.outcomes import outcome_routes
 from octorec.serve.problems import problems
 from octorec.serve.recommend import Recommender
 from octorec.serve.schemas import Answers, Recommendations, RecommendRequest
-from octorec.serve.service import Service
 from octorec.serve.sglang import sglang_routes
 from octorec.serve.sglang_schemas import GenerateRequest
 from octorec.serve.way_out import AnsweredOnTheWayOut
@@ -30,7 +30,7 @@ ABOUT = (
 )
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Front) -> FastAPI:
     """Make the public application over `service`, which it starts and stops with its own lifespan."""
     asking = Asking(service, FIELDS)
     recommender = Recommender(asking)

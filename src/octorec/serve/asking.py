@@ -15,10 +15,10 @@ from fastapi import Request
 from octorec.engine.rank import Ranked
 from octorec.serve.door import Door
 from octorec.serve.exposure import Exposure
+from octorec.serve.front import Front, Made
 from octorec.serve.pending import Serving
 from octorec.serve.refusal import STATUS, Refusal
 from octorec.serve.schemas import RecommendRequest
-from octorec.serve.service import Made, Service
 
 logger = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
@@ -40,7 +40,7 @@ class Ended(Generic[Made]):
 class Asking:
     """Asking has a service answer HTTP requests. fields: those of bodies that the metrics may name."""
 
-    def __init__(self, service: Service, fields: Collection[str]):
+    def __init__(self, service: Front, fields: Collection[str]):
         self.service, self.config = service, service.config
         self.door = Door(service)
         self._fields = {"body", "authorization", "content-encoding", *fields}

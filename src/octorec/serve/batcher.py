@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,8 +19,9 @@ from octorec.serve.fair_queue import FairQueue
 from octorec.serve.in_time import chosen
 from octorec.serve.metrics import Metrics
 from octorec.serve.pace import Pace
-from octorec.serve.pending import Pending, Serving
+from octorec.serve.pending import Pending, Serving, Stale
 from octorec.serve.refusal import Refusal, invalid
+from octorec.serve.settle import Outcome, caught, deliver, settle
 
 logger = logging.getLogger(__name__)
 PAUSE_S = 0.1  # before the queue is tried again
@@ -35,9 +36,6 @@ class _Call:
     future: "asyncio.Future[Any]"
 
 
-Outcome = tuple[Found, int] | Exception
-
-
 class Batcher:
     """A Batcher has the queue and the device thread.
 
@@ -46,7 +44,7 @@ class Batcher:
     """
 
     def __init__(self, max_queued: int, max_delay_s: float, stuck_after_s: float, drop_unknown: bool, metrics: Metrics):
-        self.max_queued, self.max_delay_s, self.stuck_after_s = max_queued, max_delay_s, stuck_after_s
+        self.max_delay_s, self.stuck_after_s = max_delay_s, stuck_after_s
         self.drop_unknown, self.metrics = drop_unknown, metrics
         self.max_batch = 1
         self.serving: Serving | None = None  # None until `start`
@@ -54,7 +52,7 @@ class Batcher:
         self.running = 0
         self._on_device: list[Pending] = []
         self.broken: str | None = None  # why the device answers nobody any more
-        self._queue: FairQueue[Pending] = FairQueue(max_queued)
+        self.queue: FairQueue[Pending] = FairQueue(max_queued)
         self._paces: WeakKeyDictionary[Engine, Pace] = WeakKeyDictionary()
         self._lag = 0.0  # seconds from the end of a batch until the event loop tells of it, of late
         self._free_at = 0.0  # when the batch on the device is expected to be done
@@ -62,6 +60,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._stopping = False
         self._overdue_at: float | None = None  # when what the device does now has taken too long
+        self.took: Callable[[], None] | None = None  # called when a batch was taken from the queue
 
     def start(
         self, serving: Serving, max_batch: int, loop: asyncio.AbstractEventLoop, others: tuple[Serving, ...] = ()
@@ -82,7 +81,7 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        return len(self._queue)
+        return len(self.queue)
 
     @property
     def stuck(self) -> str | None:
@@ -103,7 +102,7 @@ class Batcher:
     def refuse_if_full(self, client: str = "") -> None:
         """Raise a Refusal where no further request of a client may wait; called before the work of reading one."""
         with self._changed:
-            full = not self._queue.has_room(client)
+            full = not self.queue.has_room(client)
         if full:
             raise self._full()
 
@@ -114,7 +113,7 @@ class Batcher:
         takes everything, so that its pace is measured whatever it was.
         """
         serving = self.serving
-        if serving is None or not (self.running or self._queue):
+        if serving is None or not (self.running or self.queue):
             return
         policy = serving.engine.policy
         beams = policy.buckets.beams_of(policy.widths(None, 1) if widths is None else widths)
@@ -128,10 +127,24 @@ class Batcher:
         """Return in how many seconds a further request would be answered, were all others of its beams."""
         most, pace = min(self.max_batch, engine.policy.buckets.most(beams)), self.pace(engine)
         with self._changed:
-            batches, before = divmod(self._queue.ahead(client), most)
+            batches, before = divmod(self.queue.ahead(client), most)
         running = max(0.0, self._free_at - time.monotonic()) if self.running else 0.0
         whole = batches * pace.expected(beams, most) if batches else 0.0
         return self._lag + running + whole + pace.expected(beams, _rows(engine, before + 1, beams))
+
+    def outlook(self) -> dict[str, float]:
+        """Return what says when a further request with the default's beams would be answered; see `workers.board`."""
+        assert self.serving is not None
+        engine = self.serving.engine
+        beams = engine.policy.buckets.beams_of(engine.policy.widths(None, 1))
+        most, pace = min(self.max_batch, engine.policy.buckets.most(beams)), self.pace(engine)
+        one, whole = (pace.expected(beams, _rows(engine, requests, beams)) for requests in (1, most))
+        return {"free_at": self._free_at, "lag": self._lag, "rows": most, "one_s": one, "whole_s": whole}
+
+    def watch(self, queued: Callable[[str, int], None], took: Callable[[], None]) -> None:
+        """Call `queued` with a client and how many of its requests wait, as that changes, `took` after each batch."""
+        with self._changed:
+            self.queue.changed, self.took = queued, took
 
     def _full(self) -> Refusal:
         serving = self.serving
@@ -139,33 +152,34 @@ class Batcher:
         if serving is not None:
             beams = serving.engine.policy.buckets.beams_of(serving.engine.policy.widths(None, 1))
             wait = self._wait(serving.engine, "", beams) / 2  # by then half of the places are free
-        return Refusal("queue_full", f"{self.max_queued} requests are waiting already", retry_after_s=wait)
+        return Refusal("queue_full", f"{self.queue.most} requests are waiting already", retry_after_s=wait)
 
     def submit(self, pending: Pending) -> None:
         """Put a request into the queue; a Refusal at once where it is full, or where the answer would be late."""
         with self._changed:
-            self.refuse_if_full(pending.client)
+            if not pending.again:
+                self.refuse_if_full(pending.client)
             self.refuse_if_late(pending.client, pending.deadline, pending.parsed.widths)
-            gone = self._queue.add(pending)
+            gone = self.queue.add(pending)
             self._changed.notify()
         if gone is not None:
-            _settle(gone.future, self._full())
+            settle(gone.future, self._full())
 
     def give_up(self, refusal: Refusal) -> int:
         """End every request that waits or runs without an answer; returns how many wait."""
         with self._changed:
-            waiting = list(self._queue)
+            waiting = list(self.queue)
             for pending in waiting:
-                self._queue.remove(pending)
+                self.queue.remove(pending)
             running = self._on_device
         for pending in (*waiting, *running):
-            _settle(pending.future, refusal)
+            settle(pending.future, refusal)
         return len(waiting)
 
     def leave(self, pending: Pending) -> None:
         """Drop a request that nobody waits for any more from the queue; one on the device ends with its batch."""
         with self._changed:
-            self._queue.remove(pending)
+            self.queue.remove(pending)
 
     async def between_batches(self, run: Callable[[], Any]) -> Any:
         """Return what `run()` gives on the device thread, while no batch is there."""
@@ -181,7 +195,7 @@ class Batcher:
         tell: Callable[[], None] | None = None
         while (job := self._next_job(idle, wait=tell is None)) is not None or tell is not None:
             # Clients are told of a batch once the next is on the device: their answers keep the interpreter busy
-            wait: Any = _caught(partial(self._start, job)) if isinstance(job, list) else None
+            wait: Any = caught(partial(self._start, job)) if isinstance(job, list) else None
             if tell is not None:
                 self._on_loop(tell)
                 tell = None
@@ -189,14 +203,14 @@ class Batcher:
                 tell = partial(self._tell, job, self._outcomes(job, wait))
             elif isinstance(job, _Call):
                 self._overdue_at = time.monotonic() + CALL_LIMIT_S
-                self._on_loop(partial(_settle, job.future, _caught(job.run)))
+                self._on_loop(partial(settle, job.future, caught(job.run)))
             self._overdue_at = None
             if job is not None:  # who asks again on being told finds the device as idle as it was
-                idle = not self._queue
+                idle = not self.queue
 
     def _next_job(self, idle: bool, wait: bool) -> "_Call | list[Pending] | None":
         """Return what `_next` does; where that fails, no requests."""
-        job = _caught(partial(self._next, idle, wait))
+        job = caught(partial(self._next, idle, wait))
         if not isinstance(job, Exception):
             return job
         logger.error("the queue failed", exc_info=job)
@@ -205,7 +219,7 @@ class Batcher:
 
     def _outcomes(self, batch: list[Pending], wait: "Callable[[], list[Outcome]] | Exception") -> list[Outcome]:
         """Return what `wait` gives; where it fails, or starting the batch did, that is every request's outcome."""
-        outcomes = wait if isinstance(wait, Exception) else _caught(wait)
+        outcomes = wait if isinstance(wait, Exception) else caught(wait)
         self.running, self._on_device = 0, []
         if not isinstance(outcomes, Exception):
             return outcomes
@@ -225,9 +239,9 @@ class Batcher:
         """
         with self._changed:
             while not self._calls:
-                if self._queue:
-                    left = 0.0 if idle else self._queue.oldest.arrived + self.max_delay_s - time.monotonic()
-                    if left <= 0 or len(self._queue) >= self.max_batch or self._stopping:
+                if self.queue:
+                    left = 0.0 if idle else self.queue.oldest.arrived + self.max_delay_s - time.monotonic()
+                    if left <= 0 or len(self.queue) >= self.max_batch or self._stopping:
                         return self._take()
                 elif self._stopping:
                     return None
@@ -244,11 +258,11 @@ class Batcher:
         These are the next that need as wide beams; a narrower one takes a row that would be computed for nobody.
         """
         now = time.monotonic()
-        for pending in [one for one in self._queue if now >= one.deadline]:  # their handlers' own timeouts answer
-            self._queue.remove(pending)
-        if not self._queue:
+        for pending in [one for one in self.queue if now >= one.deadline]:  # their handlers' own timeouts answer
+            self.queue.remove(pending)
+        if not self.queue:
             return []
-        queue = list(self._queue)
+        queue = list(self.queue)
         serving = self._answering(queue[0])
         engine, buckets = serving.engine, serving.engine.policy.buckets
         beams = buckets.beams_of(queue[0].parsed.widths)
@@ -265,9 +279,11 @@ class Batcher:
             batch = batch[: engine.fitting([one.parsed for one in batch])]
         for pending in batch:
             pending.started = now
-            self._queue.serve(pending)
+            self.queue.serve(pending)
         self.running, self._on_device = len(batch), batch
         self._free_at = now + pace.expected(beams, _rows(engine, len(batch), beams))
+        if self.took is not None:
+            self.took()
         return batch
 
     def _tell(self, batch: list[Pending], outcomes: list[Outcome]) -> None:
@@ -275,15 +291,15 @@ class Batcher:
         if batch:
             lag = time.monotonic() - batch[0].finished if batch[0].finished else 0.0
             self._lag += (lag - self._lag) / 4
-        _deliver(batch, outcomes)
+        deliver(batch, outcomes)
 
     def _refuse_late(self, late: list[Pending]) -> None:
         """Refuse requests whose answers would be late, before they take the device's time."""
         for pending in late:
-            self._queue.remove(pending)
+            self.queue.remove(pending)
         if late:
             refusal = Refusal("overloaded", "the deadline leaves less time than a batch takes", "deadline_ms")
-            self._on_loop(partial(_deliver, late, [refusal] * len(late)))
+            self._on_loop(partial(deliver, late, [refusal] * len(late)))
 
     def _answering(self, pending: Pending) -> Serving:
         """Return what answers a request now: the engine of its variant, else the one that serves by now."""
@@ -311,6 +327,8 @@ class Batcher:
         engine = serving.engine
         if pending.serving is serving and pending.parsed.catalog is engine.catalog:
             return None
+        if pending.request is None:
+            return Stale()
         try:
             pending.parsed, pending.serving = engine.parse(pending.request, self.drop_unknown), serving
         except InputError as error:
@@ -368,33 +386,10 @@ class Batcher:
         """Check whether the device still answers a request that cannot be at fault, and set `broken`."""
         assert self.serving is not None
         engine = self.serving.engine
-        outcome = _caught(lambda: engine.search([engine.parse(engine.any_request())]))
+        outcome = caught(lambda: engine.search([engine.parse(engine.any_request())]))
         self.broken = f"the device fails on every request: {outcome}" if isinstance(outcome, Exception) else None
 
 
 def _rows(engine: Engine, requests: int, beams: Widths) -> int:
     """Return the rows that a batch of `requests` has."""
     return engine.policy.buckets.size_of(requests, beams) if engine.rows_are_fixed else requests
-
-
-def _deliver(batch: list[Pending], outcomes: Sequence[Outcome]) -> None:
-    for pending, outcome in zip(batch, outcomes, strict=True):
-        _settle(pending.future, outcome)
-
-
-def _caught(run: Callable[[], Any]) -> Any:
-    try:
-        return run()
-    except Exception as error:
-        return error
-
-
-def _settle(future: "asyncio.Future[Any]", outcome: Any) -> None:
-    if future.done():  # its client hung up, or its deadline passed
-        return
-    if isinstance(outcome, StopIteration):  # a future takes any exception but this
-        future.set_exception(RuntimeError(repr(outcome)))
-    elif isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)

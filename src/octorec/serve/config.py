@@ -38,6 +38,8 @@ from octorec.settings import (
     settings_of,
 )
 
+QUEUED_BATCHES = 4  # that may wait: enough that none goes short, and what is served waits no longer than five take
+MOST_WORKERS = 60  # processes
 LONGEST_MS = 3_600_000  # a deadline, as of one request
 GPU_PREFIXES, CPU_PREFIXES = 4 * 10**9, 250 * 10**6  # bytes for beginnings of prompts where no setting says how many
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
@@ -80,6 +82,9 @@ class HttpOptions:
     )
     grpc_port: Port | None = setting(
         None, "Port of the Open Inference Protocol over gRPC; off if not given. Needs the extra grpc."
+    )
+    http_workers: Annotated[int, Interval(ge=0, le=MOST_WORKERS)] = setting(
+        0, "Processes for HTTP and all else of a request but the device; 0: all in one process."
     )
 
     def __post_init__(self) -> None:
@@ -189,7 +194,11 @@ class BatchOptions:
     max_queue_delay_ms: Annotated[float, Interval(ge=0, le=LONGEST_MS)] = setting(
         0.0, "How long a request may wait for a fuller batch once a busy engine is free; an idle engine never waits."
     )
-    max_queued_requests: Many = setting(256, "Requests that may wait; further ones are answered 503 at once.")
+    max_queued_requests: Many | None = setting(
+        None,
+        "Requests that may wait; further ones are answered 503 at once. As many as four batches hold, at least "
+        "max_list, if not given.",
+    )
     default_deadline_ms: Annotated[float, Interval(gt=0, le=LONGEST_MS)] = setting(
         30_000.0, "Deadline of requests that state none."
     )
@@ -205,6 +214,11 @@ class BatchOptions:
 
     def __post_init__(self) -> None:
         check_types(self)
+
+    def most_queued(self, max_batch: int, max_list: int) -> int:
+        """Return how many requests may wait for batches of `max_batch`: a whole list of `max_list` always."""
+        given = self.max_queued_requests
+        return max(QUEUED_BATCHES * max_batch, max_list) if given is None else given
 
 
 @dataclass(frozen=True)

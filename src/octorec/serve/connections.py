@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import resource
+from collections.abc import Callable
 from typing import Protocol
 
 from octorec.serve.metrics import Metrics
@@ -26,10 +27,11 @@ class Connections:
     connections are held.
 
     most: how many may be open, also less than `max_connections` where the process has too few descriptors.
+    elsewhere: told how many this process has, returns how many other processes of the server have.
     """
 
-    def __init__(self, most: int, metrics: Metrics):
-        self.most, self.metrics = most, metrics
+    def __init__(self, most: int, metrics: Metrics, elsewhere: Callable[[int], int] = lambda _: 0):
+        self.most, self.metrics, self._elsewhere = most, metrics, elsewhere
         self._new: dict[Connection, None] = {}  # no whole request came yet; oldest first
         self._idle: dict[Connection, None] = {}  # between two requests; oldest first
         self._busy: set[Connection] = set()
@@ -41,7 +43,7 @@ class Connections:
     def opened(self, one: Connection) -> None:
         """Take in a new connection, and drop another one where there are too many."""
         self._new[one] = None
-        if len(self) > self.most:
+        if len(self) + self._elsewhere(len(self)) > self.most:
             victim = next((old for waiting in (self._new, self._idle) for old in waiting if old is not one), one)
             self.ended("limit")
             self._forget(victim)
@@ -59,6 +61,7 @@ class Connections:
 
     def closed(self, one: Connection) -> None:
         self._forget(one)
+        self._elsewhere(len(self))
 
     def ended(self, why: str) -> None:
         """Count a connection that the server ended. why: one of a few words."""

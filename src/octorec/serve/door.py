@@ -6,14 +6,14 @@ from starlette.requests import Request
 
 from octorec.serve.access import decoded, read_body
 from octorec.serve.clients import Clients
-from octorec.serve.service import Service
+from octorec.serve.front import Front
 from octorec.serve.tokens import Tokens
 
 
 class Door:
     """A Door lets requests for answers in."""
 
-    def __init__(self, service: Service):
+    def __init__(self, service: Front):
         self.service, self.options = service, service.config.http
         self.tokens, self.clients = Tokens(self.options.token_file), Clients(self.options)
 

@@ -1,7 +1,7 @@
 """Requests that wait for the device: clients take turns, and where there is no room the one with most gives way."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
@@ -28,6 +28,7 @@ class FairQueue(Generic[W]):
         self._of: dict[str, dict[W, None]] = defaultdict(dict)  # by client, in order of arrival
         self._all: dict[W, None] = {}
         self._turn = 0  # that is being served
+        self.changed: Callable[[str, int], None] | None = None  # told of a client how many of its requests wait
 
     def __len__(self) -> int:
         return len(self._all)
@@ -36,6 +37,16 @@ class FairQueue(Generic[W]):
         if len(self._of) <= 1:
             return iter(list(self._all))
         return iter(sorted(self._all, key=attrgetter("turn")))
+
+    @property
+    def clients(self) -> int:
+        """Return how many clients have requests that wait."""
+        return len(self._of)
+
+    @property
+    def largest(self) -> int:
+        """Return how many requests wait of the client with most of them."""
+        return len(self._of[self._largest()]) if self._of else 0
 
     def __contains__(self, one: W) -> bool:
         return one in self._all
@@ -57,6 +68,7 @@ class FairQueue(Generic[W]):
         own = self._of[one.client]
         one.turn = max(self._turn, next(reversed(own)).turn + 1) if own else self._turn
         own[one] = self._all[one] = None
+        self._tell(one.client)
         return gone
 
     def remove(self, one: W) -> None:
@@ -67,6 +79,7 @@ class FairQueue(Generic[W]):
             del own[one]
             if not own:
                 del self._of[one.client]
+            self._tell(one.client)
 
     def serve(self, one: W) -> None:
         """Take a request out for the device."""
@@ -77,6 +90,10 @@ class FairQueue(Generic[W]):
         """Return how many requests would be served before a further one of `client`."""
         own = len(self._of.get(client, ()))
         return own + sum(min(len(others), own + 1) for name, others in self._of.items() if name != client)
+
+    def _tell(self, client: str) -> None:
+        if self.changed is not None:
+            self.changed(client, len(self._of.get(client, ())))
 
     def _largest(self) -> str:
         return max(self._of, key=lambda client: len(self._of[client]))

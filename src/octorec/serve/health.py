@@ -5,9 +5,9 @@ from typing import Any, Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
+from octorec.serve.front import Front
 from octorec.serve.problems import problems
 from octorec.serve.refusal import Refusal
-from octorec.serve.service import Service
 
 TEXT: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 SAYS_NO = problems(500, 503)
@@ -57,7 +57,7 @@ class ModelMetadata(BaseModel):
     outputs: list[str] = Field(default=[], description="Always empty.")
 
 
-def health_routes(service: Service) -> APIRouter:
+def health_routes(service: Front) -> APIRouter:
     """Make the routes of health, metadata and metrics. What is not well is a 503 whose message says why."""
     routes = APIRouter(tags=["health"])
 
@@ -84,7 +84,7 @@ def health_routes(service: Service) -> APIRouter:
     async def model_metadata(name: str) -> ModelMetadata:
         """Say what is served under this name."""
         _refuse_unknown(service, name)
-        serving = service.batcher.serving
+        serving = service.line.serving
         if serving is None:
             return ModelMetadata(name=name, versions=[], inputs=[])
         engine = serving.engine
@@ -102,9 +102,9 @@ def health_routes(service: Service) -> APIRouter:
         return ModelReady(name=name)
 
     @routes.get("/metrics", response_class=Response, responses={200: TEXT, **problems(500)})
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """Return the metrics for Prometheus; names begin with octorec_."""
-        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(await service.metrics_text(), media_type="text/plain; version=0.0.4")
 
     return routes
 
@@ -117,12 +117,12 @@ def _input(name: str, feature: Any) -> ModelInput:
     )
 
 
-def _refuse_unless_live(service: Service) -> None:
+def _refuse_unless_live(service: Front) -> None:
     if service.not_live:
         raise Refusal("not_live", service.not_live)
 
 
-def _refuse_unless_ready(service: Service) -> None:
+def _refuse_unless_ready(service: Front) -> None:
     _refuse_unless_live(service)
     if service.state == "loading":
         raise Refusal("not_ready", "the server is still loading")
@@ -130,7 +130,7 @@ def _refuse_unless_ready(service: Service) -> None:
         raise Refusal("draining", "the server is shutting down")
 
 
-def _refuse_unknown(service: Service, name: str) -> None:
+def _refuse_unknown(service: Front, name: str) -> None:
     if name != service.config.http.model_name:
         known = service.config.http.model_name
         raise Refusal("not_found", f"no model {name[:100]!r}: this server has {known!r}", "name")

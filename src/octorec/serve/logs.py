@@ -1,5 +1,6 @@
 """Logs as JSON lines on stderr. No line is waited for: a thread writes them, and what is too much is lost."""
 
+import fcntl
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -73,6 +75,7 @@ class Lines(logging.Handler):
 
     def __init__(self, descriptor: int):
         super().__init__()
+        self._lock_file: int | None = None
         self.lost: Counter[str] = Counter()
         self.waiting = 0
         self._descriptor = descriptor
@@ -111,13 +114,23 @@ class Lines(logging.Handler):
                 lines = [self._lines.popleft() for _ in range(min(len(self._lines), 100))]
             left = memoryview(text := b"".join(lines))
             try:
+                self._hold(fcntl.LOCK_EX)
                 while left:
                     left = left[os.write(self._descriptor, left) :]
             except OSError:  # a full disk, a reader that is gone
                 self.lost["failed"] += len(lines)
+            self._hold(fcntl.LOCK_UN)
             with self._changed:
                 self.waiting -= len(text)
                 self._changed.notify_all()
+
+    def share(self, lock: Path) -> None:
+        """Write beside other processes from now on, each while it holds `lock`, so that every line stays whole."""
+        self._lock_file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _hold(self, how: int) -> None:
+        if self._lock_file is not None:
+            fcntl.flock(self._lock_file, how)
 
 
 def log_as_json() -> Lines:

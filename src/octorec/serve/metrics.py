@@ -13,6 +13,7 @@ from octorec.engine.rank import Found
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0)
 WIDTHS = tuple(2**power for power in range(17))
+LOST = ("full", "sampled", "failed")
 SHARES = tuple(step / 10 for step in range(11))
 
 
@@ -52,11 +53,12 @@ class Metrics:
         self.refresh_paused = Gauge("refresh_pause_seconds", "The newest refresh: for which no batch ran.", **of)
         for gauge in (self.refresh_overlap, self.refresh_drift, self.refresh_paused):
             gauge.set(math.nan)  # until there was one
-        self.version = Gauge("version_info", "1 for what answers now.", ["model", "catalog"], **of)
-        self.connections = Gauge("connections", "Open connections of both ports.", **of)
+        live = {**of, "multiprocess_mode": "livesum"}  # of HTTP workers: a sum over those that run
+        self.version = Gauge("version_info", "1 for what answers now.", ["model", "catalog"], **live)
+        self.connections = Gauge("connections", "Open connections of both ports.", **live)
         self.connections_ended = Counter("connections_ended", "Connections that the server ended.", ["why"], **of)
         self.no_descriptors = Counter("no_descriptors", "Seconds in which the process could open nothing more.", **of)
-        self._age = Gauge("catalog_age_seconds", "Since the catalog version that answers was put in place.", **of)
+        self._age = Gauge("catalog_age_seconds", "Since the catalog version that answers was put in place.", **live)
         self._of = of
 
     def watch(
@@ -73,9 +75,14 @@ class Metrics:
 
     def watch_log(self, lost: Mapping[str, int]) -> None:
         """Add gauges of the lines of the log that were lost, by why."""
-        lines = Gauge("log_lines_lost", "Lines of the log that were not written.", ["why"], **self._of)
-        for why in ("full", "sampled", "failed"):
+        lines = self.lines_lost()
+        for why in LOST:
             lines.labels(why).set_function(partial(lost.__getitem__, why))
+
+    def lines_lost(self) -> Gauge:
+        """Add the gauge of lines that were lost, of HTTP workers the sum over all that ever ran."""
+        of = {**self._of, "multiprocess_mode": "sum"}
+        return Gauge("log_lines_lost", "Lines of the log that were not written.", ["why"], **of)
 
     def now_serving(self, model: str, catalog: str) -> None:
         since = time.monotonic()

@@ -152,8 +152,11 @@ class Operations:
         base = named or before
         catalog = await asyncio.to_thread(_without, base, self.withdrawn)
 
+        catalog = engine.catalog if catalog.version == engine.catalog.version else catalog
+        await self.service.announce(serving, catalog)
+
         def switch() -> None:
-            if catalog.version != engine.catalog.version:
+            if catalog is not engine.catalog:
                 engine.replace_catalog(catalog)
             self.service.now_serving(serving)
 
@@ -166,6 +169,8 @@ class Operations:
     async def refresh_model(self, name: str, force: bool = False) -> None:
         """Let a checkpoint's weights answer from the next batch on in the memory of those that do, where alike."""
         self._refuse_in_an_experiment("version", name)
+        if workers := self.config.http.http_workers:  # which were told of one engine and its version
+            raise InputError("in_place", True, f"needs all in one process: this server has {workers} HTTP workers")
         async with self._load("model refresh"):
             read = await self._within(partial(self._read_in_place, name), name)
             await self.in_place.put(read, force)
@@ -220,6 +225,8 @@ class Operations:
         left = {id(base): await asyncio.to_thread(_without, base, withdrawn) for base in bases.values()}
         if not force and not all(catalog.live.any() for catalog in left.values()):
             raise InputError("force", force, "no item would be live: load another, restore some, or say true")
+
+        await self.service.announce(serving, left.get(id(bases.get(serving.engine)), serving.engine.catalog))
 
         def switch() -> None:
             replace_catalogs({engine: left[id(base)] for engine, base in bases.items()})

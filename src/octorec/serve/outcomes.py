@@ -18,11 +18,11 @@ from octorec.evaluate.online.unit import unit_id
 from octorec.serve.access import decoded
 from octorec.serve.documented import token_scheme
 from octorec.serve.experiment import Running
+from octorec.serve.front import Front
 from octorec.serve.guarded import beside, guarded_body
 from octorec.serve.problems import problems
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import ItemId, RequestId, in_words, refuse_unknown
-from octorec.serve.service import Service
 from octorec.serve.tokens import Tokens
 
 PATH = "/v1/outcomes"
@@ -60,7 +60,7 @@ class Taken(BaseModel):
     taken: int
 
 
-def outcome_routes(app: FastAPI, service: Service) -> None:
+def outcome_routes(app: FastAPI, service: Front) -> None:
     """Add the route to the public application; without an experiment it only says that there is none."""
     config = service.config
     tokens = Tokens(config.http.token_file)

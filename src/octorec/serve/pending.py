@@ -18,6 +18,10 @@ class Serving:
     model: str
 
 
+class Stale(Exception):
+    """Stale says that another version answers by now than the one that another process parsed a request for."""
+
+
 @dataclass(eq=False)
 class Pending:
     """A Pending is a request between its arrival and its row of a batch. Times are time.monotonic(), in seconds.
@@ -27,7 +31,7 @@ class Pending:
     device of a search before this one, which is repeated with wider beams. client, turn: as `FairQueue` has them.
     """
 
-    request: Request
+    request: Request | None  # None: another process has it, and parses it again
     serving: Serving
     parsed: ParsedRequest
     deadline: float
@@ -39,6 +43,7 @@ class Pending:
     earlier: tuple[float, float] = (0.0, 0.0)
     client: str = ""
     turn: int = 0
+    again: bool = False  # it waited before, so that it has its place
 
     @property
     def queue_s(self) -> float:

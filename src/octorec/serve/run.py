@@ -5,8 +5,7 @@ import logging
 import os
 import signal
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.connections import Connections, affordable, look_for_descriptors
+from octorec.serve.leaving import leave
 from octorec.serve.loads import hanging
 from octorec.serve.logs import end_now, log_as_json
 from octorec.serve.metrics import Metrics
@@ -33,12 +33,12 @@ from octorec.serve.versions import load_engine, versions
 
 logger = logging.getLogger(__name__)
 TICKS = 10  # of uvicorn a second
-LAST_S, LAST_SHARE = 2.0, 0.25  # of the way out, the less of both: for refusals and for what has to be closed
-SENT_S = 0.5  # for answers that are being written when the last was found
 
 
 class Server(uvicorn.Server):
-    """A Server leaves signals to `run`, and logs the port that it listens on."""
+    """A Server leaves signals to `run`, and logs the port that it listens on, unless it is `quiet`."""
+
+    quiet = False
 
     def __init__(self, config: uvicorn.Config, open_ones: Connections):
         super().__init__(config)
@@ -55,9 +55,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            logger.info("listening", extra={"application": self.config.app.title, "host": host, "port": port})  # type: ignore[union-attr]
+        if self.started and not self.quiet:
+            log_listening(self.config.app.title, self.servers[0].sockets[0])  # type: ignore[union-attr, arg-type]
 
 
 def serve(checkpoint: str | Path, config: ServeConfig) -> None:
@@ -65,6 +64,10 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
 
     Raises InputError where what is served cannot be loaded.
     """
+    if config.http.http_workers:
+        from octorec.serve.workers.run import refuse_with_workers
+
+        refuse_with_workers(config)
     if config.http.grpc_port is not None:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # lines of its own that are no JSON
         import octorec.serve.oip_server  # noqa: F401 - says what to install before anything is loaded
@@ -83,9 +86,18 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
         logger.warning("experiment has ended: take it out of the settings", extra={"experiment": config.ab.experiment})
         variants = None
     model = Path(checkpoint).resolve().name
-    service = Service(lambda: load_engine(checkpoint, config.engine.catalog, config, own=True), model, config, variants)
+    make_engine = partial(load_engine, checkpoint, config.engine.catalog, config, own=True)
+    service: Service
+    if config.http.http_workers:
+        from octorec.serve.workers.run import CrewService, serve_with_workers
+
+        service = CrewService(make_engine, model, config)
+        running = serve_with_workers(service, sockets, lines)
+    else:
+        service = Service(make_engine, model, config, variants)
+        running = _serve(service, config, sockets)
     service.metrics.watch_log(lines.lost)
-    uvloop.run(_serve(service, config, sockets))  # hands requests over faster than asyncio's own loop
+    uvloop.run(running)  # hands requests over faster than asyncio's own loop
     if service.error is not None:
         raise service.error
     if not service.stopped:
@@ -93,6 +105,11 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
     failed = bool(service.way_out.unanswered) or not service.stopped
     if failed or hanging():  # a load that hangs may be in a library that does not survive the end of the interpreter
         end_now(int(failed))
+
+
+def log_listening(application: str, socket: Any) -> None:
+    host, port = socket.getsockname()[:2]
+    logger.info("listening", extra={"application": application, "host": host, "port": port})
 
 
 def listen(host: str, port: int, field: str) -> list[socket.socket]:
@@ -110,24 +127,29 @@ async def _serve(service: Service, config: ServeConfig, sockets: list[list[socke
     if config.admin.admin_port is not None:
         admin = config.admin.admin_host, config.admin.admin_port
         servers.append(server_on(create_admin_app(service), *admin, config, open_ones))
+    on_signals(partial(leave, service, servers))
+    async with AsyncExitStack() as beside:
+        if config.http.grpc_port is not None:
+            from octorec.serve.oip_server import open_inference
+
+            await beside.enter_async_context(open_inference(service))
+        watching = asyncio.create_task(end_if_loading_fails(service, servers))
+        await asyncio.gather(*(server.serve(each) for server, each in zip(servers, sockets, strict=True)))
+        watching.cancel()
+
+
+def on_signals(leave: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `leave` at the first SIGTERM or SIGINT, and end at once at the second."""
     ending: list[asyncio.Task[None]] = []
 
     def on_signal() -> None:
         if ending:
             logger.warning("ended by a second signal")
             end_now(1)
-        ending.append(asyncio.create_task(_drain(service, servers)))
+        ending.append(asyncio.create_task(leave()))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    async with AsyncExitStack() as beside:
-        if config.http.grpc_port is not None:
-            from octorec.serve.oip_server import open_inference
-
-            await beside.enter_async_context(open_inference(service))
-        watching = asyncio.create_task(_end_if_loading_fails(service, servers))
-        await asyncio.gather(*(server.serve(each) for server, each in zip(servers, sockets, strict=True)))
-        watching.cancel()
 
 
 def server_on(app: FastAPI, host: str, port: int, config: ServeConfig, open_ones: Connections | None = None) -> Server:
@@ -139,50 +161,8 @@ def server_on(app: FastAPI, host: str, port: int, config: ServeConfig, open_ones
     return Server(uvicorn.Config(app, host, port, http=protocol, proxy_headers=False, **options), own)  # see `clients`
 
 
-async def _drain(service: Service, servers: list[Server]) -> None:
-    """End the servers: ready says 503 at once; then new requests are refused; the end comes with the last answer.
-
-    Near the limit what is left is refused too. The process ends at the limit, whatever hangs.
-    """
-    logger.info("draining", extra={"accepted": service.accepted})
-    service.state = "ending"
-    await asyncio.sleep(service.config.drain.drain_delay_s)
-    service.drain()
-    _end_at_the_limit(service.left_s)
-    try:
-        async with asyncio.timeout(service.left_s - min(LAST_S, service.left_s * LAST_SHARE)):
-            await service.drained()
-    except TimeoutError:
-        logger.error("ended with requests unanswered", extra={"accepted": service.accepted})
-    if not service.loaded.done():
-        await service.written()
-        end_now(0)  # loading cannot be interrupted, and nothing was accepted
-    if not service.accepted:
-        await _sent(service)
-    await service.give_up()
-    for server in servers:
-        server.should_exit = True
-
-
-async def _sent(service: Service) -> None:
-    """Wait for answers that are being written, and not long for a client that is slow."""
-    for _ in range(round(SENT_S / 0.01)):
-        if not len(service.way_out):
-            return
-        await asyncio.sleep(0.01)
-
-
-def _end_at_the_limit(seconds: float) -> None:
-    def end() -> None:
-        logger.error("ended at the limit of the way out")
-        end_now(1)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-
-
-async def _end_if_loading_fails(service: Service, servers: list[Server]) -> None:
+async def end_if_loading_fails(service: Service, servers: list[Server]) -> None:
+    """End the servers where nothing can be loaded."""
     while service.state == "loading":
         await asyncio.sleep(0.1)
     if service.state == "failed":

@@ -11,7 +11,7 @@ from octorec.engine.batch import ParsedRequest
 from octorec.engine.rank import Ranked
 from octorec.engine.widths import as_width
 from octorec.errors import NonFiniteError
-from octorec.serve.batcher import Batcher
+from octorec.serve.line import Line
 from octorec.serve.metrics import Metrics
 from octorec.serve.pending import Pending
 from octorec.serve.refusal import Refusal
@@ -48,8 +48,8 @@ class Searches:
     again at the widest beam, to count whether they were.
     """
 
-    def __init__(self, batcher: Batcher, metrics: Metrics, repeat_share: float, audit_share: float):
-        self.batcher, self.metrics, self.audit_share = batcher, metrics, audit_share
+    def __init__(self, line: Line, metrics: Metrics, repeat_share: float, audit_share: float):
+        self.line, self.metrics, self.audit_share = line, metrics, audit_share
         self._repeats = DeviceShare(repeat_share)
         self._audits: set[asyncio.Task[None]] = set()
 
@@ -87,7 +87,7 @@ class Searches:
 
     async def _once(self, pending: Pending) -> tuple[Ranked, float]:
         """Return what the device found, and when the event loop got it, by time.monotonic()."""
-        self.batcher.submit(pending)
+        self.line.submit(pending)
         try:
             async with asyncio.timeout(pending.deadline - time.monotonic()):
                 found, row = await pending.future
@@ -98,7 +98,7 @@ class Searches:
         except Exception as error:
             raise Refusal("failed", "the engine failed on this request; the log has the reason") from error
         finally:
-            self.batcher.leave(pending)
+            self.line.leave(pending)
         before = time.monotonic()
         try:
             return found.ranked(row, pending.parsed), before

@@ -1,4 +1,4 @@
-"""The server without its HTTP: an engine's life from loading to draining, and one request's way through it."""
+"""The server without its HTTP: an engine's life from loading to draining."""
 
 import asyncio
 import gc
@@ -6,45 +6,35 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeVar
 
+from octorec.catalog.catalog import Catalog
 from octorec.engine.buckets import Bucket
 from octorec.engine.engine import Engine
 from octorec.engine.prompted import refuse_prompt
-from octorec.engine.rank import Ranked, by_popularity
 from octorec.engine.request import Request
 from octorec.engine.widths import as_width
 from octorec.errors import InputError
 from octorec.serve.batcher import Batcher
 from octorec.serve.config import ServeConfig
 from octorec.serve.encode import encode_answer
-from octorec.serve.experiment import Running, begin
+from octorec.serve.experiment import begin
 from octorec.serve.experiment_metrics import ExperimentMetrics
-from octorec.serve.exposure import Exposure, without_unit
+from octorec.serve.front import Front
 from octorec.serve.guard import GuardTask
 from octorec.serve.loads import beside
 from octorec.serve.metrics import Metrics
-from octorec.serve.pending import Pending, Serving
-from octorec.serve.recent import Recent
-from octorec.serve.refusal import Refusal, invalid
-from octorec.serve.schemas import RecommendRequest
-from octorec.serve.searches import Searches
-from octorec.serve.tokens import CALLER
+from octorec.serve.pending import Serving
 from octorec.serve.variants import Answering, Variants, about_variant
-from octorec.serve.way_out import SHUTTING_DOWN, WayOut
 
 logger = logging.getLogger(__name__)
 STOP_S = 5.0  # for the device thread to end; what was accepted has been waited for before
 LEAST_S = 0.1  # of it, whatever is left of the way out
 SWITCH_S = 1e-4  # the device thread gets the interpreter back this soon from a busy event loop, not after 5 ms
 SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm-up is stuck
-Made = TypeVar("Made")
-Encode = Callable[[Ranked, Serving], Made]
 
 
-class Service:
+class Service(Front):
     """A Service serves what `make_engine` loads; `start` runs that and warms the engine up in the background.
 
     variants: of the experiment to run; None for none. running, guard: that experiment, once every variant is
@@ -54,29 +44,17 @@ class Service:
     def __init__(
         self, make_engine: Callable[[], Engine], model: str, config: ServeConfig, variants: Variants | None = None
     ):
-        self.config, self.metrics, self.model = config, Metrics(), model
-        self.state: Literal["loading", "ready", "ending", "draining", "failed"] = "loading"
-        self.error: Exception | None = None  # why loading failed
+        metrics = Metrics()
         self.batcher = Batcher(
-            config.batch.max_queued_requests,
+            config.batch.most_queued(1, config.http.max_list),  # until the engine is known
             config.batch.max_queue_delay_ms / 1e3,
             config.batch.stuck_after_s,
             config.engine.unknown_items == "drop",
-            self.metrics,
+            metrics,
         )
-        shares = config.batch.max_repeat_share, config.batch.audit_share
-        self.searches = Searches(self.batcher, self.metrics, *shares)
-        self.recent = Recent(config.admin)
-        self.accepted = 0  # requests that are owed an answer
+        super().__init__(model, config, metrics, self.batcher, variants)
         self.stopped = True  # False once the device thread would not end
-        self.way_out = WayOut()
-        self.writing = False  # to the record of an experiment
-        self.variants = variants
-        self.running: Running | None = None
-        self.guard: GuardTask | None = None
-        self.domains: dict[Engine, Serving] = {}  # what answers for further domains of a model
         self._make_engine = make_engine
-        self._ends_at: float | None = None  # when draining is to be done
 
     async def start(self) -> None:
         """Begin to load; `loaded` is done when the service is ready or has failed."""
@@ -93,169 +71,19 @@ class Service:
         if self.running is not None:
             await self.running.close(self.left_s)
 
-    def drain(self) -> None:
-        """Take no further requests."""
-        self.state = "draining"
-        if self._ends_at is None:
-            self._ends_at = time.monotonic() + self.config.drain.drain_timeout_s
-
-    @property
-    def left_s(self) -> float:
-        """Return the seconds that are left of the way out, once `drain` was called."""
-        assert self._ends_at is not None
-        return max(0.0, self._ends_at - time.monotonic())
-
-    async def drained(self) -> None:
-        while self.accepted:
-            await asyncio.sleep(0.02)
-
-    async def written(self) -> None:
-        """Wait until nothing is being written to the record of an experiment."""
-        while self.writing:
-            await asyncio.sleep(0.02)
-
-    async def give_up(self) -> None:
-        """Refuse what is still open: requests that wait or run, then whatever else the ports have."""
-        self.way_out.unanswered += self.accepted
-        self.batcher.give_up(Refusal("draining", SHUTTING_DOWN))
-        for _ in range(10):  # they are told by their own handlers
-            await asyncio.sleep(0.01)
-        self.way_out.give_up()
-
-    @property
-    def serving(self) -> Serving:
-        assert self.batcher.serving is not None
-        return self.batcher.serving
-
     @property
     def engines(self) -> list[Engine]:
         """Whose catalogs hold the items that answers may have, the server's own first."""
         others = () if self.running is None or self.running.over else self.batcher.others
         return [one.engine for one in (self.serving, *others)]
 
-    @property
-    def not_live(self) -> str | None:
-        """Return why the process should be ended, or None."""
-        if self.state == "failed":
-            return f"loading failed: {self.error}"
-        return None if self.state == "loading" else self.batcher.stuck
-
-    @property
-    def not_ready(self) -> str | None:
-        """Return why no request should be sent here, or None."""
-        return self.not_live or (None if self.state == "ready" else self.state)
+    async def announce(self, serving: Serving, catalog: Catalog) -> None:
+        """Tell other processes what is to answer from a switch on; here there are none."""
 
     def now_serving(self, serving: Serving) -> None:
         """Set what answers from the next batch on; called on the device thread."""
         self.batcher.serving = serving
         self.metrics.now_serving(serving.model, serving.engine.catalog.version)
-
-    def refuse_early(self, client: str, deadline_ms: float | None = None) -> None:
-        """Raise a Refusal where a further request of a client would only be refused later; before more work on it.
-
-        deadline_ms: the request's, as far as it is known; None before its body is read.
-        """
-        self.refuse_unless_ready()
-        self.batcher.refuse_if_full(client)
-        if deadline_ms is not None and self.batcher.waiting:
-            self.batcher.refuse_if_late(client, time.monotonic() + deadline_ms / 1e3)
-
-    async def answer(
-        self,
-        asked: RecommendRequest,
-        request_id: str,
-        encode: Encode[Made],
-        exposure: Exposure | None = None,
-        client: str = "",
-    ) -> tuple[Made, dict[str, float]]:
-        """Return what `encode` makes of the answer to a checked request, and its stages in ms, or raise a Refusal.
-
-        encode: is given what answered too. exposure: says which variant answers. client: whose turn it takes in the
-        queue.
-        """
-        self.refuse_unless_ready()
-        self.accepted += 1
-        try:
-            return await self._answer(self._accept(asked, request_id, exposure, client), encode, exposure)
-        finally:
-            self.accepted -= 1
-
-    async def _answer(
-        self, pending: Pending, encode: Encode[Made], exposure: Exposure | None
-    ) -> tuple[Made, dict[str, float]]:
-        if pending.parsed.source == "popularity":
-            before = pending.started = pending.finished = time.monotonic()
-            ranked = await asyncio.to_thread(by_popularity, pending.parsed)  # may look at every item of a catalog
-        else:
-            ranked, pending, before = await self.searches.search(pending)
-            self.recent.add(pending.request)
-        if exposure is not None:
-            exposure.ranked = ranked
-        if not ranked.complete:
-            await asyncio.to_thread(lambda: ranked.notes)  # counts items, once for each union of sets
-        made = encode(ranked, pending.serving)
-        now = time.monotonic()
-        stages = {"queue": pending.queue_s, "device": pending.device_s, "encode": now - before}
-        for stage, seconds in stages.items():
-            self.metrics.stage.labels(stage).observe(seconds)
-        if not ranked.complete:
-            self.metrics.incomplete.inc()
-        milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
-        return made, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3}
-
-    def _accept(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None, client: str) -> Pending:
-        """Check a request against what answers now, unless the queue is full."""
-        self.batcher.refuse_if_full(client)
-        arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
-        engine = serving.engine
-        width: Any = asked.beam_width
-        user = asked.user
-        if exposure is not None:
-            serving = exposure.answering.serving
-            width = exposure.answering.beam_width if width is None else width
-        try:
-            if self.config.ab.unit_field in user:
-                user = without_unit(user, self.config, serving.engine)
-            scope = "" if self.config.engine.prefix_shared else CALLER.get()
-            request = replace(self._with_defaults(asked.request(width, user)), scope=scope)
-            serving = self.domains.get(engine.of(request), serving) if self.domains else serving
-            parsed = serving.engine.parse(request, self.batcher.drop_unknown)
-        except InputError as error:
-            raise invalid(error) from None
-        if self.config.http.show_prompt and parsed.tokens is not None and engine.prompts is not None:
-            shown = {"request_id": request_id, "prompt": engine.prompts.describe(parsed.tokens)}
-            logger.info("prompt", extra=shown)
-        deadline = arrived + (asked.deadline_ms or self.config.batch.default_deadline_ms) / 1e3
-        future = asyncio.get_running_loop().create_future()
-        return Pending(request, serving, parsed, deadline, future, arrived, arrived, client=client)
-
-    def _with_defaults(self, request: Request) -> Request:
-        """Return a request with the server's domain and task where it names none; text and ids may end with a domain's
-        begin token."""
-        own, changes = self.config.engine, dict[str, Any]()
-        if own.domain is not None and not request.domain and request.prompted in (None, "messages"):
-            changes["domain"] = own.domain
-        if own.task is not None and request.task is None and request.prompted is None:
-            changes["task"] = own.task
-        return replace(request, **changes) if changes else request
-
-    def _check_defaults(self, engine: Engine) -> None:
-        """Refuse a domain or task of the settings that `engine` would refuse in each request."""
-        asked = self._with_defaults(Request())
-        if engine.prompts is None:
-            refuse_prompt(asked)
-            return
-        if asked.domain:
-            engine.prompts.domain_of(asked.domain)
-        if asked.task is not None:
-            engine.prompts.require_task(asked.task, asked.domain)
-
-    def refuse_unless_ready(self) -> None:
-        """Refuse what comes while the server loads or shuts down."""
-        if self.state == "draining":
-            raise Refusal("draining", SHUTTING_DOWN)
-        if self.state not in ("ready", "ending"):
-            raise Refusal("not_ready", "the server is still loading")
 
     async def warm_up(self, engine: Engine) -> None:
         """Make every bucket of `engine` ready; on a GPU one by one between batches, as nothing may run beside a
@@ -283,6 +111,8 @@ class Service:
             others += tuple(self.domains.values())
             waits = lambda: self.batcher.running, lambda: self.batcher.waiting
             self.metrics.watch(*waits, self._prefix_bytes, engine.device.type == "cuda")
+            await self.announce(serving, engine.catalog)
+            self.batcher.queue.most = self.config.batch.most_queued(max_batch, self.config.http.max_list)
             self.batcher.start(serving, max_batch, asyncio.get_running_loop(), others)
             self.now_serving(serving)
             for one in (engine, *self.domains):
@@ -320,6 +150,17 @@ class Service:
         self.running.switch.look()
         self.guard = GuardTask(self.running)
         self.guard.start()
+
+    def _check_defaults(self, engine: Engine) -> None:
+        """Refuse a domain or task of the settings that `engine` would refuse in each request."""
+        asked = self._with_defaults(Request())
+        if engine.prompts is None:
+            refuse_prompt(asked)
+            return
+        if asked.domain:
+            engine.prompts.domain_of(asked.domain)
+        if asked.task is not None:
+            engine.prompts.require_task(asked.task, asked.domain)
 
     def _loaded_engine(self) -> tuple[Engine, int]:
         engine = self._make_engine()
