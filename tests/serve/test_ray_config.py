@@ -20,9 +20,9 @@ def options(**given: Any) -> RayOptions:
 @pytest.mark.parametrize(
     ("settings", "most"),
     [
-        ({}, 256 + 2 * 32),
-        ({"batch_sizes": (1, 128)}, 256 + 2 * 128),
-        ({"batch_sizes": (1, 128), "max_batch_size": 64}, 256 + 2 * 64),
+        ({}, 4 * 32 + 2 * 32),
+        ({"batch_sizes": (1, 128)}, 4 * 128 + 2 * 128),
+        ({"batch_sizes": (1, 128), "max_batch_size": 64}, 4 * 64 + 2 * 64),
         ({"max_queued_requests": 1000, "batch_sizes": (512,)}, 1000 + 2 * 512),
     ],
 )

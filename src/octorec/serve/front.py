@@ -160,7 +160,8 @@ class Front:
             ranked = await asyncio.to_thread(by_popularity, pending.parsed)  # may look at every item of a catalog
         else:
             ranked, pending, before = await self.searches.search(pending)
-            self.recent.add(pending.request)
+            if pending.request is not None:
+                self.recent.add(pending.request)
         if exposure is not None:
             exposure.ranked = ranked
         if not ranked.complete:

@@ -49,13 +49,14 @@ def of_deployment(config: ServeConfig, options: RayOptions) -> dict[str, Any]:
     refused; Ray's default of 5 would leave every batch nearly empty.
     """
     batch = config.batch.max_batch_size or (config.engine.batch_sizes or DEFAULT_BATCH_SIZES)[-1]
+    queued = config.batch.most_queued(batch, config.http.max_list)
     scaling: dict[str, Any] = {"min_replicas": options.min_replicas, "max_replicas": options.max_replicas}
     scaling |= {"target_ongoing_requests": batch, "upscale_delay_s": UP_S, "downscale_delay_s": DOWN_S}
     fixed = options.min_replicas == options.max_replicas
     actor = {"num_cpus": options.replica_cpus} | ({"num_gpus": 1} if config.engine.device == "cuda" else {})
     return {
-        "max_ongoing_requests": config.batch.max_queued_requests + BATCHES * batch,
-        "max_queued_requests": config.batch.max_queued_requests,
+        "max_ongoing_requests": queued + BATCHES * batch,
+        "max_queued_requests": queued,
         "backpressure_config": {"status_code": 503, "retry_after_s": 1},
         **({"num_replicas": options.min_replicas} if fixed else {"autoscaling_config": scaling}),
         "ray_actor_options": actor,
