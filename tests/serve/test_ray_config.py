@@ -18,19 +18,21 @@ def options(**given: Any) -> RayOptions:
 
 
 @pytest.mark.parametrize(
-    ("settings", "most"),
+    ("settings", "queued", "batch"),
     [
-        ({}, 4 * 32 + 2 * 32),
-        ({"batch_sizes": (1, 128)}, 4 * 128 + 2 * 128),
-        ({"batch_sizes": (1, 128), "max_batch_size": 64}, 4 * 64 + 2 * 64),
-        ({"max_queued_requests": 1000, "batch_sizes": (512,)}, 1000 + 2 * 512),
+        ({}, 4 * 32, 32),
+        ({"batch_sizes": (1, 128)}, 4 * 128, 128),
+        ({"batch_sizes": (1, 128), "max_batch_size": 64}, 4 * 64, 64),
+        ({"max_queued_requests": 1000, "batch_sizes": (512,)}, 1000, 512),
     ],
 )
-def test_a_replica_is_sent_what_fills_its_queue_and_its_batches(settings: dict[str, Any], most: int) -> None:
+def test_a_replica_is_sent_what_fills_its_queue_and_its_batches(
+    settings: dict[str, Any], queued: int, batch: int
+) -> None:
     made = of_deployment(ServeConfig.of(**settings), options(max_replicas=3))
-    assert made["max_ongoing_requests"] == most
-    assert made["max_ongoing_requests"] > made["max_queued_requests"] == settings.get("max_queued_requests", 256)
-    assert made["autoscaling_config"]["target_ongoing_requests"] == (most - made["max_queued_requests"]) / 2
+    assert made["max_queued_requests"] == queued
+    assert made["max_ongoing_requests"] == queued + 2 * batch
+    assert made["autoscaling_config"]["target_ongoing_requests"] == batch
     assert "num_replicas" not in made
 
 
