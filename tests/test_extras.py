@@ -17,6 +17,7 @@ MODULES = {
     "grpcio-health-checking": "grpc_health",
     "prometheus-client": "prometheus_client",
     "protobuf": "google",
+    "pyzmq": "zmq",
     "ray[serve,data]": "ray",
     "sgl-deep-gemm": "deep_gemm",
 }  # named unlike their distributions

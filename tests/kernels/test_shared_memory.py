@@ -23,6 +23,7 @@ import test_self_attention
 import test_swiglu
 
 from octorec import kernels
+from octorec.kernels.products import HOPPER
 
 Launch = tuple[Callable[..., Any], tuple[Any, ...]]
 LAUNCHES: dict[str, Launch] = {
@@ -48,9 +49,8 @@ LAUNCHES: dict[str, Launch] = {
     "SwiGLU": (test_swiglu.launch, (16384, 5632, "token")),
     "cast": (test_maybe_quantize.launch, ((54, 2816, 1408), "block")),
 }
-HOPPERS: dict[str, Launch] = {  # kernels that no other card has
-    "prompts, warps apart": (test_prefill_attention.launch, ("1.7B", "group", None, True)),
-    "log-norm, warps apart": (test_log_norm.launch, (2048, 151_939, 2048, None, True)),
+HOPPERS: dict[str, Launch] = {  # which serve this card where a tiling is asked for
+    "prompts, warps together": (test_prefill_attention.launch, ("1.7B", "group", HOPPER.attention))
 }
 FAST = [(120, "cross-attention (512, 11, 128, False) group")]
 SLOW = [(c, name) for c in sm90.MAX_SHARED for name in LAUNCHES if (c, name) not in FAST]

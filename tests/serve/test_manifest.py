@@ -1,6 +1,7 @@
 """A manifest is read whole or refused by its field, and changed without losing what another said before."""
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,24 @@ def test_ids_of_a_file_and_of_flags(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("a\nb\n")
     assert ids([f"@{tmp_path}/f", "c"], "withdraw") == {"a", "b", "c"}
     assert ids(None, "withdraw") == set()
+
+
+def test_two_threads_of_a_process_that_write_at_once_leave_a_whole_file(tmp_path: Path) -> None:
+    path, said = str(tmp_path / "manifest.json"), Followed("a", 1, "one", "one", 0, None)
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.is_set():
+            manifest.say_followed(path, said)
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            assert {one.replica for one in manifest.read_followed(path)} <= {"a"}
+    finally:
+        over.set()
+        for writer in writers:
+            writer.join()

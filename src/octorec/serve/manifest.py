@@ -1,7 +1,7 @@
 """A manifest says what all replicas serve: versions, withdrawn items, the experiment. It lies where each reads it."""
 
-import os
 import re
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -167,7 +167,7 @@ def _write(path: str, raw: bytes) -> None:
             files.pipe_file(name, raw)  # a store of objects has the old one or the new one
             return
         files.makedirs(str(PurePosixPath(name).parent), exist_ok=True)
-        scratch = f"{name}.{os.getpid()}.new"
+        scratch = f"{name}.{secrets.token_hex(8)}.new"  # two threads of a process may write at once
         files.pipe_file(scratch, raw)
         files.mv(scratch, name)  # a rename within one folder
     except Exception as error:
