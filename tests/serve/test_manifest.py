@@ -1,8 +1,8 @@
 """A manifest is read whole or refused by its field, and changed without losing what another said before."""
 
 import json
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -107,20 +107,15 @@ def test_ids_of_a_file_and_of_flags(tmp_path: Path) -> None:
 
 def test_two_threads_of_a_process_that_write_at_once_leave_a_whole_file(tmp_path: Path) -> None:
     path, said = str(tmp_path / "manifest.json"), Followed("a", 1, "one", "one", 0, None)
-    over = threading.Event()
+    end = time.monotonic() + 0.5
 
     def write() -> None:
-        while not over.is_set():
+        while time.monotonic() < end:
             manifest.say_followed(path, said)
 
-    writers = [threading.Thread(target=write) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    try:
-        end = time.monotonic() + 0.5
+    with ThreadPoolExecutor() as threads:
+        writers = [threads.submit(write) for _ in range(2)]
         while time.monotonic() < end:
             assert {one.replica for one in manifest.read_followed(path)} <= {"a"}
-    finally:
-        over.set()
         for writer in writers:
-            writer.join()
+            writer.result()
