@@ -77,6 +77,7 @@ def test_the_process_ends_within_its_limit_with_1_where_requests_are_left(checkp
     limit_s = 4.0
     program = command(sys.executable, str(checkpoint))[1:3]
     flags = ("--beam-widths", "16", "--default-beam-width", "16", "--batch-sizes", "1,4", "--no-log-requests")
+    flags += ("--max-queued-requests", "256")
     server = Process(checkpoint, *flags, "--drain-timeout-s", str(limit_s), program=program)
     port = server.line("listening")["port"]
     server.line("ready")

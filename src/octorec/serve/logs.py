@@ -30,7 +30,8 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
         line: dict[str, Any] = {"time": at, "level": record.levelname.lower(), "message": record.getMessage()}
-        line |= {name: value for name, value in vars(record).items() if name not in LOG_RECORD_FIELDS}
+        more = {name: value for name, value in vars(record).items() if name not in LOG_RECORD_FIELDS}
+        line |= {name: value for name, value in more.items() if not name.startswith("_")}  # Ray adds some of its own
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)[-LONGEST_LINE // 4 :]
         text = orjson.dumps(line, default=str).decode()

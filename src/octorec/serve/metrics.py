@@ -48,9 +48,10 @@ class Metrics:
         self.prefixes = Counter("prefix_lookups", "Prompts by whether their beginning was kept.", ["outcome"], **of)
         self.prefix_tokens = Counter("prefix_tokens", "Tokens of prompts, cached or computed.", ["source"], **of)
         self.operations = Counter("admin_operations", "Operations by outcome.", ["operation", "outcome"], **of)
-        self.refresh_overlap = Gauge("refresh_overlap", "Share of items of the newest comparison of weights.", **of)
-        self.refresh_drift = Gauge("refresh_drift", "Mean drift of the newest comparison of weights, in nats.", **of)
-        self.refresh_paused = Gauge("refresh_pause_seconds", "The newest refresh: for which no batch ran.", **of)
+        last = {**of, "multiprocess_mode": "livemostrecent"}
+        self.refresh_overlap = Gauge("refresh_overlap", "Share of items of the newest comparison of weights.", **last)
+        self.refresh_drift = Gauge("refresh_drift", "Mean drift of the newest comparison of weights, in nats.", **last)
+        self.refresh_paused = Gauge("refresh_pause_seconds", "The newest refresh: for which no batch ran.", **last)
         for gauge in (self.refresh_overlap, self.refresh_drift, self.refresh_paused):
             gauge.set(math.nan)  # until there was one
         live = {**of, "multiprocess_mode": "livesum"}  # of HTTP workers: a sum over those that run
