@@ -216,7 +216,14 @@ def test_a_wrong_file_is_refused(text: str, said: str, tmp_path: Path) -> None:
 
 def test_log_lines_are_json_with_what_came_along() -> None:
     record = logging.getLogger("x").makeRecord(
-        "x", logging.INFO, "file", 1, "a %s", ("request",), None, extra={"request_id": "r1", "path": Path("/a"), "_ns": 1}
+        "x",
+        logging.INFO,
+        "file",
+        1,
+        "a %s",
+        ("request",),
+        None,
+        extra={"request_id": "r1", "path": Path("/a"), "_ns": 1},
     )
     line = json.loads(JsonFormatter().format(record))
     assert line.pop("time").endswith("Z")
