@@ -65,6 +65,11 @@ class Policy:
         self.buckets.beams_of(widths)
         return widths
 
+    @property
+    def default_beams(self) -> Widths:
+        """Return the beams of a batch whose requests name none, nor many items."""
+        return self.buckets.beams_of(self.widths(None, 1))
+
     def wider(self, widths: Widths, scores: Sequence[float], k: int) -> Widths | None:
         """Return the beams to repeat a search with that found `scores`, best first, and was not certified.
 

@@ -115,9 +115,9 @@ class Batcher:
         serving = self.serving
         if serving is None or not (self.running or self.queue):
             return
-        policy = serving.engine.policy
-        beams = policy.buckets.beams_of(policy.widths(None, 1) if widths is None else widths)
-        now, wait = time.monotonic(), self._wait(serving.engine, client, beams)
+        engine = serving.engine
+        beams = engine.policy.default_beams if widths is None else engine.policy.buckets.beams_of(widths)
+        now, wait = time.monotonic(), self._wait(engine, client, beams)
         if now + wait > deadline:
             left = max(0.0, deadline - now)
             said = f"an answer would take {wait:.2f} s, of which the deadline leaves {left:.2f} s"
@@ -136,7 +136,7 @@ class Batcher:
         """Return what says when a further request with the default's beams would be answered; see `workers.board`."""
         assert self.serving is not None
         engine = self.serving.engine
-        beams = engine.policy.buckets.beams_of(engine.policy.widths(None, 1))
+        beams = engine.policy.default_beams
         most, pace = min(self.max_batch, engine.policy.buckets.most(beams)), self.pace(engine)
         one, whole = (pace.expected(beams, _rows(engine, requests, beams)) for requests in (1, most))
         return {"free_at": self._free_at, "lag": self._lag, "rows": most, "one_s": one, "whole_s": whole}
@@ -150,7 +150,7 @@ class Batcher:
         serving = self.serving
         wait = 0.0
         if serving is not None:
-            beams = serving.engine.policy.buckets.beams_of(serving.engine.policy.widths(None, 1))
+            beams = serving.engine.policy.default_beams
             wait = self._wait(serving.engine, "", beams) / 2  # by then half of the places are free
         return Refusal("queue_full", f"{self.queue.most} requests are waiting already", retry_after_s=wait)
 
