@@ -66,22 +66,25 @@ def _order(row: QwenWanted) -> tuple[Any, ...]:
 def beside() -> str:
     """All systems of the last run that measured stock PyTorch, those that failed too."""
     rows: list[QwenRunRow] = [*recorded(SPEED, QwenSpeedRow), *recorded(SPEED, QwenSpeedFailure)]
-    runs = [row.run for row in rows if row.system.startswith("stock")]
-    if not runs:
+    if (run := _with_stock(rows)) is None:
         return nothing("qwen_stock")
-    mine = sorted((row for row in rows if row.run == max(runs)), key=lambda row: (_order(row)[:4], row.system))
+    mine = sorted((row for row in rows if row.run == run), key=lambda row: (_order(row)[:4], row.system))
     lines = [[called(row), row.system.replace("octorec", "OctoRec"), *_result(row)] for row in mine]
     return table(["batch", "system", "ms", "requests/s", "MFU"], lines) + "\n\n" + where(mine[-1])
+
+
+def _with_stock(rows: Iterable[QwenRunRow]) -> str | None:
+    """The last run that measured stock PyTorch."""
+    return max((row.run for row in rows if row.system.startswith("stock")), default=None)
 
 
 def line() -> str:
     """The main shape of that run, for README.md: each system and precision that answered."""
     rows = recorded(SPEED, QwenSpeedRow)
-    runs = [row.run for row in rows if row.system.startswith("stock")]
-    if not runs:
+    if (run := _with_stock(rows)) is None:
         return nothing("qwen_stock")
     shape = FP8.batch, FP8.beam, FP8.context
-    mine = [row for row in rows if row.run == max(runs) and (row.batch, row.beam, row.context) == shape]
+    mine = [row for row in rows if row.run == run and (row.batch, row.beam, row.context) == shape]
     mine = [row for row in mine if "no trie" not in row.system]
     cells = [
         [
