@@ -224,9 +224,7 @@ class Qwen(nn.Module):
         wanted [n]: the tokens whose stream is returned, one of each request first; None: all.
         """
         spans, last = packed.spans, len(self.model.layers) - 1
-        count = spans.queries
-        one_each = torch.arange(len(count), dtype=count.dtype, device=count.device)
-        of_last = spans if wanted is None else spans._replace(queries=one_each)
+        of_last = spans if wanted is None else _one_each(spans)
 
         def attend(place: int, q: Tensor, keys: Tensor, values: Tensor) -> Operand:
             quantize_to = self._attention(place).o_proj.input_granularity
@@ -253,6 +251,12 @@ class Qwen(nn.Module):
         if self.config.sids.scores_over == "level":
             return Logits(values)
         return Logits(values, self.ops.log_norm(h, self.head).unflatten(0, (batch, -1)))
+
+
+def _one_each(spans: Spans) -> Spans:
+    """Return the spans of one query a request."""
+    count = spans.queries
+    return spans._replace(queries=torch.arange(len(count), dtype=count.dtype, device=count.device))
 
 
 def _by_layer(pool: Tensor) -> list[tuple[Tensor, Tensor]]:
