@@ -10,7 +10,9 @@ from torch import Tensor
 
 from octorec.engine.engine import Engine, EngineConfig
 from octorec.engine.request import Request
+from octorec.engine.search import forced
 from octorec.errors import NonFiniteError
+from octorec.kernels.ops import Beams
 from octorec.models.model import Choose, Force, Logits
 
 SIZES = (6, 5, 4)
@@ -88,3 +90,11 @@ def test_nan_in_the_vocabularys_norm_is_told() -> None:
 def test_a_norm_below_the_levels_own_counts_as_it() -> None:
     below, own = (engine(Tokens(outside=outside)).recommend([Request(["i3"], k=5)])[0] for outside in (-1e-3, 0.0))
     assert below.scores == own.scores
+
+
+@pytest.mark.parametrize("ranked", [False, True])
+def test_beams_that_a_step_forces_lie_as_kernels_read_them(ranked: bool) -> None:
+    nodes = torch.arange(6).view(2, 3)
+    given = Beams(torch.rand(2, 3), nodes, nodes, nodes, torch.zeros(2))
+    found = forced(given, Logits(torch.rand(2, 3, 1)), Force(0, scored=True), ranked)
+    assert all(each.is_contiguous() for each in found)
