@@ -1,6 +1,8 @@
 """A replica does what the manifest says, refuses what it cannot do as a whole, and says why where all can read it."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +19,7 @@ from octorec.errors import InputError
 from octorec.serve.config import ServeConfig
 from octorec.serve.encode import encode_answer, with_timings
 from octorec.serve.follower import Follower
-from octorec.serve.manifest import Followed, Manifest, change_manifest, read_followed, write_manifest
+from octorec.serve.manifest import Followed, Manifest, change_manifest, read_followed, say_followed, write_manifest
 from octorec.serve.replica import started
 from octorec.serve.schemas import RecommendRequest
 from tests.serve.served import make_catalog, run, save_checkpoint, until
@@ -208,6 +210,27 @@ def test_a_replica_that_ended_is_not_listed(root: Path) -> None:
             await one.follower.look()
             assert [said.replica for said in read_followed(str(root / "manifest.json"))] == ["a"]
             assert replace(one.follower.wanted) == Manifest()
+        assert read_followed(str(root / "manifest.json")) == []
+
+    run(test())
+
+
+def test_what_a_replica_was_about_to_say_is_not_written_after_its_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def slow(path: str, said: Followed) -> None:
+        begun.set()
+        time.sleep(0.2)
+        say_followed(path, said)
+        ended.set()
+
+    async def test() -> None:
+        monkeypatch.setattr("octorec.serve.follower.say_followed", slow)
+        async with replica(root):
+            await until(begun.is_set, "it writes")
+        await until(ended.is_set, "it has written")
         assert read_followed(str(root / "manifest.json")) == []
 
     run(test())

@@ -5,6 +5,7 @@ What cannot be followed changes nothing in what answers; the replica says why be
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,6 +51,8 @@ class Follower:
         self._retry_at = 0.0
         self._reloaded = first.generation
         self._said: Followed | None = None
+        self._telling = threading.Lock()  # a write that was given up goes on in its thread
+        self._ended = False
         self._loading: asyncio.Task[None] | None = None
         self._following: asyncio.Task[None] | None = None
         of: Any = {"namespace": "octorec", "registry": service.metrics.registry}
@@ -71,7 +74,7 @@ class Follower:
             if task is not None:
                 task.cancel()
         with suppress(Exception):
-            await self._reach(partial(forget_followed, self.path, self.replica))
+            await self._reach(self._forget)
 
     async def look(self) -> None:
         """Read the manifest and do what is new in it; loads go on after this returns."""
@@ -169,12 +172,22 @@ class Follower:
         if self._said is not None and _same(said, self._said) and said.time - self._said.time < SAY_EVERY_S:
             return
         try:
-            await self._reach(partial(say_followed, self.path, said))
+            await self._reach(partial(self._tell, said))
         except (InputError, Refusal) as error:
             self._fault("say", str(error))
         else:
             self._said = said
             self._faults.pop("say", None)
+
+    def _tell(self, said: Followed) -> None:
+        with self._telling:
+            if not self._ended:
+                say_followed(self.path, said)
+
+    def _forget(self) -> None:
+        with self._telling:
+            self._ended = True
+            forget_followed(self.path, self.replica)
 
     async def _reach(self, work: Callable[[], Made]) -> Made:
         """Return what `work()` gives, which may hang on the shared folder."""
