@@ -64,6 +64,7 @@ class Asking:
             made, milliseconds = await self.service.answer(asked, request_id, encoded, exposure, client)
         except Refusal as refusal:
             self._ended(refusal.outcome, refusal, request_id, start, exposure)
+            await self.door.held(client, refusal)
             return Ended(request_id, refusal)
         except asyncio.CancelledError:
             self._ended("cancelled", None, request_id, start, exposure)

@@ -67,7 +67,7 @@ class Compatible:
         return Response(_json(found[0]), 200, headers, "application/json")
 
     async def _read(self, http: Request) -> tuple[str, Asked]:
-        self.asking.door.tokens.check(http)
+        await self.asking.door.holder_of(http)
         self.asking.service.refuse_unless_ready()
         engine = self.asking.service.serving.engine
         if engine.prompts is None:

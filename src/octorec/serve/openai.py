@@ -56,7 +56,7 @@ def openai_routes(app: FastAPI, asking: Asking) -> None:
     @app.get("/v1/models", **about, responses=others_problems(500, 503))
     async def list_models(request: Request) -> ModelList:
         """Name the model that is served."""
-        asking.door.tokens.check(request)
+        await asking.door.holder_of(request)
         asking.service.refuse_unless_ready()
         serving = asking.service.serving
         longest = None if serving.engine.prompts is None else serving.engine.longest
