@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
+import random
 import re
 import time
-import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
@@ -108,4 +108,4 @@ class Asking:
 def request_id_of(http: Request) -> str:
     """Return the id that a request's header gives it, else a new one."""
     given = http.headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"

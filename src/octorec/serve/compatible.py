@@ -73,7 +73,6 @@ class Compatible:
         if engine.prompts is None:
             raise Refusal("not_found", f"{http.url.path}: {NO_PROMPTS}")
         client, raw = await self.asking.door.enter(http)
-        self.asking.door.refuse_late(client, raw)
         asked = self.read(raw, engine)
         if not 1 <= len(asked.requests) <= self.config.http.max_list:
             field = asked.names.get("text", "prompt")

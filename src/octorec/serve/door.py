@@ -25,7 +25,14 @@ class Door:
     async def enter(self, http: Request) -> tuple[str, object]:
         """Return the client whose request it is, and the decoded body; a Refusal as soon as it is known."""
         client = await self.client_of(http)
-        return client, decoded(await read_body(http, self.options.max_body_bytes, self.options.body_timeout_s))
+        raw = decoded(await read_body(http, self.options.max_body_bytes, self.options.body_timeout_s))
+        if not isinstance(raw, list):  # of a list each is refused by itself
+            try:
+                self.refuse_late(client, raw)
+            except Refusal as refusal:
+                await self.held(client, refusal)
+                raise
+        return client, raw
 
     async def client_of(self, http: Request) -> str:
         """Return the client whose request it is; a Refusal where it has no token or there is no place for it."""
