@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: install demo test test-all test-long check bench bench-gpu clean
+.PHONY: install demo test test-all test-long check docs bench bench-gpu clean
 
 install: .venv/installed
 
@@ -48,6 +48,10 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_house.py
 
+# The site of docs/ into site/, whose pages open from the disk; a link or an anchor that leads nowhere is an error.
+docs: install
+	$(BIN)/python -m mkdocs build --strict
+
 bench: install
 	$(BIN)/python -m benchmarks.quantize
 
@@ -65,4 +69,4 @@ bench-gpu: $(if $(filter .venv-cuda/%,$(CUDA_PYTHON)),.venv-cuda/installed)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-cuda .cache build src/*.egg-info
+	rm -rf .venv .venv-cuda .cache build site src/*.egg-info

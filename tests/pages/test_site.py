@@ -1,0 +1,110 @@
+"""The site of docs/: each page has its place, links and anchors hold, and no page loads anything of another host."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from studies.site.links import OUTSIDE, for_the_site
+from studies.site.reference import PAGES as MADE
+
+ROOT = Path(__file__).parents[2]
+LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
+FOREIGN = re.compile(r"^(?:\w+:)?//")
+
+
+class Settings(yaml.SafeLoader):
+    """The loader reads mkdocs.yml, whose Python names are left out."""
+
+
+Settings.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
+
+
+def pages_of(nav: Any) -> Iterator[str]:
+    """Each page that a part of the navigation names."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for part in nav.values() if isinstance(nav, dict) else nav:
+            yield from pages_of(part)
+
+
+def settings() -> dict[str, Any]:
+    return yaml.load((ROOT / "mkdocs.yml").read_text(), Settings)
+
+
+def test_each_page_has_one_place_in_the_navigation_or_is_listed_as_not_shown() -> None:
+    said = settings()
+    shown = [*pages_of(said["nav"])]
+    hidden = [*said["not_in_nav"].split(), *said["exclude_docs"].split()]
+    there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    there -= {page for page in there if any(page.startswith(name) for name in hidden)}
+    assert len(shown) == len(set(shown))
+    assert set(shown) == there | set(OUTSIDE.values()) | {f"reference/{name}" for name in MADE}
+    assert said["theme"]["font"] is False
+
+
+def test_links_to_pages_files_and_made_pages_hold_on_the_site() -> None:
+    assert for_the_site("[a](docs/exact.md#the-bound)", "index.md") == "[a](exact.md#the-bound)"
+    assert for_the_site("[a](../../CONTRIBUTING.md)", "how-to/embeddings.md") == "[a](../contributing.md)"
+    assert for_the_site("[a script](../tests/conftest.py)", "online.md") == "a script (`tests/conftest.py`)"
+    assert for_the_site("![a](docs/figures/exact.svg)", "index.md") == "![a](figures/exact.svg)"
+    for text in ("[a](nowhere.md)", "[a](#here)", "[a](https://example.org/x)", "```\n[a](../README.md)\n```"):
+        assert for_the_site(text, "exact.md") == text
+    assert for_the_site("That:\n- one\n- two\n", "exact.md") == "That:\n\n- one\n- two\n"
+    assert for_the_site("<!-- rows: x -->\n| a |\n", "exact.md") == "\n| a |\n"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+class Loads(HTMLParser):
+    """Loads collects what a browser fetches for a page, in `found`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "link" and given.get("rel") not in ("canonical", "next", "prev", "alternate"):
+            self.found.append(given.get("href") or "")
+        elif tag in LOADED:
+            self.found.append(given.get(LOADED[tag]) or "")
+
+
+@pytest.mark.slow
+def test_no_page_loads_anything_of_another_host(site: Path) -> None:
+    pages = [*site.rglob("*.html")]
+    assert len(pages) > 50
+    for page in pages:
+        loads = Loads()
+        loads.feed(page.read_text())
+        assert len(loads.found) > 3
+        assert not [found for found in loads.found if FOREIGN.match(found)], page
+        assert 'class="mermaid"' not in page.read_text()  # whose script the theme fetches
+    for style in site.rglob("*.css"):
+        assert not re.search(r"""(?:url\(|@import )["']?(?:\w+:)?//""", style.read_text()), style
+
+
+@pytest.mark.slow
+def test_the_site_has_every_page_and_the_numbers_of_the_rows(site: Path) -> None:
+    for name in pages_of(settings()["nav"]):
+        assert (site / name).with_suffix(".html").exists(), name
+    numbers = (site / "numbers.html").read_text()
+    assert "<table>" in numbers
+    assert "<!-- rows" not in numbers
+    assert "[" not in re.sub(r"<[^>]*>|\[[\d, ]*\]", "", re.findall(r"<td>(.*?)</td>", numbers, re.S)[0])
