@@ -23,8 +23,11 @@ def refuse_encodings(request: Request) -> None:
         codings = ",".join(request.headers.getlist(name)).lower().split(",")
         if not {coding.strip() for coding in codings} <= plain:
             raise Refusal("unsupported_media", f"{name}: send the body as it is", name)
+    content_type = request.headers.get("content-type", "")
+    if ";" not in content_type:  # it has no parameters
+        return
     message = Message()
-    message["content-type"] = request.headers.get("content-type", "")
+    message["content-type"] = content_type
     charset = message.get_param("charset", "utf-8")
     if not isinstance(charset, str) or charset.lower() not in ("utf-8", "utf8", "us-ascii"):
         raise Refusal("unsupported_media", "content-type: send UTF-8", "content-type")

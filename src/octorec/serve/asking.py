@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
+import random
 import re
 import time
-import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,6 +64,7 @@ class Asking:
             made, milliseconds = await self.service.answer(asked, request_id, encoded, exposure, client)
         except Refusal as refusal:
             self._ended(refusal.outcome, refusal, request_id, start, exposure)
+            await self.door.held(client, refusal)
             return Ended(request_id, refusal)
         except asyncio.CancelledError:
             self._ended("cancelled", None, request_id, start, exposure)
@@ -107,4 +108,4 @@ class Asking:
 def request_id_of(http: Request) -> str:
     """Return the id that a request's header gives it, else a new one."""
     given = http.headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"

@@ -67,13 +67,12 @@ class Compatible:
         return Response(_json(found[0]), 200, headers, "application/json")
 
     async def _read(self, http: Request) -> tuple[str, Asked]:
-        self.asking.door.tokens.check(http)
+        await self.asking.door.holder_of(http)
         self.asking.service.refuse_unless_ready()
         engine = self.asking.service.serving.engine
         if engine.prompts is None:
             raise Refusal("not_found", f"{http.url.path}: {NO_PROMPTS}")
         client, raw = await self.asking.door.enter(http)
-        self.asking.door.refuse_late(client, raw)
         asked = self.read(raw, engine)
         if not 1 <= len(asked.requests) <= self.config.http.max_list:
             field = asked.names.get("text", "prompt")

@@ -106,7 +106,7 @@ class Infer:
             raise asyncio.CancelledError from None
 
     async def _answer(self, asked: Request, context: Context, request_id: str) -> bytes:
-        client = self.asking.door.client_of(asked)
+        client = await self.asking.door.client_of(asked)
         if self._open > self.config.http.max_connections:
             raise Refusal("queue_full", f"max_connections = {self.config.http.max_connections} calls are open")
         message = await self._message(context, request_id)

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from starlette.routing import Route
+from fastapi import FastAPI, Request
 
 from octorec.engine.engine import Engine
 from octorec.serve.asking import Asking
 from octorec.serve.beam_schemas import ignored_fields, read_fields
 from octorec.serve.beams import Beams, domain_of_token, request_of, too_few, wanted, width_field
 from octorec.serve.compatible import Asked, Compatible
+from octorec.serve.direct import Answer
 from octorec.serve.documented import token_scheme
 from octorec.serve.openai_schemas import (
     ChatCompletion,
@@ -28,8 +28,8 @@ from octorec.serve.problems import others_answers, others_problems
 NAMES = {"k": "n", "text": "prompt", "input_ids": "prompt"}
 
 
-def openai_routes(app: FastAPI, asking: Asking) -> None:
-    """Add the addresses to the public application."""
+def openai_routes(app: FastAPI, asking: Asking) -> dict[str, Answer]:
+    """Add the addresses to what the public application documents, and return what answers there."""
     config = asking.config.http
     about: dict[str, Any] = {"tags": ["openai"], "dependencies": token_scheme(config.token_file)}
     asks = {**about, "responses": others_answers(500, 503, 504)}
@@ -42,7 +42,7 @@ def openai_routes(app: FastAPI, asking: Asking) -> None:
         A stream has one chunk with all choices, then one with the usage where `stream_options` asks for it. Fields
         that are not obeyed are named in the header X-OctoRec-Ignored.
         """
-        raise AssertionError("a route before it answers")
+        raise AssertionError("answered before; this route is for OpenAPI")
 
     @app.post("/v1/chat/completions", **asks)
     async def create_chat_completion(body: ChatRequest) -> ChatCompletion:
@@ -51,28 +51,21 @@ def openai_routes(app: FastAPI, asking: Asking) -> None:
         A stream has one chunk with all choices, then one with the usage where `stream_options` asks for it. Fields
         that are not obeyed are named in the header X-OctoRec-Ignored.
         """
-        raise AssertionError("a route before it answers")
+        raise AssertionError("answered before; this route is for OpenAPI")
 
     @app.get("/v1/models", **about, responses=others_problems(500, 503))
     async def list_models(request: Request) -> ModelList:
         """Name the model that is served."""
-        asking.door.tokens.check(request)
+        await asking.door.holder_of(request)
         asking.service.refuse_unless_ready()
         serving = asking.service.serving
         longest = None if serving.engine.prompts is None else serving.engine.longest
         card = ModelCard(id=config.model_name, created=started, root=serving.model, max_model_len=longest)
         return ModelList(data=[card])
 
-    for path, read in (("/v1/completions", read_completion), ("/v1/chat/completions", read_chat)):
-        compatible = Compatible(asking, partial(read, asking.config.http.model_name, asking.config.ab.unit_field))
-        app.router.routes.insert(0, Route(path, _answers(compatible), methods=["POST"]))
-
-
-def _answers(compatible: Compatible) -> Any:
-    async def answer(request: Request) -> Response:
-        return await compatible(request)
-
-    return answer
+    reads = {"/v1/completions": read_completion, "/v1/chat/completions": read_chat}
+    given = config.model_name, asking.config.ab.unit_field
+    return {path: Compatible(asking, partial(read, *given)) for path, read in reads.items()}
 
 
 def read_completion(model: str, unit_field: str, raw: object, engine: Engine) -> Asked:

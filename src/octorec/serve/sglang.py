@@ -3,14 +3,14 @@
 import time
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from starlette.routing import Route
+from fastapi import FastAPI
 
 from octorec.engine.engine import Engine
 from octorec.serve.asking import Asking
 from octorec.serve.beam_schemas import ignored_fields, read_fields
 from octorec.serve.beams import Beams, request_of, too_few, width_field
 from octorec.serve.compatible import Asked, Compatible
+from octorec.serve.direct import Answer
 from octorec.serve.documented import token_scheme
 from octorec.serve.problems import others_answers
 from octorec.serve.refusal import Refusal
@@ -20,12 +20,8 @@ PATH = "/generate"
 SAMPLING = "sampling_params"
 
 
-def sglang_routes(app: FastAPI, asking: Asking) -> None:
-    """Add the address to the public application."""
-    compatible = Compatible(asking, read_generate)
-
-    async def answer(request: Request) -> Response:
-        return await compatible(request)
+def sglang_routes(app: FastAPI, asking: Asking) -> dict[str, Answer]:
+    """Add the address to what the public application documents, and return what answers there."""
 
     @app.post(
         PATH,
@@ -38,9 +34,9 @@ def sglang_routes(app: FastAPI, asking: Asking) -> None:
 
         A stream has one event a prompt. Fields that are not obeyed are named in the header X-OctoRec-Ignored.
         """
-        raise AssertionError("the route below answers")
+        raise AssertionError("answered before; this route is for OpenAPI")
 
-    app.router.routes.insert(0, Route(PATH, answer, methods=["POST"]))
+    return {PATH: Compatible(asking, read_generate)}
 
 
 def read_generate(raw: object, engine: Engine) -> Asked:
