@@ -1,10 +1,9 @@
 """The site's pages of reference, made from what the program says of itself: its verbs, settings, HTTP and Python."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import typer
 from annotated_types import Interval
@@ -17,22 +16,22 @@ from octorec.offline.config import OfflineConfig
 from octorec.prove.config import ProveConfig
 from octorec.serve.config import ServeConfig
 from octorec.serve.ray_config import RayOptions
-from octorec.settings import parts_of
+from octorec.settings import LARGE, LARGEST, parts_of
 from octorec.training.config import TrainConfig
+from studies.site.python_page import python
+from studies.site.words import escaped, paragraphs
 
-SETTINGS = {  # a dataclass of settings -> what takes them
-    TrainConfig: "`octorec train`",
-    ServeConfig: "`octorec serve`, as flags or as keys of `--config`",
-    RayOptions: "`octorec ray config`",
-    OfflineConfig: "`octorec recommend-all`",
-    ProveConfig: "`octorec prove`",
-    BenchConfig: "`octorec bench serve`",
-    EngineConfig: "`octorec.load(path, ...)`",
+SETTINGS = {  # a dataclass of settings -> its title, and what takes them
+    ServeConfig: ("The server", "They are flags of `octorec serve`, and keys of its `--config`."),
+    EngineConfig: ("The engine", "They are arguments of `octorec.load(path, ...)`."),
+    TrainConfig: ("Training", "They are flags of `octorec train`."),
+    ProveConfig: ("The proof", "They are flags of `octorec prove`."),
+    OfflineConfig: ("All users, offline", "They are flags of `octorec recommend-all`."),
+    RayOptions: ("Replicas on Ray", "They are flags of `octorec ray config`."),
+    BenchConfig: ("The load tool", "They are flags of `octorec bench serve`."),
 }
-PYTHON = ("octorec.load", "octorec.Engine", "octorec.Request", "octorec.Answer", "octorec.Feature")
-MEMBERS = {"octorec.Engine": "[recommend, score, replace_catalog]"}
-ENTITIES = {"<": "&lt;", "*": "&#42;", "|": "&#124;", "[": "&#91;", "_": "&#95;"}
-SPECIAL = re.compile(r"`[^`|]*`|[<*|\[_]")
+WORDS = {"int": "integer", "float": "number", "str": "text", "boolean": "switch"}  # click's types
+NO_BOUND = (LARGE, LARGE + 1, LARGEST, 2**32 - 1)  # what bounds a number that has no bound of its own
 
 
 def verbs() -> Iterator[tuple[str, Any]]:
@@ -47,33 +46,34 @@ def command_line() -> str:
     """The page of every verb with its arguments and options."""
     said = ["# Command line", "Every verb takes `--help`, which says the same. `octorec --version` shows versions."]
     for name, command in verbs():
-        said += [f"## octorec {name}", _escaped(_paragraphs(command.help or ""))]
+        said += [f"## octorec {name}", *map(escaped, paragraphs(command.help or ""))]
         rows = [_parameter(one) for one in command.params if one.name != "help"]
         said.append(table(["argument or option", "is", "what it does"], rows))
     return "\n\n".join(said) + "\n"
 
 
-def _paragraphs(text: str) -> str:
-    return "\n\n".join(" ".join(part.split()) for part in text.replace("\b", "").split("\n\n"))
-
-
 def _parameter(one: Any) -> list[str]:
     names = [*one.opts, *one.secondary_opts] if one.param_type_name == "option" else [one.name.upper()]
-    kind = one.type.name if not getattr(one, "is_flag", False) else "switch"
+    kind = WORDS.get(one.type.name, one.type.name) if not getattr(one, "is_flag", False) else "switch"
     needed = ", required" if one.required else ", may be repeated" if one.multiple else ""
     default = one.default if one.default not in (None, (), [], "") and not callable(one.default) else None
     help_text = getattr(one, "help", None) or ""
     if default is not None and kind != "switch":
         help_text += f" Default: {default}."
-    return [" ".join(f"`{name}`" for name in names), f"{kind}{needed}", _escaped(help_text)]
+    return [" ".join(f"`{name}`" for name in names), f"{kind}{needed}", escaped(help_text)]
 
 
 def settings() -> str:
     """The page of every dataclass of settings: names, types with bounds, defaults."""
-    said = ["# Settings", "A value is checked where it is given, and refused by its name. Bounds include their ends."]
-    for kind, where in SETTINGS.items():
+    said = [
+        "# Settings",
+        "Each setting is checked where it is given, and a wrong value is refused by the setting's name. As a flag, "
+        "`batch_size` is `--batch-size`. A setting without a text has no flag: it is for Python alone.",
+    ]
+    for kind, (title, where) in SETTINGS.items():
+        said += [f"## {title}", where]
         for part in [*parts_of(kind).values()] or [kind]:
-            said += [f"## {part.__name__}", f"Of {where}. {_escaped(_paragraphs(part.__doc__ or ''))}"]
+            said += [escaped(text) for text in paragraphs(part.__doc__ or "")[:1]]
             said.append(table(["setting", "is", "default", "what it does"], _fields(part)))
     return "\n\n".join(said) + "\n"
 
@@ -85,7 +85,7 @@ def _fields(kind: Any) -> Iterator[list[str]]:
         if default is dataclasses.MISSING:
             default = None if field.default_factory is dataclasses.MISSING else field.default_factory()
         shown = "" if default is None else f"`{default}`"
-        yield [f"`{field.name}`", _kind(hints[field.name]), shown, _escaped(field.metadata.get("help", ""))]
+        yield [f"`{field.name}`", _kind(hints[field.name]), shown, escaped(field.metadata.get("help", ""))]
 
 
 def _kind(hint: Any) -> str:
@@ -95,19 +95,22 @@ def _kind(hint: Any) -> str:
         bounds = next((part for part in parts[1:] if isinstance(part, Interval)), None)
         return _kind(parts[0]) + ("" if bounds is None else _bounds(bounds))
     if origin is tuple:
-        return f"list of {_kind(parts[0])}"
+        return "list" if parts[0] is Any else f"list of {_kind(parts[0])}"
     if origin is Literal:
         return " or ".join(f"`{part}`" for part in parts)
     if parts:
         return " or ".join(_kind(part) for part in parts if part is not NoneType)
-    plain = {int: "integer", float: "number", str: "text", bool: "true or false", Any: "see its text"}
+    plain = {int: "integer", float: "number", str: "text", bool: "true or false", Any: "as its text says"}
     return plain.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def _bounds(interval: Interval) -> str:
     low = f"above {interval.gt:g}" if interval.gt is not None else f"from {interval.ge:g}"
-    high = f"below {interval.lt:g}" if interval.lt is not None else f"at most {interval.le:,}"
-    return f", {low}, {high}"
+    most = interval.le if interval.le is not None else interval.lt
+    if most in NO_BOUND:
+        return f", {low}"
+    number = f"{most:,}" if isinstance(most, int) else f"{most:g}"
+    return f", {low}, {'at most' if interval.le is not None else 'below'} {number}"
 
 
 def http() -> str:
@@ -116,33 +119,49 @@ def http() -> str:
     from octorec.serve.app import create_app
     from octorec.serve.service import Service
 
-    said = ["# HTTP", "The server's own `/openapi.json` and `/docs` have the same. [Serving](../serving.md) says what it means."]
+    said = ["# HTTP", "A server's own `/openapi.json` and `/docs` have the same; [serving](../serving.md) explains it."]
     for title, create in (("Requests", create_app), ("The admin port", create_admin_app)):
-        schema = create(Service(cli.app, "none", ServeConfig.of())).openapi()  # no engine is made for its schema
-        said += [f"## {title}", table(["call", "what it does", "answers"], _calls(schema["paths"]))]
+        service = Service(cli.app, "none", ServeConfig.of())  # no engine is made for its schema
+        service.variants = cast(Any, {})  # so that the calls of experiments are there
+        schema = create(service).openapi()
+        said += [f"## {title}", table(["call", "takes", "status", "what it does"], _calls(schema["paths"]))]
+        said += _more(schema["paths"])
         for name, kind in schema["components"]["schemas"].items():
             if rows := [*_schema_fields(kind)]:
-                said += [f"### {name}", _escaped(_paragraphs(kind.get("description", "")))]
+                said += [f"### {name}", *map(escaped, paragraphs(kind.get("description", "")))]
                 said.append(table(["field", "is", "what it says"], rows))
-    return "\n\n".join(part for part in said if part) + "\n"
+    return "\n\n".join(said) + "\n"
 
 
 def _calls(paths: dict[str, Any]) -> Iterator[list[str]]:
     for path, methods in paths.items():
         for method, call in methods.items():
-            what = call.get("description") or call.get("summary", "")
-            yield [f"`{method.upper()} {path}`", _escaped(_paragraphs(what)), " ".join(call["responses"])]
+            body = call.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+            takes = "" if body is None else _schema_kind(body)
+            yield [f"`{method.upper()} {path}`", takes, ", ".join(call["responses"]), _said(call)[0]]
+
+
+def _more(paths: dict[str, Any]) -> Iterator[str]:
+    """What calls say beyond their first paragraph."""
+    for path, methods in paths.items():
+        for method, call in methods.items():
+            yield from (f"`{method.upper()} {path}`: {text}" for text in _said(call)[1:])
+
+
+def _said(call: dict[str, Any]) -> list[str]:
+    return [escaped(text) for text in paragraphs(call.get("description") or call.get("summary", ""))]
 
 
 def _schema_fields(kind: dict[str, Any]) -> Iterator[list[str]]:
     for name, field in kind.get("properties", {}).items():
         needed = ", required" if name in kind.get("required", ()) else ""
-        yield [f"`{name}`", _schema_kind(field) + needed, _escaped(_paragraphs(field.get("description", "")))]
+        yield [f"`{name}`", _schema_kind(field) + needed, escaped(" ".join(paragraphs(field.get("description", ""))))]
 
 
 def _schema_kind(field: dict[str, Any]) -> str:
     if "$ref" in field:
-        return field["$ref"].rpartition("/")[2]
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
     if options := field.get("anyOf", field.get("oneOf", field.get("allOf"))):
         return " or ".join(dict.fromkeys(_schema_kind(one) for one in options))
     if field.get("type") == "array":
@@ -152,18 +171,9 @@ def _schema_kind(field: dict[str, Any]) -> str:
     return str(field.get("type", "any"))
 
 
-def python() -> str:
-    """The page of what `import octorec` gives, which mkdocstrings fills from docstrings."""
-    said = ["# Python", "What `import octorec` gives. Everything else is internal, and may change with any version."]
-    for name in PYTHON:
-        options = f"\n    options:\n      members: {MEMBERS[name]}" if name in MEMBERS else ""
-        said.append(f"::: {name}{options}")
-    return "\n\n".join(said) + "\n"
-
-
-def _escaped(text: str) -> str:
-    """A text that Markdown shows as it stands, within a cell too, but for what is in backticks."""
-    return SPECIAL.sub(lambda found: found[0] if found[0].startswith("`") else ENTITIES[found[0]], text)
-
-
-PAGES: dict[str, Callable[[], str]] = {"cli.md": command_line, "settings.md": settings, "http.md": http, "python.md": python}
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": command_line,
+    "settings.md": settings,
+    "http.md": http,
+    "python.md": python,
+}

@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -22,6 +23,11 @@ def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+def port_is_free(port: str) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", int(port))) != 0
 
 
 class Servers:
@@ -48,7 +54,16 @@ class Servers:
             with (self.folder / f"server-{len(self.running)}.log").open("wb") as log:
                 server = subprocess.Popen([sys.executable, "-m", "octorec", *words], cwd=self.folder, stderr=log)
             self.running[line] = server, ports
+            self._wait_for(line)
         return self.running[line][1]
+
+    def _wait_for(self, line: str) -> None:
+        """Wait until a line's server listens, which it does before it loads, or has ended."""
+        server, ports = self.running[line]
+        while server.poll() is None and port_is_free(ports["8080"]):
+            time.sleep(0.1)
+        log = self.folder / f"server-{len(self.running) - 1}.log"
+        assert server.poll() is None, f"{line}: {log.read_text()}"
 
 
 def moved(text: str, ports: dict[str, str]) -> str:
