@@ -41,17 +41,21 @@ class Servers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for server, _ in self.running.values():
-            server.terminate()
-        for server, _ in self.running.values():
-            server.wait(60)
+        for line in [*self.running]:
+            self.stop(line)
+
+    def stop(self, line: str) -> None:
+        """End a line's server, and wait until it has written what it knows."""
+        server, _ = self.running.pop(line)
+        server.terminate()
+        server.wait(60)
 
     def ports(self, line: str) -> dict[str, str]:
         """Start a line's server, if it does not run yet: its ports by those of the page."""
         if line not in self.running:
             ports = {port: str(free_port()) for port in PORTS}
             words = shlex.split(moved(verb(line), ports))[1:]
-            with (self.folder / f"server-{len(self.running)}.log").open("wb") as log:
+            with self._log(ports).open("wb") as log:
                 server = subprocess.Popen([sys.executable, "-m", "octorec", *words], cwd=self.folder, stderr=log)
             self.running[line] = server, ports
             self._wait_for(line)
@@ -62,8 +66,10 @@ class Servers:
         server, ports = self.running[line]
         while server.poll() is None and port_is_free(ports["8080"]):
             time.sleep(0.1)
-        log = self.folder / f"server-{len(self.running) - 1}.log"
-        assert server.poll() is None, f"{line}: {log.read_text()}"
+        assert server.poll() is None, f"{line}: {self._log(ports).read_text()}"
+
+    def _log(self, ports: dict[str, str]) -> Path:
+        return self.folder / f"server-{ports['8080']}.log"
 
 
 def moved(text: str, ports: dict[str, str]) -> str:
@@ -75,10 +81,13 @@ def run_page(page: str, servers: Servers) -> Iterator[tuple[str, int, str]]:
     for name, text in files(page).items():
         Path(name).write_text(text)
     ports: dict[str, str] = {}
+    serving = ""
     for line in lines(page):
         if line.startswith("octorec serve "):
-            ports = servers.ports(line)
-        elif line != "kill %1":
+            serving, ports = line, servers.ports(line)
+        elif line == "kill %1; wait":
+            servers.stop(serving)
+        elif line != "kill %1":  # another page goes on with that server
             yield line, *_run(moved(line, ports))
     for text in scripts(page):
         yield "python", 0, _printed(lambda text=text: exec(text, {}))
