@@ -49,8 +49,12 @@ check: install
 	$(BIN)/python -m pytest -q tests/test_house.py
 
 # The site of docs/ into site/, whose pages open from the disk; a link or an anchor that leads nowhere is an error.
-docs: install
-	$(BIN)/python -m mkdocs build --strict
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+.venv/docs: .venv/package
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[serve,docs]' -c constraints.txt
+	touch $@
 
 bench: install
 	$(BIN)/python -m benchmarks.quantize

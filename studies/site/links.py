@@ -17,6 +17,7 @@ OUTSIDE = {  # files outside docs/ -> the site's pages that show them
     "studies/qwen/plan.md": "plans/qwen.md",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+NAME = re.compile(r"^(?:docs/)?([\w-]+)\.md$")  # a page's file as a link's text
 FENCE = re.compile(r"^```.*?^```$", re.S | re.M)
 COMMENT = re.compile(r"^<!-- .*? -->\n", re.M)
 LIST = re.compile(r"(?m)^((?![-*|#>\s]|\d+\. ).+\n)(?=(?:- |1\. ))")
@@ -54,6 +55,7 @@ def _moved(link: re.Match[str], page: str) -> str:
     if "://" in target or not (ROOT / path).exists():
         return link[0]  # another host's, or a page that is made: mkdocs checks it
     to = page_of(path)
+    text = NAME.sub(r"\1", text)
     if to is None:
         return f"{text} (`{path}`)" if text.strip("`") != path else f"`{path}`"
     return f"{mark}[{text}]({os.path.relpath(to, posixpath.dirname(page) or '.')}{anchor})"

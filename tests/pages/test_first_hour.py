@@ -143,8 +143,8 @@ def test_the_first_hour_runs_as_it_is_written(after_demo: tuple[Path, Done]) -> 
         assert ended.code in allowed, f"{line}\n{ended.err}"
         assert "warning" not in ended.err
         assert "Traceback" not in ended.err
-    for verb, words in PROMISED.items():
-        line = next(line for line in done if f"octorec {verb}" in line)
+    for name, words in PROMISED.items():
+        line = next(line for line in done if f"octorec {name}" in line)
         for word in words:
             assert word in done[line].out + done[line].err, f"{word}: {line}"
     answer = json.loads(next(ended.out for line, ended in done.items() if line.startswith("curl ")))
