@@ -14,7 +14,7 @@ import pytest
 
 from octorec.demo import run as demo
 from tests.pages.pasted import Servers, free_port, run_page
-from tests.pages.told import ROOT, lines, scripts, verb
+from tests.pages.told import ROOT, files, lines, scripts, verb
 
 TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
 README = (ROOT / "README.md").read_text()
@@ -35,7 +35,7 @@ PROMISED = {  # of what the lines print, what README and their help promise
 
 SHOWN = {  # of what the lines of a how-to page print, what the page promises
     "own-model": ["wrote runs/imported", "(19"],
-    "own-features": ["wrote runs/by-hour-fp8"],
+    "own-features": ["(19", "wrote runs/by-hour-fp8"],
     "embeddings": ["wrote runs/by-vector", "Star Wars"],
     "new-items": ["Star Wars Returns", '"added":1'],
     "cold-users": ['"source":"popularity"', '"source":"model"'],
@@ -86,7 +86,10 @@ def test_the_demo_of_make_is_the_demo_that_is_tried_here() -> None:
 
 def test_each_how_to_page_has_lines_to_run_and_says_what_they_show() -> None:
     assert set(HOW_TO) == set(SHOWN)
-    assert all(len(lines(page)) >= 2 for page in HOW_TO.values())
+    for name, page in HOW_TO.items():
+        assert len(lines(page)) >= 2
+        assert "(../tutorial.md#1-the-demo)" in page, f"{name}: say what its lines need"
+        assert all(f"`{file}`" in page for file in files(page)), f"{name}: say under which name a file is saved"
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,10 @@ def in_a_shell(folder: Path, pasted: Sequence[str]) -> dict[str, Done]:
     """Run lines one after the other in one shell, as a reader pastes them."""
     said = folder / "said"
     said.mkdir()
-    files = [said / str(n) for n in range(len(pasted))]
-    parts = [f"{{ {line}\n}} >{f}.out 2>{f}.err; echo $? >{f}.code" for line, f in zip(pasted, files, strict=True)]
+    written = [said / str(n) for n in range(len(pasted))]
+    parts = [f"{{ {line}\n}} >{f}.out 2>{f}.err; echo $? >{f}.code" for line, f in zip(pasted, written, strict=True)]
     subprocess.run(["bash", "-c", "\n".join(parts)], cwd=folder, timeout=1200, check=True, stdin=subprocess.DEVNULL)
-    ends = [[file.with_suffix(kind).read_text() for kind in (".code", ".out", ".err")] for file in files]
+    ends = [[file.with_suffix(kind).read_text() for kind in (".code", ".out", ".err")] for file in written]
     return {line: Done(int(code), out, err) for line, (code, out, err) in zip(pasted, ends, strict=True)}
 
 

@@ -45,8 +45,10 @@ def test_each_page_has_one_place_in_the_navigation_or_is_listed_as_not_shown() -
     hidden = [*said["not_in_nav"].split(), *said["exclude_docs"].split()]
     there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
     there -= {page for page in there if any(page.startswith(name) for name in hidden)}
+    there |= set(OUTSIDE.values()) | {f"reference/{name}" for name in MADE}
     assert len(shown) == len(set(shown))
-    assert set(shown) == there | set(OUTSIDE.values()) | {f"reference/{name}" for name in MADE}
+    assert not there - set(shown), "write these pages where they belong below `nav:` in mkdocs.yml"
+    assert not set(shown) - there, "these pages of mkdocs.yml are not there"
     assert said["theme"]["font"] is False
 
 
@@ -57,18 +59,37 @@ def test_links_to_pages_files_and_made_pages_hold_on_the_site() -> None:
     assert for_the_site("![a](docs/figures/exact.svg)", "index.md") == "![a](figures/exact.svg)"
     for text in ("[a](nowhere.md)", "[a](#here)", "[a](https://example.org/x)", "```\n[a](../README.md)\n```"):
         assert for_the_site(text, "exact.md") == text
+    assert for_the_site("[docs/exact.md](docs/exact.md)", "index.md") == "[exact](exact.md)"
     assert for_the_site("That:\n- one\n- two\n", "exact.md") == "That:\n\n- one\n- two\n"
     assert for_the_site("<!-- rows: x -->\n| a |\n", "exact.md") == "\n| a |\n"
+
+
+def build(*options: object) -> "subprocess.CompletedProcess[str]":
+    """Build as make does. With --quiet no warning would count, and so no link that leads nowhere."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
+    assert f"{' '.join(command[1:])}\n" in (ROOT / "Makefile").read_text()
+    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = build("--site-dir", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+@pytest.mark.slow
+def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
+    small = f"INHERIT: {ROOT}/mkdocs.yml\nhooks: []\nnav: [one.md]\nnot_in_nav: ''\n"
+    (tmp_path / "mkdocs.yml").write_text(small)
+    (tmp_path / "docs").mkdir()
+    for link, code in (("one.md#one", 0), ("two.md", 1), ("one.md#two", 1), ("#two", 1), ("two.svg", 1)):
+        (tmp_path / "docs/one.md").write_text(f"# One\n\n[a link]({link})\n")
+        done = build("--config-file", tmp_path / "mkdocs.yml", "--site-dir", tmp_path / "site")
+        assert done.returncode == code, f"{link}: {done.stderr}"
+        assert code == 0 or "two" in done.stderr
 
 
 class Loads(HTMLParser):
@@ -94,6 +115,7 @@ def test_no_page_loads_anything_of_another_host(site: Path) -> None:
         loads = Loads()
         loads.feed(page.read_text())
         assert len(loads.found) > 3
+        assert any(found.endswith("assets/iframe-worker.js") for found in loads.found)  # the search of pages on a disk
         assert not [found for found in loads.found if FOREIGN.match(found)], page
         assert 'class="mermaid"' not in page.read_text()  # whose script the theme fetches
     for style in site.rglob("*.css"):
