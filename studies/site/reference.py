@@ -124,7 +124,7 @@ def http() -> str:
         service = Service(cli.app, "none", ServeConfig.of())  # no engine is made for its schema
         service.variants = cast(Any, {})  # so that the calls of experiments are there
         schema = create(service).openapi()
-        said += [f"## {title}", table(["call", "takes", "status", "what it does"], _calls(schema["paths"]))]
+        said += [f"## {title}", table(["call", "what it does", "takes", "status"], _calls(schema["paths"]))]
         said += _more(schema["paths"])
         for name, kind in schema["components"]["schemas"].items():
             if rows := [*_schema_fields(kind)]:
@@ -138,7 +138,7 @@ def _calls(paths: dict[str, Any]) -> Iterator[list[str]]:
         for method, call in methods.items():
             body = call.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
             takes = "" if body is None else _schema_kind(body)
-            yield [f"`{method.upper()} {path}`", takes, ", ".join(call["responses"]), _said(call)[0]]
+            yield [f"`{method.upper()} {path}`", _said(call)[0], takes, ", ".join(call["responses"])]
 
 
 def _more(paths: dict[str, Any]) -> Iterator[str]:
