@@ -1,6 +1,7 @@
 """The site of docs/: each page has its place, links and anchors hold, and no page loads anything of another host."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,13 @@ from studies.site.reference import PAGES as MADE
 
 ROOT = Path(__file__).parents[2]
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+NARROW = 400  # pixels
 FOREIGN = re.compile(r"^(?:\w+:)?//")
+
+
+def in_a_browser(test: Any) -> Any:
+    return pytest.mark.slow(pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the path")(test))
 
 
 class Settings(yaml.SafeLoader):
@@ -130,3 +137,51 @@ def test_the_site_has_every_page_and_the_numbers_of_the_rows(site: Path) -> None
     assert "<table>" in numbers
     assert "<!-- rows" not in numbers
     assert "[" not in re.sub(r"<[^>]*>|\[[\d, ]*\]", "", re.findall(r"<td>(.*?)</td>", numbers, re.S)[0])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class Seen:
+    """Seen opens a page and keeps what went wrong: what another host was asked for, and what the console said."""
+
+    def __init__(self, browser: Any, **options: Any) -> None:
+        self.page = browser.new_context(**options).new_page()
+        self.foreign: list[str] = []
+        self.said: list[str] = []
+        self.page.on("request", lambda asked: self._asked(asked.url))
+        self.page.on("console", lambda message: self.said.append(message.text))
+
+    def _asked(self, url: str) -> None:
+        if not url.startswith(("file:", "data:", "blob:")):
+            self.foreign.append(url)
+
+
+@in_a_browser
+def test_the_search_of_a_page_from_the_disk_finds_a_setting(site: Path, browser: Any) -> None:
+    seen = Seen(browser)
+    seen.page.goto(f"{site.as_uri()}/how-to/new-items.html")
+    seen.page.locator(".md-search__input").click()
+    seen.page.keyboard.type("max_queue_delay_ms")
+    found = seen.page.locator(".md-search-result__link[href*='serving.html']")
+    found.first.wait_for()
+    assert (seen.foreign, seen.said) == ([], [])
+
+
+@in_a_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_fit_a_phone_in_both_schemes(site: Path, browser: Any, scheme: str) -> None:
+    seen = Seen(browser, viewport={"width": NARROW, "height": 800}, color_scheme=scheme)
+    for name in ("index", "tutorial", "how-to/own-model", "numbers", "reference/http", "zh-CN"):
+        seen.page.goto(f"{site.as_uri()}/{name}.html")
+        assert seen.page.evaluate("document.documentElement.scrollWidth") == NARROW, name
+        background = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, background[4:-1].split(","))) > 3 * 127) == (scheme == "light"), background
+    assert (seen.foreign, seen.said) == ([], [])

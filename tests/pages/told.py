@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,16 @@ def verb(line: str) -> str:
     return re.sub(r" > \S+$", "", line.strip().removesuffix(" &").removeprefix(".venv/bin/"))
 
 
+@cache
+def root() -> Any:
+    """The command line, which takes a tenth of a second to make."""
+    return typer.main.get_command(cli.app)
+
+
 def taken(line: str) -> dict[str, Any]:
     """Let the command line take a line apart, whose files need not be there: its options and arguments by name."""
     words = shlex.split(line, comments=True)[1:]
-    command = typer.main.get_command(cli.app)
+    command = root()
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     found, left, _ = command.make_parser(command.context_class(command)).parse_args(words)
