@@ -53,7 +53,7 @@ docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 .venv/docs: .venv/package
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[serve,docs]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[serve,client,docs]' -c constraints.txt
 	touch $@
 
 bench: install

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "serve": {"engine", "catalog", "evaluate"},
     "offline": {"kernels", "models", "quant", "catalog", "data", "engine"},
     "bench": {"engine"},
+    "client": set(),
     "prove": {"data", "kernels", "quant", "numerics", "engine", "evaluate"},
     "report": {"kernels", "models", "quant", "numerics", "engine", "evaluate", "parity", "prove"},
 }

@@ -3,7 +3,8 @@
 EXTRA_OF = {
     "fastapi": "serve", "fastapi_offline": "serve", "starlette": "serve",
     "uvicorn": "serve", "uvloop": "serve",
-    "httptools": "serve", "prometheus_client": "serve", "orjson": "serve", "zmq": "serve", "aiohttp": "bench",
+    "httptools": "serve", "prometheus_client": "serve", "orjson": "serve", "zmq": "serve",
+    "aiohttp": "bench", "httpx": "client",
     "transformers": "parity", "peft": "parity", "compressed_tensors": "parity",
     "tokenizers": "qwen", "gguf": "families", "accelerate": "families",
     "deep_gemm": "deepgemm", "grpc": "grpc", "grpc_health": "grpc", "google": "grpc",

@@ -1,16 +1,17 @@
-"""The site's page of what `import octorec` gives, made from signatures and docstrings."""
+"""The site's pages of what `import octorec` and `octorec.client` give, made from signatures and docstrings."""
 
 import inspect
 import re
 from collections.abc import Callable, Iterator
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import octorec
 from benchmarks.tables import table
 from studies.site.words import escaped, paragraphs
 
 METHODS = ("recommend", "score", "replace_catalog")  # of an engine, for those who use it
+CLIENTS = ("Client", "AsyncClient")
 COLUMNS = ["name", "is", "default", "what it says"]
 
 
@@ -36,6 +37,41 @@ def _method(name: str) -> Iterator[str]:
     yield from documented(method)
 
 
+def client() -> str:
+    """The page of `octorec.client`: its two clients with their methods, and every other name that it gives."""
+    from octorec import client as package
+
+    return "\n\n".join(
+        [
+            "# Client",
+            *paragraphs(package.__doc__ or "")[:1],
+            *(part for kind in CLIENTS for part in _asking(getattr(package, kind))),
+            *(part for name in package.__all__ if name not in CLIENTS for part in _held(getattr(package, name))),
+        ]
+    )
+
+
+def _asking(kind: Any) -> Iterator[str]:
+    yield f"## octorec.client.{kind.__name__}"
+    yield from map(escaped, paragraphs(inspect.getdoc(kind) or ""))
+    yield called(f"client = {kind.__name__}", kind)
+    yield from documented(kind.__init__)
+    for name, method in inspect.getmembers(kind, inspect.isfunction):
+        if not name.startswith("_"):
+            wait = "await " if inspect.iscoroutinefunction(method) else ""
+            yield f"### {wait}client.{name}\n\n{called(f'{wait}client.{name}', method)}"
+            yield from documented(method)
+
+
+def _held(kind: Any) -> Iterator[str]:
+    yield f"## octorec.client.{kind.__name__}"
+    if not is_typeddict(kind):
+        yield from documented(kind)
+        return
+    yield from map(escaped, paragraphs(inspect.getdoc(kind) or ""))
+    yield table(["name", "is"], ([f"`{name}`", f"`{annotation(hint)}`"] for name, hint in get_type_hints(kind).items()))
+
+
 def _dataclass(kind: Any) -> Iterator[str]:
     yield f"## octorec.{kind.__name__}"
     yield from documented(kind)
@@ -44,6 +80,8 @@ def _dataclass(kind: Any) -> Iterator[str]:
 def called(name: str, function: Callable[..., Any]) -> str:
     """How a call is written, as a block of code."""
     said = [f"{'**' if one.kind is one.VAR_KEYWORD else ''}{one.name}" for one in parameters(function)]
+    if named := [n for n, one in enumerate(parameters(function)) if one.kind is one.KEYWORD_ONLY]:
+        said.insert(named[0], "*")
     return f"```python\n{name}({', '.join(said)})\n```"
 
 
@@ -56,7 +94,8 @@ def documented(thing: Any) -> Iterator[str]:
 
     The first table also has those of which no paragraph speaks.
     """
-    found, hints = parameters(thing), get_type_hints(thing)
+    found = parameters(thing)
+    hints = get_type_hints(thing.__init__ if isinstance(thing, type) else thing)  # type: ignore[misc]
     said = [spoken_of(text, {one.name for one in found}) for text in paragraphs(inspect.getdoc(thing) or "")]
     silent = [one for one in found if not any(one.name in texts for _, texts in said)]
     for intro, texts in said:

@@ -18,7 +18,7 @@ from octorec.serve.config import ServeConfig
 from octorec.serve.ray_config import RayOptions
 from octorec.settings import LARGE, LARGEST, parts_of
 from octorec.training.config import TrainConfig
-from studies.site.python_page import python
+from studies.site.python_page import client, python
 from studies.site.words import escaped, paragraphs
 
 SETTINGS = {  # a dataclass of settings -> its title, and what takes them
@@ -176,4 +176,5 @@ PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "http.md": http,
     "python.md": python,
+    "client.md": client,
 }

@@ -5,6 +5,7 @@ import inspect
 import re
 
 import octorec
+from octorec import client
 from octorec.serve.config import ServeConfig
 from octorec.settings import settings_of
 from studies.site import reference
@@ -49,6 +50,16 @@ def test_every_public_name_and_each_of_its_fields_is_on_the_page_of_python() -> 
             assert f"\n| `{field.name}` | " in page
     for name in inspect.signature(octorec.load).parameters:
         assert re.search(rf"^\| `(\*\*)?{name}` \| ", page, re.M), name
+
+
+def test_every_name_of_the_client_and_what_it_takes_is_on_its_page() -> None:
+    page = reference.client()
+    for name in client.__all__:
+        assert f"\n## octorec.client.{name}\n" in page
+    for name in ("url", "token", "history", "timeout_s", "exclude_seen", "scores"):
+        assert f"\n| `{name}` | " in page
+    assert "| `token` | `str | None` | `None` | that the server asks for, if it does. |" in page
+    assert "client.recommend(history, *, timeout_s, **options)" in page
 
 
 def test_each_line_of_a_table_has_as_many_cells_as_its_head() -> None:

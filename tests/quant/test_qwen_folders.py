@@ -70,15 +70,17 @@ def test_transformers_computes_the_same_logits_by_compressed_tensors(kind: str, 
     scheme = theirs.model.layers[0].self_attn.q_proj.quantization_scheme
     assert (scheme.weights.strategy, scheme.input_activations.strategy) == SCHEMES[recipe]
     assert not hasattr(theirs.lm_head, "quantization_scheme")
-    ids = torch.randint(0, 90, (4, 12), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(0, 90, (64, 12), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         wanted = theirs(ids).logits[:, -1]
         plain = whole_logits(load_model(source))(ids)
         found = whole_logits(load_model(tmp_path / "out"))(ids)
-    lost = (plain - wanted).norm() / plain.norm()
-    assert 0.01 < lost < 0.3  # FP8 shows
-    # A value of theirs and ours beside a rounding border may fall on two sides of it.
-    assert (found - wanted).norm() < 0.02 * lost * plain.norm() + 1e-4
+    lost = (plain - wanted).norm(dim=1)
+    assert 0.01 < lost.norm() / plain.norm() < 0.3  # FP8 shows
+    # A value of theirs and ours beside a rounding border falls on two sides of it in a prompt of some fifty.
+    apart = (found - wanted).norm(dim=1) / lost
+    assert (apart < 1e-4).float().mean() >= 0.9
+    assert apart.max() < 1
 
 
 def test_what_lies_beside_the_tensors_comes_along(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ METHODS = {  # operation ids are the names of a generated client's functions
     "public": [
         "create_chat_completion",
         "create_completion",
+        "find_items",
         "generate",
+        "get_about",
         "health",
         "list_models",
         "metrics",
@@ -38,6 +40,7 @@ METHODS = {  # operation ids are the names of a generated client's functions
         "recommend",
         "server_live",
         "server_ready",
+        "trace",
     ],
     "admin": [
         "change_items",
