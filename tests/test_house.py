@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "offline": {"kernels", "models", "quant", "catalog", "data", "engine"},
     "bench": {"engine"},
     "client": set(),
+    "doctor": {"engine", "kernels", "models"},
     "prove": {"data", "kernels", "quant", "numerics", "engine", "evaluate"},
     "report": {"kernels", "models", "quant", "numerics", "engine", "evaluate", "parity", "prove"},
 }

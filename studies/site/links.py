@@ -13,6 +13,7 @@ OUTSIDE = {  # files outside docs/ -> the site's pages that show them
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "reporting.md",
     "results/README.md": "results.md",
+    "examples/README.md": "examples.md",
     "studies/quality/plan.md": "plans/quality.md",
     "studies/qwen/plan.md": "plans/qwen.md",
 }
@@ -57,5 +58,5 @@ def _moved(link: re.Match[str], page: str) -> str:
     to = page_of(path)
     text = NAME.sub(r"\1", text)
     if to is None:
-        return f"{text} (`{path}`)" if text.strip("`") != path else f"`{path}`"
+        return f"`{path}`" if path.endswith(text.strip("`")) else f"{text} (`{path}`)"
     return f"{mark}[{text}]({os.path.relpath(to, posixpath.dirname(page) or '.')}{anchor})"

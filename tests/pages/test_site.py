@@ -63,6 +63,7 @@ def test_links_to_pages_files_and_made_pages_hold_on_the_site() -> None:
     assert for_the_site("[a](docs/exact.md#the-bound)", "index.md") == "[a](exact.md#the-bound)"
     assert for_the_site("[a](../../CONTRIBUTING.md)", "how-to/embeddings.md") == "[a](../contributing.md)"
     assert for_the_site("[a script](../tests/conftest.py)", "online.md") == "a script (`tests/conftest.py`)"
+    assert for_the_site("[conftest.py](../tests/conftest.py)", "online.md") == "`tests/conftest.py`"
     assert for_the_site("![a](docs/figures/exact.svg)", "index.md") == "![a](figures/exact.svg)"
     for text in ("[a](nowhere.md)", "[a](#here)", "[a](https://example.org/x)", "```\n[a](../README.md)\n```"):
         assert for_the_site(text, "exact.md") == text

@@ -14,6 +14,7 @@ from octorec.cli.catalog import catalog_app
 from octorec.cli.command import run
 from octorec.cli.data import data_app
 from octorec.cli.demo import demo
+from octorec.cli.doctor import doctor
 from octorec.cli.evaluate import evaluate
 from octorec.cli.import_checkpoint import import_checkpoint
 from octorec.cli.inspect import inspect
@@ -41,7 +42,7 @@ for verb in (train, analyze, quantize, recommend, widths, serve):
 app.command("recommend-all")(recommend_all)
 app.command("import")(import_checkpoint)
 app.command(no_args_is_help=True)(inspect)
-for verb in (evaluate, prove, parity, demo):
+for verb in (evaluate, prove, parity, demo, doctor):
     app.command()(verb)
 
 

@@ -1,4 +1,4 @@
-"""What a client asks has the names and meanings of the fields of POST /v1/recommend."""
+"""A client asks by the names and meanings of the fields of POST /v1/recommend."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict

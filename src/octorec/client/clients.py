@@ -56,7 +56,7 @@ class Client(_Settings):
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """End the client: its connections are closed."""
         self._http.close()
 
     def recommend(
@@ -109,7 +109,7 @@ class AsyncClient(_Settings):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """End the client: its connections are closed."""
         await self._http.aclose()
 
     async def recommend(
