@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: install demo test test-all test-long check bench bench-gpu clean
+.PHONY: install demo test test-all test-long check docs bench bench-gpu clean
 
 install: .venv/installed
 
@@ -48,6 +48,14 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_house.py
 
+# The site of docs/ into site/, whose pages open from the disk; a link or an anchor that leads nowhere is an error.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+.venv/docs: .venv/package
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[serve,client,docs]' -c constraints.txt
+	touch $@
+
 bench: install
 	$(BIN)/python -m benchmarks.quantize
 
@@ -65,4 +73,4 @@ bench-gpu: $(if $(filter .venv-cuda/%,$(CUDA_PYTHON)),.venv-cuda/installed)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-cuda .cache build src/*.egg-info
+	rm -rf .venv .venv-cuda .cache build site src/*.egg-info

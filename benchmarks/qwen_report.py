@@ -79,7 +79,7 @@ def _with_stock(rows: Iterable[QwenRunRow]) -> str | None:
 
 
 def line() -> str:
-    """The main shape of that run, for README.md: each system and precision that answered."""
+    """The main shape of that run, for docs/numbers.md: each system and precision that answered."""
     rows = recorded(SPEED, QwenSpeedRow)
     if (run := _with_stock(rows)) is None:
         return nothing("qwen_stock")

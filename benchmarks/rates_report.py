@@ -78,7 +78,7 @@ def rates() -> str:
     if not found:
         return nothing("rates")
     lines = [[name, *(f"{line[str(k)]:,.0f}" if str(k) in line else "" for k in KS)] for name, line in found.items()]
-    link = f"![Requests a second against k, by policy](docs/figures/{FIGURE.name})"
+    link = f"![Requests a second against k, by policy](figures/{FIGURE.name})"
     heads = [f"requests/s, batches of {rows[0].batch}", *(f"k {k}" for k in KS)]
     return "\n\n".join([link, table(heads, lines), _said(rows), where(rows[0])])
 
@@ -91,7 +91,7 @@ def _said(rows: list[RateRow]) -> str:
     )
     return (
         "Compare within a column: each is one k. *Composed* is no measurement: shares that [the calibrated 0.5B]"
-        "(docs/exact.md) certifies, times what each width takes here, every repeat counted as the widest beams. "
+        "(exact.md) certifies, times what each width takes here, every repeat counted as the widest beams. "
         f"`auto` in {begins}. Stock PyTorch is compiled into one CUDA graph and has no item trie; it was asked for the "
         "same k, on which its time does not depend."
     )

@@ -1,4 +1,4 @@
-"""Render recorded rows into README.md and docs, between `<!-- rows: NAME -->` and `<!-- end -->`.
+"""Render recorded rows into README.md, README.zh-CN.md and docs, between `<!-- rows: NAME -->` and `<!-- end -->`.
 
     python -m benchmarks.report            # rewrite
     python -m benchmarks.report --check    # fail when a page or the figure is not what the rows say
@@ -22,6 +22,7 @@ from benchmarks import (
     offline_report,
     online_calibration_report,
     online_replay_report,
+    promise_report,
     qwen_report,
     rates_report,
     refresh_report,
@@ -41,7 +42,7 @@ from studies.quality import render as quality
 from studies.qwen import render as qwen_study
 
 ROOT = RESULTS.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FIGURE = ROOT / "docs" / "figures" / "engine.svg"
 BLOCK = re.compile(r"(<!-- rows: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -180,6 +181,8 @@ RENDER: dict[str, Callable[[], str]] = {
     "engine": speed.engine,
     "engine_all": speed.engine_all,
     "ablation": speed.ablation,
+    "promise": promise_report.english,
+    "promise-zh": promise_report.chinese,
     "kernels": speed.kernels,
     "products": speed.products,
     "start": speed.start,
@@ -231,6 +234,8 @@ def figures() -> Iterator[tuple[Path, speed_figure.Bars, Callable[[], str]]]:
     yield FIGURE, bars, lambda: speed_figure.draw(bars)
     if rows := headline_report.newest_run():
         yield headline_report.FIGURE, headline_report.bars(rows), lambda: headline_report.draw(rows)
+        promised = promise_report.bars()
+        yield promise_report.FIGURE, promised, lambda: promise_report.draw(promised)
     if timed := rates_report.newest_run():
         lines = rates_report.series(timed)
         yield rates_report.FIGURE, lines, lambda: rates_report.draw(lines)

@@ -43,18 +43,22 @@ def serve() -> str:
     return table([*columns, *stages], map(cells_of, rows)) + "\n\n" + " ".join(said)
 
 
+def best_within() -> ServeRow | None:
+    """The newest row with the most answers a second within its bound; None where none was measured."""
+    return max((row for row in serve_rows() if row.within), key=lambda row: row.goodput_per_s, default=None)
+
+
 def line() -> str:
-    """What one server answers within the bound, of the newest rows; for the README."""
-    within = [(row, row.e2el_ms) for row in serve_rows() if row.within]
-    if not within:
+    """What one server answers within the bound, of the newest rows."""
+    best = best_within()
+    if best is None:
         return nothing("serve")
-    best, latency = max(within, key=lambda pair: pair[0].goodput_per_s)
-    rate = best.goodput_per_s
+    rate, latency = best.goodput_per_s, best.e2el_ms
     assert latency is not None, "a rate within the bound has answers"
     return (
         f"`octorec serve` on the same model, over HTTP: **{rate:.0f} requests/s**, 99 % of them within "
         f"{latency.p99:.0f} ms (bound {best.bound_ms:g} ms), {rate / best.offline_per_s:.0%} of what "
-        f"the device does offline; ${dollars(rate)} a million requests; see [docs/serving.md](docs/serving.md)."
+        f"the device does offline; ${dollars(rate)} a million requests; see [serving](serving.md)."
     )
 
 

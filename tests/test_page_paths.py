@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += sorted((ROOT / "docs/how-to").glob("*.md"))
 ROOMS = {path.name for path in (ROOT / "src/octorec").iterdir() if path.is_dir()}
 TOPS = {"src", "tests", "benchmarks", "studies", "results", "docs"} | ROOMS
 

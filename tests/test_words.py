@@ -18,6 +18,7 @@ CODE = [*HOUSE, *sorted(path for place in ("benchmarks", "studies", "tests") for
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md", "studies/quality/plan.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/how-to").glob("*.md")),
 ]
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
 TERMS = re.findall(r"^- \*\*(.+?)\*\*(?: \(\w\))?: ", GLOSSARY, re.M)

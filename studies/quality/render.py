@@ -1,4 +1,4 @@
-"""The proof's rows as tables for docs/quality.md and one line for the README; `benchmarks.report` calls these."""
+"""The proof's rows as tables for docs/quality.md and one line for docs/numbers.md; `benchmarks.report` calls these."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -132,17 +132,17 @@ def _beside(found: Sequence[SetVerdict | None], show: Callable[[SetVerdict], str
 
 
 def line() -> str:
-    """The README's."""
+    """One line for docs/numbers.md."""
     row = find(rows(), Judged, "pooled", "fp8")
     if row is None:
-        page = "[docs/quality.md](docs/quality.md)"
+        page = "[quality](quality.md)"
         return f"FP8 against BF16 on three public shops, margin committed beforehand: not yet measured ({page})."
     recall = row.relative_difference["recall@10"]
     return (
         f"On Amazon Beauty, Sports and Toys ({row.users:,} users, {row.targets:,} targets, margin committed "
         f"beforehand) FP8 keeps {1 + recall.value:.2%} of BF16's recall@10 "
         f"(95 % interval {_ends(recall)}): **{_verdict(row)}** at a margin of {row.margin:.0%}; "
-        f"see [docs/quality.md](docs/quality.md)."
+        f"see [quality](quality.md)."
     )
 
 

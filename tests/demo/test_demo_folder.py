@@ -16,7 +16,7 @@ from octorec.demo import folder as demo_folder
 from octorec.demo.claim import TABLES, claimed_demo
 from octorec.demo.folder import last_words, write_found, write_tables
 from octorec.errors import InputError
-from tests.test_readme import taken
+from tests.pages.told import taken
 
 LOG = {"user_id": ["2", "2", "10"], "item_id": ["5", "7", "5"], "timestamp": [3, 4, 1]}
 SETS = [["Drama", "1990s"], []]

@@ -310,6 +310,7 @@ class Engine:
         """Return teacher-forced log-probabilities of the targets' codes given the histories: [n, scored steps] float32.
 
         targets: an item id for each request; as in a history, text, or integers that are read as text.
+
         Raises NonFiniteError where a level's log-probabilities, of the target or of another code, are not finite.
         """
         requests, targets, size = request_list(requests), id_list("targets", targets), self._scored_at_once()

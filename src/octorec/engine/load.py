@@ -42,14 +42,16 @@ def load(
 ) -> Engine:
     """Open a 16-bit or FP8 checkpoint folder, or that of a LoRA adapter, as an engine.
 
+    checkpoint: the folder.
     catalog: a catalog, its folder, or a file of semantic IDs (`catalog.foreign`), which then has the model's codebook
     sizes; None for the one inside the checkpoint folder. A model that reads tokens may have one a domain: paths by
     domain, texts such as `video=a.json`, or a folder of several (`catalog.domains`).
-    On the CPU the arithmetic around the FP8 products is float32, on a GPU bfloat16.
-    context_module: where the checkpoint has a context module of yours, the file and class that have
-    it (`FILE.py:CLASS`, which is run) or the class. base: the folder of an adapter's base, see `lora.open_checkpoint`.
-    engine: fields of EngineConfig to set (`batch_sizes`, ...).
+    device: `cpu`, `cuda` or `cuda:N`. context_module: where the checkpoint has a context module of yours, the file and
+    class that have it (`FILE.py:CLASS`, which is run) or the class. base: the folder of an adapter's base, see
+    `lora.open_checkpoint`. engine: fields of EngineConfig to set (`batch_sizes`, ...).
     progress: is told once what the engine takes in memory, before its weights are read.
+
+    On the CPU the arithmetic around the FP8 products is float32, on a GPU bfloat16.
     Raises InputError for a folder that holds no checkpoint or no catalog, for a configuration that model, operations or
     memory have no room for, and MismatchError when the catalog was made with another codebook than the checkpoint.
     """

@@ -40,12 +40,14 @@ class Request:
     allow: named item sets to return from, their union; empty for every item. user: values of the model's user fields.
     exclude_seen: whether no item of the whole history is returned; None for the engine's default.
     features: by name, what the model's context module declares: numbers, lists of them in lists, or arrays.
+
     What follows is for models that read a prompt's tokens (docs/qwen.md). At most one of history, messages, text and
     input_ids is given. messages: of a chat, objects of role and content. text, input_ids: a whole prompt. domain: whose
     catalog answers; "" where there is one, or the prompt's begin token says it. task: which of the family's prompts a
     history gets. histories: further ones by name, item ids as in history. user then has the words that a task's prompt
     holds, such as `keyword`. enable_thinking: true is refused, as no stage of thoughts is run. scope: whose requests
     may use the beginnings of prompts that this one leaves on the device, and leave some for it: those of the same text.
+
     Ids are text; integers, NumPy's too, are read as text. A list may be an array or a column of one dimension, a tuple
     or a generator; exclude and allow may be sets too.
     """

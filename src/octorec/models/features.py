@@ -31,6 +31,7 @@ class Feature:
     blank: stands for what a request leaves out; None: every request must give the feature.
     categories: the numbers are categories, 0 to categories - 1, of dtype int64. blank may be another, such as -1.
     shorter: a request may give fewer entries than shape[0], as of a list of categories; the rest are blank.
+
     Raises InputError for what no tensor can have, and for a blank that the dtype does not hold.
     """
 
