@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: install demo test test-all test-long check docs bench bench-gpu clean
+.PHONY: install demo test test-all test-long check docs bench bench-gpu clean licences
 
 install: .venv/installed
 
@@ -55,6 +55,10 @@ docs: .venv/docs
 .venv/docs: .venv/package
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[serve,client,docs]' -c constraints.txt
 	touch $@
+
+# The licences of all that is installed for OctoRec.
+licences: install
+	$(BIN)/python -m studies.licences
 
 bench: install
 	$(BIN)/python -m benchmarks.quantize
