@@ -5,6 +5,7 @@ Publishing is a person's: twine upload dist/*, then git push --tags. docs/releas
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,8 @@ Run = Callable[[Sequence[str]], str]
 
 def run(command: Sequence[str]) -> str:
     """Return what a command prints; an InputError with its last line where it fails."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the wheel is to be tried
+    done = subprocess.run(command, cwd=ROOT, env=inherited, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise InputError(" ".join(command), done.returncode, said[-1] if said else "failed")
