@@ -32,9 +32,9 @@ from benchmarks.rows.serving import Quantiles
 from benchmarks.serve_overhead import PAUSE_S, WARM_UP, through_http
 from benchmarks.serve_soak import serving
 from octorec.bench.config import BenchConfig
+from octorec.bench.over_http import connections
 from octorec.bench.requests import bodies
 from octorec.bench.result import quantiles
-from octorec.bench.run import connections
 from octorec.kernels.device import open_device
 
 OCTOREC = [sys.executable, "-m", "octorec"]

@@ -29,8 +29,8 @@ from benchmarks import program, records
 from benchmarks.rows import OverheadRow
 from benchmarks.rows.serving import Quantiles
 from benchmarks.serve_soak import serving
-from octorec.bench.client import connections, timings_of
 from octorec.bench.config import BenchConfig
+from octorec.bench.over_http import connections, timings_of
 from octorec.bench.requests import bodies
 from octorec.bench.result import quantiles
 from octorec.engine.engine import Engine

@@ -25,8 +25,9 @@ from benchmarks import program, records
 from benchmarks.rows import SoakRow
 from benchmarks.rows.serving import Quantiles
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
-from octorec.bench.client import Client, connections
+from octorec.bench.client import Client
 from octorec.bench.config import BenchConfig
+from octorec.bench.over_http import OverHttp, address, connections
 from octorec.bench.requests import bodies
 from octorec.bench.result import quantiles
 from octorec.bench.run import bench
@@ -75,7 +76,7 @@ async def soak(
     """
     process, start, seen = psutil.Process(pid), time.perf_counter(), 0
     async with connections(config) as session:
-        client = Client(session, f"{url}/v1/recommend", bodies(config), config)
+        client = Client(OverHttp(session, address(url)), bodies(config), config)
         loading = asyncio.create_task(client.load(rate, start, lambda *_: None))
         while not loading.done():
             await asyncio.wait({loading}, timeout=every_s)

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "training": {"kernels", "models", "catalog", "data", "evaluate"},
     "serve": {"engine", "catalog", "evaluate"},
     "offline": {"kernels", "models", "quant", "catalog", "data", "engine"},
-    "bench": {"engine"},
+    "bench": {"engine", "serve"},
     "prove": {"data", "kernels", "quant", "numerics", "engine", "evaluate"},
     "report": {"kernels", "models", "quant", "numerics", "engine", "evaluate", "parity", "prove"},
 }

@@ -135,8 +135,8 @@ class Crew:
     def _folder_of(self, catalog: Catalog) -> Path | None:
         """Return the folder of an equal catalog's files; None where there is none."""
         wanted = catalog.version, catalog.fingerprint
-        equal = [one.folder for one in self.versions.values() if (one.catalog.version, one.catalog.fingerprint) == wanted]
-        return equal[-1] if equal else None
+        folders = {(one.catalog.version, one.catalog.fingerprint): one.folder for one in self.versions.values()}
+        return folders.get(wanted)
 
     def now_serving(self, serving: Serving) -> None:
         """Let a version answer, in all workers at once; called on the device thread, between two batches."""
