@@ -86,7 +86,9 @@ def dollars(per_s: float) -> str:
 
 def overhead() -> str:
     """The newest row of each checkpoint and device."""
-    rows = newest(recorded("serve_overhead.jsonl", OverheadRow), lambda row: (row.checkpoint, row.device))
+    rows = newest(
+        recorded("serve_overhead.jsonl", OverheadRow), lambda row: (row.checkpoint, row.device, row.http_workers)
+    )
     if not rows:
         return nothing("serve_overhead")
     cells = [

@@ -9,6 +9,7 @@ latency, errors. Ends with 1 where the memory is not flat or a request failed (o
 import argparse
 import asyncio
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -37,21 +38,27 @@ SHARE = 0.8
 
 
 @contextmanager
-def serving(command: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """URL and process id of a server that is ready; `command` logs as `octorec serve` does."""
+def serving(command: Sequence[str], ready_s: float = math.inf) -> Iterator[tuple[str, int]]:
+    """URL and process id of a server that is ready; `command` logs as `octorec serve` does.
+
+    Raises TimeoutError where it is not ready after `ready_s` seconds.
+    """
     with tempfile.NamedTemporaryFile("w+") as log:
         process = subprocess.Popen(command, stderr=log)
         try:
-            port = _logged(log.name, process, "listening")["port"]
-            _logged(log.name, process, "ready")
+            end = time.monotonic() + ready_s
+            port = _logged(log.name, process, "listening", end)["port"]
+            _logged(log.name, process, "ready", end)
             yield f"http://127.0.0.1:{port}", process.pid
         finally:
             process.terminate()
             process.wait(60)
 
 
-def _logged(path: str, process: subprocess.Popen, message: str) -> dict[str, Any]:
+def _logged(path: str, process: subprocess.Popen, message: str, end: float) -> dict[str, Any]:
     while process.poll() is None:
+        if time.monotonic() > end:
+            raise TimeoutError(f"the server is not ready in time: {Path(path).read_text()[-500:]}")
         for line in Path(path).read_text().splitlines():
             if line.startswith("{") and json.loads(line)["message"] == message:
                 return json.loads(line)

@@ -89,6 +89,7 @@ class OverheadRow(Row):
     threads: int  # that torch computes with
     python: str
     versions: dict[str, str]  # by package
+    http_workers: int = 0  # of the server; 0 also before there were any
 
 
 @dataclass(frozen=True)

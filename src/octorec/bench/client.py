@@ -74,7 +74,8 @@ class Client:
         """Return what `load` does, and how busy this client was meanwhile."""
         began, worked = time.perf_counter(), self.way.clock()
         samples = await self.load(rate, start, progress)
-        busy = (self.way.clock() - worked) / (time.perf_counter() - began)
+        ended = max(time.perf_counter(), start + self.config.duration_s)  # at a low rate the last request is early
+        busy = (self.way.clock() - worked) / (ended - began)
         return Loaded(samples, start, busy)
 
     def end(self) -> None:
