@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import resource
 import sys
 import time
@@ -19,12 +20,13 @@ from benchmarks.overload_model import save_demo_size
 from benchmarks.rows import FloodRow
 from benchmarks.rows.serving import Quantiles
 from benchmarks.serve_soak import serving
-from benchmarks.wire import Wire
+from benchmarks.wire import Answer, Wire
 from octorec.bench.result import quantiles
 
 Came = tuple[Counter[str], list[float], float]  # answers by status, milliseconds of what was served, processor seconds
 CONNECTIONS = 20_000
-REFUSED = "503"
+PLACES, SPARE = 1500, 100  # requests on their way from one process; descriptors that are left for all else
+REFUSED, UNSENT = "503", "not sent"
 AT_ONCE = 64  # requests on their way, where the capacity is found
 
 
@@ -84,7 +86,7 @@ async def _asked(
         times=times,
         http_workers=http_workers,
         capacity_per_s=round(most, 1),
-        asked_per_s=round(statuses.total() / seconds, 1),
+        asked_per_s=round((statuses.total() - statuses[UNSENT]) / seconds, 1),
         served_per_s=round(len(served) / seconds, 1),
         share=round(len(served) / seconds / most, 3),
         e2el_ms=Quantiles(**quantiles(served)) if served else None,
@@ -100,15 +102,32 @@ async def _asked(
 
 
 def ask(port: int, items: Sequence[str], rate: float, seconds: float, seed: int) -> Came:
-    """Ask `rate` a second for `seconds`, in a process of its own; what is answered after them is not served."""
+    """Ask `rate` a second for `seconds`, in a process of its own; what is answered after them is not served.
+
+    What is due while no connection is free is not sent.
+    """
 
     async def load() -> Came:
-        wire, processor, start = Wire(port), time.process_time(), time.perf_counter()
-        answers = await wire.load(requests(items), rate, seconds, seed)
+        wire, chance, processor = Wire(port), random.Random(seed), time.process_time()
+        places = min(PLACES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE)
+        sent, asking, unsent = requests(items), set[asyncio.Task[Answer]](), 0
+        tasks: list[asyncio.Task[Answer]] = []
+        due = start = time.perf_counter()
+        while (due := due + chance.expovariate(rate)) < start + seconds:
+            if (wait := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            if len(asking) >= places:
+                unsent += 1
+                await asyncio.sleep(0)
+                continue
+            tasks.append(asyncio.create_task(wire.ask(sent[len(tasks) % len(sent)], due)))
+            asking.add(tasks[-1])
+            tasks[-1].add_done_callback(asking.discard)
+        answers = await asyncio.gather(*tasks)
         worked = time.process_time() - processor
         wire.close()
         served = [one.seconds * 1e3 for one in answers if one.status == "200" and one.at <= start + seconds]
-        return Counter(one.status for one in answers), served, worked
+        return Counter(one.status for one in answers) + Counter({UNSENT: unsent}), served, worked
 
     return asyncio.run(load())
 

@@ -20,7 +20,7 @@ def goodput() -> str:
 
 
 def _cells(row: GoodputRow) -> list[object]:
-    over = f"HTTP, {row.http_workers} workers" if row.over == "http" else f"gRPC, {row.rows_per_call} a call"
+    over = f"HTTP, workers: {row.http_workers}" if row.over == "http" else f"gRPC, {row.rows_per_call} a call"
     rate = f"{row.goodput_per_s:,.0f}" if row.within else "none" if row.refused is None else "the tool was too slow"
     inside = " / ".join("" if times is None else f"{times.p50:.1f}" for times in (row.queue_ms, row.device_ms))
     return [
@@ -43,7 +43,7 @@ def _latency(times: Times) -> str:
 def _overhead() -> list[str]:
     rows = newest(recorded(FILE, OverheadRow), lambda row: (row.checkpoint, row.device))
     return [
-        f"At low load the server ({row.http_workers} workers) adds {row.added_ms.p50:.2f} ms at p50 to "
+        f"At low load the server (workers: {row.http_workers}) adds {row.added_ms.p50:.2f} ms at p50 to "
         f"{row.checkpoint} on {row.device} (95 %: {row.interval_ms[0]:.2f} .. {row.interval_ms[1]:.2f})."
         for row in rows
     ]

@@ -52,7 +52,7 @@ class FloodRow(Row):
     served_per_s: float
     share: float  # served_per_s / capacity_per_s
     e2el_ms: Times  # of what was served
-    statuses: dict[str, int]  # answers by HTTP status, or how the connection ended
+    statuses: dict[str, int]  # answers by HTTP status, how the connection ended, or `not sent`: none was free
     refusal_us: float | None  # processor time of the workers over refusals; None: no workers, or no refusal
     server_cores: int  # that it may run on; the clients have the others
     client_cores: float  # processor seconds of all clients a second

@@ -80,7 +80,7 @@ def test_rows_are_shown_with_what_was_not_reached(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(goodput_report, "recorded", lambda _, kind: rows if kind is GoodputRow else [])
     text = goodput_report.goodput()
     assert (
-        "| big on cuda | 10, 64 | HTTP, 5 workers | 100 ms | 3,000 | 75% of 4,000 | 48 / 99 | 48.4 / 48.4 | 6.5 |"
+        "| big on cuda | 10, 64 | HTTP, workers: 5 | 100 ms | 3,000 | 75% of 4,000 | 48 / 99 | 48.4 / 48.4 | 6.5 |"
         in text
     )
     assert "| the tool was too slow | of 4,000 |" in text
