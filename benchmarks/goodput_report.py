@@ -1,11 +1,11 @@
-"""The rows of `benchmarks.serve_goodput` as tables of docs/serving.md."""
+"""The rows of `benchmarks.serve_goodput` and `benchmarks.serve_processes` as tables of docs/serving.md."""
 
-from benchmarks.rows import FloodRow, GoodputRow, OverheadRow, recorded
+from benchmarks.rows import FloodRow, GoodputRow, OverheadRow, ProcessesRow, WorkersRateRow, recorded
 from benchmarks.rows.serving import Times
 from benchmarks.tables import newest, table
 from octorec.engine.widths import shown
 
-FILE = "serve_goodput.jsonl"
+FILE, PROCESSES = "serve_goodput.jsonl", "serve_processes.jsonl"
 
 
 def goodput() -> str:
@@ -68,3 +68,50 @@ def flood() -> str:
     ]
     here = rows[-1].environment
     return table(columns, cells) + f"\n\n{here.date}, load {rows[-1].load:g}, commit {here.commit}: `{here.command}`."
+
+
+def memory() -> str:
+    """The newest row of each number of workers and items."""
+    rows = newest(recorded(PROCESSES, ProcessesRow), lambda row: (row.n_items, row.http_workers))
+    columns = [
+        "items",
+        "workers",
+        "all processes, MB",
+        "the engine's",
+        "a worker's",
+        "of which its own",
+        "catalog's files",
+    ]
+    cells = [
+        [
+            f"{row.n_items:,}",
+            row.http_workers,
+            f"{row.total_mb:,.0f}",
+            f"{row.engine_mb:,.0f}",
+            *("" if size is None else f"{size:,.0f}" for size in (row.worker_mb, row.worker_own_mb, row.catalog_mb)),
+        ]
+        for row in rows
+    ]
+    here = rows[-1].environment
+    return table(columns, cells) + f"\n\n{here.date}, torch {here.torch}, commit {here.commit}: `{here.command}`."
+
+
+def rates() -> str:
+    """The newest row of each checkpoint and number of workers."""
+    rows = newest(recorded(PROCESSES, WorkersRateRow), lambda row: (row.checkpoint, row.http_workers))
+    columns = ["checkpoint", "workers", "requests/s", "lowest .. highest round", "over none, by turns"]
+    cells = [
+        [
+            row.checkpoint,
+            row.http_workers,
+            row.per_s,
+            f"{min(row.rounds):.1f} .. {max(row.rounds):.1f}",
+            f"{row.over_none:.2f}x",
+        ]
+        for row in rows
+    ]
+    last, here = rows[-1], rows[-1].environment
+    said = (
+        f"{last.cores} cores, a load of {last.load:g} by other work, {len(last.rounds)} rounds of {last.seconds:g} s."
+    )
+    return table(columns, cells) + f"\n\n{said} {here.date}, commit {here.commit}: `{here.command}`."

@@ -201,6 +201,8 @@ RENDER: dict[str, Callable[[], str]] = {
     "serve_refresh": refresh_report.changes,
     "serve_goodput": goodput_report.goodput,
     "serve_flood": goodput_report.flood,
+    "serve_processes": goodput_report.memory,
+    "serve_workers": goodput_report.rates,
     "catalog_load": catalog_load_report.loads,
     "semantic_ids": semantic_ids_report.fits,
     "semantic_ids_recall": semantic_ids_report.recall,

@@ -60,3 +60,33 @@ class FloodRow(Row):
     seconds: float
     cores: int
     load: float  # of the machine in the last minute
+
+
+@dataclass(frozen=True)
+class ProcessesRow(Row):
+    """Memory of all processes of a server: proportional set sizes (each page's share), 10^6 bytes."""
+
+    http_workers: int
+    n_items: int  # of the catalog
+    total_mb: float
+    engine_mb: float  # of the process that was started
+    worker_mb: float | None  # of a worker, on average; None: there is none
+    worker_own_mb: float | None  # of which no other process has
+    catalog_mb: float | None  # of the files that workers map; None: there are no workers
+    requests: int  # that were answered before, over many connections
+
+
+@dataclass(frozen=True)
+class WorkersRateRow(Row):
+    """What one checkpoint's server answers at most, by how many workers have HTTP: medians of rounds by turns."""
+
+    checkpoint: str  # the folder's name
+    http_workers: int
+    per_s: float  # the median
+    rounds: tuple[float, ...]
+    over_none: float  # the median over the rounds of this one over that without workers just before
+    at_once: int  # requests on their way
+    seconds: float  # of a round
+    beam_width: int
+    cores: int
+    load: float  # of the machine in the last minute

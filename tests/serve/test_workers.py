@@ -131,6 +131,15 @@ def test_answers_are_those_of_one_process(server: Server, folder: Path) -> None:
         assert set(found) >= {"notes", "model", "catalog", "timings", "exact"}
 
 
+def test_what_was_imported_is_in_memory_once(server: Server) -> None:
+    """A garbage collector that looks at what all share would copy it: a third of a worker's pages were its own then."""
+    asyncio.run(ask(server, ASKED * 4))
+    for worker in server.workers():
+        memory = worker.memory_full_info()
+        print(f"resident {memory.rss / 1e6:.0f} MB, of which no other process has {memory.uss / 1e6:.0f} MB")
+        assert memory.uss < memory.rss / 5
+
+
 def test_errors_are_those_of_one_process(server: Server) -> None:
     bodies = [{"k": 0}, {"history": "i1"}, {"history": ["i1"], "k": 99}, {"history": ["i1"], "allow": ["green"]}, 7]
     answers = asyncio.run(ask(server, bodies))
