@@ -15,7 +15,7 @@ from octorec.bench.config import BenchConfig
 from octorec.bench.over_http import OverHttp, address, connections
 from octorec.bench.requests import bodies
 from octorec.bench.result import Sample, quantiles
-from tests.serve.served import make_catalog, save_checkpoint
+from tests.serve.served import WORKER_FLAGS, make_catalog, save_checkpoint
 
 pytestmark = pytest.mark.slow
 LEAK = """
@@ -39,7 +39,18 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def command(checkpoint: Path, *flags: str, before: tuple[str, ...] = ("-m", "octorec")) -> list[str]:
     widths = ("--beam-widths", "128", "--default-beam-width", "128")
-    return [sys.executable, *before, "serve", str(checkpoint), "--port", "0", "--no-log-requests", *widths, *flags]
+    return [
+        sys.executable,
+        *before,
+        "serve",
+        str(checkpoint),
+        "--port",
+        "0",
+        "--no-log-requests",
+        *WORKER_FLAGS,
+        *widths,
+        *flags,
+    ]
 
 
 def test_memory_is_flat_for_two_minutes(checkpoint: Path) -> None:
