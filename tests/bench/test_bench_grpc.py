@@ -86,6 +86,9 @@ def test_every_body_is_asked_and_every_call_is_full() -> None:
         ([{"k": 4}, {"k": 5}], "rows_per_call: got 2; of requests that differ in more than their ids: 1"),
         ([{"user": {"age": 3}}, {"user": {"plan": "free"}}], "rows_per_call: got 2; of requests that differ"),
         ([{"k": 1.5}, {"k": 1.5}], "k: got 1.5; over gRPC: int"),
+        ([{"k": 2**63}, {"k": 2**63}], "k: got 9223372036854775808; over gRPC: int"),
+        ([{"user": None}], "request 1: user: got None; over gRPC: an object"),
+        ([{"features": [1]}], "request 1: features: got .1.; over gRPC: an object"),
         ([{"user": {"age": None}}, {"user": {"age": 3}}], "user.age: got None; over gRPC: texts, or numbers of one"),
     ],
 )  # fmt: skip

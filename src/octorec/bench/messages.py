@@ -44,6 +44,9 @@ def _object(number: int, body: bytes) -> Body:
     for name in found:
         if name not in allowed:
             raise InputError(f"request {number}: {name}", found[name], f"over gRPC: {', '.join(allowed)}")
+    for name in [name for name in OF_USERS if name in found]:
+        if not isinstance(found[name], dict):
+            raise InputError(f"request {number}: {name}", found[name], "over gRPC: an object")
     return {"history": [], **found}
 
 
@@ -111,7 +114,7 @@ def _put_column(message: Any, name: str, rows: Sequence[Any]) -> None:
 
 def _put_parameter(message: Any, name: str, value: Any) -> None:
     kind = PARAMETERS[name].get(type(value))
-    if kind is None:
+    if kind is None or (kind == "int64" and value >= 2**63):
         raise InputError(name, value, "over gRPC: " + " or ".join(one.__name__ for one in PARAMETERS[name]))
     text = "-".join(map(str, value)) if isinstance(value, list) else value
     setattr(message.parameters[name], f"{kind}_param", text)
