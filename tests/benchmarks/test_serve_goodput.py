@@ -93,7 +93,7 @@ def test_the_program_runs_to_its_end_on_a_cpu(tmp_path: Path) -> None:
     flags = {
         "checkpoint": tmp_path / "model", "rows": "overhead,k10,schedule,flood", "history": 5, "k": 4, "narrow": 8,
         "wide": 32, "schedule": "4-8-32", "bounds": "60000,60000", "batch-sizes": "1,8", "max-rows": 256,
-        "http-workers": 1, "seconds": 0.3, "warm-up-s": 0.1, "runs": 2, "pairs": 2, "rows-per-call": 2, "times": 3,
+        "http-workers": 1, "seconds": 0.3, "warm-up-s": 0.1, "runs": 2, "pairs": 6, "rows-per-call": 2, "times": 3,
         "flood-s": 1, "part-s": 400, "most-s": 1000, "out": tmp_path / "rows.jsonl",
     }  # fmt: skip
     line = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
