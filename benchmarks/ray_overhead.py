@@ -39,7 +39,7 @@ from octorec.bench.result import quantiles
 from octorec.kernels.device import open_device
 
 OCTOREC = [sys.executable, "-m", "octorec"]
-READY_S = 180.0
+READY_S = 600.0
 EMPTY = {
     "name": "empty", "route_prefix": "/empty", "import_path": "benchmarks.empty_replica:app",
     "deployments": [{"name": "Empty", "ray_actor_options": {"num_cpus": 0}}],
