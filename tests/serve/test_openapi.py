@@ -29,9 +29,7 @@ METHODS = {  # operation ids are the names of a generated client's functions
     "public": [
         "create_chat_completion",
         "create_completion",
-        "find_items",
         "generate",
-        "get_about",
         "health",
         "list_models",
         "metrics",
@@ -40,7 +38,6 @@ METHODS = {  # operation ids are the names of a generated client's functions
         "recommend",
         "server_live",
         "server_ready",
-        "trace",
     ],
     "admin": [
         "change_items",

@@ -19,7 +19,6 @@ from octorec.serve.config import (
     EngineOptions,
     ExperimentOptions,
     HttpOptions,
-    PageOptions,
     ServeConfig,
     read_config,
 )
@@ -119,9 +118,6 @@ max_load_bytes: 1000
 refresh_requests: 16
 refresh_min_overlap: 0.7
 refresh_max_drift: 0.3
-page: true
-compare: second
-examples: people.json
 """
 
 
@@ -176,7 +172,6 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
         ),
         ExperimentOptions("ab.yaml", "experiments", "salt", "member"),
         DrainOptions(4.0, 6.0),
-        PageOptions(True, "second", "people.json"),
     )
     assert set(yaml.safe_load(FILE)) == set(settings_of(ServeConfig))
 

@@ -21,10 +21,6 @@ ALLOWED = {  # address -> its methods
     "/v1/chat/completions": "POST",
     "/generate": "POST",
     "/v1/models": "GET, HEAD",
-    "/": "GET, HEAD",
-    "/v1/about": "GET, HEAD",
-    "/v1/items": "GET, HEAD",
-    "/v1/trace": "POST",
     "/health": "GET, HEAD",
     "/v2/health/live": "GET, HEAD",
     "/v2/health/ready": "GET, HEAD",
@@ -46,7 +42,7 @@ ALLOWED_TO_ADMIN = {
     "/v1/model/rollback": "POST",
     "/docs": "GET, HEAD",
 }
-NOWHERE = ("/nothing", "/v1", "/v1/recommend/", "/v2/models/other", "/v2/models/other/ready", "/v2/models/%00%ff",
+NOWHERE = ("/", "/nothing", "/v1", "/v1/recommend/", "/v2/models/other", "/v2/models/other/ready", "/v2/models/%00%ff",
            "/static-offline-docs/nothing", "/static-offline-docs/%2e%2e/core.py", "/" + "x" * 3000,
            "/v1/%1b[2J")  # fmt: skip
 

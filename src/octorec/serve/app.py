@@ -15,7 +15,6 @@ from octorec.serve.health import health_routes
 from octorec.serve.openai import openai_routes
 from octorec.serve.openai_schemas import ChatRequest, CompletionRequest
 from octorec.serve.outcomes import outcome_routes
-from octorec.serve.page.routes import page_routes
 from octorec.serve.problems import problems
 from octorec.serve.recommend import Recommender
 from octorec.serve.schemas import Answers, Recommendations, RecommendRequest
@@ -62,7 +61,6 @@ def create_app(service: Front) -> FastAPI:
         raise AssertionError("answered before; this route is for OpenAPI")
 
     others = openai_routes(app, asking) | sglang_routes(app, asking)
-    others |= page_routes(app, asking) if service.config.look.page else {}
     outcome_routes(app, service)
     app.add_middleware(Direct, addresses={"/v1/recommend": recommender, **others})
     app.add_middleware(AnsweredOnTheWayOut, way_out=service.way_out, metrics=service.metrics)  # around the former

@@ -284,26 +284,6 @@ class DrainOptions:
 
 
 @dataclass(frozen=True)
-class PageOptions:
-    """PageOptions are of the page at `/`, on which people try the server."""
-
-    page: bool = setting(True, "Whether there is a page at / to try the server on.")
-    compare: str | None = setting(
-        None, "Second checkpoint, whose answers the page shows beside the first's; it is loaded onto the same device."
-    )
-    examples: str | None = setting(
-        None,
-        "JSON file of histories that the page offers; examples.json beside the checkpoint, if there is one, if not "
-        "given.",
-    )
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        if self.compare is not None and not self.page:
-            raise InputError("compare", self.compare, "is shown on the page: leave no_page out")
-
-
-@dataclass(frozen=True)
 class ServeConfig:
     """ServeConfig has every setting of `octorec serve`, by part.
 
@@ -317,7 +297,6 @@ class ServeConfig:
     admin: AdminOptions = field(default_factory=AdminOptions)
     ab: ExperimentOptions = field(default_factory=ExperimentOptions)
     drain: DrainOptions = field(default_factory=DrainOptions)
-    look: PageOptions = field(default_factory=PageOptions)
 
     @classmethod
     def of(cls, **settings: Any) -> "ServeConfig":
@@ -327,7 +306,7 @@ class ServeConfig:
     def look_at_paths(self) -> None:
         """Refuse a file or folder that is not there."""
         files = {"token_file": self.http.token_file, "admin_token_file": self.admin.admin_token_file}
-        for name, path in (files | {"experiment": self.ab.experiment, "examples": self.look.examples}).items():
+        for name, path in (files | {"experiment": self.ab.experiment}).items():
             if path is not None:
                 require_file(path, name)
         if self.engine.context_module is not None:

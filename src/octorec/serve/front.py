@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeVar
 from octorec.engine.engine import Engine
 from octorec.engine.rank import Ranked, by_popularity
 from octorec.engine.request import Request
-from octorec.engine.trace import Trace
 from octorec.errors import InputError
 from octorec.serve.config import ServeConfig
 from octorec.serve.experiment import Running
@@ -36,7 +35,7 @@ class Front:
     """A Front answers requests through `line`, which hands them to the device: of this process, or of another.
 
     variants, running, guard: of the experiment that runs; see `Service`. domains: what answers for further domains of
-    a model. compared: a second checkpoint, which answers those who ask for it.
+    a model.
     """
 
     def __init__(
@@ -62,7 +61,6 @@ class Front:
         self.running: Running | None = None
         self.guard: GuardTask | None = None
         self.domains: dict[Engine, Serving] = {}
-        self.compared: Serving | None = None
         self.loaded: asyncio.Future[None]  # from `start` on
         self._ends_at: float | None = None  # when draining is to be done
 
@@ -141,23 +139,18 @@ class Front:
         encode: Encode[Made],
         exposure: Exposure | None = None,
         client: str = "",
-        by: Serving | None = None,
     ) -> tuple[Made, dict[str, float]]:
         """Return what `encode` makes of the answer to a checked request, and its stages in ms, or raise a Refusal.
 
         encode: is given what answered too. exposure: says which variant answers. client: whose turn it takes in the
-        queue. by: what answers, if not what answers everybody.
+        queue.
         """
         self.refuse_unless_ready()
         self.accepted += 1
         try:
-            return await self._answer(self._accept(asked, request_id, exposure, client, by), encode, exposure)
+            return await self._answer(self._accept(asked, request_id, exposure, client), encode, exposure)
         finally:
             self.accepted -= 1
-
-    async def trace(self, asked: RecommendRequest, client: str) -> tuple[Trace, Serving]:
-        """Return how the search of a checked request goes, and what it was of, or raise a Refusal."""
-        raise Refusal("not_found", "a server of several processes traces no search: start it with http_workers 0")
 
     async def _answer(
         self, pending: Pending, encode: Encode[Made], exposure: Exposure | None
@@ -183,17 +176,10 @@ class Front:
         milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
         return made, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3}
 
-    def _accept(
-        self,
-        asked: RecommendRequest,
-        request_id: str,
-        exposure: Exposure | None,
-        client: str,
-        by: Serving | None = None,
-    ) -> Pending:
+    def _accept(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None, client: str) -> Pending:
         """Check a request against what answers now, unless the queue is full."""
         self.line.refuse_if_full(client)
-        arrived, serving = time.monotonic(), by or self.serving  # once: the device thread may put another in its place
+        arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
         engine = serving.engine
         width: Any = asked.beam_width
         user = asked.user
