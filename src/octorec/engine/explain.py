@@ -1,4 +1,4 @@
-"""One request's search as it went, for a person to look at: which prefixes each level kept, which it dropped, the bound.
+"""One request's search is shown as it went: which prefixes each level kept, which it dropped, and the bound.
 
 It runs by the plain path, without a graph, and computes what `search` computes: the steps are the model's and the
 operations', and are only looked at. What was dropped is worked out again on the host.
@@ -25,8 +25,9 @@ MOST_KEPT, MOST_DROPPED = 512, 64  # prefixes of a level that are told, the best
 
 @dataclass(frozen=True)
 class Prefix:
-    """A Prefix is the beginning of a semantic ID, and its score. items: live ones below it. example: one of them, by its
-    title, or its id without one. parent: its number among the kept prefixes of the level before; None at the first."""
+    """A Prefix is the beginning of a semantic ID, and its score. items: live ones below it. example: one of them, by
+    its title, or its id without one. parent: its number among the kept prefixes of the level before; None at the first.
+    """
 
     codes: list[int]
     score: float
@@ -67,8 +68,7 @@ class Looked:
 
     def beam_step(self, logits: Any, scores: Any, nodes: Any, *others: Any, **named: Any) -> Beams:
         beams = self.ops.beam_step(logits, scores, nodes, *others, **named)
-        given = (_host(one) for one in (logits, scores, nodes))
-        self.steps.append(Step(*given, Beams(*map(_host, beams))))  # type: ignore[arg-type]
+        self.steps.append(Step(_host(logits), _host(scores), _host(nodes), Beams(*map(_host, beams))))
         return beams
 
 
@@ -116,7 +116,9 @@ class Explained:
         level = Level(len(children), len(kept), told, others, bound if math.isfinite(bound) else None)
         after = [
             [*paths[parent], code] if node != DEAD else []
-            for parent, code, node in zip(beams.parents.tolist(), beams.codes.tolist(), beams.nodes.tolist(), strict=True)
+            for parent, code, node in zip(
+                beams.parents.tolist(), beams.codes.tolist(), beams.nodes.tolist(), strict=True
+            )
         ]
         return level, after, {int(beam): place for place, beam in enumerate(kept[:MOST_KEPT])}
 

@@ -42,7 +42,7 @@ class Examples(BaseModel):
 def with_examples(checkpoint: str | Path, config: ServeConfig) -> ServeConfig:
     """Return settings that name a file of examples that can be read, or none.
 
-    Raises InputError for one that was asked for and cannot be used; one that lies beside the checkpoint is only warned of.
+    Raises InputError for one that was asked for and cannot be used; one beside the checkpoint is only warned of.
     """
     path = config.http.examples
     if path is not None:

@@ -140,7 +140,7 @@ class Explainer:
 
 
 def explain_routes(app: FastAPI, asking: Asking) -> dict[str, Answer]:
-    """Document both addresses, and return what answers at them, for `Direct`."""
+    """Describe both addresses, and return what answers at them, for `Direct`."""
     documented: Any = {"tags": ["page"], "dependencies": token_scheme(asking.config.http.token_file)}
 
     @app.post(COMPARE, **documented, responses=problems(*ERRORS))
@@ -156,5 +156,7 @@ def explain_routes(app: FastAPI, asking: Asking) -> dict[str, Answer]:
     return {COMPARE: Compared(asking), EXPLAIN: Explainer(asking)}
 
 
-def _encoded(asked: RecommendRequest, request_id: str, ranked: Ranked, serving: Serving) -> tuple[bytes, Ranked, Serving]:
+def _encoded(
+    asked: RecommendRequest, request_id: str, ranked: Ranked, serving: Serving
+) -> tuple[bytes, Ranked, Serving]:
     return encode_answer(ranked, serving.model, asked.titles, request_id), ranked, serving

@@ -22,9 +22,9 @@ from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.connections import Connections, affordable, look_for_descriptors
+from octorec.serve.examples import with_examples
 from octorec.serve.leaving import leave
 from octorec.serve.loads import hanging
-from octorec.serve.examples import with_examples
 from octorec.serve.logs import end_now, log_as_json
 from octorec.serve.metrics import Metrics
 from octorec.serve.protocol import Bounded

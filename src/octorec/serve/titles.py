@@ -1,7 +1,7 @@
 """Items are found by words of their titles, whatever their case and accents, or by their ids.
 
-The titles lie in one column of text whose accents and case are gone, made when somebody first asks. Arrow's kernels make
-and search it, and leave the interpreter to requests meanwhile.
+The titles lie in one column of text whose accents and case are gone, made when somebody first asks. Arrow's kernels
+make and search it, and leave the interpreter to requests meanwhile.
 """
 
 import asyncio
