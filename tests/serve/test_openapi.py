@@ -27,8 +27,11 @@ from tests.serve.served import administered, listening, make_engine, run, served
 
 METHODS = {  # operation ids are the names of a generated client's functions
     "public": [
+        "about",
+        "compare",
         "create_chat_completion",
         "create_completion",
+        "explain",
         "generate",
         "health",
         "list_models",
@@ -36,6 +39,7 @@ METHODS = {  # operation ids are the names of a generated client's functions
         "model_metadata",
         "model_ready",
         "recommend",
+        "search_items",
         "server_live",
         "server_ready",
     ],

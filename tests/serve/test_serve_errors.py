@@ -17,6 +17,11 @@ from tests.serve.served import administered, listening, make_engine, one_process
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "FOO")
 ALLOWED = {  # address -> its methods
     "/v1/recommend": "POST",
+    "/v1/compare": "POST",
+    "/v1/explain": "POST",
+    "/v1/about": "GET, HEAD",
+    "/v1/items": "GET, HEAD",
+    "/": "GET, HEAD",
     "/v1/completions": "POST",
     "/v1/chat/completions": "POST",
     "/generate": "POST",
@@ -42,7 +47,7 @@ ALLOWED_TO_ADMIN = {
     "/v1/model/rollback": "POST",
     "/docs": "GET, HEAD",
 }
-NOWHERE = ("/", "/nothing", "/v1", "/v1/recommend/", "/v2/models/other", "/v2/models/other/ready", "/v2/models/%00%ff",
+NOWHERE = ("/nothing", "/v1", "/v1/recommend/", "/v2/models/other", "/v2/models/other/ready", "/v2/models/%00%ff",
            "/static-offline-docs/nothing", "/static-offline-docs/%2e%2e/core.py", "/" + "x" * 3000,
            "/v1/%1b[2J")  # fmt: skip
 

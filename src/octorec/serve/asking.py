@@ -46,22 +46,29 @@ class Asking:
         self._fields = {"body", "authorization", "content-encoding", *fields}
 
     async def one(
-        self, raw: object, check: Callable[[], RecommendRequest], encode: Encode[Made], request_id: str, client: str
+        self,
+        raw: object,
+        check: Callable[[], RecommendRequest],
+        encode: Encode[Made],
+        request_id: str,
+        client: str,
+        by: Serving | None = None,
     ) -> Ended[Made]:
         """Return how one request of a client ended.
 
         raw: a body whose `user` says whom it is for, and that may have a `deadline_ms`. check: returns the request.
+        by: what answers, outside of any experiment; None: what answers everybody.
         """
         start, running = time.monotonic(), self.service.running
         exposure = None
         try:
             self.door.refuse_late(client, raw)
-            if running is not None:
+            if running is not None and by is None:
                 exposure = running.exposed(raw)
             asked = check()
             request_id = asked.request_id or request_id
             encoded = partial(encode, asked, request_id)
-            made, milliseconds = await self.service.answer(asked, request_id, encoded, exposure, client)
+            made, milliseconds = await self.service.answer(asked, request_id, encoded, exposure, client, by)
         except Refusal as refusal:
             self._ended(refusal.outcome, refusal, request_id, start, exposure)
             await self.door.held(client, refusal)

@@ -86,6 +86,10 @@ class HttpOptions:
     http_workers: Annotated[int, Interval(ge=0, le=MOST_WORKERS)] = setting(
         0, "Processes for HTTP and all else of a request but the device; 0: all in one process."
     )
+    page: bool = setting(True, "Whether / is a page to try the server with, and the addresses that it asks are there.")
+    examples: str | None = setting(
+        None, "JSON file of histories to try on the page; examples.json beside the checkpoint's folder if not given."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -151,6 +155,9 @@ class EngineOptions:
     )
     domain: str | None = setting(None, "Domain of histories and messages that name none, of models that read tokens.")
     task: str | None = setting(None, "Task of histories that name none, of models whose prompts have tasks.")
+    compare: str | None = setting(
+        None, "Folder of a second checkpoint, loaded beside the first, whose answers the page shows beside its own."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -298,6 +305,19 @@ class ServeConfig:
     ab: ExperimentOptions = field(default_factory=ExperimentOptions)
     drain: DrainOptions = field(default_factory=DrainOptions)
 
+    def __post_init__(self) -> None:
+        if self.engine.compare is None:
+            return
+        needs = {
+            "page off": not self.http.page,
+            "http_workers": bool(self.http.http_workers),
+            "admin_port": self.admin.admin_port is not None,
+            "an experiment": self.ab.experiment is not None,
+        }
+        if with_it := next((name for name, given in needs.items() if given), None):
+            allowed = f"does not go with {with_it}: leave one of them out"
+            raise InputError("compare", self.engine.compare, allowed)
+
     @classmethod
     def of(cls, **settings: Any) -> "ServeConfig":
         """Make the configuration from settings by their own names, whatever part they are of."""
@@ -306,6 +326,7 @@ class ServeConfig:
     def look_at_paths(self) -> None:
         """Refuse a file or folder that is not there."""
         files = {"token_file": self.http.token_file, "admin_token_file": self.admin.admin_token_file}
+        files["examples"] = self.http.examples
         for name, path in (files | {"experiment": self.ab.experiment}).items():
             if path is not None:
                 require_file(path, name)

@@ -35,7 +35,7 @@ class Front:
     """A Front answers requests through `line`, which hands them to the device: of this process, or of another.
 
     variants, running, guard: of the experiment that runs; see `Service`. domains: what answers for further domains of
-    a model.
+    a model. compared: what answers beside the server's own engine where somebody asks for it; None: nothing.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Front:
         self.running: Running | None = None
         self.guard: GuardTask | None = None
         self.domains: dict[Engine, Serving] = {}
+        self.compared: Serving | None = None
         self.loaded: asyncio.Future[None]  # from `start` on
         self._ends_at: float | None = None  # when draining is to be done
 
@@ -139,16 +140,17 @@ class Front:
         encode: Encode[Made],
         exposure: Exposure | None = None,
         client: str = "",
+        by: Serving | None = None,
     ) -> tuple[Made, dict[str, float]]:
         """Return what `encode` makes of the answer to a checked request, and its stages in ms, or raise a Refusal.
 
         encode: is given what answered too. exposure: says which variant answers. client: whose turn it takes in the
-        queue.
+        queue. by: what answers, if not the server's own engine or the variant's.
         """
         self.refuse_unless_ready()
         self.accepted += 1
         try:
-            return await self._answer(self._accept(asked, request_id, exposure, client), encode, exposure)
+            return await self._answer(self._accept(asked, request_id, exposure, client, by), encode, exposure)
         finally:
             self.accepted -= 1
 
@@ -160,7 +162,7 @@ class Front:
             ranked = await asyncio.to_thread(by_popularity, pending.parsed)  # may look at every item of a catalog
         else:
             ranked, pending, before = await self.searches.search(pending)
-            if pending.request is not None:
+            if pending.request is not None and (self.compared is None or pending.serving is self.serving):
                 self.recent.add(pending.request)
         if exposure is not None:
             exposure.ranked = ranked
@@ -176,10 +178,13 @@ class Front:
         milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
         return made, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3}
 
-    def _accept(self, asked: RecommendRequest, request_id: str, exposure: Exposure | None, client: str) -> Pending:
+    def _accept(
+        self, asked: RecommendRequest, request_id: str, exposure: Exposure | None, client: str, by: Serving | None
+    ) -> Pending:
         """Check a request against what answers now, unless the queue is full."""
         self.line.refuse_if_full(client)
-        arrived, serving = time.monotonic(), self.serving  # once: the device thread may put another in its place
+        arrived = time.monotonic()
+        serving = self.serving if by is None else by  # once: the device thread may put another in its place
         engine = serving.engine
         width: Any = asked.beam_width
         user = asked.user

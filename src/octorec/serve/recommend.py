@@ -21,6 +21,10 @@ class Recommender:
     def __init__(self, asking: Asking):
         self.asking, self.config = asking, asking.config
 
+    def by(self) -> Serving | None:
+        """Return what answers all requests; None for what answers everybody."""
+        return None
+
     async def __call__(self, http: Request) -> Response:
         request_id = request_id_of(http)
         headers = {"X-Request-ID": request_id}
@@ -53,7 +57,8 @@ class Recommender:
         return await asyncio.gather(*several)
 
     async def _one(self, raw: object, request_id: str, client: str) -> Ended[bytes]:
-        return await self.asking.one(raw, partial(checked, raw, self.config), _encoded, request_id, client)
+        check = partial(checked, raw, self.config)
+        return await self.asking.one(raw, check, _encoded, request_id, client, self.by())
 
 
 def _encoded(asked: RecommendRequest, request_id: str, ranked: Ranked, serving: Serving) -> bytes:

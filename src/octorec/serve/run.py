@@ -15,12 +15,14 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from octorec.engine.model_folder import require_model
 from octorec.errors import InputError
 from octorec.reading import reason
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.connections import Connections, affordable, look_for_descriptors
+from octorec.serve.examples import with_examples
 from octorec.serve.leaving import leave
 from octorec.serve.loads import hanging
 from octorec.serve.logs import end_now, log_as_json
@@ -73,6 +75,9 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
         import octorec.serve.oip_server  # noqa: F401 - says what to install before anything is loaded
     for path in (config.http.token_file, config.admin.admin_token_file):
         Tokens(path)  # refuses a missing file before anything is loaded
+    if config.engine.compare is not None:
+        require_model(config.engine.compare, config.engine.catalog, "compare")
+    config = with_examples(checkpoint, config)
     for root in filter(None, (config.admin.catalog_root, config.admin.model_root)):
         versions(root)
     variants = None if config.ab.experiment is None else read_variants(checkpoint, config)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.buckets import Bucket
@@ -26,6 +27,7 @@ from octorec.serve.loads import beside
 from octorec.serve.metrics import Metrics
 from octorec.serve.pending import Serving
 from octorec.serve.variants import Answering, Variants, about_variant
+from octorec.serve.versions import load_engine
 
 logger = logging.getLogger(__name__)
 STOP_S = 5.0  # for the device thread to end; what was accepted has been waited for before
@@ -106,16 +108,23 @@ class Service(Front):
             engine, max_batch = await beside(self._loaded_engine)
             serving = Serving(engine, self.model)
             answering = {} if self.variants is None else await beside(partial(self.variants.load, serving))
-            self.domains = {one: Serving(one, self.model) for one in engine.domains.values() if one is not engine}
+            self.compared = await beside(self._loaded_compared)
+            self.domains = {
+                one: Serving(one, of.model)
+                for of in (serving, self.compared)
+                if of is not None
+                for one in of.engine.domains.values()
+                if one is not of.engine
+            }
             others = tuple(dict.fromkeys(one.serving for one in answering.values() if one.serving is not serving))
-            others += tuple(self.domains.values())
+            others += (*self.domains.values(), *(() if self.compared is None else (self.compared,)))
             waits = lambda: self.batcher.running, lambda: self.batcher.waiting
             self.metrics.watch(*waits, self._prefix_bytes, engine.device.type == "cuda")
             await self.announce(serving, engine.catalog)
             self.batcher.queue.most = self.config.batch.most_queued(max_batch, self.config.http.max_list)
             self.batcher.start(serving, max_batch, asyncio.get_running_loop(), others)
             self.now_serving(serving)
-            for one in (engine, *self.domains):
+            for one in (engine, *self.domains, *(() if self.compared is None else (self.compared.engine,))):
                 await self.warm_up(one)
             if self.variants is not None:
                 await self._begin(self.variants, answering)
@@ -161,6 +170,16 @@ class Service(Front):
             engine.prompts.domain_of(asked.domain)
         if asked.task is not None:
             engine.prompts.require_task(asked.task, asked.domain)
+
+    def _loaded_compared(self) -> Serving | None:
+        """Load what answers beside the server's own engine, if anything does."""
+        path = self.config.engine.compare
+        if path is None:
+            return None
+        try:
+            return Serving(load_engine(path, self.config.engine.catalog, self.config), Path(path).resolve().name)
+        except InputError as error:
+            raise InputError(f"compare: {error.field}", error.value, error.allowed) from error
 
     def _loaded_engine(self) -> tuple[Engine, int]:
         engine = self._make_engine()
