@@ -64,6 +64,6 @@ def create_app(service: Front) -> FastAPI:
     others = openai_routes(app, asking) | sglang_routes(app, asking)
     others |= page_routes(app, asking) if service.config.look.page else {}
     outcome_routes(app, service)
-    app.add_middleware(Direct, addresses={"/v1/recommend": recommender, **others})
+    app.add_middleware(Direct, addresses={"/v1/recommend": recommender, **others}, spans=service.spans)
     app.add_middleware(AnsweredOnTheWayOut, way_out=service.way_out, metrics=service.metrics)  # around the former
     return app
