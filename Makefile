@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: install demo test test-all test-long check docs bench bench-gpu clean
+.PHONY: install demo test test-all test-long check docs bench bench-gpu clean licences
 
 install: .venv/installed
 
@@ -41,6 +41,7 @@ WITH_WORKERS = admin batching fair_queue fuzz imported_catalogs lifecycle recomm
 test-long: install
 	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest tests/fresh_install.py tests/load_tools.py tests/serve/long_runs.py tests/serve/long_ray.py tests/offline/lost_actor.py
 	OCTOREC_TEST_HTTP_WORKERS=3 $(BIN)/python -m pytest -m 'not slow' $(WITH_WORKERS:%=tests/serve/test_%.py)
+	OCTOREC_TEST_HTTP_WORKERS=3 $(BIN)/python -m pytest tests/serve/test_attacks.py tests/serve/test_soak.py
 
 check: install
 	$(BIN)/ruff check .
@@ -55,6 +56,10 @@ docs: .venv/docs
 .venv/docs: .venv/package
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[serve,client,docs]' -c constraints.txt
 	touch $@
+
+# The licences of all that is installed for OctoRec.
+licences: install
+	$(BIN)/python -m studies.licences
 
 bench: install
 	$(BIN)/python -m benchmarks.quantize

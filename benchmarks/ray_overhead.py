@@ -3,8 +3,8 @@
     python -m benchmarks.ray_overhead runs/demo/fp8 --out results/ray_overhead.jsonl
 
 `octorec serve` and `serve run`, with a file that `octorec ray config` wrote, run beside this process, each with one
-engine set up alike. Each request is sent to both, after a pause each, in an order that is drawn. What Ray adds is the
-difference of their times without the batch's on the device.
+engine set up alike, and behind Ray a replica that does nothing. Each request is sent to all three, after a pause each,
+in an order that is drawn. What Ray adds is the difference of the first two's times without the batch's on the device.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from pathlib import Path
 import aiohttp
 import httpx
 import numpy as np
+import yaml
 
 from benchmarks import program, records
 from benchmarks.rows import RayOverheadRow
@@ -32,13 +33,17 @@ from benchmarks.rows.serving import Quantiles
 from benchmarks.serve_overhead import PAUSE_S, WARM_UP, through_http
 from benchmarks.serve_soak import serving
 from octorec.bench.config import BenchConfig
+from octorec.bench.over_http import connections
 from octorec.bench.requests import bodies
 from octorec.bench.result import quantiles
-from octorec.bench.run import connections
 from octorec.kernels.device import open_device
 
 OCTOREC = [sys.executable, "-m", "octorec"]
-READY_S = 180.0
+READY_S = 600.0
+EMPTY = {
+    "name": "empty", "route_prefix": "/empty", "import_path": "benchmarks.empty_replica:app",
+    "deployments": [{"name": "Empty", "ray_actor_options": {"num_cpus": 0}}],
+}  # fmt: skip
 ENTRANCES = {"proxy": {}, "haproxy": {"RAY_SERVE_ENABLE_HA_PROXY": "1"}}
 
 
@@ -55,6 +60,9 @@ def behind_ray(checkpoint: Path, device: str, entrance: str) -> Iterator[str]:
         port, file = free_port(), Path(folder, "serve.yaml")
         flags = ["--device", device, "--port", str(port), "--out", str(file)]
         subprocess.run([*OCTOREC, "ray", "config", str(checkpoint), *flags], check=True)
+        config = yaml.safe_load(file.read_text())
+        config["applications"].append(EMPTY)
+        file.write_text(yaml.safe_dump(config))
         environment = {**os.environ, "RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", **ENTRANCES[entrance]}
         command = [sys.executable, "-m", "ray.serve.scripts", "run", str(file)]
         with open(f"{folder}/log", "w") as log:
@@ -80,12 +88,14 @@ def ready(url: str, process: "subprocess.Popen[bytes]") -> None:
 
 
 async def pairs(urls: dict[str, str], asked: list[bytes], config: BenchConfig) -> list[dict[str, tuple[float, float]]]:
-    """Ask for each body at both addresses: ms of the request, and of its batch on the device."""
+    """Ask for each body at all addresses: ms of the request, and of its batch on the device."""
     chance = random.Random(config.seed)
     found = []
     async with connections(config) as session:
         for body in asked:
-            found.append({side: await _one(session, urls[side], body, chance) for side in chance.sample([*urls], 2)})
+            found.append(
+                {side: await _one(session, urls[side], body, chance) for side in chance.sample([*urls], len(urls))}
+            )
     return found[WARM_UP:]
 
 
@@ -100,8 +110,10 @@ def run(checkpoint: Path, device: str, n: int, beam_width: int, entrance: str) -
         serving([*OCTOREC, "serve", str(checkpoint), "--device", device, "--port", "0"]) as (bare, _),
         behind_ray(checkpoint, device, entrance) as url,
     ):
-        found = asyncio.run(pairs({"bare": bare, "ray": url}, bodies(config)[: WARM_UP + n], config))
-    times = {side: np.array([one[side] for one in found]) for side in ("bare", "ray")}
+        found = asyncio.run(
+            pairs({"bare": bare, "ray": url, "empty": f"{url}/empty"}, bodies(config)[: WARM_UP + n], config)
+        )
+    times = {side: np.array([one[side] for one in found]) for side in ("bare", "ray", "empty")}
     outside = {side: both[:, 0] - both[:, 1] for side, both in times.items()}
     added = np.sort(outside["ray"] - outside["bare"])
     away = 0.98 * len(added) ** 0.5  # by the ranks of a sign test
@@ -119,6 +131,8 @@ def run(checkpoint: Path, device: str, n: int, beam_width: int, entrance: str) -
         added_ms=Quantiles(**quantiles(added)),
         cores=len(os.sched_getaffinity(0)),
         ray=version("ray"),
+        empty_ms=Quantiles(**quantiles(times["empty"][:, 0])),
+        load=round(os.getloadavg()[0], 1),
     )
 
 
@@ -135,6 +149,8 @@ def main() -> None:
     row = run(options.checkpoint, options.device, options.pairs, options.beam_width, options.entrance)
     records.append(options.out, row)
     print(f"Ray adds {row.added_ms.p50} ms at p50, 95 % {row.interval_ms}; {row.bare_ms.p50} and {row.ray_ms.p50}")
+    assert row.empty_ms is not None
+    print(f"an empty replica: {row.empty_ms.p50} ms; load {row.load}")
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ from benchmarks import program, records
 from benchmarks.rows import OverheadRow
 from benchmarks.rows.serving import Quantiles
 from benchmarks.serve_soak import serving
-from octorec.bench.client import connections, timings_of
 from octorec.bench.config import BenchConfig
+from octorec.bench.over_http import connections, timings_of
 from octorec.bench.requests import bodies
 from octorec.bench.result import quantiles
 from octorec.engine.engine import Engine
@@ -100,10 +100,17 @@ def run(checkpoint: Path, device: str, n: int, beam_width: int) -> OverheadRow:
         engine.warm_up()
         keep_for_good()
         found = asyncio.run(pairs(url, engine, bodies(config)[: WARM_UP + n], config))
+    return row_of(checkpoint.name, device, config, found)
+
+
+def row_of(
+    checkpoint: str, device: str, config: BenchConfig, found: list[tuple[float, ...]], http_workers: int = 0
+) -> OverheadRow:
+    """The row of what `pairs` found."""
     return OverheadRow(
-        checkpoint=checkpoint.name,
+        checkpoint=checkpoint,
         device=device,
-        beam_width=beam_width,
+        beam_width=config.beam_width,
         k=config.k,
         **summary(found),
         system=platform.system(),
@@ -111,6 +118,7 @@ def run(checkpoint: Path, device: str, n: int, beam_width: int) -> OverheadRow:
         threads=torch.get_num_threads(),
         python=platform.python_version(),
         versions={name: version(name) for name in PACKAGES},
+        http_workers=http_workers,
     )
 
 

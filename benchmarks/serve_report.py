@@ -90,7 +90,9 @@ def dollars(per_s: float) -> str:
 
 def overhead() -> str:
     """The newest row of each checkpoint and device."""
-    rows = newest(recorded("serve_overhead.jsonl", OverheadRow), lambda row: (row.checkpoint, row.device))
+    rows = newest(
+        recorded("serve_overhead.jsonl", OverheadRow), lambda row: (row.checkpoint, row.device, row.http_workers)
+    )
     if not rows:
         return nothing("serve_overhead")
     cells = [
@@ -122,10 +124,13 @@ def ray_overhead() -> str:
             row.pairs,
             *(f"{times.p50:.1f} / {times.p99:.1f}" for times in (row.bare_ms, row.ray_ms)),
             f"{row.added_ms.p50:.2f} ({row.interval_ms[0]:.2f} .. {row.interval_ms[1]:.2f})",
+            "" if row.empty_ms is None else f"{row.empty_ms.p50:.2f}",
+            "" if row.load is None else row.load,
         ]
         for row in kinds
     ]
     sides = ["`octorec serve` p50 / p99, ms", "through Ray", "Ray adds, p50 (95 % interval)"]
+    sides += ["an empty replica, p50", "load"]
     last, here = kinds[-1], kinds[-1].environment
     said = f"{here.date}, Ray {last.ray}, torch {here.torch}, commit {here.commit}: `{here.command}`."
     return table(["checkpoint", "entrance", "requests", *sides], cells) + f"\n\n{said}"

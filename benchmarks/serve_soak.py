@@ -9,6 +9,7 @@ latency, errors. Ends with 1 where the memory is not flat or a request failed (o
 import argparse
 import asyncio
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,9 @@ from benchmarks import program, records
 from benchmarks.rows import SoakRow
 from benchmarks.rows.serving import Quantiles
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
-from octorec.bench.client import Client, connections
+from octorec.bench.client import Client
 from octorec.bench.config import BenchConfig
+from octorec.bench.over_http import OverHttp, address, connections
 from octorec.bench.requests import bodies
 from octorec.bench.result import quantiles
 from octorec.bench.run import bench
@@ -35,22 +37,33 @@ from octorec.kernels.device import open_device
 SHARE = 0.8
 
 
+def resident_mb(process: psutil.Process) -> float:
+    """Resident memory of a process and of those that it started, 10^6 bytes; what they share counts in each."""
+    return sum(one.memory_info().rss for one in [process, *process.children(recursive=True)]) / 1e6
+
+
 @contextmanager
-def serving(command: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """URL and process id of a server that is ready; `command` logs as `octorec serve` does."""
+def serving(command: Sequence[str], ready_s: float = math.inf) -> Iterator[tuple[str, int]]:
+    """URL and process id of a server that is ready; `command` logs as `octorec serve` does.
+
+    Raises TimeoutError where it is not ready after `ready_s` seconds.
+    """
     with tempfile.NamedTemporaryFile("w+") as log:
         process = subprocess.Popen(command, stderr=log)
         try:
-            port = _logged(log.name, process, "listening")["port"]
-            _logged(log.name, process, "ready")
+            end = time.monotonic() + ready_s
+            port = _logged(log.name, process, "listening", end)["port"]
+            _logged(log.name, process, "ready", end)
             yield f"http://127.0.0.1:{port}", process.pid
         finally:
             process.terminate()
             process.wait(60)
 
 
-def _logged(path: str, process: subprocess.Popen, message: str) -> dict[str, Any]:
+def _logged(path: str, process: subprocess.Popen, message: str, end: float) -> dict[str, Any]:
     while process.poll() is None:
+        if time.monotonic() > end:
+            raise TimeoutError(f"the server is not ready in time: {Path(path).read_text()[-500:]}")
         for line in Path(path).read_text().splitlines():
             if line.startswith("{") and json.loads(line)["message"] == message:
                 return json.loads(line)
@@ -75,7 +88,7 @@ async def soak(
     """
     process, start, seen = psutil.Process(pid), time.perf_counter(), 0
     async with connections(config) as session:
-        client = Client(session, f"{url}/v1/recommend", bodies(config), config)
+        client = Client(OverHttp(session, address(url)), bodies(config), config)
         loading = asyncio.create_task(client.load(rate, start, lambda *_: None))
         while not loading.done():
             await asyncio.wait({loading}, timeout=every_s)
@@ -85,7 +98,7 @@ async def soak(
                 checkpoint=checkpoint,
                 device=device,
                 at_s=round(time.perf_counter() - start, 1),
-                rss_mb=round(process.memory_info().rss / 1e6, 1),
+                rss_mb=round(resident_mb(process), 1),
                 rate=round(rate, 2),
                 answered=len(answered),
                 errors=dict(Counter(sample.outcome for sample in part if sample.outcome != "200")),

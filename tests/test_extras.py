@@ -32,7 +32,8 @@ NOT_OF_THE_PACKAGE = {"dev", "docs"}  # what no module of the package imports
         (["serve", "."], "uvicorn", "octorec.serve.run", "serve"),
         (["serve", "."], "fastapi", "octorec.serve.run", "serve"),
         (["serve", ".", "--grpc-port", "0"], "grpc", "octorec.serve.oip_server", "grpc"),
-        (["bench", "serve", "http://127.0.0.1:9", "--requests", "r.jsonl"], "aiohttp", "octorec.bench.run", "bench"),
+        (["bench", "serve", "http://[::1]:9", "--requests", "r.jsonl"], "aiohttp", "octorec.bench.over_http", "bench"),
+        (["bench", "serve", "grpc://127.0.0.1:9", "--requests", "r.jsonl"], "grpc", "octorec.bench.over_grpc", "grpc"),
         (["parity", ".", "--data", "r.jsonl"], "transformers", "octorec.parity.theirs", "parity"),
     ],
 )

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "training": {"kernels", "models", "catalog", "data", "evaluate"},
     "serve": {"engine", "catalog", "evaluate"},
     "offline": {"kernels", "models", "quant", "catalog", "data", "engine"},
-    "bench": {"engine"},
+    "bench": {"engine", "serve"},
     "client": set(),
     "doctor": {"engine", "kernels", "models"},
     "prove": {"data", "kernels", "quant", "numerics", "engine", "evaluate"},

@@ -41,6 +41,7 @@ MISSING = {  # each verb with paths of which none is there
     "prove": "nope --data nope",
     "parity": "nope --data nope",
     "demo": "--out {file}/below",
+    "doctor": "nope",
     "catalog build": "--data nope --out new",
     "catalog assign": "--catalog nope --items nope --out new",
     "catalog import": "--index nope --out new",

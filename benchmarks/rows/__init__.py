@@ -35,6 +35,7 @@ from benchmarks.rows.exact import (
     TemperatureRow,
 )
 from benchmarks.rows.families import FamilyRow
+from benchmarks.rows.goodput import FloodRow, GoodputRow, ProcessesRow, WorkersRateRow
 from benchmarks.rows.host import CallRow, EncodingRow, HostRow, JudgingRow
 from benchmarks.rows.kernels import AttentionRow, KernelCeilings, KernelFailure, KernelRow, ProductFailure, ProductRow
 from benchmarks.rows.policies import AutoRow, MixedRow, PolicyRow, PrefillRow, RateRow
@@ -102,7 +103,9 @@ FILES: dict[str, tuple[type[Row], ...]] = {
     "same_bits.jsonl": (ProductBits, SearchBits),
     "semantic_ids.jsonl": (CodebookRow, CodebookRecall),
     "serve.jsonl": (ServeRow,),
+    "serve_goodput.jsonl": (GoodputRow, FloodRow, OverheadRow),
     "serve_overhead.jsonl": (OverheadRow,),
+    "serve_processes.jsonl": (ProcessesRow, WorkersRateRow),
     "serve_refresh.jsonl": (RefreshRow,),
     "serve_soak.jsonl": (SoakRow,),
     "start.jsonl": (StartRow,),

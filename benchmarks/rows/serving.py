@@ -89,6 +89,7 @@ class OverheadRow(Row):
     threads: int  # that torch computes with
     python: str
     versions: dict[str, str]  # by package
+    http_workers: int = 0  # of the server; 0 also before there were any
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class RayOverheadRow(Row):
     added_ms: Quantiles  # the second less the first, each without its batch on the device
     cores: int
     ray: str  # version
+    empty_ms: Times = None  # of a replica that does nothing, through the same entrance; None: it was not asked
+    load: float | None = None  # of the machine in the last minute; None: not looked at
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class SoakRow(Row):
     checkpoint: str  # the folder's name
     device: str
     at_s: float  # since the load began
-    rss_mb: float  # resident memory, 10^6 bytes
+    rss_mb: float  # resident memory of all processes, 10^6 bytes
     rate: float  # asked, requests/s
     answered: int  # since the row before
     errors: dict[str, int]  # since the row before, by HTTP status or kind of failure

@@ -13,8 +13,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from octorec.bench.client import Client, timings_of
+from octorec.bench.client import Client
 from octorec.bench.config import BenchConfig
+from octorec.bench.over_http import timings_of
 from octorec.bench.requests import bodies
 from octorec.bench.run import bench
 from octorec.cli import app as cli
@@ -42,7 +43,7 @@ def short(catalog: str, **more: Any) -> BenchConfig:
 
 def test_arrivals_are_poisson_and_the_same_for_a_seed() -> None:
     async def arrivals(seed: int) -> np.ndarray:
-        client = Client(None, "", [], BenchConfig(requests="r", seed=seed))  # type: ignore[arg-type]
+        client = Client(None, [], BenchConfig(requests="r", seed=seed))  # type: ignore[arg-type]
         coming = client._arrivals(1e6, math.inf)
         return np.array([await anext(coming) for _ in range(5001)])
 

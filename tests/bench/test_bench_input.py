@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from octorec.bench.client import connections
 from octorec.bench.config import BenchConfig
 from octorec.bench.output import append, claimed_outputs
+from octorec.bench.over_http import connections
 from octorec.bench.requests import bodies
 from octorec.bench.run import bench
 from octorec.errors import InputError

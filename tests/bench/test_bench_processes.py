@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from benchmarks.overload_device import RATE, command
 from benchmarks.overload_model import save_demo_size
 from benchmarks.serve_soak import serving
 from octorec.bench.capacity import capacity, shares_of
+from octorec.bench.client import Client, Reply
 from octorec.bench.config import BenchConfig
 from octorec.bench.result import Loaded, Sample, bottleneck, row_of
 from octorec.errors import InputError
+from octorec.progress import silent
 from octorec.report.bench import draw, render
 
 CONFIG = BenchConfig(requests="r", search_s=10.0, processes=2)
@@ -69,6 +72,30 @@ def test_a_rate_at_which_the_tool_was_too_slow_has_no_figures() -> None:
         console.print(render([fine, busy]), render([late]))
     assert capture.get().count("refused: 40 requests/s: ") == 2
     assert draw([fine, busy]).startswith("<svg")
+
+
+class Idle:
+    """A way that nothing is sent over. Its clock says that a tenth of a second was computed at each look."""
+
+    rows = 1
+
+    def __init__(self) -> None:
+        self.worked = 0.0
+
+    def clock(self) -> float:
+        self.worked += 0.1
+        return self.worked
+
+    async def send(self, body: bytes) -> Reply:
+        raise AssertionError("nothing is due")
+
+
+def test_a_client_with_nothing_to_send_is_not_busy() -> None:
+    config = BenchConfig(requests="r", duration_s=10.0)
+    client = Client(Idle(), [], config)
+    found = asyncio.run(client.loaded(1e-9, time.perf_counter(), silent))
+    assert found.samples == []
+    assert found.busy == pytest.approx(0.01, rel=0.1)  # of the ten seconds, though it came back at once
 
 
 @pytest.mark.slow

@@ -14,8 +14,9 @@ from octorec.data.movielens import MovieLens
 from octorec.data.users import read_users
 from octorec.demo import folder as demo_folder
 from octorec.demo.claim import TABLES, claimed_demo
-from octorec.demo.folder import last_words, write_found, write_tables
+from octorec.demo.folder import last_words, write_examples, write_found, write_tables
 from octorec.errors import InputError
+from octorec.serve.examples import read_examples
 from tests.pages.told import taken
 
 LOG = {"user_id": ["2", "2", "10"], "item_id": ["5", "7", "5"], "timestamp": [3, 4, 1]}
@@ -101,3 +102,10 @@ def test_the_last_words_say_how_octorec_gets_on_the_path(tmp_path: Path, monkeyp
     assert last_words(Path("x"))[2] == f"source {str(bin_ / 'activate').removeprefix('/')}"
     monkeypatch.setenv("PATH", str(bin_))
     assert last_words(Path("x"))[2].startswith("octorec ")
+
+
+def test_the_examples_are_read_by_the_server(tmp_path: Path) -> None:
+    write_examples(tmp_path, movies(), ("2", "10"))
+    first, second = read_examples(str(tmp_path / "examples.json"))
+    assert (first.name, first.history, first.user) == ("user 2", ["5", "7"], USERS["2"])
+    assert (second.name, second.history) == ("user 10", ["5"])

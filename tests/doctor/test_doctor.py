@@ -36,13 +36,14 @@ def test_a_problem_is_one_line_with_its_remedy(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1000")
-    code, _ = said_at_the_end(["doctor", str(tmp_path / "none")])
+    code, _ = said_at_the_end(["doctor"])
     said = capsys.readouterr().out.splitlines()
     assert code == 1
-    assert said[-1] == "2 problems"
-    assert said[-3].startswith("! cores: ")
-    assert "To do: set OMP_NUM_THREADS" in said[-3]
-    assert said[-2] == f"! {tmp_path}/none: checkpoint: {tmp_path}/none. To do: there is no such file or folder"
+    assert said[-1] == "1 problem"
+    assert said[-2].startswith("! cores: ")
+    assert "To do: set OMP_NUM_THREADS" in said[-2]
+    code, refused = said_at_the_end(["doctor", str(tmp_path / "none")])
+    assert (code, refused) == (2, f"error: checkpoint: got '{tmp_path}/none'; there is no such file or folder\n")
 
 
 def test_a_checkpoint_is_said_to_fit_or_not(

@@ -2,6 +2,10 @@
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,8 @@ from octorec import Request
 from octorec.engine.engine import Engine
 from octorec.errors import InputError
 from octorec.serve.config import ServeConfig
+from octorec.serve.workers.private import PREFIX
+from octorec.serve.workers.run import CrewService
 from tests.qwen.made_models import Made
 from tests.qwen.sid2pid_files import sid2pid
 from tests.serve.served import run, served
@@ -186,3 +192,28 @@ def test_a_setting_that_names_no_catalog_is_refused(catalog: Any) -> None:
         ServeConfig.of(catalog=catalog)
     assert ServeConfig.of(catalog=["one"]).engine.catalog == "one"
     assert ServeConfig.of(catalog={"video": "a"}).engine.catalog == {"video": "a"}
+
+
+WORKERS = "http_workers: got 2; 0: a model that reads tokens needs all in one process"
+
+
+def test_http_workers_refuse_a_model_that_reads_tokens(engine: Engine) -> None:
+    async def test() -> None:
+        service = CrewService(lambda: engine, "first", ServeConfig.of(http_workers=2))
+        await service.start()
+        await service.loaded
+        assert service.state == "failed"
+        assert str(service.error) == WORKERS
+
+    run(test())
+
+
+@pytest.mark.slow
+def test_that_refusal_ends_the_verb_with_one_line_and_leaves_nothing(engine: Engine) -> None:
+    command = [sys.executable, "-m", "octorec", "serve", str(engine.checkpoint), "--port", "0", "--http-workers", "2"]
+    with tempfile.TemporaryDirectory() as folder:  # of its own, as other servers come and go beside this one
+        environment = {**os.environ, "TMPDIR": folder}
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+        assert not [*Path(folder).glob(f"{PREFIX}*")]
+    assert ended.returncode == 2
+    assert [line for line in ended.stderr.splitlines() if not line.startswith("{")] == [f"error: {WORKERS}"]

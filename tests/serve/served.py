@@ -38,6 +38,7 @@ from octorec.serve.workers.counts import merged
 from octorec.serve.workers.run import CrewService
 
 WORKERS = int(os.environ.get("OCTOREC_TEST_HTTP_WORKERS", "0"))  # with which `make test-long` runs what can be
+WORKER_FLAGS = ("--http-workers", str(WORKERS)) if WORKERS else ()  # of a server that a test starts as a shell does
 one_process = pytest.mark.skipif(WORKERS > 0, reason="it changes the inside of one process, or asks without a socket")
 UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 SIZES = (7, 5, 6)
@@ -233,7 +234,7 @@ class Process:
     """`octorec serve` as a shell starts it."""
 
     def __init__(self, checkpoint: Path, *flags: str, program: Sequence[str] = ("-m", "octorec")):
-        command = [sys.executable, *program, "serve", str(checkpoint), "--port", "0", *flags]
+        command = [sys.executable, *program, "serve", str(checkpoint), "--port", "0", *WORKER_FLAGS, *flags]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         self.lines: list[dict[str, Any]] = []

@@ -16,8 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from octorec.bench.client import Client, connections
+from octorec.bench.client import Client
 from octorec.bench.config import BenchConfig
+from octorec.bench.over_http import OverHttp, address, connections
 from octorec.bench.result import quantiles
 from octorec.bench.run import bench
 from octorec.catalog.catalog import Catalog
@@ -115,16 +116,16 @@ async def post(admin: httpx.AsyncClient, path: str, **body: Any) -> dict[str, An
     return response.json()
 
 
-class Keeping(Client):
-    """A load that keeps every answer beside its request."""
+class Keeping(OverHttp):
+    """A way that keeps every answer beside its request."""
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         self.answers: list[tuple[bytes, bytes]] = []
         self.catalog = ""  # of the last answer
 
-    async def _post(self, body: bytes) -> tuple[str, bytes]:
-        outcome, content = await super()._post(body)
+    async def post(self, body: bytes) -> tuple[str, bytes]:
+        outcome, content = await super().post(body)
         if outcome == "200":
             self.answers.append((body, content))
             self.catalog = orjson.loads(content)["catalog"]
@@ -154,21 +155,22 @@ def test_a_catalog_storm_at_80_percent_load(rounds: int, roots: dict[str, str], 
             rate = 0.8 * most["requests_per_s"]
             config = BenchConfig(requests=str(asked), duration_s=1000, timeout_s=600)
             async with connections(config) as session, administered(service) as admin:
-                client = Keeping(session, f"{url}/v1/recommend", bodies, config)
+                way = Keeping(session, address(url))
+                client = Client(way, bodies, config)
                 loading = asyncio.create_task(client.load(rate, time.perf_counter(), lambda *_: None))
                 for number in range(rounds):
                     state = await post(admin, "/v1/catalog", version=("two", "one")[number % 2])
                     assert state["catalog"] == versions[(number + 1) % 2].version
-                    await until(lambda: client.catalog == state["catalog"], "it answers")  # noqa: B023
+                    await until(lambda: way.catalog == state["catalog"], "it answers")  # noqa: B023
                     state = await post(admin, "/v1/catalog/rollback")
                     assert state["catalog"] == versions[number % 2].version
                     state = await post(admin, "/v1/catalog/rollback")
-                    await until(lambda: client.catalog == state["catalog"], "it answers again")  # noqa: B023
+                    await until(lambda: way.catalog == state["catalog"], "it answers again")  # noqa: B023
                 client.end()
                 samples = await loading
             assert {sample.outcome for sample in samples} == {"200"}
-            assert len(client.answers) == len(samples)
-            answers = [(ASKED[bodies.index(body)], json.loads(content)) for body, content in client.answers]
+            assert len(way.answers) == len(samples)
+            answers = [(ASKED[bodies.index(body)], json.loads(content)) for body, content in way.answers]
             for request, answer in answers:
                 offline.check(request, answer)
             assert {answer["catalog"] for _, answer in answers} == {version.version for version in versions}

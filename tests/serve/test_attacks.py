@@ -9,6 +9,7 @@ from benchmarks.attack_cases import CASES
 from benchmarks.attack_server import Served, serving
 from benchmarks.attacks import attacked
 from benchmarks.overload_model import save_demo_size
+from tests.serve.served import WORKER_FLAGS
 
 SECONDS = 1.5  # of each attack
 LIVE_MS = 1000.0  # at most, of 99 of 100 probes; an idle machine shows a tenth of it (docs/security.md)
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.slow
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder: Path = tmp_path_factory.mktemp("attacked")
     save_demo_size(folder / "model")
-    with serving(folder / "model", folder) as served:
+    with serving(folder / "model", folder, *WORKER_FLAGS) as served:
         yield served
 
 

@@ -27,20 +27,21 @@ from tests.serve.served import administered, listening, make_engine, run, served
 
 METHODS = {  # operation ids are the names of a generated client's functions
     "public": [
+        "about",
+        "compare",
         "create_chat_completion",
         "create_completion",
-        "find_items",
+        "explain",
         "generate",
-        "get_about",
         "health",
         "list_models",
         "metrics",
         "model_metadata",
         "model_ready",
         "recommend",
+        "search_items",
         "server_live",
         "server_ready",
-        "trace",
     ],
     "admin": [
         "change_items",

@@ -1,284 +1,344 @@
-"""The page and what it asks for: headers, titles, comparisons, traces, and what is refused."""
+"""The page and the addresses that it asks, without a browser."""
 
+import asyncio
 import json
 import re
+import threading
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from octorec.catalog.catalog import Catalog
+from octorec.engine.request import Request
 from octorec.errors import InputError
+from octorec.serve import titles as titles_module
 from octorec.serve.config import ServeConfig
-from octorec.serve.page.examples import examples_beside, read_examples
-from octorec.serve.page.html import PAGE
-from octorec.serve.page.titles import Titles, plain
-from octorec.serve.run import refuse_compared
-from tests.serve.served import WORKERS, make_catalog, make_engine, one_process, run, save_checkpoint, served
+from octorec.serve.examples import read_examples, with_examples
+from octorec.serve.explain import Explainer
+from octorec.serve.page import SCRIPTS, WEB, made_page
+from octorec.serve.refusal import Refusal
+from octorec.serve.titles import MOST_WAITING, Titles, TitleSearch
+from octorec.serve.workers.mapped import open_mapped, write, write_hashes
+from tests.serve.served import SIZES, make_catalog, make_engine, one_process, run, save_checkpoint, served
 
-HISTORY = {"history": ["i1", "i2"], "k": 4}
+NAMES = ["Amélie", "Die Große Stille", "STAR WARS", "Star Trek", "A Star Is Born", "Łódź by night", "", "50%_off"]
+ASKED = {"history": ["i1"], "k": 3, "titles": True}
 
 
-def test_the_page_loads_nothing_and_says_so() -> None:
+def titled(names: list[str], counts: list[int] | None = None) -> Catalog:
+    columns: dict[str, Any] = {"item_id": [f"i{n}" for n in range(len(names))], "title": names}
+    columns["codes"] = pa.array([[n % 7, n % 5, n % 6] for n in range(len(names))], pa.list_(pa.int32()))
+    if counts is not None:
+        columns["interactions"] = pa.array(counts, pa.int64())
+    return Catalog.of_items(pa.table(columns), SIZES)
+
+
+def ids(catalog: Catalog, text: str, most: int = 10) -> list[str]:
+    return [catalog.item_ids[place] for place in Titles(catalog).find(text, most).places]
+
+
+def test_the_page_is_one_file_whose_policy_lets_its_own_parts_run_alone() -> None:
     async def test() -> None:
         async with served(make_engine()) as (_, client):
             answer = await client.get("/")
-            assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
-            assert (await client.head("/")).headers["content-length"] == answer.headers["content-length"]
-            policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
-            assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
-            for kind, tag in (("script-src", "script"), ("style-src", "style")):
-                inline = re.findall(f"<{tag}>(.*?)</{tag}>", answer.text, re.S)
-                assert len(inline) == 1
-                assert policy[kind] == f"'sha256-{b64encode(sha256(inline[0].encode()).digest()).decode()}'"
-            assert answer.headers["x-content-type-options"] == "nosniff"
-            assert answer.headers["referrer-policy"] == "no-referrer"
-            assert "/" not in (await client.get("/openapi.json")).json()["paths"]
+            head = await client.head("/")
+        assert (answer.status_code, head.status_code, head.content) == (200, 200, b"")
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+        assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        for tag in ("script", "style"):
+            (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", answer.text, re.S)
+            assert policy[f"{tag}-src"] == f"'sha256-{b64encode(sha256(inside.encode()).digest()).decode()}'"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
 
     run(test())
 
 
-def test_the_page_names_no_other_host_and_has_no_inline_handlers() -> None:
-    text = PAGE.replace("http://www.w3.org/2000/svg", "")
-    assert not re.search(r"https?:|//[a-z]+\.", text)
-    assert not re.search(r"<[^>]+\son[a-z]+=|<[^>]+\sstyle=", text)
-    assert "innerHTML" not in text
-    assert "localStorage" not in text
-    assert "document.cookie" not in text
+def test_the_page_names_no_other_host_and_writes_no_html() -> None:
+    text, _ = made_page()
+    hosts = set(re.findall(rb"https?://[\w.]+", text))
+    assert hosts == {b"http://www.w3.org"}  # names of XML, which nobody asks
+    for word in (
+        b"innerHTML",
+        b"outerHTML",
+        b"insertAdjacent",
+        b"document.write",
+        b"eval(",
+        b"localStorage",
+        b"cookie",
+    ):
+        assert word not in text
+    assert not re.search(rb"<[^>]+ (on\w+|style)=", text)
+    assert {path.name for path in WEB.iterdir()} == {*SCRIPTS, "page.css", "page.html"}
 
 
-def test_without_a_page_there_is_nothing_of_it() -> None:
+def test_without_the_page_its_addresses_are_not_there() -> None:
     async def test() -> None:
         async with served(make_engine(), page=False) as (_, client):
-            for path in ("/", "/v1/about", "/v1/items"):
+            for path in ("/", "/v1/about", "/v1/items?title=a"):
                 assert (await client.get(path)).status_code == 404
-            assert (await client.post("/v1/trace", json=HISTORY)).status_code == 404
+            for path in ("/v1/compare", "/v1/explain"):
+                assert (await client.post(path, json=ASKED)).status_code == 404
+            assert (await client.post("/v1/recommend", json=ASKED)).status_code == 200
+
+    run(test())
+
+
+def test_its_addresses_ask_for_the_token_and_the_page_does_not(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("secret\n")
+
+    async def test() -> None:
+        async with served(make_engine(), token_file=str(tmp_path / "tokens")) as (_, client):
+            assert (await client.get("/")).status_code == 200
+            for path in ("/v1/about", "/v1/items?title=item"):
+                refused = await client.get(path)
+                assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+            for path in ("/v1/compare", "/v1/explain"):
+                assert (await client.post(path, json=ASKED)).status_code == 401
+            client.headers["Authorization"] = "Bearer secret"
+            assert (await client.get("/v1/about")).json()["items"] == 90
+            assert (await client.get("/v1/items?title=item")).json()["total"] == 90
+            assert (await client.post("/v1/explain", json=ASKED)).status_code in (200, 404)  # 404 with workers
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("amelie", ["i0"]),
+        ("AMÉLIE", ["i0"]),
+        ("grosse", ["i1"]),
+        ("Große", ["i1"]),
+        ("star", ["i2", "i3", "i4"]),  # those that begin with it first
+        ("wars star", ["i2"]),
+        ("lodz", ["i5"]),
+        ("%_", ["i7"]),
+        ("i6", ["i6"]),  # an id
+        ("nothing", []),
+        ("   ", []),
+        (".*", []),
+    ],
+)
+def test_titles_are_found_whatever_case_and_accents(text: str, found: list[str]) -> None:
+    assert ids(titled(NAMES), text) == found
+
+
+def test_popular_items_come_first_and_withdrawn_ones_not() -> None:
+    catalog = titled(["Star A", "Star B", "Star C", "A Star"], [1, 9, 5, 100])
+    assert ids(catalog, "star") == ["i1", "i2", "i0", "i3"]
+    found = Titles(catalog).find("star", 2)
+    assert (len(found.places), found.total) == (2, 4)
+    table = catalog.items.append_column("x", catalog.items["live"]).drop_columns(["live", "x"])
+    table = table.append_column("live", pa.array([True, False, True, True]))
+    assert ids(Catalog.of_items(table, SIZES), "star") == ["i2", "i0", "i3"]
+
+
+def test_where_no_item_has_a_title_ids_are_searched() -> None:
+    catalog = titled([""] * 12)
+    assert ids(catalog, "i1") == ["i1", "i10", "i11"]
+    assert Titles(catalog).titled == 0
+    assert Titles(titled(NAMES)).titled == len(NAMES) - 1
+
+
+def test_a_mapped_catalog_finds_the_same(tmp_path: Path) -> None:
+    for number, catalog in enumerate((titled(NAMES, [*range(8)]), titled([""] * 8))):
+        write(catalog, tmp_path / str(number))
+        write_hashes(str(tmp_path / str(number)))
+        mapped = open_mapped(tmp_path / str(number))
+        for text in ("star", "grosse", "i6", "i"):
+            assert ids(mapped, text) == ids(catalog, text)
+
+
+def test_searches_are_bounded_in_number_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    catalog = titled(NAMES)
+    monkeypatch.setattr(Titles, "find", lambda *_: go.wait(60))
+    monkeypatch.setattr(titles_module, "LONGEST_S", 0.05)
+
+    async def test() -> None:
+        search = TitleSearch()
+        late = await asyncio.gather(
+            *(search.find(catalog, "star", 5) for _ in range(MOST_WAITING + 2)), return_exceptions=True
+        )
+        assert all(isinstance(one, Refusal) and one.outcome == "queue_full" for one in late)
+        assert sum("waiting already" in str(one) for one in late) == 2
+        go.set()
+        monkeypatch.setattr(titles_module, "LONGEST_S", 60)
+        while search._waiting:
+            await asyncio.sleep(0.01)
+        assert await search.find(catalog, "star", 5) is True
+
+    run(test())
+
+
+def test_what_cannot_be_searched_is_refused_by_its_field() -> None:
+    async def test() -> None:
+        async with served(make_engine()) as (_, client):
+            for query, field in (
+                ("", "title"),
+                ("title=", "title"),
+                (f"title={'a' * 101}", "title"),
+                ("title=a&limit=51", "limit"),
+                ("title=a&limit=x", "limit"),
+                ("title=a&domain=video", "domain"),
+            ):
+                answer = await client.get(f"/v1/items?{query}")
+                assert (answer.status_code, answer.json()["error"]["field"]) == (422, field), query
 
     run(test())
 
 
 def test_about_says_what_may_be_asked(tmp_path: Path) -> None:
-    path = tmp_path / "examples.json"
-    path.write_text(json.dumps({"histories": [
-        {"name": "Ada", "history": ["i1", "gone", "i2"], "user": {"age": 30}}, {"name": "Bob", "history": ["gone"]},
-    ]}))  # fmt: skip
+    (tmp_path / "e.json").write_text(
+        json.dumps({"histories": [{"name": "u", "history": ["i1", "gone", "i2"], "user": {"age": 3}}]})
+    )
 
     async def test() -> None:
-        async with served(make_engine(), examples=str(path)) as (service, client):
+        async with served(make_engine(), examples=str(tmp_path / "e.json"), exclude_seen=True) as (_, client):
             about = (await client.get("/v1/about")).json()
-            assert about["model"] == "first"
-            assert about["items"] == 90
-            assert about["titles"]
-            assert about["beam_widths"] == [16, 32]
-            assert about["default_beam_width"] == 16
-            assert about["auto"]
-            assert about["sets"] == ["blue", "red"]
-            assert about["levels"] == 3
-            assert (about["compared"], about["experiment"], about["reads_tokens"]) == (None, None, False)
-            assert about["traces"] is (service.config.http.http_workers == 0)
-            ada = {
-                "name": "Ada",
-                "history": ["i1", "i2"],
-                "user": {"age": 30},
-                "titles": ["Item 1 of 0", "Item 2 of 0"],
-            }
-            assert about["examples"] == [ada]
-            assert (
-                await client.post("/v1/recommend", json={"history": ["i1"], "user": ada["user"]})
-            ).status_code == 200
-
-    run(test())
-
-
-def test_titles_are_found_over_http() -> None:
-    async def test() -> None:
-        async with served(make_engine()) as (_, client):
-            found = (await client.get("/v1/items", params={"title": "ITEM 7", "limit": 3})).json()["items"]
-            assert found == [{"item": f"i{n}", "title": f"Item {n} of 0"} for n in (7, 70, 71)] or len(found) == 3
-            assert found[0]["title"].startswith("Item 7")
-            assert (await client.get("/v1/items", params={"title": "nothing has this"})).json() == {"items": []}
-            for wrong in ({"limit": 0}, {"limit": 51}, {"limit": "many"}, {"title": "x" * 201}):
-                answer = await client.get("/v1/items", params=wrong)
-                assert answer.status_code == 422
-                assert answer.json()["error"]["field"] == next(iter(wrong))
-
-    run(test())
-
-
-def titles_of(titles: list[str], met: list[int] | None = None, live: list[bool] | None = None) -> Titles:
-    counts = None if met is None else np.asarray(met)
-    order = None if counts is None else np.argsort(-counts, kind="stable")
-    alive = np.ones(len(titles), bool) if live is None else np.asarray(live)
-
-    class Made(SimpleNamespace):
-        def __len__(self) -> int:
-            return len(titles)
-
-    catalog: Any = Made(titles=titles, live=alive, interactions=counts, popular_order=order)
-    return Titles.of(catalog)
-
-
-@pytest.mark.parametrize("block", [1, 20, 2**18])
-def test_titles_are_found_by_words_best_first(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octorec.serve.page.titles.BLOCK", block)
-    titles = ["Upstart", "The Star", "Star Wars", "Amélie", "Wars of  the\nStars", "", "STAR trek", "Straße"]
-    found = titles_of(titles, met=[9, 1, 5, 1, 1, 0, 7, 1])
-    assert [titles[at] for at in found.find("star", 9)] == [
-        "STAR trek",
-        "Star Wars",
-        "The Star",
-        "Wars of  the\nStars",
-        "Upstart",
-    ]
-    assert [titles[at] for at in found.find("wars star", 9)] == ["Star Wars", "Wars of  the\nStars"]
-    assert [titles[at] for at in found.find("AMELIE", 9)] == ["Amélie"]
-    assert [titles[at] for at in found.find("strasse", 9)] == ["Straße"]
-    assert found.find("star", 2) == [6, 2]
-    assert found.find("", 3) == [0, 6, 2]
-    assert found.find("nobody", 9) == []
-    assert titles_of(titles, live=[False] * 2 + [True] * 6).find("star", 9) == [2, 6, 4]
-    assert titles_of([]).find("star", 9) == titles_of([]).find("", 9) == []
-
-
-def test_a_title_is_plain_whatever_it_holds() -> None:
-    assert plain(" É\tX \n") == "e x"
-    assert plain("<B>") == "<b>"
-
-
-@one_process
-def test_a_trace_has_the_answer_and_the_way_to_it() -> None:
-    async def test() -> None:
-        async with served(make_engine()) as (_, client):
-            answer = (await client.post("/v1/recommend", json=HISTORY)).json()
-            traced = (await client.post("/v1/trace", json=HISTORY)).json()
-            assert {
-                name: traced[name] for name in ("items", "scores", "codes", "exact", "bound", "model", "catalog")
-            } == {name: answer[name] for name in ("items", "scores", "codes", "exact", "bound", "model", "catalog")}
-            assert [level["width"] for level in traced["levels"]] == [16] * 3
-            assert answer["codes"][0] in [codes for codes, _ in traced["levels"][-1]["kept"]]
-            for body, field in (({"history": []}, "history"), ({"k": 3}, "history"), ({**HISTORY, "k": 99}, "k")):
-                refused = await client.post("/v1/trace", json=body)
-                assert (refused.status_code, refused.json()["error"]["field"]) == (422, field)
-            assert (await client.post("/v1/trace", content=b"[")).status_code == 400
-
-    run(test())
-
-
-@one_process
-def test_traces_take_their_share_of_the_device_and_no_more() -> None:
-    async def test() -> None:
-        async with served(make_engine()) as (service, client):
-            service._traces.add(1.5)
-            refused = await client.post("/v1/trace", json=HISTORY)
-            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-            assert (await client.post("/v1/recommend", json=HISTORY)).status_code == 200
-
-    run(test())
-
-
-@one_process
-def test_two_checkpoints_answer_one_request(tmp_path: Path) -> None:
-    catalog = make_catalog()
-    save_checkpoint(tmp_path / "second", catalog, seed=5)
-
-    async def test() -> None:
-        async with served(
-            make_engine(catalog), compare=str(tmp_path / "second"), beam_widths=(16, 32), default_beam_width=16
-        ) as (service, client):
-            both = (await client.post("/v1/compare", json=HISTORY)).json()
-            alone = (await client.post("/v1/recommend", json=HISTORY)).json()
-            assert (both["served"]["model"], both["compared"]["model"]) == ("first", "second")
-            assert both["served"]["answer"]["scores"] == alone["scores"] != both["compared"]["answer"]["scores"]
-            assert both["compared"]["answer"]["model"] == "second"
-            assert service.compared is not None
-            direct = service.compared.engine.recommend([_request()])[0]
-            assert both["compared"]["answer"]["items"] == direct.items
-            assert (await client.get("/v1/about")).json()["compared"] == "second"
-            assert (await client.post("/v1/compare", json=[HISTORY])).json()["error"]["field"] == "body"
-            one = (await client.post("/v1/compare", json={**HISTORY, "allow": ["none"]})).json()
-            assert one["served"]["answer"]["error"]["field"] == "allow"
-
-    run(test())
-
-
-def _request() -> Any:
-    from octorec.engine.request import Request
-
-    return Request(["i1", "i2"], k=4)
-
-
-def test_a_second_checkpoint_that_cannot_be_loaded_is_named() -> None:
-    async def test() -> None:
-        with pytest.raises(InputError, match="compare"):
-            async with served(make_engine(), compare="/there/is/none"):
-                pass
-
-    if not WORKERS:
-        run(test())
-
-
-def test_without_a_second_checkpoint_nothing_is_compared() -> None:
-    async def test() -> None:
-        async with served(make_engine()) as (_, client):
-            assert (await client.post("/v1/compare", json=HISTORY)).status_code == 404
-
-    run(test())
-
-
-def test_what_the_page_asks_needs_the_token(tmp_path: Path) -> None:
-    path = tmp_path / "tokens"
-    path.write_text("secret\n")
-    path.chmod(0o600)
-
-    async def test() -> None:
-        async with served(make_engine(), token_file=str(path)) as (_, client):
-            assert (await client.get("/")).status_code == 200
-            for method, address in (("GET", "/v1/about"), ("GET", "/v1/items?title=item"), ("POST", "/v1/trace")):
-                body = {"json": HISTORY} if method == "POST" else {}
-                assert (await client.request(method, address, **body)).status_code == 401
-                known = await client.request(method, address, headers={"Authorization": "Bearer secret"}, **body)
-                assert known.status_code in (200, 404)
+        assert (about["model"], about["compared"], about["items"], about["titled"]) == ("first", None, 90, 90)
+        assert (about["sets"], about["levels"], about["beam_widths"]) == (["blue", "red"], 3, [16, 32])
+        assert (about["default_beam_width"], about["most_k"], about["exclude_seen"]) == (16, 32, True)
+        assert [field["name"] for field in about["user_fields"]] == ["age", "plan"]
+        assert about["experiment"] is None
+        (example,) = about["examples"]
+        assert example["history"] == [
+            {"item_id": "i1", "title": "Item 1 of 0"},
+            {"item_id": "i2", "title": "Item 2 of 0"},
+        ]
 
     run(test())
 
 
 @pytest.mark.parametrize(
-    "given", [{"admin_port": 0}, {"http_workers": 1}, {"experiment": "ab.yaml", "experiment_root": "."}]
-)
-def test_a_second_checkpoint_is_refused_beside_what_would_leave_it_behind(given: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"compare.*{next(iter(given))}"):
-        refuse_compared(ServeConfig.of(compare="second", **given))
-    refuse_compared(ServeConfig.of(**given))
-
-
-def test_a_second_checkpoint_without_a_page_is_refused() -> None:
-    with pytest.raises(InputError, match="compare"):
-        ServeConfig.of(compare="second", page=False)
-
-
-@pytest.mark.parametrize(
-    ("raw", "where"),
+    ("text", "said"),
     [
-        ([], "histories|object"),
-        ({}, "histories"),
-        ({"histories": 3}, "histories"),
-        ({"histories": [{"name": "Ada"}]}, "0.history"),
-        ({"histories": [{"name": "Ada", "history": [1]}]}, "0.history.0"),
-        ({"histories": [{"name": "", "history": ["1"]}]}, "0.name"),
-        ({"histories": [{"name": "Ada", "history": ["1"], "more": 1}]}, "0.more"),
+        ("{", "examples"),
+        ('{"histories": [{"name": "", "history": []}]}', "histories.0.name"),
+        ('{"histories": [{"name": "a", "history": [1]}]}', "histories.0.history.0"),
+        ('{"other": []}', "histories"),
     ],
 )
-def test_examples_that_are_none_are_refused_by_name(raw: Any, where: str, tmp_path: Path) -> None:
-    path = tmp_path / "examples.json"
-    path.write_text(json.dumps(raw))
-    with pytest.raises(InputError, match=where):
-        read_examples(path)
+def test_a_wrong_file_of_examples_is_refused_or_left_out(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "examples.json").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_examples(str(tmp_path / "examples.json"))
+    with pytest.raises(InputError, match="examples"):
+        with_examples(tmp_path / "model", ServeConfig.of(examples=str(tmp_path / "examples.json")))
+    assert with_examples(tmp_path / "model", ServeConfig.of()).http.examples is None
 
 
-def test_examples_lie_beside_the_checkpoint(tmp_path: Path) -> None:
-    assert examples_beside(tmp_path / "fp8") is None
-    (tmp_path / "examples.json").write_text("{}")
-    assert examples_beside(tmp_path / "fp8") == str(tmp_path / "examples.json")
+def test_examples_beside_the_checkpoint_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "examples.json").write_text('{"histories": [{"name": "a", "history": ["1"]}]}')
+    assert with_examples(tmp_path / "model", ServeConfig.of()).http.examples == str(tmp_path / "examples.json")
+    assert with_examples(tmp_path / "model", ServeConfig.of(page=False)).http.examples is None
+    assert with_examples(tmp_path, ServeConfig.of()).http.examples is None
+
+
+@one_process
+def test_a_second_checkpoint_answers_beside_the_first(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "other", make_catalog(), seed=5)
+    shapes = {"batch_sizes": (1, 32), "beam_widths": (16, 32), "default_beam_width": 16}
+
+    async def test() -> None:
+        async with served(make_engine(), compare=str(tmp_path / "other"), **shapes) as (service, client):
+            about = (await client.get("/v1/about")).json()
+            assert (about["model"], about["compared"]) == ("first", "other")
+            first = (await client.post("/v1/recommend", json=ASKED)).json()
+            other = (await client.post("/v1/compare", json=ASKED)).json()
+            assert (first["model"], other["model"]) == ("first", "other")
+            assert first["scores"] != other["scores"]
+            (alone,) = service.compared.engine.recommend([Request(["i1"], k=3)])
+            assert other["items"] == alone.items
+            assert np.allclose(other["scores"], alone.scores)
+            wrong = await client.post("/v1/compare", json={**ASKED, "k": 33})
+            assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "k")
+
+    run(test())
+
+
+def test_without_a_second_checkpoint_that_is_said() -> None:
+    async def test() -> None:
+        async with served(make_engine()) as (_, client):
+            answer = await client.post("/v1/compare", json=ASKED)
+            assert answer.status_code == 404
+            assert "--compare" in answer.json()["error"]["message"]
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "with_it",
+    [{"page": False}, {"http_workers": 2}, {"admin_port": 0}, {"experiment": "e.yaml", "experiment_root": "r"}],
+)
+def test_a_second_checkpoint_goes_with_one_process_that_nothing_changes(with_it: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="compare: got 'other'; does not go with"):
+        ServeConfig.of(compare="other", **with_it)
+
+
+@one_process
+def test_a_search_is_shown_with_its_answer_one_at_a_time() -> None:
+    async def test() -> None:
+        engine = make_engine(gate=True)
+        async with served(engine) as (_, client):
+            answer = (await client.post("/v1/recommend", json=ASKED)).json()
+            shown = (await client.post("/v1/explain", json=ASKED)).json()
+            assert shown["answer"]["items"] == answer["items"]
+            assert shown["answer"]["scores"] == answer["scores"]
+            bounds = [level["bound"] for level in shown["levels"] if level["bound"] is not None]
+            assert max(bounds, default=None) == answer["bound"]
+            kept = {tuple(prefix["codes"]) for prefix in shown["levels"][-1]["kept"]}
+            assert {tuple(codes) for codes in answer["codes"]} <= kept
+            engine.model.shut()
+            first = asyncio.create_task(client.post("/v1/explain", json=ASKED))
+            while not engine.model.entered.is_set():
+                await asyncio.sleep(0.005)
+            second = await client.post("/v1/explain", json=ASKED)
+            assert (second.status_code, second.json()["error"]["type"]) == (503, "queue_full")
+            assert int(second.headers["retry-after"]) >= 1
+            engine.model.open.set()
+            assert (await first).status_code == 200
+
+    run(test())
+
+
+@one_process
+def test_what_cannot_be_shown_is_refused() -> None:
+    async def test() -> None:
+        async with served(make_engine(make_catalog(counted=True))) as (_, client):
+            several = await client.post("/v1/explain", json=[ASKED])
+            assert (several.status_code, several.json()["error"]["field"]) == (422, "body")
+            wrong = await client.post("/v1/explain", json={**ASKED, "k": 0})
+            assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "k")
+            popular = (await client.post("/v1/explain", json={"history": []})).json()
+            assert (popular["answer"]["source"], popular["levels"]) == ("popularity", [])
+
+    run(test())
+
+
+@one_process
+def test_shown_searches_have_a_share_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = Explainer._searched
+
+    def slow(explainer: Explainer, *given: Any) -> Any:
+        explainer._share.add(1.5)
+        return searched(explainer, *given)
+
+    monkeypatch.setattr(Explainer, "_searched", slow)
+
+    async def test() -> None:
+        async with served(make_engine()) as (_, client):
+            assert (await client.post("/v1/explain", json=ASKED)).status_code == 200
+            refused = await client.post("/v1/explain", json=ASKED)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            assert (await client.post("/v1/recommend", json=ASKED)).status_code == 200
+
+    run(test())

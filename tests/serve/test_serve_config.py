@@ -19,7 +19,6 @@ from octorec.serve.config import (
     EngineOptions,
     ExperimentOptions,
     HttpOptions,
-    PageOptions,
     ServeConfig,
     read_config,
 )
@@ -114,14 +113,14 @@ trusted_proxies: 10.0.0.0/8, ::1
 client_header: X-Client
 grpc_port: 9003
 http_workers: 3
+page: false
+examples: e.json
+compare: null
 load_timeout_s: 60
 max_load_bytes: 1000
 refresh_requests: 16
 refresh_min_overlap: 0.7
 refresh_max_drift: 0.3
-page: true
-compare: second
-examples: people.json
 """
 
 
@@ -145,7 +144,7 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
     assert config == ServeConfig(
         HttpOptions(
             *("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False, True, 2.0, 7.0, 300),
-            *("10.0.0.0/8, ::1", "X-Client", 9003, 3),
+            *("10.0.0.0/8, ::1", "X-Client", 9003, 3, False, "e.json"),
         ),
         EngineOptions(
             *(
@@ -176,7 +175,6 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
         ),
         ExperimentOptions("ab.yaml", "experiments", "salt", "member"),
         DrainOptions(4.0, 6.0),
-        PageOptions(True, "second", "people.json"),
     )
     assert set(yaml.safe_load(FILE)) == set(settings_of(ServeConfig))
 

@@ -10,11 +10,12 @@ import pytest
 from benchmarks.rows import SoakRow
 from benchmarks.serve_memory import FLAT_MB, failed, gained_mb
 from benchmarks.serve_soak import capacity, run, serving, soak
-from octorec.bench.client import Client, connections
+from octorec.bench.client import Client
 from octorec.bench.config import BenchConfig
+from octorec.bench.over_http import OverHttp, address, connections
 from octorec.bench.requests import bodies
 from octorec.bench.result import Sample, quantiles
-from tests.serve.served import make_catalog, save_checkpoint
+from tests.serve.served import WORKER_FLAGS, make_catalog, save_checkpoint
 
 pytestmark = pytest.mark.slow
 LEAK = """
@@ -38,7 +39,18 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def command(checkpoint: Path, *flags: str, before: tuple[str, ...] = ("-m", "octorec")) -> list[str]:
     widths = ("--beam-widths", "128", "--default-beam-width", "128")
-    return [sys.executable, *before, "serve", str(checkpoint), "--port", "0", "--no-log-requests", *widths, *flags]
+    return [
+        sys.executable,
+        *before,
+        "serve",
+        str(checkpoint),
+        "--port",
+        "0",
+        "--no-log-requests",
+        *WORKER_FLAGS,
+        *widths,
+        *flags,
+    ]
 
 
 def test_memory_is_flat_for_two_minutes(checkpoint: Path) -> None:
@@ -75,7 +87,7 @@ def test_an_overload_is_shed_and_forgotten(checkpoint: Path) -> None:
     async def load(url: str, rate: float, seconds: float) -> list[Sample]:
         config = BenchConfig(catalog=catalog, duration_s=seconds)
         async with connections(config) as session:
-            client = Client(session, f"{url}/v1/recommend", bodies(config), config)
+            client = Client(OverHttp(session, address(url)), bodies(config), config)
             return await client.load(rate, time.perf_counter(), lambda *_: None)
 
     async def test(url: str) -> None:

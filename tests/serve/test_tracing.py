@@ -1,11 +1,10 @@
-"""A request keeps its trace through HTTP, gRPC and workers, what is malformed is ignored, and spans say where time went."""
+"""A request keeps its trace over HTTP, gRPC and workers; what is malformed is ignored; spans say where time went."""
 
 import asyncio
 import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,18 +27,18 @@ TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
 ASKED = {"history": ["i1", "i2"], "k": 5}
 MALFORMED = [
-    "x", "", f"00-{'0' * 32}-{SPAN_ID}-01", f"00-{TRACE_ID}-{'0' * 16}-01", f"{PARENT}-more", f"{PARENT} ", PARENT.upper(),
-    f"ff-{TRACE_ID}-{SPAN_ID}-01", f"01-{TRACE_ID}-{SPAN_ID}-01.more", f"01-{TRACE_ID}-{SPAN_ID}-01-{'x' * 8192}",
+    "x", "", f"00-{'0' * 32}-{SPAN_ID}-01", f"00-{TRACE_ID}-{'0' * 16}-01", f"{PARENT}-more", f"{PARENT} ",
+    PARENT.upper(),    f"ff-{TRACE_ID}-{SPAN_ID}-01", f"01-{TRACE_ID}-{SPAN_ID}-01.more", f"01-{TRACE_ID}-{SPAN_ID}-01-{'x' * 8192}",
 ]  # fmt: skip
 
 
 @pytest.fixture
-def exported(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+def exported(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     """What services that are made now record."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(front, "spans_of", lambda on: spans.Spans(provider))
-    yield exporter
+    return exporter
 
 
 def headers_of(*parents: str, state: str | None = None) -> list[tuple[bytes, bytes]]:
@@ -132,7 +131,7 @@ def test_spans_of_a_request_are_below_its_callers(exported: InMemorySpanExporter
     run(test())
     found = {one.name: one for one in exported.get_finished_spans()[:4]}
     assert sorted(one.name for one in exported.get_finished_spans()) == [
-        "ModelInfer", "POST /v1/recommend", "POST /v1/recommend", *(["engine"] * 2), *(["queue"] * 2), *(["ranking"] * 2),
+        "ModelInfer", *(["POST /v1/recommend"] * 3), *(["engine"] * 2), *(["queue"] * 2), *(["ranking"] * 2),
     ]  # fmt: skip
     assert {one.context.trace_id for one in exported.get_finished_spans()} == {int(TRACE_ID, 16)}
     top = found["POST /v1/recommend"]
@@ -194,11 +193,12 @@ def test_spans_of_all_processes_reach_a_collector(
     save_checkpoint(tmp_path / "model", make_catalog())
     flags = ("--batch-sizes", "1", "--beam-widths", "16", "--default-beam-width", "16", "--http-workers", workers)
     process = Process(tmp_path / "model", *flags, "--spans")
-    port = process.line("listening")["port"]
-    process.line("ready")
-    asyncio.run(_ask(f"http://127.0.0.1:{port}"))
-    process.process.terminate()
-    assert process.end() == 0
+    try:
+        asyncio.run(_ask(f"http://127.0.0.1:{process.line('listening')['port']}"))
+        process.process.terminate()
+        assert process.end() == 0
+    finally:
+        process.process.kill()
     collector.shutdown()
     assert {path for path, _ in Collector.got} == {"/v1/traces"}
     found = [one for _, sent in Collector.got for part in sent.resource_spans for one in part.scope_spans[0].spans]

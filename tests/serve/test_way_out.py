@@ -14,7 +14,17 @@ from benchmarks.overload_device import command
 from benchmarks.overload_load import requests
 from benchmarks.wire import Answer, Wire, counted
 from octorec.serve.service import Service
-from tests.serve.served import Gate, Process, listening, make_catalog, make_engine, run, save_checkpoint, until
+from tests.serve.served import (
+    Gate,
+    Process,
+    listening,
+    make_catalog,
+    make_engine,
+    one_process,
+    run,
+    save_checkpoint,
+    until,
+)
 
 ITEMS = [f"i{number}" for number in range(90)]
 HANGS = """
@@ -33,6 +43,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+@one_process
 def test_what_is_left_near_the_limit_is_refused_and_counted() -> None:
     """Requests on the device, in the queue and with half a body: each gets 503, none a bare 500."""
     engine = make_engine(gate=True)

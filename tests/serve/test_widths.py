@@ -214,6 +214,7 @@ def test_an_audit_that_differs_is_counted_and_told(caplog: pytest.LogCaptureFixt
     run(test())
 
 
+@one_process
 def test_an_audit_by_another_version_than_the_answer_s_counts_as_nothing() -> None:
     """Other weights, which answer otherwise, come before an audit."""
     engine = make()

@@ -92,12 +92,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("workers")
     save_checkpoint(root / "model", make_catalog(counted=True))
     make_catalog(seed=1, counted=True).save(root / "catalogs" / "other")
+    save_checkpoint(root / "models" / "second", make_catalog(counted=True), seed=1)
     return root
 
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    server = start(folder / "model", "--catalog-root", str(folder / "catalogs"), "--drain-timeout-s", "5")
+    roots = "--catalog-root", str(folder / "catalogs"), "--model-root", str(folder / "models")
+    server = start(folder / "model", *roots, "--drain-timeout-s", "5")
     yield server
     server.process.process.send_signal(signal.SIGTERM)
     assert server.process.end() == 0
@@ -129,6 +131,15 @@ def test_answers_are_those_of_one_process(server: Server, folder: Path) -> None:
         assert set(found) >= {"notes", "model", "catalog", "timings", "exact"}
 
 
+def test_what_was_imported_is_in_memory_once(server: Server) -> None:
+    """A garbage collector that looks at what all share would copy it: a third of a worker's pages were its own then."""
+    asyncio.run(ask(server, ASKED * 4))
+    for worker in server.workers():
+        memory = worker.memory_full_info()
+        print(f"resident {memory.rss / 1e6:.0f} MB, of which no other process has {memory.uss / 1e6:.0f} MB")
+        assert memory.uss < memory.rss / 5
+
+
 def test_errors_are_those_of_one_process(server: Server) -> None:
     bodies = [{"k": 0}, {"history": "i1"}, {"history": ["i1"], "k": 99}, {"history": ["i1"], "allow": ["green"]}, 7]
     answers = asyncio.run(ask(server, bodies))
@@ -156,6 +167,32 @@ def test_what_operators_change_is_seen_in_all_workers_at_once(server: Server) ->
     titled = asyncio.run(ask(server, [{**asked, "titles": True}] * 20))
     assert {answer.json()["titles"][1] for answer in titled} == {"Another"}
     server.operate("/v1/catalog/rollback", {})
+
+
+def mapped_catalogs(server: Server) -> set[Path]:
+    """The folders of catalogs that workers map."""
+    maps = [one.path for worker in server.workers() for one in worker.memory_maps(grouped=True)]
+    return {Path(path).parent for path in maps if PREFIX in path and "/catalogs/" in path}
+
+
+def test_another_checkpoint_with_an_equal_catalog_writes_and_opens_no_catalog(server: Server) -> None:
+    asked = {"history": ["i1"], "k": 16}
+    before = asyncio.run(ask(server, [asked]))[0].json()
+    (own,) = mapped_catalogs(server)
+    files = {path: path.stat().st_mtime_ns for path in own.iterdir()}
+    server.operate("/v1/model", {"version": "second"})
+    answers = [answer.json() for answer in asyncio.run(ask(server, [asked] * 30))]
+    assert {(one["model"], one["catalog"]) for one in answers} == {("second", before["catalog"])}
+    assert all(one["scores"] != before["scores"] for one in answers)
+    assert mapped_catalogs(server) == {own}
+    assert [*own.parent.iterdir()] == [own]
+    assert {path: path.stat().st_mtime_ns for path in own.iterdir()} == files
+    server.operate("/v1/catalog", {"version": "other"})
+    until(lambda: mapped_catalogs(server).isdisjoint({own}), "no worker has it any more")
+    assert not own.exists()
+    assert len([*own.parent.iterdir()]) == 1
+    server.operate("/v1/catalog/rollback", {})
+    assert asyncio.run(ask(server, [asked]))[0].json()["scores"] == pytest.approx(answers[0]["scores"], abs=1e-6)
 
 
 def test_a_switch_under_load_loses_nothing_and_mixes_nothing(server: Server) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from octorec.bench.config import BenchConfig
-from octorec.bench.result import Loaded, bottleneck
+from octorec.bench.result import ANSWERED, Loaded, bottleneck
 from octorec.errors import InputError
 
 FIRST, MOST = 8, 1024  # places
@@ -45,4 +45,4 @@ async def _answered(load: Load, config: BenchConfig, places: int, seconds: float
     if why := bottleneck(loaded, how):
         raise InputError("processes", how.askers, why)
     end = loaded.start + seconds
-    return sum(sample.outcome == "200" and loaded.start <= sample.done < end for sample in loaded.samples) / seconds
+    return sum(sample.outcome == ANSWERED and loaded.start <= sample.done < end for sample in loaded.samples) / seconds

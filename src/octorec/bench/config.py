@@ -20,6 +20,7 @@ from octorec.threads import cores
 FASTEST = 1_000_000  # requests a second
 Rows = Annotated[int, Interval(ge=1, le=MOST_ROWS)]
 Processes = Annotated[int, Interval(ge=1, le=256)]
+Calls = Annotated[int, Interval(ge=1, le=1024)]
 Several = Annotated[int, Interval(ge=1, le=100_000)]
 
 
@@ -37,6 +38,7 @@ class BenchConfig:
     max_concurrency: Several | None = setting(
         None, "Requests on their way at most, any number if not given; the wait for a place is latency."
     )
+    rows_per_call: Calls = setting(1, "Histories a call, over gRPC; each is a request, and their call takes one place.")
     processes: Processes | None = setting(None, "Processes that ask; one for every two cores if not given, at most 16.")
     search_s: Seconds = setting(5.0, "Seconds of each look at what the server can do, where no rate is given.")
     goodput: str = setting("e2el:150", "Milliseconds within which an answer is good, from due to received.")

@@ -13,10 +13,11 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from octorec.bench.client import Client, address, connections
+from octorec.bench.client import Client
 from octorec.bench.config import BenchConfig
 from octorec.bench.requests import bodies
 from octorec.bench.result import Loaded
+from octorec.bench.ways import way_of
 from octorec.progress import Progress, silent
 
 LEAD_S = 0.1  # seconds between saying when the load begins and its beginning
@@ -94,9 +95,9 @@ class Askers:
 
 def ask(pipe: Connection, url: str, config: BenchConfig, number: int) -> None:
     """Run one process: ask each share that comes, until nobody gives more."""
-    asked = bodies(config)
+    asked = way_of(url).asked_of(url, bodies(config), config)
     first = number * len(asked) // config.askers  # each begins elsewhere among the bodies
-    asked = asked[first:] + asked[:first]
+    asked = [*asked[first:], *asked[:first]]
     pipe.send("ready")
     while True:
         try:
@@ -107,5 +108,5 @@ def ask(pipe: Connection, url: str, config: BenchConfig, number: int) -> None:
 
 
 async def _asked(url: str, asked: list[bytes], config: BenchConfig, rate: float, start: float) -> Loaded:
-    async with connections(config) as session:
-        return await Client(session, address(url), asked, config).loaded(rate, start, silent)
+    async with way_of(url).over(url, config) as way:
+        return await Client(way, asked, config).loaded(rate, start, silent)

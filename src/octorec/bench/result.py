@@ -13,6 +13,7 @@ SHARE = 0.99  # share of good requests from which a rate is within the bound: it
 TIMER_S = 0.002  # timer jitter of asyncio: lateness below this is not counted as latency
 MOST_BUSY = 0.9  # of a core: a process of the tool that computes more is no judge of a server
 LATE_SHARE = 0.25  # of the bound: a tool that sends later than this (p99) measures itself
+ANSWERED = "200"  # outcome of what was answered, also over gRPC
 STAGES = ("queue_ms", "device_ms", "encode_ms")  # stages that the server measures
 
 
@@ -20,8 +21,8 @@ STAGES = ("queue_ms", "device_ms", "encode_ms")  # stages that the server measur
 class Sample:
     """A Sample is one request. Times are time.perf_counter(), in seconds.
 
-    due: when it was to be sent. begun: when the tool came to it. outcome: the HTTP status, or what went wrong without
-    one. timings: the server's, in milliseconds, of an answer.
+    due: when it was to be sent. begun: when the tool came to it. outcome: the HTTP status, 200 and the codes' names
+    over gRPC, or what went wrong without one. timings: the server's, in milliseconds, of an answer over HTTP.
     """
 
     due: float
@@ -82,7 +83,7 @@ def summary(samples: Sequence[Sample], rate: float, start: float, config: BenchC
     outside_device_ms: latency less the time of the batch: waiting, encoding, HTTP, network. late_ms: how late the tool
     itself sent, to tell whether it was the bottleneck. nonfinite: requests whose scores were NaN or infinity.
     """
-    answered = [sample for sample in samples if sample.outcome == "200"]
+    answered = [sample for sample in samples if sample.outcome == ANSWERED]
     good = sum(sample.ms <= config.bound_ms for sample in answered)
     seconds = max([start + config.duration_s, *(sample.done for sample in samples)]) - start
     timed = [sample for sample in answered if sample.timings]
@@ -93,7 +94,7 @@ def summary(samples: Sequence[Sample], rate: float, start: float, config: BenchC
         "seconds": round(seconds, 2),
         "requests": len(samples),
         "answered": len(answered),
-        "errors": dict(Counter(sample.outcome for sample in samples if sample.outcome != "200")),
+        "errors": dict(Counter(sample.outcome for sample in samples if sample.outcome != ANSWERED)),
         "nonfinite": sum(sample.kind == "nonfinite" for sample in samples),
         "requests_per_s": round(len(answered) / seconds, 2),
         "goodput_per_s": round(good / seconds, 2),

@@ -114,6 +114,11 @@ class Catalog:
         return values(self.items["title"])
 
     @cached_property
+    def title_column(self) -> Any:
+        """Return `titles` as a column of Arrow."""
+        return one_array(self.items["title"])
+
+    @cached_property
     def sets(self) -> list[list[str]]:
         """Return each item's named sets."""
         return values(self.items["sets"])

@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from octorec.cli.options import Device, Json, show
+from octorec.cli.options import A_CHECKPOINT, Device, Json, show
 
 PROBLEMS = 1  # exit code where there is a problem
 
 
 def doctor(
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="Checkpoint folder that is to run here; none: the machine alone.")
+        Path | None,
+        typer.Argument(help="Checkpoint folder that is to run here; none: the machine alone.", callback=A_CHECKPOINT),
     ] = None,
     device: Device = "cpu",
     as_json: Json = False,

@@ -40,7 +40,9 @@ def serve(
 @with_flags(BenchConfig)
 def bench_serve(
     command: typer.Context,
-    url: Annotated[str, typer.Argument(help="Where the server listens, such as http://127.0.0.1:8080.")],
+    url: Annotated[
+        str, typer.Argument(help="Where the server listens, such as http://127.0.0.1:8080 or grpc://127.0.0.1:8082.")
+    ],
     as_json: Json = False,
     **flags: Any,
 ) -> None:
@@ -54,9 +56,11 @@ def bench_serve(
     import asyncio
 
     from octorec.bench.run import bench
+    from octorec.bench.ways import way_of
     from octorec.output.write import new_file
     from octorec.report.bench import draw, render
 
+    way_of(url)  # says which extra is missing
     each = f"{config.duration_s:g} s each after {config.warm_up_s:g} s of warm-up, from {config.askers} processes"
     rates = ", ".join(f"{rate:g}" for rate in config.request_rate or ())
     say(f"ahead: {f'{rates} requests/s' if rates else 'what the server can do, and shares of it'}, {each}")

@@ -11,11 +11,12 @@ from octorec.output.lock import LOCK
 from octorec.output.refuse import exists, refuse_foreign, refuse_within
 
 TABLES = INTERACTIONS, ITEMS, USERS = "interactions.csv", "items.csv", "users.csv"
-FOUND = "demo.json"
+FOUND, EXAMPLES = "demo.json", "examples.json"
 FOLDERS = ("bf16", "bf16.training", "analysis", "fp8")
 FILES = {
     "report.html": b"<title>OctoRec on MovieLens-100K",
     FOUND: b'"quantized_ratio"',
+    EXAMPLES: b'"histories"',
 }  # and what stands in the first bytes of each
 SEEN = 2**16  # first bytes of a file that are looked at
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from octorec.data.movielens import MovieLens
-from octorec.demo.claim import FOUND, INTERACTIONS, TABLES
+from octorec.demo.claim import EXAMPLES, FOUND, INTERACTIONS, TABLES
 from octorec.files import json_text
 from octorec.output.write import new_file
 
+NEWEST = 20  # films of an example
 HISTORY = "50,181,172"  # Star Wars, Return of the Jedi, The Empire Strikes Back
 
 
@@ -43,6 +45,17 @@ def _holds(text: bytes, path: Path) -> bool:
 def write_found(out: Path, found: dict[str, Any]) -> None:
     with new_file(out / FOUND) as scratch:
         scratch.write_text(f"{json_text(found, indent=1)}\n")
+
+
+def write_examples(out: Path, movies: MovieLens, people: Sequence[str]) -> None:
+    """Write some people's newest films, and what is known of them, for the server's page to try."""
+    histories = movies.interactions.histories()
+    found = [
+        {"name": f"user {person}", "history": list(histories[person][-NEWEST:]), "user": movies.users[person]}
+        for person in people
+    ]
+    with new_file(out / EXAMPLES) as scratch:
+        scratch.write_text(f"{json_text({'histories': found}, indent=1)}\n")
 
 
 def last_words(out: Path) -> list[str]:

@@ -18,7 +18,7 @@ from octorec.data.learned import read_learned
 from octorec.data.movielens import MovieLens, movielens_100k
 from octorec.data.splits import Example, leave_last_out
 from octorec.demo.claim import claimed_demo
-from octorec.demo.folder import write_found, write_tables
+from octorec.demo.folder import write_examples, write_found, write_tables
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Answer, Request
@@ -45,6 +45,7 @@ CODEBOOK_SIZES = (256, 256, 256)
 HELD_OUT = 10  # newest interactions of each user, predicted one at a time
 BEAM_WIDTH = 32
 PERSON = "350"  # whose recommendations are shown
+TRIED = (PERSON, "13", "405", "94", "711", "59")  # whose histories the server's page offers
 TRAINING = TrainConfig(
     steps=900, learning_rate=1e-3, weight_decay=0.2, label_smoothing=0.1, validate_every=150, save_every=300
 )
@@ -67,6 +68,7 @@ def _stages(out: Path, cache: Path, pip_args: Sequence[str], force: bool, traini
         movies = movielens_100k(cache, pip_args)
         learned, examples = leave_last_out(movies.interactions, HELD_OUT)
         write_tables(out, movies)
+        write_examples(out, movies, TRIED)
         say(described(movies.interactions))
         say(f"{len(learned):,} interactions to learn from, {len(examples):,} to predict")
     with _stage("catalog", f"semantic IDs by residual k-means, codebooks {CODEBOOK_SIZES}", seconds):

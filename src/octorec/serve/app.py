@@ -7,15 +7,17 @@ from typing import Annotated
 from fastapi import FastAPI
 from pydantic import Field
 
+from octorec.serve.about import about_routes
 from octorec.serve.asking import Asking
 from octorec.serve.direct import Direct
 from octorec.serve.documented import documented_app, token_scheme
+from octorec.serve.explain import explain_routes
 from octorec.serve.front import Front
 from octorec.serve.health import health_routes
 from octorec.serve.openai import openai_routes
 from octorec.serve.openai_schemas import ChatRequest, CompletionRequest
 from octorec.serve.outcomes import outcome_routes
-from octorec.serve.page.routes import page_routes
+from octorec.serve.page import page_route
 from octorec.serve.problems import problems
 from octorec.serve.recommend import Recommender
 from octorec.serve.schemas import Answers, Recommendations, RecommendRequest
@@ -62,8 +64,11 @@ def create_app(service: Front) -> FastAPI:
         raise AssertionError("answered before; this route is for OpenAPI")
 
     others = openai_routes(app, asking) | sglang_routes(app, asking)
-    others |= page_routes(app, asking) if service.config.look.page else {}
     outcome_routes(app, service)
+    if service.config.http.page:
+        page_route(app)
+        about_routes(app, asking)
+        others |= explain_routes(app, asking)
     app.add_middleware(Direct, addresses={"/v1/recommend": recommender, **others}, spans=service.spans)
     app.add_middleware(AnsweredOnTheWayOut, way_out=service.way_out, metrics=service.metrics)  # around the former
     return app

@@ -58,13 +58,13 @@ class Asking:
         """Return how one request of a client ended.
 
         raw: a body whose `user` says whom it is for, and that may have a `deadline_ms`. check: returns the request.
-        by: what answers, if not what answers everybody.
+        by: what answers, outside of any experiment; None: what answers everybody.
         """
         start, running = time.monotonic(), self.service.running
         exposure = None
         try:
             self.door.refuse_late(client, raw)
-            if running is not None:
+            if running is not None and by is None:
                 exposure = running.exposed(raw)
             asked = check()
             request_id = asked.request_id or request_id

@@ -89,6 +89,10 @@ class HttpOptions:
     http_workers: Annotated[int, Interval(ge=0, le=MOST_WORKERS)] = setting(
         0, "Processes for HTTP and all else of a request but the device; 0: all in one process."
     )
+    page: bool = setting(True, "Whether / is a page to try the server with, and the addresses that it asks are there.")
+    examples: str | None = setting(
+        None, "JSON file of histories to try on the page; examples.json beside the checkpoint's folder if not given."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -154,6 +158,9 @@ class EngineOptions:
     )
     domain: str | None = setting(None, "Domain of histories and messages that name none, of models that read tokens.")
     task: str | None = setting(None, "Task of histories that name none, of models whose prompts have tasks.")
+    compare: str | None = setting(
+        None, "Folder of a second checkpoint, loaded beside the first, whose answers the page shows beside its own."
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -287,26 +294,6 @@ class DrainOptions:
 
 
 @dataclass(frozen=True)
-class PageOptions:
-    """PageOptions are of the page at `/`, on which people try the server."""
-
-    page: bool = setting(True, "Whether there is a page at / to try the server on.")
-    compare: str | None = setting(
-        None, "Second checkpoint, whose answers the page shows beside the first's; it is loaded onto the same device."
-    )
-    examples: str | None = setting(
-        None,
-        "JSON file of histories that the page offers; examples.json beside the checkpoint, if there is one, if not "
-        "given.",
-    )
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        if self.compare is not None and not self.page:
-            raise InputError("compare", self.compare, "is shown on the page: leave no_page out")
-
-
-@dataclass(frozen=True)
 class ServeConfig:
     """ServeConfig has every setting of `octorec serve`, by part.
 
@@ -320,7 +307,19 @@ class ServeConfig:
     admin: AdminOptions = field(default_factory=AdminOptions)
     ab: ExperimentOptions = field(default_factory=ExperimentOptions)
     drain: DrainOptions = field(default_factory=DrainOptions)
-    look: PageOptions = field(default_factory=PageOptions)
+
+    def __post_init__(self) -> None:
+        if self.engine.compare is None:
+            return
+        needs = {
+            "page off": not self.http.page,
+            "http_workers": bool(self.http.http_workers),
+            "admin_port": self.admin.admin_port is not None,
+            "an experiment": self.ab.experiment is not None,
+        }
+        if with_it := next((name for name, given in needs.items() if given), None):
+            allowed = f"does not go with {with_it}: leave one of them out"
+            raise InputError("compare", self.engine.compare, allowed)
 
     @classmethod
     def of(cls, **settings: Any) -> "ServeConfig":
@@ -330,7 +329,8 @@ class ServeConfig:
     def look_at_paths(self) -> None:
         """Refuse a file or folder that is not there."""
         files = {"token_file": self.http.token_file, "admin_token_file": self.admin.admin_token_file}
-        for name, path in (files | {"experiment": self.ab.experiment, "examples": self.look.examples}).items():
+        files["examples"] = self.http.examples
+        for name, path in (files | {"experiment": self.ab.experiment}).items():
             if path is not None:
                 require_file(path, name)
         if self.engine.context_module is not None:

@@ -63,7 +63,7 @@ def experiment_routes(app: FastAPI, service: Service, token: list[Any]) -> None:
     @app.get(PATH, tags=["experiment"], dependencies=token, responses=problems(401, 403, 409, 500))
     async def get_experiment() -> ExperimentState:
         """Return the experiment that this server runs."""
-        return _state(_running(service))
+        return state_of(_running(service))
 
     @app.post(PATH + "/stop", **changing)
     async def stop_experiment(body: Why) -> ExperimentState:
@@ -96,10 +96,11 @@ def _running(service: Service) -> Running:
 
 async def _done(running: Running, change: "Future[None]") -> ExperimentState:
     await asyncio.wrap_future(change)
-    return _state(running)
+    return state_of(running)
 
 
-def _state(running: Running) -> ExperimentState:
+def state_of(running: Running) -> ExperimentState:
+    """Return how an experiment is, as far as this process knows."""
     state = running.state
     return ExperimentState(
         name=state.record.name,

@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeVar
 from octorec.engine.engine import Engine
 from octorec.engine.rank import Ranked, by_popularity
 from octorec.engine.request import Request
-from octorec.engine.trace import Trace
 from octorec.errors import InputError
 from octorec.serve.config import ServeConfig
 from octorec.serve.experiment import Running
@@ -38,7 +37,7 @@ class Front:
     """A Front answers requests through `line`, which hands them to the device: of this process, or of another.
 
     variants, running, guard: of the experiment that runs; see `Service`. domains: what answers for further domains of
-    a model. compared: a second checkpoint, which answers those who ask for it.
+    a model. compared: what answers beside the server's own engine where somebody asks for it; None: nothing.
     """
 
     def __init__(
@@ -154,7 +153,7 @@ class Front:
         """Return what `encode` makes of the answer to a checked request, and its stages in ms, or raise a Refusal.
 
         encode: is given what answered too. exposure: says which variant answers. client: whose turn it takes in the
-        queue. by: what answers, if not what answers everybody.
+        queue. by: what answers, if not the server's own engine or the variant's.
         """
         self.refuse_unless_ready()
         self.accepted += 1
@@ -162,10 +161,6 @@ class Front:
             return await self._answer(self._accept(asked, request_id, exposure, client, by), encode, exposure)
         finally:
             self.accepted -= 1
-
-    async def trace(self, asked: RecommendRequest, client: str) -> tuple[Trace, Serving]:
-        """Return how the search of a checked request goes, and what it was of, or raise a Refusal."""
-        raise Refusal("not_found", "a server of several processes traces no search: start it with http_workers 0")
 
     async def _answer(
         self, pending: Pending, encode: Encode[Made], exposure: Exposure | None
@@ -175,7 +170,7 @@ class Front:
             ranked = await asyncio.to_thread(by_popularity, pending.parsed)  # may look at every item of a catalog
         else:
             ranked, pending, before = await self.searches.search(pending)
-            if pending.request is not None:
+            if pending.request is not None and (self.compared is None or pending.serving is self.serving):
                 self.recent.add(pending.request)
         if exposure is not None:
             exposure.ranked = ranked
@@ -194,16 +189,12 @@ class Front:
         return made, {**milliseconds, "total_ms": (now - pending.arrived) * 1e3}
 
     def _accept(
-        self,
-        asked: RecommendRequest,
-        request_id: str,
-        exposure: Exposure | None,
-        client: str,
-        by: Serving | None = None,
+        self, asked: RecommendRequest, request_id: str, exposure: Exposure | None, client: str, by: Serving | None
     ) -> Pending:
         """Check a request against what answers now, unless the queue is full."""
         self.line.refuse_if_full(client)
-        arrived, serving = time.monotonic(), by or self.serving  # once: the device thread may put another in its place
+        arrived = time.monotonic()
+        serving = self.serving if by is None else by  # once: the device thread may put another in its place
         engine = serving.engine
         width: Any = asked.beam_width
         user = asked.user

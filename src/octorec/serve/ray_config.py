@@ -19,7 +19,17 @@ HEALTH_PERIOD_S, HEALTH_TIMEOUT_S = 2.0, 10.0
 AFTER_DRAIN_S = 5.0  # for closing, after drain_timeout_s
 UP_S, DOWN_S = 10.0, 300.0  # a load must last before replicas come or go
 SURGE = 25  # percent of the replicas that may be there beyond their number while a change rolls
-PATHS = ("catalog", "token_file", "catalog_root", "model_root", "base", "experiment", "experiment_root")
+PATHS = (
+    "catalog",
+    "token_file",
+    "catalog_root",
+    "model_root",
+    "base",
+    "experiment",
+    "experiment_root",
+    "compare",
+    "examples",
+)
 SINGLE = "admin_port"  # of one process: an operation on one replica would leave the others behind
 
 Replicas = Annotated[int, Interval(ge=1, le=10_000)]

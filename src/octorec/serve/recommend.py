@@ -21,6 +21,10 @@ class Recommender:
     def __init__(self, asking: Asking):
         self.asking, self.config = asking, asking.config
 
+    def by(self) -> Serving | None:
+        """Return what answers all requests; None for what answers everybody."""
+        return None
+
     async def __call__(self, http: Request) -> Response:
         request_id = request_id_of(http)
         headers = {"X-Request-ID": request_id}
@@ -29,16 +33,16 @@ class Recommender:
             async with unless_hung_up(http):
                 ended = await self._all(raw, request_id, client)
         except HungUp:  # each request was counted where it was cancelled
-            return as_json(b"", STATUS["cancelled"], headers)
+            return _json(b"", STATUS["cancelled"], headers)
         except Refusal as refusal:  # of the body as a whole
             self.asking.refused(refusal, request_id)
-            return as_json(orjson.dumps(refusal.body(request_id)), refusal.status, {**headers, **refusal.headers})
+            return _json(orjson.dumps(refusal.body(request_id)), refusal.status, {**headers, **refusal.headers})
         if isinstance(raw, list):
-            return as_json(encode_list([answer_body(one) for one in ended]), 200, headers)
+            return _json(encode_list([_body(one) for one in ended]), 200, headers)
         refused = ended[0].refusal
         if refused is None:
-            return as_json(answer_body(ended[0]), 200, headers)
-        return as_json(answer_body(ended[0]), refused.status, {**headers, **refused.headers})
+            return _json(_body(ended[0]), 200, headers)
+        return _json(_body(ended[0]), refused.status, {**headers, **refused.headers})
 
     async def _decoded(self, http: Request) -> tuple[str, object]:
         client, raw = await self.asking.door.enter(http)
@@ -53,22 +57,20 @@ class Recommender:
         return await asyncio.gather(*several)
 
     async def _one(self, raw: object, request_id: str, client: str) -> Ended[bytes]:
-        return await self.asking.one(raw, partial(checked, raw, self.config), encoded, request_id, client)
+        check = partial(checked, raw, self.config)
+        return await self.asking.one(raw, check, _encoded, request_id, client, self.by())
 
 
-def encoded(asked: RecommendRequest, request_id: str, ranked: Ranked, serving: Serving) -> bytes:
-    """Return an answer without its timings, see `encode_answer`."""
+def _encoded(asked: RecommendRequest, request_id: str, ranked: Ranked, serving: Serving) -> bytes:
     return encode_answer(ranked, serving.model, asked.titles, request_id)
 
 
-def answer_body(ended: Ended[bytes]) -> bytes:
-    """Return the JSON of an answer, or of the problem that ended its request."""
+def _body(ended: Ended[bytes]) -> bytes:
     if ended.made is not None:
         return with_timings(ended.made, ended.milliseconds)
     assert ended.refusal is not None
     return orjson.dumps(ended.refusal.body(ended.request_id))
 
 
-def as_json(body: bytes, status: int, headers: dict[str, str]) -> Response:
-    """Return a response of JSON that is made already."""
+def _json(body: bytes, status: int, headers: dict[str, str]) -> Response:
     return Response(body, status, headers, "application/json")

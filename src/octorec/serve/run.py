@@ -7,7 +7,6 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,18 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from octorec.engine.model_folder import require_model
 from octorec.errors import InputError
 from octorec.reading import reason
 from octorec.serve.admin import create_admin_app
 from octorec.serve.app import create_app
 from octorec.serve.config import ServeConfig
 from octorec.serve.connections import Connections, affordable, look_for_descriptors
+from octorec.serve.examples import with_examples
 from octorec.serve.leaving import leave
 from octorec.serve.loads import hanging
 from octorec.serve.logs import end_now, log_as_json
 from octorec.serve.metrics import Metrics
-from octorec.serve.page.examples import examples_beside, read_examples
 from octorec.serve.protocol import Bounded
 from octorec.serve.service import Service
 from octorec.serve.tokens import Tokens, warn_if_open
@@ -73,13 +73,11 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
     if config.http.grpc_port is not None:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # lines of its own that are no JSON
         import octorec.serve.oip_server  # noqa: F401 - says what to install before anything is loaded
-    refuse_compared(config)
-    if config.look.examples is None:
-        config = replace(config, look=replace(config.look, examples=examples_beside(checkpoint)))
-    if config.look.examples is not None:
-        read_examples(config.look.examples)
     for path in (config.http.token_file, config.admin.admin_token_file):
         Tokens(path)  # refuses a missing file before anything is loaded
+    if config.engine.compare is not None:
+        require_model(config.engine.compare, config.engine.catalog, "compare")
+    config = with_examples(checkpoint, config)
     for root in filter(None, (config.admin.catalog_root, config.admin.model_root)):
         versions(root)
     variants = None if config.ab.experiment is None else read_variants(checkpoint, config)
@@ -112,18 +110,6 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
     failed = bool(service.way_out.unanswered) or not service.stopped
     if failed or hanging():  # a load that hangs may be in a library that does not survive the end of the interpreter
         end_now(int(failed))
-
-
-def refuse_compared(config: ServeConfig) -> None:
-    """Refuse a second checkpoint to compare with beside what would leave it behind, or give it others' requests."""
-    beside = {
-        "admin_port": config.admin.admin_port is not None,
-        "experiment": config.ab.experiment is not None,
-        "http_workers": config.http.http_workers > 0,
-    }
-    for name, given in beside.items():
-        if config.look.compare is not None and given:
-            raise InputError("compare", config.look.compare, f"is not served with {name}: leave one of them out")
 
 
 def log_listening(application: str, socket: Any) -> None:

@@ -14,9 +14,8 @@ from octorec.engine.buckets import Bucket
 from octorec.engine.engine import Engine
 from octorec.engine.prompted import refuse_prompt
 from octorec.engine.request import Request
-from octorec.engine.trace import Trace, trace
 from octorec.engine.widths import as_width
-from octorec.errors import InputError, NonFiniteError
+from octorec.errors import InputError
 from octorec.serve.batcher import Batcher
 from octorec.serve.config import ServeConfig
 from octorec.serve.encode import encode_answer
@@ -26,17 +25,13 @@ from octorec.serve.front import Front
 from octorec.serve.guard import GuardTask
 from octorec.serve.loads import beside
 from octorec.serve.metrics import Metrics
-from octorec.serve.pending import Pending, Serving
-from octorec.serve.refusal import Refusal, invalid
-from octorec.serve.schemas import RecommendRequest
-from octorec.serve.searches import DeviceShare
+from octorec.serve.pending import Serving
 from octorec.serve.variants import Answering, Variants, about_variant
 from octorec.serve.versions import load_engine
 
 logger = logging.getLogger(__name__)
 STOP_S = 5.0  # for the device thread to end; what was accepted has been waited for before
 LEAST_S = 0.1  # of it, whatever is left of the way out
-TRACES_SHARE = 0.1  # of the device's time at most
 SWITCH_S = 1e-4  # the device thread gets the interpreter back this soon from a busy event loop, not after 5 ms
 SLOWER_THAN_WARM_UP = 5  # a batch so many times slower than the slowest of warm-up is stuck
 
@@ -63,7 +58,6 @@ class Service(Front):
         self.batcher.spans = self.spans
         self.stopped = True  # False once the device thread would not end
         self._make_engine = make_engine
-        self._traces = DeviceShare(TRACES_SHARE)
 
     async def start(self) -> None:
         """Begin to load; `loaded` is done when the service is ready or has failed."""
@@ -116,11 +110,16 @@ class Service(Front):
             engine, max_batch = await beside(self._loaded_engine)
             serving = Serving(engine, self.model)
             answering = {} if self.variants is None else await beside(partial(self.variants.load, serving))
-            self.domains = {one: Serving(one, self.model) for one in engine.domains.values() if one is not engine}
+            self.compared = await beside(self._loaded_compared)
+            self.domains = {
+                one: Serving(one, of.model)
+                for of in (serving, self.compared)
+                if of is not None
+                for one in of.engine.domains.values()
+                if one is not of.engine
+            }
             others = tuple(dict.fromkeys(one.serving for one in answering.values() if one.serving is not serving))
-            others += tuple(self.domains.values())
-            self.compared = await beside(partial(self._second, engine))
-            others += () if self.compared is None else (self.compared,)
+            others += (*self.domains.values(), *(() if self.compared is None else (self.compared,)))
             waits = lambda: self.batcher.running, lambda: self.batcher.waiting
             self.metrics.watch(*waits, self._prefix_bytes, engine.device.type == "cuda")
             await self.announce(serving, engine.catalog)
@@ -138,45 +137,6 @@ class Service(Front):
         if self.state == "loading":
             self.state = "ready"
             logger.info("ready", extra={"model": self.model, "catalog": engine.catalog.version})
-
-    def _second(self, engine: Engine) -> Serving | None:
-        """Load the checkpoint that is compared, with the served one's catalog where that is given."""
-        compare = self.config.look.compare
-        if compare is None:
-            return None
-        if engine.domains:
-            raise InputError("compare", compare, "this model answers from several catalogs: serve one domain")
-        try:
-            second = load_engine(compare, self.config.engine.catalog, self.config)
-        except InputError as error:
-            raise InputError(f"compare {compare}: {error.field}", error.value, error.allowed) from error
-        return Serving(second, Path(compare).resolve().name)
-
-    async def trace(self, asked: RecommendRequest, client: str) -> tuple[Trace, Serving]:
-        self.refuse_unless_ready()
-        if not self._traces.free:
-            raise Refusal("queue_full", "traces have had their share of the device: try again in some seconds")
-        pending = self._accept(asked, "", None, client)
-        if pending.parsed.source == "popularity":
-            said = "history: a request that tells nothing of its user is answered by popularity, not by a search"
-            raise Refusal("invalid", said, "history")
-        start = time.monotonic()
-        try:
-            return await self.batcher.between_batches(partial(self._traced, pending))
-        except InputError as error:
-            raise invalid(error) from None
-        except NonFiniteError:
-            said = f"model {pending.serving.model}: the scores of this request are NaN or infinity"
-            raise Refusal("nonfinite", said) from None
-        finally:
-            self._traces.add(time.monotonic() - start)
-
-    def _traced(self, pending: Pending) -> tuple[Trace, Serving]:
-        """Search for a request by what answers now; called on the device thread."""
-        assert pending.request is not None
-        serving = pending.serving if pending.serving in self.batcher.others else self.serving
-        parsed = serving.engine.parse(pending.request, self.batcher.drop_unknown)
-        return trace(serving.engine, parsed), serving
 
     def _prefix_bytes(self) -> int:
         kept = self.serving.engine.prefixes
@@ -212,6 +172,16 @@ class Service(Front):
             engine.prompts.domain_of(asked.domain)
         if asked.task is not None:
             engine.prompts.require_task(asked.task, asked.domain)
+
+    def _loaded_compared(self) -> Serving | None:
+        """Load what answers beside the server's own engine, if anything does."""
+        path = self.config.engine.compare
+        if path is None:
+            return None
+        try:
+            return Serving(load_engine(path, self.config.engine.catalog, self.config), Path(path).resolve().name)
+        except InputError as error:
+            raise InputError(f"compare: {error.field}", error.value, error.allowed) from error
 
     def _loaded_engine(self) -> tuple[Engine, int]:
         engine = self._make_engine()

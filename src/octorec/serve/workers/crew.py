@@ -64,6 +64,7 @@ class Version:
 
     serving: Serving
     catalog: Catalog
+    folder: Path  # with the catalog's files, which equal catalogs share
     message: list[Any]
 
 
@@ -111,14 +112,16 @@ class Crew:
         self._task(self._beat())
 
     async def announce(self, serving: Serving, catalog: Catalog) -> None:
-        """Write the files of a version that is to answer, and wait until every worker has opened it. Raises InputError
-        where they cannot be written."""
+        """Write the files of a version that is to answer, and wait until every worker has opened it. An equal catalog
+        that is there already is not written again. Raises InputError where they cannot be written."""
         number = next(self._numbers)
-        folder = self.files.catalog(number)
-        await beside(partial(_written, catalog, folder))
+        folder = self._folder_of(catalog)
+        if folder is None:
+            folder = self.files.catalog(number)
+            await beside(partial(_written, catalog, folder))
         desk: Desk = replace(serving.engine.desk(catalog), catalog=None)  # type: ignore[arg-type]
         opened = messages.Opened(number, str(folder), desk, serving.model)
-        version = Version(serving, catalog, [messages.OPEN, pickle.dumps(opened)])
+        version = Version(serving, catalog, folder, [messages.OPEN, pickle.dumps(opened)])
         self.versions[number] = version
         asked = [worker for worker in self.workers.values() if worker.ready]
         for worker in asked:
@@ -129,6 +132,12 @@ class Crew:
                 for worker in left:
                     self._kill(worker, "a worker does not open a version")
             await self._change(0.5)
+
+    def _folder_of(self, catalog: Catalog) -> Path | None:
+        """Return the folder of an equal catalog's files; None where there is none."""
+        wanted = catalog.version, catalog.fingerprint
+        folders = {(one.catalog.version, one.catalog.fingerprint): one.folder for one in self.versions.values()}
+        return folders.get(wanted)
 
     def now_serving(self, serving: Serving) -> None:
         """Let a version answer, in all workers at once; called on the device thread, between two batches."""
@@ -313,10 +322,11 @@ class Crew:
     def _retire(self, number: int) -> None:
         """Forget the versions before the one that answers."""
         for old in [one for one in self.versions if one < number]:
-            del self.versions[old]
+            folder = self.versions.pop(old).folder
             for worker in self.workers.values():
                 self._send(worker, [messages.CLOSE, b"%d" % old])
-            shutil.rmtree(self.files.catalog(old), ignore_errors=True)
+            if folder not in [one.folder for one in self.versions.values()]:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _written(catalog: Catalog, folder: Path) -> None:

@@ -27,6 +27,10 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
+    def column(self) -> pa.LargeStringArray:
+        """Return them as a column of Arrow, in the same memory."""
+        return pa.LargeStringArray.from_buffers(len(self), pa.py_buffer(self._ends), pa.py_buffer(self._data))
+
     @overload
     def __getitem__(self, at: int) -> str: ...
     @overload
@@ -81,6 +85,7 @@ def open_mapped(folder: Path) -> Catalog:
     catalog = Catalog(pa.table({}), _load(folder, "codes"), *parts)
     span = json.loads((folder / "span.json").read_text())
     known = {name: _load(folder, name) for name in ARRAYS} | {name: _load_texts(folder, name) for name in TEXTS}
+    known |= {"title_column": known["titles"].column()}
     known |= {"version": about["version"], "n_interactions": about["n_interactions"]}
     known |= {"id_hashes": IdHashes(_load(folder, "hashes"), _load(folder, "places"), span)}
     vars(catalog).update(known)  # what the catalog would make of its table

@@ -8,9 +8,11 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import zmq
 
+from octorec.catalog.catalog import Catalog
 from octorec.engine.engine import Engine
 from octorec.engine.widths import Widths
 from octorec.errors import InputError
@@ -49,6 +51,7 @@ class Remote:
         self.told, self.on_told = messages.Told("loading"), on_told
         self.gone = False
         self._servings: dict[int, Serving] = {}
+        self._catalogs = WeakValueDictionary[str, Catalog]()  # by folder: equal ones are opened once
         self._numbers, self._versions = count(), dict[Serving, int]()
         self._pending: dict[int, Pending] = {}
         self._number_of: dict[Pending, int] = {}
@@ -153,7 +156,9 @@ class Remote:
 
     def _open(self, opened: messages.Opened) -> None:
         """Open a version that is to answer."""
-        desk = replace(opened.desk, catalog=open_mapped(Path(opened.folder)))
+        catalog = self._catalogs.get(opened.folder) or open_mapped(Path(opened.folder))
+        self._catalogs[opened.folder] = catalog
+        desk = replace(opened.desk, catalog=catalog)
         serving = Serving(cast(Engine, desk), opened.model)
         self._servings[opened.number], self._versions[serving] = serving, opened.number
         self._wire.send(framed(messages.OPENED, {"n": opened.number}))

@@ -15,7 +15,7 @@ from typing import Any
 from octorec.serve.config import ServeConfig
 from octorec.serve.workers.mapped import write_hashes
 
-WORK = "octorec.serve.workers.worker"
+WORK = "octorec.serve.workers.preloaded"
 SEED = str(1 + secrets.randbelow(2**32 - 1))  # of the hashes of all processes that the fork server makes
 LOST = 255  # exit code where the fork server is gone, so that nobody knows
 
