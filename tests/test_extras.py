@@ -15,6 +15,8 @@ MODULES = {
     "fastapi-offline": "fastapi_offline",
     "grpcio": "grpc",
     "grpcio-health-checking": "grpc_health",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry",
     "prometheus-client": "prometheus_client",
     "protobuf": "google",
     "pyzmq": "zmq",

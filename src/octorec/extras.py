@@ -8,7 +8,7 @@ EXTRA_OF = {
     "transformers": "parity", "peft": "parity", "compressed_tensors": "parity",
     "tokenizers": "qwen", "gguf": "families", "accelerate": "families",
     "deep_gemm": "deepgemm", "grpc": "grpc", "grpc_health": "grpc", "google": "grpc",
-    "ray": "ray", "fsspec": "ray",
+    "ray": "ray", "fsspec": "ray", "opentelemetry": "otel",
 }  # fmt: skip
 
 

@@ -69,6 +69,6 @@ def create_app(service: Front) -> FastAPI:
         page_route(app)
         about_routes(app, asking)
         others |= explain_routes(app, asking)
-    app.add_middleware(Direct, addresses={"/v1/recommend": recommender, **others})
+    app.add_middleware(Direct, addresses={"/v1/recommend": recommender, **others}, spans=service.spans)
     app.add_middleware(AnsweredOnTheWayOut, way_out=service.way_out, metrics=service.metrics)  # around the former
     return app

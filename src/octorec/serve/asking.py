@@ -19,6 +19,7 @@ from octorec.serve.front import Front, Made
 from octorec.serve.pending import Serving
 from octorec.serve.refusal import STATUS, Refusal
 from octorec.serve.schemas import RecommendRequest
+from octorec.serve.trace_context import TRACE
 
 logger = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
@@ -96,6 +97,8 @@ class Asking:
         if outcome == "ok":
             self.service.metrics.e2e.observe(seconds)
         about = {"request_id": request_id, "outcome": outcome, "status": STATUS[outcome], "ms": round(seconds * 1e3, 3)}
+        if (trace := TRACE.get()) is not None:
+            about |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
         if exposure is not None and self.service.running is not None:
             self.service.running.ended(exposure, outcome, request_id, seconds)
             about |= {"variant": exposure.assignment.variant, "group": exposure.assignment.group}

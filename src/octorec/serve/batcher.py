@@ -19,9 +19,10 @@ from octorec.serve.fair_queue import FairQueue
 from octorec.serve.in_time import chosen
 from octorec.serve.metrics import Metrics
 from octorec.serve.pace import Pace
-from octorec.serve.pending import Pending, Serving, Stale
+from octorec.serve.pending import Pending, Serving, Stale, about
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.settle import Outcome, caught, deliver, settle
+from octorec.serve.spans import Spans
 
 logger = logging.getLogger(__name__)
 PAUSE_S = 0.1  # before the queue is tried again
@@ -60,6 +61,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._stopping = False
         self._overdue_at: float | None = None  # when what the device does now has taken too long
+        self.spans: Spans | None = None
         self.took: Callable[[], None] | None = None  # called when a batch was taken from the queue
 
     def start(
@@ -223,7 +225,7 @@ class Batcher:
         self.running, self._on_device = 0, []
         if not isinstance(outcomes, Exception):
             return outcomes
-        logger.error("a batch failed", extra={"requests": len(batch)}, exc_info=outcomes)
+        logger.error("a batch failed", extra=about(batch), exc_info=outcomes)
         return [outcomes] * len(batch)
 
     def _on_loop(self, call: Callable[[], None]) -> None:
@@ -292,6 +294,8 @@ class Batcher:
             lag = time.monotonic() - batch[0].finished if batch[0].finished else 0.0
             self._lag += (lag - self._lag) / 4
         deliver(batch, outcomes)
+        if self.spans is not None:
+            self.spans.searched(batch, outcomes)
 
     def _refuse_late(self, late: list[Pending]) -> None:
         """Refuse requests whose answers would be late, before they take the device's time."""
@@ -371,7 +375,7 @@ class Batcher:
             logger.error("a batch was not counted", exc_info=error)
 
     def _failed(self, batch: list[Pending], error: Exception) -> dict[Pending, Outcome]:
-        logger.error("a batch failed", extra={"requests": len(batch)}, exc_info=error)
+        logger.error("a batch failed", extra=about(batch), exc_info=error)
         if len(batch) == 1:
             self._check_device()
             return {batch[0]: error}

@@ -22,7 +22,9 @@ from octorec.serve.recent import Recent
 from octorec.serve.refusal import Refusal, invalid
 from octorec.serve.schemas import RecommendRequest
 from octorec.serve.searches import Searches
+from octorec.serve.spans import spans_of
 from octorec.serve.tokens import CALLER
+from octorec.serve.trace_context import TRACE
 from octorec.serve.variants import Variants
 from octorec.serve.way_out import SHUTTING_DOWN, WayOut
 
@@ -53,6 +55,7 @@ class Front:
         self.error: Exception | None = None  # why loading failed
         shares = config.batch.max_repeat_share * share, config.batch.audit_share
         self.searches = Searches(line, metrics, *shares)
+        self.spans = spans_of(config.http.spans)
         self.recent = Recent(config.admin)
         self.accepted = 0  # requests that are owed an answer
         self.way_out = WayOut()
@@ -76,6 +79,11 @@ class Front:
     async def metrics_text(self) -> bytes:
         """Return the metrics of all processes of the server."""
         return await asyncio.to_thread(self.metrics.text)
+
+    async def spans_sent(self) -> None:
+        """Wait until the last spans are with their collector, for a moment at most."""
+        if self.spans is not None:
+            await asyncio.to_thread(self.spans.shutdown)
 
     def drain(self) -> None:
         """Take no further requests."""
@@ -173,6 +181,8 @@ class Front:
         stages = {"queue": pending.queue_s, "device": pending.device_s, "encode": now - before}
         for stage, seconds in stages.items():
             self.metrics.stage.labels(stage).observe(seconds)
+        if self.spans is not None:
+            self.spans.ranked(pending.trace, ranked, before, now)
         if not ranked.complete:
             self.metrics.incomplete.inc()
         milliseconds = {f"{stage}_ms": seconds * 1e3 for stage, seconds in stages.items()}
@@ -205,7 +215,8 @@ class Front:
             logger.info("prompt", extra=shown)
         deadline = arrived + (asked.deadline_ms or self.config.batch.default_deadline_ms) / 1e3
         future = asyncio.get_running_loop().create_future()
-        return Pending(request, serving, parsed, deadline, future, arrived, arrived, client=client)
+        about: dict[str, Any] = {"client": client, "request_id": request_id, "trace": TRACE.get()}
+        return Pending(request, serving, parsed, deadline, future, arrived, arrived, **about)
 
     def _with_defaults(self, request: Request) -> Request:
         """Return a request with the server's domain and task where it names none; text and ids may end with a domain's

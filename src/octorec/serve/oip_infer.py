@@ -21,6 +21,7 @@ from octorec.serve.pending import Serving
 from octorec.serve.refusal import Refusal
 from octorec.serve.schemas import RecommendRequest, checked
 from octorec.serve.service import Service
+from octorec.serve.spans import traced
 from octorec.serve.way_out import SHUTTING_DOWN
 
 logger = logging.getLogger(__name__)
@@ -69,13 +70,19 @@ class Infer:
         """Answer one call."""
         asked = as_http(context)
         request_id = request_id_of(asked)
+        about = {"rpc.system": "grpc", "rpc.method": "ModelInfer"}
         self._open += 1
         try:
-            answer = await self._ended(asked, context, request_id)
-            if isinstance(answer, Refusal):
-                await refuse(context, answer)
-            else:
-                await self._send(context, answer)
+            with traced(self.service.spans, asked.scope["headers"], "ModelInfer", about) as call:
+                answer = await self._ended(asked, context, request_id)
+                trailers = (("x-request-id", request_id), *call.context.headers.items())
+                if isinstance(answer, Refusal):
+                    call.ended("rpc.grpc.status_code", CODES[answer.outcome].value[0])
+                    await refuse(context, answer, trailers)
+                else:
+                    call.ended("rpc.grpc.status_code", 0)
+                    context.set_trailing_metadata(trailers)
+                    await self._send(context, answer)
         finally:
             self._open -= 1
 
@@ -167,9 +174,9 @@ def _answered(asked: RecommendRequest, request_id: str, ranked: Ranked, serving:
     return Answered(ranked, serving.model)
 
 
-async def refuse(context: Context, refusal: Refusal) -> None:
-    """End a call without an answer: its outcome, field and when to ask again are trailers."""
-    trailers: list[tuple[str, str | bytes]] = [("octorec-outcome", refusal.outcome)]
+async def refuse(context: Context, refusal: Refusal, more: tuple[tuple[str, str], ...] = ()) -> None:
+    """End a call without an answer: its outcome, field and when to ask again are trailers, beside `more` of them."""
+    trailers: list[tuple[str, str | bytes]] = [("octorec-outcome", refusal.outcome), *more]
     if refusal.field is not None:
         trailers.append(("octorec-field-bin", refusal.field[:LONGEST_FIELD].encode()))
     if (seconds := refusal.headers.get("Retry-After")) is not None:

@@ -3,11 +3,13 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from octorec.engine.batch import ParsedRequest
 from octorec.engine.engine import Engine
 from octorec.engine.rank import Found
 from octorec.engine.request import Request
+from octorec.serve.trace_context import TraceContext
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,7 @@ class Pending:
     serving: what is to answer it. parsed: by that; the device thread parses again where another version answers then.
     future: its batch's beams and its row in them, or the error that it met. earlier: seconds in the queue and on the
     device of a search before this one, which is repeated with wider beams. client, turn: as `FairQueue` has them.
+    request_id, trace: by which logs and spans know it.
     """
 
     request: Request | None  # None: another process has it, and parses it again
@@ -43,6 +46,8 @@ class Pending:
     earlier: tuple[float, float] = (0.0, 0.0)
     client: str = ""
     turn: int = 0
+    request_id: str = ""
+    trace: TraceContext | None = None
     again: bool = False  # it waited before, so that it has its place
 
     @property
@@ -52,3 +57,8 @@ class Pending:
     @property
     def device_s(self) -> float:
         return self.earlier[1] + self.finished - self.started
+
+
+def about(batch: list[Pending]) -> dict[str, Any]:
+    """Return what the log says of a batch that failed."""
+    return {"requests": len(batch), "request_ids": [pending.request_id for pending in batch]}

@@ -55,6 +55,7 @@ class Service(Front):
             metrics,
         )
         super().__init__(model, config, metrics, self.batcher, variants)
+        self.batcher.spans = self.spans
         self.stopped = True  # False once the device thread would not end
         self._make_engine = make_engine
 
@@ -72,6 +73,7 @@ class Service(Front):
         self.stopped = await asyncio.to_thread(self.batcher.stop, min(STOP_S, max(LEAST_S, self.left_s / 2)))
         if self.running is not None:
             await self.running.close(self.left_s)
+        await self.spans_sent()
 
     @property
     def engines(self) -> list[Engine]:

@@ -27,6 +27,7 @@ from octorec.serve.loads import beside
 from octorec.serve.metrics import Metrics
 from octorec.serve.pending import Pending, Serving
 from octorec.serve.settle import Outcome
+from octorec.serve.trace_context import TraceContext
 from octorec.serve.workers import messages
 from octorec.serve.workers.board import Board
 from octorec.serve.workers.mapped import write
@@ -296,7 +297,8 @@ class Crew:
         parsed = messages.parsed_of(head, arrays, version.catalog)
         reply = Reply(partial(self._reply, worker, head["n"]))
         times = {"deadline": head["deadline"], "arrived": head["arrived"], "queued": head["queued"]}
-        about = {"client": head["client"], "again": head["again"]}
+        about = {"client": head["client"], "again": head["again"], "request_id": head["request_id"]}
+        about["trace"] = None if head["trace"] is None else TraceContext(*head["trace"])
         return Pending(None, version.serving, parsed, future=reply, **times, **about)  # type: ignore[arg-type]
 
     def _reply(self, worker: Worker, number: int, outcome: Outcome) -> None:

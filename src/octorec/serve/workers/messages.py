@@ -3,7 +3,7 @@
 Letters: L levels, W beams.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,7 @@ def asked(number: int, version: int, pending: Pending, again: bool) -> list[Any]
     arrays |= {f"{FEATURE}{name}": values for name, values in parsed.features.items()}
     head = {"n": number, "version": version, "client": pending.client, "deadline": pending.deadline}
     head |= {"arrived": pending.arrived, "queued": pending.queued, "widths": parsed.widths, "again": again}
+    head |= {"request_id": pending.request_id, "trace": None if pending.trace is None else astuple(pending.trace)}
     return framed(ASK, head, arrays)
 
 

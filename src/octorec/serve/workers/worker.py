@@ -49,6 +49,7 @@ class WorkerFront(Front):
 
     async def stop(self) -> None:
         self.drain()
+        await self.spans_sent()
 
     @property
     def not_live(self) -> str | None:
