@@ -6,6 +6,7 @@ Letters: m items, D vector width, b items of a block.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def _sets_of(catalog: Catalog, items: np.ndarray, caps: Caps) -> list[tuple[int,
     rows, bits = np.unpackbits(words.astype("<i8").view(np.uint8), axis=1, bitorder="little").nonzero()
     ends = rows.searchsorted(np.arange(len(items) + 1)).tolist()
     found = bits.tolist()
-    return [tuple(found[start:end]) for start, end in zip(ends, ends[1:], strict=False)]
+    return [tuple(found[start:end]) for start, end in pairwise(ends)]
 
 
 def _prefixes(catalog: Catalog, items: np.ndarray, length: int) -> list[int]:

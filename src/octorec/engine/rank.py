@@ -64,8 +64,9 @@ class Ranked:
     def exact(self) -> bool:
         """Say whether no item that the request may have scores better than these.
 
-        A list that caps changed is not exact. A short list is exact where nothing was dropped. What an earlier step dropped may lead to an item that scores
-        just as much, with lower codes; what the last step dropped comes after all beams of its score.
+        A list that caps changed is not called exact. A short list is exact where nothing was dropped. What an earlier
+        step dropped may lead to an item that scores just as much, with lower codes; what the last step dropped comes
+        after all beams of its score.
         """
         return self.uncapped is None and self._certified(self.margin)
 

@@ -203,8 +203,8 @@ class Front:
         return Pending(request, serving, parsed, deadline, future, arrived, arrived, client=client)
 
     def _with_defaults(self, request: Request) -> Request:
-        """Return a request with the server's domain, task and caps where it names none; text and ids may end with a domain's
-        begin token."""
+        """Return a request with the server's domain, task and caps where it names none; text and ids may end with a
+        domain's begin token."""
         own, changes = self.config.engine, dict[str, Any]()
         if own.domain is not None and not request.domain and request.prompted in (None, "messages"):
             changes["domain"] = own.domain
