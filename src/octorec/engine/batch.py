@@ -127,8 +127,8 @@ def parse(
     _require_counts(catalog, limits, notes)
     notes.append(f"{'no item of the history is known' if len(ids) else 'history is empty'}: answered by popularity")
     nothing = banned_nodes(catalog, item_filter(catalog, seen[:0], ()))
-    what = catalog, _codes(catalog, history), user, chosen, nothing, request.k, widths, notes, "popularity"
-    return ParsedRequest(*what, caps=caps)
+    asked = catalog, _codes(catalog, history), user, chosen, nothing, request.k, widths, notes
+    return ParsedRequest(*asked, source="popularity", caps=caps)
 
 
 def _prompt(

@@ -235,8 +235,8 @@ def predict(
     made = of_examples(examples, ranked, known, log_probs, asked, askable, unknown, exclude_seen, sids)
     if not caps:
         return made
-    plain = ranked_items(without, asked[-1])
-    return replace(made, caps=effect(engine.catalog, caps, ranked, plain, made.every_target, made.user_ids))
+    uncapped = ranked_items(without, asked[-1])
+    return replace(made, caps=effect(engine.catalog, caps, ranked, uncapped, made.every_target, made.user_ids))
 
 
 def _asked(engine: Any, requests: Sequence[Request], sids: bool, capped: bool) -> list[Lists]:
