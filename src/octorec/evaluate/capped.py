@@ -1,4 +1,4 @@
-"""What caps cost and bring: lists as they are served stand beside those that the same searches give without caps.
+"""Lists under caps, as they are served, stand beside those that the same searches give without caps.
 
 Letters: n examples, k ranked items, D vector width.
 """
