@@ -129,8 +129,8 @@ class Near:
         self._rows = _as_integers(self._vectors @ self._vectors.T > self._most)
         self._near = 0
         if self._kept:
-            before = (np.stack(self._kept) @ self._vectors.T > self._most).any(0, keepdims=True)
-            self._near = _as_integers(before)[0]
+            before = np.any(np.stack(self._kept) @ self._vectors.T > self._most, axis=0)
+            self._near = _as_integers(np.atleast_2d(before))[0]
 
 
 def unit_vectors(catalog: Catalog, items: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ def read_caps(value: Any) -> dict[str, int] | None:
     for name, most in value.items():
         if not isinstance(name, str) or not name:
             raise InputError("caps", name, ALLOWED)
-        if isinstance(most, bool) or not isinstance(most, Integral) or not 1 <= most <= MOST_ROWS:
+        if isinstance(most, bool) or not isinstance(most, Integral) or not 1 <= int(most) <= MOST_ROWS:
             raise InputError(f"caps.{name}", most, f"must be an integer from 1 to {MOST_ROWS}")
     return {name: int(most) for name, most in value.items()}
 
@@ -76,7 +76,7 @@ def read_distinct_codes(value: Any) -> int | None:
     value = value.item() if hasattr(value, "item") else value
     if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
         raise InputError("distinct_codes", value, "must be an integer from 1 to the number of the catalog's levels")
-    return value
+    return None if value is None else int(value)
 
 
 def read_max_cosine(value: Any) -> float | None:

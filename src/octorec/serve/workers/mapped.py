@@ -56,8 +56,8 @@ def write(catalog: Catalog, folder: Path) -> None:
         for field in TrieLevel._fields:
             _save(folder, f"level{number}.{field}", getattr(level, field))
     if catalog.codebook is not None:
-        for level, centroids in enumerate(catalog.codebook.centroids):
-            _save(folder, f"level{level}.centroids", centroids)
+        for number, centroids in enumerate(catalog.codebook.centroids):
+            _save(folder, f"level{number}.centroids", centroids)
     about: dict[str, Any] = {"sizes": catalog.codebook_sizes, "fingerprint": catalog.fingerprint}
     about |= {"sets": catalog.set_names, "version": catalog.version, "n_interactions": catalog.n_interactions}
     (folder / ABOUT).write_text(json.dumps(about))
