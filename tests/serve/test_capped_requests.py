@@ -1,15 +1,22 @@
 """Caps over HTTP and gRPC: what an engine gives in Python, the server's defaults, and refusals by name."""
 
 import dataclasses
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from octorec.catalog.codebook import Codebook
+from octorec.engine.capping import capped
+from octorec.engine.caps import Caps
 from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.serve.config import ServeConfig
+from octorec.serve.workers import mapped
 from tests.serve.inferred import call, histories, inferring, refused, request, texts
-from tests.serve.served import make_engine, run, served
+from tests.serve.served import SIZES, make_catalog, make_engine, run, served
 
 CAPS: dict[str, Any] = {"caps": {"red": 2, "*": 3}, "distinct_codes": 2}
 BODY: dict[str, Any] = {"history": ["i1", "i2"], "k": 8}
@@ -76,3 +83,13 @@ def test_settings_are_checked() -> None:
         with pytest.raises(InputError) as error:
             ServeConfig.of(**{name: value})
         assert error.value.field == name
+
+
+def test_a_mapped_catalog_has_the_vectors_that_caps_compare(tmp_path: Path) -> None:
+    catalog = replace(make_catalog(), codebook=Codebook(tuple(np.eye(size, 8, dtype=np.float32) for size in SIZES)))
+    mapped.write(catalog, tmp_path / "catalog")
+    mapped.write_hashes(str(tmp_path / "catalog"))
+    items, caps = np.arange(len(catalog)), Caps({"red": 2}, None, 0.9)
+    found = capped(mapped.open_mapped(tmp_path / "catalog"), items, caps, 20)
+    assert found == capped(catalog, items, caps, 20)
+    assert {"caps red = 2", "max_cosine = 0.9"} == {*found.rules}
