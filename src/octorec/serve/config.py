@@ -150,11 +150,11 @@ class EngineOptions:
     prefix_shared: bool = setting(
         False, "Whether clients with different bearer tokens share them; answering times tell what others asked."
     )
+    domain: str | None = setting(None, "Domain of histories and messages that name none, of models that read tokens.")
+    task: str | None = setting(None, "Task of histories that name none, of models whose prompts have tasks.")
     caps: Any = setting(None, f"{CAPS} Of requests of /v1/recommend and gRPC that name no caps.")
     distinct_codes: int | None = setting(None, f"{DISTINCT_CODES} Of the same requests.")
     max_cosine: float | None = setting(None, f"{MAX_COSINE} Of the same requests.")
-    domain: str | None = setting(None, "Domain of histories and messages that name none, of models that read tokens.")
-    task: str | None = setting(None, "Task of histories that name none, of models whose prompts have tasks.")
 
     def __post_init__(self) -> None:
         check_types(self)
