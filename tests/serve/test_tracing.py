@@ -29,7 +29,8 @@ PARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
 ASKED = {"history": ["i1", "i2"], "k": 5}
 MALFORMED = [
     "x", "", f"00-{'0' * 32}-{SPAN_ID}-01", f"00-{TRACE_ID}-{'0' * 16}-01", f"{PARENT}-more", f"{PARENT} ",
-    PARENT.upper(),    f"ff-{TRACE_ID}-{SPAN_ID}-01", f"01-{TRACE_ID}-{SPAN_ID}-01.more", f"01-{TRACE_ID}-{SPAN_ID}-01-{'x' * 8192}",
+    PARENT.upper(), f"ff-{TRACE_ID}-{SPAN_ID}-01", f"01-{TRACE_ID}-{SPAN_ID}-01.more",
+    f"01-{TRACE_ID}-{SPAN_ID}-01-{'x' * 8192}",
 ]  # fmt: skip
 
 
