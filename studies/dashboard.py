@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 FILE = Path(__file__).parent.parent / "deploy/grafana/octorec.json"
 SOURCE = {"type": "prometheus", "uid": "${source}"}
-OF = 'instance=~"$instance"'
+OF = 'job=~"$job", instance=~"$instance"'
 WIDTH, HEIGHT = 8, 8  # of a panel; a row has 24
 
 
@@ -269,22 +269,27 @@ def dashboard() -> dict[str, Any]:
 
 
 def variables() -> list[dict[str, Any]]:
-    every = {"text": "All", "value": "$__all"}
     return [
         {"name": "source", "label": "Data source", "type": "datasource", "query": "prometheus", "refresh": 1},
-        {
-            "name": "instance",
-            "label": "Server",
-            "type": "query",
-            "datasource": SOURCE,
-            "query": "label_values(octorec_version_info, instance)",
-            "refresh": 2,
-            "multi": True,
-            "includeAll": True,
-            "allValue": ".*",
-            "current": every,
-        },
+        chosen("job", "Job", "octorec_version_info"),
+        chosen("instance", "Server", 'octorec_version_info{job=~"$job"}'),
     ]
+
+
+def chosen(label: str, title: str, metric: str) -> dict[str, Any]:
+    """Return a variable of the values that a metric has of a label, all of them at first."""
+    return {
+        "name": label,
+        "label": title,
+        "type": "query",
+        "datasource": SOURCE,
+        "query": f"label_values({metric}, {label})",
+        "refresh": 2,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",
+        "current": {"text": "All", "value": "$__all"},
+    }
 
 
 def drawn(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:

@@ -4,10 +4,12 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
@@ -17,11 +19,11 @@ from octorec.serve.experiment_metrics import ExperimentMetrics
 from octorec.serve.metrics import Metrics
 from octorec.serve.refusal import STATUS
 from studies.dashboard import FILE, dashboard, text
-from tests.serve.served import make_engine, run, served
+from tests.serve.served import Process, make_catalog, make_engine, one_process, run, save_checkpoint, served
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy/prometheus/octorec.rules.yaml"
-FROM_PROMETHEUS = {"instance", "le"}
+FROM_PROMETHEUS = {"instance", "job", "le"}
 ON_A_GPU = {"octorec_gpu_memory_bytes"}  # a server has it there alone
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 
@@ -73,6 +75,7 @@ def test_every_outcome_is_one_of_the_servers() -> None:
     assert outcomes <= set(STATUS)
 
 
+@one_process
 def test_a_running_server_has_them() -> None:
     async def test() -> None:
         async with served(make_engine()) as (service, client):
@@ -86,6 +89,31 @@ def test_a_running_server_has_them() -> None:
                 assert name in families or family in families, name
 
     run(test())
+
+
+@pytest.mark.slow
+def test_a_server_with_workers_has_them(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    ExperimentMetrics(registry)
+    experiments = {one.name for one in registry.collect()}  # which need one process
+    save_checkpoint(tmp_path / "model", make_catalog())
+    flags = ("--batch-sizes", "1", "--beam-widths", "16", "--default-beam-width", "16", "--http-workers", "2")
+    process = Process(tmp_path / "model", *flags)
+    try:
+        url = f"http://127.0.0.1:{process.line('listening')['port']}"
+        until = time.monotonic() + 60
+        while httpx.get(f"{url}/v2/health/ready").status_code != 200:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert httpx.post(f"{url}/v1/recommend", json={"history": ["i1"]}, timeout=60).status_code == 200
+        there = httpx.get(f"{url}/metrics", timeout=60).text
+    finally:
+        process.process.terminate()
+        process.end()
+    families = {family.name: family for family in text_string_to_metric_families(there)}
+    for name in set(asked()) - ON_A_GPU:
+        family = re.sub(r"_(total|bucket|sum|count)$", "", name)
+        assert {name, family} & families.keys() or family in experiments, name
 
 
 def test_every_metric_of_a_server_is_on_the_dashboard_or_an_alert() -> None:
@@ -124,7 +152,10 @@ def test_promtool_finds_the_rules_right_and_their_tests_pass() -> None:
 def test_every_expression_is_one_of_prometheus(expression: str, tmp_path: Path) -> None:
     if expression.startswith("label_values"):
         return
-    rule = {"record": "one", "expr": expression.replace("$__rate_interval", "1m").replace("$instance", ".*")}
+    rule = {
+        "record": "one",
+        "expr": expression.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$job", ".*"),
+    }
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": [rule]}]}))
     done = subprocess.run(["promtool", "check", "rules", str(tmp_path / "rules.yaml")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

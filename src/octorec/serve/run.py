@@ -73,6 +73,8 @@ def serve(checkpoint: str | Path, config: ServeConfig) -> None:
     if config.http.grpc_port is not None:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # lines of its own that are no JSON
         import octorec.serve.oip_server  # noqa: F401 - says what to install before anything is loaded
+    if config.http.spans:
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter  # noqa: F401 - as gRPC
     for path in (config.http.token_file, config.admin.admin_token_file):
         Tokens(path)  # refuses a missing file before anything is loaded
     if config.engine.compare is not None:
