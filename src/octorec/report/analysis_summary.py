@@ -11,9 +11,7 @@ BADGES: dict[ModelDecision, tuple[Tone, str]] = {
     "quantize in part": ("unsure", "FP8 fits a part of these weights"),
     "keep in 16 bit": ("bad", "Leave these weights in 16 bit"),
 }
-NEXT = (
-    "Whether recommendations stay as good is measured, not computed: octorec prove compares both on your interactions."
-)
+NEXT = "Whether recommendations stay as good must be measured: octorec prove compares both on your interactions."
 
 
 def summed_up(analysis: Analysis, made: Sequence[tuple[str, str]]) -> Summary:
@@ -25,10 +23,7 @@ def summed_up(analysis: Analysis, made: Sequence[tuple[str, str]]) -> Summary:
         ("Tensors", f"{len(analysis.weights):,}, {values(analysis.weights):,} values"),
         ("Family", analysis.family),
         ("Products in FP8", f"{advice.flops_share:.1%} of their FLOPs"),
-        (
-            "Bytes of matrices",
-            f"{advice.bytes_16 / 1e6:,.1f} MB in 16 bit, {advice.bytes_after / 1e6:,.1f} MB as advised",
-        ),
+        ("Matrices", f"{advice.bytes_16 / 1e6:,.1f} MB in 16 bit, {advice.bytes_after / 1e6:,.1f} MB as advised"),
         ("Speed", f"at most {speed.gain:.2f} x on an {speed.gpu.name}, by its peak rates; not measured"),
         ("Error of outputs", _error(analysis)),
     ]

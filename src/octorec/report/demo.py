@@ -58,7 +58,7 @@ def summary(findings: Findings) -> dict[str, Any]:
 def write_demo_report(path: Path, findings: Findings) -> None:
     """Write the story as one self-contained page."""
     sections = [
-        *quality(findings.comparison, findings.leads, findings.predictions),
+        *quality(findings.comparison, findings.leads, findings.predictions, findings.training["examples"]),
         lists_of(findings.people, findings.comparison),
         what_it_says(findings.analysis, findings.comparison),
         files(),

@@ -14,10 +14,10 @@ from octorec.quant.recipe import load_recipe
 from octorec.report import judged_plots, plots
 from octorec.report.analysis_page import sections
 from octorec.report.dataflow import TITLE, dataflow_section
-from octorec.report.demo_summary import floor_words, reason
+from octorec.report.demo_summary import floor_words, reason, shortfall
 from octorec.report.page import Figure, Links, Section, SideBySide, Table, Text
 from octorec.report.people import Person
-from octorec.report.verdict import FLOORS, said_ends, said_value
+from octorec.report.verdict import FLOORS, said_ends, said_metric, said_value
 
 METRICS = ("recall@10", "ndcg@10")
 NAMES = {"bf16": "OneRec-V2, BF16", "fp8": "OneRec-V2, FP8", **FLOORS}
@@ -38,18 +38,25 @@ WHICH = {
 
 
 def quality(
-    comparison: Comparison, leads: Mapping[str, Mapping[str, Estimate]], predictions: Mapping[str, Predictions]
+    comparison: Comparison,
+    leads: Mapping[str, Mapping[str, Estimate]],
+    predictions: Mapping[str, Predictions],
+    examples: int,
 ) -> list[Section]:
-    """Return the verdict with its numbers, and the model beside its floors."""
+    """Return the verdict with its numbers, and the model beside its floors. examples: that it learned from."""
     rows = []
     for name, difference in comparison.differences.items():
         sides = comparison.baseline[name], comparison.candidate[name]
-        rows.append([name, *sides, said_value(difference, "{:+.2%}"), said_ends(difference, "{:+.2%}")])
+        rows.append([said_metric(name), *sides, said_value(difference, "{:+.2%}"), said_ends(difference, "{:+.2%}")])
     nll = comparison.nll
     rows.append(["nll", comparison.baseline["nll"], comparison.candidate["nll"],
                  said_value(nll, "{:+.4f}"), said_ends(nll, "{:+.4f}")])  # fmt: skip
     columns = ["metric", "BF16", "FP8", "difference", "95 % interval"]
-    caption = "Paired and clustered by user; recall and NDCG relative, NLL absolute (nats)."
+    caption = (
+        "recall@10: how often the film that came next stands among the ten; ndcg@10: the same, where first ranks count "
+        "more; nll: how unlikely the model found it. Paired and clustered by user; recall and NDCG relative, NLL "
+        "absolute (nats)."
+    )
     systems = {NAMES[name]: of for name, of in predictions.items()}
     means = {metric: {name: _mean(of, metric) for name, of in systems.items()} for metric in METRICS}
     overlap = comparison.agreement
@@ -62,7 +69,8 @@ def quality(
         "Beside two floors",
         [
             Figure(plots.intervals(means), "Means with 95 % intervals, clustered by user."),
-            *map(Text, floor_words(leads)),
+            Text("Popularity shows everybody the most rated films; the Markov chain counts which films came next."),
+            *map(Text, [*floor_words(leads), *shortfall(leads, examples)]),
             Text("Two intervals that overlap may still belong to a difference that is clear: the sentences compare "
                  "the same people with themselves, the picture does not."),
         ],

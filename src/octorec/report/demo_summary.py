@@ -10,7 +10,7 @@ from octorec.numerics.analysis import Analysis, values
 from octorec.quant.convert import QuantizationReport
 from octorec.report import judged_plots
 from octorec.report.page import Figure, Section, Summary, Text, Tone
-from octorec.report.verdict import said_ends, said_lead, said_value
+from octorec.report.verdict import FLOORS, said_ends, said_lead, said_value
 
 BADGES: dict[Outcome, tuple[Tone, str]] = {
     "not_inferior": ("good", "FP8 is safe here: not inferior"),
@@ -22,9 +22,10 @@ BADGES: dict[Outcome, tuple[Tone, str]] = {
 def lead(analysis: Analysis, comparison: Comparison) -> str:
     """Return a sentence that says what was done."""
     return (
-        f"A OneRec-V2 MoE of {values(analysis.weights) / 1e6:.1f} million parameters, trained on MovieLens-100K, quantized "
-        f"to FP8, and judged against its 16-bit parent on {comparison.targets:,} interactions of {comparison.users:,} "
-        "people that neither had seen: each one's last ones, one at a time, films already rated excluded."
+        f"A OneRec-V2 MoE of {values(analysis.weights) / 1e6:.1f} million parameters, trained on MovieLens-100K, "
+        f"quantized to FP8, and judged against its 16-bit parent on {comparison.targets:,} interactions of "
+        f"{comparison.users:,} people that neither had seen: each one's last ones, one at a time, films already rated "
+        "excluded."
     )
 
 
@@ -44,11 +45,11 @@ def summed_up(
         *((name, _sides(comparison, name)) for name in verdict.metrics),
         (
             "Lists of ten",
-            f"{comparison.agreement.overlap:.1%} shared by both; {comparison.agreement.identical:.0%} equal",
+            f"{comparison.agreement.overlap:.1%} in both; {comparison.agreement.identical:.0%} of lists equal",
         ),
         ("Bytes", f"{before / 1e6:.2f} MB to {after / 1e6:.2f} MB ({after / before:.0%}), whole checkpoint"),
         ("Speed", _speed(analysis)),
-        ("Against floors", _floors(leads)),
+        ("Beside floors", _floors(leads)),
     ]
     caption = "; ".join(
         f"{name} {said_value(one, '{:+.2%}')} ({said_ends(one, '{:+.2%}')})" for name, one in decisive.items()
@@ -79,29 +80,25 @@ def floor_words(leads: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
 def what_it_says(analysis: Analysis, comparison: Comparison) -> Section:
     """Say what a model this small shows about one of billions of parameters, and what it does not."""
     count = values(analysis.weights)
-    at_most = max(analysis.activations, key=lambda one: one.width, default=None)
-    width = (
-        f" Its products sum over at most {at_most.width:,} values, where a 4 B model sums over thousands."
-        if at_most
-        else ""
-    )
+    widest = max((stats.width for stats in analysis.activations), default=None)
+    width = f" Its products sum over at most {widest:,} values, those of a 4 B model over far more." if widest else ""
     says = (
-        f"It says that the whole way works: the code that trained, analyzed, quantized and judged these {count / 1e6:.1f} "
-        "million parameters is the one for 4 billion, and a verdict there is read as this one is: an interval beside a "
-        "margin that was set beforehand."
+        "It says that the whole way works: the code that trained, analyzed, quantized and judged these "
+        f"{count / 1e6:.1f} million parameters is the one for 4 billion, and a verdict there is read as this one is: "
+        "an interval beside a margin that was set beforehand."
     )
     not_says = (
-        "It does not say that FP8 is safe at 4 B. Outliers that break FP8 grow with width, depth and training, and this "
-        f"model is about {4e9 / count:,.0f} times smaller.{width} Judge your own checkpoint: "
-        "octorec analyze, then octorec prove."
+        "It does not say that FP8 is safe at 4 B. The outliers that harm FP8 are found in larger and longer trained "
+        f"models, and this one is about {4e9 / count:,.0f} times smaller.{width} Judge your own checkpoint: octorec "
+        "analyze, then octorec prove."
     )
     speed = (
-        "Nor does it say how fast FP8 is: this ran without FP8 hardware, which computes the same numbers and saves bytes "
-        "alone. The speed given above is a bound for one card from its peak rates, not a measurement."
+        "Nor does it say how fast FP8 is. This ran on a CPU, where FP8 saves bytes alone; the speed given above is a "
+        "bound for one card from its peak rates, not a measurement."
     )
     quality = (
-        f"Nor does it say how good recommendations can be: {comparison.users:,} people and a training of minutes. The "
-        "floors below tell how far such a model comes."
+        f"Nor does it say how good recommendations can be: it learned from {comparison.users:,} people for minutes. "
+        "The floors say how far that comes."
     )
     return Section("What this says about a 4 B model", [Text(says), Text(not_says), Text(speed), Text(quality)])
 
@@ -118,8 +115,27 @@ def _speed(analysis: Analysis) -> str:
 
 
 def _floors(leads: Mapping[str, Mapping[str, Estimate]]) -> str:
-    return "; ".join(
-        f"{ {'popularity': 'popularity', 'markov': 'Markov chain'}[name] }: "
-        + ", ".join(f"{metric} {said_value(one, '{:+.4f}')}" for metric, one in of.items())
+    """Say of each floor by which metrics BF16 is above it, level or below."""
+    words = {1: "above", 0: "level", -1: "below"}
+    lines = []
+    for name, of in leads.items():
+        sides = (f"{words[(one.low > 0) - (one.high < 0)]} by {metric}" for metric, one in of.items())
+        lines.append(f"{FLOORS[name]}: {', '.join(sides)}")
+    return "; ".join(lines)
+
+
+def shortfall(leads: Mapping[str, Mapping[str, Estimate]], examples: int) -> list[str]:
+    """Say why the model lies below a floor by its mean, where it does; nothing where it lies above all."""
+    below = [
+        f"{metric} of the {FLOORS[name]} (by {-one.value:.4f})"
         for name, of in leads.items()
-    )
+        for metric, one in of.items()
+        if one.value < 0
+    ]
+    if not below:
+        return []
+    return [
+        f"The model does not reach {' and '.join(below)}. A Markov chain needs no training: it looks up which films were "
+        f"rated right after which. The model must find that order in {examples:,} examples, within the minutes of a "
+        "demo, through codes that films share."
+    ]

@@ -1,5 +1,5 @@
-"""A report is one HTML file that needs nothing beside it: a summary, then sections of paragraphs, tables, figures, links
-and ranked lists.
+"""A report is one HTML file that needs nothing beside it: a summary, then sections of paragraphs, tables, figures,
+links and ranked lists.
 """
 
 from collections.abc import Sequence
@@ -81,10 +81,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Summary:
-    """A Summary is what the first screen shows: the outcome in words that need no other knowledge, and what it rests on.
+    """A Summary is what the first screen shows: the outcome in words for everybody, and what it rests on.
 
-    said: sentences below the badge. facts: (what, value), the most important first. made: the same of how the page came
-    about.
+    said: sentences below the badge. facts: (what, value), the most important first. made: (what, value) of how the page
+    came about.
     """
 
     badge: str
