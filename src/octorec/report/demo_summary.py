@@ -135,7 +135,7 @@ def shortfall(leads: Mapping[str, Mapping[str, Estimate]], examples: int) -> lis
     if not below:
         return []
     return [
-        f"The model does not reach {' and '.join(below)}. A Markov chain needs no training: it looks up which films were "
-        f"rated right after which. The model must find that order in {examples:,} examples, within the minutes of a "
+        f"The model does not reach {' and '.join(below)}. A Markov chain looks up which films were rated right "
+        f"after which. The model must find that order in {examples:,} examples, within the minutes of a "
         "demo, through codes that films share."
     ]
