@@ -51,7 +51,12 @@ def main() -> int:
     parser.add_argument("set", choices=list(SETS))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        return test(install(ROOT / SETS[options.set], Path(folder) / "venv"))
+        try:
+            python = install(ROOT / SETS[options.set], Path(folder) / "venv")
+        except subprocess.CalledProcessError as error:
+            print(f"the set cannot be installed: {' '.join(map(str, error.cmd))} ended with {error.returncode}")
+            return 2
+        return test(python)
 
 
 if __name__ == "__main__":

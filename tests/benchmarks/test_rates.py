@@ -77,7 +77,7 @@ def test_each_k_has_its_own_rates(results: Path) -> None:
     text = rates_report.rates()
     assert "| stock BF16, 512 beams | 320 | 320 | 320 | 320 |" in text
     assert "`auto` in FP8 begins with 64 at k 10, 128 at k 50, 512 at k 100, 512 at k 512;" in text
-    assert "docs/figures/rates.svg" in text
+    assert "(figures/rates.svg)" in text
 
 
 def test_a_run_without_stock_or_a_precision_is_not_shown(results: Path) -> None:

@@ -15,6 +15,7 @@ VERBS = {
     "train": ["--data", "d", "--catalog", "c", "--out", "o"],
     "recommend": ["checkpoint", "--history", "i1"],
     "recommend-all": ["checkpoint", "--data", "d", "--out", "o"],
+    "doctor": [],
     "evaluate": ["one", "two", "--data", "d"],
     "prove": ["checkpoint", "--data", "d"],
     "parity": ["checkpoint", "--data", "d"],

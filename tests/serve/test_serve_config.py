@@ -93,6 +93,7 @@ stuck_after_s: 3
 drain_delay_s: 4
 drain_timeout_s: 6
 log_requests: false
+spans: true
 max_rows: 4096
 max_repeat_share: 0.25
 audit_share: 0.01
@@ -146,7 +147,7 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
     config = read_config(tmp_path / "serve.yaml", {"port": 9002})
     assert config == ServeConfig(
         HttpOptions(
-            *("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False, True, 2.0, 7.0, 300),
+            *("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False, True, True, 2.0, 7.0, 300),
             *("10.0.0.0/8, ::1", "X-Client", 9003, 3, False, "e.json"),
         ),
         EngineOptions(

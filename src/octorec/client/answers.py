@@ -31,6 +31,7 @@ class Answer:
     titles: list[str] | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
+    left_out: list[Mapping[str, Any]] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)  # fields of a newer server
 
 

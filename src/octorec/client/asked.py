@@ -24,6 +24,9 @@ class Options(TypedDict, total=False):
     task: str
     histories: Mapping[str, Sequence[str]]
     enable_thinking: bool
+    caps: Mapping[str, int]
+    distinct_codes: int
+    max_cosine: float
     request_id: str
 
 

@@ -27,7 +27,7 @@ class Example(BaseModel):
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     history: Annotated[list[str], Field(max_length=1000)]
-    user: dict[str, UserValue] = {}
+    user: Annotated[dict[str, UserValue], Field(default_factory=dict)]
     domain: str = ""
 
 
