@@ -42,6 +42,8 @@ test-long: install
 	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m pytest tests/fresh_install.py tests/load_tools.py tests/serve/long_runs.py tests/serve/long_ray.py tests/offline/lost_actor.py
 	OCTOREC_TEST_HTTP_WORKERS=3 $(BIN)/python -m pytest -m 'not slow' $(WITH_WORKERS:%=tests/serve/test_%.py)
 	OCTOREC_TEST_HTTP_WORKERS=3 $(BIN)/python -m pytest tests/serve/test_attacks.py tests/serve/test_soak.py
+	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m studies.versions oldest
+	PIP_ARGS='$(PIP_ARGS)' $(BIN)/python -m studies.versions newest
 
 check: install
 	$(BIN)/ruff check .

@@ -83,4 +83,4 @@ def test_the_tree_is_the_tree() -> None:
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert outside == {f"{file.partition('/')[0]}/" for file in tracked if "/" in file} - {"src/", ".ci/"}
+    assert outside == {f"{file.partition('/')[0]}/" for file in tracked if "/" in file} - {"src/", ".ci/", ".github/"}

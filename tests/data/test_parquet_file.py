@@ -136,7 +136,7 @@ def test_the_footer_says_what_pyarrow_says(tmp_path):
         "text": ["a", None, "b" * 50] * 100,
         "lists": [[1, 2], None, []] * 100,
         "flags": [True, None, False] * 100,
-        "half": pa.array([1.5] * 300, pa.float16()),
+        "half": pa.array([1.5] * 300).cast(pa.float16()),
         "inner": [{"x": 1.0, "y": ["é"]}] * 300,
     }
     pyarrow.parquet.write_table(pa.table(columns), tmp_path / "x.parquet", row_group_size=200)

@@ -17,6 +17,7 @@ import pyarrow.parquet
 import pytest
 
 from octorec.cli import app as cli
+from octorec.cli.recommend_all import lines
 from octorec.engine.request import Request
 from octorec.errors import InputError
 from octorec.offline.answers import METADATA, read_answers
@@ -104,6 +105,12 @@ def test_fields_of_interactions_stand_in_a_table_of_their_own(job: Job, engine: 
     recommend_all(own, engine=engine)
     asked = [Request(["i1", "i3"], k=4), Request(["i2"], k=4, user={"plan": "paid"})]
     assert read_answers(own.out)["item_ids"].to_pylist() == [one.items for one in engine.recommend(asked)]
+    again = recommend_all(own, engine=engine)
+    assert (again["users"], again["before"], again["answered"]) == (2, 2, 0)
+    assert "2 users in 1 files" in lines(again)[0]
+    pyarrow.parquet.write_table(pa.table({"user_id": ["a"], "plan": ["paid"]}), tmp_path / "known.parquet")
+    with pytest.raises(InputError, match="known_users"):
+        recommend_all(own, engine=engine)
     with pytest.raises(InputError, match="fields stand in columns"):
         recommend_all(replace(job, users=tmp_path / "known.parquet"), engine=engine)
 

@@ -20,7 +20,17 @@ TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
 README = (ROOT / "README.md").read_text()
 HOW_TO = {path.stem: path.read_text() for path in sorted((ROOT / "docs/how-to").glob("*.md"))}
 OCTOREC = Path(sys.executable).with_name("octorec")
-LEFT = ("bf16", "fp8", "analysis", "report.html", "demo.json", "interactions.csv", "items.csv", "users.csv")
+LEFT = (
+    "bf16",
+    "fp8",
+    "analysis",
+    "report.html",
+    "demo.json",
+    "interactions.csv",
+    "items.csv",
+    "users.csv",
+    "examples.json",
+)
 PROMISED = {  # of what the lines print, what README and their help promise
     "recommend": ["(19"],
     "analyze": ["recipe"],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from octorec.report import plots
-from octorec.report.page import Figure, Section, SideBySide, Table, Text, cell, render, write_report
+from octorec.report.page import Figure, Links, Section, SideBySide, Summary, Table, Text, cell, render, write_report
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -169,3 +169,32 @@ def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="kind"):
         write_report(tmp_path / "deep" / "other.html", "t", "l", broken)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.html"]
+
+
+def test_the_first_screen_comes_before_all_sections_and_is_text() -> None:
+    figure = Figure(drawn("dots"), "<interval>")
+    summary = Summary("<b>Safe</b>", "good", ["a < b"], [("Bytes", "1 <2>")], [("Command", "octorec 'a&b'")], figure)
+    text = render("t", "l", SECTIONS, summary)
+    Page(text)
+    first = text[text.index('<div class="summary good">') : text.index("<nav>")]
+    for words in (
+        "&lt;b&gt;Safe&lt;/b&gt;",
+        "a &lt; b",
+        "1 &lt;2&gt;",
+        "octorec &#39;a&amp;b&#39;",
+        "&lt;interval&gt;",
+    ):
+        assert words in first
+    assert first.count("<svg") == 1
+
+
+def test_links_lead_to_files_beside_the_page() -> None:
+    text = render("t", "l", [Section("s", [Links([("fp8/config.json", "the <model>")])])])
+    assert '<a href="fp8/config.json">fp8/config.json</a>: the &lt;model&gt;' in text
+
+
+def test_one_scale_for_all_figures() -> None:
+    """No rule of the screen stretches a figure, so that texts in all of them are equally large."""
+    style = render("t", "l", SECTIONS).split("@media print")[0]
+    assert ".scroll svg { display: block; }" in style
+    assert "width: 100%" not in style

@@ -104,6 +104,9 @@ prefix_cache_bytes: 1000000
 prefix_shared: true
 domain: video
 task: ad
+caps: {Sci-Fi: 3}
+distinct_codes: 2
+max_cosine: 0.9
 show_prompt: true
 head_timeout_s: 2
 answer_timeout_s: 7
@@ -167,6 +170,10 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
                 True,
                 "video",
                 "ad",
+                None,
+                {"Sci-Fi": 3},
+                2,
+                0.9,
             )
         ),
         BatchOptions(8, 2.0, 100, 500.0, 3.0, 0.25, 0.01),

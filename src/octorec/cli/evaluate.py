@@ -13,20 +13,24 @@ from octorec.cli.options import (
     A_TABLE,
     Base,
     BeamWidths,
+    Capped,
     Catalogs,
     Checkpoint,
     ContextModule,
     Device,
+    DistinctCodes,
     Domain,
     ExcludeSeen,
     Json,
     Ks,
     Limit,
     Margin,
+    MaxCosine,
     Predicted,
     UnknownItems,
     Users,
     asked_lengths,
+    caps_asked,
     one_or_several,
     show,
 )
@@ -34,13 +38,13 @@ from octorec.cli.tables import Columns, Sep, TimeFormat, table_format
 from octorec.data.hold_out import HOLD_OUT
 from octorec.engine.limits import DEFAULT_BEAM_WIDTH
 from octorec.engine.model_folder import require_model
-from octorec.engine.request import check_unknown_items, read_requests
+from octorec.engine.request import Request, check_unknown_items, read_requests
 from octorec.engine.widths import of_one, read_for
 from octorec.errors import InputError
 from octorec.evaluate.margin import MARGIN
 from octorec.progress_bar import counting
 from octorec.prove.config import ProveConfig
-from octorec.settings import DEVICE
+from octorec.settings import DEVICE, given
 from octorec.terminal import say
 
 
@@ -67,6 +71,9 @@ def evaluate(
     beam_width: BeamWidths = None,
     exclude_seen: ExcludeSeen = ProveConfig.exclude_seen,
     unknown_items: UnknownItems = ProveConfig.unknown_items,
+    caps: Capped = None,
+    distinct_codes: DistinctCodes = None,
+    max_cosine: MaxCosine = None,
     users: Users = None,
     limit: Limit = None,
     sep: Sep = None,
@@ -85,10 +92,15 @@ def evaluate(
     An error ends with 2. With BASELINE alone, or with --requests, there is no verdict: exit code 0."""
     asked = asked_lengths(k)
     width = None if beam_width is None else read_for(asked[-1], "beam_width", beam_width)
+    capped = given({"caps": caps_asked(caps), "distinct_codes": distinct_codes, "max_cosine": max_cosine})
+    Request(**capped)
     check_unknown_items(unknown_items)
     check_hold_out(hold_out)
     if (data is None) == (requests is None):
         raise InputError("data", data and str(data), "give either --data (with labels) or --requests (without)")
+    if requests is not None and capped:
+        name, value = next(iter(capped.items()))
+        raise InputError(name, value, "goes with --data; a line of --requests says its own")
     if candidate is None and requests is not None:
         raise InputError("candidate", None, "--requests compares the answers of two checkpoints: give both")
     folders = {"checkpoint": baseline} if candidate is None else {"baseline": baseline, "candidate": candidate}
@@ -133,7 +145,7 @@ def evaluate(
     fields = [field for engine in sides for field in engine.user_fields]
     known = known_users(users, fields, (example.user_id for example in found.examples), form)
     how: dict[str, Any] = {"users": known, "unknown_items": unknown_items, "domain": domain, "task": task}
-    how |= {"beam_width": width, "train": found.train}
+    how |= {"beam_width": width, "train": found.train, "caps": capped}
     with counting("evaluating", "requests") as progress:
         if candidate is None:
             alone = evaluated(sides[0], found.examples, asked, progress=progress, **how)

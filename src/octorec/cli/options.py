@@ -14,6 +14,7 @@ from rich.console import RenderableType
 
 from octorec.catalog.about import ABOUT_FILE
 from octorec.catalog.domain_paths import is_named
+from octorec.engine.caps import CAPS, DISTINCT_CODES, MAX_COSINE, read_caps
 from octorec.engine.model_folder import BASE, CATALOGS, catalog_within, require_catalog
 from octorec.errors import InputError
 from octorec.evaluate.cutoffs import K, read_lengths
@@ -163,6 +164,9 @@ ExcludeSeen = Annotated[
         help="Return no item of the history; leave it off where people come back to an item.",
     ),
 ]
+Capped = Annotated[list[str] | None, typer.Option("--caps", help=f"{CAPS} May be repeated.")]
+DistinctCodes = Annotated[int | None, typer.Option(help=DISTINCT_CODES)]
+MaxCosine = Annotated[float | None, typer.Option(help=MAX_COSINE)]
 Domain = Annotated[
     str, typer.Option("--domain", help="Language models: whose catalog answers, where they have several.")
 ]
@@ -177,6 +181,11 @@ Interactions = Annotated[
 def asked_lengths(texts: list[str] | None) -> tuple[int, ...]:
     """Return what --k asks for, once or several times."""
     return read_lengths(",".join(texts or [str(K)]))
+
+
+def caps_asked(texts: list[str] | None) -> dict[str, int] | None:
+    """Return what --caps says, given once or several times: an object, or NAME=NUMBER with commas."""
+    return read_caps(texts[0] if texts and len(texts) == 1 else texts)
 
 
 def one_or_several(catalogs: list[str] | None) -> str | list[str] | None:

@@ -9,12 +9,16 @@ from octorec.cli.inputs import said_of_gpu
 from octorec.cli.options import (
     Base,
     BeamWidths,
+    Capped,
     Catalogs,
     Checkpoint,
     ContextModule,
     Device,
+    DistinctCodes,
     ExcludeSeen,
     Json,
+    MaxCosine,
+    caps_asked,
     one_or_several,
     show,
 )
@@ -37,6 +41,9 @@ def recommend(
     exclude: Annotated[str, typer.Option(help="Item ids never to return, with commas.")] = "",
     exclude_seen: ExcludeSeen = False,
     allow: Annotated[list[str] | None, typer.Option(help="A named item set to return from; may be repeated.")] = None,
+    caps: Capped = None,
+    distinct_codes: DistinctCodes = None,
+    max_cosine: MaxCosine = None,
     user: Annotated[
         list[str] | None,
         typer.Option(help="A user field, or a text of the task's prompt, as name=value; may be repeated."),
@@ -66,6 +73,7 @@ def recommend(
     width = None if beam_width is None else read_for(k, "beam_width", beam_width)
     prompt: dict[str, Any] = {"messages": messages_of(messages), "text": text, "input_ids": token_ids(input_ids)}
     about: dict[str, Any] = {"exclude_seen": exclude_seen, "features": read, "domain": domain, "task": task, **prompt}
+    about |= {"caps": caps_asked(caps), "distinct_codes": distinct_codes, "max_cosine": max_cosine}
     request = Request(ids("history", history), k, width, *lists, **about)
 
     from octorec.engine.load import load
@@ -95,6 +103,8 @@ def _prompt(engine: "Engine", request: Request) -> dict[str, Any]:
 
 def _certified(answer: Answer) -> str:
     """Say whether a wider beam could change an answer."""
+    if answer.left_out:
+        return "not exact: without caps other items that score higher would stand in the list"
     if answer.exact:
         return "exact: no other item that may be returned scores higher"
     return f"not exact: an item that was not found may score up to {answer.bound:.4f}; a wider beam would tell"

@@ -22,7 +22,7 @@ from octorec.demo.folder import write_examples, write_found, write_tables
 from octorec.engine.engine import Engine
 from octorec.engine.load import load
 from octorec.engine.request import Answer, Request
-from octorec.evaluate.compare import compare_predictions, evaluate_baselines
+from octorec.evaluate.compare import compare_predictions, difference, evaluate_baselines
 from octorec.evaluate.margin import MARGIN
 from octorec.evaluate.origin import Side, origin_of
 from octorec.evaluate.predictions import Predictions, predict
@@ -35,6 +35,8 @@ from octorec.prove.run import OTHER_BATCH, Proof, compared_layers, noise_floor
 from octorec.quant.convert import quantize_checkpoint
 from octorec.report.analysis import analyze
 from octorec.report.demo import Findings, summary, write_demo_report
+from octorec.report.demo_sections import METRICS
+from octorec.report.people import people
 from octorec.report.proof import render_proof
 from octorec.report.verdict import render
 from octorec.terminal import console, fitting, say
@@ -97,7 +99,12 @@ def _stages(out: Path, cache: Path, pip_args: Sequence[str], force: bool, traini
     with _stage("recommend", f"user {PERSON}", seconds):
         watched, answers = _recommend(engines, movies)
         _show(_lists(answers, movies, watched))
-    found = Findings(about, analysis, quantized, predictions | floors, comparison, watched, answers, seconds)
+    leads = {
+        name: {metric: difference(predictions["bf16"], floor, metric) for metric in METRICS}
+        for name, floor in floors.items()
+    }
+    chosen = people(predictions, examples, catalog, movies.users)
+    found = Findings(about, analysis, quantized, predictions | floors, comparison, leads, chosen, seconds)
     write_demo_report(out / "report.html", found)
     with _stage("prove", "layers, the noise floor, and the verdict: what `octorec prove` does for your model", seconds):
         other = demo_engine(out / "bf16", OTHER_BATCH)

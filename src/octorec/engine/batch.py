@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from octorec.catalog.catalog import Catalog
+from octorec.engine.caps import Caps, caps_of
 from octorec.engine.items import ItemFilter, banned_nodes, item_filter, lookup
 from octorec.engine.limits import MOST_SEEN
 from octorec.engine.policy import Policy
@@ -36,7 +37,8 @@ class ParsedRequest:
     codes [1..max_history, L] int64 (-1 for an empty history), user [fields], features [*shape] by name. banned: by
     level, the nodes that its exclusions empty. widths: beams at each level. source: what answers, model or popularity.
     auto: whether a search with wider beams follows where this one is not certified.
-    tokens [n] int64: the whole prompt, for a model that reads tokens. scope: as `Request` has it.
+    tokens [n] int64: the whole prompt, for a model that reads tokens. scope: as `Request` has it. caps: over the list
+    of its items; None for none.
     """
 
     catalog: Catalog
@@ -52,6 +54,7 @@ class ParsedRequest:
     auto: bool = False
     tokens: np.ndarray | None = None
     scope: str = ""
+    caps: Caps | None = None
 
     @property
     def reading(self) -> Reading:
@@ -101,6 +104,7 @@ def parse(
         raise InputError("exclude", f"{len(request.exclude)} ids", f"at most max_exclude = {limits.max_exclude}")
     user = encoded_user(limits.fields, request.user) if limits.prompting is None else []
     features = encode_features(limits.features, request.features)
+    caps = caps_of(catalog, request.caps, request.distinct_codes, request.max_cosine)
     notes: list[str] = []
     dropped = notes if drop_unknown else None
     history = lookup(catalog, "history", ids, dropped, places)
@@ -119,13 +123,12 @@ def parse(
         auto = (request.beam_width or limits.policy.default) == AUTO
         what = catalog, codes, user, chosen, banned, request.k, widths, notes
         tokens = None if prompt is None else prompt.ids
-        return ParsedRequest(*what, features=features, auto=auto, tokens=tokens, scope=request.scope)
+        return ParsedRequest(*what, features=features, auto=auto, tokens=tokens, scope=request.scope, caps=caps)
     _require_counts(catalog, limits, notes)
     notes.append(f"{'no item of the history is known' if len(ids) else 'history is empty'}: answered by popularity")
     nothing = banned_nodes(catalog, item_filter(catalog, seen[:0], ()))
-    return ParsedRequest(
-        catalog, _codes(catalog, history), user, chosen, nothing, request.k, widths, notes, "popularity"
-    )
+    asked = catalog, _codes(catalog, history), user, chosen, nothing, request.k, widths, notes
+    return ParsedRequest(*asked, source="popularity", caps=caps)
 
 
 def _prompt(

@@ -48,9 +48,12 @@ class Desk:
 
 
 def wider(policy: Policy, ranked: Ranked) -> ParsedRequest | None:
-    """Return the same request with wider beams, where it asks for an exact answer and this one is not certified."""
-    request = ranked.request
-    if not request.auto or ranked.exact:
+    """Return the same request with wider beams, where it asks for an exact answer and this one is not certified.
+
+    Under caps that is about the list without them; one that caps leave short is searched for again too.
+    """
+    request, found = ranked.request, ranked if ranked.uncapped is None else ranked.uncapped
+    if not request.auto or (found.exact and (ranked.complete or ranked.bound is None)):
         return None
-    widths = policy.wider(request.widths, ranked.scores.tolist(), request.k)
+    widths = policy.wider(request.widths, found.scores.tolist(), request.k)
     return None if widths is None else replace(request, widths=widths)

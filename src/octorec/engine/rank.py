@@ -5,16 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.batch import ParsedRequest
+from octorec.engine.capping import capped, counted
 from octorec.engine.items import chosen_among, count_returnable, live_items
+from octorec.engine.limits import MOST_ROWS
 from octorec.engine.popularity import most_popular
-from octorec.engine.request import Answer
+from octorec.engine.request import Answer, LeftOut
 from octorec.engine.widths import Width, as_width, shown
 from octorec.errors import NonFiniteError
+
+MOST_LEFT = 20  # items that an answer names of those that caps left out
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class Ranked:
     highest score that the search dropped before its last scored step, and at that step; -inf where it dropped nothing.
     margin: by how much a score may differ in a search of another width. every [m >= n] int64: the items of all beams,
     with every_scores [m] float32; None: they are item_indices. cached_tokens: of its prompt, that were read before.
+    uncapped: the answer without caps, where caps changed the list; left: places in what it `found` that caps left out
+    before the list was full, each with its rule.
     """
 
     request: ParsedRequest
@@ -35,6 +42,9 @@ class Ranked:
     every: np.ndarray | None = None
     every_scores: np.ndarray | None = None
     cached_tokens: int = 0
+    uncapped: "Ranked | None" = None
+    left: Sequence[int] = ()
+    rules: Sequence[str] = ()
 
     @property
     def catalog(self) -> Catalog:
@@ -54,15 +64,16 @@ class Ranked:
     def exact(self) -> bool:
         """Say whether no item that the request may have scores better than these.
 
-        A short list is exact where nothing was dropped. What an earlier step dropped may lead to an item that scores
-        just as much, with lower codes; what the last step dropped comes after all beams of its score.
+        A list that caps changed is not called exact. A short list is exact where nothing was dropped. What an earlier
+        step dropped may lead to an item that scores just as much, with lower codes; what the last step dropped comes
+        after all beams of its score.
         """
-        return self._certified(self.margin)
+        return self.uncapped is None and self._certified(self.margin)
 
     @property
     def near_tie(self) -> bool:
         """Say whether the answer is not called exact only because scores differ a little between beam widths."""
-        return self.margin > 0 and not self.exact and self._certified(0.0)
+        return self.margin > 0 and self.uncapped is None and not self.exact and self._certified(0.0)
 
     def _certified(self, margin: float) -> bool:
         if not self.complete or self.bound is None:
@@ -79,7 +90,37 @@ class Ranked:
     @cached_property
     def notes(self) -> list[str]:
         """Say what was done to the request, and why a short list is short; that may take a count of all items."""
-        return self.request.notes if self.complete else [*self.request.notes, self._why_short()]
+        capped = [] if self.uncapped is None else [f"caps left out {len(self.left)} items: {counted(self.rules)}"]
+        return [*self.request.notes, *capped, *([] if self.complete else [self._why_short()])]
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """Return the first items that caps left out of the list, best first."""
+        if self.uncapped is None:
+            return []
+        items, scores = self.uncapped.found
+        names = self.catalog.item_ids
+        first = zip(self.left[:MOST_LEFT], self.rules, strict=False)
+        return [LeftOut(names[int(items[place])], float(scores[place]), rule) for place, rule in first]
+
+    @property
+    def found(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the items of all beams, best first, and their scores."""
+        items = self.item_indices if self.every is None else self.every
+        return items, self.scores if self.every_scores is None else self.every_scores
+
+    def under_caps(self) -> "Ranked":
+        """Return the answer under its request's caps: itself where these change nothing."""
+        request, (items, scores) = self.request, self.found
+        if request.caps is None:
+            return self
+        chosen = capped(self.catalog, items, request.caps, request.k)
+        if not chosen.left:
+            return self
+        kept = items[chosen.kept], scores[chosen.kept]
+        about = self.bounds, self.margin
+        how: Any = {"cached_tokens": self.cached_tokens, "left": chosen.left, "rules": chosen.rules}
+        return Ranked(request, *kept, *about, uncapped=self, **how)
 
     @property
     def codes(self) -> np.ndarray:
@@ -101,8 +142,7 @@ class Ranked:
 
         What the first of these says of its completeness and exactness is then about semantic IDs.
         """
-        items = self.item_indices if self.every is None else self.every
-        scores = self.scores if self.every_scores is None else self.every_scores
+        items, scores = self.found
         first = np.flatnonzero(np.diff(self.catalog.item_leaf[items], prepend=-1))  # items of a beam lie together
         ends = [*first[: self.request.k + 1].tolist(), len(items)]
         first = first[: self.request.k]
@@ -117,19 +157,29 @@ class Ranked:
         codes = list(zip(*self.codes.T.tolist(), strict=True))
         columns = self.items(), self.scores.tolist(), codes, self.titles()
         about = self.complete, self.exact, self.bound, self.width
-        return Answer(*columns, *about, self.near_tie, self.notes, self.request.source, self.cached_tokens)
+        how = self.near_tie, self.notes, self.request.source, self.cached_tokens
+        return Answer(*columns, *about, *how, self.left_out)
 
     def _why_short(self) -> str:
         found, request = len(self.item_indices), self.request
         may = count_returnable(self.catalog, request.filter)
         beam = "" if self.width is None else f" with a beam {shown(self.width)} wide"
         note = f"found {found} of k = {request.k} items{beam}; the request may have {may}"
-        return note if found == may else f"{note}: a wider beam may find more"
+        none = found == may or (self.uncapped is not None and self.bound is None)
+        return note if none else f"{note}: a wider beam may find more"
 
 
 def by_popularity(request: ParsedRequest) -> Ranked:
     """Return the answer to a request whose source is popularity: nothing of it depends on a model or a batch."""
-    return Ranked(request, *most_popular(request.catalog, request.filter, request.k))
+    k = looked_at = request.k
+    if request.caps is None:
+        return Ranked(request, *most_popular(request.catalog, request.filter, k))
+    while True:
+        items, scores = most_popular(request.catalog, request.filter, looked_at)
+        answer = Ranked(request, items[:k], scores[:k], every=items, every_scores=scores).under_caps()
+        if answer.complete or len(items) < looked_at or looked_at >= MOST_ROWS:
+            return answer
+        looked_at = min(4 * looked_at, MOST_ROWS)
 
 
 @dataclass(frozen=True)
@@ -192,4 +242,5 @@ class Found:
         earlier, last = self.bounds[row].tolist()
         cached = self.cached[row] if self.cached else 0
         bounds = earlier, last
-        return Ranked(request, items[:k], scores[:k], bounds, self.margin, items, scores, cached_tokens=cached)
+        found = Ranked(request, items[:k], scores[:k], bounds, self.margin, items, scores, cached_tokens=cached)
+        return found.under_caps()

@@ -7,6 +7,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
+from octorec.engine.caps import read_caps, read_distinct_codes, read_max_cosine
 from octorec.engine.widths import BeamWidth, Width, read_for
 from octorec.errors import InputError
 from octorec.files import parse_json
@@ -47,6 +48,9 @@ class Request:
     history gets. histories: further ones by name, item ids as in history. user then has the words that a task's prompt
     holds, such as `keyword`. enable_thinking: true is refused, as no stage of thoughts is run. scope: whose requests
     may use the beginnings of prompts that this one leaves on the device, and leave some for it: those of the same text.
+    caps, distinct_codes, max_cosine: see `engine.caps`: most items of a named set in the list, by name, `*` for each
+    other set; how many first codes no two items share; the largest cosine of two items' vectors. None of the three: as
+    the server says, or no bound; empty caps alone: no bound.
 
     Ids are text; integers, NumPy's too, are read as text. A list may be an array or a column of one dimension, a tuple
     or a generator; exclude and allow may be sets too.
@@ -68,6 +72,9 @@ class Request:
     histories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     enable_thinking: bool | None = None
     scope: str = ""
+    caps: Mapping[str, int] | None = None
+    distinct_codes: int | None = None
+    max_cosine: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("history", "exclude", "allow"):
@@ -81,6 +88,9 @@ class Request:
         if self.exclude_seen is not None and not isinstance(self.exclude_seen, bool):
             raise InputError("exclude_seen", self.exclude_seen, "must be true or false; leave it out for the default")
         self._check_prompt()
+        object.__setattr__(self, "caps", read_caps(self.caps))
+        object.__setattr__(self, "distinct_codes", read_distinct_codes(self.distinct_codes))
+        object.__setattr__(self, "max_cosine", read_max_cosine(self.max_cosine))
         object.__setattr__(self, "k", _positive("k", self.k))
         if self.beam_width is not None:
             object.__setattr__(self, "beam_width", read_for(self.k, "beam_width", self.beam_width))
@@ -110,6 +120,15 @@ class Request:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A LeftOut is an item that a cap left out of a list. rule: the cap, in words such as `caps Sci-Fi = 3`."""
+
+    item: str
+    score: float
+    rule: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """An Answer holds the best items of one request, best first.
 
@@ -121,6 +140,7 @@ class Answer:
     between beam widths on this device, by more than what certifies it. notes: what was done to the request that its
     sender may not expect. source: model, or popularity for a request that tells nothing of its user: scores are then
     logs of the items' shares of all interactions. cached_tokens: of its prompt, that were on the device already.
+    left_out: the first items that caps left out of the list, best first; `exact` is then false.
     """
 
     items: list[str]
@@ -135,6 +155,7 @@ class Answer:
     notes: list[str] = field(default_factory=list)
     source: str = "model"
     cached_tokens: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def read_requests(path: str | Path) -> list[Request]:

@@ -12,6 +12,7 @@ from octorec.engine.request import UNKNOWN_ITEMS
 from octorec.engine.widths import BeamWidth
 from octorec.errors import InputError, MismatchError
 from octorec.evaluate.baselines import MarkovChain, Popularity
+from octorec.evaluate.capped import CapsEffect
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, decisive, lengths
 from octorec.evaluate.margin import MARGIN, check_margin
 from octorec.evaluate.metrics import overlap
@@ -21,6 +22,8 @@ from octorec.evaluate.predictions import BATCH, Engine, Predictions, of_examples
 from octorec.evaluate.unknown import NOTHING, Unknown
 from octorec.evaluate.verdict import Verdict, decide
 from octorec.progress import Progress, part, silent
+
+SIDES = "baseline", "candidate"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Comparison:
     item of the history. in_history: targets that stand in their own history: with exclude_seen misses for both; None
     where rows bring prompts.
     origin: where the targets come from, where that was looked up. unknown: what each side left out of the histories.
-    floors: by name, `popularity` and `markov`; none where nothing was given to learn them from.
+    floors: by name, `popularity` and `markov`; none where nothing was given to learn them from. caps: what they did to
+    each side's lists.
     """
 
     k: int
@@ -90,6 +94,12 @@ class Comparison:
     exclude_seen: bool = False
     floors: Mapping[str, Floor] = field(default_factory=dict)
     answers: int | None = None  # None: as many as targets
+    caps: tuple[CapsEffect | None, CapsEffect | None] = (None, None)
+
+    @property
+    def said_caps(self) -> list[CapsEffect]:
+        """Return what caps did to the baseline's and the candidate's lists; nothing without caps."""
+        return [one for one in self.caps if one is not None]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
@@ -112,6 +122,11 @@ class Comparison:
             "floors": {name: floor.to_dict() for name, floor in self.floors.items()},
             "agreement": vars(self.agreement),
             "verdict": self.verdict.to_dict(),
+            **(
+                {"under_caps": dict(zip(SIDES, map(CapsEffect.to_dict, caps), strict=True))}
+                if (caps := self.said_caps)
+                else {}
+            ),
             **(self.origin.to_dict() if self.origin else {}),
         }
 
@@ -131,16 +146,18 @@ def compare(
     train: Interactions | None = None,
     domain: str = "",
     task: str | None = None,
+    caps: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Ask both engines for every example and judge the candidate; see `predict` and `compare_predictions`.
 
     k: items a list, or several lengths: metrics are given at each, and the largest gives the verdict. train: what the
-    floors learn from. domain, task: of the prompts of a model that reads them.
+    floors learn from. domain, task: of the prompts of a model that reads them. caps: fields of `Request` that cap the
+    lists of both.
     """
     check_margin(margin)
     require_examples(examples)
     total = 2 * len(examples)
-    what, how = (examples, k, beam_width, users, batch), (unknown_items, exclude_seen, domain, task)
+    what, how = (examples, k, beam_width, users, batch), (unknown_items, exclude_seen, domain, task, caps)
     before = predict(baseline, *what, part(progress, 0, total), *how)
     after = predict(candidate, *what, part(progress, len(examples), total), *how)
     floors = evaluate_baselines(train, examples, k, before.exclude_seen) if train else None
@@ -179,6 +196,7 @@ def compare_predictions(
         exclude_seen=baseline.exclude_seen,
         floors=compared_floors(baseline, floors or {}, cuts),
         answers=None if baseline.others is None else baseline.n_targets,
+        caps=(baseline.caps, candidate.caps),
     )
 
 

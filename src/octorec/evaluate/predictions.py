@@ -18,6 +18,7 @@ from octorec.engine.request import UNKNOWN_ITEMS, Answer, Request
 from octorec.engine.widths import BeamWidth
 from octorec.errors import InputError, NonFiniteError
 from octorec.evaluate.asked import Asked, engine_of
+from octorec.evaluate.capped import CapsEffect, Lists, both_lists, effect
 from octorec.evaluate.cutoffs import K, Lengths, cutoffs, lengths
 from octorec.evaluate.metrics import RankedItems, metrics_at, ranked_items, ranks_of
 from octorec.evaluate.saved import metadata, tuples
@@ -60,7 +61,7 @@ class Predictions:
     there is none or nothing was askable; None for a floor. asked: lengths of list to report beside the longest, k, and
     the usual ones. prompted: rows bring prompts, so that `seen` says nothing. askable [n] bool: there was something to
     ask a model, see `Unknown`. unknown: what was left out of the histories; it is not saved. exclude_seen: whether the
-    lists hold no item of the history.
+    lists hold no item of the history. caps: what they did to the lists; None without caps, and it is not saved.
     """
 
     user_ids: np.ndarray
@@ -76,6 +77,7 @@ class Predictions:
     others: np.ndarray | None = None
     by_sid: BySid | None = None
     prompted: bool = False
+    caps: CapsEffect | None = None
 
     def __post_init__(self) -> None:
         if self.askable is None:
@@ -176,6 +178,7 @@ def predict(
     exclude_seen: bool | None = None,
     domain: str = "",
     task: str | None = None,
+    caps: Mapping[str, Any] | None = None,
 ) -> Predictions:
     """Ask `engine` for `k` items for every example, as it would serve them, and for its target's log-probabilities.
 
@@ -184,7 +187,7 @@ def predict(
     engine at a time. progress: called after each batch with the examples done and their number. unknown_items: drop
     leaves ids that the catalog lacks out of histories and counts them, refuse is an InputError that names one.
     exclude_seen: whether the lists hold no item of the history; None for the engine's default. domain, task: of the
-    prompts of a model that reads them, see `Request`.
+    prompts of a model that reads them, see `Request`. caps: fields of `Request` that cap the lists.
     Raises NonFiniteError with the user whose scores are NaN or infinity.
     """
     require_examples(examples)
@@ -205,7 +208,8 @@ def predict(
     if not (known & askable).any():
         allowed = "no target in the catalog has a history with an item of it"
         raise InputError("examples", len(examples), allowed)
-    fields = {"k": asked[-1], "beam_width": beam_width, "exclude_seen": exclude_seen}
+    fields = {"k": asked[-1], "beam_width": beam_width, "exclude_seen": exclude_seen, **(caps or {})}
+    without: list[list[str]] = [[] for _ in examples]
     ask_for = Asked(engine, fields, users, domain, task)
     by_sids = sids_wanted(engine, examples)
     lists: list[tuple[list[str], list[Codes]]] = [([], []) for _ in examples]
@@ -214,9 +218,9 @@ def predict(
         rows = [row for row in range(start, min(start + batch, len(examples))) if askable[row] or by_popularity]
         requests = {row: ask_for.request(examples[row], histories[row]) for row in rows}
         with _naming(examples, rows):
-            found = ask(engine, list(requests.values()), by_sids) if rows else []
-        for row, answer in zip(rows, found, strict=True):
-            lists[row] = answer
+            found = _asked(engine, list(requests.values()), by_sids, bool(caps)) if rows else []
+        for row, (items_found, sids_found, plain) in zip(rows, found, strict=True):
+            lists[row], without[row] = (items_found, sids_found), plain
         if at := [row for row in rows if known[row] and askable[row]]:
             with _naming(examples, at):
                 scores.append(engine.score([requests[row] for row in at], [str(scored[row]) for row in at]))
@@ -228,7 +232,18 @@ def predict(
     unknown = replace(unknown, by_popularity=no_history) if by_popularity else replace(unknown, not_asked=no_history)
     ranked = ranked_items([items_found for items_found, _ in lists], asked[-1])
     sids = by_sid(engine, examples, [found for _, found in lists], asked[-1]) if by_sids else None
-    return of_examples(examples, ranked, known, log_probs, asked, askable, unknown, exclude_seen, sids)
+    made = of_examples(examples, ranked, known, log_probs, asked, askable, unknown, exclude_seen, sids)
+    if not caps:
+        return made
+    uncapped = ranked_items(without, asked[-1])
+    return replace(made, caps=effect(engine.catalog, caps, ranked, uncapped, made.every_target, made.user_ids))
+
+
+def _asked(engine: Any, requests: Sequence[Request], sids: bool, capped: bool) -> list[Lists]:
+    """Return what `ask` does, and the lists without caps where there are caps."""
+    if capped:
+        return [*engine.lists(requests, both_lists)]
+    return [(items, codes, []) for items, codes in ask(engine, requests, sids)]
 
 
 def item_lists(engine: Engine, requests: Sequence[Request]) -> list[list[str]]:

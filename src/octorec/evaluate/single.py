@@ -8,6 +8,7 @@ import numpy as np
 
 from octorec.data.interactions import Interactions
 from octorec.data.splits import Example
+from octorec.evaluate.capped import CapsEffect
 from octorec.evaluate.compare import Floor, compared_floors, evaluate_baselines
 from octorec.evaluate.cutoffs import Lengths
 from octorec.evaluate.origin import Origin
@@ -37,6 +38,7 @@ class Evaluation:
     exclude_seen: bool = False
     floors: Mapping[str, Floor] = field(default_factory=dict)
     answers: int | None = None
+    caps: CapsEffect | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
@@ -52,6 +54,7 @@ class Evaluation:
             "unknown_items": self.unknown.to_dict(),
             "metrics": {name: value.to_dict() for name, value in self.metrics.items()},
             "floors": {name: floor.to_dict() for name, floor in self.floors.items()},
+            **({} if self.caps is None else {"under_caps": self.caps.to_dict()}),
             **(self.origin.to_dict() if self.origin else {}),
         }
 
@@ -84,4 +87,5 @@ def evaluation_of(predictions: Predictions, floors: Mapping[str, Predictions]) -
         exclude_seen=predictions.exclude_seen,
         floors=compared_floors(predictions, floors, cuts),
         answers=None if predictions.others is None else predictions.n_targets,
+        caps=predictions.caps,
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from annotated_types import Interval
 
+from octorec.engine.caps import CAPS, DISTINCT_CODES, MAX_COSINE, read_caps, read_distinct_codes, read_max_cosine
 from octorec.engine.limits import DEFAULT_BEAM_WIDTH, Context, Rows
 from octorec.engine.request import UNKNOWN_ITEMS, Request, UnknownItems
 from octorec.engine.widths import of_one, read_for
@@ -28,6 +29,9 @@ class OfflineConfig:
     allow: tuple[str, ...] = ()
     domain: str = Request.domain
     task: str | None = setting(None, "Language models: which of the family's prompts a history gets.")
+    caps: Any = setting(None, CAPS)
+    distinct_codes: int | None = setting(None, DISTINCT_CODES)
+    max_cosine: float | None = setting(None, MAX_COSINE)
     max_context: Context | None = setting(
         None, "Items of a history that are read, the newest; as many as the model reads if not given."
     )
@@ -36,6 +40,9 @@ class OfflineConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        object.__setattr__(self, "caps", read_caps(self.caps))
+        read_distinct_codes(self.distinct_codes)
+        read_max_cosine(self.max_cosine)
         object.__setattr__(self, "beam_width", read_for(self.k, "beam_width", self.beam_width))
 
     def engine(self) -> dict[str, Any]:
@@ -45,5 +52,6 @@ class OfflineConfig:
 
     def request(self, **more: Any) -> Request:
         """Return what a user without anything of their own is asked for. more: fields of `Request`."""
-        about: dict[str, Any] = {"domain": self.domain, "task": self.task}
+        caps = {"caps": self.caps, "distinct_codes": self.distinct_codes, "max_cosine": self.max_cosine}
+        about: dict[str, Any] = {**caps, "domain": self.domain, "task": self.task}
         return Request(k=self.k, allow=self.allow, exclude_seen=self.exclude_seen, **about, **more)

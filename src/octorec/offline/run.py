@@ -79,13 +79,13 @@ class Job:
         """Return what the answers are made with, by field: nothing of it may change when a run goes on."""
         config = asdict(self.config)
         base = {} if self.base is None else {"base": checkpoint_version(self.base)}
-        users = {} if self.users is None else {"users": digest_of(part_files(self.users, self.form))}
+        known = {} if self.users is None else {"known_users": digest_of(part_files(self.users, self.form))}
         return {
             "checkpoint": checkpoint_version(self.checkpoint),
             **base,
             "catalog": catalog.version,
             "data": digest_of(part_files(self.data, self.form)),
-            **users,
+            **known,
             "columns": {name: str(column) for name, column in self.form.columns.items()},
             **config,
             "device": self.device.partition(":")[0],

@@ -9,13 +9,15 @@ from torch import Tensor
 
 from octorec.models.families import ContextModule
 from octorec.models.model import Inputs
-from octorec.numerics.analysis import Analysis, values
+from octorec.numerics.analysis import Analysis
 from octorec.numerics.analyze import measure
 from octorec.numerics.intensity import Workload
 from octorec.output.refuse import refuse_folder
 from octorec.output.write import new_folder
 from octorec.progress import Progress, silent
 from octorec.report.analysis_page import sections
+from octorec.report.analysis_summary import summed_up
+from octorec.report.made import made
 from octorec.report.page import write_report
 
 RECIPE = "recipe.yaml"
@@ -52,8 +54,6 @@ def _write(analysis: Analysis, folder: Path) -> None:
         pq.write_table(pa.Table.from_pylist(rows), folder / "activations.parquet")
     if analysis.recipe is not None:
         (folder / RECIPE).write_text(analysis.recipe)
-    lead = (
-        f"{len(analysis.weights):,} tensors, {values(analysis.weights):,} values; family: {analysis.family}. "
-        f"Verdict: {analysis.advice.outcome}."
-    )
-    write_report(folder / "report.html", f"Numbers of {analysis.checkpoint}", lead, sections(analysis))
+    lead = "How FP8 would fare on this checkpoint, from the values of its tensors."
+    title = f"Numbers of {analysis.checkpoint}"
+    write_report(folder / "report.html", title, lead, sections(analysis), summed_up(analysis, made()))

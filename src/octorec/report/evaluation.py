@@ -31,6 +31,8 @@ def render_evaluation(found: Evaluation) -> RenderableType:
     if found.not_in_catalog:
         notes.append(f"{missing(found)}: {found.not_in_catalog:,}")
     notes += [*in_history(found), *map(Text, found.unknown.lines())]
+    if found.caps is not None:
+        notes += map(Text, found.caps.lines())
     if found.floors:
         sides = {"checkpoint": {name: value.value for name, value in found.metrics.items()}}
         notes += beside_floors("The checkpoint", sides, found.floors, f"recall@{found.k}")

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from octorec.evaluate.compare import Agreement, Comparison, Floor
+from octorec.evaluate.compare import SIDES, Agreement, Comparison, Floor
 from octorec.evaluate.margin import percent
 from octorec.evaluate.origin import Origin
 from octorec.evaluate.paired import Estimate
@@ -109,6 +109,8 @@ def _notes(comparison: Comparison) -> list[RenderableType]:
     baseline, candidate = comparison.unknown
     sides = {"": baseline} if baseline == candidate else {"Baseline: ": baseline, "Candidate: ": candidate}
     notes += [Text(f"{side}{line}") for side, unknown in sides.items() for line in unknown.lines()]
+    for side, effect in zip(SIDES, comparison.said_caps, strict=False):
+        notes += [Text(f"{side}: {line.strip()}") for line in effect.lines()]
     return notes
 
 

@@ -73,7 +73,7 @@ def request_of(
     prompt: one of `messages`, `text` and `input_ids`. user: whom it is for.
     """
     n = wanted(beam)
-    body = {"k": n, "beam_width": _beam_width(beam, n, engine), "user": user, **prompt}
+    body = {"k": n, "caps": {}, "beam_width": _beam_width(beam, n, engine), "user": user, **prompt}
     return body | own.model_dump(include=set(OwnFields.model_fields), exclude_none=True)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from octorec.catalog.domain_paths import is_named
+from octorec.engine.caps import CAPS, DISTINCT_CODES, MAX_COSINE, read_caps, read_distinct_codes, read_max_cosine
 from octorec.engine.limits import (
     DEFAULT_BATCH_TOKENS,
     DEFAULT_EXCLUDE,
@@ -161,9 +162,15 @@ class EngineOptions:
     compare: str | None = setting(
         None, "Folder of a second checkpoint, loaded beside the first, whose answers the page shows beside its own."
     )
+    caps: Any = setting(None, f"{CAPS} Of requests of /v1/recommend and gRPC that name no caps.")
+    distinct_codes: int | None = setting(None, f"{DISTINCT_CODES} Of the same requests.")
+    max_cosine: float | None = setting(None, f"{MAX_COSINE} Of the same requests.")
 
     def __post_init__(self) -> None:
         check_types(self)
+        object.__setattr__(self, "caps", read_caps(self.caps))
+        read_distinct_codes(self.distinct_codes)
+        read_max_cosine(self.max_cosine)
         object.__setattr__(self, "catalog", _catalogs(self.catalog))
         check_ascending(self, "batch_sizes")
         if self.beam_widths is not None:

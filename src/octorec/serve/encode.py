@@ -19,6 +19,8 @@ def encode_answer(ranked: Ranked, model: str, titles: bool, request_id: str) -> 
         "source": ranked.request.source,
         "notes": ranked.notes,
     }
+    if ranked.request.caps is not None:
+        about["left_out"] = ranked.left_out
     if ranked.request.tokens is not None:
         about |= {"prompt_tokens": len(ranked.request.tokens), "cached_tokens": ranked.cached_tokens}
     about |= {"model": model, "catalog": ranked.catalog.version}

@@ -20,7 +20,7 @@ from octorec.serve.metrics import Metrics
 from octorec.serve.pending import Pending, Serving
 from octorec.serve.recent import Recent
 from octorec.serve.refusal import Refusal, invalid
-from octorec.serve.schemas import RecommendRequest
+from octorec.serve.schemas import CAPPED, RecommendRequest
 from octorec.serve.searches import Searches
 from octorec.serve.spans import spans_of
 from octorec.serve.tokens import CALLER
@@ -219,13 +219,15 @@ class Front:
         return Pending(request, serving, parsed, deadline, future, arrived, arrived, **about)
 
     def _with_defaults(self, request: Request) -> Request:
-        """Return a request with the server's domain and task where it names none; text and ids may end with a domain's
-        begin token."""
+        """Return a request with the server's domain, task and caps where it names none; text and ids may end with a
+        domain's begin token."""
         own, changes = self.config.engine, dict[str, Any]()
         if own.domain is not None and not request.domain and request.prompted in (None, "messages"):
             changes["domain"] = own.domain
         if own.task is not None and request.task is None and request.prompted is None:
             changes["task"] = own.task
+        if not any(getattr(request, name) is not None for name in CAPPED):
+            changes |= {name: getattr(own, name) for name in CAPPED if getattr(own, name) is not None}
         return replace(request, **changes) if changes else request
 
     def refuse_unless_ready(self) -> None:

@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
+from octorec.engine.caps import read_caps
 from octorec.engine.engine import Engine
+from octorec.errors import InputError
 from octorec.serve.config import LONGEST_MS, HttpOptions
 from octorec.serve.oip_answers import OUTPUTS
 from octorec.serve.oip_tensors import INTEGERS, Tensor, read_tensors, wrong
-from octorec.serve.refusal import Refusal
-from octorec.serve.schemas import MOST_KEYS, SAID, RecommendRequest
+from octorec.serve.refusal import Refusal, invalid
+from octorec.serve.schemas import CAPPED, MOST_KEYS, SAID, RecommendRequest
 
 ID_LISTS = ("history", "exclude", "allow")
 LENGTHS = ".lengths"
 OF_USERS = ("user", "features")
-PARAMETERS = ("k", "beam_width", "exclude_seen", "deadline_ms", "domain", "task")
+PARAMETERS = ("k", "beam_width", "exclude_seen", "deadline_ms", "domain", "task", *CAPPED)
 FIELDS = {"inputs", "raw_input_contents", "outputs", "parameters", "id", "model_name", *RecommendRequest.model_fields}
 
 
@@ -134,6 +136,8 @@ def _parameters(given: Any) -> dict[str, Any]:
         if choice is None:
             raise wrong(name, "has no value")
         found[name] = getattr(value, choice)
+    if "caps" in found:
+        found["caps"] = _caps(found["caps"])
     return found
 
 
@@ -144,6 +148,14 @@ def _outputs(given: Any) -> Sequence[str]:
     if len(set(names)) < len(names) or any(one.parameters for one in given):
         raise wrong("outputs", "are named once each, without parameters")
     return names or [*OUTPUTS]
+
+
+def _caps(text: Any) -> dict[str, int] | None:
+    """Return what a parameter of text says of named sets, as the flag of the command line."""
+    try:
+        return read_caps(text)
+    except InputError as error:
+        raise invalid(error) from None
 
 
 def _sooner(asked: Any, left_ms: float) -> Any:

@@ -15,6 +15,7 @@ from pydantic import (
     ValidationError,
 )
 
+from octorec.engine.limits import MOST_ROWS
 from octorec.engine.request import PROMPTS, Request
 from octorec.serve.config import ServeConfig
 from octorec.serve.refusal import Refusal
@@ -47,6 +48,7 @@ def few_keys(raw: Any) -> Any:
 
 Few = BeforeValidator(few_keys)
 PROMPTED = ("messages", "text", "input_ids", "domain", "task", "histories", "enable_thinking")
+CAPPED = ("caps", "distinct_codes", "max_cosine")
 ID_LISTS = ("history", "exclude", "allow", "items", "withdraw", "restore")  # of both ports
 
 
@@ -91,6 +93,18 @@ class RecommendRequest(BaseModel):
     task: str | None = Field(None, description="Which of the prompts a history gets, of a model that has several.")
     histories: Annotated[dict[str, Ids], Few] = Field({}, description="Further histories that the task's prompt holds.")
     enable_thinking: bool | None = Field(None, description="true is refused: no stage of thoughts is run.")
+    caps: Annotated[dict[str, Annotated[StrictInt, Field(ge=1, le=MOST_ROWS)]], Few] | None = Field(
+        None,
+        description="Most items of a named set in the list, by name; `*` stands for each other set. Without caps, "
+        "distinct_codes and max_cosine the server's defaults hold; {} alone: no cap at all.",
+        examples=[{"Sci-Fi": 3}, {"*": 2}],
+    )
+    distinct_codes: StrictInt | None = Field(
+        None, ge=1, description="No two items share their first so many codes, at most the catalog's levels."
+    )
+    max_cosine: float | None = Field(
+        None, gt=0, le=1, description="No two items' codebook vectors have a larger cosine than this."
+    )
     deadline_ms: float | None = Field(
         None, gt=0, le=3_600_000, description="Answer 504 after so long; the server's default if not given."
     )
@@ -101,7 +115,7 @@ class RecommendRequest(BaseModel):
 
     def request(self, width: Any, user: Mapping[str, Any]) -> Request:
         """Return it for an engine, with the beam width and the user fields that are given; an InputError as Request."""
-        names = ("k", "exclude", "allow", "exclude_seen", "features", *PROMPTED)
+        names = ("k", "exclude", "allow", "exclude_seen", "features", *CAPPED, *PROMPTED)
         given = {name: getattr(self, name) for name in names}
         lists: Any = self.history  # of text or integers, which Request reads as text
         return Request(lists, beam_width=width, user=user, **given)
@@ -114,6 +128,14 @@ class Timings(BaseModel):
     device_ms: float = Field(description="The batch, from its forming to its beams on the host.")
     encode_ms: float = Field(description="From beams to encoded items.")
     total_ms: float = Field(description="From the parsed body to the encoded items.")
+
+
+class LeftOut(BaseModel):
+    """A LeftOut is an item that a cap left out of a list."""
+
+    item: str
+    score: float
+    rule: str = Field(description="The cap, such as `caps Sci-Fi = 3`.")
 
 
 class Recommendations(BaseModel):
@@ -146,6 +168,11 @@ class Recommendations(BaseModel):
     )
     source: Literal["model", "popularity"] = Field(
         description="What answered: popularity where the request tells nothing of its user."
+    )
+    left_out: list[LeftOut] | None = Field(
+        None,
+        description="Only under caps: the first items that they left out of the list, best first; the list is then "
+        "not called exact.",
     )
     notes: list[str] = Field(description="What was done to the request that its sender may not expect.")
     model: str = Field(description="Version of the checkpoint that gave all of this answer.")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from octorec.catalog.catalog import Catalog
 from octorec.engine.buckets import Bucket
+from octorec.engine.caps import caps_of
 from octorec.engine.engine import Engine
 from octorec.engine.prompted import refuse_prompt
 from octorec.engine.request import Request
@@ -163,8 +164,10 @@ class Service(Front):
         self.guard.start()
 
     def _check_defaults(self, engine: Engine) -> None:
-        """Refuse a domain or task of the settings that `engine` would refuse in each request."""
+        """Refuse a domain, task or caps of the settings that `engine` would refuse in each request."""
         asked = self._with_defaults(Request())
+        for one in dict.fromkeys([engine, *engine.domains.values()]):
+            caps_of(one.catalog, asked.caps, asked.distinct_codes, asked.max_cosine)
         if engine.prompts is None:
             refuse_prompt(asked)
             return

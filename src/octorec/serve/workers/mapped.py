@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from octorec.catalog.catalog import Catalog
+from octorec.catalog.codebook import Codebook
 from octorec.catalog.ids import IdHashes
 from octorec.catalog.trie import Trie, TrieLevel
 
@@ -58,6 +59,9 @@ def write(catalog: Catalog, folder: Path) -> None:
     for number, level in enumerate(catalog.trie.levels):
         for field in TrieLevel._fields:
             _save(folder, f"level{number}.{field}", getattr(level, field))
+    if catalog.codebook is not None:
+        for number, centroids in enumerate(catalog.codebook.centroids):
+            _save(folder, f"level{number}.centroids", centroids)
     about: dict[str, Any] = {"sizes": catalog.codebook_sizes, "fingerprint": catalog.fingerprint}
     about |= {"sets": catalog.set_names, "version": catalog.version, "n_interactions": catalog.n_interactions}
     (folder / ABOUT).write_text(json.dumps(about))
@@ -82,7 +86,9 @@ def open_mapped(folder: Path) -> Catalog:
     )
     trie = Trie(levels, _load(folder, "leaf_items"))
     parts = sizes, about["fingerprint"], tuple(about["sets"]), _load(folder, "item_sets"), trie
-    catalog = Catalog(pa.table({}), _load(folder, "codes"), *parts)
+    centroids = tuple(_load(folder, f"level{number}.centroids") for number in range(len(sizes)))
+    codebook = None if centroids[0] is None else Codebook(centroids)
+    catalog = Catalog(pa.table({}), _load(folder, "codes"), *parts, codebook)
     span = json.loads((folder / "span.json").read_text())
     known = {name: _load(folder, name) for name in ARRAYS} | {name: _load_texts(folder, name) for name in TEXTS}
     known |= {"title_column": known["titles"].column()}
