@@ -118,6 +118,7 @@ grpc_port: 9003
 http_workers: 3
 page: false
 examples: e.json
+spans: true
 compare: null
 load_timeout_s: 60
 max_load_bytes: 1000
@@ -147,7 +148,7 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
     assert config == ServeConfig(
         HttpOptions(
             *("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False, True, 2.0, 7.0, 300),
-            *("10.0.0.0/8, ::1", "X-Client", 9003, 3, False, "e.json"),
+            *("10.0.0.0/8, ::1", "X-Client", 9003, 3, False, "e.json", True),
         ),
         EngineOptions(
             *(
