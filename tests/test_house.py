@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "client": set(),
     "doctor": {"engine", "kernels", "models"},
     "prove": {"data", "kernels", "quant", "numerics", "engine", "evaluate"},
-    "report": {"kernels", "models", "quant", "numerics", "engine", "evaluate", "parity", "prove"},
+    "report": {"catalog", "data", "kernels", "models", "quant", "numerics", "engine", "evaluate", "parity", "prove"},
 }
 VERBS = {"demo", "cli"}  # use many rooms, and what people see: progress_bar, terminal, extras
 

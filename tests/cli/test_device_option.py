@@ -21,6 +21,7 @@ VERBS = {
     "parity": ["checkpoint", "--data", "d"],
     "serve": ["."],
     "widths": ["checkpoint", "--data", "d"],
+    "doctor": ["checkpoint"],
 }
 
 

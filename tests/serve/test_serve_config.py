@@ -147,8 +147,8 @@ def test_a_file_of_flat_names_is_read_into_parts(tmp_path: Path) -> None:
     config = read_config(tmp_path / "serve.yaml", {"port": 9002})
     assert config == ServeConfig(
         HttpOptions(
-            *("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False, True, True, 2.0, 7.0, 300),
-            *("10.0.0.0/8, ::1", "X-Client", 9003, 3, False, "e.json"),
+            *("0.0.0.0", 9002, "shop", "tokens", 4096, 2, 5.0, 1.5, False, True, 2.0, 7.0, 300),
+            *("10.0.0.0/8, ::1", "X-Client", 9003, 3, False, "e.json", True),
         ),
         EngineOptions(
             *(

@@ -75,7 +75,9 @@ def _of_texts(texts: Any) -> dict[str, Any]:
 def read_distinct_codes(value: Any) -> int | None:
     """Return how many first codes no two items may share; None for no such bound."""
     value = value.item() if hasattr(value, "item") else value
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= LARGE):
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= LARGE
+    ):
         raise InputError("distinct_codes", value, "must be an integer from 1 to the number of the catalog's levels")
     return None if value is None else int(value)
 

@@ -67,9 +67,6 @@ class HttpOptions:
     keep_alive_s: Seconds = setting(75.0, "How long an idle connection stays open; set it above the gateway's.")
     body_timeout_s: Seconds = setting(10.0, "How long a body may take to arrive; 408 after that.")
     log_requests: bool = setting(True, "Log a line a request.")
-    spans: bool = setting(
-        False, "Send spans by OpenTelemetry, whose variables OTEL_... say where. Needs the extra otel."
-    )
     show_prompt: bool = setting(False, "Log each prompt of a model that reads tokens: its text and token ids.")
     head_timeout_s: Seconds = setting(
         10.0, "How long a request's head may take to arrive; 408 after that. A silent new connection is closed."
@@ -93,6 +90,9 @@ class HttpOptions:
     page: bool = setting(True, "Whether / is a page to try the server with, and the addresses that it asks are there.")
     examples: str | None = setting(
         None, "JSON file of histories to try on the page; examples.json beside the checkpoint's folder if not given."
+    )
+    spans: bool = setting(
+        False, "Send spans by OpenTelemetry, whose variables OTEL_... say where. Needs the extra otel."
     )
 
     def __post_init__(self) -> None:
