@@ -21,7 +21,6 @@ VERBS = {
     "parity": ["checkpoint", "--data", "d"],
     "serve": ["."],
     "widths": ["checkpoint", "--data", "d"],
-    "doctor": ["checkpoint"],
 }
 
 
