@@ -26,8 +26,13 @@ TESTS = (
     "tests/serve/test_recommend.py", "tests/serve/test_serve_errors.py",
     *(f"tests/models/test_{name}.py" for name in MODELS),  # the others need transformers
 )  # fmt: skip
-# They make half floats of Python's numbers, which pyarrow does from version 21 on; OctoRec reads them with 19 too.
-LEFT_OUT = ("tests/data/test_every_type.py", "tests/data/test_items.py::test_lists_of_every_form_are_read")
+# They write types that pyarrow 19 reads and does not write, or ask for transformers.
+LEFT_OUT = (
+    "tests/data/test_every_type.py", "tests/data/test_items.py::test_lists_of_every_form_are_read",
+    "tests/data/test_interactions.py::test_ids_of_other_types_become_text",
+    "tests/data/test_users.py::test_parquet_fields_of_every_plain_type", "tests/quant/test_compressed_tensors.py",
+    "tests/quant/test_foreign_fp8.py", "tests/quant/test_qwen_folders.py",
+)  # fmt: skip
 
 
 def install(constraints: Path, folder: Path) -> Path:
