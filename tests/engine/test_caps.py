@@ -101,6 +101,7 @@ def test_lists_are_those_of_the_specification(seed: int) -> None:
     assert changed
 
 
+@pytest.mark.slow
 def test_many_items_are_compared_block_by_block() -> None:
     catalog = a_catalog(5, 700)
     items = np.random.default_rng(1).permutation(700)
